@@ -1,0 +1,80 @@
+# Every chore of the project; `make` alone lists them. Needs Python 3.11 or newer, nothing else.
+
+PYTHON ?= python3
+PORT ?= 8080
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: help
+help: ## list these chores
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+# Done again when the lock file or the Python it is for changes, which takes seconds.
+$(READY): pyproject.toml uv.lock local/bootstrap.py
+	@$(PYTHON) local/bootstrap.py
+
+.PHONY: setup
+setup: $(READY) ## make .venv and node_modules as the lock files say
+	@$(BIN)/python -m local setup
+
+.PHONY: run
+run: $(READY) ## start everything on this machine (PORT=8080), until Ctrl-C
+	@exec $(BIN)/python -m local --port $(PORT) run --stop-with-parent
+
+.PHONY: load
+load: $(READY) ## put real countries and cities into the running stack (PORT=8080)
+	@exec $(BIN)/python -m local.load --port $(PORT)
+
+.PHONY: psql
+psql: $(READY) ## a prompt of the running database (PORT=8080, REPLICA=1 for the replica)
+	@exec $(BIN)/python -m local --port $(PORT) psql $(if $(REPLICA),--replica)
+
+.PHONY: reset
+reset: $(READY) ## delete the local databases and the local archive, after asking
+	@exec $(BIN)/python -m local reset
+
+.PHONY: test
+test: $(READY) ## all tests but the long ones
+	@exec $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup
+
+.PHONY: test-e2e
+test-e2e: $(READY) ## only the tests that need the whole stack
+	@exec $(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist loadgroup
+
+.PHONY: test-long
+test-long: $(READY) ## the long ones: minutes of examples
+	@exec $(BIN)/python -m pytest -m long
+
+.PHONY: check
+check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, migrations
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m local alembic check
+
+.PHONY: fmt
+fmt: $(READY) ## format, and repair what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: migration
+migration: $(READY) ## write a migration for changed resources (m="what it does")
+	@test -n "$(m)" || { echo 'say what it does: make migration m="Add rivers"' >&2; exit 2; }
+	@exec $(BIN)/python -m local alembic revision --autogenerate -m "$(m)"
+
+.PHONY: synth
+synth: $(READY) ## make the CloudFormation templates of an environment (env=dev)
+	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(env),dev)
+
+.PHONY: clean
+clean: ## delete what the chores made, but not the stack's state
+	rm -rf .venv .build cdk.out node_modules .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
