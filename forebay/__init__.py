@@ -1,0 +1,1 @@
+"""The shared core of Forebay: what every function, tool and test builds on."""

@@ -1,0 +1,119 @@
+"""The one function that applies commands: for live objects, replays and tests alike."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import psycopg
+
+from forebay.apply.batch import ChunkApplier
+from forebay.apply.ledger import Ledger, OvertakenError
+from forebay.apply.outcome import Entry, Outcome, Rejection, Source
+from forebay.db.connect import Connection
+from forebay.db.faults import is_worth_an_instant_retry
+from forebay.errors import HeldError
+from forebay.resource.spec import ResourceSpec
+
+ArchiveRejections: TypeAlias = Callable[[Sequence[Rejection]], None]
+
+_INSTANT_RETRIES = 5
+_RETRY_PAUSE_SECONDS = 0.1
+
+
+def apply(
+    connection: Connection,
+    chunks: Iterable[Sequence[Entry]],
+    source: Source,
+    *,
+    resources: Mapping[str, ResourceSpec],
+    archive_rejections: ArchiveRejections,
+) -> Outcome:
+    """Applies one archive object, a transaction per chunk.
+
+    The tables end as law 2 says, whatever the order, duplication or splitting of objects. A live
+    object is taken up where an interrupted run left it; one that was applied whole is left alone.
+
+    Args:
+        connection: to the primary, autocommit, used by nobody else meanwhile.
+        chunks: the object's lines in their order; each chunk becomes one transaction, so it bounds
+            memory and the time that locks are held.
+        source: the object's name, and whether this is a replay.
+        resources: the declarations, by path.
+        archive_rejections: called with a chunk's new rejections before they are committed; when
+            it raises, the chunk is rolled back.
+
+    Raises:
+        HeldError: everything was applied but commands that need newer code; the ledger stays open.
+        psycopg.Error: transient, or a schema that does not fit; the chunk was rolled back, and
+            applying the object again is safe.
+        ValueError: the connection is not autocommit.
+    """
+    if not connection.autocommit:
+        raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
+    ledger = Ledger(connection, source)
+    applier = ChunkApplier(connection, source, resources, archive_rejections)
+    done = ledger.lines_done()
+    outcome = Outcome()
+    position = 0
+    for chunk, is_last in _with_last(chunks):
+        while done is not None:
+            start = max(position, done)
+            entries = chunk[start - position :]
+            try:
+                if entries or is_last:
+                    outcome = _apply_chunk(
+                        connection, applier, ledger, outcome, entries, start=start, is_last=is_last
+                    )
+                break
+            except OvertakenError:  # another consumer has this object too and is ahead of us
+                done = ledger.lines_done()
+        if done is None:
+            return outcome if outcome.lines else Outcome(already_applied=True)
+        position += len(chunk)
+    if outcome.held is not None:
+        raise HeldError(f"{source.object}: {outcome.held}")
+    return outcome
+
+
+def _apply_chunk(
+    connection: Connection,
+    applier: ChunkApplier,
+    ledger: Ledger,
+    before: Outcome,
+    entries: Sequence[Entry],
+    *,
+    start: int,
+    is_last: bool,
+) -> Outcome:
+    """One chunk, one transaction; deadlocks are retried at once, for the connection is well."""
+    attempt = 0
+    while True:
+        try:
+            with connection.transaction():
+                counts, held = applier.apply(entries)
+                after = before.plus(entries, counts, held=held)
+                # Held commands keep the ledger where it is, so that the next try meets them again.
+                if after.held is None:
+                    end = start + len(entries)
+                    ledger.advance(
+                        start=start, end=end, counts=counts, total=after, is_last=is_last
+                    )
+            return after  # noqa: TRY300 - after the commit, not inside the transaction
+        except psycopg.Error as exc:
+            attempt += 1
+            if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(exc):
+                raise
+            time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+
+
+def _with_last(chunks: Iterable[Sequence[Entry]]) -> Iterator[tuple[Sequence[Entry], bool]]:
+    """Each chunk with whether it is the last; an object without any line is one empty chunk."""
+    previous: Sequence[Entry] | None = None
+    for chunk in chunks:
+        if previous is not None:
+            yield previous, False
+        previous = chunk
+    yield previous if previous is not None else (), True

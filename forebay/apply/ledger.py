@@ -1,0 +1,92 @@
+"""The ledger: how far each archive object has been applied, kept in the same transactions."""
+
+from __future__ import annotations
+
+from forebay.apply.outcome import Counts, Outcome, Source
+from forebay.db.connect import Connection
+
+
+class OvertakenError(Exception):
+    """Another consumer advanced this object's ledger row meanwhile; our chunk is rolled back."""
+
+
+class Ledger:
+    """The ledger row of one object."""
+
+    def __init__(self, connection: Connection, source: Source) -> None:
+        self._connection = connection
+        self._source = source
+
+    def lines_done(self) -> int | None:
+        """How many lines an earlier run has applied; None when that was the whole object."""
+        if self._source.replay:
+            return 0
+        row = self._connection.execute(
+            "SELECT lines, completed_at IS NOT NULL FROM forebay.ledger WHERE object = %s",
+            [self._source.object],
+        ).fetchone()
+        if row is None:
+            return 0
+        lines, completed = row
+        return None if completed else int(lines)
+
+    def advance(
+        self, *, start: int, end: int, counts: Counts, total: Outcome, is_last: bool
+    ) -> None:
+        """Records lines `start` to `end`, in the transaction that applied them.
+
+        A replay leaves the counts of the live run as they are and only notes itself, at its end.
+
+        Raises:
+            OvertakenError: another run is ahead of `start`.
+        """
+        if not self._source.replay:
+            values = self._values(counts, total, end) | {"start": start, "last": is_last}
+            if self._connection.execute(_ADVANCE, values).rowcount != 1:
+                raise OvertakenError
+        elif is_last:
+            self._connection.execute(_REPLAYED, self._values(total.counts, total, end))
+
+    def _values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:
+        return {
+            "object": self._source.object,
+            "end": end,
+            "applied": counts.applied,
+            "superseded": counts.superseded,
+            "duplicates": counts.duplicates,
+            "rejected": counts.rejected,
+            "first_id": total.first_id,
+            "last_id": total.last_id,
+        }
+
+
+_ADVANCE = """
+    INSERT INTO forebay.ledger AS l (
+      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, completed_at)
+    SELECT %(object)s, %(end)s, %(applied)s, %(superseded)s, %(duplicates)s, %(rejected)s,
+           %(first_id)s, %(last_id)s, CASE WHEN %(last)s THEN clock_timestamp() END
+    ON CONFLICT (object) DO UPDATE SET
+      lines = excluded.lines,
+      applied = l.applied + excluded.applied,
+      superseded = l.superseded + excluded.superseded,
+      duplicates = l.duplicates + excluded.duplicates,
+      rejected = l.rejected + excluded.rejected,
+      first_id = least(l.first_id, excluded.first_id),
+      last_id = greatest(l.last_id, excluded.last_id),
+      completed_at = excluded.completed_at
+    WHERE l.completed_at IS NULL AND l.lines = %(start)s
+"""
+
+_REPLAYED = """
+    INSERT INTO forebay.ledger AS l (
+      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, completed_at,
+      replays)
+    SELECT %(object)s, %(end)s, %(applied)s, %(superseded)s, %(duplicates)s, %(rejected)s,
+           %(first_id)s, %(last_id)s, clock_timestamp(), 1
+    ON CONFLICT (object) DO UPDATE SET
+      lines = excluded.lines,
+      first_id = least(l.first_id, excluded.first_id),
+      last_id = greatest(l.last_id, excluded.last_id),
+      completed_at = coalesce(l.completed_at, excluded.completed_at),
+      replays = l.replays + 1
+"""

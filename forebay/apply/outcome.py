@@ -1,0 +1,125 @@
+"""What goes into apply and what comes out of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from forebay.command import Command
+
+_LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line of an archive object that is no command we can read."""
+
+    #: Position in the object, from 0.
+    number: int
+    #: The line's bytes, or the beginning of it where it is too long or its rest is unreadable.
+    raw: bytes
+    code: str
+    detail: str
+
+
+Entry: TypeAlias = Command | BadLine
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where commands come from."""
+
+    #: The archive object's key: the ledger's primary key.
+    object: str
+    #: A replay applies an object however often it was applied before.
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The durable outcome of a command that can never apply."""
+
+    id: str
+    resource: str | None
+    key: str | None
+    op: str | None
+    code: str
+    sqlstate: str | None
+    detail: str
+    line: bytes
+    object: str
+
+    @classmethod
+    def of_line(cls, bad: BadLine, source: Source) -> Rejection:
+        """The rejection of an unreadable line, under an id that every replay gives it again."""
+        digest = f"{source.object}\n{bad.number}\n".encode() + bad.raw
+        line_id = uuid.uuid5(_LINE_NAMESPACE, digest.hex())
+        return cls(
+            id=str(line_id),
+            resource=None,
+            key=None,
+            op=None,
+            code=bad.code,
+            sqlstate=None,
+            detail=bad.detail,
+            line=bad.raw,
+            object=source.object,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of each line; they add up to the number of lines."""
+
+    #: Changed a table.
+    applied: int = 0
+    #: Lost to another command of the same key.
+    superseded: int = 0
+    #: Was here before.
+    duplicates: int = 0
+    #: Can never apply.
+    rejected: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(
+            self.applied + other.applied,
+            self.superseded + other.superseded,
+            self.duplicates + other.duplicates,
+            self.rejected + other.rejected,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of apply did."""
+
+    #: Lines looked at by this run; not those that an earlier, interrupted run had done.
+    lines: int = 0
+    counts: Counts = Counts()
+    #: Smallest and greatest command id seen, if any.
+    first_id: str | None = None
+    last_id: str | None = None
+    #: Why commands were held back for newer code, if any were.
+    held: str | None = None
+    #: The object had been applied before, and nothing was done.
+    already_applied: bool = False
+
+    def plus(self, entries: Sequence[Entry], counts: Counts, *, held: str | None) -> Outcome:
+        """This outcome after one more chunk."""
+        first, last = self.first_id, self.last_id
+        ids = [entry.id for entry in entries if isinstance(entry, Command)]
+        if ids:
+            low, high = min(ids), max(ids)
+            first = low if first is None else min(first, low)
+            last = high if last is None else max(last, high)
+        return replace(
+            self,
+            lines=self.lines + len(entries),
+            counts=self.counts + counts,
+            first_id=first,
+            last_id=last,
+            held=self.held or held,
+        )

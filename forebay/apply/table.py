@@ -1,0 +1,167 @@
+"""Applies the winners of one resource: COPY to a staging table, then set-based statements."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from forebay.apply.outcome import Counts
+from forebay.apply.rows import row_encoder
+from forebay.apply.statements import statements
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.db.faults import (
+    fault_code,
+    fault_detail,
+    is_conflict_with_neighbours,
+    is_data_fault,
+)
+from forebay.errors import BodyError
+from forebay.resource.spec import ResourceSpec
+
+_LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command that Postgres, or the declaration, refuses for good."""
+
+    command: Command
+    code: str
+    detail: str
+    sqlstate: str | None = None
+    #: It failed because of other rows, so it may pass once its neighbours are in.
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    command: Command
+    row: str
+
+
+class TableApplier:
+    """Applies commands of one resource over one connection."""
+
+    def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
+        self.spec = spec
+        #: Where this resource's advisory lock stands in the order in which locks are taken.
+        self.lock_id = zlib.crc32(spec.path.encode()) - 2**31
+        self._connection = connection
+        self._encode = row_encoder(spec)
+        self._sql = statements(spec)
+
+    def lock(self, *, exclusive: bool) -> None:
+        """Takes this resource's lock until the transaction ends; call before `apply`.
+
+        Chunks without deletes share it. A chunk with deletes has it alone, for a delete of a key
+        that has no row yet meets no lock of a row that another transaction is about to insert.
+        """
+        function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
+        self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
+        self._connection.execute(self._sql.create_stage)
+
+    def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+        """Applies commands of different keys; those that can't apply are in the refusals.
+
+        Raises:
+            psycopg.Error: not the data's fault.
+        """
+        staged: list[_Staged] = []
+        refusals: list[Refusal] = []
+        for command in winners:
+            try:
+                staged.append(_Staged(command, self._encode(command)))
+            except BodyError as exc:
+                refusals.append(Refusal(command, exc.code, str(exc)))
+        counts, refused = self._bisect(staged)
+        again, refused = self._retry_conflicts(refused)
+        return counts + again, refusals + refused
+
+    def _bisect(self, group: Sequence[_Staged]) -> tuple[Counts, list[Refusal]]:
+        """All at once; when that fails on the data, each half by itself, down to the guilty."""
+        if not group:
+            return Counts(), []
+        try:
+            with self._connection.transaction():
+                return self._run(group), []
+        except psycopg.Error as exc:
+            if not is_data_fault(exc):
+                raise
+            if len(group) == 1:
+                return Counts(), [_refusal(group[0].command, exc)]
+        middle = len(group) // 2
+        left_counts, left = self._bisect(group[:middle])
+        right_counts, right = self._bisect(group[middle:])
+        return left_counts + right_counts, left + right
+
+    def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+        """Gives commands that conflicted with a neighbour another try, now that all are in."""
+        counts = Counts()
+        progress = True
+        while progress and any(refusal.conflict for refusal in refused):
+            progress = False
+            left: list[Refusal] = []
+            for refusal in refused:
+                if not refusal.conflict:
+                    left.append(refusal)
+                    continue
+                row = _Staged(refusal.command, self._encode(refusal.command))
+                done, still = self._bisect([row])
+                counts += done
+                left += still
+                progress = progress or not still
+            refused = left
+        return counts, refused
+
+    def _run(self, group: Sequence[_Staged]) -> Counts:
+        run = self._connection.execute
+        run(self._sql.clear_stage)
+        with self._connection.cursor() as cursor, cursor.copy(self._sql.copy) as copy:
+            copy.write("".join(item.row for item in group))
+        deletes = sum(1 for item in group if item.command.op == "delete")
+        puts = len(group) - deletes
+        deleted = 0
+        if deletes:
+            run(self._sql.delete_rows)
+            deleted = run(self._sql.bury).rowcount
+        upserted = self._upsert() if puts else 0
+        rows = self._unchanged(puts, upserted, self._sql.count_rows_at_version)
+        graves = self._unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
+        applied = upserted + deleted
+        return Counts(
+            applied=applied,
+            duplicates=rows + graves,
+            superseded=len(group) - applied - rows - graves,
+        )
+
+    def _upsert(self) -> int:
+        # Tombstones are made under the exclusive lock only, so this answer holds until the commit.
+        buried = self._connection.execute(
+            "SELECT FROM forebay.tombstones WHERE resource = %s LIMIT 1", [self.spec.path]
+        ).fetchone()
+        if buried is None:
+            return self._connection.execute(self._sql.upsert_unburied).rowcount
+        upserted = self._connection.execute(self._sql.upsert).rowcount
+        self._connection.execute(self._sql.unbury)
+        return upserted
+
+    def _unchanged(self, wanted: int, changed: int, count: psycopg.sql.Composed) -> int:
+        """How many of the commands that changed nothing were here before, by their own id."""
+        if changed == wanted:
+            return 0
+        row = self._connection.execute(count).fetchone()
+        return int(row[0]) - changed if row else 0
+
+
+def _refusal(command: Command, error: psycopg.Error) -> Refusal:
+    return Refusal(
+        command,
+        fault_code(error),
+        fault_detail(error),
+        error.sqlstate,
+        conflict=is_conflict_with_neighbours(error),
+    )

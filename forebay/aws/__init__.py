@@ -1,0 +1,1 @@
+"""AWS: the delivery stream and the archive bucket."""

@@ -1,0 +1,112 @@
+"""The archive bucket: reads objects as streams, writes rejections and direct command objects."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from forebay.errors import PermanentError, TransientError
+from forebay.ids import accepted_ms
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from forebay.apply.outcome import Rejection
+
+COMMANDS_PREFIX = "commands/"
+REJECTIONS_PREFIX = "rejections/"
+_READ_BLOCK_BYTES = 256 * 1024
+_GZIP_LEVEL = 6
+
+
+class ObjectGoneError(PermanentError):
+    """The archive has no such object."""
+
+
+class Archive:
+    """One archive bucket."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self.bucket = bucket
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The object's bytes as they are stored, in blocks.
+
+        Raises:
+            ObjectGoneError: there is no such object.
+            TransientError: S3 did not answer, or broke off.
+        """
+        try:
+            body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            yield from body.iter_chunks(_READ_BLOCK_BYTES)
+        except ClientError as exc:
+            if exc.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+                raise ObjectGoneError(f"s3://{self.bucket}/{key} does not exist") from exc
+            raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+        except (BotoCoreError, HTTPClientError, OSError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+    def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
+        """Stores lines as an object of their own, which the same event applies.
+
+        Args:
+            lines: encoded commands, newline included.
+            command_id: of the first one; names the object and its hour.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
+        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/direct-{command_id}.gz"
+        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+
+    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+        """Stores rejections beside the commands they are of; writing them again is harmless.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        lines = b"".join(_rejection_line(rejection) for rejection in rejections)
+        name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
+        key = f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson"
+        self._put(key, lines, gzipped=False)
+
+    def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
+        try:
+            if gzipped:
+                self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=content,
+                    ContentEncoding="gzip",
+                    ContentType="application/octet-stream",
+                )
+            else:
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=content, ContentType="application/x-ndjson"
+                )
+        except (BotoCoreError, ClientError, OSError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+
+def _rejection_line(rejection: Rejection) -> bytes:
+    return orjson.dumps(
+        {
+            "id": rejection.id,
+            "resource": rejection.resource,
+            "key": rejection.key,
+            "op": rejection.op,
+            "code": rejection.code,
+            "sqlstate": rejection.sqlstate,
+            "detail": rejection.detail,
+            "object": rejection.object,
+            "line": rejection.line.decode("utf-8", "backslashreplace"),
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )

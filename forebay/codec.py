@@ -1,0 +1,93 @@
+"""The archive format: one command a line, JSON, UTF-8; the only place that knows its version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from forebay.command import OPS, Command
+from forebay.errors import UnreadableLine
+from forebay.ids import is_command_id
+
+FORMAT_VERSION = 1
+MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def encode(command: Command) -> bytes:
+    """The command's line, newline included.
+
+    Raises:
+        TypeError: the body holds what JSON or orjson can't carry (an int beyond 64 bits).
+    """
+    return orjson.dumps(
+        {
+            "v": FORMAT_VERSION,
+            "id": command.id,
+            "op": command.op,
+            "resource": command.resource,
+            "key": command.key,
+            "schema": command.schema,
+            "by": command.by,
+            "trace": command.trace,
+            "body": command.body,
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def decode(line: bytes | bytearray | memoryview) -> Command:
+    """The command of a line (its newline may be there or not).
+
+    Raises:
+        UnreadableLine: not JSON, not an envelope, or of a format version that we don't know.
+    """
+    try:
+        envelope = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        raise UnreadableLine("line_not_json", f"the line is not JSON: {exc}") from None
+    if not isinstance(envelope, dict):
+        raise UnreadableLine("envelope_invalid", "the line is JSON but no object")
+    version = envelope.get("v")
+    if version != FORMAT_VERSION or version is True:
+        raise UnreadableLine(
+            "envelope_version_unknown",
+            f"the envelope's version is {version!r}; this release reads {FORMAT_VERSION}",
+        )
+    return _command(envelope)
+
+
+def _command(envelope: dict[str, Any]) -> Command:
+    command_id, op, body = envelope.get("id"), envelope.get("op"), envelope.get("body")
+    resource, key = envelope.get("resource"), envelope.get("key")
+    schema, by = envelope.get("schema"), envelope.get("by")
+    trace = envelope.get("trace")
+    if not (isinstance(command_id, str) and is_command_id(command_id)):
+        raise _invalid("id", "a UUIDv7 in canonical form", command_id)
+    if not (isinstance(op, str) and op in OPS):
+        raise _invalid("op", "create, put or delete", op)
+    if not (isinstance(resource, str) and resource):
+        raise _invalid("resource", "a resource's path", resource)
+    if not (
+        isinstance(key, str) or (isinstance(key, int) and key is not True and key is not False)
+    ):
+        raise _invalid("key", "an integer or a string", key)
+    if isinstance(key, int) and key not in _INT64:
+        raise _invalid("key", "an integer of 64 bits", key)
+    if not (isinstance(schema, int) and schema is not True and schema >= 1):
+        raise _invalid("schema", "a positive integer", schema)
+    if not isinstance(by, str):
+        raise _invalid("by", "a string", by)
+    if not (trace is None or isinstance(trace, str)):
+        raise _invalid("trace", "a string or null", trace)
+    if (body is None) != (op == "delete") or not (body is None or isinstance(body, dict)):
+        raise _invalid("body", "an object, or null for a delete", body)
+    return Command(command_id, op, resource, key, schema, by, trace, body)  # type: ignore[arg-type]
+
+
+def _invalid(member: str, wanted: str, found: object) -> UnreadableLine:
+    text = repr(found)
+    shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
+    return UnreadableLine("envelope_invalid", f'"{member}" must be {wanted}, not {shown}')

@@ -1,0 +1,43 @@
+"""The command: one accepted write to one key of one resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Op: TypeAlias = Literal["create", "put", "delete"]
+OPS: frozenset[str] = frozenset({"create", "put", "delete"})
+
+#: A key as JSON carries it; a UUID key is its canonical text.
+KeyValue: TypeAlias = int | str
+Body: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One accepted write. Immutable; a replay never re-stamps any part of it."""
+
+    #: UUIDv7 in canonical text: accept time and order among writers.
+    id: str
+    op: Op
+    #: The resource's path, such as `cities`.
+    resource: str
+    key: KeyValue
+    #: The resource's schema version that `body` was validated under.
+    schema: int
+    #: The caller as the authorizer knows it.
+    by: str
+    #: W3C traceparent of the request, if it had one.
+    trace: str | None
+    #: The validated body in JSON terms; None for a delete.
+    body: Body | None
+
+    def beats(self, other: Command) -> bool:
+        """Whether this command wins over `other` of the same key (law 2).
+
+        Puts and deletes beat creates; among puts and deletes the greatest id wins, among creates
+        the smallest (a retried create never overwrites a later change).
+        """
+        if (self.op == "create") != (other.op == "create"):
+            return other.op == "create"
+        return self.id < other.id if self.op == "create" else self.id > other.id

@@ -1,0 +1,1 @@
+"""Postgres: connections, the tables, and what its errors mean."""

@@ -1,0 +1,49 @@
+"""What an error of Postgres means for us: the data's fault, or nobody's and worth a retry.
+
+Source of the classes: PostgreSQL documentation, appendix A, "Error Codes".
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+# 21 cardinality (two spellings of one key in a batch: apart, they apply), 22 data exception,
+# 23 integrity constraint, 44 WITH CHECK OPTION, 54 program limit (a row or an index entry too
+# large), P0 raised by a trigger that the user wrote.
+_DATA_CLASSES = frozenset({"21", "22", "23", "44", "54", "P0"})
+
+_CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def is_data_fault(error: psycopg.Error) -> bool:
+    """Whether the statement failed on the values it was given, and would fail again."""
+    return error.sqlstate is not None and error.sqlstate[:2] in _DATA_CLASSES
+
+
+def is_conflict_with_neighbours(error: psycopg.Error) -> bool:
+    """Whether a row failed because of other rows, which may have changed in the meantime."""
+    return error.sqlstate in {"23505", "23503", "23P01"}
+
+
+def is_worth_an_instant_retry(error: psycopg.Error) -> bool:
+    """Deadlocks and serialization failures: the transaction is gone, the connection is well."""
+    return error.sqlstate in {"40001", "40P01"}
+
+
+def fault_code(error: psycopg.Error) -> str:
+    """A stable name for the error: `unique_violation`."""
+    return _CAMEL.sub("_", type(error).__name__).lower()
+
+
+def fault_detail(error: psycopg.Error) -> str:
+    """What Postgres said, on one line, with the column if it named one."""
+    diag = error.diag
+    said = [diag.message_primary or str(error).strip(), diag.message_detail]
+    where = diag.context.splitlines()[0] if diag.context else None
+    if diag.column_name:
+        said.append(f"column {diag.column_name}")
+    elif where and where.startswith("COPY"):
+        said.append(where)
+    return "; ".join(part for part in said if part)[:2000].replace("\x00", "")

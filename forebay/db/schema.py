@@ -1,0 +1,133 @@
+"""The tables: resource tables in `public`, the pipeline's own in `forebay`. Alembic reads this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+PIPELINE_SCHEMA = "forebay"
+
+NAMING = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
+
+
+def metadata(resources: Mapping[str, ResourceSpec]) -> sa.MetaData:
+    """Every table, made from the declarations."""
+    tables = sa.MetaData(naming_convention=NAMING)
+    for spec in resources.values():
+        _resource_table(tables, spec, resources)
+    _pipeline_tables(tables)
+    return tables
+
+
+def _resource_table(
+    tables: sa.MetaData, spec: ResourceSpec, resources: Mapping[str, ResourceSpec]
+) -> None:
+    columns = [_column(spec.key, primary_key=True)]
+    columns += [_column(field) for field in spec.fields]
+    columns += [
+        sa.Column("_version", pg.UUID, nullable=False, comment="Id of the command that made it so"),
+        sa.Column("_by_create", sa.Boolean, nullable=False, comment="That command was a create"),
+    ]
+    table = sa.Table(spec.table, tables, *columns, comment=spec.description or None)
+    for field in spec.fields:
+        if field.unique:
+            table.append_constraint(sa.UniqueConstraint(table.c[field.name]))
+        elif field.indexed:
+            sa.Index(None, table.c[field.name])
+        if field.references and field.references.enforced:
+            target = resources[field.references.path]
+            table.append_constraint(
+                sa.ForeignKeyConstraint([field.name], [f"{target.table}.{target.key.name}"])
+            )
+    for index in spec.indexes:
+        sa.Index(None, *(table.c[name] for name in index.columns), unique=index.unique)
+
+
+def _column(field: FieldSpec, *, primary_key: bool = False) -> sa.Column[object]:
+    return sa.Column(
+        field.name,
+        _type(field),
+        primary_key=primary_key,
+        nullable=field.nullable,
+        autoincrement=False,
+        comment=field.description,
+    )
+
+
+def _type(field: FieldSpec) -> sa.types.TypeEngine[Any]:
+    match field.kind:
+        case Kind.TEXT:
+            return sa.Text() if field.max_length is None else sa.String(field.max_length)
+        case Kind.INTEGER:
+            return sa.Integer() if field.sql_type == "integer" else sa.BigInteger()
+        case Kind.DECIMAL:
+            return sa.Numeric(field.precision, field.scale)
+        case _:
+            return _TYPES[field.kind]
+
+
+_TYPES: dict[Kind, sa.types.TypeEngine[Any]] = {
+    Kind.FLOAT: pg.DOUBLE_PRECISION(),
+    Kind.BOOLEAN: sa.Boolean(),
+    Kind.DATE: sa.Date(),
+    Kind.TIMESTAMP: sa.DateTime(timezone=True),
+    Kind.UUID: pg.UUID(),
+    Kind.JSON: pg.JSONB(),
+}
+
+
+def _pipeline_tables(tables: sa.MetaData) -> None:
+    now = sa.text("now()")
+    moment = sa.DateTime(timezone=True)
+    sa.Table(
+        "tombstones",
+        tables,
+        sa.Column("resource", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("version", pg.UUID, nullable=False, comment="Id of the delete"),
+        schema=PIPELINE_SCHEMA,
+        comment="What remains of deleted keys: keeps older commands from bringing them back",
+    )
+    sa.Table(
+        "rejections",
+        tables,
+        sa.Column("id", pg.UUID, primary_key=True, comment="The command's id, or a line's own"),
+        sa.Column("resource", sa.Text),
+        sa.Column("key", sa.Text),
+        sa.Column("op", sa.Text),
+        sa.Column("code", sa.Text, nullable=False, comment="Stable name of the reason"),
+        sa.Column("sqlstate", sa.Text),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("line", sa.LargeBinary, nullable=False, comment="The archived line"),
+        sa.Column("object", sa.Text, nullable=False, comment="Archive object it was found in"),
+        sa.Column("rejected_at", moment, nullable=False, server_default=now),
+        sa.Index(None, "resource", "key"),
+        sa.Index(None, "rejected_at"),
+        schema=PIPELINE_SCHEMA,
+        comment="Commands that can never apply, and lines that are no commands",
+    )
+    counts = ("lines", "applied", "superseded", "duplicates", "rejected")
+    sa.Table(
+        "ledger",
+        tables,
+        sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        sa.Column("first_id", pg.UUID, comment="Smallest command id in the object"),
+        sa.Column("last_id", pg.UUID, comment="Greatest command id in the object"),
+        sa.Column("started_at", moment, nullable=False, server_default=now),
+        sa.Column("completed_at", moment, comment="Null: applied as far as `lines` says"),
+        sa.Column("replays", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Index(None, "completed_at"),
+        schema=PIPELINE_SCHEMA,
+        comment="One row per archive object, written in the transactions that applied it",
+    )

@@ -1,0 +1,61 @@
+"""HTTP as the functions answer it: responses, problems, and API Gateway's shape of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from forebay.problem import CONTENT_TYPE, Problem
+
+JSON = "application/json"
+#: Headers that pages may read besides the few that the Fetch standard always lets them.
+_EXPOSED = "Content-Location, ETag, Link, Location, Preference-Applied, Retry-After"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer."""
+
+    status: int
+    #: JSON text; empty for none.
+    body: str = ""
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_proxy(self, cors_allow_origin: str | None = None) -> dict[str, Any]:
+        """The answer as a Lambda proxy integration returns it.
+
+        Args:
+            cors_allow_origin: whose pages may read it (`*` or one origin); None for no page's.
+        """
+        headers = {"Content-Type": self.content_type} if self.body else {}
+        if cors_allow_origin:
+            headers["Access-Control-Allow-Origin"] = cors_allow_origin
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
+        return {
+            "statusCode": self.status,
+            "headers": {**headers, **self.headers},
+            "body": self.body,
+            "isBase64Encoded": False,
+        }
+
+
+def json_response(
+    status: int, document: object, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer whose body is the document."""
+    return Response(status, orjson.dumps(document).decode(), headers=headers or {})
+
+
+def problem_response(problem: Problem, instance: str) -> Response:
+    """The problem as an answer."""
+    document = problem.document(instance.encode(errors="backslashreplace").decode())
+    return Response(
+        problem.status,
+        orjson.dumps(document).decode(),
+        content_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store", **problem.headers},
+    )

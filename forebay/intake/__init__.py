@@ -1,0 +1,1 @@
+"""Intake: turns what clients send into commands and gets them accepted."""

@@ -1,0 +1,140 @@
+"""Makes commands of valid items: keys, ids and size are decided here, before anything is sent."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from forebay.codec import MAX_LINE_BYTES, encode
+from forebay.command import Body, Command, KeyValue, Op
+from forebay.ids import IdSource
+from forebay.intake.json_text import with_exact_decimals
+from forebay.problem import Problem, ProblemError
+from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
+from forebay.resource.spec import Kind, ResourceSpec
+
+_KEY_NAMESPACE = uuid.UUID("0e3c3f0a-6f0c-5d0b-8f5d-1f0d8f9c2a77")
+#: Codes that name what kind of text or number can't be stored; of several the first decides.
+_VALIDATION = "validation_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and what came with the request."""
+
+    #: As the authorizer knows them.
+    by: str
+    trace: str | None = None
+    idempotency_key: str | None = None
+    #: A version that the client has seen: the new id will be greater.
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command and its encoded line."""
+
+    command: Command
+    data: bytes
+
+
+class CommandMaker:
+    """Makes the commands of one process."""
+
+    def __init__(self, ids: IdSource) -> None:
+        self._ids = ids
+
+    def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, index: int = 0) -> Line:
+        """A `create` of an item whose key is in its body, or is made here.
+
+        Args:
+            spec: of the resource.
+            item: well-formed JSON text.
+            caller: a server-made key derives from its idempotency key, if there is one.
+            index: position in the batch, which the derived key depends on too.
+
+        Raises:
+            ProblemError: the item is refused.
+        """
+        read = _read(spec, item)
+        if not spec.key_is_made:
+            if read.key is None:
+                fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
+                raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
+            return self._line(spec, "create", read.key, read.body, caller)
+        if read.key is not None:
+            fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
+            raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
+        return self._line(spec, "create", _made_key(spec, caller, index), read.body, caller)
+
+    def put(
+        self, spec: ResourceSpec, key: KeyValue, item: bytes, caller: Caller, *, create: bool
+    ) -> Line:
+        """A `put` of the whole item at a key, or a `create` if it must not overwrite.
+
+        Raises:
+            ProblemError: the item is refused.
+        """
+        read = _read(spec, item)
+        if read.key is not None and read.key != key:
+            fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
+            raise ProblemError(
+                Problem("key_mismatch", f"the body's key is {read.key}, the path's {key}", [fault])
+            )
+        return self._line(spec, "create" if create else "put", key, read.body, caller)
+
+    def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
+        """A `delete` of a key."""
+        return self._line(spec, "delete", key, None, caller)
+
+    def _line(
+        self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, caller: Caller
+    ) -> Line:
+        command = Command(
+            id=self._ids.make(create=op == "create", after=caller.after),
+            op=op,
+            resource=spec.path,
+            key=key,
+            schema=spec.schema_version,
+            by=caller.by,
+            trace=caller.trace,
+            body=body,
+        )
+        data = encode(command)
+        if len(data) > MAX_LINE_BYTES:
+            raise ProblemError(
+                Problem(
+                    "command_too_large",
+                    f"the command takes {len(data)} bytes in the archive, the limit is "
+                    f"{MAX_LINE_BYTES}",
+                )
+            )
+        return Line(command, data)
+
+
+def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
+    decimals = [field.name for field in spec.fields if field.kind is Kind.DECIMAL]
+    if decimals:
+        item = with_exact_decimals(item, decimals)
+    try:
+        return spec.body.read(item)
+    except BodyInvalidError as exc:
+        raise ProblemError(_invalid(spec, exc.faults)) from None
+
+
+def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
+    code = next((fault.code for fault in faults if fault.code != _VALIDATION), _VALIDATION)
+    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return Problem(
+        code,
+        f"the item is no valid {spec.name}: {count}",
+        [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults],
+    )
+
+
+def _made_key(spec: ResourceSpec, caller: Caller, index: int) -> str:
+    """A key that a retry with the same Idempotency-Key gets again; else a random one."""
+    if caller.idempotency_key is None:
+        return str(uuid.uuid4())
+    name = "\x1f".join((spec.path, caller.by, caller.idempotency_key, str(index)))
+    return str(uuid.uuid5(_KEY_NAMESPACE, name))

@@ -1,0 +1,85 @@
+"""Reads JSON strictly (RFC 8259, I-JSON where it matters): what is ambiguous is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jiter
+import orjson
+
+from forebay.problem import Problem, ProblemError
+
+
+def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a JSON text; numbers with a fraction keep their digits.
+
+    Raises:
+        ProblemError: malformed (NaN is), a member twice, not UTF-8, nested beyond all reason, or
+            text with a surrogate that has no partner.
+    """
+    try:
+        return jiter.from_json(
+            raw, allow_inf_nan=False, catch_duplicate_keys=True, float_mode="lossless-float"
+        )
+    except ValueError as exc:
+        raise ProblemError(_problem(raw, str(exc))) from None
+
+
+def dump(value: object) -> bytes:
+    """A parsed value as JSON text again, its numbers digit by digit as they came."""
+    try:
+        return orjson.dumps(value, default=_digits)
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits: validation says so, with its place
+        return json.dumps(value, default=float).encode()
+
+
+def with_exact_decimals(raw: bytes, names: Sequence[str]) -> bytes:
+    """The item with its decimal members as text: as numbers they would lose digits to a double."""
+    value = parse(raw)
+    if not isinstance(value, dict):
+        return raw
+    exact = {
+        name: bytes(value[name]).decode()
+        for name in names
+        if isinstance(value.get(name), jiter.LosslessFloat)
+    }
+    return dump(value | exact) if exact else raw
+
+
+def _digits(value: object) -> orjson.Fragment:
+    if isinstance(value, jiter.LosslessFloat):
+        return orjson.Fragment(bytes(value))
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _problem(raw: bytes, said: str) -> Problem:
+    if said.startswith("Detected duplicate key"):
+        return Problem("duplicate_member", said)
+    if said.startswith("recursion limit"):
+        return Problem("too_deep", said)
+    if not _is_utf8(raw):
+        return Problem("not_utf8", said)
+    if "hex escape" in said and _has_lone_surrogate(raw):
+        return Problem("unstorable_text", f"a surrogate without its partner: {said}")
+    return Problem("malformed_json", said)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_lone_surrogate(raw: bytes) -> bool:
+    """Whether the text would be JSON, were it not for such a surrogate."""
+    try:
+        json.dumps(json.loads(raw), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False

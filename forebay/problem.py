@@ -1,0 +1,91 @@
+"""Problems (RFC 9457): every error the API answers with, its status and its stable code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+CONTENT_TYPE = "application/problem+json"
+#: `type` is a URN, not a link: a deployment has no page of ours to point to. docs/problems.md
+#: describes each.
+TYPE_PREFIX = "urn:forebay:problem:"
+
+#: Code -> status and title. The code is the contract; the title is for people.
+CATALOGUE: Mapping[str, tuple[int, str]] = {
+    "malformed_json": (400, "The body is not JSON"),
+    "duplicate_member": (400, "The body has a member twice"),
+    "not_utf8": (400, "The body is not UTF-8"),
+    "empty_body": (400, "The body is empty"),
+    "empty_batch": (400, "The batch is empty"),
+    "bad_key": (400, "The key is none of this resource's"),
+    "bad_command_id": (400, "The command id is none"),
+    "bad_header": (400, "A header can't be understood"),
+    "bad_filter": (400, "A filter can't be understood"),
+    "bad_order": (400, "The order can't be understood"),
+    "bad_limit": (400, "The limit is out of range"),
+    "bad_cursor": (400, "The cursor is of another query"),
+    "unknown_parameter": (400, "There is no such parameter"),
+    "repeated_parameter": (400, "A parameter is given twice"),
+    "unknown_resource": (404, "There is no such resource"),
+    "not_found": (404, "There is no such item"),
+    "payload_too_large": (413, "The request is too large"),
+    "command_too_large": (413, "The item is too large"),
+    "batch_too_large": (413, "The batch has too many items"),
+    "unsupported_media_type": (415, "The content type is not supported"),
+    "validation_failed": (422, "The item is not valid"),
+    "unstorable_text": (422, "The item holds text that can't be stored"),
+    "too_deep": (422, "The item is nested too deeply"),
+    "number_too_large": (422, "The item holds a number that can't be stored"),
+    "key_mismatch": (422, "The key in the body is not the key in the path"),
+    "key_missing": (422, "The item has no key"),
+    "key_not_allowed": (422, "The server makes this key"),
+    # The gateway's own; the functions never answer them.
+    "bad_request": (400, "The request can't be understood"),
+    "unauthorized": (401, "Credentials are needed"),
+    "forbidden": (403, "The caller may not do this"),
+    "invalid_api_key": (403, "The API key is missing or not valid"),
+    "throttled": (429, "Too many requests"),
+    "quota_exceeded": (429, "The API key's quota is used up"),
+    "not_accepted": (503, "The write was not accepted"),
+    "unavailable": (503, "The service is not available"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error answer."""
+
+    code: str
+    detail: str
+    #: For validation: `{"pointer", "detail"}` of everything that is wrong.
+    errors: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return CATALOGUE[self.code][0]
+
+    def document(self, instance: str) -> dict[str, Any]:
+        """The problem as its JSON document says it; `instance` is the request's path."""
+        status, title = CATALOGUE[self.code]
+        document: dict[str, Any] = {
+            "type": TYPE_PREFIX + self.code,
+            "title": title,
+            "status": status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+        }
+        if self.errors:
+            document["errors"] = [dict(error) for error in self.errors]
+        return document
+
+
+class ProblemError(Exception):
+    """Stops a request with a problem as its answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.code}: {problem.detail}")
+        self.problem = problem

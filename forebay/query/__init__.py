@@ -1,0 +1,1 @@
+"""The query grammar of lists: PostgREST's spelling, parsed into plain data."""

@@ -1,0 +1,182 @@
+"""The base class of resources: reads a class once, at import, and refuses what can't work."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, PydanticUserError
+
+from forebay.errors import DeclarationError
+from forebay.resource.body import BodyReader
+from forebay.resource.fields import KeyDeclared, made_key, read_field
+from forebay.resource.marks import Index
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, Upcaster
+
+_PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+#: Paths under /v1 that the API itself answers, now or soon.
+_RESERVED_PATHS = frozenset({"docs", "openapi", "status", "health", "commands"})
+_MAX_IDENTIFIER = 48  # Postgres allows 63; index names are made of table and column
+
+
+class Resource(BaseModel):
+    """Base of every resource. The class's docstring describes it to API users.
+
+    Class arguments:
+        path: the path segment under /v1 (`cities`), also the command's `resource`.
+        schema_version: raise it when old archived bodies no longer fit; needs an upcaster.
+        upcasters: `{1: f}` turns a body of version 1 into one of version 2, and so on.
+        indexes: indexes over several columns.
+
+    Raises:
+        DeclarationError: at import, naming class and field.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True, frozen=True)
+
+    spec_: ClassVar[ResourceSpec]
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Keep pydantic from seeing our class arguments."""
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(  # type: ignore[override]
+        cls,
+        *,
+        path: str | None = None,
+        schema_version: int = 1,
+        upcasters: Mapping[int, Upcaster] | None = None,
+        indexes: Sequence[Index] = (),
+    ) -> None:
+        """Turn the class into its spec, once its fields are known."""
+        if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _MAX_IDENTIFIER:
+            raise DeclarationError(
+                f'{cls.__name__}: path={path!r} must be a lower-case path segment such as "cities"'
+            )
+        if path in _RESERVED_PATHS:
+            raise DeclarationError(f"{cls.__name__}: the path {path!r} is the API's own")
+        key, fields = _read_fields(cls)
+        cls.spec_ = ResourceSpec(
+            name=cls.__name__,
+            description=(cls.__doc__ or "").strip(),
+            path=path,
+            table=path.replace("-", "_"),
+            key=key or made_key(),
+            key_is_made=key is None,
+            fields=fields,
+            indexes=_checked_indexes(cls, indexes, fields),
+            schema_version=schema_version,
+            upcasters=_checked_upcasters(cls, schema_version, upcasters or {}),
+            body=BodyReader(cls, key or made_key(), fields),
+        )
+
+
+def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec, ...]]:
+    key: FieldSpec | None = None
+    fields: list[FieldSpec] = []
+    try:
+        declared = cls.model_fields
+    except PydanticUserError as exc:
+        raise DeclarationError(f"{cls.__name__}: {exc.message}") from exc
+    for name, info in declared.items():
+        found = read_field(cls.__name__, name, info)
+        if isinstance(found, KeyDeclared):
+            if key is not None:
+                raise DeclarationError(
+                    f"{cls.__name__}.{name}: there is a key already, {key.name}; one is the limit"
+                )
+            key = found.spec
+        else:
+            fields.append(found)
+    if not fields:
+        raise DeclarationError(f"{cls.__name__}: declares no field besides its key")
+    if key is None and any(field.name == "id" for field in fields):
+        raise DeclarationError(
+            f'{cls.__name__}.id: the server-made key has this name; mark the field with "Key()" '
+            "to make it the key, or name it otherwise"
+        )
+    return key, tuple(fields)
+
+
+def _checked_indexes(
+    cls: type[Resource], indexes: Sequence[Index], fields: Sequence[FieldSpec]
+) -> tuple[Index, ...]:
+    known = {field.name: field for field in fields}
+    for index in indexes:
+        if not isinstance(index, Index) or not index.columns:
+            raise DeclarationError(f'{cls.__name__}: indexes takes Index("a", "b"), not {index!r}')
+        for column in index.columns:
+            if column not in known:
+                raise DeclarationError(f"{cls.__name__}.{column}: an index names it, no field does")
+            if known[column].kind is Kind.JSON:
+                raise DeclarationError(f"{cls.__name__}.{column}: JSON can't be in such an index")
+    return tuple(indexes)
+
+
+def _checked_upcasters(
+    cls: type[Resource], schema_version: int, upcasters: Mapping[int, Upcaster]
+) -> Mapping[int, Upcaster]:
+    if type(schema_version) is not int or schema_version < 1:
+        raise DeclarationError(
+            f"{cls.__name__}: schema_version={schema_version!r} must be a whole number from 1"
+        )
+    wanted = set(range(1, schema_version))
+    if set(upcasters) != wanted:
+        raise DeclarationError(
+            f"{cls.__name__}: schema_version={schema_version} needs upcasters from versions "
+            f"{sorted(wanted) or 'none'}, declared are {sorted(upcasters) or 'none'}"
+        )
+    for version, upcaster in upcasters.items():
+        if not callable(upcaster):
+            raise DeclarationError(f"{cls.__name__}: the upcaster from {version} can't be called")
+    return dict(upcasters)
+
+
+def discover(package: str, search_path: Iterable[str]) -> dict[str, ResourceSpec]:
+    """Every resource declared in the modules of a package, by path, in the order of their paths.
+
+    Raises:
+        DeclarationError: two resources share a path or table, or a reference leads nowhere.
+    """
+    found: dict[str, ResourceSpec] = {}
+    for module_info in sorted(pkgutil.iter_modules(search_path), key=lambda info: info.name):
+        module = importlib.import_module(f"{package}.{module_info.name}")
+        for cls in vars(module).values():
+            if (
+                isinstance(cls, type)
+                and issubclass(cls, Resource)
+                and cls.__module__ == module.__name__
+            ):
+                _add(found, cls)
+    for spec in found.values():
+        _check_references(spec, found)
+    return dict(sorted(found.items()))
+
+
+def _add(found: dict[str, ResourceSpec], cls: type[Resource]) -> None:
+    spec = cls.spec_
+    for other in found.values():
+        if spec.table == other.table:
+            raise DeclarationError(
+                f"{spec.name}: path {spec.path!r} clashes with {other.path!r} of {other.name}"
+            )
+    found[spec.path] = spec
+
+
+def _check_references(spec: ResourceSpec, known: Mapping[str, ResourceSpec]) -> None:
+    for field in spec.fields:
+        if field.references is None:
+            continue
+        target = known.get(field.references.path)
+        where = f"{spec.name}.{field.name}"
+        if target is None:
+            raise DeclarationError(f"{where}: refers to {field.references.path!r}, not a resource")
+        if target.key.kind is not field.kind:
+            raise DeclarationError(
+                f"{where}: is {field.kind.value}, but the key of {target.path} is "
+                f"{target.key.kind.value}"
+            )

@@ -1,0 +1,232 @@
+"""Reads one declared field: its kind, limits and marks; refuses what no table can hold."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import re
+import types
+import typing
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from forebay.errors import DeclarationError
+from forebay.resource.marks import Indexed, Key, References, Unique
+from forebay.resource.spec import FieldSpec, Kind
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_MAX_NAME = 48  # Postgres allows 63; index names are made of table and column
+#: Query parameters that are no columns: PostgREST's and ours.
+RESERVED_NAMES = frozenset(
+    [
+        "select",
+        "order",
+        "limit",
+        "offset",
+        "and",
+        "or",
+        "not",
+        "columns",
+        "on_conflict",
+        "cursor",
+        "any",
+        "all",
+    ]
+)
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+MAX_KEY_LENGTH = 255  # characters; with it a key fits any B-tree index entry and a URL
+_MAX_VARCHAR = 1_000_000
+_MAX_PRECISION = 1000  # numeric's own limit
+
+_PLAIN: dict[Any, Kind] = {
+    str: Kind.TEXT,
+    int: Kind.INTEGER,
+    float: Kind.FLOAT,
+    Decimal: Kind.DECIMAL,
+    bool: Kind.BOOLEAN,
+    dt.date: Kind.DATE,
+    dt.datetime: Kind.TIMESTAMP,
+    uuid.UUID: Kind.UUID,
+    list: Kind.JSON,
+    dict: Kind.JSON,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDeclared:
+    """The field that is marked as the key."""
+
+    spec: FieldSpec
+
+
+def made_key() -> FieldSpec:
+    """The key that the server makes: a UUID named `id`."""
+    return FieldSpec(name="id", kind=Kind.UUID, description="Made by the server.")
+
+
+def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclared:
+    """The spec of a declared field.
+
+    Raises:
+        DeclarationError: the message names class and field.
+    """
+    where = f"{owner}.{name}"
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        raise DeclarationError(
+            f"{where}: a field's name is lower case, digits and _, ≤ {_MAX_NAME}"
+        )
+    if name in RESERVED_NAMES:
+        raise DeclarationError(f"{where}: {name!r} is a query parameter's name")
+    if info.alias or info.validation_alias or info.serialization_alias:
+        raise DeclarationError(f"{where}: aliases are not supported, a field has one name")
+    inner, nullable = _without_none(where, info.annotation)
+    spec = FieldSpec(
+        name=name,
+        kind=_kind(where, inner),
+        nullable=nullable,
+        required=info.is_required(),
+        description=info.description,
+    )
+    spec = _with_limits(where, spec, inner, info)
+    spec = _with_marks(where, spec, info)
+    if any(isinstance(mark, Key) for mark in info.metadata):
+        return KeyDeclared(_checked_key(where, spec))
+    return spec if spec.required else replace(spec, default=_default(where, info))
+
+
+def pydantic_type(info: FieldInfo) -> Any:  # noqa: ANN401 - a type form has no static type
+    """The annotation to validate by: as declared, but a datetime must carry its zone."""
+    return _aware(info.annotation)
+
+
+def annotated(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
+    """`Annotated[annotation, *metadata]`, or the bare annotation when there is no metadata."""
+    parts = (annotation, *metadata)
+    return typing.Annotated[parts] if len(parts) > 1 else annotation
+
+
+def _aware(annotation: Any) -> Any:  # noqa: ANN401
+    if annotation is dt.datetime:
+        return AwareDatetime
+    if get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(_aware(part) for part in get_args(annotation))]  # noqa: UP007 - built
+    return annotation
+
+
+def _without_none(where: str, annotation: Any) -> tuple[Any, bool]:  # noqa: ANN401
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    if len(parts) != 1 or len(parts) == len(get_args(annotation)):
+        raise DeclarationError(f"{where}: a union other than `X | None` has no column type")
+    inner = parts[0]
+    if get_origin(inner) is typing.Annotated:
+        raise DeclarationError(
+            f"{where}: write Annotated[X | None, …], so that limits and marks are seen"
+        )
+    return inner, True
+
+
+def _kind(where: str, inner: Any) -> Kind:  # noqa: ANN401
+    origin = get_origin(inner) or inner
+    if origin is Literal:
+        if not all(isinstance(value, str) for value in get_args(inner)):
+            raise DeclarationError(f"{where}: a Literal's values must be strings")
+        return Kind.TEXT
+    if isinstance(origin, type) and issubclass(origin, enum.Enum):
+        if not all(isinstance(member.value, str) for member in origin):
+            raise DeclarationError(f"{where}: an Enum's values must be strings")
+        return Kind.TEXT
+    kind = _PLAIN.get(origin)
+    if kind is None:
+        shown = getattr(inner, "__name__", inner)
+        raise DeclarationError(
+            f"{where}: {shown} has no column type; use str, int, float, Decimal, bool, date, "
+            "datetime, UUID, Enum, Literal, list or dict, each with or without `| None`"
+        )
+    return kind
+
+
+def _with_limits(where: str, spec: FieldSpec, inner: Any, info: FieldInfo) -> FieldSpec:  # noqa: ANN401
+    limits: dict[str, Any] = {}
+    for mark in info.metadata:
+        for name in ("max_length", "ge", "gt", "le", "lt", "max_digits", "decimal_places"):
+            value = getattr(mark, name, None)
+            if value is not None:
+                limits[name] = value
+    if spec.kind is Kind.TEXT:
+        length = limits.get("max_length")
+        if length is not None and not 1 <= length <= _MAX_VARCHAR:
+            raise DeclarationError(f"{where}: max_length must be 1 to {_MAX_VARCHAR}")
+        return replace(spec, max_length=length, choices=_choices(inner))
+    if spec.kind is Kind.INTEGER:
+        low = limits.get("ge", limits["gt"] + 1 if "gt" in limits else None)
+        high = limits.get("le", limits["lt"] - 1 if "lt" in limits else None)
+        if (low is not None and low < INT64_MIN) or (high is not None and high > INT64_MAX):
+            raise DeclarationError(f"{where}: its bounds do not fit 64 bits")
+        return replace(spec, minimum=low, maximum=high)
+    if spec.kind is Kind.DECIMAL:
+        precision, scale = limits.get("max_digits"), limits.get("decimal_places")
+        if precision is None or scale is None or not 0 <= scale <= precision <= _MAX_PRECISION:
+            raise DeclarationError(
+                f"{where}: a Decimal needs Field(max_digits=…, decimal_places=…), which are the "
+                "column's numeric(p, s)"
+            )
+        return replace(spec, precision=precision, scale=scale)
+    return spec
+
+
+def _choices(inner: Any) -> tuple[str, ...]:  # noqa: ANN401
+    if get_origin(inner) is Literal:
+        return tuple(str(value) for value in get_args(inner))
+    if isinstance(inner, type) and issubclass(inner, enum.Enum):
+        return tuple(str(member.value) for member in inner)
+    return ()
+
+
+def _with_marks(where: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
+    unique = any(isinstance(mark, Unique) for mark in info.metadata)
+    indexed = any(isinstance(mark, Indexed) for mark in info.metadata)
+    references = next((mark for mark in info.metadata if isinstance(mark, References)), None)
+    for mark in info.metadata:
+        if isinstance(mark, type) and issubclass(mark, (Key, Indexed, Unique, References)):
+            raise DeclarationError(f"{where}: write {mark.__name__}(), with its parentheses")
+    if (unique or indexed or references) and spec.kind is Kind.JSON:
+        raise DeclarationError(f"{where}: JSON can be no key, index or reference")
+    unbounded = spec.kind is Kind.TEXT and spec.max_length is None and not spec.choices
+    if (unique or indexed) and unbounded:
+        raise DeclarationError(
+            f"{where}: an indexed str needs max_length (an index entry is small)"
+        )
+    return replace(spec, unique=unique, indexed=indexed, references=references)
+
+
+def _checked_key(where: str, spec: FieldSpec) -> FieldSpec:
+    if spec.kind not in (Kind.INTEGER, Kind.TEXT):
+        raise DeclarationError(f"{where}: a natural key is an int or a str")
+    if spec.nullable or not spec.required:
+        raise DeclarationError(f"{where}: a key is never null and has no default")
+    if spec.kind is Kind.TEXT and not (spec.max_length and spec.max_length <= MAX_KEY_LENGTH):
+        raise DeclarationError(f"{where}: a str key needs max_length, at most {MAX_KEY_LENGTH}")
+    if spec.unique or spec.indexed or spec.references:
+        raise DeclarationError(f"{where}: a key is unique and indexed by itself")
+    return spec
+
+
+def _default(where: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON value
+    default = info.get_default(call_default_factory=False)
+    if default is PydanticUndefined or info.default_factory is not None:
+        default = info.default_factory() if info.default_factory else None  # type: ignore[call-arg]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated(pydantic_type(info), info.metadata))
+    try:
+        return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")
+    except ValidationError as exc:
+        problem = exc.errors(include_url=False)[0]["msg"]
+        raise DeclarationError(f"{where}: the default {default!r} is refused: {problem}") from None

@@ -1,0 +1,125 @@
+"""What a declaration comes to: plain frozen data that every derived thing is made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from forebay.resource.marks import Index, References
+from forebay.resource.reading import ReadsBodies
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Kind(StrEnum):
+    """The kinds of value that a field can hold."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    UUID = "uuid"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSpec:
+    """One field of a resource; the key is one too."""
+
+    name: str
+    kind: Kind
+    #: None (JSON null) is a value of the field.
+    nullable: bool = False
+    required: bool = True
+    #: The default in JSON terms; only meaningful when not `required`.
+    default: Any = None
+    max_length: int | None = None
+    #: The only values that an Enum or Literal allows; empty otherwise.
+    choices: tuple[str, ...] = ()
+    #: Total and fractional digits of a decimal.
+    precision: int | None = None
+    scale: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    indexed: bool = False
+    unique: bool = False
+    references: References | None = None
+    description: str | None = None
+
+    @property
+    def sql_type(self) -> str:
+        """The column's type, as Postgres prints it."""
+        match self.kind:
+            case Kind.TEXT:
+                return "text" if self.max_length is None else f"varchar({self.max_length})"
+            case Kind.INTEGER:
+                return "integer" if self._fits_four_bytes() else "bigint"
+            case Kind.DECIMAL:
+                return f"numeric({self.precision},{self.scale})"
+            case _:
+                return _SQL_TYPES[self.kind]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether `=` and `<` mean something for the column."""
+        return self.kind is not Kind.JSON
+
+    def _fits_four_bytes(self) -> bool:
+        low, high = self.minimum, self.maximum
+        return low is not None and high is not None and low >= -(2**31) and high < 2**31
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SQL_TYPES = {
+    Kind.FLOAT: "double precision",
+    Kind.BOOLEAN: "boolean",
+    Kind.DATE: "date",
+    Kind.TIMESTAMP: "timestamptz",
+    Kind.UUID: "uuid",
+    Kind.JSON: "jsonb",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceSpec:
+    """One resource: its path, table, key and fields."""
+
+    #: The class's name, for messages and the documentation.
+    name: str
+    description: str
+    #: The path segment under /v1, which is also what commands call the resource.
+    path: str
+    table: str
+    key: FieldSpec
+    #: Whether the server makes the key (a UUID) when a client posts without one.
+    key_is_made: bool
+    #: Every field but the key, in declared order.
+    fields: tuple[FieldSpec, ...]
+    indexes: tuple[Index, ...]
+    schema_version: int
+    upcasters: Mapping[int, Upcaster]
+    body: ReadsBodies
+
+    @property
+    def columns(self) -> tuple[FieldSpec, ...]:
+        """The key and the fields: what a row shows."""
+        return (self.key, *self.fields)
+
+    def fits_key(self, key: int | str) -> bool:
+        """Whether an archived key is of the column's type, in the one spelling that it has."""
+        if self.key.kind is Kind.INTEGER:
+            return isinstance(key, int)
+        if self.key.kind is Kind.UUID:
+            return isinstance(key, str) and _UUID.fullmatch(key) is not None
+        limit = self.key.max_length
+        return isinstance(key, str) and (limit is None or len(key) <= limit)
+
+    def column(self, name: str) -> FieldSpec | None:
+        """The column of that name."""
+        return next((column for column in self.columns if column.name == name), None)

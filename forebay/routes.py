@@ -1,0 +1,144 @@
+"""Every route of the API and every part of a request that a cached route may look at.
+
+The API Gateway routes, their cache keys and the read function's view of a request are all made
+from this one list, so the function can look at nothing that the cache does not key on (law 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from forebay.query.grammar import LIST_PARAMETERS
+from forebay.resource.spec import ResourceSpec
+
+Action = Literal["list", "item", "status", "post", "put", "delete"]
+Location = Literal["path", "query", "header"]
+
+API_PREFIX = "/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One part of a request that a route declares."""
+
+    location: Location
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """The declared parts of one request, and nothing else of it. Absent ones are left out."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    #: By lower-case name.
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method on one path template."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    #: Below the stage, with API Gateway's braces: `/cities/{key}`.
+    path: str
+    function: Literal["read", "write"]
+    action: Action
+    #: The resource's path.
+    resource: str
+    #: For a cached route these are its cache keys, all of them.
+    parameters: tuple[Parameter, ...]
+    cached: bool
+
+    @property
+    def name(self) -> str:
+        """A short unique name: `cities.item`."""
+        return f"{self.resource}.{self.action}"
+
+    def view(self, event: Mapping[str, Any]) -> RequestView:
+        """The declared parts of an API Gateway proxy event."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        path = event.get("pathParameters") or {}
+        query = event.get("queryStringParameters") or {}
+        return RequestView(
+            path={
+                name: unquote(path[name])
+                for name in self._names("path")
+                if path.get(name) is not None
+            },
+            query={
+                name: query[name] for name in self._names("query") if query.get(name) is not None
+            },
+            headers={
+                name.lower(): headers[name.lower()]
+                for name in self._names("header")
+                if headers.get(name.lower()) is not None
+            },
+        )
+
+    def _names(self, location: Location) -> Iterator[str]:
+        return (found.name for found in self.parameters if found.location == location)
+
+
+def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
+    """Every route, in a stable order."""
+    return tuple(route for spec in resources.values() for route in _resource_routes(spec))
+
+
+def _resource_routes(spec: ResourceSpec) -> Iterator[Route]:
+    collection, item = f"/{spec.path}", f"/{spec.path}/{{key}}"
+    key = Parameter("path", "key")
+    yield Route(
+        method="GET",
+        path=collection,
+        function="read",
+        action="list",
+        resource=spec.path,
+        parameters=(
+            *(Parameter("query", name) for name in LIST_PARAMETERS),
+            *(Parameter("query", column.name) for column in spec.columns if column.comparable),
+        ),
+        cached=True,
+    )
+    yield Route(
+        method="GET",
+        path=item,
+        function="read",
+        action="item",
+        resource=spec.path,
+        parameters=(key, Parameter("header", "If-None-Match"), Parameter("header", "Read-After")),
+        cached=True,
+    )
+    yield Route(
+        method="GET",
+        path=f"{item}/commands/{{id}}",
+        function="read",
+        action="status",
+        resource=spec.path,
+        parameters=(key, Parameter("path", "id"), Parameter("header", "Prefer")),
+        cached=False,
+    )
+    yield _write(spec, "POST", collection, "post", ())
+    yield _write(spec, "PUT", item, "put", (key,))
+    yield _write(spec, "DELETE", item, "delete", (key,))
+
+
+def _write(
+    spec: ResourceSpec,
+    method: Literal["POST", "PUT", "DELETE"],
+    path: str,
+    action: Action,
+    parameters: tuple[Parameter, ...],
+) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        function="write",
+        action=action,
+        resource=spec.path,
+        parameters=parameters,
+        cached=False,
+    )

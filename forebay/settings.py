@@ -1,0 +1,37 @@
+"""Helpers by which each process reads its environment once, at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forebay.errors import SettingsError
+
+
+def required(environment: Mapping[str, str], name: str) -> str:
+    """The variable's text.
+
+    Raises:
+        SettingsError: it is missing or empty.
+    """
+    value = environment.get(name, "")
+    if not value:
+        raise SettingsError(f"the environment variable {name} is missing or empty")
+    return value
+
+
+def number(environment: Mapping[str, str], name: str, default: float) -> float:
+    """The variable as a number that is not negative, or the default.
+
+    Raises:
+        SettingsError: it is no such number.
+    """
+    text = environment.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise SettingsError(f"{name}={text!r} must be a number from 0")
+    return value

@@ -1,0 +1,44 @@
+"""What became of a command, told from what is in the tables: no state is kept per command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from forebay.ids import is_create_id
+
+Fate = Literal["pending", "applied", "superseded", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What the tables hold about a command's key, and about the command itself."""
+
+    #: Version of the row, and whether a create made it; None if there is no row.
+    row_version: str | None = None
+    row_by_create: bool = False
+    #: Version of the tombstone, if there is one.
+    tombstone: str | None = None
+    #: Code and detail of the command's rejection, if it was rejected.
+    rejection: tuple[str, str] | None = None
+
+
+def fate(command_id: str, traces: Traces) -> Fate:
+    """What became of a command that this deployment made an id for.
+
+    Law 2 decides: as soon as something is there that the command can't win against, it is
+    superseded, whether it has been looked at yet or not.
+    """
+    if traces.rejection is not None:
+        return "rejected"
+    version = traces.row_version or traces.tombstone
+    if version is None:
+        return "pending"
+    if version == command_id:
+        return "applied"
+    row_by_create = traces.row_version is not None and traces.row_by_create
+    if is_create_id(command_id):
+        lost = not row_by_create or version < command_id
+    else:
+        lost = not row_by_create and version > command_id
+    return "superseded" if lost else "pending"
