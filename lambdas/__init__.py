@@ -1,0 +1,1 @@
+"""The Lambda functions: thin entry points that never import each other."""

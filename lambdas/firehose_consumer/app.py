@@ -1,0 +1,150 @@
+"""The consumer without Lambda: from a batch of messages to the list of those to try again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import psycopg
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+
+from forebay.apply import Outcome, Source, apply
+from forebay.apply.lines import read_chunks
+from forebay.aws.archive import COMMANDS_PREFIX, Archive
+from forebay.db.session import Session
+from forebay.errors import ForebayError
+from forebay.ids import accepted_ms
+from forebay.resource.spec import ResourceSpec
+from lambdas.firehose_consumer.events import object_keys
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether there was no answer from Postgres at all: an error of its own has an SQLSTATE."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+
+
+class Consumer:
+    """Applies the archive objects that messages tell of."""
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, ResourceSpec],
+        archive: Archive,
+        session: Session,
+        logger: Logger,
+        metrics: Metrics,
+    ) -> None:
+        self._resources = resources
+        self._archive = archive
+        self._session = session
+        self._logger = logger
+        self._metrics = metrics
+
+    def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Applies every message of an SQS batch; the answer names those that failed.
+
+        A message that fails is delivered again, and in the end goes to the dead-letter queue; its
+        neighbours in the batch are done with.
+        """
+        failures = []
+        away: Exception | None = None
+        for message in event["Records"]:
+            # A primary that is away for one is away for all: don't wait for it again and again.
+            error = away or self._try(message["body"])
+            if error is not None:
+                self._failed(message["messageId"], error)
+                failures.append({"itemIdentifier": message["messageId"]})
+                away = error if _is_away(error) else None
+        return {"batchItemFailures": failures}
+
+    def _try(self, body: str) -> Exception | None:
+        """Applies a message's objects; what went wrong, if anything."""
+        try:
+            for key in object_keys(body, bucket=self._archive.bucket, prefix=COMMANDS_PREFIX):
+                self._apply_with_fresh_connection(key)
+        except (ForebayError, psycopg.Error) as exc:
+            return exc
+        except Exception as exc:
+            # A defect of ours: it must not take the neighbours along to the dead-letter queue.
+            self._logger.exception("defect", action="defect")
+            return exc
+        return None
+
+    def _apply_with_fresh_connection(self, key: str) -> None:
+        """Applies an object, once more if the connection turned out to be dead.
+
+        A warm function finds that out after each restart of the primary; waiting for SQS to
+        deliver the message again would cost its whole visibility time-out.
+        """
+        try:
+            self.apply_object(key)
+        except psycopg.OperationalError as exc:
+            if not (_is_away(exc) or (exc.sqlstate or "").startswith("57P")):
+                raise
+            self.apply_object(key)
+
+    def apply_object(self, key: str) -> Outcome:
+        """Applies one archive object.
+
+        Raises:
+            ForebayError: the archive has no such object, or didn't answer, or commands are held.
+            psycopg.Error: the primary is not there, or does not fit.
+        """
+        started = time.monotonic()
+        with self._session.connection() as connection:
+            outcome = apply(
+                connection,
+                read_chunks(self._archive.read(key)),
+                Source(key),
+                resources=self._resources,
+                archive_rejections=partial(self._archive.write_rejections, key),
+            )
+        self._report(key, outcome, time.monotonic() - started)
+        return outcome
+
+    def _report(self, key: str, outcome: Outcome, seconds: float) -> None:
+        counts = outcome.counts
+        fields: dict[str, Any] = {
+            "object": key,
+            "lines": outcome.lines,
+            "applied": counts.applied,
+            "superseded": counts.superseded,
+            "duplicates": counts.duplicates,
+            "rejected": counts.rejected,
+            "seconds": round(seconds, 3),
+        }
+        if outcome.already_applied:
+            self._count("ObjectsAlreadyApplied", 1)
+            self._logger.info("object_already_applied", action="object_already_applied", **fields)
+            return
+        self._logger.info("object_applied", action="object_applied", **fields)
+        self._count("ObjectsApplied", 1)
+        self._count("CommandsApplied", counts.applied)
+        self._count("CommandsSuperseded", counts.superseded)
+        self._count("CommandsDuplicate", counts.duplicates)
+        self._count("CommandsRejected", counts.rejected)
+        if outcome.first_id and outcome.last_id:
+            now = time.time() * 1000
+            for name, command_id in (("Oldest", outcome.first_id), ("Newest", outcome.last_id)):
+                self._metrics.add_metric(
+                    name=f"ApplyLag{name}",
+                    unit=MetricUnit.Milliseconds,
+                    value=max(0.0, now - accepted_ms(command_id)),
+                )
+
+    def _failed(self, message_id: str, error: Exception) -> None:
+        self._count("MessagesFailed", 1)
+        self._logger.warning(
+            "message_failed",
+            action="message_failed",
+            message_id=message_id,
+            error=type(error).__name__,
+            reason=str(error).strip(),
+        )
+
+    def _count(self, name: str, value: int) -> None:
+        self._metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)

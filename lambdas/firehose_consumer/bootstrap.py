@@ -1,0 +1,47 @@
+"""Puts the consumer together: the one place that chooses real adapters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+from botocore.config import Config
+
+import resources
+from forebay.aws.archive import Archive
+from forebay.db.connect import connect
+from forebay.db.session import Session
+from lambdas.firehose_consumer.app import Consumer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lambdas.firehose_consumer.settings import ConsumerSettings
+
+SERVICE = "consumer"
+METRICS_NAMESPACE = "Forebay"
+
+_S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
+
+
+def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
+    """The consumer over AWS, or whatever AWS_ENDPOINT_URL names."""
+    client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
+    return Consumer(
+        resources=resources.load(),
+        archive=Archive(client, settings.archive_bucket),
+        session=Session(
+            partial(
+                connect,
+                settings.database_url,
+                application_name="forebay-consumer",
+                statement_timeout_ms=round(settings.statement_timeout_seconds * 1000),
+                lock_timeout_ms=round(settings.lock_timeout_seconds * 1000),
+            )
+        ),
+        logger=Logger(service=SERVICE),
+        metrics=metrics,
+    )

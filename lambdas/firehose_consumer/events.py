@@ -1,0 +1,52 @@
+"""Reads what SQS delivers: S3 events, one or several in a message.
+
+Source: Amazon S3 User Guide, "Event message structure".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote_plus
+
+import orjson
+
+from forebay.errors import PermanentError
+
+
+class EventRefusedError(PermanentError):
+    """The message names nothing that we apply; it belongs in the dead-letter queue."""
+
+
+def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
+    """The keys of the archive objects that a message tells of; none for a test event.
+
+    Raises:
+        EventRefusedError: no S3 event, or one of another bucket or prefix: somebody else's data
+            must not get into the tables.
+    """
+    try:
+        event: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise EventRefusedError(f"the message is not JSON: {exc}") from None
+    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":
+        return  # S3 sends one whenever the notification is configured
+    records = event.get("Records") if isinstance(event, dict) else None
+    if not isinstance(records, list) or not records:
+        raise EventRefusedError("the message is no S3 event: it has no Records")
+    for record in records:
+        yield _key(record, bucket, prefix)
+
+
+def _key(record: object, bucket: str, prefix: str) -> str:
+    try:
+        entity = record["s3"]  # type: ignore[index]
+        name, encoded = entity["bucket"]["name"], entity["object"]["key"]
+    except (KeyError, TypeError):
+        raise EventRefusedError("a record of the S3 event names no bucket and object") from None
+    if not isinstance(name, str) or not isinstance(encoded, str):
+        raise EventRefusedError("a record of the S3 event names no bucket and object")
+    key = unquote_plus(encoded)  # keys in events are form-encoded: a space is a plus
+    if name != bucket or not key.startswith(prefix):
+        raise EventRefusedError(f"s3://{name}/{key} is not under s3://{bucket}/{prefix}")
+    return key

@@ -1,0 +1,20 @@
+"""The consumer's entry point."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools.metrics import Metrics
+
+from lambdas.firehose_consumer import bootstrap
+from lambdas.firehose_consumer.settings import ConsumerSettings
+
+metrics = Metrics(namespace=bootstrap.METRICS_NAMESPACE, service=bootstrap.SERVICE)
+consumer = bootstrap.build(ConsumerSettings.from_env(os.environ), metrics)  # once per cold start
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Applies a batch of messages; answers with those that failed."""
+    return consumer.handle(event)

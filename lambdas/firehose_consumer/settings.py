@@ -1,0 +1,44 @@
+"""The consumer's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from forebay.settings import number, required
+
+DEFAULT_STATEMENT_TIMEOUT_SECONDS = 60.0
+DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """What the consumer needs to know."""
+
+    #: libpq URL of the primary.
+    database_url: str
+    #: The only bucket whose objects are applied.
+    archive_bucket: str
+    statement_timeout_seconds: float
+    lock_timeout_seconds: float
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self:
+        """Read from FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
+
+        Raises:
+            forebay.errors.SettingsError: a variable is missing or no number.
+        """
+        return cls(
+            database_url=required(environment, "FOREBAY_DATABASE_URL"),
+            archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
+            statement_timeout_seconds=number(
+                environment,
+                "FOREBAY_STATEMENT_TIMEOUT_SECONDS",
+                DEFAULT_STATEMENT_TIMEOUT_SECONDS,
+            ),
+            lock_timeout_seconds=number(
+                environment, "FOREBAY_LOCK_TIMEOUT_SECONDS", DEFAULT_LOCK_TIMEOUT_SECONDS
+            ),
+        )

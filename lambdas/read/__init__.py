@@ -1,0 +1,1 @@
+"""GET: items, lists and the fate of commands, read from the replicas."""

@@ -1,0 +1,75 @@
+"""The read function without Lambda: from a proxy event to a response."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from forebay.http import Response, problem_response
+from forebay.log import Log
+from forebay.problem import Problem, ProblemError
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, RequestView, Route, routes
+from lambdas.read.items import ItemReader
+from lambdas.read.lists import ListReader
+from lambdas.read.statuses import StatusReader
+
+_Reader = Callable[[ResourceSpec, RequestView], Response]
+
+
+class ReadApp:
+    """Answers read requests from their declared parts alone (law 5).
+
+    What is transient is raised, not answered: a function that fails becomes the gateway's 503,
+    which no cache keeps.
+    """
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, ResourceSpec],
+        items: ItemReader,
+        lists: ListReader,
+        statuses: StatusReader,
+        log: Log,
+    ) -> None:
+        self._resources = resources
+        self._routes: dict[tuple[str, str], Route] = {
+            (route.method, route.path): route
+            for route in routes(resources)
+            if route.function == "read"
+        }
+        self._readers: Mapping[str, _Reader] = {
+            "item": items.read,
+            "list": lists.read,
+            "status": statuses.read,
+        }
+        self._log = log
+
+    def handle(self, event: Mapping[str, Any]) -> Response:
+        """The answer to a proxy event.
+
+        Raises:
+            psycopg.Error: the database could not answer.
+            forebay.errors.NotYetVisibleError: a version that the client has seen is not here yet.
+        """
+        started = time.perf_counter()
+        # The route is part of every cache key, so it may be looked at besides the parameters.
+        route = self._routes.get((event["httpMethod"], event["resource"]))
+        if route is None:
+            return problem_response(Problem("unknown_resource", "nothing is read here"), API_PREFIX)
+        view = route.view(event)
+        instance = API_PREFIX + route.path.format(**view.path)
+        try:
+            response = self._readers[route.action](self._resources[route.resource], view)
+        except ProblemError as exc:
+            response = problem_response(exc.problem, instance)
+        self._log.event(
+            "read_answered",
+            path=instance,
+            route=route.name,
+            status=response.status,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
+        return response

@@ -1,0 +1,47 @@
+"""Puts the read function together: the one place that chooses real adapters."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import resources
+from forebay.db.connect import connect
+from forebay.db.session import Session
+from forebay.log import Log
+from lambdas.read.app import ReadApp
+from lambdas.read.database import ReadDatabase
+from lambdas.read.items import ItemReader
+from lambdas.read.lists import ListReader
+from lambdas.read.settings import ReadSettings
+from lambdas.read.statuses import StatusReader
+from lambdas.read.visibility import Visibility
+
+SERVICE = "read"
+
+
+def build(settings: ReadSettings) -> ReadApp:
+    """The app over the database that the settings name."""
+    open_session = partial(
+        connect,
+        application_name="forebay-read",
+        statement_timeout_ms=round(settings.statement_timeout_seconds * 1000),
+        read_only=True,
+    )
+    database = ReadDatabase(
+        replica=Session(partial(open_session, settings.replica_url)),
+        primary=Session(partial(open_session, settings.primary_url)),
+    )
+    visibility = Visibility(database)
+    return ReadApp(
+        resources=resources.load(),
+        items=ItemReader(
+            database, visibility, read_after_wait_seconds=settings.read_after_wait_seconds
+        ),
+        lists=ListReader(database),
+        statuses=StatusReader(
+            visibility,
+            buffer_seconds=settings.buffer_seconds,
+            wait_cap_seconds=settings.wait_cap_seconds,
+        ),
+        log=Log(SERVICE),
+    )

@@ -1,0 +1,17 @@
+"""The read function's entry point."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lambdas.read import bootstrap
+from lambdas.read.settings import ReadSettings
+
+settings = ReadSettings.from_env(os.environ)
+app = bootstrap.build(settings)  # once per cold start
+
+
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answers an API Gateway proxy event."""
+    return app.handle(event).to_proxy(settings.cors_allow_origin)

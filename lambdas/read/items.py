@@ -1,0 +1,77 @@
+"""`GET /{resource}/{key}`: one item, with its version as its ETag."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from forebay.command import KeyValue
+from forebay.errors import NotYetVisibleError
+from forebay.http import Response
+from forebay.keys import read_key
+from forebay.problem import Problem, ProblemError
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import RequestView
+from lambdas.read.database import ReadDatabase, Rows
+from lambdas.read.sql import item_query
+from lambdas.read.visibility import Visibility, read_command_id
+
+_ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+# Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
+_CACHE_CONTROL = "no-cache"
+
+
+class ItemReader:
+    """Reads items."""
+
+    def __init__(
+        self,
+        database: ReadDatabase,
+        visibility: Visibility,
+        *,
+        read_after_wait_seconds: float,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._database = database
+        self._visibility = visibility
+        self._wait_seconds = read_after_wait_seconds
+        self._now_ms = now_ms
+
+    def read(self, spec: ResourceSpec, view: RequestView) -> Response:
+        """200 with the item, 304 if the client has it, 404.
+
+        Raises:
+            ProblemError: the key or a header can't be understood, or there is no such item.
+            NotYetVisibleError: `Read-After` names a version that is nowhere yet.
+        """
+        key = read_key(spec, view.path.get("key", ""))
+        rows = self._rows(spec, key, view.headers.get("read-after"))
+        if not rows:
+            raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
+        version, text = rows[0]
+        headers = {"ETag": f'"{version}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Read-After"}
+        if _matches(view.headers.get("if-none-match"), version):
+            return Response(304, headers=headers)
+        return Response(200, text, headers=headers)
+
+    def _rows(self, spec: ResourceSpec, key: KeyValue, after: str | None) -> Rows:
+        query = item_query(spec, key)
+        if after is None:
+            return self._database.fetch(query)
+        command_id = read_command_id(after.strip(), "bad_header", "Read-After", self._now_ms())
+        found, _ = self._visibility.on_replica(
+            spec, key, command_id, wait_seconds=self._wait_seconds
+        )
+        if found != "pending":
+            return self._database.fetch(query)
+        if self._visibility.on_primary(spec, key, command_id) == "pending":
+            raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
+        return self._database.fetch_from_primary(query)
+
+
+def _matches(if_none_match: str | None, version: str) -> bool:
+    """Weak comparison, as RFC 9110 §13.1.2 has it for GET."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or version in _ENTITY_TAG.findall(if_none_match)

@@ -1,0 +1,59 @@
+"""The read function's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from forebay.settings import number, required
+
+DEFAULT_BUFFER_SECONDS = 60.0
+DEFAULT_STATEMENT_TIMEOUT_SECONDS = 10.0
+#: API Gateway gives up after 29 s; the answer needs some of that.
+MAX_WAIT_SECONDS = 25.0
+DEFAULT_WAIT_CAP_SECONDS = 20.0
+DEFAULT_READ_AFTER_WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """What the read function needs to know."""
+
+    #: libpq URL of the replicas.
+    replica_url: str
+    #: libpq URL of the primary, asked once where a replica is behind.
+    primary_url: str
+    #: The stream's buffering interval, from which `Retry-After` is made.
+    buffer_seconds: float
+    statement_timeout_seconds: float
+    #: The longest `Prefer: wait`.
+    wait_cap_seconds: float
+    #: How long `Read-After` waits for the replica.
+    read_after_wait_seconds: float
+    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    cors_allow_origin: str
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self:
+        """Read from the function's variables, which docs/configuration.md lists.
+
+        Raises:
+            forebay.errors.SettingsError: a variable is missing or no number.
+        """
+        wait_cap = number(environment, "FOREBAY_WAIT_CAP_SECONDS", DEFAULT_WAIT_CAP_SECONDS)
+        return cls(
+            replica_url=required(environment, "FOREBAY_REPLICA_URL"),
+            primary_url=required(environment, "FOREBAY_DATABASE_URL"),
+            buffer_seconds=number(environment, "FOREBAY_BUFFER_SECONDS", DEFAULT_BUFFER_SECONDS),
+            statement_timeout_seconds=number(
+                environment,
+                "FOREBAY_STATEMENT_TIMEOUT_SECONDS",
+                DEFAULT_STATEMENT_TIMEOUT_SECONDS,
+            ),
+            wait_cap_seconds=min(wait_cap, MAX_WAIT_SECONDS),
+            read_after_wait_seconds=number(
+                environment, "FOREBAY_READ_AFTER_WAIT_SECONDS", DEFAULT_READ_AFTER_WAIT_SECONDS
+            ),
+            cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+        )

@@ -1,0 +1,88 @@
+"""`GET /{resource}/{key}/commands/{id}`: what became of a command."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from forebay.http import Response, json_response
+from forebay.keys import read_key
+from forebay.problem import Problem, ProblemError
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, RequestView
+from forebay.status import Traces
+from lambdas.read.visibility import Visibility, read_command_id
+
+_WAIT = re.compile(r"wait\s*=\s*([0-9]{1,6})", re.IGNORECASE)
+
+
+class StatusReader:
+    """Tells the fate of commands; nothing of it is ever cached."""
+
+    def __init__(
+        self,
+        visibility: Visibility,
+        *,
+        buffer_seconds: float,
+        wait_cap_seconds: float,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._visibility = visibility
+        self._retry_after = str(max(1, math.ceil(buffer_seconds / 2)))
+        self._wait_cap_seconds = wait_cap_seconds
+        self._now_ms = now_ms
+
+    def read(self, spec: ResourceSpec, view: RequestView) -> Response:
+        """202 while the command is pending, 200 with its fate after.
+
+        Raises:
+            ProblemError: key, id or `Prefer` can't be understood.
+        """
+        key = read_key(spec, view.path.get("key", ""))
+        command_id = read_command_id(
+            view.path.get("id", ""), "bad_command_id", "id", self._now_ms()
+        )
+        wait = self._wait_seconds(view.headers.get("prefer"))
+        found, traces = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait or 0)
+        item = f"{API_PREFIX}/{spec.path}/{quote(str(key), safe='')}"
+        document: dict[str, Any] = {
+            "command_id": command_id,
+            "resource": spec.path,
+            "key": key,
+            "status": found,
+            "links": {"item": item, "status": f"{item}/commands/{command_id}"},
+        }
+        headers = {"Cache-Control": "no-store"}
+        if wait is not None:
+            headers["Preference-Applied"] = f"wait={wait}"
+        if found == "pending":
+            headers |= {"Location": document["links"]["status"], "Retry-After": self._retry_after}
+            return json_response(202, document, headers)
+        return json_response(200, document | _details(found, traces), headers)
+
+    def _wait_seconds(self, prefer: str | None) -> int | None:
+        """The seconds to wait (RFC 7240 §4.3), capped; None if the client does not ask."""
+        if prefer is None:
+            return None
+        for preference in prefer.split(","):
+            found = _WAIT.fullmatch(preference.partition(";")[0].strip())
+            if found:
+                return min(int(found[1]), int(self._wait_cap_seconds))
+            if preference.strip().lower().startswith("wait"):
+                raise ProblemError(
+                    Problem("bad_header", "Prefer: wait takes whole seconds, such as wait=5")
+                )
+        return None
+
+
+def _details(found: str, traces: Traces) -> dict[str, Any]:
+    if found == "rejected" and traces.rejection is not None:
+        code, detail = traces.rejection
+        return {"error": {"code": code, "detail": detail}}
+    if found == "superseded":
+        return {"superseded_by": traces.row_version or traces.tombstone}
+    return {}

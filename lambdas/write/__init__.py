@@ -1,0 +1,1 @@
+"""POST, PUT and DELETE: validates, gets commands accepted, answers 202."""

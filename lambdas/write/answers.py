@@ -1,0 +1,74 @@
+"""The answers of writes: 202 for one command, 207 for many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from forebay.command import Command
+from forebay.http import Response, json_response
+from forebay.problem import Problem
+from forebay.routes import API_PREFIX
+
+NOT_ACCEPTED_RETRY_SECONDS = 5
+
+
+class Answers:
+    """Makes answers that tell how long applying usually takes."""
+
+    def __init__(self, buffer_seconds: float) -> None:
+        #: A command waits for half the interval on average; polling sooner is wasted.
+        self._retry_after = str(max(1, math.ceil(buffer_seconds)))
+
+    def accepted(self, command: Command) -> Response:
+        """202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
+        document = _accepted(command, status="pending")
+        return json_response(
+            202,
+            document,
+            {
+                "Location": document["links"]["status"],
+                "Content-Location": document["links"]["item"],
+                "Retry-After": self._retry_after,
+                "Cache-Control": "no-store",
+            },
+        )
+
+    def batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
+        """207 with one result per item, in their order (RFC 4918 §13 for the status)."""
+        items = [_result(index, result, instance) for index, result in enumerate(results)]
+        return json_response(
+            207,
+            {"results": items},
+            {"Retry-After": self._retry_after, "Cache-Control": "no-store"},
+        )
+
+
+def _result(index: int, result: Command | Problem, instance: str) -> dict[str, Any]:
+    """What became of one item; its `status` is the one that it would have had alone."""
+    if isinstance(result, Problem):
+        problem = result.document(f"{instance}#/{index}")
+        return {"index": index, "outcome": "refused", "status": result.status, "problem": problem}
+    return {"index": index, "outcome": "accepted", **_accepted(result, status=202)}
+
+
+def _accepted(command: Command, *, status: int | str) -> dict[str, Any]:
+    item = f"{API_PREFIX}/{command.resource}/{quote(str(command.key), safe='')}"
+    return {
+        "command_id": command.id,
+        "resource": command.resource,
+        "key": command.key,
+        "status": status,
+        "links": {"item": item, "status": f"{item}/commands/{command.id}"},
+    }
+
+
+def not_accepted() -> Problem:
+    """503: the client knows that the write was *not* accepted."""
+    return Problem(
+        "not_accepted",
+        "neither the delivery stream nor the archive took the write; send it again",
+        headers={"Retry-After": str(NOT_ACCEPTED_RETRY_SECONDS)},
+    )

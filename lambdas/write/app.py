@@ -1,0 +1,184 @@
+"""The write function without Lambda: from a proxy event to a response."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from forebay.command import Command, KeyValue
+from forebay.http import Response, problem_response
+from forebay.ids import IdSource
+from forebay.intake.acceptance import Acceptor
+from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.json_text import dump, parse
+from forebay.keys import read_key
+from forebay.log import Log
+from forebay.problem import Problem, ProblemError
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, Route, routes
+from lambdas.write.answers import Answers, not_accepted
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+
+MAX_BATCH_ITEMS = 500
+
+#: What became of one item before anything was sent.
+_Item = Line | Problem
+
+
+class WriteApp:
+    """Answers write requests."""
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, ResourceSpec],
+        acceptor: Acceptor,
+        ids: IdSource,
+        answers: Answers,
+        log: Log,
+    ) -> None:
+        self._resources = resources
+        self._routes: dict[tuple[str, str], Route] = {
+            (route.method, route.path): route
+            for route in routes(resources)
+            if route.function == "write"
+        }
+        self._acceptor = acceptor
+        self._ids = ids
+        self._make = CommandMaker(ids)
+        self._answers = answers
+        self._log = log
+
+    def handle(self, event: Mapping[str, Any]) -> Response:
+        """The answer to a proxy event; every refusal is a problem."""
+        started = time.perf_counter()
+        request = WriteRequest.of_event(event, API_PREFIX)
+        try:
+            response = self._dispatch(request)
+        except ProblemError as exc:
+            response = problem_response(exc.problem, request.path)
+        self._log.event(
+            "write_answered",
+            method=request.method,
+            path=ascii(request.path)[1:-1],
+            status=response.status,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
+        return response
+
+    def _dispatch(self, request: WriteRequest) -> Response:
+        route = self._routes.get((request.method, request.resource))
+        if route is None:
+            raise ProblemError(
+                Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
+            )
+        if request.query:
+            raise ProblemError(
+                Problem("unknown_parameter", f"a write has no parameter {min(request.query)!r}")
+            )
+        spec = self._resources[route.resource]
+        caller = request.caller(self._ids.now_ms())
+        return _ACTIONS[route.action](self, route, spec, request, caller)
+
+    def _post(
+        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
+    ) -> Response:
+        media = request.media_type()
+        if media in NDJSON_TYPES:
+            lines = [line for line in request.body().splitlines() if line.strip()]
+            return self._batch(spec, request, caller, lines, parsed=False)
+        if media not in JSON_TYPES:
+            raise ProblemError(_media_problem(media, JSON_TYPES | NDJSON_TYPES))
+        raw = request.body()
+        value = parse(raw)
+        if isinstance(value, list):
+            items = [dump(item) for item in value]
+            return self._batch(spec, request, caller, items, parsed=True)
+        return self._one(self._make.post(spec, raw, caller))
+
+    def _put(
+        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
+    ) -> Response:
+        key = _key(spec, request)
+        media = request.media_type()
+        if media not in JSON_TYPES:
+            raise ProblemError(_media_problem(media, JSON_TYPES))
+        raw = request.body()
+        parse(raw)
+        create = request.must_not_exist()
+        return self._one(self._make.put(spec, key, raw, caller, create=create))
+
+    def _delete(
+        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
+    ) -> Response:
+        return self._one(self._make.delete(spec, _key(spec, request), caller))
+
+    def _one(self, line: Line) -> Response:
+        if self._acceptor.accept([line]):
+            raise ProblemError(not_accepted())
+        return self._answers.accepted(line.command)
+
+    def _batch(
+        self,
+        spec: ResourceSpec,
+        request: WriteRequest,
+        caller: Caller,
+        items: Sequence[bytes],
+        *,
+        parsed: bool,
+    ) -> Response:
+        if not items:
+            raise ProblemError(Problem("empty_batch", "the batch has no item"))
+        if len(items) > MAX_BATCH_ITEMS:
+            raise ProblemError(
+                Problem(
+                    "batch_too_large",
+                    f"the batch has {len(items)} items, the limit is {MAX_BATCH_ITEMS}",
+                )
+            )
+        made = [
+            self._item(spec, item, caller, index, parsed=parsed) for index, item in enumerate(items)
+        ]
+        return self._answers.batch(self._accepted(made), request.path)
+
+    def _item(
+        self, spec: ResourceSpec, item: bytes, caller: Caller, index: int, *, parsed: bool
+    ) -> _Item:
+        """One item's command, or why it is refused: the others don't suffer."""
+        try:
+            if not parsed:
+                parse(item)
+            return self._make.post(spec, item, caller, index=index)
+        except ProblemError as exc:
+            return exc.problem
+
+    def _accepted(self, made: Sequence[_Item]) -> list[Command | Problem]:
+        lines = [item for item in made if isinstance(item, Line)]
+        refused = self._acceptor.accept(lines) if lines else set()
+        fates = iter(
+            not_accepted() if index in refused else line.command for index, line in enumerate(lines)
+        )
+        return [next(fates) if isinstance(item, Line) else item for item in made]
+
+
+_ACTIONS: Mapping[
+    str, Callable[[WriteApp, Route, ResourceSpec, WriteRequest, Caller], Response]
+] = {
+    "post": WriteApp._post,  # noqa: SLF001 - the table of this very class
+    "put": WriteApp._put,  # noqa: SLF001
+    "delete": WriteApp._delete,  # noqa: SLF001
+}
+
+
+def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
+    return read_key(spec, request.path_parameters.get("key", ""))
+
+
+def _media_problem(media: str, allowed: frozenset[str]) -> Problem:
+    found = media or "no content type"
+    return Problem(
+        "unsupported_media_type",
+        f"{found} is not supported here; send {', '.join(sorted(allowed))}",
+        headers={"Accept-Post": ", ".join(sorted(allowed))},
+    )

@@ -1,0 +1,73 @@
+"""Puts the write function together: the one place that chooses real adapters."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from botocore.config import Config
+
+import resources
+from forebay.aws.archive import Archive
+from forebay.aws.firehose import FirehoseSink
+from forebay.ids import IdSource
+from forebay.intake.acceptance import Acceptor
+from forebay.log import Log
+from lambdas.write.answers import Answers
+from lambdas.write.app import WriteApp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from botocore.session import Session
+    from mypy_boto3_firehose import FirehoseClient
+    from mypy_boto3_s3 import S3Client
+
+    from lambdas.write.settings import WriteSettings
+
+SERVICE = "write"
+
+# Retries are ours (FirehoseSink): the SDK's would retry whole batches and outlive the client.
+# Together they take 22 s at worst (5 to the last attempt, 8 for its calls, 9 for S3), within the
+# function's 25 s and API Gateway's 29 s: a client always hears whether its write was accepted.
+_FIREHOSE = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 1})
+_S3 = Config(
+    connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
+)
+
+
+class LazyArchive:
+    """The archive for the fallback; its client is made when first needed, not at every start."""
+
+    def __init__(self, session: Session, bucket: str) -> None:
+        self._session = session
+        self._bucket = bucket
+
+    def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
+        """Stores lines as one object; raises TransientError."""
+        self._archive.write_commands(lines, command_id)
+
+    @cached_property
+    def _archive(self) -> Archive:
+        return Archive(
+            cast("S3Client", self._session.create_client("s3", config=_S3)), self._bucket
+        )
+
+
+def build(settings: WriteSettings) -> WriteApp:
+    """The app over AWS, or whatever AWS_ENDPOINT_URL names."""
+    session = botocore.session.get_session()
+    log = Log(SERVICE)
+    firehose = cast("FirehoseClient", session.create_client("firehose", config=_FIREHOSE))
+    return WriteApp(
+        resources=resources.load(),
+        acceptor=Acceptor(
+            FirehoseSink(firehose, settings.stream),
+            LazyArchive(session, settings.archive_bucket),
+            log,
+        ),
+        ids=IdSource(),
+        answers=Answers(settings.buffer_seconds),
+        log=log,
+    )

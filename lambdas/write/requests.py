@@ -1,0 +1,177 @@
+"""Reads a write request: who, with what headers, and which items in which form."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
+from forebay.intake.commands import Caller
+from forebay.problem import Problem, ProblemError
+
+JSON_TYPES = frozenset({"application/json"})
+NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+ANONYMOUS = "anonymous"
+
+_MAX_IDEMPOTENCY_KEY = 255  # characters
+# An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
+_IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
+_STRONG_ETAG = re.compile(r'"([^"]*)"')
+# What API Gateway puts in the place of bytes that are no UTF-8 before a function gets the text.
+_REPLACEMENT_CHARACTER = "\ufffd"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """One write request."""
+
+    path: str
+    #: Below the stage, as the route is declared: `/cities/{key}`.
+    resource: str
+    method: str
+    path_parameters: Mapping[str, str]
+    headers: Mapping[str, str]
+    #: Query parameters, of which a write has none.
+    query: Mapping[str, Any]
+    event: Mapping[str, Any]
+
+    @classmethod
+    def of_event(cls, event: Mapping[str, Any], prefix: str) -> WriteRequest:
+        """The request of an API Gateway proxy event."""
+        return cls(
+            path=prefix + str(event.get("path") or ""),
+            resource=str(event.get("resource") or ""),
+            method=str(event.get("httpMethod") or ""),
+            path_parameters=event.get("pathParameters") or {},
+            headers={k.lower(): v for k, v in (event.get("headers") or {}).items()},
+            query=event.get("multiValueQueryStringParameters")
+            or event.get("queryStringParameters")
+            or {},
+            event=event,
+        )
+
+    def media_type(self) -> str:
+        """The content type without its parameters, lower case; empty if there is none."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def body(self) -> bytes:
+        """The body's bytes.
+
+        Raises:
+            ProblemError: it is empty, was not UTF-8, or holds text that UTF-8 can't say.
+        """
+        text = self.event.get("body") or ""
+        if self.event.get("isBase64Encoded"):
+            try:
+                raw = base64.b64decode(text, validate=True)
+            except binascii.Error as exc:
+                raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
+        else:
+            raw = _encoded(str(text))
+        if not raw.strip():
+            raise ProblemError(Problem("empty_body", "send the item as JSON"))
+        return raw
+
+    def caller(self, now_ms: int) -> Caller:
+        """Who asks, with the headers that shape the command.
+
+        Raises:
+            ProblemError: a header can't be understood.
+        """
+        trace = self.headers.get("traceparent", "")
+        return Caller(
+            by=_identity(self.event.get("requestContext") or {}),
+            trace=trace if _TRACEPARENT.fullmatch(trace) else None,
+            idempotency_key=self._idempotency_key(),
+            after=self._seen_version(now_ms),
+        )
+
+    def must_not_exist(self) -> bool:
+        """Whether `If-None-Match: *` asks for a create.
+
+        Raises:
+            ProblemError: it has another value, which a buffered write can't check.
+        """
+        value = self.headers.get("if-none-match")
+        if value is None:
+            return False
+        if value.strip() != "*":
+            raise ProblemError(
+                Problem("bad_header", "a write takes If-None-Match only as `*` (RFC 9110 §13.1.2)")
+            )
+        return True
+
+    def _idempotency_key(self) -> str | None:
+        value = self.headers.get("idempotency-key")
+        if value is None:
+            return None
+        found = _IDEMPOTENCY_KEY.fullmatch(value.strip())
+        key = (found[1] if found[1] is not None else found[2]) if found else ""
+        if not key or len(key) > _MAX_IDEMPOTENCY_KEY:
+            raise ProblemError(
+                Problem(
+                    "bad_header",
+                    f"Idempotency-Key is a string of 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII "
+                    "characters, best in double quotes",
+                )
+            )
+        return key
+
+    def _seen_version(self, now_ms: int) -> str | None:
+        """The greatest version that the client shows to have seen."""
+        seen = []
+        if (etag := self.headers.get("if-match")) is not None:
+            found = _STRONG_ETAG.fullmatch(etag.strip())
+            seen.append(("If-Match", found[1] if found else etag))
+        if (after := self.headers.get("read-after")) is not None:
+            seen.append(("Read-After", after.strip()))
+        for header, version in seen:
+            if not is_command_id(version):
+                raise ProblemError(
+                    Problem("bad_header", f"{header} must name one version, as ETag gives it")
+                )
+            if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
+                raise ProblemError(
+                    Problem("bad_header", f"{header} names a version from the future: {version}")
+                )
+        return max((version for _, version in seen), default=None)
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes that API Gateway made the text of."""
+    if _REPLACEMENT_CHARACTER in text:
+        raise ProblemError(
+            Problem(
+                "not_utf8",
+                "the body has bytes that are no UTF-8, or the character U+FFFD that stands for "
+                "such; encode it as UTF-8, and write that character as \\ufffd",
+            )
+        )
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ProblemError(
+            Problem("unstorable_text", "the body holds a surrogate without its partner")
+        ) from None
+
+
+def _identity(context: Mapping[str, Any]) -> str:
+    """The caller as API Gateway's authorizers tell it, the strongest proof first."""
+    authorizer = context.get("authorizer") or {}
+    identity = context.get("identity") or {}
+    claims = authorizer.get("claims") or {}
+    for kind, value in (
+        ("user", claims.get("sub")),
+        ("client", claims.get("client_id")),
+        ("principal", authorizer.get("principalId")),
+        ("iam", identity.get("userArn")),
+        ("api-key", identity.get("apiKeyId")),
+    ):
+        if value:
+            return f"{kind}:{value}"
+    return ANONYMOUS

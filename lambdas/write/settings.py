@@ -1,0 +1,39 @@
+"""The write function's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from forebay.settings import number, required
+
+DEFAULT_BUFFER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSettings:
+    """What the write function needs to know."""
+
+    #: The delivery stream's name.
+    stream: str
+    #: The archive bucket, for the fallback.
+    archive_bucket: str
+    #: The stream's buffering interval, from which `Retry-After` is made.
+    buffer_seconds: float
+    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    cors_allow_origin: str
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self:
+        """Read from the function's variables, which docs/configuration.md lists.
+
+        Raises:
+            forebay.errors.SettingsError: a variable is missing or no number.
+        """
+        return cls(
+            stream=required(environment, "FOREBAY_STREAM"),
+            archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
+            buffer_seconds=number(environment, "FOREBAY_BUFFER_SECONDS", DEFAULT_BUFFER_SECONDS),
+            cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+        )

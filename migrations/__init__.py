@@ -1,0 +1,1 @@
+"""The schema's history: alembic revisions made from the declarations."""

@@ -1,0 +1,75 @@
+"""Runs migrations: one at a time in the whole world, and never for long behind a lock."""
+
+from __future__ import annotations
+
+import os
+
+import sqlalchemy as sa
+from alembic import context
+from alembic.operations.ops import MigrationScript
+
+import resources
+from forebay.db.schema import PIPELINE_SCHEMA, metadata
+from forebay.errors import SettingsError
+
+# A migration that waits for a lock stops every query behind it in the queue: better fail fast,
+# and try again at a quieter moment.
+LOCK_TIMEOUT_MS = 4_000
+STATEMENT_TIMEOUT_MS = 60_000
+# Two deploys at once must not both migrate; the second waits for the first, then finds it done.
+ADVISORY_LOCK = 0x464F5245_42415921  # "FOREBAY!"
+ADVISORY_LOCK_TIMEOUT_MS = 120_000
+
+
+def run() -> None:
+    """Migrates the database that FOREBAY_DATABASE_URL names (or the caller's connection)."""
+    url = context.config.attributes.get("url") or os.environ.get("FOREBAY_DATABASE_URL")
+    if not url:
+        raise SettingsError("FOREBAY_DATABASE_URL names no database to migrate")
+    engine = sa.create_engine(
+        sa.make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=sa.pool.NullPool,
+        # A role named like our schema would otherwise have that schema as its default.
+        connect_args={"options": "-c search_path=public -c TimeZone=UTC"},
+    )
+    with engine.connect() as connection:
+        _prepare(connection)
+        context.configure(
+            connection=connection,
+            target_metadata=metadata(resources.load()),
+            include_schemas=True,
+            include_name=_ours,
+            version_table_schema=PIPELINE_SCHEMA,
+            compare_type=True,
+            transaction_per_migration=True,
+            process_revision_directives=_refuse_empty,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def _prepare(connection: sa.Connection) -> None:
+    """Takes the lock for the session, and sets the timeouts that hold for every migration."""
+    run_sql = connection.exec_driver_sql
+    run_sql(f"SET statement_timeout = {ADVISORY_LOCK_TIMEOUT_MS}")
+    run_sql(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
+    run_sql(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+    run_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+    run_sql(f"CREATE SCHEMA IF NOT EXISTS {PIPELINE_SCHEMA}")
+    connection.commit()
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Other people's schemas are none of autogenerate's business."""
+    return kind != "schema" or name in {None, "public", PIPELINE_SCHEMA}
+
+
+def _refuse_empty(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+    """`make migration` with nothing to do makes no file."""
+    makes_a_file = getattr(context.config.cmd_opts, "autogenerate", False)
+    upgrade = directives[0].upgrade_ops if directives else None
+    if makes_a_file and upgrade is not None and upgrade.is_empty():
+        directives.clear()
+
+
+run()
