@@ -1,0 +1,78 @@
+"""The CDK app: `cdk synth -c env=<environment>` and `cdk deploy -c env=<environment>` run it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import aws_cdk as cdk
+
+import resources
+from forebay.errors import ForebayError, SettingsError
+from forebay.routes import Route, routes
+from infra.bundling import Packages, staged_asset
+from infra.settings import CONTEXT, Settings
+from infra.stacks.data import DataStack
+from infra.stacks.service import ServiceStack
+
+
+def build_app(
+    settings: Settings,
+    *,
+    app: cdk.App | None = None,
+    served: Sequence[Route] | None = None,
+    packages: Packages | None = None,
+) -> cdk.App:
+    """The app with the stacks of one environment, ready to be synthesised.
+
+    Args:
+        settings: of the environment.
+        app: to which the stacks are added; a new one unless given.
+        served: routes of the API; those of `resources/` unless given.
+        packages: gives each function's folder; unless given they are built, with their
+            dependencies where the functions run on AWS.
+
+    Raises:
+        SettingsError: the settings name a route that isn't there, or a package can't be built.
+    """
+    app = app or cdk.App()
+    served = routes(resources.load()) if served is None else served
+    _check_routes(settings, served)
+    data = DataStack(app, settings=settings)
+    ServiceStack(
+        app,
+        settings=settings,
+        data=data,
+        routes=served,
+        packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
+    )
+    return app
+
+
+def main() -> None:
+    """Synthesises the environment that the context names; ends with a sentence where it can't."""
+    app = cdk.App(analytics_reporting=False)
+    try:
+        name = app.node.try_get_context("env")
+        if not name:
+            raise SettingsError("choose an environment, for example: cdk synth -c env=local")
+        context = {key: app.node.try_get_context(key) for key in CONTEXT}
+        build_app(Settings.load(name, context), app=app)
+    except ForebayError as refused:
+        sys.exit(f"forebay: {refused}")
+    app.synth()
+
+
+def _check_routes(settings: Settings, served: Sequence[Route]) -> None:
+    known = {route.name for route in served if route.cached}
+    unknown = sorted(set(settings.api.cache.ttl_seconds_by_route) - known)
+    if unknown:
+        raise SettingsError(
+            f"infra/environments/{settings.name}.toml: api.cache.ttl_seconds_by_route names "
+            f"{', '.join(unknown)}, but the cached routes are {', '.join(sorted(known))}"
+        )
+
+
+if __name__ == "__main__":
+    main()

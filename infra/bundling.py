@@ -1,0 +1,207 @@
+"""What each function's package carries, and how it is put together without Docker.
+
+A package holds the function's own folder, the shared core without the parts that the function
+never imports, the resources, and on AWS the locked dependencies of the function's group. The same
+sources give the same hash on every machine, so nothing is deployed that hasn't changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from forebay.errors import SettingsError
+from infra.settings import FunctionName
+
+#: Gives the folder of a function's package.
+Packages = Callable[[FunctionName], Path]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+PYTHON_VERSION: Final = "3.13"
+#: Amazon Linux 2023, of which the runtime is made, has a newer glibc than 2.28.
+PLATFORM: Final = "aarch64-manylinux_2_28"
+
+_COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can say
+_FILE_MODE: Final = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What one function's package is made of."""
+
+    #: Dependency group of pyproject.toml.
+    group: str
+    #: Modules of the core that the function never imports; the import contracts say the same.
+    without: tuple[str, ...] = ()
+    #: Files and folders besides the common ones and the function's own.
+    extra: tuple[str, ...] = ()
+
+
+PACKAGES: Final[Mapping[FunctionName, Package]] = {
+    "write": Package(group="write", without=("forebay/db", "forebay/apply")),
+    "read": Package(group="read", without=("forebay/aws", "forebay/apply")),
+    "firehose_consumer": Package(group="consumer"),
+    "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
+}
+
+
+def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
+    """The function's source files by their names in the package, in a stable order.
+
+    Raises:
+        SettingsError: the function has no handler.
+    """
+    package = PACKAGES[function]
+    handler = f"lambdas/{function}/handler.py"
+    if not (root / handler).is_file():
+        raise SettingsError(f"{root / handler} is missing, so there is no {function} to deploy")
+    found = {
+        file.relative_to(root).as_posix(): file
+        for top in (*_COMMON, f"lambdas/{function}", *package.extra)
+        for file in _files(root / top)
+    }
+    return {
+        name: found[name]
+        for name in sorted(found)
+        if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in package.without)
+    }
+
+
+def asset_hash(function: FunctionName, *, with_dependencies: bool, root: Path = ROOT) -> str:
+    """A hash of all that the package is made from: it changes when, and only when, they do.
+
+    Raises:
+        SettingsError: the dependencies are asked for and `uv` can't tell them.
+    """
+    digest = hashlib.sha256()
+    for name, file in sources(function, root).items():
+        content = file.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    if with_dependencies:
+        digest.update(f"{PLATFORM} {PYTHON_VERSION}\n{_requirements(function, root)}".encode())
+    return digest.hexdigest()
+
+
+def zip_asset(function: FunctionName, root: Path = ROOT) -> bytes:
+    """The function's sources as a zip file, the same bytes for the same sources."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file in sources(function, root).items():
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = _FILE_MODE << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+    return buffer.getvalue()
+
+
+def build_asset(
+    function: FunctionName, target_dir: Path, *, with_dependencies: bool, root: Path = ROOT
+) -> None:
+    """Lays out the function's package in `target_dir`, which is created where it is missing.
+
+    Args:
+        function: whose package.
+        target_dir: empty or absent.
+        with_dependencies: also the locked dependencies, for the runtime on AWS. boto3 isn't among
+            them: the runtime brings it.
+        root: of the checkout.
+
+    Raises:
+        SettingsError: the dependencies can't be installed; says why.
+    """
+    target_dir.mkdir(parents=True, exist_ok=True)
+    if with_dependencies:
+        _install(_requirements(function, root), target_dir)
+    for name, file in sources(function, root).items():
+        destination = target_dir / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, destination)
+
+
+def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
+    """The function's package as a folder named after its hash, built unless it is there already.
+
+    The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
+
+    Raises:
+        SettingsError: the dependencies can't be installed; says why.
+    """
+    kind = f"{function}-{'bundled' if with_dependencies else 'sources'}"
+    content = asset_hash(function, with_dependencies=with_dependencies, root=root)
+    folder = root / ".build" / "assets"
+    staged = folder / f"{kind}-{content[:32]}"
+    if staged.is_dir():
+        return staged
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = list(folder.glob(f"{kind}-*"))
+    with tempfile.TemporaryDirectory(dir=folder) as building:
+        package = Path(building) / "package"
+        build_asset(function, package, with_dependencies=with_dependencies, root=root)
+        _move(package, staged)
+    for old in earlier:
+        shutil.rmtree(old, ignore_errors=True)
+    return staged
+
+
+def _move(package: Path, staged: Path) -> None:
+    """Puts a finished package in its place, where another synth may just have put the same."""
+    try:
+        package.rename(staged)
+    except OSError:
+        if not staged.is_dir():
+            raise
+
+
+def _files(top: Path) -> Iterator[Path]:
+    if top.is_file():
+        yield top
+    for file in top.rglob("*"):
+        hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
+        if file.is_file() and not hidden and file.suffix != ".pyc":
+            yield file
+
+
+@cache
+def _requirements(function: FunctionName, root: Path) -> str:
+    """The locked dependencies of the function, with their hashes."""
+    return _uv(
+        "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project",
+        "--no-header", "--no-annotate", "--group", PACKAGES[function].group,
+        directory=root,
+    )  # fmt: skip
+
+
+def _install(requirements: str, target_dir: Path) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write(requirements)
+        listed.flush()
+        _uv(
+            "pip", "install", "--quiet", "--no-config", "--no-deps", "--only-binary", ":all:",
+            "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION,
+            "--link-mode", "copy", "--target", str(target_dir), "--requirements", listed.name,
+            directory=target_dir,
+        )  # fmt: skip
+
+
+def _uv(*arguments: str, directory: Path) -> str:
+    uv = shutil.which("uv")
+    if uv is None:
+        raise SettingsError("uv is needed on the PATH to bundle the functions' dependencies")
+    done = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
+        [uv, *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SettingsError(f"`uv {' '.join(arguments[:2])}` failed: {done.stderr.strip()}")
+    return done.stdout

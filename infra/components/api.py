@@ -1,0 +1,214 @@
+"""The REST API: methods, stage cache and usage plan, all made from the list of routes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from forebay.routes import API_PREFIX, Parameter, Route
+from infra.components.findings import accept
+from infra.components.gateway_responses import add_gateway_responses
+from infra.settings import ApiSettings, CacheSettings
+
+STAGE_NAME: Final = API_PREFIX.removeprefix("/")
+
+_LOCATIONS: Final = {"path": "path", "query": "querystring", "header": "header"}
+
+_LOGGING_POLICY: Final = (
+    "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+)
+
+#: What browsers may send across origins, besides what they always may.
+_REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Prefer",
+    "Read-After",
+    "Traceparent",
+    "X-Api-Key",
+)
+
+# One JSON object a line. Nothing that a client may write freely, since nothing is escaped here.
+_ACCESS_LOG: Final = json.dumps(
+    {
+        "requestId": "$context.requestId",
+        "time": "$context.requestTimeEpoch",
+        "ip": "$context.identity.sourceIp",
+        "apiKeyId": "$context.identity.apiKeyId",
+        "method": "$context.httpMethod",
+        "route": "$context.resourcePath",
+        "status": "$context.status",
+        "responseBytes": "$context.responseLength",
+        "latencyMs": "$context.responseLatency",
+        "functionLatencyMs": "$context.integration.latency",
+        "functionStatus": "$context.integration.integrationStatus",
+        "gatewayResponse": "$context.error.responseType",
+    }
+)
+
+
+class RoutesApi(Construct):
+    """A regional REST API with one stage that answers exactly the given routes."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        routes: Sequence[Route],
+        functions: Mapping[str, lambda_.IFunction],
+        settings: ApiSettings,
+        log_retention: logs.RetentionDays,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._settings = settings
+        self.api = apigateway.RestApi(
+            self,
+            "Api",
+            rest_api_name=name,
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            cloud_watch_role=True,
+            deploy_options=self._stage(name, routes, log_retention),
+            default_method_options=apigateway.MethodOptions(
+                api_key_required=settings.require_api_key
+            ),
+        )
+        # It says an address on AWS, which is wrong for the emulator and incomplete behind a CDN.
+        self.api.node.try_remove_child("Endpoint")
+        add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
+        self._methods(routes, functions)
+        self._preflights(routes)
+        self._plan(name)
+        self._accept_findings()
+
+    def _stage(
+        self, name: str, routes: Iterable[Route], retention: logs.RetentionDays
+    ) -> apigateway.StageOptions:
+        access_log = logs.LogGroup(
+            self,
+            "AccessLog",
+            log_group_name=f"/aws/apigateway/{name}",
+            retention=retention,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        return apigateway.StageOptions(
+            stage_name=STAGE_NAME,
+            cache_cluster_enabled=True,
+            cache_cluster_size=self._settings.cache.size_gigabytes,
+            # A cluster turns the cache on for every GET; each cached route asks for it below.
+            caching_enabled=False,
+            cache_data_encrypted=True,
+            throttling_rate_limit=self._settings.rate_per_second,
+            throttling_burst_limit=self._settings.burst,
+            metrics_enabled=True,
+            logging_level=apigateway.MethodLoggingLevel.ERROR,
+            data_trace_enabled=False,
+            method_options={
+                f"{route.path}/{route.method}": self._method_options(route)
+                for route in routes
+                if route.method == "GET"
+            },
+            access_log_destination=apigateway.LogGroupLogDestination(access_log),
+            access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
+        )
+
+    def _method_options(self, route: Route) -> apigateway.MethodDeploymentOptions:
+        """A method's options replace the stage's as a whole, so they repeat what stays."""
+        ttl_seconds = _ttl_seconds(route, self._settings.cache)
+        return apigateway.MethodDeploymentOptions(
+            caching_enabled=ttl_seconds > 0,
+            cache_ttl=cdk.Duration.seconds(ttl_seconds),
+            cache_data_encrypted=True,
+            throttling_rate_limit=self._settings.rate_per_second,
+            throttling_burst_limit=self._settings.burst,
+            metrics_enabled=True,
+            logging_level=apigateway.MethodLoggingLevel.ERROR,
+            data_trace_enabled=False,
+        )
+
+    def _methods(self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]) -> None:
+        for route in routes:
+            declared = _method_parameters(route.parameters) if route.cached else {}
+            self.api.root.resource_for_path(route.path).add_method(
+                route.method,
+                apigateway.LambdaIntegration(
+                    functions[route.function],
+                    cache_key_parameters=list(declared) or None,
+                    # One permission for all methods: a function's policy has room for few dozen.
+                    scope_permission_to_method=False,
+                ),
+                request_parameters=declared or None,
+            )
+
+    def _preflights(self, routes: Iterable[Route]) -> None:
+        """Answers browsers that ask whether another origin's page may use a path."""
+        methods: dict[str, list[str]] = {}
+        for route in routes:
+            methods.setdefault(route.path, []).append(route.method)
+        for path, allowed in methods.items():
+            self.api.root.resource_for_path(path).add_cors_preflight(
+                allow_origins=[self._settings.cors_allow_origin],
+                allow_methods=allowed,
+                allow_headers=list(_REQUEST_HEADERS),
+                max_age=cdk.Duration.hours(1),
+                status_code=200,  # the emulator sends a body, which a 204 must not have
+            )
+
+    def _plan(self, name: str) -> None:
+        plan = self._settings.plan
+        usage_plan = self.api.add_usage_plan(
+            "Plan",
+            name=name,
+            throttle=apigateway.ThrottleSettings(
+                rate_limit=plan.rate_per_second, burst_limit=plan.burst
+            ),
+            quota=apigateway.QuotaSettings(
+                limit=plan.requests_per_month, period=apigateway.Period.MONTH
+            ),
+            api_stages=[
+                apigateway.UsagePlanPerApiStage(api=self.api, stage=self.api.deployment_stage)
+            ],
+        )
+        self.api_key = self.api.add_api_key("Key", api_key_name=name)
+        usage_plan.add_api_key(self.api_key)
+
+    def _accept_findings(self) -> None:
+        accept(
+            self,
+            {
+                "AwsSolutions-APIG2": "The functions check requests against the declaration that "
+                "the routes are made from, and report all errors at once, as the gateway can't.",
+                "AwsSolutions-APIG3": "A web ACL belongs to the edge in front of the API, in the "
+                "environments that have one.",
+                "AwsSolutions-APIG4": "Callers are told apart by their API keys; a browser's "
+                "preflight can't carry any credentials.",
+                "AwsSolutions-COG4": "Callers are told apart by their API keys.",
+                f"AwsSolutions-IAM4[Policy::{_LOGGING_POLICY}]": "API Gateway logs with one role "
+                "for the whole account, for which AWS made this policy.",
+            },
+        )
+
+
+def _ttl_seconds(route: Route, cache: CacheSettings) -> int:
+    return cache.ttl_of(route.name) if route.cached else 0
+
+
+def _method_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
+    """The parameters as API Gateway spells them, and whether each is required: paths are."""
+    return {
+        f"method.request.{_LOCATIONS[parameter.location]}.{parameter.name}": (
+            parameter.location == "path"
+        )
+        for parameter in parameters
+    }

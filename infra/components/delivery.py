@@ -1,0 +1,120 @@
+"""The delivery stream: gathers commands and writes them to the archive as gzip objects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kinesisfirehose as firehose
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.components.archive import COMMANDS, DELIVERY_ERRORS, Archive
+from infra.components.findings import accept_objects_below
+
+_HOUR: Final = "!{timestamp:yyyy/MM/dd/HH}/"  # UTC; of the arrival of the object's oldest record
+FILE_EXTENSION: Final = ".ndjson.gz"
+
+
+class Delivery(Construct):
+    """A Direct PUT stream into one bucket, with a role that reaches nothing else."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name_prefix: str,
+        archive: Archive,
+        buffer_mebibytes: int,
+        buffer_seconds: int,
+        log_retention: logs.RetentionDays,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        name = f"{name_prefix}-commands"
+        log_group = logs.LogGroup(
+            self,
+            "Log",
+            log_group_name=f"/aws/kinesisfirehose/{name}",
+            retention=log_retention,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        log_stream = logs.LogStream(
+            self,
+            "LogStream",
+            log_group=log_group,
+            log_stream_name="S3Delivery",
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        self.stream = firehose.CfnDeliveryStream(
+            self,
+            "Stream",
+            delivery_stream_name=name,
+            delivery_stream_type="DirectPut",
+            delivery_stream_encryption_configuration_input=(
+                firehose.CfnDeliveryStream.DeliveryStreamEncryptionConfigurationInputProperty(
+                    key_type="AWS_OWNED_CMK"
+                )
+            ),
+            extended_s3_destination_configuration=(
+                firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty(
+                    bucket_arn=archive.bucket.bucket_arn,
+                    role_arn=self._role(archive, log_group).role_arn,
+                    prefix=f"{COMMANDS}{_HOUR}",
+                    error_output_prefix=(
+                        f"{DELIVERY_ERRORS}!{{firehose:error-output-type}}/{_HOUR}"
+                    ),
+                    compression_format="GZIP",
+                    file_extension=FILE_EXTENSION,
+                    buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
+                        size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
+                    ),
+                    cloud_watch_logging_options=(
+                        firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
+                            enabled=True,
+                            log_group_name=log_group.log_group_name,
+                            log_stream_name=log_stream.log_stream_name,
+                        )
+                    ),
+                )
+            ),
+        )
+
+    def _role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
+        """The permissions of Firehose's guide for S3, cut down to the two prefixes.
+
+        They are part of the role, because Firehose checks them when the stream is made.
+        """
+        written = [archive.objects(prefix) for prefix in (COMMANDS, DELIVERY_ERRORS)]
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal(
+                "firehose.amazonaws.com",
+                conditions={"StringEquals": {"sts:ExternalId": cdk.Aws.ACCOUNT_ID}},
+            ),
+            inline_policies={
+                "Deliver": iam.PolicyDocument(
+                    statements=[
+                        _allowing(
+                            "s3:GetBucketLocation",
+                            "s3:ListBucket",
+                            "s3:ListBucketMultipartUploads",
+                            on=[archive.arn],
+                        ),
+                        _allowing(
+                            "s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", on=written
+                        ),
+                        _allowing("logs:PutLogEvents", on=[log_group.log_group_arn]),
+                    ]
+                )
+            },
+        )
+        for pattern in written:
+            accept_objects_below(role, pattern)
+        return role
+
+
+def _allowing(*actions: str, on: list[str]) -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=list(actions), resources=on)

@@ -1,0 +1,43 @@
+"""Findings of cdk-nag that are accepted, each with its reason where it arises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aws_cdk as cdk
+from constructs import IConstruct
+
+
+def accept(construct: IConstruct, reasons: Mapping[str, str]) -> None:
+    """Accepts findings at a construct and below it.
+
+    Args:
+        construct: where.
+        reasons: by finding, as cdk-nag names it: `AwsSolutions-S1`.
+    """
+    cdk.Validations.of(construct).acknowledge(
+        *(cdk.Acknowledgment(id=rule, reason=reason) for rule, reason in reasons.items())
+    )
+
+
+def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
+    """Accepts that a role reaches all objects below a prefix, and no other pattern."""
+    pattern = _as_cdk_nag_writes(cdk.Stack.of(construct).resolve(arn_pattern))
+    accept(
+        construct,
+        {
+            f"AwsSolutions-IAM5[Resource::{pattern}]": "The objects' names are made at run time; "
+            "the prefix is what separates who may do what."
+        },
+    )
+
+
+def _as_cdk_nag_writes(value: Any) -> str:  # noqa: ANN401 - a template's value
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(_as_cdk_nag_writes(part) for part in parts)
+        case {"Ref": name}:
+            return f"<{name}>"
+        case _:
+            return str(value)

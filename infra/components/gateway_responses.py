@@ -1,0 +1,119 @@
+"""What API Gateway answers by itself, in the words of the API: RFC 9457 problems.
+
+A function that meets a transient failure raises, so that the answer is never cached. The gateway
+then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aws_cdk import aws_apigateway as apigateway
+
+from forebay.problem import CATALOGUE, CONTENT_TYPE, TYPE_PREFIX
+
+RETRY_AFTER_SECONDS: Final = 1
+
+_DETAILS: Final[Mapping[str, str]] = {
+    "bad_request": "The gateway refused the request.",
+    "unauthorized": "Send valid credentials.",
+    "forbidden": "The caller may not do this.",
+    "invalid_api_key": "Send a valid key in the header x-api-key.",
+    "unknown_resource": "There is no such resource, or it has no such method.",
+    "payload_too_large": "The request is larger than the gateway takes.",
+    "unsupported_media_type": "The gateway doesn't take this content type.",
+    "throttled": "Slow down, then try again.",
+    "quota_exceeded": "The quota is renewed with the next month.",
+    "unavailable": "The service could not answer. Try again.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProblem:
+    """A code of the API as API Gateway answers it by itself."""
+
+    code: str
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._entry[0]
+
+    @property
+    def template(self) -> str:
+        """The body. Nothing that a client sends is put into it, so nothing needs escaping."""
+        status, title = self._entry
+        return json.dumps(
+            {
+                "type": TYPE_PREFIX + self.code,
+                "title": title,
+                "status": status,
+                "detail": _DETAILS[self.code],
+                "instance": "urn:uuid:$context.requestId",
+                "code": self.code,
+            }
+        )
+
+    def headers(self, cors_allow_origin: str) -> dict[str, str]:
+        """Response headers; a static value is quoted in API Gateway's mappings."""
+        headers = {
+            "Content-Type": f"'{CONTENT_TYPE}'",
+            "Cache-Control": "'no-store'",
+            "Access-Control-Allow-Origin": f"'{cors_allow_origin}'",
+        }
+        if self.status in {429, 503}:
+            headers["Retry-After"] = f"'{RETRY_AFTER_SECONDS}'"
+            headers["Access-Control-Expose-Headers"] = "'Retry-After'"
+        return headers
+
+    @property
+    def _entry(self) -> tuple[int, str]:
+        return CATALOGUE[self.code]
+
+
+#: Every response type by itself: one that is left to DEFAULT_4XX or DEFAULT_5XX takes over the
+#: default's body, but may keep a status of its own that contradicts it.
+RESPONSES: Final[Mapping[str, GatewayProblem]] = {
+    response_type: GatewayProblem(code)
+    for response_type, code in {
+        "DEFAULT_5XX": "unavailable",
+        "INTEGRATION_FAILURE": "unavailable",
+        "INTEGRATION_TIMEOUT": "unavailable",
+        "API_CONFIGURATION_ERROR": "unavailable",
+        "AUTHORIZER_CONFIGURATION_ERROR": "unavailable",
+        "AUTHORIZER_FAILURE": "unavailable",
+        "DEFAULT_4XX": "bad_request",
+        "BAD_REQUEST_BODY": "bad_request",
+        "BAD_REQUEST_PARAMETERS": "bad_request",
+        "UNAUTHORIZED": "unauthorized",
+        "ACCESS_DENIED": "forbidden",
+        "EXPIRED_TOKEN": "forbidden",
+        "INVALID_SIGNATURE": "forbidden",
+        "WAF_FILTERED": "forbidden",
+        "INVALID_API_KEY": "invalid_api_key",
+        # So API Gateway calls a path or method that it doesn't know.
+        "MISSING_AUTHENTICATION_TOKEN": "unknown_resource",
+        "RESOURCE_NOT_FOUND": "unknown_resource",
+        "REQUEST_TOO_LARGE": "payload_too_large",
+        "UNSUPPORTED_MEDIA_TYPE": "unsupported_media_type",
+        "THROTTLED": "throttled",
+        "QUOTA_EXCEEDED": "quota_exceeded",
+    }.items()
+}
+
+
+def add_gateway_responses(api: apigateway.RestApi, *, cors_allow_origin: str) -> None:
+    """Gives the API all of `RESPONSES`; they are part of its next deployment."""
+    for response_type, problem in RESPONSES.items():
+        name = "".join(word.capitalize() for word in response_type.split("_"))
+        api.add_gateway_response(
+            f"{name}Response",
+            type=apigateway.ResponseType.of(response_type),
+            status_code=str(problem.status),
+            response_headers=problem.headers(cors_allow_origin),
+            # API Gateway takes this template whatever the client accepts.
+            templates={"application/json": problem.template},
+        )

@@ -1,0 +1,1 @@
+"""The stacks: what is wired to what, and who may do what."""

@@ -1,0 +1,36 @@
+"""What all stacks of an environment have in common."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.settings import EMULATOR_ASSETS_BUCKET, Settings
+
+
+class EnvironmentStack(cdk.Stack):
+    """A stack named after its environment, in the environment's account and region."""
+
+    def __init__(
+        self, scope: Construct, role: str, *, settings: Settings, protected: bool = False
+    ) -> None:
+        super().__init__(
+            scope,
+            f"{settings.prefix}-{role}",
+            env=cdk.Environment(account=settings.account, region=settings.region),
+            tags={"project": "forebay", "environment": settings.name},
+            synthesizer=_synthesizer(settings),
+            termination_protection=protected and not settings.emulated,
+        )
+        self.settings = settings
+
+    def output(self, name: str, value: str) -> None:
+        """Tells operators and tools a value after the deployment."""
+        cdk.CfnOutput(self, name, value=value)
+
+
+def _synthesizer(settings: Settings) -> cdk.StackSynthesizer:
+    """How files reach the account: on AWS through what `cdk bootstrap` made."""
+    if settings.emulated:
+        return cdk.CliCredentialsStackSynthesizer(file_assets_bucket_name=EMULATOR_ASSETS_BUCKET)
+    return cdk.DefaultStackSynthesizer()
