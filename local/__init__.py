@@ -1,0 +1,1 @@
+"""The one-machine stack: everything AWS would run, on this computer."""

@@ -1,0 +1,117 @@
+"""The commands behind the Makefile: `python -m local run | reset | psql | cdk | alembic | setup`.
+
+Exit codes: 0 all is well (for `run`: it was asked to stop); 1 it could not be done, with one
+sentence that says why; 2 wrong usage. Those named after a program pass on that program's code.
+"""
+
+# A command imports what it needs when it runs: `psql` should not wait for AWS's SDK.
+# ruff: noqa: PLC0415
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from local.errors import LocalStackError
+from local.settings import DEFAULT_BASE_PORT, LocalSettings
+
+Command = Callable[[LocalSettings, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without our marks gets question marks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = LocalSettings.from_env(base_port=options.port)
+    except ValueError as exc:
+        parser.error(str(exc))
+    command: Command = options.do
+    try:
+        return command(settings, options)
+    except LocalStackError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+
+
+def _run(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.run import run
+
+    return run(settings, stop_with_parent=options.stop_with_parent)
+
+
+def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.reset import reset
+
+    return reset(settings, assume_yes=options.yes)
+
+
+def _psql(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.postgres.binaries import program
+    from local.postgres.config import OWNER, READER, primary_of, replica_of
+
+    replica, primary = replica_of(settings).url(READER), primary_of(settings).url(OWNER)
+    url = replica if options.replica else primary
+    return subprocess.call([program("psql"), url, *options.arguments])  # noqa: S603
+
+
+def _setup(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local import node
+
+    node.ensure(settings.root)
+    return 0
+
+
+def _cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local import node
+
+    node.ensure(settings.root)
+    command = [*node.cdk_command(settings.root), *options.arguments]
+    env = node.environment(os.environ)
+    return subprocess.call(command, cwd=settings.root, env=env)  # noqa: S603
+
+
+def _alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.migrations import alembic
+
+    return alembic(options.arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_BASE_PORT,
+        help="the clients' port, the first of five (default: %(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, do: Command, what: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
+        command.set_defaults(do=do)
+        return command
+
+    run = add("run", _run, "start the stack, until Ctrl-C")
+    run.add_argument("--stop-with-parent", action="store_true", help="also when the caller ends")
+    reset = add("reset", _reset, "delete the stack's state, after asking")
+    reset.add_argument("--yes", action="store_true", help="without asking")
+    psql = add("psql", _psql, "a prompt of the running database")
+    psql.add_argument("--replica", action="store_true", help="of the replica")
+    psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
+    add("setup", _setup, "install the CDK CLI")
+    cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
+    cdk.add_argument("arguments", nargs=argparse.REMAINDER)
+    alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
+    alembic.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Makes .venv from the lock file, with nothing but a Python: `python3 local/bootstrap.py`.
+
+Runs on the machine's own Python, which may be too old for everything else, so the syntax here is
+plain. Later calls find the work done; `make` skips even those until the lock file changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+MIN_PYTHON = (3, 11)
+UV_VERSION = "0.13.8"
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+READY = VENV / ".ready"
+OWN_UV = ROOT / ".build" / "uv"
+
+
+def main() -> None:
+    """Leaves a .venv that holds exactly what the lock file says, and a stamp for `make`."""
+    python = new_enough_python()
+    environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", UV_PROJECT_ENVIRONMENT=str(VENV))
+    # Of another project, perhaps; uv would warn about it.
+    environment.pop("VIRTUAL_ENV", None)
+    print("setting up .venv from uv.lock (once, and whenever that file changes)", flush=True)  # noqa: T201
+    command = [uv(python), "sync", "--frozen", "--quiet", "--python", python]
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:  # noqa: S603
+        _fail("the packages of uv.lock could not be installed; the lines above say why")
+    READY.touch()
+
+
+def new_enough_python() -> str:
+    """This Python, or another on the PATH if this one is too old."""
+    if sys.version_info >= MIN_PYTHON:
+        return sys.executable
+    for minor in range(14, MIN_PYTHON[1] - 1, -1):
+        found = shutil.which("python3.%d" % minor)  # noqa: UP031 - see the module's docstring
+        if found:
+            return found
+    _fail(
+        "Python 3.11 or newer is needed, %s is %d.%d; install one, or name it: "  # noqa: UP031
+        "make setup PYTHON=/path/to/python3.13" % (sys.executable, *sys.version_info[:2])
+    )
+    return ""
+
+
+def uv(python: str) -> str:
+    """The machine's uv if it understands our lock file, else one of our own, from a wheel."""
+    installed = shutil.which("uv")
+    if installed and _version(installed) >= _numbers(UV_VERSION):
+        return installed
+    own = OWN_UV / "bin" / "uv"
+    if own.exists() and _version(str(own)) == _numbers(UV_VERSION):
+        return str(own)
+    shutil.rmtree(OWN_UV, ignore_errors=True)
+    made = subprocess.run(  # noqa: S603
+        [python, "-m", "venv", str(OWN_UV)], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        _fail(
+            f"{python} can't make virtual environments; install its venv module "
+            "(on Debian and Ubuntu: apt install python3-venv), or install uv"
+        )
+    pip = [str(OWN_UV / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"]
+    if subprocess.run(pip, check=False).returncode != 0:  # noqa: S603
+        _fail(f"uv {UV_VERSION} could not be installed; the lines above say why")
+    return str(own)
+
+
+def _version(uv: str) -> tuple[int, ...]:
+    told = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    return _numbers(told.stdout) if told.returncode == 0 else ()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = re.search(r"\d+(\.\d+)+", text)
+    return tuple(int(number) for number in found.group().split(".")) if found else ()
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

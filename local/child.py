@@ -1,0 +1,127 @@
+"""One process of the stack: how it is described, started, and read about in its log."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.errors import ToolFailedError
+from local.processes import Running, start_time
+
+_LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The account that a process runs under instead of ours."""
+
+    name: str
+    uid: int
+    gid: int
+    #: Words before the command that change the user; without them the start itself does.
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One process to start: what it runs, and how it wants to be stopped."""
+
+    name: str
+    command: Sequence[str | Path]
+    #: Gets the output of the process; the last run's is kept beside it as `….old`.
+    log: Path
+    #: Processes with a lower rank are stopped first.
+    rank: int
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    cwd: Path | None = None
+    #: File that the process reads as its standard input.
+    stdin: Path | None = None
+    user: User | None = None
+    polite_signal: int = signal.SIGTERM
+    rude_signal: int = signal.SIGKILL
+    patience_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started process."""
+
+    spec: Spec
+    running: Running
+    process: subprocess.Popen[bytes]
+
+    @property
+    def name(self) -> str:
+        """What the process is called in messages."""
+        return self.spec.name
+
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.process.poll() is not None
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return tail(self.spec.log)
+
+
+def spawn(spec: Spec) -> Child:
+    """Starts the process in a session of its own, so that the terminal's Ctrl-C does not reach it.
+
+    Raises:
+        ToolFailedError: the program can't be started.
+    """
+    spec.log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(spec.log)
+    user = spec.user if spec.user is not None and not spec.user.prefix else None
+    prefix = spec.user.prefix if spec.user is not None else ()
+    with spec.log.open("wb") as log, (spec.stdin or Path(os.devnull)).open("rb") as stdin:
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                [*prefix, *spec.command],
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                start_new_session=True,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=[] if user else None,
+            )
+        except OSError as exc:
+            raise ToolFailedError(f"{spec.name} can't be started: {exc}") from exc
+    return Child(spec=spec, running=_running(spec, process.pid), process=process)
+
+
+def _running(spec: Spec, pid: int) -> Running:
+    return Running(
+        name=spec.name,
+        pid=pid,
+        started=start_time(pid),
+        rank=spec.rank,
+        polite_signal=spec.polite_signal,
+        rude_signal=spec.rude_signal,
+        patience_seconds=spec.patience_seconds,
+    )
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log file."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "(no log)"
+    return "\n".join(lines[-_LOG_TAIL_LINES:]) or "(the log is empty)"
+
+
+def describe_code(code: int) -> str:
+    """An exit code in words: `code 1`, `signal SIGKILL`."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+
+
+def _rotate(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(log.with_name(log.name + ".old"))

@@ -1,0 +1,80 @@
+"""Shows on the terminal what the stack tells, and what a user can do with it once it runs."""
+
+import threading
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from local.events import Begun, Done, Event, Remark, Stopped
+from local.postgres.config import OWNER, READER
+from local.settings import DEFAULT_BASE_PORT
+from local.stack import LocalStack
+
+_EXAMPLE = (
+    '{"code":"XK","name":"Kosovo","iso3":"XKX","capital":"Pristina","continent":"EU",'
+    '"currency":"EUR","population":1800000,"area_km2":10908}'
+)
+
+
+class Display:
+    """A line per finished step; on a terminal also one that says what is being waited for."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Shows on standard output unless told otherwise."""
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._lock = threading.Lock()
+        self._running: list[str] = []
+        self._status: Status = self._console.status("")
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event; may be called from any thread."""
+        with self._lock:
+            match event:
+                case Begun(step):
+                    self._running.append(step)
+                case Done(step, seconds, note):
+                    self._running.remove(step)
+                    self._line("green", "✓", f"{step:<18}{seconds:5.1f} s", note)
+                case Stopped(name, seconds, forced):
+                    self._line("dim", "■", f"{name:<18}{seconds:5.1f} s", "killed" * forced)
+                case Remark(text):
+                    self._line("cyan", "·", text)
+            self._show_running()
+
+    def _show_running(self) -> None:
+        if not self._console.is_terminal:
+            return
+        if self._running:
+            self._status.update(", ".join(self._running))
+            self._status.start()
+        else:
+            self._status.stop()
+
+    def _line(self, style: str, mark: str, text: str, note: str = "") -> None:
+        line = Text.assemble((mark, style), f" {text}")
+        if note:
+            line.append(f"  {note}", "dim")
+        self._console.print(line)
+
+
+def welcome(stack: LocalStack, seconds: float) -> str:
+    """What to do with a stack that took so long to start: every line works when pasted."""
+    url = stack.base_url
+    primary, replica = stack.primary.url(OWNER), stack.replica.url(READER)
+    port = stack.settings.ports.base
+    psql = "make psql" if port == DEFAULT_BASE_PORT else f"make psql PORT={port}"
+    return f"""
+Forebay answers at {url} (after {seconds:.1f} s). Try it, line by line:
+
+  id=$(curl -s -X PUT {url}/countries/XK -H 'Content-Type: application/json' \\
+    -d '{_EXAMPLE}' | tee /dev/stderr | grep -o '"command_id":"[^"]*' | cut -d'"' -f4)
+  curl -s -H 'Prefer: wait=10' {url}/countries/XK/commands/$id
+  curl -s -H "Read-After: $id" {url}/countries/XK
+
+  primary   {primary}   {psql}
+  replica   {replica}   {psql} REPLICA=1
+  logs      {stack.settings.logs}
+
+Saved changes in lambdas/, forebay/ and resources/ are live at once. Ctrl-C stops it.
+"""

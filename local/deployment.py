@@ -1,0 +1,186 @@
+"""Deploys the CDK app onto an emulator with the CDK's own CLI, and keeps what came out.
+
+What is kept is used again as long as nothing that it was made from has changed: a start from it
+brings up exactly what a new deployment would.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.settings import EMULATOR_ASSETS_BUCKET, FunctionName
+from local import emulator, node
+from local.aws import Emulated
+from local.child import Spec
+from local.emulator import Folders
+from local.postgres.config import READER, Cluster
+from local.settings import LocalSettings
+from local.supervisor import Supervisor
+
+# All that decides what is deployed, and how it is kept.
+_SOURCES = (
+    "infra", "lambdas", "forebay", "resources", "migrations", "local/emulator.py", __file__,
+    "alembic.ini", "cdk.json", "uv.lock", "package-lock.json",
+)  # fmt: skip
+_OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
+    "write": "WriteFunctionName",
+    "read": "ReadFunctionName",
+    "firehose_consumer": "ConsumerFunctionName",
+    "migrate": "MigrateFunctionName",
+}
+_DATA, _SERVICE = "forebay-local-data", "forebay-local-service"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a deployment made, as its stacks' outputs tell."""
+
+    api_id: str
+    stage: str
+    archive_bucket: str
+    queue_url: str
+    dead_letter_queue_url: str
+    #: The functions' names in the emulator.
+    functions: Mapping[FunctionName, str]
+
+    @classmethod
+    def from_outputs(cls, outputs: Mapping[str, Mapping[str, str]]) -> "Deployed":
+        """Read from what `cdk deploy --outputs-file` writes."""
+        data, service = outputs[_DATA], outputs[_SERVICE]
+        return cls(
+            api_id=service["ApiId"],
+            stage=service["StageName"],
+            archive_bucket=data["ArchiveBucketName"],
+            queue_url=data["QueueUrl"],
+            dead_letter_queue_url=data["DeadLetterQueueUrl"],
+            functions={name: service[key] for name, key in _OUTPUT_OF_FUNCTION.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The deployment that a state folder keeps."""
+
+    settings: LocalSettings
+    primary: Cluster
+    replica: Cluster
+
+    def kept(self) -> Deployed | None:
+        """What the last start deployed; None unless a new deployment would make the same."""
+        try:
+            same = (self._kept / "fingerprint").read_text() == self.fingerprint()
+            whole = (self._kept / "seal").read_text() == _digest(self._kept / "state")
+            if not (same and whole):
+                return None
+            return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+        except (FileNotFoundError, ValueError, KeyError):
+            # Of an interrupted start, or damaged: it is made again.
+            return None
+
+    def make(self, supervisor: Supervisor, *, rank: int) -> Deployed:
+        """Deploys to an empty emulator on the stack's port and keeps what that then holds.
+
+        The primary must be running: the deployment migrates it.
+
+        Args:
+            supervisor: of the emulator and the CLI.
+            rank: of the emulator among its processes.
+
+        Raises:
+            ToolFailedError: the app is not deployable; carries the end of the CLI's output.
+        """
+        making = self.settings.emulator / "deploying"
+        shutil.rmtree(making, ignore_errors=True)
+        folders = Folders(making / "state", making / "objects", making / "temporary")
+        fingerprint = self.fingerprint()
+        child = emulator.start(
+            supervisor, self.settings, folders, name="deployment-emulator", rank=rank
+        )
+        Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
+        self._run_cdk(supervisor, making)
+        # An orderly stop: this is when the emulator writes its state.
+        supervisor.stop_one(child)
+        for folder in (folders.objects, folders.temporary):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.seal(making, fingerprint)
+        shutil.rmtree(self._kept, ignore_errors=True)
+        making.rename(self._kept)
+        return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+
+    def seal(self, folder: Path, fingerprint: str | None = None) -> None:
+        """Notes what the state in the folder was made from, and what it looks like undamaged."""
+        (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
+        (folder / "seal").write_text(_digest(folder / "state"))
+
+    def serving_folders(self) -> Folders:
+        """The folders of an emulator that starts from what is kept, with the archive's objects."""
+        folder = self.settings.emulator
+        shutil.rmtree(folder / "state", ignore_errors=True)
+        shutil.copytree(self._kept / "state", folder / "state")
+        return Folders(folder / "state", folder / "objects", folder / "temporary")
+
+    def fingerprint(self) -> str:
+        """A hash of everything that a deployment is made from."""
+        facts = [*self._context(), sys.version, str(self.settings.ports.base)]
+        return _digest(*(self.settings.root / name for name in _SOURCES), facts=facts)
+
+    @property
+    def _kept(self) -> Path:
+        return self.settings.emulator / "deployed"
+
+    @property
+    def _outputs_file(self) -> Path:
+        return self._kept / "outputs.json"
+
+    def _run_cdk(self, supervisor: Supervisor, making: Path) -> None:
+        settings = self.settings
+        command = [*node.cdk_command(settings.root), "deploy", "--all", *self._context()]
+        # Change sets would only be looked at by somebody who may say no.
+        command += ["--method", "direct", "--require-approval", "never"]
+        command += ["--progress", "events", "--output", str(making / "assembly")]
+        command += ["--outputs-file", str(making / "outputs.json")]
+        env = node.environment(emulator.client_environment(settings))
+        supervisor.run(
+            Spec(
+                name="cdk deploy",
+                command=command,
+                log=settings.logs / "deploy.log",
+                rank=0,
+                env=env | {"CI": "true", "NO_COLOR": "1", "TMPDIR": str(making / "temporary")},
+                cwd=settings.root,
+            )
+        )
+
+    def _context(self) -> list[str]:
+        values = {
+            "env": "local",
+            "database_url": self.primary.url(),
+            "replica_url": self.replica.url(READER),
+            "firehose_endpoint": self.settings.firehose_url,
+        }
+        return [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
+
+
+def _digest(*tops: Path, facts: Sequence[str] = ()) -> str:
+    """A hash of facts, and of the names and contents of files and of all files in folders."""
+    digest = hashlib.sha256("\0".join(facts).encode())
+    for top in tops:
+        for file in _files(top):
+            content = file.read_bytes()
+            name = f"{top.name}/{file.relative_to(top)}"
+            digest.update(f"\0{name}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _files(top: Path) -> Iterator[Path]:
+    if top.is_file():
+        yield top
+    for folder, subfolders, names in os.walk(top):
+        subfolders[:] = sorted(set(subfolders) - {"__pycache__"})
+        yield from (Path(folder) / name for name in sorted(names))

@@ -1,0 +1,123 @@
+"""Runs the AWS emulator, with its state and temporary files below our folder and nowhere else.
+
+A start deploys to an empty emulator, which is then stopped in an orderly way so that it writes what
+it holds; a second one serves from that and from the archive's objects. The deployment thereby never
+meets a bucket that is already there, and what a crash leaves half-written is never read: only the
+objects outlive a run, and the emulator writes each of those when it is put.
+"""
+
+import http.client
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import node
+from local.child import Child, Spec
+from local.settings import ACCOUNT, REGION, LocalSettings
+from local.supervisor import Supervisor
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where one emulator keeps what."""
+
+    #: Read at its start and written at its orderly stop: everything but objects.
+    state: Path
+    #: The objects of all buckets.
+    objects: Path
+    #: Code of Lambda workers and other things that nobody needs afterwards.
+    temporary: Path
+
+
+def start(
+    supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str, rank: int
+) -> Child:
+    """The running emulator, ready for requests.
+
+    Args:
+        supervisor: of the process.
+        settings: say on which port.
+        folders: of this emulator; the temporary one is emptied.
+        name: of the process and of its log.
+        rank: when the supervisor stops it, among its processes.
+
+    Raises:
+        ChildDiedError, StartTimeoutError: it does not answer; carries the end of its log.
+    """
+    # A killed emulator leaves its workers' code there.
+    shutil.rmtree(folders.temporary, ignore_errors=True)
+    folders.temporary.mkdir(parents=True)
+    child = supervisor.start(
+        Spec(
+            name=name,
+            command=[sys.executable, "-m", "ministack"],
+            log=settings.logs / f"{name}.log",
+            rank=rank,
+            # Node.js is for the functions that the CDK brings along.
+            env={**node.environment(client_environment(settings)), **_own(settings, folders)},
+            cwd=folders.temporary,
+            patience_seconds=_STOP_SECONDS,
+        )
+    )
+    supervisor.wait_until(
+        lambda: _answers(settings.ports.emulator), child=child, timeout_seconds=_READY_SECONDS
+    )
+    return child
+
+
+def client_environment(settings: LocalSettings) -> dict[str, str]:
+    """Our environment, with everything AWS in it pointing at the emulator and at nothing real."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        # Neither a profile nor a proxy may lead a local call to somewhere else.
+        if not name.startswith(("AWS_", "CDK_", "PYTHON"))
+        and name.lower() not in ("http_proxy", "https_proxy", "all_proxy")
+    }
+    return kept | {
+        "AWS_ENDPOINT_URL": settings.emulator_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
+    return {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(settings.ports.emulator),
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "LAMBDA_EXECUTOR": "local",
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(folders.state),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folders.objects),
+        "TMPDIR": str(folders.temporary),
+        # It would remove containers that it takes for its own; ours needs no Docker.
+        "DOCKER_HOST": "unix:///nonexistent",
+        # Each would listen on a port of its own.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/_ministack/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

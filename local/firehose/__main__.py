@@ -1,0 +1,260 @@
+"""Runs the server: `python -m local.firehose --port N --spool DIR --endpoint-url URL`.
+
+Exit codes: 0 stopped as asked; 1 a defect of the server (the spool keeps what was acknowledged);
+2 wrong usage; 3 the port is taken; 4 the spool directory can't be used; 5 the spool is corrupt.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from aiohttp import web
+from botocore.config import Config
+
+from local.firehose.faults import PROBABILITIES, FaultError, Faults, FaultSettings
+from local.firehose.segment import SpoolCorruptError
+from local.firehose.server import FirehoseServer
+from local.firehose.service import Firehose
+from local.firehose.spool import Spool, SpoolUnusableError
+from local.firehose.stream import Equipment
+from local.firehose.streams import StreamConfig, describe
+
+logger = logging.getLogger("local.firehose")
+
+EXIT_STOPPED = 0
+EXIT_DEFECT = 1
+EXIT_PORT_TAKEN = 3
+EXIT_SPOOL_UNUSABLE = 4
+EXIT_SPOOL_CORRUPT = 5
+
+HOST = "127.0.0.1"
+DESCRIBE_TIMEOUT_SECONDS = 5
+S3_TIMEOUT_SECONDS = 60  # an object of 128 MiB on a busy machine
+DISK_THREADS = 4
+S3_THREADS = 4
+CONTROL_THREADS = 4
+KEEPALIVE_SECONDS = 75.0
+
+
+class PortTakenError(Exception):
+    """The port can't be listened on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    port: int
+    spool: Path
+    endpoint_url: str
+    region: str
+    refresh_seconds: float
+    stop_seconds: float
+    faults: FaultSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s firehose: %(message)s"
+    )
+    options = parse_options(arguments)
+    try:
+        return asyncio.run(serve(options))
+    except PortTakenError as error:
+        return _fail(EXIT_PORT_TAKEN, error)
+    except SpoolUnusableError as error:
+        return _fail(EXIT_SPOOL_UNUSABLE, error)
+    except SpoolCorruptError as error:
+        return _fail(EXIT_SPOOL_CORRUPT, error)
+
+
+def parse_options(arguments: Sequence[str] | None) -> Options:
+    """Read the command line; exits with code 2 and a sentence if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.firehose",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=_port, required=True, help="0 takes a free one")
+    parser.add_argument("--spool", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--endpoint-url", required=True, help="where the emulator listens")
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument(
+        "--refresh-seconds",
+        type=_positive_seconds,
+        default=5.0,
+        help="how often the deployed streams are looked at again (default %(default)s)",
+    )
+    parser.add_argument(
+        "--stop-seconds",
+        type=_seconds,
+        default=5.0,
+        help="how long a stop waits for S3 to take what is buffered; 0 leaves it in the spool",
+    )
+    faults = parser.add_argument_group("faults (see faults.py; also PUT /_faults)")
+    for name in PROBABILITIES:
+        faults.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="P")
+    faults.add_argument("--down", default="no", help="no, error or reset")
+    faults.add_argument("--seed", type=int)
+    values = vars(parser.parse_args(arguments))
+    try:
+        fault_values = {name: values.pop(name) for name in (*PROBABILITIES, "down", "seed")}
+        return Options(**values, faults=FaultSettings.parse(fault_values))
+    except FaultError as error:
+        parser.error(str(error))
+
+
+async def serve(options: Options) -> int:
+    """Serve until asked to stop; return the exit code.
+
+    Raises:
+        PortTakenError, SpoolUnusableError, SpoolCorruptError: the server did not start.
+    """
+    stop = _stop_requests()
+    spool = Spool(options.spool)
+    faults = Faults(options.faults)
+    firehose = Firehose(spool, _equipment(options, faults, stop))
+    runner = web.AppRunner(
+        FirehoseServer(firehose, faults, options.endpoint_url).application(),
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        shutdown_timeout=options.stop_seconds,
+    )
+    await runner.setup()
+    port = await _listen(runner, options.port, firehose)
+    print(  # noqa: T201 - the line that whoever started the server waits for
+        f"firehose: ready on http://{HOST}:{port}, spool {options.spool}, "
+        f"emulator {options.endpoint_url}",
+        flush=True,
+    )
+    exit_code = await stop.get()
+    await runner.cleanup()
+    await _flush_before_stop(firehose, options.stop_seconds, stop)
+    await firehose.stop()
+    return exit_code
+
+
+def _stop_requests() -> asyncio.Queue[int]:
+    """Return a queue that gets an exit code for every reason to stop."""
+    stop: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.put_nowait, EXIT_STOPPED)
+    return stop
+
+
+def _equipment(options: Options, faults: Faults, stop: asyncio.Queue[int]) -> Equipment:
+    session = boto3.Session(
+        # Never the user's own: whatever is signed here goes to the emulator.
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106
+        region_name=options.region,
+    )
+    control_plane = session.client(
+        "firehose", endpoint_url=options.endpoint_url, config=_client(DESCRIBE_TIMEOUT_SECONDS)
+    )
+    s3 = session.client("s3", endpoint_url=options.endpoint_url, config=_client(S3_TIMEOUT_SECONDS))
+
+    # Not asyncio's own threads: the end of the event loop waits for those.
+    control_threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+
+    async def describe_stream(name: str) -> StreamConfig:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(control_threads, describe, control_plane, name)
+
+    def on_task_end(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            logger.critical("a background task ended", exc_info=task.exception())
+            stop.put_nowait(EXIT_DEFECT)
+
+    return Equipment(
+        s3=s3,
+        faults=faults,
+        disk_threads=ThreadPoolExecutor(DISK_THREADS, "disk"),
+        s3_threads=ThreadPoolExecutor(S3_THREADS, "s3"),
+        describe=describe_stream,
+        refresh_seconds=options.refresh_seconds,
+        on_task_end=on_task_end,
+    )
+
+
+def _client(read_timeout_seconds: float) -> Config:
+    return Config(
+        connect_timeout=2,
+        read_timeout=read_timeout_seconds,
+        retries={"total_max_attempts": 1},  # this server retries by itself, and for ever
+        s3={"addressing_style": "path"},
+    )
+
+
+async def _listen(runner: web.AppRunner, port: int, firehose: Firehose) -> int:
+    """Recover the spool and begin to serve; return the port.
+
+    The port comes first: a second server on it must fail before it touches anything.
+    """
+    site = web.TCPSite(runner, HOST, port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise PortTakenError(f"can't listen on {HOST}:{port}: {error.strerror}") from error
+    firehose.recover()
+    return int(runner.addresses[0][1])
+
+
+async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Queue[int]) -> None:
+    """Give S3 a moment to take what is buffered; a second signal ends the wait."""
+    if seconds == 0:
+        return
+    flush = asyncio.create_task(firehose.flush())
+    again = asyncio.create_task(stop.get())
+    await asyncio.wait({flush, again}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    if flush.done():
+        flush.result()  # a defect must not pass for a stop as asked
+    else:
+        logger.warning("stopping; what S3 did not take stays in the spool")
+    for task in (flush, again):
+        task.cancel()
+    await asyncio.gather(flush, again, return_exceptions=True)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:  # noqa: PLR2004 - TCP's range
+        raise argparse.ArgumentTypeError(f"{port} is not a port")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return seconds
+
+
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise argparse.ArgumentTypeError("0 seconds would never rest")
+    return seconds
+
+
+def _fail(exit_code: int, error: Exception) -> int:
+    print(f"firehose: {error}", file=sys.stderr)  # noqa: T201
+    return exit_code
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for a thread that hangs in a call to S3, for up to a minute.
+    os._exit(code)

@@ -1,0 +1,77 @@
+"""Group commit: puts that arrive while a sync runs share the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from local.firehose.segment import Record
+from local.firehose.spool import SpoolWriteError
+
+LARGEST_COMMIT_BYTES = 16 * 1024 * 1024  # bounds the copy that is made for one write
+
+Store = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class GroupCommit:
+    """Queues puts for one stream and stores them in order."""
+
+    def __init__(self, store: Store, room: Callable[[], int]) -> None:
+        """Make the queue.
+
+        Args:
+            store: makes records durable, all or none; raises SpoolWriteError.
+            room: bytes that may still go into the object being buffered; a put that does not fit
+                starts another commit, so that an object is over its size by one put at most.
+        """
+        self._store = store
+        self._room = room
+        self._waiting: deque[tuple[Sequence[Record], int, asyncio.Future[None]]] = deque()
+        self._arrived = asyncio.Event()
+
+    async def add(self, records: Sequence[Record]) -> None:
+        """Return when `records` are durable.
+
+        Raises:
+            SpoolWriteError: they are not.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((records, sum(len(record.data) for record in records), done))
+        self._arrived.set()
+        await done
+
+    async def run(self) -> None:
+        """Store what is queued, for ever."""
+        while True:
+            await self._arrived.wait()
+            records, acknowledgements = self._take()
+            if not self._waiting:
+                self._arrived.clear()
+            try:
+                await self._store(records)
+            except SpoolWriteError as error:
+                for done in acknowledgements:
+                    _finish(done, error)
+            else:
+                for done in acknowledgements:
+                    _finish(done, None)
+
+    def _take(self) -> tuple[list[Record], list[asyncio.Future[None]]]:
+        """Take the puts of the next commit: the first one, and those that fit with it."""
+        room = min(self._room(), LARGEST_COMMIT_BYTES)
+        records: list[Record] = []
+        acknowledgements = []
+        while self._waiting and (not records or self._waiting[0][1] <= room):
+            added, data_bytes, done = self._waiting.popleft()
+            records.extend(added)
+            acknowledgements.append(done)
+            room -= data_bytes
+        return records, acknowledgements
+
+
+def _finish(done: asyncio.Future[None], error: SpoolWriteError | None) -> None:
+    if done.done():  # its caller has gone away
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,203 @@
+"""The HTTP side: Firehose's API on `POST /`, and the controls.
+
+POST /         PutRecord, PutRecordBatch; every other Firehose operation goes to the emulator
+GET  /_health  {"status": "ok"} once puts are taken
+GET  /_status  per stream: what is buffered, delivered, and the last error
+POST /_flush   deliver all now; answers when S3 has it, or 504 after ?timeout= seconds (30)
+GET  /_faults  the faults in force; PUT replaces them all (400 for what it does not know)
+"""
+
+import asyncio
+import logging
+import math
+import uuid
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from local.firehose.faults import FaultError, Faults, FaultSettings
+from local.firehose.service import Firehose
+from local.firehose.spool import SpoolWriteError
+from local.firehose.streams import (
+    ControlPlaneError,
+    StreamError,
+    StreamNotFoundError,
+)
+from local.firehose.wire import (
+    BATCH_MAX_BYTES,
+    CONTENT_TYPE,
+    REQUEST_MAX_BYTES,
+    TARGET_PREFIX,
+    Put,
+    WireError,
+    internal_failure,
+    parse_put,
+    put_record_answer,
+    put_record_batch_answer,
+    slow_down,
+)
+
+logger = logging.getLogger(__name__)
+
+PUT_OPERATIONS = frozenset({"PutRecord", "PutRecordBatch"})
+PARSE_OFF_LOOP_BYTES = 64 * 1024  # a 4 MiB batch takes tens of milliseconds to decode
+FLUSH_TIMEOUT_SECONDS = 30.0
+_RELAYED_HEADERS = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target")
+
+
+class FirehoseServer:
+    """The routes."""
+
+    def __init__(self, firehose: Firehose, faults: Faults, endpoint_url: str) -> None:
+        self._firehose = firehose
+        self._faults = faults
+        self._endpoint_url = endpoint_url
+
+    def application(self) -> web.Application:
+        """Return the aiohttp application."""
+        application = web.Application(client_max_size=REQUEST_MAX_BYTES)
+        application.add_routes(
+            [
+                web.post("/", self._api),
+                web.get("/_health", self._health),
+                web.get("/_status", self._status),
+                web.post("/_flush", self._flush),
+                web.get("/_faults", self._get_faults),
+                web.put("/_faults", self._put_faults),
+            ]
+        )
+        return application
+
+    # Firehose's API
+
+    async def _api(self, request: web.Request) -> web.StreamResponse:
+        target = request.headers.get("X-Amz-Target", "")
+        operation = target.removeprefix(TARGET_PREFIX)
+        if not target.startswith(TARGET_PREFIX):
+            error = WireError("UnknownOperationException", f"not a Firehose target: {target!r}")
+            return _answer(error.body(), error.status)
+        try:
+            body = await _read(request)
+            if operation not in PUT_OPERATIONS:
+                return await self._relay(request, body)
+            return _answer(await self._put(request, operation, body))
+        except WireError as refusal:
+            return _answer(refusal.body(), refusal.status)
+
+    async def _put(self, request: web.Request, operation: str, body: bytes) -> bytes:
+        settings = self._faults.settings
+        self._maybe_be_down(request)
+        if self._faults.happens(settings.throttle):
+            raise slow_down()
+        if len(body) > PARSE_OFF_LOOP_BYTES:
+            put = await asyncio.to_thread(parse_put, operation, body)
+        else:
+            put = parse_put(operation, body)
+        answer = await self._store(put)
+        if self._faults.happens(settings.lost_ack):
+            raise internal_failure()
+        return answer
+
+    async def _store(self, put: Put) -> bytes:
+        fails = self._faults.settings.partial_failure if put.is_batch else 0.0
+        is_accepted = [not self._faults.happens(fails) for _ in put.records]
+        accepted = [record for record, taken in zip(put.records, is_accepted, strict=True) if taken]
+        try:
+            await self._firehose.put(put.stream, accepted)
+        except StreamError as error:
+            raise _stream_error(put.stream, error) from error
+        except SpoolWriteError as error:
+            raise slow_down() from error
+        return put_record_batch_answer(is_accepted) if put.is_batch else put_record_answer()
+
+    def _maybe_be_down(self, request: web.Request) -> None:
+        down = self._faults.settings.down
+        if down == "reset" and request.transport is not None:
+            request.transport.abort()
+        if down != "no":
+            raise internal_failure()
+
+    async def _relay(self, request: web.Request, body: bytes) -> web.Response:
+        """Hand a control plane operation to the emulator, which holds the streams."""
+        headers = {
+            name: request.headers[name] for name in _RELAYED_HEADERS if name in request.headers
+        }
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(self._endpoint_url, data=body, headers=headers) as answer,
+            ):
+                return _answer(await answer.read(), answer.status)
+        except aiohttp.ClientError as error:
+            logger.warning("the emulator does not answer: %s", error)
+            raise slow_down() from error
+
+    # Controls
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(
+            {"faults": self._faults.settings.as_dict(), "streams": self._firehose.status()}
+        )
+
+    async def _flush(self, request: web.Request) -> web.Response:
+        try:
+            timeout = float(request.query.get("timeout", FLUSH_TIMEOUT_SECONDS))
+        except ValueError:
+            timeout = math.nan
+        if not 0 < timeout < math.inf:
+            return _json({"error": "timeout must be a positive number of seconds"}, 400)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._firehose.flush()
+        except TimeoutError:
+            error = f"S3 does not have everything after {timeout:g} s"
+            return _json({"error": error, "streams": self._firehose.status()}, 504)
+        return _json({"streams": self._firehose.status()})
+
+    async def _get_faults(self, _request: web.Request) -> web.Response:
+        return _json(self._faults.settings.as_dict())
+
+    async def _put_faults(self, request: web.Request) -> web.Response:
+        try:
+            values = orjson.loads(await request.read())
+            if not isinstance(values, dict):
+                raise FaultError("the faults must be a JSON object")
+            self._faults.replace(FaultSettings.parse(values))
+        except ValueError as error:  # FaultError and orjson's are both
+            return _json({"error": str(error)}, 400)
+        return _json(self._faults.settings.as_dict())
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise WireError(
+            "InvalidArgumentException",
+            f"Records size exceeds {BATCH_MAX_BYTES // 1024**2} MB limit",
+        ) from error
+
+
+def _stream_error(name: str, error: StreamError) -> WireError:
+    if isinstance(error, StreamNotFoundError):
+        return WireError(
+            "ResourceNotFoundException", f"Firehose {name} not found under account 000000000000."
+        )
+    if isinstance(error, ControlPlaneError):
+        logger.warning("stream %s: %s", name, error)
+        return slow_down()
+    return WireError("InvalidArgumentException", f"Firehose {name}: {error}")
+
+
+def _answer(body: bytes, status: int = 200) -> web.Response:
+    headers = {"x-amzn-RequestId": str(uuid.uuid4())}
+    return web.Response(body=body, status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    return web.Response(body=body, status=status, content_type="application/json")

@@ -1,0 +1,210 @@
+"""The deployed API as the gateway needs it: who serves a request, and by which settings."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+Location = Literal["path", "querystring", "header"]
+
+# What happens to `Cache-Control: max-age=0` (AWS: "Invalidate an API Gateway cache entry").
+# The last three are the ways to treat a caller without the InvalidateCache permission.
+Refresh = Literal[
+    "ALLOWED",
+    "FAIL_WITH_403",
+    "SUCCEED_WITH_RESPONSE_HEADER",
+    "SUCCEED_WITHOUT_RESPONSE_HEADER",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Parameter:
+    """One part of a request: `method.request.querystring.limit`."""
+
+    location: Location
+    #: Lower case for a header.
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRule:
+    """How a method's answers are cached."""
+
+    ttl_seconds: int
+    #: Methods of one namespace share entries; by default it is the resource's id.
+    namespace: str
+    #: The only parts of a request that tell entries apart.
+    key: tuple[Parameter, ...]
+    refresh: Refresh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One method of one resource."""
+
+    resource_id: str
+    #: Template: `/cities/{key}`.
+    resource_path: str
+    #: `GET` … or `ANY`.
+    http_method: str
+    #: A Lambda proxy integration, whose failures the emulator reports in its own way.
+    is_function: bool
+    #: All declared request parameters, cached or not.
+    declared: frozenset[Parameter]
+    timeout_seconds: float
+    authorization: str
+    needs_api_key: bool
+    #: None where nothing is cached.
+    cache: CacheRule | None
+
+    @property
+    def query_names(self) -> frozenset[str]:
+        """Names of the declared query parameters."""
+        return frozenset(found.name for found in self.declared if found.location == "querystring")
+
+
+@dataclass(frozen=True, slots=True)
+class CustomResponse:
+    """A gateway response that the API customizes."""
+
+    #: None where the type's own status stays.
+    status: int | None
+    #: `gatewayresponse.header.X` to where its value comes from.
+    parameters: Mapping[str, str]
+    #: Template of the body, or None for the type's own.
+    template: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The method that serves a request, with the values of its path parameters."""
+
+    method: Method
+    #: Percent-encoded, as a REST API hands them to the function.
+    path: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Node:
+    """A resource in the tree of path segments."""
+
+    children: dict[str, "_Node"] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+
+    def serving(self, http_method: str) -> Method | None:
+        return self.methods.get(http_method) or self.methods.get("ANY")
+
+
+def _precedence(part: str) -> int:
+    """A literal segment wins over `{name}`, and that over the greedy `{name+}`."""
+    if not part.startswith("{"):
+        return 0
+    return 2 if part.endswith("+}") else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """One stage of one API."""
+
+    api_id: str
+    stage: str
+    deployment_id: str
+    #: Changes with everything that a redeployment or an update of the stage changes.
+    fingerprint: str
+    responses: Mapping[str, CustomResponse]
+    _root: _Node
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        api_id: str,
+        stage: str,
+        deployment_id: str,
+        fingerprint: str,
+        responses: Mapping[str, CustomResponse],
+        methods: Iterable[Method],
+    ) -> Self:
+        """The stage that serves these methods."""
+        root = _Node()
+        for method in methods:
+            node = root
+            for part in _segments(method.resource_path):
+                node = node.children.setdefault(part, _Node())
+            node.methods[method.http_method] = method
+        return cls(
+            api_id=api_id,
+            stage=stage,
+            deployment_id=deployment_id,
+            fingerprint=fingerprint,
+            responses=responses,
+            _root=root,
+        )
+
+    def find(self, http_method: str, path: str) -> Found | None:
+        """The method that API Gateway would choose, or None (it then answers 403).
+
+        Args:
+            http_method: the request's.
+            path: below the stage, percent-encoded: `/cities/5`.
+        """
+        segments = _segments(path)
+        reached = _descend(self._root, segments, {})
+        if reached is not None:
+            node, values = reached
+            method = node.serving(http_method)
+            if method is not None:
+                return Found(method, values)
+        # API Gateway routes on path and method together: what the resource itself does not serve
+        # goes to the greedy resource with the longest path that does.
+        candidates = list(_greedy(self._root, segments, http_method, {}))
+        return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(segment for segment in path.split("/") if segment)
+
+
+def _descend(
+    node: _Node, segments: tuple[str, ...], values: Mapping[str, str]
+) -> tuple[_Node, Mapping[str, str]] | None:
+    """The most specific resource for the segments, whichever methods it has."""
+    if not segments:
+        return node, values
+    head, rest = segments[0], segments[1:]
+    for part in sorted(node.children, key=_precedence):
+        child = node.children[part]
+        if part.endswith("+}"):
+            return child, {**values, part[1:-2]: "/".join(segments)}
+        if part == head:
+            reached = _descend(child, rest, values)
+        elif part.startswith("{"):
+            reached = _descend(child, rest, {**values, part[1:-1]: head})
+        else:
+            continue
+        if reached is not None:
+            return reached
+    return None
+
+
+def _greedy(
+    node: _Node,
+    segments: tuple[str, ...],
+    http_method: str,
+    values: Mapping[str, str],
+    depth: int = 0,
+) -> Iterator[tuple[int, Found]]:
+    """Every `{name+}` resource that could serve the request, with how deep it stands."""
+    if not segments:
+        return
+    head, rest = segments[0], segments[1:]
+    for part in sorted(node.children, key=_precedence):
+        child = node.children[part]
+        if part.endswith("+}"):
+            method = child.serving(http_method)
+            if method is not None:
+                yield depth, Found(method, {**values, part[1:-2]: "/".join(segments)})
+        elif part == head:
+            yield from _greedy(child, rest, http_method, values, depth + 1)
+        elif part.startswith("{"):
+            more = {**values, part[1:-1]: head}
+            yield from _greedy(child, rest, http_method, more, depth + 1)

@@ -1,0 +1,140 @@
+"""Sends a request on to the emulated API and brings its answer back whole."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
+from local.gateway.messages import Answer, Headers, Incoming
+
+# RFC 9110 section 7.6.1, and the older names that are still met.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# Made anew for the next hop; whoever may write the forwarding ones may choose their own address.
+_NOT_SENT_ON = _HOP_BY_HOP | {
+    "content-length",
+    "expect",
+    "host",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+}
+# The last one is of S3's kind; a REST API does not send it.
+_NOT_PASSED_BACK = _HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
+
+_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_CONNECT_TIMEOUT_SECONDS = 5.0
+_MAX_CONNECTIONS = 512
+_MAX_LINE_BYTES = 16 * 1024  # above API Gateway's limit for all headers of an answer
+
+
+class Emulator:
+    """The emulated data plane. Use it as an async context manager."""
+
+    def __init__(self, url: str, *, region: str, port: int) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: of the emulator: `http://127.0.0.1:8081`.
+            region: of the API; part of the host name that the functions see.
+            port: the clients', for `X-Forwarded-Port`.
+        """
+        self._url = url.rstrip("/")
+        self._region = region
+        self._port = port
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
+            # A cookie that a function sets is its client's, not ours.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_AUTOMATIC_HEADERS,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_LINE_BYTES,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def send(self, api_id: str, request: Incoming, *, timeout_seconds: float) -> Answer:
+        """The API's answer.
+
+        Raises:
+            IntegrationTimeoutError: it did not come in time.
+            EmulatorUnreachableError: nothing could be sent.
+            HungUpError: the emulator broke off; the request may have been carried out.
+        """
+        # The path form: the host form needs a name that most resolvers don't know, and would let a
+        # client's Host header choose one of the emulator's other services.
+        target = f"{self._url}/_aws/execute-api/{api_id}{_sent_path(request.path)}"
+        if request.query_string:
+            target += f"?{request.query_string}"
+        try:
+            async with self._session.request(
+                request.method,
+                URL(target, encoded=True),
+                headers=self._headers(api_id, request),
+                data=request.body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=timeout_seconds, sock_connect=_CONNECT_TIMEOUT_SECONDS
+                ),
+            ) as response:
+                body = await response.read()
+                return Answer(response.status, _passed_back(response.headers.items()), body)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            raise EmulatorUnreachableError(f"the emulator at {self._url} does not answer") from exc
+        except TimeoutError as exc:
+            raise IntegrationTimeoutError(
+                f"no answer within {timeout_seconds:g} s, the integration's timeout"
+            ) from exc
+        except (aiohttp.ClientError, ConnectionError) as exc:
+            raise HungUpError(f"the emulator at {self._url} broke off: {exc}") from exc
+
+    def _headers(self, api_id: str, request: Incoming) -> Mapping[str, str]:
+        named = request.headers.get("connection", "").lower()
+        dropped = _NOT_SENT_ON | {name.strip() for name in named.split(",")}
+        kept = {name: value for name, value in request.headers.items() if name not in dropped}
+        return {
+            "x-amzn-trace-id": _trace_id(),
+            **kept,
+            "host": f"{api_id}.execute-api.{self._region}.amazonaws.com",
+            "x-forwarded-for": request.peer,
+            "x-forwarded-port": str(self._port),
+            "x-forwarded-proto": "http",
+        }
+
+
+def _sent_path(path: str) -> str:
+    """The path so that the function sees it as the client encoded it.
+
+    A REST API hands path parameters over percent-encoded; the emulator decodes the path before it
+    looks for the resource. Encoded once more, it arrives as on AWS, and `%2F` separates nothing.
+    """
+    return path.replace("%", "%25")
+
+
+def _passed_back(headers: Iterable[tuple[str, str]]) -> Headers:
+    return tuple(pair for pair in headers if pair[0].lower() not in _NOT_PASSED_BACK)
+
+
+def _trace_id() -> str:
+    return f"Root=1-{int(time.time()):x}-{os.urandom(12).hex()}"

@@ -1,0 +1,101 @@
+"""`make load`: puts real countries and cities into the running stack and tells how long it took.
+
+Standard output gets the figures (one JSON object with --json), standard error the progress.
+
+Exit codes: 0 every item can be read; 1 something was refused, rejected, or is still missing;
+2 wrong usage; 3 the API is not there, or let nothing through for a minute; 130 interrupted.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import orjson
+
+from local.load.errors import RefusedError, UnreachableError
+from local.load.loading import Options, load
+from local.load.posting import MAX_BATCH_ITEMS
+from local.load.progress import Bars
+from local.settings import DEFAULT_BASE_PORT, LocalSettings
+
+COMPLETE, INCOMPLETE, UNREACHABLE, INTERRUPTED = 0, 1, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one load; returns the exit code."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        base_url = LocalSettings.from_env(base_port=chosen.port).base_url
+    except ValueError as exc:
+        parser.error(str(exc))
+    options = Options(
+        base_url=base_url,
+        cities=chosen.cities,
+        batch_items=chosen.batch,
+        connections=chosen.connections,
+        sample=chosen.sample,
+        ask_all=chosen.ask_all,
+    )
+    try:
+        with Bars() as bars:
+            report = asyncio.run(load(options, bars))
+    except UnreachableError as exc:
+        sys.stderr.write(f"{exc}; start the stack with `make run`, or name its port: PORT=…\n")
+        return UNREACHABLE
+    except RefusedError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return INCOMPLETE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what has been accepted stays accepted\n")
+        return INTERRUPTED
+    shown = orjson.dumps(report.document()).decode() if chosen.json else report.text()
+    sys.stdout.write(f"{shown}\n")
+    return COMPLETE if report.is_complete else INCOMPLETE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.load",
+        description=__doc__.split("\n")[0],
+        epilog=__doc__[__doc__.index("Exit codes") :],
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=DEFAULT_BASE_PORT, help="of the API (default: %(default)s)")
+    add("--cities", type=_count, metavar="N", help="only the N most populous (default: all)")
+    add("--batch", type=_batch, default=MAX_BATCH_ITEMS, metavar="N",
+        help="items of one request (default: %(default)s, the most)")  # fmt: skip
+    add("--connections", type=_positive, default=4, metavar="N",
+        help="requests at once (default: %(default)s)")  # fmt: skip
+    add("--sample", type=_positive, default=500, metavar="N",
+        help="commands whose way to the replica is watched (default: %(default)s)")  # fmt: skip
+    add("--ask-all", action="store_true",
+        help="ask for the status of every command instead of reading lists: slower")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _batch(text: str) -> int:
+    value = _positive(text)
+    if value > MAX_BATCH_ITEMS:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

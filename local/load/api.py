@@ -1,0 +1,239 @@
+"""The API as the loader uses it: one attempt at a batch, the fate of a command, whole lists."""
+
+import math
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from local.load.backoff import Backoff
+from local.load.data import Item
+from local.load.errors import RefusedError, UnreachableError
+
+PAGE_ROWS = 1000  # the most that a list gives at once
+_ANSWER_SECONDS = 40.0  # the API itself gives up after 29
+_TRANSIENT = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, or why there was none."""
+
+    #: 0 where the connection failed or broke.
+    status: int
+    body: bytes
+    retry_after_seconds: float
+    #: What to say about it where it is unwelcome.
+    reason: str
+    #: The next page, from `Link`.
+    next: URL | None = None
+    #: Whether the request may have had an effect although the answer is no success.
+    may_have_worked: bool = False
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status == 0 or self.status in _TRANSIENT
+
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        """The body as JSON."""
+        return orjson.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What a batch's answer says about one item."""
+
+    #: Status monitor and id, where the item was accepted.
+    status_path: str | None = None
+    command_id: str | None = None
+    #: Why it was refused for good.
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a batch."""
+
+    #: One result per item; one that has neither an id nor a refusal is to be sent again.
+    results: Sequence[ItemResult]
+    #: Why some are to be sent again, and how much later at least.
+    reason: str = ""
+    retry_after_seconds: float = 0.0
+    #: Whether what is to be sent again may have been accepted all the same.
+    may_have_worked: bool = False
+
+
+@dataclass(slots=True)
+class Api:
+    """One API, over the connections of one session."""
+
+    session: aiohttp.ClientSession
+    #: With the stage: `http://127.0.0.1:8080/v1`.
+    base_url: str
+    #: How long one request may go on failing.
+    patience_seconds: float
+    #: Requests, and items of batches, that had to be sent again.
+    repeated: int = field(default=0)
+
+    async def check(self) -> None:
+        """Returns if the API is there; asks once.
+
+        Raises:
+            UnreachableError: it is not.
+        """
+        answer = await self._ask("GET", URL(f"{self.base_url}/countries?limit=1"))
+        if answer.status != HTTPStatus.OK:
+            raise UnreachableError(answer.reason)
+
+    async def post(self, items: Sequence[Item]) -> Attempt:
+        """Tries once to have items of one resource accepted.
+
+        Raises:
+            RefusedError: the request as a whole is refused for good.
+        """
+        lines = b"".join(orjson.dumps(item.body) + b"\n" for item in items)
+        answer = await self._ask(
+            "POST",
+            URL(f"{self.base_url}/{items[0].resource}"),
+            data=lines,
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        if answer.is_transient:
+            return Attempt(
+                [ItemResult()] * len(items),
+                answer.reason,
+                answer.retry_after_seconds,
+                answer.may_have_worked,
+            )
+        if answer.status != HTTPStatus.MULTI_STATUS:
+            raise RefusedError(answer.reason)
+        results = [_item_result(result) for result in answer.document()["results"]]
+        # What answers 503 for an item says that it may have been stored nevertheless.
+        return Attempt(results, "items answered 503", may_have_worked=True)
+
+    async def fate(self, status_path: str) -> str | None:
+        """What became of a command; None while that is open.
+
+        Raises:
+            UnreachableError, RefusedError: the API does not tell.
+        """
+        document = (await self._get(self._at(status_path))).document()
+        fate: str = document["status"]
+        return None if fate == "pending" else fate
+
+    async def visible_keys(self, items: Sequence[Item]) -> frozenset[int | str]:
+        """The keys, of these items of one resource (at most PAGE_ROWS), that have a row.
+
+        Raises:
+            UnreachableError, RefusedError: the API does not tell.
+        """
+        key_name = items[0].key_name
+        keys = f"in.({','.join(str(item.key) for item in items)})"
+        page = await self._get(self._list(items[0].resource, {key_name: keys}))
+        return frozenset(row[key_name] for row in page.document())
+
+    async def rows(self, resource: str) -> AsyncIterator[Row]:
+        """Every row that the replica shows now, page by page.
+
+        Raises:
+            UnreachableError, RefusedError: the API does not tell.
+        """
+        url: URL | None = self._list(resource, {})
+        while url is not None:
+            page = await self._get(url)
+            for row in page.document():
+                yield row
+            url = page.next
+
+    def _list(self, resource: str, filters: Mapping[str, str]) -> URL:
+        """A list that nobody has asked for before: a cached one would be no proof of anything."""
+        nobody = f"neq.{secrets.token_hex(8)}"
+        parameters = {"limit": str(PAGE_ROWS), "name": nobody, **filters}
+        return URL(f"{self.base_url}/{resource}").with_query(parameters)
+
+    def _at(self, path: str) -> URL:
+        """A path that the API gave us, which begins with the stage."""
+        return URL(self.base_url).with_path(path, encoded=True)
+
+    async def _get(self, url: URL) -> Answer:
+        backoff = Backoff(self.patience_seconds)
+        while True:
+            answer = await self._ask("GET", url)
+            if answer.is_transient:
+                self.repeated += 1
+                await backoff.pause(answer.reason, at_least_seconds=answer.retry_after_seconds)
+            elif answer.status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
+                return answer
+            else:
+                raise RefusedError(answer.reason)
+
+    async def _ask(
+        self,
+        method: str,
+        url: URL,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        what = f"{method} {url.with_query(None)}"
+        try:
+            async with self.session.request(
+                method, url, data=data, headers=headers, timeout=timeout
+            ) as response:
+                body = await response.read()
+                following = response.links.get("next")
+                return Answer(
+                    response.status,
+                    body,
+                    _retry_after_seconds(response.headers.get("Retry-After")),
+                    f"{what} answers {response.status}{_detail(body)}",
+                    URL(following["url"]) if following else None,
+                    may_have_worked=response.status != HTTPStatus.TOO_MANY_REQUESTS,
+                )
+        except aiohttp.ClientConnectorError as exc:
+            return Answer(0, b"", 0.0, f"{what}: {exc.strerror or exc}")
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            reason = f"{what}: {str(exc) or type(exc).__name__}"
+            return Answer(0, b"", 0.0, reason, may_have_worked=True)
+
+
+def _item_result(result: Mapping[str, Any]) -> ItemResult:
+    if result["outcome"] == "accepted":
+        return ItemResult(status_path=result["links"]["status"], command_id=result["command_id"])
+    if result["status"] in _TRANSIENT:
+        return ItemResult()
+    problem = result["problem"]
+    return ItemResult(refusal=f"{problem['code']}: {problem['detail']}")
+
+
+def _detail(body: bytes) -> str:
+    """What a problem document says, if it is one."""
+    try:
+        return f": {orjson.loads(body)['detail']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+
+
+def _retry_after_seconds(value: str | None) -> float:
+    """Seconds; 0 for an absent header, and for the date form, which the API does not use."""
+    try:
+        seconds = float(value or 0)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0

@@ -1,0 +1,84 @@
+"""Makes sure, at the end, of what became of every single command."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from local.load.api import Api, Row
+from local.load.data import Item
+from local.load.posting import Accepted
+
+_PAUSE_SECONDS = 0.2  # between two rounds over what is still open
+
+Keys = frozenset[tuple[str, int | str]]
+#: Fate by command id.
+Fates = dict[str, str]
+
+
+async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
+    """The keys, of all resources that the items are of, that have a row now."""
+    found = [
+        (resource, row[key_name])
+        for resource, key_name in _resources(items)
+        async for row in api.rows(resource)
+    ]
+    return frozenset(found)
+
+
+async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Fates:
+    """The fates that whole lists settle, of commands that are all creates.
+
+    A key that had a row before the load keeps it whatever we create: superseded. One that had none
+    and has now exactly what we sent, and what we sent once, shows our command: applied. Whatever
+    else there is settles nothing.
+    """
+    rows: dict[tuple[str, int | str], Row] = {}
+    for resource, key_name in _resources(command.item for command in commands):
+        async for row in api.rows(resource):
+            rows[resource, row[key_name]] = row
+    fates: Fates = {}
+    for command in commands:
+        item = command.item
+        shown = rows.get((item.resource, item.key))
+        if shown is not None and (item.resource, item.key) in before:
+            fates[command.command_id] = "superseded"
+        elif shown == item.body and not command.doubtful:
+            fates[command.command_id] = "applied"
+    return fates
+
+
+async def ask_all(
+    api: Api,
+    commands: Collection[Accepted],
+    *,
+    connections: int,
+    patience_seconds: float,
+    on_known: Callable[[], None],
+) -> Fates:
+    """The fates that the status route tells, asked again until known or until patience is over."""
+    fates: Fates = {}
+    deadline = time.monotonic() + patience_seconds
+    pending = list(commands)
+    while pending:
+        waiting = iter(pending)
+
+        async def work(waiting: Iterable[Accepted] = waiting) -> None:
+            for command in waiting:
+                fate = await api.fate(command.status_path)
+                if fate is not None:
+                    fates[command.command_id] = fate
+                    on_known()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(connections):
+                group.create_task(work())
+        pending = [command for command in pending if command.command_id not in fates]
+        if not pending or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return fates
+
+
+def _resources(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """Resources with the names of their keys, once each."""
+    return sorted({(item.resource, item.key_name) for item in items})

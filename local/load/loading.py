@@ -1,0 +1,160 @@
+"""One load from its first request to its report."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from local.load import confirming, data
+from local.load.api import Api
+from local.load.confirming import Fates, Keys
+from local.load.data import Item
+from local.load.errors import LoadError
+from local.load.posting import MAX_BATCH_ITEMS, Accepted, Posted, post_all
+from local.load.progress import Bars
+from local.load.report import Report, Spread
+from local.load.watching import Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is loaded, and how."""
+
+    #: With the stage: `http://127.0.0.1:8080/v1`.
+    base_url: str
+    #: How many of the cities; None for all.
+    cities: int | None
+    #: Items of one request, at most.
+    batch_items: int = MAX_BATCH_ITEMS
+    #: Requests at once, besides the one that watches.
+    connections: int
+    #: Commands whose way to the replica is watched.
+    sample: int
+    #: Ask for the status of every command, instead of believing whole lists.
+    ask_all: bool
+    #: How long one request may go on failing.
+    patience_seconds: float = 60.0
+    #: How long after the last acceptance commands may stay invisible.
+    visible_patience_seconds: float = 120.0
+
+
+async def load(options: Options, bars: Bars) -> Report:
+    """Loads, waits until everything can be read, and reports.
+
+    Raises:
+        UnreachableError: the API is not there, or fails for too long.
+        RefusedError: the API refuses what we send as a whole.
+    """
+    connector = aiohttp.TCPConnector(limit=options.connections + 1)  # one watches
+    async with aiohttp.ClientSession(connector=connector) as session:
+        api = Api(session, options.base_url, options.patience_seconds)
+        try:
+            return await _load(api, options, bars)
+        except ExceptionGroup as group:
+            raise _first(group) from group
+
+
+async def _load(api: Api, options: Options, bars: Bars) -> Report:
+    await api.check()
+    items = [*data.countries(), *data.cities(options.cities)]
+    before = await confirming.present_keys(api, items)
+    posted, watch = await _post_and_watch(api, items, before, options, bars)
+    watched = {seen.command.command_id for seen in watch.seen}
+    fates: Fates = {}
+    if not options.ask_all:
+        unwatched = [command for command in posted.accepted if command.command_id not in watched]
+        fates = await confirming.fates_from_lists(api, unwatched, before)
+        bars.confirmed(len(fates))
+    asked = await confirming.ask_all(
+        api,
+        _without(posted.accepted, fates),
+        connections=options.connections,
+        patience_seconds=options.visible_patience_seconds,
+        on_known=bars.confirmed,
+    )
+    return _report(items, posted, watch, fates | asked, asked=len(asked), again=api.repeated)
+
+
+async def _post_and_watch(
+    api: Api, items: Sequence[Item], before: Keys, options: Options, bars: Bars
+) -> tuple[Posted, Watch]:
+    """Posts everything while watching a sample of what changes the tables, evenly spread."""
+    watch = Watch(api, options.visible_patience_seconds, bars.visible)
+    new = sum((item.resource, item.key) not in before for item in items)
+    every = max(1, new // options.sample)
+    bars.expect(items=len(items), watched=len(range(0, new, every)))
+    count = 0
+
+    def note(commands: Sequence[Accepted]) -> None:
+        nonlocal count
+        for command in commands:
+            if (command.item.resource, command.item.key) in before:
+                continue
+            if count % every == 0:
+                watch.add(command)
+            count += 1
+        bars.accepted(len(commands))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.run())
+        posted = await post_all(
+            api,
+            items,
+            batch_items=options.batch_items,
+            connections=options.connections,
+            on_accepted=note,
+        )
+        watch.close()
+    return posted, watch
+
+
+def _without(commands: Sequence[Accepted], fates: Mapping[str, str]) -> list[Accepted]:
+    return [command for command in commands if command.command_id not in fates]
+
+
+def _report(
+    items: Sequence[Item], posted: Posted, watch: Watch, fates: Fates, *, asked: int, again: int
+) -> Report:
+    told = list(fates.values())
+    missing = _without(posted.accepted, fates)
+    return Report(
+        items=len(items),
+        accepted=len(posted.accepted),
+        refused=len(posted.refused),
+        repeated=again,
+        accepting_seconds=posted.seconds,
+        accepted_per_second=len(posted.accepted) / posted.seconds if posted.seconds else 0.0,
+        visible_seconds=Spread.of(
+            # Of the others, somebody else's command made the row that was seen.
+            [seen.seconds for seen in watch.seen if fates.get(seen.command.command_id) == "applied"]
+        ),
+        watched=len(watch.seen),
+        look_seconds=Spread.of([seen.since_last_look_seconds for seen in watch.seen]),
+        applied=told.count("applied"),
+        superseded=told.count("superseded"),
+        rejected=told.count("rejected"),
+        missing=len(missing),
+        asked=asked,
+        complaint=_complaint(posted, missing, fates),
+    )
+
+
+def _complaint(posted: Posted, missing: Sequence[Accepted], fates: Fates) -> str | None:
+    for item, reason in posted.refused:
+        return f"refused, for example {item.resource} {item.key!r}: {reason}"
+    for command in posted.accepted:
+        if fates.get(command.command_id) == "rejected":
+            return f"rejected, for example {command.status_path}"
+    for command in missing:
+        return f"still pending, for example {command.status_path}"
+    return None
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """The error that ended the load, out of the groups that the tasks' ends are wrapped in."""
+    known = group.subgroup(LoadError)
+    error: Exception = known if known is not None else group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

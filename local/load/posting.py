@@ -1,0 +1,121 @@
+"""Posts every item in batches over a few connections until each is accepted or refused for good."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from local.load.api import Api, Attempt
+from local.load.backoff import Backoff
+from local.load.data import Item
+
+MAX_BATCH_ITEMS = 500  # the most that the API takes at once
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A command: an item that the API accepted."""
+
+    item: Item
+    command_id: str
+    #: Path of its status.
+    status_path: str
+    #: When the answer arrived, on `time.monotonic`'s clock.
+    at: float
+    #: An earlier attempt at the item failed in a way that may have stored it all the same, so that
+    #: another command of ours, which we don't know, may be the one that wins.
+    doubtful: bool
+
+
+@dataclass(slots=True)
+class Posted:
+    """What became of all items."""
+
+    accepted: list[Accepted] = field(default_factory=list)
+    #: Items refused for good, and why.
+    refused: list[tuple[Item, str]] = field(default_factory=list)
+    #: From the first request to the last answer.
+    seconds: float = 0.0
+
+
+async def post_all(
+    api: Api,
+    items: Sequence[Item],
+    *,
+    batch_items: int,
+    connections: int,
+    on_accepted: Callable[[Sequence[Accepted]], None],
+) -> Posted:
+    """Posts all items, each until it is settled.
+
+    Args:
+        api: where.
+        items: of any resources, in the order of their sending.
+        batch_items: how many in one request, at most.
+        connections: how many requests at once.
+        on_accepted: told about each answer's commands.
+
+    Raises:
+        UnreachableError, RefusedError: the API takes nothing for too long, or refuses requests.
+    """
+    posted = Posted()
+    waiting = _batches(items, batch_items)
+    begun = time.monotonic()
+
+    async def work() -> None:
+        for batch in waiting:
+            await _post_batch(api, batch, posted, on_accepted)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(work())
+    posted.seconds = time.monotonic() - begun
+    return posted
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    by_resource: dict[str, list[Item]] = {}
+    for item in items:
+        by_resource.setdefault(item.resource, []).append(item)
+    for same in by_resource.values():
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+async def _post_batch(
+    api: Api,
+    batch: Sequence[Item],
+    posted: Posted,
+    on_accepted: Callable[[Sequence[Accepted]], None],
+) -> None:
+    backoff = Backoff(api.patience_seconds)
+    pending, doubtful = list(batch), False
+    while True:
+        attempt = await api.post(pending)
+        accepted, pending = _sort(attempt, pending, posted, doubtful=doubtful)
+        posted.accepted += accepted
+        on_accepted(accepted)
+        if not pending:
+            return
+        if accepted:
+            backoff.succeeded()
+        api.repeated += 1
+        doubtful = doubtful or attempt.may_have_worked
+        await backoff.pause(attempt.reason, at_least_seconds=attempt.retry_after_seconds)
+
+
+def _sort(
+    attempt: Attempt, items: Sequence[Item], posted: Posted, *, doubtful: bool
+) -> tuple[list[Accepted], list[Item]]:
+    """The commands of an attempt and the items to send again; notes what was refused."""
+    now = time.monotonic()
+    accepted: list[Accepted] = []
+    again: list[Item] = []
+    for item, result in zip(items, attempt.results, strict=True):
+        if result.command_id is not None and result.status_path is not None:
+            accepted.append(Accepted(item, result.command_id, result.status_path, now, doubtful))
+        elif result.refusal is not None:
+            posted.refused.append((item, result.refusal))
+        else:
+            again.append(item)
+    return accepted, again

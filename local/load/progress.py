@@ -1,0 +1,47 @@
+"""Progress bars on standard error; nothing where that is no terminal."""
+
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+
+class Bars:
+    """Three bars: accepted, watched, confirmed."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Bars that are shown inside the `with` block."""
+        console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._accepted = self._bar("accepted")
+        self._visible = self._bar("visible")
+        self._confirmed = self._bar("confirmed")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def expect(self, *, items: int, watched: int) -> None:
+        """So many items will be accepted, and so many of them watched."""
+        self._progress.update(self._accepted, total=items)
+        self._progress.update(self._visible, total=watched)
+        self._progress.update(self._confirmed, total=items)
+
+    def accepted(self, count: int) -> None:
+        """So many more commands were accepted."""
+        self._progress.advance(self._accepted, count)
+
+    def visible(self, count: int) -> None:
+        """So many more of the watched commands' rows were seen."""
+        self._progress.advance(self._visible, count)
+
+    def confirmed(self, count: int = 1) -> None:
+        """So many more commands' fates are known."""
+        self._progress.advance(self._confirmed, count)
+
+    def _bar(self, name: str) -> TaskID:
+        return self._progress.add_task(name, total=None)

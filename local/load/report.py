@@ -1,0 +1,94 @@
+"""What a load found out, as text for people and as one JSON object for programs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Three figures of many durations, in seconds; None where there are no durations."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Spread":
+        """The nearest-rank percentiles: each is a duration that was really measured."""
+        ranked = sorted(seconds)
+        return cls(_rank(ranked, 0.5), _rank(ranked, 0.99), _rank(ranked, 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One load."""
+
+    #: Items that were to be created.
+    items: int
+    accepted: int
+    #: Items refused for good.
+    refused: int
+    #: Requests, and items within answers, that had to be sent again.
+    repeated: int
+    #: From the first request to the last answer.
+    accepting_seconds: float
+    accepted_per_second: float
+    #: From acceptance until a list showed the row, of the watched commands that made it.
+    visible_seconds: Spread
+    #: How many commands were watched for that, and how often one was looked at: a duration is at
+    #: most so much longer than the true one.
+    watched: int
+    look_seconds: Spread
+    #: Fates of all accepted commands.
+    applied: int
+    superseded: int
+    rejected: int
+    #: Accepted, but without a fate when patience ended.
+    missing: int
+    #: How many fates the status route told; lists showed the others.
+    asked: int
+    #: The first refusal, rejection or missing command, for a start at looking into it.
+    complaint: str | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every item was accepted and can be read, as we or another created it."""
+        return not (self.refused or self.rejected or self.missing)
+
+    def document(self) -> dict[str, Any]:
+        """The report in JSON terms."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The report in a few lines, with one more if there is something to complain about."""
+        accepted = f"{self.accepted:,} of {self.items:,} accepted"
+        rate = f"{self.accepted_per_second:,.0f} a second"
+        looks = f"each looked at every {_seconds(self.look_seconds.p50)}"
+        fates = f"{self.applied:,} applied, {self.superseded:,} superseded"
+        faults = f"{self.rejected:,} rejected, {self.refused:,} refused, {self.missing:,} missing"
+        listed = self.applied + self.superseded + self.rejected - self.asked
+        lines = [
+            f"{accepted} in {self.accepting_seconds:.1f} s, {rate}; {self.repeated:,} sent again",
+            f"from acceptance to visible on the replica: {_spread(self.visible_seconds)}",
+            *([f"  ({self.watched:,} commands watched, {looks})"] if self.watched else []),
+            f"{fates}, {faults}",
+            f"  ({self.asked:,} asked one by one, {listed:,} seen in lists)",
+        ]
+        return "\n".join([*lines, *([self.complaint] if self.complaint else [])])
+
+
+def _rank(ranked: Sequence[float], share: float) -> float | None:
+    return ranked[math.ceil(share * len(ranked)) - 1] if ranked else None
+
+
+def _spread(spread: Spread) -> str:
+    if spread.max is None:
+        return "nothing new to watch for"
+    figures = {"p50": spread.p50, "p99": spread.p99, "max": spread.max}
+    return ", ".join(f"{name} {_seconds(value)}" for name, value in figures.items())
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"

@@ -1,0 +1,90 @@
+"""Watches a sample of the created items: how long after acceptance readers can see each one.
+
+Readers get rows from a replica, through lists; one list tells of hundreds of keys at once, so that
+every one is looked at many times a second without getting in the way of what is measured.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from local.load.api import Api
+from local.load.posting import Accepted
+
+_KEYS_AT_ONCE = 200  # they fit into one URL, and into one page
+_PAUSE_SECONDS = 0.05  # between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A watched command whose row can be read."""
+
+    command: Accepted
+    #: From acceptance to the first answer that showed the row.
+    seconds: float
+    #: From the look before, or from acceptance: how much shorter it may have been in truth.
+    since_last_look_seconds: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """The sample: grows while commands are accepted, shrinks as their rows are seen."""
+
+    api: Api
+    #: Seconds after `close` until the watch is given up.
+    patience_seconds: float
+    on_seen: Callable[[int], None]
+    seen: list[Seen] = field(default_factory=list)
+    #: Commands not seen yet, with the time of the last look.
+    _pending: list[tuple[Accepted, float]] = field(default_factory=list)
+    _deadline: float | None = None
+
+    def add(self, command: Accepted) -> None:
+        """One more to watch, whose key has no row yet."""
+        self._pending.append((command, command.at))
+
+    def close(self) -> None:
+        """No more will come."""
+        self._deadline = time.monotonic() + self.patience_seconds
+
+    async def run(self) -> None:
+        """Returns when the watch is closed and every row seen, or patience over.
+
+        Raises:
+            UnreachableError, RefusedError: the API does not tell.
+        """
+        while not self._is_over():
+            looked_for, self._pending = self._pending, []
+            for part in _parts(looked_for):
+                await self._look(part)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _look(self, watched: Sequence[tuple[Accepted, float]]) -> None:
+        asked_at = time.monotonic()
+        visible = await self.api.visible_keys([command.item for command, _ in watched])
+        now = time.monotonic()
+        before = len(self.seen)
+        for command, looked_at in watched:
+            if command.item.key in visible:
+                self.seen.append(Seen(command, now - command.at, now - looked_at))
+            else:
+                self._pending.append((command, asked_at))
+        self.on_seen(len(self.seen) - before)
+
+    def _is_over(self) -> bool:
+        if self._deadline is None:
+            return False
+        return not self._pending or time.monotonic() > self._deadline
+
+
+def _parts(watched: Sequence[tuple[Accepted, float]]) -> list[list[tuple[Accepted, float]]]:
+    """Parts of one resource each, and of no more keys than one question can name."""
+    by_resource: dict[str, list[tuple[Accepted, float]]] = {}
+    for entry in watched:
+        by_resource.setdefault(entry[0].item.resource, []).append(entry)
+    return [
+        same[start : start + _KEYS_AT_ONCE]
+        for same in by_resource.values()
+        for start in range(0, len(same), _KEYS_AT_ONCE)
+    ]

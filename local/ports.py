@@ -1,0 +1,68 @@
+"""Finds out before the start whether the stack's ports are free, and who has them otherwise."""
+
+import contextlib
+import errno
+import socket
+
+import psutil
+
+from local.errors import PortTakenError
+from local.settings import Ports
+
+_HOST = "127.0.0.1"
+
+
+def check_free(ports: Ports) -> None:
+    """Raises PortTakenError, naming every port of the stack that can't be listened on."""
+    problems = [
+        f"port {port} (for the {name}) {problem}"
+        for name, port in ports.named().items()
+        if (problem := _problem(port)) is not None
+    ]
+    if problems:
+        raise PortTakenError(
+            f"{', '.join(problems)}; stop that, or start elsewhere: "
+            f"make run PORT={_elsewhere(ports.base)}"
+        )
+
+
+def _problem(port: int) -> str | None:
+    """Why nobody of us could listen there."""
+    if _is_answered(port):
+        return f"is already in use{_owner(port)}"
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do: connections of the last run that linger in TIME_WAIT are no owner.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except PermissionError:
+            return "is reserved for the system"
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            return f"is already in use{_owner(port)}"
+    return None
+
+
+def _is_answered(port: int) -> bool:
+    """Whether somebody listens; macOS lets us bind what another holds for all addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((_HOST, port)) == 0
+
+
+def _owner(port: int) -> str:
+    """` by <program> (pid n)` where the system tells (it hides others' processes from non-root)."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            address = connection.laddr
+            if connection.status != psutil.CONN_LISTEN or not address or address.port != port:
+                continue
+            if connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""
+
+
+def _elsewhere(base: int) -> int:
+    """A base port well away from that one, for the advice."""
+    return 9000 if abs(base - 9000) > len(Ports(base).named()) else 10000

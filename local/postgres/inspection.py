@@ -1,0 +1,90 @@
+"""Tells from a cluster's folder whether a server can be started from it."""
+
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from local.errors import StateUnusableError
+from local.postgres.binaries import MAJOR, program
+
+ADVICE = "`make reset` deletes the state after asking"
+_IDENTIFIER = "Database system identifier:"
+
+
+def check_primary(folder: Path) -> None:
+    """Raises StateUnusableError where the folder is no healthy cluster of our version."""
+    try:
+        found = (folder / "PG_VERSION").read_text(errors="replace").strip()
+    except OSError as exc:
+        raise StateUnusableError(f"{folder} is not a PostgreSQL cluster; {ADVICE}") from exc
+    if found != MAJOR:
+        raise StateUnusableError(
+            f"{folder} was written by PostgreSQL {found[:20]}, this stack runs {MAJOR}; {ADVICE}"
+        )
+    if system_identifier(folder) is None:
+        raise StateUnusableError(f"{folder} is damaged (its control file is unreadable); {ADVICE}")
+    _clear_stale_lock(folder)
+
+
+def why_not_to_follow(primary: Path, replica: Path) -> str | None:
+    """Why the replica's folder can't follow that primary, in a few words; None where it may."""
+    if not replica.exists():
+        return "there was none"
+    identifier = system_identifier(replica)
+    if identifier is None:
+        return "its folder was damaged"
+    if identifier != system_identifier(primary):
+        return "it belonged to another primary"
+    if not (replica / "standby.signal").exists():
+        return "it had become a primary of its own"
+    _clear_stale_lock(replica)
+    return None
+
+
+def system_identifier(folder: Path) -> str | None:
+    """What tells clusters apart, the same on primary and replica; None where it can't be read."""
+    done = subprocess.run(  # noqa: S603
+        [program("pg_controldata"), "-D", folder],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={"LC_ALL": "C"},
+    )
+    # A control file with a wrong checksum is a warning to pg_controldata, and fatal to the server.
+    if done.returncode != 0 or "warning" in (done.stdout + done.stderr).lower():
+        return None
+    for line in done.stdout.splitlines():
+        if line.startswith(_IDENTIFIER):
+            return line.removeprefix(_IDENTIFIER).strip()
+    return None
+
+
+def _clear_stale_lock(folder: Path) -> None:
+    """Removes a killed server's lock file.
+
+    Postgres itself clears one whose pid is free. It refuses to start where the number belongs to
+    another process of its user by now, or to the zombie of the killed server, which stays where
+    nobody collects zombies: both are usual in containers.
+    """
+    lock = folder / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return
+    if _works_in(pid, folder):
+        raise StateUnusableError(
+            f"a PostgreSQL server (pid {pid}) that this command did not start runs on {folder}; "
+            f"stop it with `kill -INT {pid}`"
+        )
+    lock.unlink()
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Whether the process runs in that folder, as a Postgres server does in its data."""
+    try:
+        return psutil.Process(pid).cwd() == str(folder)
+    except psutil.Error:
+        # Gone, a zombie, or somebody else's, whereas our servers are ours (or we are root).
+        return False

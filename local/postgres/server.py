@@ -1,0 +1,177 @@
+"""Starts the primary and its streaming replica under a supervisor, and repairs what it can."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import pq
+
+from local.child import Child, Spec, User
+from local.errors import ChildDiedError, StartTimeoutError, StateUnusableError
+from local.postgres.binaries import program, server_user
+from local.postgres.build import Builder
+from local.postgres.config import REPLICATION_SLOT, SUPERUSER, Cluster
+from local.postgres.inspection import ADVICE, check_primary, why_not_to_follow
+from local.supervisor import Supervisor
+
+_START_SECONDS = 60.0
+_STREAMING_SECONDS = 20.0
+_SHUTDOWN_SECONDS = 20.0
+# What a start says while a killed server's busy connection has not noticed its end yet.
+_STILL_ATTACHED = "pre-existing shared memory block"
+
+
+def _silent(_: str) -> None:
+    """For callers that need no notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Primary and replica of one stack, and their starting."""
+
+    supervisor: Supervisor
+    primary: Cluster
+    replica: Cluster
+    #: Told in a few words about work that is not part of every start.
+    note: Callable[[str], None] = field(default=_silent)
+    #: When the supervisor stops them, among its processes: the replica before its primary.
+    replica_rank: int = 8
+    primary_rank: int = 9
+
+    def start_primary(self) -> Child:
+        """The running primary; initialised first where there is none.
+
+        Raises:
+            StateUnusableError: its folder holds something that no server starts from.
+            ToolFailedError: a new cluster could not be made.
+        """
+        builder = self._builder(self.primary)
+        if not self.primary.folder.exists():
+            builder.initialise(self.primary)
+            self.note("made a new database")
+        check_primary(self.primary.folder)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            child = self._start(self.primary, builder.user)
+            try:
+                self._wait_until_ready(child, self.primary)
+            except ChildDiedError as exc:
+                if not child.has_ended():
+                    raise
+                if _STILL_ATTACHED in child.log_tail() and time.monotonic() < deadline:
+                    continue
+                raise StateUnusableError(
+                    f"PostgreSQL can't start from {self.primary.folder} "
+                    f"({_complaint(child)}); see {self.primary.log}; {ADVICE}"
+                ) from exc
+            return child
+
+    def start_replica(self) -> Child:
+        """The replica, streaming from the running primary.
+
+        It holds nothing of its own: one that is missing, damaged or can't follow any more is built
+        anew from the primary.
+
+        Raises:
+            ToolFailedError: the primary could not be copied.
+            ChildDiedError, StartTimeoutError: not even a new copy follows.
+        """
+        builder = self._builder(self.replica)
+        lost = self._prepare_slot()
+        reason = why_not_to_follow(self.primary.folder, self.replica.folder) or lost
+        if reason is None:
+            child = self._start(self.replica, builder.user)
+            try:
+                self._wait_until_streaming(child)
+            except (ChildDiedError, StartTimeoutError) as exc:
+                if isinstance(exc, ChildDiedError) and not child.has_ended():
+                    raise
+                reason = _complaint(child)
+                self.supervisor.stop_one(child)
+            else:
+                return child
+        builder.copy(self.primary, self.replica)
+        self.note(f"copied from the primary, as {reason}")
+        child = self._start(self.replica, builder.user)
+        self._wait_until_streaming(child)
+        return child
+
+    def _builder(self, cluster: Cluster) -> Builder:
+        parent = cluster.folder.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        user = server_user(parent)
+        if user is not None:
+            os.chown(parent, user.uid, user.gid)
+        return Builder(self.supervisor, user, cluster.log.parent)
+
+    def _prepare_slot(self) -> str | None:
+        """Makes sure that the primary keeps what the replica needs; why that came too late."""
+        with psycopg.connect(self.primary.url(SUPERUSER), autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s",
+                [REPLICATION_SLOT],
+            ).fetchone()
+            if row is not None and row[0] != "lost":
+                return None
+            if row is not None:
+                connection.execute("SELECT pg_drop_replication_slot(%s)", [REPLICATION_SLOT])
+            connection.execute(
+                "SELECT pg_create_physical_replication_slot(%s, true)", [REPLICATION_SLOT]
+            )
+        return "it was too far behind" if row else "the primary had kept nothing for it"
+
+    def _start(self, cluster: Cluster, user: User | None) -> Child:
+        follows = self.primary if cluster.role == "replica" else None
+        parameters = cluster.parameters(follows)
+        options = [word for name, value in parameters.items() for word in ("-c", f"{name}={value}")]
+        return self.supervisor.start(
+            Spec(
+                name=f"Postgres {cluster.role}",
+                command=[program("postgres"), "-D", cluster.folder, *options],
+                log=cluster.log,
+                rank=self.replica_rank if follows else self.primary_rank,
+                env={"LC_ALL": "C"},
+                cwd=cluster.folder.parent,
+                user=user,
+                # Fast shutdown; when in a hurry immediate: the next start recovers from the log.
+                polite_signal=signal.SIGINT,
+                rude_signal=signal.SIGQUIT,
+                patience_seconds=_SHUTDOWN_SECONDS,
+            )
+        )
+
+    def _wait_until_ready(self, child: Child, cluster: Cluster) -> None:
+        conninfo = cluster.url(SUPERUSER, "postgres").encode()
+        self.supervisor.wait_until(
+            lambda: pq.PGconn.ping(conninfo) == pq.Ping.OK,
+            child=child,
+            timeout_seconds=_START_SECONDS,
+        )
+
+    def _wait_until_streaming(self, child: Child) -> None:
+        self._wait_until_ready(child, self.replica)
+        with psycopg.connect(self.primary.url(SUPERUSER), autocommit=True) as connection:
+            self.supervisor.wait_until(
+                lambda: _is_streaming(connection), child=child, timeout_seconds=_STREAMING_SECONDS
+            )
+
+
+def _is_streaming(primary: psycopg.Connection) -> bool:
+    row = primary.execute(
+        "SELECT state FROM pg_stat_replication WHERE application_name = %s", [REPLICATION_SLOT]
+    ).fetchone()
+    return row is not None and row[0] == "streaming"
+
+
+def _complaint(child: Child) -> str:
+    """Why a server did not start: its last FATAL or PANIC, without the prefix."""
+    for line in reversed(child.log_tail().splitlines()):
+        for level in ("PANIC:", "FATAL:"):
+            said = line.partition(level)[2].strip()
+            # That is for whoever connects meanwhile, as we do to see whether it is ready.
+            if said and not said.startswith("the database system is"):
+                return said
+    return "it did not say why"

@@ -1,0 +1,137 @@
+"""Makes a saved change of the functions' sources live without a deployment.
+
+Watches what the functions' packages are made of, makes the changed packages anew in memory, with
+the code that the CDK app packs them with, and hands them to the emulator, which then starts fresh
+workers.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from watchfiles import PythonFilter, watch
+
+from infra.bundling import PACKAGES, sources, zip_asset
+from infra.settings import FunctionName
+from local import servers
+from local.aws import Emulated
+from local.deployment import Deployed
+from local.errors import ToolFailedError
+from local.events import Listener, Remark
+from local.settings import LocalSettings
+
+_WATCHED = ("lambdas", "forebay", "resources", "migrations")
+# Editors save in several steps within a few milliseconds.
+_QUIET_MILLISECONDS = 50
+_TICK_MILLISECONDS = 200
+
+
+class Reloader:
+    """Knows what each function runs now, and replaces what has changed."""
+
+    def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
+        """A reloader of what was deployed; tells the listener what it reloads, and why not."""
+        self._settings = settings
+        self._deployed = deployed
+        self._listener = listener
+        self._emulated = Emulated(settings)
+        self._running: Mapping[FunctionName, bytes] = {}
+
+    def begin(self, is_current: Callable[[], bool]) -> None:
+        """Takes note of what runs, and reloads what was saved since it was deployed.
+
+        Args:
+            is_current: whether the sources are those of the deployment. Asked after they were read,
+                so that one saved in between is reloaded once too often and not once too seldom.
+        """
+        packages = self._packages()
+        if is_current():
+            self._running = packages
+        self.reload()
+
+    def reload(self, changed: Collection[Path] = ()) -> None:
+        """Makes the functions run the sources as they are now; tells in one line what it did.
+
+        Where a source can't be compiled, everything stays as it is.
+        """
+        begun = time.monotonic()
+        try:
+            problem = self._syntax_problem()
+            if problem:
+                self._listener(Remark(f"not reloaded, the old code stays: {problem}"))
+                return
+            replaced = self._replace()
+            if replaced and any("migrations" in path.parts for path in changed):
+                self._emulated.invoke(self._deployed.functions["migrate"])
+        except (OSError, ToolFailedError) as exc:
+            self._listener(Remark(f"not reloaded: {exc}"))
+            return
+        if replaced:
+            servers.flush_cache(self._settings)
+            seconds = time.monotonic() - begun
+            self._listener(Remark(f"reloaded {', '.join(replaced)} ({seconds:.1f} s)"))
+        if any("resources" in path.parts for path in changed):
+            self._listener(Remark("new routes and new cached parameters come with the next start"))
+
+    def _replace(self) -> list[FunctionName]:
+        packages = self._packages()
+        replaced = [name for name in packages if packages[name] != self._running.get(name)]
+        for name in replaced:
+            self._emulated.update_code(self._deployed.functions[name], packages[name])
+            self._running = {**self._running, name: packages[name]}
+        return replaced
+
+    def _packages(self) -> Mapping[FunctionName, bytes]:
+        return {name: zip_asset(name, self._settings.root) for name in PACKAGES}
+
+    def _syntax_problem(self) -> str | None:
+        files = {
+            name: path
+            for function in PACKAGES
+            for name, path in sources(function, self._settings.root).items()
+            if name.endswith(".py")
+        }
+        for name, path in files.items():
+            try:
+                compile(path.read_bytes(), name, "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as exc:
+                line = f":{exc.lineno}" if isinstance(exc, SyntaxError) else ""
+                reason = exc.msg if isinstance(exc, SyntaxError) else exc
+                return f"{name}{line}: {reason}"
+        return None
+
+
+@contextmanager
+def reloading(reloader: Reloader, root: Path, is_current: Callable[[], bool]) -> Iterator[None]:
+    """Reloads changed sources of the checkout in the background while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(reloader, root, is_current, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _watch(
+    reloader: Reloader, root: Path, is_current: Callable[[], bool], stop: threading.Event
+) -> None:
+    begun = False
+    for changed in watch(
+        *(root / name for name in _WATCHED),
+        watch_filter=PythonFilter(),
+        step=_QUIET_MILLISECONDS,
+        # The first answer, be it that nothing has changed, says that it watches.
+        yield_on_timeout=True,
+        rust_timeout=_TICK_MILLISECONDS,
+        stop_event=stop,
+        raise_interrupt=False,
+    ):
+        if not begun:
+            reloader.begin(is_current)
+            begun = True
+        if changed:
+            reloader.reload([Path(path) for _, path in changed])

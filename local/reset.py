@@ -1,0 +1,65 @@
+"""`make reset`: deletes the state of the one-machine stack, after asking."""
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+
+from local.settings import LocalSettings
+from local.state import LOCK_NAME, locked
+from local.supervisor import stop_leftovers
+
+
+def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
+    """Deletes the databases, the archive and whatever else the stack has put into its folder.
+
+    Args:
+        settings: name the folder.
+        assume_yes: do not ask.
+
+    Returns:
+        The exit code: 0 also where there was nothing; 1 where the user said no.
+
+    Raises:
+        StateLockedError: the stack runs.
+    """
+    if not any(path.exists() for path in _ours(settings)):
+        sys.stdout.write(f"there is no state at {settings.state}\n")
+        return 0
+    with locked(settings.state):
+        stop_leftovers(settings.processes)
+        if not assume_yes and not _says_yes(settings):
+            sys.stdout.write("nothing was deleted\n")
+            return 1
+        for path in _ours(settings):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    # Only if nothing of somebody else's is in it.
+    with contextlib.suppress(OSError):
+        settings.state.rmdir()
+    sys.stdout.write(f"deleted the state at {settings.state}\n")
+    return 0
+
+
+def _ours(settings: LocalSettings) -> list[Path]:
+    """What a start makes; a mistaken FOREBAY_STATE must not cost a user's own files."""
+    return [
+        settings.postgres,
+        settings.emulator,
+        settings.firehose,
+        settings.logs,
+        settings.processes,
+        settings.state / LOCK_NAME,
+    ]
+
+
+def _says_yes(settings: LocalSettings) -> bool:
+    files = (path for top in _ours(settings) for path in (top, *top.rglob("*")))
+    mebibytes = sum(path.lstat().st_size for path in files if path.is_file()) / 1024**2
+    sys.stdout.write(
+        f"Delete both databases and the archive at {settings.state} ({mebibytes:,.0f} MiB)? [y/N] "
+    )
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,122 @@
+"""Starts our own two servers: the Firehose server and the gateway."""
+
+import http.client
+import os
+import sys
+
+import resources
+from forebay.routes import API_PREFIX, routes
+from local.child import Child, Spec
+from local.deployment import Deployed
+from local.settings import LocalSettings
+from local.supervisor import Supervisor
+
+_READY_SECONDS = 60.0
+_ANSWER_SECONDS = 30.0  # API Gateway itself gives up after 29
+# It hands to S3 what it has buffered; what S3 does not take stays in its spool.
+_FIREHOSE_STOP_SECONDS = 15.0
+
+
+def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
+    """The Firehose server, which takes records.
+
+    Raises:
+        ChildDiedError, StartTimeoutError: it does not; carries the end of its log.
+    """
+    port = settings.ports.firehose
+    child = supervisor.start(
+        Spec(
+            name="firehose",
+            command=[
+                *(sys.executable, "-m", "local.firehose"),
+                *("--port", str(port)),
+                *("--spool", settings.firehose),
+                *("--endpoint-url", settings.emulator_url),
+            ],
+            log=settings.logs / "firehose.log",
+            rank=rank,
+            env=_environment(settings),
+            cwd=settings.root,
+            patience_seconds=_FIREHOSE_STOP_SECONDS,
+        )
+    )
+    supervisor.wait_until(
+        lambda: _answers(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
+    )
+    return child
+
+
+def start_gateway(
+    supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, *, rank: int
+) -> Child:
+    """The gateway, which serves the deployed API.
+
+    Raises:
+        ChildDiedError, StartTimeoutError: it does not; carries the end of its log.
+    """
+    port = settings.ports.gateway
+    child = supervisor.start(
+        Spec(
+            name="gateway",
+            command=[
+                *(sys.executable, "-m", "local.gateway"),
+                *("--port", str(port)),
+                *("--emulator", settings.emulator_url),
+                *("--api-id", deployed.api_id),
+                *("--stage", deployed.stage),
+            ],
+            log=settings.logs / "gateway.log",
+            rank=rank,
+            env=_environment(settings),
+            cwd=settings.root,
+        )
+    )
+    supervisor.wait_until(
+        lambda: _answers(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
+    )
+    return child
+
+
+def first_answer(settings: LocalSettings) -> str | None:
+    """Reads the first list of the API, which starts the read function; what is wrong, if anything.
+
+    A declared resource without its table is no reason not to start, but one to tell.
+    """
+    path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
+    if path is None:
+        return "no resource is declared in resources/"
+    status, answer = _get(settings.ports.gateway, f"{API_PREFIX}{path}?limit=1")
+    if status == http.client.OK:
+        return None
+    return f"GET {API_PREFIX}{path} answers {status}: {answer[:300]}"
+
+
+def flush_cache(settings: LocalSettings) -> None:
+    """Empties the gateway's cache."""
+    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.gateway, timeout=5)
+    try:
+        connection.request("POST", "/_gateway/flush")
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def _environment(settings: LocalSettings) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(settings.root), "PYTHONUNBUFFERED": "1"}
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        return _get(port, path)[0] == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    finally:
+        connection.close()

@@ -1,0 +1,218 @@
+"""The whole stack as one object: databases, emulator, Firehose server, gateway.
+
+`with LocalStack(settings) as stack: …` is what `make run` and the end-to-end tests are made of. It
+prints nothing; whoever wants to know what happens gets events.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from enum import IntEnum
+from typing import Self
+
+import psycopg
+
+from local import emulator, missed, node, servers
+from local.aws import Emulated
+from local.child import Child
+from local.deployment import Deployed, Deployment
+from local.errors import ToolFailedError
+from local.events import Listener, Remark, Stopped, ignore, step
+from local.ports import check_free
+from local.postgres.config import primary_of, replica_of
+from local.postgres.server import Servers
+from local.settings import MIN_FREE_BYTES, LocalSettings
+from local.state import check_free_space, locked
+from local.supervisor import Supervisor, stop_leftovers
+
+
+class StopOrder(IntEnum):
+    """Who is stopped when: from the clients inwards, so that nobody loses what it calls."""
+
+    GATEWAY = 1
+    FIREHOSE = 2
+    EMULATOR = 3
+    REPLICA = 4
+    PRIMARY = 5
+
+
+class LocalStack:
+    """The one-machine stack: running inside its `with` block, gone without a trace after it."""
+
+    def __init__(self, settings: LocalSettings, listener: Listener = ignore) -> None:
+        """A stack that is not running yet.
+
+        Args:
+            settings: where, and on which ports.
+            listener: told what happens.
+        """
+        self.settings = settings
+        self.primary = primary_of(settings)
+        self.replica = replica_of(settings)
+        self._listener = listener
+        self._deployment = Deployment(settings, self.primary, self.replica)
+        self._deployed: Deployed | None = None
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Starts everything.
+
+        The steps are done by other threads, so that a signal, which Python handles in the main one,
+        can end the waiting for them but never a step itself between starting a process and noting
+        it.
+
+        Raises:
+            LocalStackError: something can't be started; says what and why. Nothing is left running.
+        """
+        with ExitStack() as opened:
+            lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
+            self._check_surroundings()
+            pool = ThreadPoolExecutor(thread_name_prefix="start")
+            opened.callback(pool.shutdown)
+            self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
+            opened.enter_context(self._supervisor)
+            opened.callback(self._stop)
+            self._deployed = pool.submit(self._start, pool).result()
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def base_url(self) -> str:
+        """The API's address for clients, with the stage."""
+        return self.settings.base_url
+
+    @property
+    def deployed(self) -> Deployed:
+        """Names and ids of what runs in the emulator."""
+        if self._deployed is None:
+            raise RuntimeError("the stack is not running")
+        return self._deployed
+
+    def is_current(self) -> bool:
+        """Whether what is deployed was made from the sources as they are now."""
+        return self._deployment.kept() is not None
+
+    def check(self) -> None:
+        """Raises ChildDiedError when one of the servers has ended by itself."""
+        self._supervisor.check()
+
+    def is_stopping(self) -> bool:
+        """Whether the stop has begun, for whatever reason."""
+        return self._stopping.is_set()
+
+    def hurry(self) -> None:
+        """Makes a stop, now or later, give nobody time for an orderly end."""
+        self._hurry.set()
+
+    def _start(self, pool: ThreadPoolExecutor) -> Deployed:
+        try:
+            return self._start_servers(pool)
+        except psycopg.Error as exc:
+            raise ToolFailedError(f"the database refused what the start needs: {exc}") from exc
+
+    def _start_servers(self, pool: ThreadPoolExecutor) -> Deployed:
+        """As much at once as the needs of each allow."""
+        primary = pool.submit(self._start_primary)
+        replica = pool.submit(self._start_replica, primary)
+        kept = self._deployment.kept()
+        deployed = kept or self._deploy(primary)
+        self._start_emulator()
+        firehose = pool.submit(self._start_firehose)
+        primary.result()
+        if kept:
+            self._migrate(deployed)
+        replica.result()
+        firehose.result()
+        self._requeue_missed(deployed)
+        self._start_gateway(deployed)
+        self._ask_once()
+        return deployed
+
+    def _check_surroundings(self) -> None:
+        settings = self.settings
+        check_free_space(settings.state, MIN_FREE_BYTES)
+        leftovers = stop_leftovers(settings.processes)
+        if leftovers:
+            self._remark(f"stopped what an earlier start left running: {', '.join(leftovers)}")
+        check_free(settings.ports)
+
+    def _start_primary(self) -> Child:
+        with step("Postgres primary", self._listener) as notes:
+            return self._postgres(notes.add).start_primary()
+
+    def _start_replica(self, primary: Future[Child]) -> Child:
+        primary.result()
+        with step("Postgres replica", self._listener) as notes:
+            return self._postgres(notes.add).start_replica()
+
+    def _postgres(self, note: Callable[[str], None]) -> Servers:
+        return Servers(
+            self._supervisor,
+            self.primary,
+            self.replica,
+            note,
+            replica_rank=StopOrder.REPLICA,
+            primary_rank=StopOrder.PRIMARY,
+        )
+
+    def _deploy(self, primary: Future[Child]) -> Deployed:
+        settings = self.settings
+        if node.needs_install(settings.root):
+            with step("CDK CLI from npm", self._listener):
+                node.install(self._supervisor, settings.root, settings.logs)
+        # The deployment migrates the database.
+        primary.result()
+        with step("cdk deploy", self._listener):
+            return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
+
+    def _start_emulator(self) -> Child:
+        with step("emulator", self._listener):
+            return emulator.start(
+                self._supervisor,
+                self.settings,
+                self._deployment.serving_folders(),
+                name="emulator",
+                rank=StopOrder.EMULATOR,
+            )
+
+    def _migrate(self, deployed: Deployed) -> None:
+        """What is deployed was kept, but the database may be another by now."""
+        with step("migrations", self._listener):
+            Emulated(self.settings).invoke(deployed.functions["migrate"])
+
+    def _requeue_missed(self, deployed: Deployed) -> None:
+        count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())
+        if count:
+            self._remark(f"{count} archived objects had not been applied yet; they will be now")
+
+    def _start_firehose(self) -> Child:
+        with step("Firehose server", self._listener):
+            return servers.start_firehose(self._supervisor, self.settings, rank=StopOrder.FIREHOSE)
+
+    def _start_gateway(self, deployed: Deployed) -> Child:
+        with step("gateway", self._listener):
+            return servers.start_gateway(
+                self._supervisor, self.settings, deployed, rank=StopOrder.GATEWAY
+            )
+
+    def _ask_once(self) -> None:
+        with step("first answer", self._listener):
+            problem = servers.first_answer(self.settings)
+        if problem:
+            self._remark(problem)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._supervisor.stop(hurry=self._hurry.is_set, report=self._report)
+
+    def _report(self, name: str, seconds: float, *, forced: bool) -> None:
+        self._listener(Stopped(name, seconds, forced))
+
+    def _remark(self, text: str) -> None:
+        self._listener(Remark(text))

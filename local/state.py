@@ -1,0 +1,87 @@
+"""The state folder: one start at a time, enough room, and the order of what is in it."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from local.errors import DiskFullError, StateLockedError, StateUnusableError
+from local.processes import pid_is_alive
+
+LOCK_NAME = "lock"
+# Longest orderly stop: a killed start's warden goes through it while it still holds the lock.
+_CLEAN_UP_SECONDS = 45.0
+_POLL_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[int]:
+    """Holds the state folder for one start; yields the descriptor that holds it.
+
+    The kernel frees the lock with the last process that has the descriptor, however that ends.
+    Where the holder was killed and its warden is still stopping the servers, waits for it.
+
+    Args:
+        state: the folder; made when missing.
+        on_wait: told once, in a sentence, why it takes longer.
+
+    Raises:
+        StateLockedError: another start uses the folder.
+        StateUnusableError: the folder can't be made or written.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as exc:
+        raise StateUnusableError(
+            f"the state folder {state} can't be used ({exc.strerror}); "
+            "name another one with FOREBAY_STATE"
+        ) from exc
+    try:
+        _take(descriptor, state, on_wait)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, state: Path, on_wait: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + _CLEAN_UP_SECONDS
+    waited = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            if (holder and pid_is_alive(holder)) or time.monotonic() > deadline:
+                who = f"process {holder}" if holder else "another process"
+                raise StateLockedError(
+                    f"{who} already runs the stack on {state}; stop it, "
+                    "or use another folder and port: FOREBAY_STATE=… make run PORT=…"
+                ) from None
+        else:
+            return
+        if not waited:
+            on_wait("an earlier start was killed; waiting until its servers are stopped")
+            waited = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _holder(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 20, 0)
+    return int(text) if text.isdigit() else None
+
+
+def check_free_space(folder: Path, min_free_bytes: int) -> None:
+    """Raises DiskFullError when the disk below the folder has less room than that."""
+    free = shutil.disk_usage(folder).free
+    if free < min_free_bytes:
+        raise DiskFullError(
+            f"only {free // 1024**2} MiB are free on the disk of {folder}, "
+            f"{min_free_bytes // 1024**2} MiB are needed; make room, or name a folder on another "
+            "disk with FOREBAY_STATE"
+        )
