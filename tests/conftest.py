@@ -1,0 +1,12 @@
+"""Lists the fixtures; they live by topic in tests/fixtures."""
+
+pytest_plugins = [
+    "tests.fixtures.emulator",
+    "tests.fixtures.firehose",
+    "tests.fixtures.gateway",
+    "tests.fixtures.node",
+    "tests.fixtures.postgres",
+    "tests.fixtures.stack",
+    "tests.fixtures.tables",
+    "tests.fixtures.reading",
+]

@@ -1,0 +1,120 @@
+"""What can't be applied is rejected with a reason; what stands beside it is applied."""
+
+import uuid
+
+import orjson
+
+from forebay.codec import encode
+from tests.fixtures.emulator import aws_client
+from tests.fixtures.hand import hand_made, status_path
+from tests.fixtures.stack import RunningStack, gzipped, new_city
+
+
+def counts(stack: RunningStack, key: str) -> tuple[int, ...]:
+    """Lines, applied, superseded, duplicates and rejected, as the ledger has them."""
+    columns = "lines, applied, superseded, duplicates, rejected"
+    return stack.rows(f"SELECT {columns} FROM forebay.ledger WHERE object = %s", key)[0]
+
+
+def rejected_codes(stack: RunningStack, key: str) -> list[str]:
+    found = stack.rows("SELECT code FROM forebay.rejections WHERE object = %s ORDER BY 1", key)
+    return [code for (code,) in found]
+
+
+def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
+    stack: RunningStack,
+) -> None:
+    good = [hand_made(new_city()) for _ in range(3)]
+    too_long = hand_made(new_city(), name="x" * 300)
+    no_number = hand_made(new_city(), population="many")
+    lines = [encode(made) for made in (good[0], too_long, good[1], no_number, good[2])]
+    key = stack.archive(f"hand-made-{uuid.uuid4()}", gzipped(lines))
+    stack.wait_until_applied(key)
+
+    for made in good:
+        assert stack.fate(status_path(made))["status"] == "applied"
+    for made in (too_long, no_number):
+        told = stack.fate(status_path(made))
+        assert told["status"] == "rejected"
+        assert told["error"]["code"]
+        assert told["error"]["detail"]
+        assert stack.send("GET", f"/cities/{made.key}").status == 404
+    assert counts(stack, key) == (5, 3, 0, 0, 2)
+
+    prefix = key.replace("commands/", "rejections/").removesuffix(".gz")
+    (stored,) = stack.keys(prefix)
+    archived = [orjson.loads(line) for line in stack.read_archived(stored).splitlines()]
+    assert {line["id"] for line in archived} == {too_long.id, no_number.id}
+    assert {line["object"] for line in archived} == {key}
+    assert {orjson.loads(line["line"])["id"] for line in archived} == {too_long.id, no_number.id}
+
+
+def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> None:
+    first, last = hand_made(new_city()), hand_made(new_city())
+    newer_format = orjson.dumps({**orjson.loads(encode(hand_made(new_city()))), "v": 2})
+    unknown = encode(hand_made(new_city())).replace(b'"cities"', b'"rivers"')
+    lines = [encode(first), b"no JSON\n", newer_format + b"\n", unknown, b"[]\n", encode(last)]
+    key = stack.archive(f"bad-lines-{uuid.uuid4()}", gzipped(lines))
+    stack.wait_until_applied(key)
+    for made in (first, last):
+        assert stack.fate(status_path(made))["status"] == "applied"
+    assert rejected_codes(stack, key) == [
+        "envelope_invalid",
+        "envelope_version_unknown",
+        "line_not_json",
+        "unknown_resource",
+    ]
+    assert counts(stack, key) == (6, 2, 0, 0, 4)
+
+
+def test_of_an_object_that_ends_in_the_middle_of_a_line_the_whole_lines_are_applied(
+    stack: RunningStack,
+) -> None:
+    whole, half = hand_made(new_city()), hand_made(new_city())
+    key = stack.archive(f"half-line-{uuid.uuid4()}", gzipped([encode(whole), encode(half)[:100]]))
+    stack.wait_until_applied(key)
+    assert stack.fate(status_path(whole))["status"] == "applied"
+    assert rejected_codes(stack, key) == ["line_not_json"]
+    assert stack.client.get(status_path(half)).status == 202, "nobody knows of it"
+
+
+def test_of_an_object_that_is_cut_off_what_can_be_read_is_applied(stack: RunningStack) -> None:
+    whole = hand_made(new_city())
+    lines = [encode(whole), *(uuid.uuid4().bytes for _ in range(2000))]
+    key = stack.archive(f"cut-{uuid.uuid4()}", gzipped(lines)[:-4000])
+    stack.wait_until_applied(key)
+    assert stack.fate(status_path(whole))["status"] == "applied"
+    assert "object_corrupt" in rejected_codes(stack, key)
+
+
+def test_an_object_that_is_no_gzip_does_not_stop_the_others(stack: RunningStack) -> None:
+    garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"\0garbage" * 100)
+    good = hand_made(new_city())
+    key = stack.archive(f"good-{uuid.uuid4()}", gzipped([encode(good)]))
+    stack.wait_until_applied(garbage, key)
+    assert rejected_codes(stack, garbage) == ["object_not_gzip"]
+    assert stack.fate(status_path(good))["status"] == "applied"
+
+
+def test_a_rejected_command_stays_rejected_and_its_key_is_free(stack: RunningStack) -> None:
+    city = new_city()
+    bad = hand_made(city, name="x" * 300)
+    line = gzipped([encode(bad)])
+    first = stack.archive(f"once-{uuid.uuid4()}", line)
+    stack.wait_until_applied(first)
+    put = stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    again = stack.archive(f"twice-{uuid.uuid4()}", line)
+    stack.wait_until_applied(again)
+    assert stack.fate(status_path(bad))["status"] == "rejected"
+    assert counts(stack, again) == (1, 0, 0, 1, 0)
+    assert put["status"] == "applied"
+
+
+def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
+    """Its message would be tried again and again until it did; bad data is no reason to."""
+    garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"garbage")
+    stack.wait_until_applied(garbage)
+    queues = aws_client("sqs", stack.settings.emulator_url)
+    for url in (stack.deployed.queue_url, stack.deployed.dead_letter_queue_url):
+        found = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert found["ApproximateNumberOfMessages"] == "0"

@@ -1,0 +1,75 @@
+"""A saved change of the functions' sources is live at once, and a mistake in one is not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.fixtures.emulator import wait_until
+from tests.fixtures.stack import RunningStack
+
+
+@contextmanager
+def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[None]:
+    """Saves a change of a source of the running stack, and takes it back, live, at the end."""
+    path = stack.machine.root / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        reloads = stack.process.said().count("· reloaded")
+        path.write_text(text)
+        wait_until(
+            lambda: stack.process.said().count("· reloaded") > reloads or not stack.is_running,
+            "the old source is live again",
+        )
+
+
+def fresh_list(stack: RunningStack) -> str | None:
+    """A header of the read function's answer, past the cache."""
+    stack.flush_cache()
+    return stack.send("GET", "/countries?limit=1")["Cache-Control"]
+
+
+def missing_title(stack: RunningStack) -> str:
+    stack.flush_cache()
+    title: str = stack.send("GET", "/cities/1").json()["title"]
+    return title
+
+
+def test_a_saved_change_of_a_function_is_live_without_a_deployment(stack: RunningStack) -> None:
+    assert fresh_list(stack) == "no-cache"
+    change = ('"Cache-Control": "no-cache"', '"Cache-Control": "no-cache, private"')
+    with changed(stack, "lambdas/read/lists.py", *change):
+        wait_until(lambda: fresh_list(stack) == "no-cache, private", "the change is live")
+    assert fresh_list(stack) == "no-cache"
+    assert stack.process.said().count("cdk deploy") <= 1
+
+
+def test_a_saved_change_of_the_core_is_live_in_reads_and_writes(stack: RunningStack) -> None:
+    change = ('"There is no such item"', '"Nothing here"')
+    with changed(stack, "forebay/problem.py", *change):
+        wait_until(lambda: missing_title(stack) == "Nothing here", "the change is live")
+        last = stack.process.said().rpartition("· reloaded")[2]
+        assert "read" in last
+        assert "write" in last
+    assert missing_title(stack) == "There is no such item"
+
+
+@pytest.mark.parametrize("mistake", ["def broken(:\n", "\0"])
+def test_a_syntax_error_leaves_the_old_code_live(stack: RunningStack, mistake: str) -> None:
+    path = stack.machine.root / "lambdas" / "read" / "lists.py"
+    text = path.read_text()
+    before = stack.process.said()
+    path.write_text(text + mistake)
+    try:
+        wait_until(
+            lambda: "not reloaded, the old code stays" in stack.process.said()[len(before) :],
+            "the mistake is told",
+        )
+        assert "lambdas/read/lists.py" in stack.process.said()[len(before) :]
+        assert fresh_list(stack) == "no-cache"
+    finally:
+        path.write_text(text)

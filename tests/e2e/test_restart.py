@@ -1,0 +1,96 @@
+"""What was accepted outlives the end of everything, orderly or not."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPException
+from threading import Event
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres.config import primary_of
+from tests.fixtures.emulator import wait_until
+from tests.fixtures.stack import RunningStack, new_city
+
+WRITERS = 4
+ACCEPTED_BEFORE_THE_END = 200
+
+
+class Writers:
+    """Write without a pause from several threads; remember what was accepted."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self._stack = stack
+        self._enough = Event()
+        #: City by the path of its command's status.
+        self.accepted: dict[str, dict[str, Any]] = {}
+
+    def write(self) -> None:
+        """Until told otherwise, or nobody answers any more."""
+        while not self._enough.is_set():
+            city = new_city()
+            try:
+                reply = self._stack.send("PUT", f"/cities/{city['geonameid']}", city)
+            except (OSError, HTTPException):
+                return
+            if reply.status == 202:
+                self.accepted[reply.json()["links"]["status"]] = city
+
+    def during(self, end: Callable[[], None]) -> None:
+        """Has everything end in the middle of their work."""
+        with ThreadPoolExecutor(WRITERS) as pool:
+            work = [pool.submit(self.write) for _ in range(WRITERS)]
+            try:
+                wait_until(lambda: len(self.accepted) >= ACCEPTED_BEFORE_THE_END, "some writes")
+                end()
+            finally:
+                self._enough.set()
+        for done in work:
+            done.result()
+
+
+@contextmanager
+def nothing_is_applied(stack: RunningStack) -> Iterator[str]:
+    """Has appliers wait for a lock until the primary ends; the status of an archived command.
+
+    The event of its object is lost with the queue then, while later commands are still with the
+    Firehose server.
+    """
+    before = len(stack.keys("commands/"))
+    with psycopg.connect(primary_of(stack.settings).url()) as connection:
+        connection.execute("LOCK TABLE cities IN EXCLUSIVE MODE")
+        city = new_city()
+        status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
+        wait_until(lambda: len(stack.keys("commands/")) > before, "the command is in the archive")
+        yield status
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT")
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_start(
+    stack: RunningStack, how: str
+) -> None:
+    early = new_city()
+    first = stack.fate(stack.accepted("PUT", f"/cities/{early['geonameid']}", early))
+    writers = Writers(stack)
+    with nothing_is_applied(stack) as archived:
+        assert stack.client.get(archived).status == 202
+        writers.during(stack.stop if how == "stopped" else stack.process.kill_everything)
+    assert not stack.is_running
+
+    stack.start()
+
+    assert "cdk deploy" not in stack.process.said(), "the deployment is kept"
+    assert stack.fate(archived)["status"] == "applied"
+    assert len(writers.accepted) >= ACCEPTED_BEFORE_THE_END
+    for status, city in writers.accepted.items():
+        told = stack.fate(status)
+        assert told["status"] == "applied"
+        found = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=told["command_id"])
+        assert (found.status, found.json()) == (200, city)
+    again = stack.send("GET", f"/cities/{early['geonameid']}")
+    assert (again.status, again["ETag"]) == (200, f'"{first["command_id"]}"')
+    assert stack.fate(first["links"]["status"])["status"] == "applied"

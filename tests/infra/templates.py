@@ -1,0 +1,107 @@
+"""Reads synthesised templates in the words of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aws_cdk as cdk
+
+import resources
+from forebay.routes import Route, routes
+from infra.app import build_app
+from infra.settings import FunctionName, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LOCAL_CONTEXT = {
+    "database_url": "postgresql://forebay:secret@127.0.0.1:8083/forebay",
+    "replica_url": "postgresql://forebay:secret@127.0.0.1:8084/forebay",
+    "firehose_endpoint": "http://127.0.0.1:8082",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesised:
+    """One environment's templates, and what they were made from."""
+
+    settings: Settings
+    routes: Sequence[Route]
+    data: Mapping[str, Any]
+    service: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, settings: Settings, flags: Mapping[str, Any], package: Path) -> Self:
+        """Synthesises the app as the CLI does, with the package standing for every function's."""
+        served = routes(resources.load())
+        app = cdk.App(context=dict(flags))
+        build_app(settings, app=app, served=served, packages=lambda _: package)
+        assembly = app.synth()
+        data, service = (
+            assembly.get_stack_by_name(f"{settings.prefix}-{stack}").template
+            for stack in ("data", "service")
+        )
+        return cls(settings=settings, routes=served, data=data, service=service)
+
+    def properties(self, stack: str, resource_type: str) -> list[Mapping[str, Any]]:
+        """The properties of all resources of a type."""
+        return [found.get("Properties", {}) for found in self.resources(stack, resource_type)]
+
+    def only(self, stack: str, resource_type: str) -> Mapping[str, Any]:
+        """The properties of the one resource of a type."""
+        (found,) = self.properties(stack, resource_type)
+        return found
+
+    def resources(self, stack: str, resource_type: str) -> list[Mapping[str, Any]]:
+        """All resources of a type."""
+        everything = getattr(self, stack)["Resources"].values()
+        return [found for found in everything if found["Type"] == resource_type]
+
+    def function(self, name: FunctionName) -> Mapping[str, Any]:
+        """The properties of a function of the product."""
+        handler = f"lambdas.{name}.handler.lambda_handler"
+        (found,) = (
+            properties
+            for properties in self.properties("service", "AWS::Lambda::Function")
+            if properties["Handler"] == handler
+        )
+        return found
+
+    def granted(self, name: FunctionName) -> set[tuple[str, str]]:
+        """All that a function's role allows, as pairs of action and readable resource."""
+        role = self.function(name)["Role"]["Fn::GetAtt"][0]
+        documents = [
+            policy["PolicyDocument"]
+            for policy in self.service["Resources"][role]["Properties"].get("Policies", [])
+        ]
+        documents += [
+            policy["PolicyDocument"]
+            for policy in self.properties("service", "AWS::IAM::Policy")
+            if {"Ref": role} in policy["Roles"]
+        ]
+        return {
+            (action, readable(resource))
+            for document in documents
+            for statement in document["Statement"]
+            for action in _listed(statement["Action"])
+            for resource in _listed(statement["Resource"])
+        }
+
+
+def readable(value: Any) -> str:
+    """A template's value as text, with the names of what it refers to in angle brackets."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(readable(part) for part in parts)
+        case {"Ref": name} | {"Fn::ImportValue": name}:
+            return f"<{name}>"
+        case {"Fn::GetAtt": [name, attribute]}:
+            return f"<{name}.{attribute}>"
+        case _:
+            return str(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,247 @@
+"""The REST API: its methods, its cache and what the gateway says by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from forebay.routes import Parameter, Route
+from infra.components.gateway_responses import RESPONSES
+from tests.infra.templates import Synthesised
+
+SPELLED = {"path": "path", "query": "querystring", "header": "header"}
+
+
+def _path(template: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
+    """The path of what a method's ResourceId refers to."""
+    match resource:
+        case {"Ref": name}:
+            properties = template["Resources"][name]["Properties"]
+            return _path(template, properties["ParentId"]) + "/" + str(properties["PathPart"])
+        case _:
+            return ""
+
+
+def _methods(synthesised: Synthesised) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    """The properties of every method by HTTP method and path."""
+    return {
+        (found["HttpMethod"], _path(synthesised.service, found["ResourceId"])): found
+        for found in synthesised.properties("service", "AWS::ApiGateway::Method")
+    }
+
+
+def _spelled(parameter: Parameter) -> str:
+    return f"method.request.{SPELLED[parameter.location]}.{parameter.name}"
+
+
+def _setting(synthesised: Synthesised, method: str, path: str) -> Mapping[str, Any]:
+    """What the stage says of one method."""
+    stage = synthesised.only("service", "AWS::ApiGateway::Stage")
+    found: Mapping[str, Any]
+    (found,) = (
+        setting
+        for setting in stage["MethodSettings"]
+        if (setting["HttpMethod"], setting["ResourcePath"]) == (method, path)
+    )
+    return found
+
+
+def _routes(synthesised: Synthesised, *, cached: bool) -> Iterator[tuple[Route, Mapping[str, Any]]]:
+    for route in synthesised.routes:
+        if route.method == "GET" and route.cached is cached:
+            path = "/" + route.path.replace("/", "~1")
+            yield route, _setting(synthesised, "GET", path)
+
+
+def test_the_api_answers_exactly_the_declared_routes(either: Synthesised) -> None:
+    answered = {key for key in _methods(either) if key[0] != "OPTIONS"}
+
+    assert answered == {(route.method, route.path) for route in either.routes}
+
+
+def test_reads_and_writes_go_to_their_functions(either: Synthesised) -> None:
+    methods = _methods(either)
+    for route in either.routes:
+        uri = json.dumps(methods[route.method, route.path]["Integration"]["Uri"])
+        assert ("ReadFunction" in uri, "WriteFunction" in uri) == (
+            route.function == "read",
+            route.function == "write",
+        )
+
+
+def test_every_declared_parameter_of_a_cached_route_is_a_cache_key(either: Synthesised) -> None:
+    """What isn't a key is ignored by the cache: two different requests would share an answer."""
+    methods = _methods(either)
+    for route in either.routes:
+        if route.cached:
+            method = methods[route.method, route.path]
+            keys = method["Integration"]["CacheKeyParameters"]
+            assert keys == [_spelled(parameter) for parameter in route.parameters]
+            assert list(method["RequestParameters"]) == keys
+
+
+def test_routes_without_cache_have_no_cache_keys(either: Synthesised) -> None:
+    methods = _methods(either)
+    for route in either.routes:
+        if not route.cached:
+            assert "CacheKeyParameters" not in methods[route.method, route.path]["Integration"]
+
+
+def test_cached_routes_are_kept_as_long_as_the_settings_say(either: Synthesised) -> None:
+    cached = list(_routes(either, cached=True))
+
+    assert cached
+    for route, setting in cached:
+        assert setting["CachingEnabled"] is True
+        assert setting["CacheTtlInSeconds"] == either.settings.api.cache.ttl_of(route.name)
+        assert setting["CacheDataEncrypted"] is True
+
+
+def test_the_status_of_a_command_is_never_cached(either: Synthesised) -> None:
+    """The cluster turns the cache on for every GET that doesn't say otherwise."""
+    uncached = list(_routes(either, cached=False))
+
+    assert {route.action for route, _ in uncached} == {"status"}
+    for _, setting in uncached:
+        assert setting["CachingEnabled"] is False
+
+
+def test_whatever_is_not_named_is_not_cached(either: Synthesised) -> None:
+    assert _setting(either, "*", "/*")["CachingEnabled"] is False
+
+
+def test_the_stage_has_a_cache_of_the_chosen_size(either: Synthesised) -> None:
+    stage = either.only("service", "AWS::ApiGateway::Stage")
+
+    assert stage["StageName"] == "v1"
+    assert stage["CacheClusterEnabled"] is True
+    assert stage["CacheClusterSize"] == either.settings.api.cache.size_gigabytes
+
+
+def test_throttling_holds_for_every_method(either: Synthesised) -> None:
+    """A method with settings of its own takes none of the stage's."""
+    api = either.settings.api
+    for setting in either.only("service", "AWS::ApiGateway::Stage")["MethodSettings"]:
+        assert setting["ThrottlingRateLimit"] == api.rate_per_second
+        assert setting["ThrottlingBurstLimit"] == api.burst
+
+
+def test_an_api_key_is_asked_for_where_the_settings_say(either: Synthesised) -> None:
+    for (method, _), found in _methods(either).items():
+        wanted = either.settings.api.require_api_key and method != "OPTIONS"
+        assert found["ApiKeyRequired"] is wanted
+
+
+def test_a_plan_bounds_what_a_key_may_use(either: Synthesised) -> None:
+    plan = either.only("service", "AWS::ApiGateway::UsagePlan")
+    limits = either.settings.api.plan
+
+    assert plan["Throttle"] == {
+        "RateLimit": limits.rate_per_second,
+        "BurstLimit": limits.burst,
+    }
+    assert plan["Quota"] == {"Limit": limits.requests_per_month, "Period": "MONTH"}
+    assert len(either.properties("service", "AWS::ApiGateway::UsagePlanKey")) == 1
+
+
+def test_bodies_are_never_taken_for_binary(either: Synthesised) -> None:
+    assert "BinaryMediaTypes" not in either.only("service", "AWS::ApiGateway::RestApi")
+
+
+def test_the_access_log_is_json(either: Synthesised) -> None:
+    access = either.only("service", "AWS::ApiGateway::Stage")["AccessLogSetting"]
+
+    assert json.loads(access["Format"])["requestId"] == "$context.requestId"
+
+
+@pytest.mark.parametrize("response_type", RESPONSES)
+def test_the_gateway_speaks_in_problems(either: Synthesised, response_type: str) -> None:
+    response = _gateway_response(either, response_type)
+    document = json.loads(response["ResponseTemplates"]["application/json"])
+    headers = _headers(response)
+
+    assert headers["Content-Type"] == "'application/problem+json'"
+    assert headers["Access-Control-Allow-Origin"] == "'*'"
+    assert str(document["status"]) == response["StatusCode"]
+    assert document["type"].endswith(document["code"])
+    assert {"title", "detail", "instance"} <= set(document)
+
+
+@pytest.mark.parametrize(
+    "response_type",
+    ["DEFAULT_5XX", "INTEGRATION_FAILURE", "INTEGRATION_TIMEOUT", "API_CONFIGURATION_ERROR"],
+)
+def test_a_failed_function_is_a_reason_to_come_back(
+    either: Synthesised, response_type: str
+) -> None:
+    response = _gateway_response(either, response_type)
+
+    assert response["StatusCode"] == "503"
+    assert "Retry-After" in _headers(response)
+    assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("response_type", "status", "code"),
+    [
+        ("MISSING_AUTHENTICATION_TOKEN", "404", "unknown_resource"),
+        ("THROTTLED", "429", "throttled"),
+        ("QUOTA_EXCEEDED", "429", "quota_exceeded"),
+        ("INVALID_API_KEY", "403", "invalid_api_key"),
+        ("REQUEST_TOO_LARGE", "413", "payload_too_large"),
+    ],
+)
+def test_refusals_say_what_they_are(
+    either: Synthesised, response_type: str, status: str, code: str
+) -> None:
+    response = _gateway_response(either, response_type)
+
+    assert response["StatusCode"] == status
+    assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == code
+    assert ("Retry-After" in _headers(response)) == (status == "429")
+
+
+def test_gateway_responses_are_part_of_the_deployment(either: Synthesised) -> None:
+    """API Gateway answers with those that were there when the deployment was made."""
+    (deployment,) = either.resources("service", "AWS::ApiGateway::Deployment")
+    waits_for = {either.service["Resources"][name]["Type"] for name in deployment["DependsOn"]}
+
+    assert "AWS::ApiGateway::GatewayResponse" in waits_for
+
+
+def test_the_gateway_s_own_codes_are_no_others() -> None:
+    used = {problem.code for problem in RESPONSES.values()}
+
+    assert {"throttled", "quota_exceeded", "invalid_api_key", "unauthorized"} <= used
+
+
+def test_browsers_may_ask_first(either: Synthesised) -> None:
+    methods = _methods(either)
+    for path in {route.path for route in either.routes}:
+        preflight = methods["OPTIONS", path]
+        assert preflight["ApiKeyRequired"] is False
+        (answer,) = preflight["Integration"]["IntegrationResponses"]
+        allowed = answer["ResponseParameters"][
+            "method.response.header.Access-Control-Allow-Methods"
+        ]
+        declared = {route.method for route in either.routes if route.path == path}
+        assert set(allowed.strip("'").split(",")) == declared
+
+
+def _gateway_response(synthesised: Synthesised, response_type: str) -> Mapping[str, Any]:
+    (found,) = (
+        properties
+        for properties in synthesised.properties("service", "AWS::ApiGateway::GatewayResponse")
+        if properties["ResponseType"] == response_type
+    )
+    return found
+
+
+def _headers(response: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name.removeprefix("gatewayresponse.header."): value
+        for name, value in response["ResponseParameters"].items()
+    }

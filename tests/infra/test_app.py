@@ -1,0 +1,84 @@
+"""The app as a whole: one app for all environments, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.errors import SettingsError
+from infra.settings import Settings
+from tests.infra.templates import ROOT, Synthesised
+
+
+def _types(template: Mapping[str, Any]) -> Counter[str]:
+    return Counter(found["Type"] for found in template["Resources"].values())
+
+
+def _dev_with_ttls(ttl_seconds_by_route: Mapping[str, int]) -> Settings:
+    settings = Settings.load("dev", {})
+    cache = settings.api.cache.model_copy(update={"ttl_seconds_by_route": ttl_seconds_by_route})
+    api = settings.api.model_copy(update={"cache": cache})
+    return settings.model_copy(update={"api": api})
+
+
+@pytest.mark.parametrize("stack", ["data", "service"])
+def test_the_local_stacks_are_those_of_aws(
+    local: Synthesised, dev: Synthesised, stack: str
+) -> None:
+    assert _types(getattr(local, stack)) == _types(getattr(dev, stack))
+
+
+def test_the_same_sources_make_the_same_templates(
+    dev: Synthesised, flags: Mapping[str, Any], package: Path
+) -> None:
+    again = Synthesised.of(dev.settings, flags, package)
+
+    assert again.data == dev.data
+    assert again.service == dev.service
+
+
+def test_a_cache_time_for_a_route_that_is_not_there_is_refused(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    settings = _dev_with_ttls({"cities.list": 60, "cities.status": 5, "towns.list": 60})
+
+    with pytest.raises(SettingsError, match=r"dev\.toml: .* names cities\.status, towns\.list"):
+        Synthesised.of(settings, flags, package)
+
+
+def test_one_route_can_be_kept_longer_or_not_at_all(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    settings = _dev_with_ttls({"countries.list": 3600, "cities.item": 0})
+
+    stage = Synthesised.of(settings, flags, package).only("service", "AWS::ApiGateway::Stage")
+
+    said = {
+        setting["ResourcePath"]: (setting["CachingEnabled"], setting["CacheTtlInSeconds"])
+        for setting in stage["MethodSettings"]
+        if setting["HttpMethod"] == "GET"
+    }
+    assert said["/~1countries"] == (True, 3600)
+    assert said["/~1cities~1{key}"] == (False, 0)
+    assert said["/~1cities"] == (True, settings.api.cache.ttl_seconds)
+
+
+def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.app"],
+        cwd=ROOT,
+        env={**os.environ, "CDK_CONTEXT_JSON": '{"env": "moon"}'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "forebay: there is no environment 'moon'; known are: dev, local\n"

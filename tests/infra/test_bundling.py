@@ -1,0 +1,188 @@
+"""Packages: what they carry, that they start, and that the same sources make the same bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from forebay.errors import SettingsError
+from infra.bundling import PACKAGES, asset_hash, build_asset, sources, staged_asset, zip_asset
+from infra.settings import FunctionName
+from tests.infra.templates import ROOT, Synthesised, readable
+
+FUNCTIONS = list(PACKAGES)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in small, with something of everything."""
+    root = tmp_path / "checkout"
+    for name in (
+        "alembic.ini",
+        "forebay/__init__.py",
+        "forebay/apply/fold.py",
+        "forebay/aws/firehose.py",
+        "forebay/db/schema.py",
+        "forebay/db/queries.sql",
+        "lambdas/__init__.py",
+        "local/gateway.py",
+        "migrations/env.py",
+        "resources/cities.py",
+        *(f"lambdas/{function}/handler.py" for function in PACKAGES),
+    ):
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# {name}\n")
+    return root
+
+
+def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
+    assert list(sources("write", checkout)) == [
+        "forebay/__init__.py",
+        "forebay/aws/firehose.py",
+        "lambdas/__init__.py",
+        "lambdas/write/handler.py",
+        "resources/cities.py",
+    ]
+    assert {"alembic.ini", "migrations/env.py"} <= set(sources("migrate", checkout))
+    assert "forebay/db/queries.sql" in sources("read", checkout)
+    assert "forebay/aws/firehose.py" not in sources("read", checkout)
+
+
+def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:
+    before = zip_asset("write", checkout)
+    cache = checkout / "forebay" / "__pycache__"
+    cache.mkdir()
+    (cache / "codec.cpython-313.pyc").touch()
+    (checkout / "forebay" / ".codec.py.swp").touch()
+
+    assert zip_asset("write", checkout) == before
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_same_sources_make_the_same_bytes(
+    checkout: Path, tmp_path: Path, function: FunctionName
+) -> None:
+    """Two checkouts of one commit differ in place and times; their packages must not."""
+    other = tmp_path / "other"
+    shutil.copytree(checkout, other, copy_function=shutil.copyfile)
+    for file in other.rglob("*"):
+        os.utime(file, (0, 0))
+
+    assert zip_asset(function, other) == zip_asset(function, checkout)
+    assert _hash(function, other) == _hash(function, checkout)
+
+
+def test_a_change_is_a_new_package_for_those_who_carry_it(checkout: Path) -> None:
+    before = {function: _hash(function, checkout) for function in FUNCTIONS}
+    (checkout / "forebay" / "db" / "schema.py").write_text("# another\n")
+
+    changed = {name for name in FUNCTIONS if _hash(name, checkout) != before[name]}
+    assert changed == {"read", "firehose_consumer", "migrate"}
+
+
+def test_moving_bytes_between_files_is_a_change(checkout: Path) -> None:
+    first, second = checkout / "forebay" / "a.py", checkout / "forebay" / "b.py"
+    first.write_text("1\n2\n")
+    second.write_text("")
+    before = _hash("write", checkout)
+    first.write_text("1\n")
+    second.write_text("2\n")
+
+    assert _hash("write", checkout) != before
+
+
+def test_a_folder_and_a_zip_file_carry_the_same(checkout: Path, tmp_path: Path) -> None:
+    build_asset("migrate", tmp_path / "folder", with_dependencies=False, root=checkout)
+    with zipfile.ZipFile(io.BytesIO(zip_asset("migrate", checkout))) as archive:
+        zipped = {name: archive.read(name) for name in archive.namelist()}
+
+    laid_out = {
+        file.relative_to(tmp_path / "folder").as_posix(): file.read_bytes()
+        for file in (tmp_path / "folder").rglob("*")
+        if file.is_file()
+    }
+    assert laid_out == zipped
+
+
+def test_a_function_without_a_handler_is_refused(checkout: Path) -> None:
+    (checkout / "lambdas" / "read" / "handler.py").unlink()
+
+    with pytest.raises(SettingsError, match=r"lambdas/read/handler\.py is missing"):
+        sources("read", checkout)
+
+
+def test_a_package_is_built_once_and_replaces_the_one_before(checkout: Path) -> None:
+    first = staged_asset("write", with_dependencies=False, root=checkout)
+    again = staged_asset("write", with_dependencies=False, root=checkout)
+    assert again == first
+
+    (checkout / "lambdas" / "write" / "handler.py").write_text("# another\n")
+    second = staged_asset("write", with_dependencies=False, root=checkout)
+    assert list(first.parent.iterdir()) == [second]
+
+
+def test_dependencies_are_those_of_the_lock_file_for_the_runtime_on_aws(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    build_asset("write", package, with_dependencies=True)
+
+    compiled = [file.name for file in (package / "orjson").glob("*.so")]
+    assert compiled == ["orjson.cpython-313-aarch64-linux-gnu.so"]
+    assert (package / "lambdas" / "write" / "handler.py").is_file()
+    assert not (package / "boto3").exists()
+    assert not (package / "psycopg").exists()
+
+
+def test_dependencies_are_part_of_the_hash() -> None:
+    with_them, without = (asset_hash("write", with_dependencies=want) for want in (True, False))
+
+    assert with_them != without
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_starts_from_its_package_with_the_variables_it_is_given(
+    local: Synthesised, tmp_path: Path, function: FunctionName
+) -> None:
+    """Nothing else of the checkout is there, and no other variable: as on Lambda."""
+    package = tmp_path / function
+    build_asset(function, package, with_dependencies=False)
+    variables = local.function(function)["Environment"]["Variables"]
+    start = (
+        f"import sys; sys.path[:0] = [{str(package)!r}, {sysconfig.get_path('purelib')!r}]; "
+        f"from lambdas.{function}.handler import lambda_handler as handler; "
+        "print(sys.modules[handler.__module__].__file__)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", start],
+        cwd=tmp_path,
+        env={
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            **{name: readable(value) for name, value in variables.items()},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).is_relative_to(package)
+
+
+def test_every_function_of_the_product_has_a_package() -> None:
+    folders = {file.parent.name for file in (ROOT / "lambdas").glob("*/handler.py")}
+
+    assert folders == set(PACKAGES)
+
+
+def _hash(function: FunctionName, root: Path) -> str:
+    return asset_hash(function, with_dependencies=False, root=root)

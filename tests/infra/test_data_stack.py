@@ -1,0 +1,167 @@
+"""DataStack: what must survive, and how it is kept."""
+
+from __future__ import annotations
+
+from forebay.aws import archive as core
+from infra.components.archive import COMMANDS, REJECTIONS
+from tests.infra.templates import Synthesised, readable
+
+DAY_SECONDS = 24 * 60 * 60
+
+
+def test_the_archive_survives_its_stack(either: Synthesised) -> None:
+    (bucket,) = either.resources("data", "AWS::S3::Bucket")
+
+    assert bucket["DeletionPolicy"] == "Retain"
+    assert bucket["UpdateReplacePolicy"] == "Retain"
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def test_the_archive_is_private_and_encrypted(either: Synthesised) -> None:
+    bucket = either.only("data", "AWS::S3::Bucket")
+
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_archive_and_queues_refuse_plain_http(either: Synthesised) -> None:
+    policies = [
+        *either.properties("data", "AWS::S3::BucketPolicy"),
+        *either.properties("data", "AWS::SQS::QueuePolicy"),
+    ]
+
+    assert len(policies) == 3
+    for policy in policies:
+        assert any(
+            statement["Effect"] == "Deny"
+            and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+            for statement in policy["PolicyDocument"]["Statement"]
+        )
+
+
+def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
+    either: Synthesised,
+) -> None:
+    """Rejections and delivery errors are in the same bucket; their events would come back."""
+    bucket = either.only("data", "AWS::S3::Bucket")
+
+    (notified,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    assert notified["Event"] == "s3:ObjectCreated:*"
+    assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": COMMANDS}]
+
+
+def test_only_the_archive_may_send_to_the_queue(either: Synthesised) -> None:
+    (bucket,) = either.resources("data", "AWS::S3::Bucket")
+    allowed = [
+        statement
+        for policy in either.properties("data", "AWS::SQS::QueuePolicy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    ]
+
+    (statement,) = allowed
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
+    source = readable(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
+    assert source.endswith(f":s3:::{readable(bucket['Properties']['BucketName'])}")
+    account = statement["Condition"]["StringEquals"]["aws:SourceAccount"]
+    assert account == {"Ref": "AWS::AccountId"}
+
+
+def test_the_bucket_waits_for_the_queue_that_it_notifies(either: Synthesised) -> None:
+    (bucket,) = either.resources("data", "AWS::S3::Bucket")
+
+    waits_for = {either.data["Resources"][name]["Type"] for name in bucket["DependsOn"]}
+    assert "AWS::SQS::QueuePolicy" in waits_for
+
+
+def test_dead_letters_outlive_the_queue(either: Synthesised) -> None:
+    """A dead letter keeps the age that it had in the queue."""
+    by_name = {
+        properties["QueueName"]: properties
+        for properties in either.properties("data", "AWS::SQS::Queue")
+    }
+    queue = by_name[f"{either.settings.prefix}-archive-events"]
+    dead = by_name[f"{either.settings.prefix}-archive-events-dead"]
+
+    assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
+    assert queue["MessageRetentionPeriod"] == 4 * DAY_SECONDS
+    assert dead["MessageRetentionPeriod"] == 14 * DAY_SECONDS
+    assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
+
+
+def test_a_message_stays_hidden_for_six_timeouts_of_the_consumer(either: Synthesised) -> None:
+    (visibility,) = (
+        properties["VisibilityTimeout"]
+        for properties in either.properties("data", "AWS::SQS::Queue")
+        if "VisibilityTimeout" in properties
+    )
+
+    assert visibility >= 6 * either.function("firehose_consumer")["Timeout"]
+
+
+def test_the_stream_delivers_compressed_objects_by_hour(either: Synthesised) -> None:
+    stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
+    destination = stream["ExtendedS3DestinationConfiguration"]
+
+    assert stream["DeliveryStreamType"] == "DirectPut"
+    assert destination["Prefix"] == f"{COMMANDS}!{{timestamp:yyyy/MM/dd/HH}}/"
+    assert destination["ErrorOutputPrefix"] == (
+        "delivery-errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd/HH}/"
+    )
+    assert destination["CompressionFormat"] == "GZIP"
+    assert destination["FileExtension"].endswith(".gz")
+
+
+def test_the_stream_buffers_as_the_settings_say(either: Synthesised) -> None:
+    stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
+
+    assert stream["ExtendedS3DestinationConfiguration"]["BufferingHints"] == {
+        "SizeInMBs": either.settings.stream.buffer_mebibytes,
+        "IntervalInSeconds": either.settings.stream.buffer_seconds,
+    }
+
+
+def test_the_stream_is_encrypted_and_logs_its_errors(either: Synthesised) -> None:
+    stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
+
+    assert stream["DeliveryStreamEncryptionConfigurationInput"] == {"KeyType": "AWS_OWNED_CMK"}
+    destination = stream["ExtendedS3DestinationConfiguration"]
+    assert destination["CloudWatchLoggingOptions"]["Enabled"] is True
+
+
+def test_the_stream_reaches_two_prefixes_of_one_bucket(either: Synthesised) -> None:
+    role = either.only("data", "AWS::IAM::Role")
+    (policy,) = role["Policies"]
+
+    objects = {
+        readable(resource).rpartition(">")[2]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "s3:PutObject" in statement["Action"]
+        for resource in statement["Resource"]
+    }
+    assert objects == {"/commands/*", "/delivery-errors/*"}
+
+
+def test_every_log_is_forgotten_in_time(either: Synthesised) -> None:
+    for stack in ("data", "service"):
+        kept = [
+            group.get("RetentionInDays")
+            for group in either.properties(stack, "AWS::Logs::LogGroup")
+        ]
+        assert set(kept) == {either.settings.logs.retention_days}
+
+
+def test_the_prefixes_are_those_of_the_core() -> None:
+    assert (COMMANDS, REJECTIONS) == (core.COMMANDS_PREFIX, core.REJECTIONS_PREFIX)
+
+
+def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
+    assert {
+        "ArchiveBucketName",
+        "DeliveryStreamName",
+        "QueueUrl",
+        "DeadLetterQueueUrl",
+    } <= set(either.data["Outputs"])

@@ -1,0 +1,198 @@
+"""ServiceStack: the functions, what they are told, and what they may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra.bundling import PACKAGES
+from infra.settings import FunctionName
+from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
+
+OWN_VARIABLES: dict[FunctionName, set[str]] = {
+    "write": {
+        "FOREBAY_STREAM",
+        "FOREBAY_ARCHIVE_BUCKET",
+        "FOREBAY_BUFFER_SECONDS",
+        "FOREBAY_CORS_ALLOW_ORIGIN",
+    },
+    "read": {
+        "FOREBAY_REPLICA_URL",
+        "FOREBAY_DATABASE_URL",
+        "FOREBAY_BUFFER_SECONDS",
+        "FOREBAY_CORS_ALLOW_ORIGIN",
+    },
+    "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
+    "migrate": {"FOREBAY_DATABASE_URL"},
+}
+COMMON_VARIABLES = {
+    "FOREBAY_ENV",
+    "POWERTOOLS_SERVICE_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_LOG_LEVEL",
+}
+
+
+def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
+    found: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
+    return found
+
+
+def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What is granted besides writing the function's own log."""
+    return {(action, resource) for action, resource in granted if not action.startswith("logs:")}
+
+
+def _archive(synthesised: Synthesised) -> str:
+    """The archive bucket's ARN, which has a name that is made and not generated."""
+    name = synthesised.only("data", "AWS::S3::Bucket")["BucketName"]
+    return f"arn:<AWS::Partition>:s3:::{readable(name)}"
+
+
+def _export(synthesised: Synthesised, *parts: str) -> str:
+    """The name of the one export of the data stack that has all the parts in its name."""
+    (found,) = (
+        str(output["Export"]["Name"])
+        for name, output in synthesised.data["Outputs"].items()
+        if "Export" in output and all(part in name for part in parts)
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_each_function_is_told_what_it_needs_and_nothing_else(
+    dev: Synthesised, name: FunctionName
+) -> None:
+    assert set(_variables(dev, name)) == OWN_VARIABLES[name] | COMMON_VARIABLES
+
+
+def test_only_the_local_write_function_is_told_of_another_firehose(local: Synthesised) -> None:
+    told = {name for name in PACKAGES if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)}
+
+    assert told == {"write"}
+    endpoint = _variables(local, "write")["AWS_ENDPOINT_URL_FIREHOSE"]
+    assert endpoint == LOCAL_CONTEXT["firehose_endpoint"]
+
+
+def test_the_function_that_reads_is_given_the_replica(local: Synthesised) -> None:
+    assert _variables(local, "read")["FOREBAY_REPLICA_URL"] == LOCAL_CONTEXT["replica_url"]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_each_function_has_the_size_of_the_settings(
+    either: Synthesised, name: FunctionName
+) -> None:
+    function, size = either.function(name), either.settings.functions.of(name)
+
+    assert function["MemorySize"] == size.memory_mebibytes
+    assert function["Timeout"] == size.timeout_seconds
+    assert function.get("ReservedConcurrentExecutions") == size.reserved_concurrency
+    assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["arm64"])
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_each_function_writes_its_own_log_only(either: Synthesised, name: FunctionName) -> None:
+    group = either.function(name)["LoggingConfig"]["LogGroup"]["Ref"]
+    logging = {grant for grant in either.granted(name) if grant[0].startswith("logs:")}
+
+    assert logging == {
+        ("logs:CreateLogStream", f"<{group}.Arn>"),
+        ("logs:PutLogEvents", f"<{group}.Arn>"),
+    }
+
+
+def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesised) -> None:
+    stream = f"<{_export(either, 'DeliveryStream', 'Arn')}>"
+
+    assert _own(either.granted("write")) == {
+        ("firehose:PutRecord", stream),
+        ("firehose:PutRecordBatch", stream),
+        ("s3:PutObject", f"{_archive(either)}/commands/*"),
+    }
+
+
+def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised) -> None:
+    granted = either.granted("firehose_consumer")
+
+    assert {grant for grant in granted if grant[0].startswith("s3:")} == {
+        ("s3:GetObject", f"{_archive(either)}/commands/*"),
+        ("s3:PutObject", f"{_archive(either)}/rejections/*"),
+    }
+
+
+def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) -> None:
+    queues = {
+        (action, resource)
+        for action, resource in either.granted("firehose_consumer")
+        if action.startswith("sqs:")
+    }
+
+    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage"} <= {action for action, _ in queues}
+    assert "sqs:SendMessage" not in {action for action, _ in queues}
+    assert all("ArchiveEventsQueue" in resource for _, resource in queues)
+
+
+@pytest.mark.parametrize("name", ["read", "migrate"])
+def test_who_only_uses_the_database_may_nothing_on_aws(
+    either: Synthesised, name: FunctionName
+) -> None:
+    assert _own(either.granted(name)) == set()
+
+
+def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
+    mapping = either.only("service", "AWS::Lambda::EventSourceMapping")
+    consumer = either.settings.consumer
+
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BatchSize"] == consumer.batch_size
+    assert mapping["MaximumBatchingWindowInSeconds"] == consumer.window_seconds
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": consumer.max_concurrency}
+    assert "ArchiveEventsQueue" in readable(mapping["EventSourceArn"])
+
+
+def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesised) -> None:
+    everything = either.service["Resources"]
+    (trigger,) = (name for name, found in everything.items() if found["Type"] == "Custom::Trigger")
+
+    waiting = {
+        found["Properties"]["Handler"]
+        for found in either.resources("service", "AWS::Lambda::Function")
+        if trigger in found.get("DependsOn", [])
+    }
+    assert waiting == {
+        f"lambdas.{name}.handler.lambda_handler" for name in PACKAGES if name != "migrate"
+    }
+
+
+def test_a_failed_migration_fails_the_deployment(either: Synthesised) -> None:
+    """Only an invocation that is waited for can tell CloudFormation of its failure."""
+    trigger = either.only("service", "Custom::Trigger")
+
+    assert trigger["InvocationType"] == "RequestResponse"
+    version = either.service["Resources"][trigger["HandlerArn"]["Ref"]]
+    assert version["Type"] == "AWS::Lambda::Version"
+    assert int(trigger["Timeout"]) == 1000 * either.function("migrate")["Timeout"]
+
+
+def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
+    assert {
+        "ApiId",
+        "StageName",
+        "WriteFunctionName",
+        "ReadFunctionName",
+        "ConsumerFunctionName",
+        "MigrateFunctionName",
+    } <= set(either.service["Outputs"])
+
+
+def test_the_consumer_is_deployed_before_the_function_that_may_send_it_something_new(
+    dev: Synthesised,
+) -> None:
+    handlers = {
+        name: found["Properties"]["Handler"]
+        for name, found in dev.service["Resources"].items()
+        if found["Type"] == "AWS::Lambda::Function"
+    }
+    named = {handler.split(".")[1]: name for name, handler in handlers.items() if "." in handler}
+    assert named["firehose_consumer"] in dev.service["Resources"][named["write"]]["DependsOn"]

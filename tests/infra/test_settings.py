@@ -1,0 +1,142 @@
+"""An environment's file: what is accepted, and what refusals say."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.errors import SettingsError
+from infra.settings import ENVIRONMENTS, Settings
+from tests.infra.templates import LOCAL_CONTEXT
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+def _written(tmp_path: Path, name: str, edit: Edit) -> Path:
+    """A folder with the named environment's file, after an edit."""
+    values = tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text())
+    edit(values)
+    (tmp_path / f"{name}.toml").write_text(_toml(values))
+    return tmp_path
+
+
+def _toml(values: Mapping[str, Any], table: str = "") -> str:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"[{table}]"] if table else []
+    lines += [f'"{key}" = {_literal(value)}' for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines.append(_toml(value, f'{table}."{key}"' if table else f'"{key}"'))
+    return "\n".join(lines)
+
+
+def _literal(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _set(path: str, value: object) -> Edit:
+    *tables, key = path.split(".")
+
+    def edit(values: dict[str, Any]) -> None:
+        for table in tables:
+            values = values.setdefault(table, {})
+        values[key] = value
+
+    return edit
+
+
+def _refusal(folder: Path, name: str, context: Mapping[str, str | None]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        Settings.load(name, context, folder)
+    return str(refused.value)
+
+
+def test_the_command_line_completes_the_local_environment() -> None:
+    settings = Settings.load("local", LOCAL_CONTEXT)
+
+    assert settings.database.url == LOCAL_CONTEXT["database_url"]
+    assert settings.database.replica_url == LOCAL_CONTEXT["replica_url"]
+    assert settings.stream.endpoint == LOCAL_CONTEXT["firehose_endpoint"]
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    settings = Settings.load("dev", {"replica_url": "postgresql://elsewhere/forebay"})
+
+    assert settings.database.replica_url == "postgresql://elsewhere/forebay"
+
+
+@pytest.mark.parametrize("missing", LOCAL_CONTEXT)
+def test_a_missing_value_says_how_to_give_it(missing: str) -> None:
+    said = _refusal(ENVIRONMENTS, "local", {**LOCAL_CONTEXT, missing: None})
+
+    assert "local.toml" in said
+    assert f"-c {missing}=" in said
+
+
+def test_an_unknown_environment_lists_the_known_ones() -> None:
+    assert "known are: dev, local" in _refusal(ENVIRONMENTS, "staging", {})
+
+
+def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "dev.toml").write_text("region = ")
+
+    assert "dev.toml is not valid TOML" in _refusal(tmp_path, "dev", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("stream.buffer_minutes", 1, "is not a setting"),
+        ("stream.buffer_seconds", "15", "valid integer"),
+        ("stream.buffer_seconds", 901, "less than or equal to 900"),
+        ("stream.buffer_mebibytes", 129, "less than or equal to 128"),
+        ("queue.max_receives", 4, "greater than or equal to 5"),
+        ("queue.dead_letter_retention_days", 4, "greater than retention_days"),
+        ("consumer.max_concurrency", 1, "greater than or equal to 2"),
+        ("consumer.batch_size", 11, "window_seconds must be at least 1"),
+        ("functions.write.timeout_seconds", 30, "must be at most 29"),
+        ("functions.firehose_consumer.reserved_concurrency", 1, "consumer.max_concurrency"),
+        ("api.cache.size_gigabytes", "1", "'0.5', '1.6'"),
+        ("api.cache.ttl_seconds", 3601, "less than or equal to 3600"),
+        ("stream.endpoint", "http://127.0.0.1:1", "for the emulator only"),
+        ("database.url", "postgresql://user:password@host/forebay", "must carry no password"),
+        ("account", "12", "should match pattern"),
+        ("target", "moon", "'aws' or 'emulator'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_file_and_key(
+    tmp_path: Path, key: str, value: object, reason: str
+) -> None:
+    said = _refusal(_written(tmp_path, "dev", _set(key, value)), "dev", {})
+
+    assert "dev.toml" in said
+    assert key.rpartition(".")[2] in said
+    assert reason in said
+
+
+def test_the_emulator_needs_an_account(tmp_path: Path) -> None:
+    folder = _written(tmp_path, "local", lambda values: values.pop("account"))
+
+    assert "account is required" in _refusal(folder, "local", LOCAL_CONTEXT)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    def edit(values: dict[str, Any]) -> None:
+        _set("stream.buffer_seconds", -1)(values)
+        _set("logs.colour", "red")(values)
+
+    said = _refusal(_written(tmp_path, "dev", edit), "dev", {})
+
+    assert "stream.buffer_seconds" in said
+    assert "logs.colour" in said
+
+
+def test_settings_can_not_be_changed() -> None:
+    settings = Settings.load("dev", {})
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.region = "eu-west-1"

@@ -1,0 +1,190 @@
+"""Law 2: the tables are a pure function of the set of commands, whatever the world does."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forebay.command import Command, Op
+from forebay.db.connect import Connection
+from tests.fixtures.commands import city
+from tests.fixtures.tables import Database, cut_after, open_connection
+
+OPS: tuple[Op, ...] = ("create", "put", "delete")
+EXAMPLES = 300
+MANY_EXAMPLES = 5000
+State = tuple[dict[int, tuple[str, bool, str]], dict[tuple[str, str], str]]
+
+
+def model(commands: Sequence[Command]) -> State:
+    """Law 2, in ten lines."""
+    rows, tombstones = {}, {}
+    for key in {command.key for command in commands}:
+        of_key = [command for command in commands if command.key == key]
+        strong = [command for command in of_key if command.op != "create"]
+        by_id = {command.id: command for command in strong or of_key}
+        winner = by_id[max(by_id) if strong else min(by_id)]
+        if winner.body is None:
+            tombstones["cities", str(key)] = winner.id
+        else:
+            rows[int(key)] = (winner.id, winner.op == "create", str(winner.body["name"]))
+    return rows, tombstones
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One way in which the world may hand over a set of commands."""
+
+    #: Archive objects; each is a list of chunks.
+    objects: list[list[list[Command]]]
+    #: Which of the two consumers gets which object, in which order.
+    hands: list[list[int]]
+    #: After how many statements each consumer's first connections are cut.
+    cuts: list[list[int]]
+    replayed: list[int]
+
+
+@st.composite
+def sets_of_commands(draw: st.DrawFn) -> list[Command]:
+    drawn = draw(st.lists(st.tuples(st.sampled_from(OPS), st.integers(1, 3)), max_size=12))
+    numbers = draw(st.permutations(range(len(drawn))))
+    return [city(number, op, key) for number, (op, key) in zip(numbers, drawn, strict=True)]
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, commands: list[Command]) -> Delivery:
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    order = commands + [rng.choice(commands) for _ in range(rng.randint(0, 4)) if commands]
+    rng.shuffle(order)
+    objects: list[list[list[Command]]] = [[[]] for _ in range(rng.randint(1, 4))]
+    for command in order:
+        chunks = rng.choice(objects)
+        if rng.random() < 0.4:
+            chunks.append([])
+        chunks[-1].append(command)
+    hands: list[list[int]] = [[], []]
+    for index in range(len(objects)):
+        for hand in hands:
+            hand.extend([index] * rng.choice([0, 1, 1, 2]))
+        if not any(index in hand for hand in hands):
+            rng.choice(hands).append(index)
+    for hand in hands:
+        rng.shuffle(hand)
+    cuts = [[rng.randint(0, 25) for _ in range(rng.choice([0, 0, 1, 2]))] for _ in hands]
+    replayed = [rng.randrange(len(objects)) for _ in range(rng.randint(0, 3))]
+    return Delivery(objects, hands, cuts, replayed)
+
+
+def deliver(database: Database, delivery: Delivery) -> None:
+    """Both consumers at once, each with its cuts; what fails is delivered again, as SQS does."""
+    with psycopg.connect(database.url, autocommit=True) as killer:
+        guard = threading.Lock()
+
+        def kill(pid: int) -> None:
+            with guard:
+                killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        failures: list[BaseException] = []
+
+        def consume(hand: list[int], cuts: list[int]) -> None:
+            try:
+                _consume(database, delivery, hand, list(cuts), kill)
+            except BaseException as exc:  # noqa: BLE001 - carried over to the test's own thread
+                failures.append(exc)
+
+        threads = [
+            threading.Thread(target=consume, args=pair)
+            for pair in zip(delivery.hands, delivery.cuts, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+def _consume(database, delivery, hand, cuts, kill) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    connection: Connection | None = None
+    for index in hand:
+        while True:
+            if connection is None or connection.closed:
+                connection = open_connection(database.url)
+                if cuts:
+                    cut_after(connection, cuts.pop(), kill)
+            try:
+                database.apply(
+                    *delivery.objects[index], source=f"commands/{index}", connection=connection
+                )
+                break
+            except psycopg.OperationalError:
+                connection.close()
+    if connection is not None:
+        connection.close()
+
+
+def check(database: Database, data: st.DataObject) -> None:
+    commands = data.draw(sets_of_commands())
+    delivery = data.draw(deliveries(commands))
+    database.empty()
+    deliver(database, delivery)
+    expected = model(commands)
+    assert (database.cities(), database.tombstones()) == expected
+    for index in delivery.replayed:
+        database.apply(*delivery.objects[index], source=f"commands/{index}", replay=True)
+    assert (database.cities(), database.tombstones()) == expected
+    ledger = database.ledger()
+    assert set(ledger) == {f"commands/{index}" for index in range(len(delivery.objects))}
+    for index, chunks in enumerate(delivery.objects):
+        row = ledger[f"commands/{index}"]
+        counted = sum(row[name] for name in ("applied", "superseded", "duplicates", "rejected"))
+        assert counted == row["lines"] == sum(map(len, chunks))
+        assert row["completed_at"] is not None
+
+
+def examples(count: int) -> settings:
+    """One database serves all examples: each begins by emptying it."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+@examples(EXAMPLES)
+@given(data=st.data())
+def test_any_delivery_of_a_set_of_commands_gives_the_state_of_the_model(
+    database: Database, data: st.DataObject
+) -> None:
+    """Any permutation, duplication, split, two consumers at once, cut between any statements."""
+    check(database, data)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@examples(MANY_EXAMPLES)
+@given(data=st.data())
+def test_many_more_deliveries_give_the_state_of_the_model(
+    database: Database, data: st.DataObject
+) -> None:
+    """The same, for an hour when nobody waits."""
+    check(database, data)
+
+
+@pytest.mark.parametrize("first", OPS)
+@pytest.mark.parametrize("second", OPS)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_commands_of_one_key_end_alike_in_either_order(
+    database: Database, first: Op, second: Op, *, swapped: bool
+) -> None:
+    commands = [city(1, first), city(2, second)]
+    for number, command in enumerate(reversed(commands) if swapped else commands):
+        database.apply([command], source=f"commands/{number}")
+    assert (database.cities(), database.tombstones()) == model(commands)

@@ -1,0 +1,115 @@
+"""The ledger: what was applied is known exactly, and an interrupted object goes on where it was."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+
+from forebay.command import Command
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.tables import Database, cut_after, open_connection
+
+CHUNKS = [[city(number, key=number) for number in range(start, start + 5)] for start in (0, 5, 10)]
+
+
+def test_an_object_that_was_applied_is_left_alone(database: Database) -> None:
+    database.apply(*CHUNKS)
+    again = database.apply(*CHUNKS)
+    assert again.already_applied
+    assert again.lines == 0
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["applied"], row["duplicates"], row["replays"]) == (15, 15, 0, 0)
+    assert (str(row["first_id"]), str(row["last_id"])) == (command_id(0), command_id(14))
+
+
+def test_the_same_commands_in_another_object_are_duplicates(database: Database) -> None:
+    database.apply(*CHUNKS)
+    database.apply(*CHUNKS, source="commands/b.gz")
+    row = database.ledger()["commands/b.gz"]
+    assert (row["applied"], row["duplicates"]) == (0, 15)
+
+
+@pytest.mark.parametrize("statements", range(0, 24, 2))
+def test_a_cut_object_goes_on_where_it_was_and_counts_nothing_twice(
+    database: Database, statements: int
+) -> None:
+    with psycopg.connect(database.url, autocommit=True) as killer:
+        connection = open_connection(database.url)
+        cut_after(
+            connection,
+            statements,
+            lambda pid: killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]),
+        )
+        with pytest.raises(psycopg.OperationalError):
+            database.apply(*CHUNKS, connection=connection)
+        connection.close()
+    database.apply(*CHUNKS)
+    assert len(database.cities()) == 15
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["applied"], row["duplicates"]) == (15, 15, 0)
+
+
+def test_an_empty_object_has_its_ledger_row(database: Database) -> None:
+    database.apply()
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["first_id"]) == (0, None)
+    assert row["completed_at"] is not None
+
+
+def test_a_replay_leaves_the_counts_of_the_live_run(database: Database) -> None:
+    database.apply(*CHUNKS)
+    outcome = database.apply(*CHUNKS, replay=True)
+    assert outcome.counts.duplicates == 15
+    row = database.ledger()["commands/a.gz"]
+    assert (row["applied"], row["duplicates"], row["replays"]) == (15, 0, 1)
+
+
+def test_a_replay_into_a_new_database_counts_itself(database: Database) -> None:
+    database.apply(*CHUNKS, replay=True)
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["applied"], row["replays"]) == (15, 15, 1)
+
+
+def test_two_consumers_with_the_same_object_count_each_line_once(database: Database) -> None:
+    chunks = [[city(n, key=n) for n in range(start, start + 50)] for start in range(0, 1000, 50)]
+    barrier = threading.Barrier(2)
+    failures: list[Exception] = []
+
+    def consume() -> None:
+        with open_connection(database.url) as connection:
+            barrier.wait()
+            try:
+                database.apply(*chunks, connection=connection)
+            except Exception as exc:  # noqa: BLE001 - carried over to the test's own thread
+                failures.append(exc)
+
+    threads = [threading.Thread(target=consume) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["applied"], row["duplicates"]) == (1000, 1000, 0)
+
+
+def test_each_command_is_counted_as_what_became_of_it(database: Database) -> None:
+    chunk: list[Command] = [
+        city(1, key=1),
+        city(2, key=1),
+        city(2, key=1),
+        city(3, "delete", key=2),
+        city(4, "create", key=3),
+        city(5, "create", key=3),
+    ]
+    counts = database.apply(chunk).counts
+    assert (counts.applied, counts.superseded, counts.duplicates) == (3, 2, 1)
+
+
+def test_the_connection_must_be_autocommit_so_that_chunks_really_commit(
+    database: Database,
+) -> None:
+    with psycopg.connect(database.url) as connection, pytest.raises(ValueError, match="autocommit"):
+        database.apply(*CHUNKS, connection=connection)

@@ -1,0 +1,191 @@
+"""Law 3: a bad command hurts nobody else, and a rejected command stays rejected."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.apply import BadLine, Entry
+from forebay.codec import decode
+from forebay.command import Command
+from forebay.errors import HeldError, TransientError
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.tables import Database
+
+BAD_BODIES: dict[str, dict[str, Any]] = {
+    "too long": {"name": "x" * 201},
+    "wrong type": {"population": "many"},
+    "out of range": {"population": 2**63},
+    "null": {"name": None},
+    "unknown field": {"mayor": "x"},
+    "object in a scalar": {"name": {"a": 1}},
+    "NUL": {"name": "a\x00b"},
+    "not a number": {"latitude": "north"},
+}
+
+
+def bad(number: int, key: int, case: str = "too long") -> Command:
+    return city(number, key=key, **BAD_BODIES[case])
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+@pytest.mark.parametrize("position", [0, 1, 5, 10])
+def test_a_bad_command_in_any_position_is_rejected_alone(
+    database: Database, case: str, position: int
+) -> None:
+    chunk: list[Entry] = [city(number, key=number) for number in range(10)]
+    chunk.insert(position, bad(99, 99, case))
+    outcome = database.apply(chunk)
+    assert set(database.cities()) == set(range(10))
+    assert set(database.rejections()) == {command_id(99)}
+    assert (outcome.counts.applied, outcome.counts.rejected) == (10, 1)
+    assert [rejection.id for rejection in database.archived] == [command_id(99)]
+    assert decode(database.archived[0].line) == bad(99, 99, case)
+
+
+def test_many_bad_commands_between_good_ones_are_all_found(database: Database) -> None:
+    rng = random.Random(5)
+    culprits = set(rng.sample(range(400), 40))
+    cases = list(BAD_BODIES)
+    chunk = [
+        bad(number, number, rng.choice(cases)) if number in culprits else city(number, key=number)
+        for number in range(400)
+    ]
+    outcome = database.apply(chunk)
+    assert set(database.cities()) == set(range(400)) - culprits
+    assert len(database.rejections()) == outcome.counts.rejected == 40
+
+
+def test_a_missing_field_without_default_is_named(database: Database) -> None:
+    command = city(1)
+    assert command.body is not None
+    del command.body["timezone"]
+    database.apply([command])
+    code, detail = database.rows("SELECT code, detail FROM forebay.rejections")[0]
+    assert code == "missing_field"
+    assert "timezone" in detail
+
+
+def test_a_missing_field_with_a_default_gets_it(database: Database) -> None:
+    body = {"title": "t", "body": "b", "published_on": "2026-01-01"}
+    key = "0199f0c2-0000-4000-8000-000000000000"
+    database.apply([Command(command_id(1), "put", "announcements", key, 1, "t", None, body)])
+    assert database.rows("SELECT status, pinned, tags, expires_at FROM announcements") == [
+        ("published", False, [], None)
+    ]
+
+
+def test_the_runner_up_takes_a_rejected_winners_place(database: Database) -> None:
+    chunk = [city(1, key=5), city(2, key=5), bad(3, 5), bad(4, 5, "wrong type"), city(5, key=6)]
+    outcome = database.apply(chunk)
+    assert database.cities()[5][0] == command_id(2)
+    assert set(database.rejections()) == {command_id(3), command_id(4)}
+    counts = outcome.counts
+    assert (counts.applied, counts.superseded, counts.rejected) == (2, 1, 2)
+
+
+def test_a_deletes_place_is_not_taken_by_a_rejected_put(database: Database) -> None:
+    database.apply([city(1, key=5)], source="commands/1")
+    database.apply([city(2, "delete", 5), bad(3, 5)], source="commands/2")
+    assert database.cities() == {}
+    assert database.tombstones() == {("cities", "5"): command_id(2)}
+
+
+def test_a_rejected_command_stays_rejected_when_its_body_would_fit_now(database: Database) -> None:
+    database.apply([bad(1, 5)], source="commands/1")
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    for source, replay in (("commands/2", False), ("commands/1", True)):
+        outcome = database.apply([bad(1, 5)], source=source, replay=replay)
+        assert (outcome.counts.rejected, outcome.counts.duplicates) == (0, 1)
+    assert database.cities() == {}
+    assert len(database.archived) == 1
+
+
+def test_an_unknown_resource_is_a_rejection(database: Database) -> None:
+    stranger = Command(command_id(1), "put", "planets", 1, 1, "t", None, {})
+    database.apply([stranger, city(2, key=5)])
+    assert database.rejections() == {command_id(1): "unknown_resource"}
+    assert set(database.cities()) == {5}
+
+
+@pytest.mark.parametrize("key", ["5", "DE"])
+def test_a_key_of_another_type_is_a_rejection(database: Database, key: str) -> None:
+    database.apply([city(1, key=key), city(2, key=5)])
+    assert database.rejections() == {command_id(1): "key_invalid"}
+    assert set(database.cities()) == {5}
+
+
+def test_bad_lines_are_rejections_under_ids_that_a_replay_gives_them_again(
+    database: Database,
+) -> None:
+    chunk: list[Entry] = [
+        city(1, key=1),
+        BadLine(1, b'{"v":2}', "envelope_version_unknown", "version 2"),
+        BadLine(2, b"\xff\x00", "line_not_json", "no JSON"),
+        city(2, key=2),
+    ]
+    first = database.apply(chunk)
+    again = database.apply(chunk, replay=True)
+    assert set(database.cities()) == {1, 2}
+    assert sorted(database.rejections().values()) == ["envelope_version_unknown", "line_not_json"]
+    assert (first.counts.applied, first.counts.rejected) == (2, 2)
+    assert (again.counts.applied, again.counts.rejected, again.counts.duplicates) == (0, 0, 4)
+    lines = database.rows("SELECT line FROM forebay.rejections ORDER BY code")
+    assert [bytes(line) for (line,) in lines] == [b'{"v":2}', b"\xff\x00"]
+
+
+def test_newer_schema_versions_are_held_and_apply_after_the_upgrade(database: Database) -> None:
+    newer = Command(command_id(1), "put", "cities", 1, 2, "t", None, {})
+    chunks = [[city(2, key=2)], [newer, city(3, key=3)], [city(4, key=4)]]
+    for _ in range(2):
+        with pytest.raises(HeldError, match="schema version 2"):
+            database.apply(*chunks)
+        assert set(database.cities()) == {2, 3, 4}
+        assert database.ledger()["commands/a.gz"]["completed_at"] is None
+        assert database.rejections() == {}
+    upgraded = [[city(2, key=2)], [city(1, key=1), city(3, key=3)], [city(4, key=4)]]
+    database.apply(*upgraded)
+    assert set(database.cities()) == {1, 2, 3, 4}
+    assert database.ledger()["commands/a.gz"]["completed_at"] is not None
+
+
+def test_when_the_archive_takes_no_rejection_nothing_of_the_chunk_is_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(list):  # type: ignore[type-arg]
+        def extend(self, _rejections: object) -> None:
+            raise TransientError("no room")
+
+    monkeypatch.setattr(database, "archived", Full())
+    with pytest.raises(TransientError):
+        database.apply([city(1, key=1), bad(2, 2)])
+    assert database.cities() == {}
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+
+
+def test_a_schema_that_does_not_fit_is_nobodys_rejection(database: Database) -> None:
+    database.connection.execute("ALTER TABLE cities DROP COLUMN timezone")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        database.apply([city(1, key=1)])
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+
+
+def test_a_conflict_that_a_neighbour_resolves_is_no_rejection(database: Database) -> None:
+    """Key 2 takes over the name that key 9 gives up, in one chunk and in the unlucky order."""
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=9, name="Aachen")], source="commands/1")
+    database.apply([city(2, key=9, name="Aix"), city(3, key=2, name="Aachen")], source="commands/2")
+    assert {key: name for key, (_, _, name) in database.cities().items()} == {9: "Aix", 2: "Aachen"}
+    assert database.rejections() == {}
+
+
+def test_a_conflict_that_stays_is_a_rejection(database: Database) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=1, name="Aachen"), city(2, key=2, name="Aachen"), city(3, key=3)])
+    assert list(database.rejections().values()) == ["unique_violation"]
+    assert len(database.cities()) == 2

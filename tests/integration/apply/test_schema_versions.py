@@ -1,0 +1,52 @@
+"""Commands of old schema versions on a real table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import resources
+from forebay.apply import Rejection, Source, apply
+from forebay.codec import decode
+from forebay.command import Command
+from forebay.resource.spec import ResourceSpec
+from resources.cities import City
+from tests.fixtures.commands import CITY, command_id
+from tests.fixtures.tables import Database
+
+
+def rename(body: dict[str, Any]) -> dict[str, Any]:
+    return {"name": body.pop("title"), **body}
+
+
+class NewCity(City, path="cities", schema_version=2, upcasters={1: rename}):
+    """The city of a release in which its `title` became its `name`."""
+
+
+@pytest.fixture
+def upgraded() -> dict[str, ResourceSpec]:
+    return {**resources.load(), "cities": NewCity.spec_}
+
+
+def old(number: int, key: int, **changes: Any) -> Command:
+    body = {**CITY, **changes}
+    body["title"] = body.pop("name")
+    return Command(command_id(number), "put", "cities", key, 1, "test", None, body)
+
+
+def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
+    database: Database, upgraded: dict[str, ResourceSpec]
+) -> None:
+    new = Command(command_id(2), "put", "cities", 5, 2, "test", None, {**CITY, "name": "new"})
+    rejections: list[Rejection] = []
+    apply(
+        database.connection,
+        [[new, old(1, 5), old(3, 6, name="old"), old(4, 7, name="x" * 300)]],
+        Source("commands/a.gz"),
+        resources=upgraded,
+        archive_rejections=rejections.extend,
+    )
+    assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
+    # What was archived is told, not what it was made into.
+    assert [decode(rejection.line) for rejection in rejections] == [old(4, 7, name="x" * 300)]

@@ -1,0 +1,61 @@
+"""Law 4: what a chunk asks of the primary does not grow with its number of commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.command import Op
+from tests.fixtures.commands import city
+from tests.fixtures.tables import Database, open_connection
+
+
+class CountingCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """Counts the statements of all its kind."""
+
+    statements = 0
+
+    def execute(self, *args: Any, **kwargs: Any) -> CountingCursor:
+        type(self).statements += 1
+        return super().execute(*args, **kwargs)
+
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        type(self).statements += 1
+        return super().copy(*args, **kwargs)
+
+
+def statements(database: Database, commands: int, op: Op, source: str) -> int:
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        chunk = [city(n, op if n % 2 else "put", n) for n in range(commands)]
+        outcome = database.apply(chunk, source=source, connection=connection)
+        assert outcome.counts.applied == commands
+        return CountingCursor.statements
+
+
+@pytest.mark.parametrize("op", ["put", "create", "delete"])
+def test_ten_thousand_commands_take_as_many_statements_as_ten(database: Database, op: Op) -> None:
+    few = statements(database, 10, op, "few")
+    database.empty()
+    many = statements(database, 10_000, op, "many")
+    assert few == many <= 15
+
+
+def test_a_chunk_is_one_transaction(database: Database) -> None:
+    def commits() -> int:
+        database.connection.execute("SELECT pg_stat_force_next_flush()")
+        database.connection.execute("SELECT pg_stat_clear_snapshot()")
+        return int(
+            database.rows(
+                "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            )[0][0]
+        )
+
+    chunk = [city(n, key=n) for n in range(5000)]
+    before = commits()
+    database.apply(chunk)
+    # The ledger is read once before, and our own looks at the statistics commit too.
+    assert commits() - before <= 6

@@ -1,0 +1,230 @@
+"""The consumer on a real Postgres and a real S3 API: messages in, tables and answers out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import psycopg
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+
+import resources
+from forebay.aws.archive import Archive
+from forebay.codec import encode
+from forebay.command import Command
+from forebay.db.session import Session
+from lambdas.firehose_consumer.app import Consumer
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.tables import Database, open_connection
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass
+class Bench:
+    """A consumer with its bucket and its database."""
+
+    database: Database
+    bucket: str
+    s3: S3Client
+    consumer: Consumer
+    session: Session
+    metrics: Metrics
+
+    def put(self, key: str, *commands: Command, raw: bytes | None = None) -> str:
+        content = raw if raw is not None else gzip.compress(b"".join(map(encode, commands)))
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return key
+
+    def message(self, *keys: str, bucket: str | None = None) -> dict[str, Any]:
+        records = [
+            {
+                "eventName": "ObjectCreated:Put",
+                "s3": {
+                    "bucket": {"name": bucket or self.bucket},
+                    "object": {"key": quote_plus(key)},
+                },
+            }
+            for key in keys
+        ]
+        return text_message(json.dumps({"Records": records}))
+
+    def handle(self, *messages: dict[str, Any]) -> set[str]:
+        """The ids of the messages that failed."""
+        answer = self.consumer.handle({"Records": list(messages)})
+        assert set(answer) == {"batchItemFailures"}
+        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+
+    def counted(self) -> dict[str, float]:
+        metrics = self.metrics.serialize_metric_set()
+        self.metrics.clear_metrics()
+        names = [found["Name"] for found in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+        return {name: sum(metrics[name]) for name in names}  # type: ignore[literal-required]
+
+
+def text_message(body: str) -> dict[str, Any]:
+    return {"messageId": str(uuid.uuid4()), "body": body, "attributes": {}}
+
+
+@pytest.fixture
+def bench(database: Database, emulator: Emulator) -> Iterator[Bench]:
+    bucket = f"archive-{uuid.uuid4().hex}"
+    emulator.s3.create_bucket(Bucket=bucket)
+    session = Session(lambda: open_connection(database.url))
+    metrics = Metrics(namespace="Test", service=f"consumer-{uuid.uuid4().hex}")
+    consumer = Consumer(
+        resources=resources.load(),
+        archive=Archive(emulator.s3, bucket),
+        session=session,
+        logger=Logger(service="test"),
+        metrics=metrics,
+    )
+    yield Bench(database, bucket, emulator.s3, consumer, session, metrics)
+    session.close()
+    metrics.clear_metrics()
+
+
+def test_objects_are_applied_and_counted(bench: Bench) -> None:
+    bench.put("commands/2026/01/01/00/a.gz", city(1, key=1), city(2, key=2))
+    bench.put("commands/2026/01/01/00/b.gz", city(3, key=1), city(4, key=9, name="x" * 300))
+    first = bench.message("commands/2026/01/01/00/a.gz")
+    second = bench.message("commands/2026/01/01/00/b.gz")
+    assert bench.handle(first, second) == set()
+    assert set(bench.database.cities()) == {1, 2}
+    counted = bench.counted()
+    assert counted["ObjectsApplied"] == 2
+    assert counted["CommandsApplied"] == 3
+    assert counted["CommandsRejected"] == 1
+    assert counted["ApplyLagOldest"] >= counted["ApplyLagNewest"] > 0
+
+
+def test_a_rejection_is_archived_beside_the_commands(bench: Bench) -> None:
+    bench.put("commands/2026/01/01/00/a.gz", city(4, key=9, name="x" * 300))
+    bench.handle(bench.message("commands/2026/01/01/00/a.gz"))
+    listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="rejections/")["Contents"]
+    assert [found["Key"] for found in listed] == [
+        f"rejections/2026/01/01/00/a/{command_id(4)}.ndjson"
+    ]
+    body = bench.s3.get_object(Bucket=bench.bucket, Key=listed[0]["Key"])["Body"].read()
+    rejection = json.loads(body)
+    assert rejection["id"] == command_id(4)
+    assert rejection["code"] == "string_data_right_truncation"
+    assert json.loads(rejection["line"])["body"]["name"] == "x" * 300
+
+
+def test_keys_in_events_are_form_encoded(bench: Bench) -> None:
+    key = bench.put("commands/a+b c%20d=é.gz", city(1, key=1))
+    assert bench.handle(bench.message(key)) == set()
+    assert set(bench.database.ledger()) == {key}
+
+
+def test_one_message_may_tell_of_several_objects(bench: Bench) -> None:
+    keys = [bench.put(f"commands/{number}.gz", city(number, key=number)) for number in (1, 2, 3)]
+    assert bench.handle(bench.message(*keys)) == set()
+    assert set(bench.database.cities()) == {1, 2, 3}
+
+
+def test_a_test_event_is_acknowledged(bench: Bench) -> None:
+    body = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bench.bucket})
+    assert bench.handle(text_message(body)) == set()
+
+
+def test_a_message_that_comes_twice_changes_nothing(bench: Bench) -> None:
+    message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
+    assert bench.handle(message, message) == set()
+    assert bench.database.ledger()["commands/a.gz"]["applied"] == 1
+    assert bench.counted()["ObjectsAlreadyApplied"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "no JSON", "[]", "{}", '{"Records":[]}', '{"Records":[{}]}', '{"Records":[5]}'),
+        '{"Records":[{"s3":{"bucket":{"name":5},"object":{"key":5}}}]}',
+    ],
+)
+def test_a_message_that_is_no_event_fails_alone(bench: Bench, body: str) -> None:
+    bad, good = text_message(body), bench.message(bench.put("commands/a.gz", city(1, key=1)))
+    assert bench.handle(bad, good) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {1}
+
+
+def test_foreign_buckets_and_prefixes_are_refused(bench: Bench, emulator: Emulator) -> None:
+    foreign = f"foreign-{uuid.uuid4().hex}"
+    emulator.s3.create_bucket(Bucket=foreign)
+    content = gzip.compress(encode(city(1, key=1)))
+    emulator.s3.put_object(Bucket=foreign, Key="commands/a.gz", Body=content)
+    bench.put("rejections/a.gz", city(2, key=2))
+    messages = [bench.message("commands/a.gz", bucket=foreign), bench.message("rejections/a.gz")]
+    assert bench.handle(*messages) == {message["messageId"] for message in messages}
+    assert bench.database.cities() == {}
+
+
+def test_a_missing_object_fails_alone(bench: Bench) -> None:
+    missing = bench.message("commands/missing.gz")
+    good = bench.message(bench.put("commands/a.gz", city(1, key=1)))
+    assert bench.handle(missing, good) == {missing["messageId"]}
+    assert set(bench.database.cities()) == {1}
+
+
+GOOD = encode(city(1, key=1)) + encode(city(2, key=2))
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "applied"),
+    [
+        (b"no gzip at all", "object_not_gzip", set()),
+        (gzip.compress(GOOD)[:-6], "object_corrupt", {1, 2}),
+        (gzip.compress(GOOD + b'{"v":1,"id":'), "line_not_json", {1, 2}),
+        (gzip.compress(GOOD[:-1].replace(b'"v":1', b'"v":2', 1)), "envelope_version_unknown", {2}),
+        (gzip.compress(GOOD + b"x" * 2_000_000), "line_too_long", {1, 2}),
+        (gzip.compress(b"\xff\n" + GOOD), "line_not_json", {1, 2}),
+    ],
+)
+def test_what_cannot_be_read_is_rejected_and_stops_no_neighbour(
+    bench: Bench, raw: bytes, code: str, applied: set[int]
+) -> None:
+    bad = bench.message(bench.put("commands/bad.gz", raw=raw))
+    good = bench.message(bench.put("commands/good.gz", city(3, key=3)))
+    assert bench.handle(bad, good) == set()
+    assert set(bench.database.cities()) == applied | {3}
+    assert list(bench.database.rejections().values()) == [code]
+    assert bench.database.ledger()["commands/bad.gz"]["completed_at"] is not None
+
+
+def test_while_the_primary_is_away_messages_fail_and_later_apply(bench: Bench) -> None:
+    messages = [
+        bench.message(bench.put(f"commands/{number}.gz", city(number, key=number)))
+        for number in range(10)
+    ]
+    tries = []
+
+    def refuse() -> Any:
+        tries.append(1)
+        return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
+
+    connect, bench.session._connect = bench.session._connect, refuse
+    assert bench.handle(*messages) == {message["messageId"] for message in messages}
+    assert len(tries) == 2
+    bench.session._connect = connect
+    assert bench.handle(*messages) == set()
+    assert set(bench.database.cities()) == set(range(10))
+
+
+def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Bench) -> None:
+    bench.handle(bench.message(bench.put("commands/a.gz", city(1, key=1))))
+    bench.database.connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    assert bench.handle(bench.message(bench.put("commands/b.gz", city(2, key=2)))) == set()
+    assert set(bench.database.cities()) == {1, 2}

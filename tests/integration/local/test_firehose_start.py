@@ -1,0 +1,120 @@
+"""Starts that can't work say why in one sentence, and how it ends in the exit code."""
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.firehose import ROOT, FirehoseServer, Stream
+
+
+def run_to_its_end(server: FirehoseServer, port: int = 0) -> tuple[int, str]:
+    finished = subprocess.run(
+        server.command(port), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert finished.stdout == ""
+    return finished.returncode, finished.stderr
+
+
+def test_it_says_when_it_is_ready(firehose: FirehoseServer) -> None:
+    with urllib.request.urlopen(f"{firehose.url}/_health", timeout=20) as answer:  # noqa: S310
+        assert json.load(answer) == {"status": "ok"}
+
+
+def test_a_taken_port_is_code_3(firehose: FirehoseServer, tmp_path: Path) -> None:
+    port = urlsplit(firehose.url).port
+    assert port is not None
+    other = FirehoseServer(tmp_path / "other", firehose.endpoint_url)
+
+    code, said = run_to_its_end(other, port)
+
+    assert code == 3
+    assert said.count("\n") == 1
+    assert f"127.0.0.1:{port}" in said
+
+
+def test_a_spool_that_can_not_be_written_is_code_4(emulator: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    code, said = run_to_its_end(FirehoseServer(tmp_path / "file", emulator.url))
+
+    assert code == 4
+    assert said.count("\n") == 1
+    assert "can't be written: File exists" in said
+
+
+def test_a_spool_in_use_is_code_4(firehose: FirehoseServer) -> None:
+    code, said = run_to_its_end(FirehoseServer(firehose.spool, firehose.endpoint_url))
+
+    assert code == 4
+    assert said.count("\n") == 1
+    assert "in use by another server" in said
+
+
+def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> None:
+    client = firehose.client()
+    for data in (b"one\n", b"two\n"):
+        client.put_record(DeliveryStreamName=stream.name, Record={"Data": data})
+    firehose.kill()
+    (segment,) = firehose.spool.rglob("*.open")
+    segment.write_bytes(segment.read_bytes().replace(b"one\n", b"0ne\n"))
+
+    code, said = run_to_its_end(firehose)
+
+    assert code == 5
+    assert said.count("\n") == 1
+    assert f"{segment} is damaged in block 0" in said
+    segment.write_bytes(segment.read_bytes().replace(b"0ne\n", b"one\n"))
+    firehose.start()
+    firehose.flush()
+    assert stream.lines() == ["one", "two"]
+
+
+def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> None:
+    firehose.stop()
+    (firehose.spool / "stream-x").mkdir()
+    (firehose.spool / "stream-x" / f"{1:020d}.open").mkdir()
+
+    code, said = run_to_its_end(firehose)
+
+    assert code == 4
+    assert said.count("\n") == 1
+    assert "can't be used: Is a directory" in said
+
+
+def test_records_without_a_configuration_are_code_5(
+    firehose: FirehoseServer, stream: Stream
+) -> None:
+    client = firehose.client()
+    client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
+    firehose.kill()
+    (configuration,) = firehose.spool.rglob("stream.json")
+    configuration.unlink()
+
+    code, said = run_to_its_end(firehose)
+
+    assert code == 5
+    assert "stream.json is missing" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--throttle", "2"), "throttle must be a number from 0 to 1"),
+        (("--down", "perhaps"), "down must be one of no, error, reset"),
+        (("--stop-seconds", "-1"), "stop-seconds"),
+        (("--refresh-seconds", "0"), "refresh-seconds"),
+        (("--chaos",), "--chaos"),
+    ],
+)
+def test_wrong_usage_is_code_2(
+    emulator: Emulator, tmp_path: Path, options: tuple[str, ...], named: str
+) -> None:
+    code, said = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url, options))
+
+    assert code == 2
+    assert named in said

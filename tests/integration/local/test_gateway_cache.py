@@ -1,0 +1,279 @@
+"""The stage cache in front of a real emulated API: what is kept, for whom, and for how long."""
+
+import json
+import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.fixtures.emulator import Emulator, wait_until
+from tests.fixtures.gateway import Api, Client, GatewayProcess, ordered
+
+FRESH = {"Cache-Control": "max-age=0"}
+
+
+@pytest.fixture
+def client(gateway: GatewayProcess) -> Client:
+    return gateway.client
+
+
+def test_a_second_equal_get_is_answered_without_the_function(client: Client) -> None:
+    first, second = client.get("/v1/items"), client.get("/v1/items")
+    assert (first["X-Cache"], second["X-Cache"]) == ("Miss", "Hit")
+    assert second.body == first.body
+    assert second.status == first.status
+    assert second["Content-Type"] == first["Content-Type"]
+
+
+def test_every_answer_has_a_request_id_of_its_own(client: Client) -> None:
+    ids = [client.get("/v1/items")["x-amzn-RequestId"] for _ in range(3)]
+    assert all(ids)
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("target", ["/v1/items?limit=1", "/v1/items?limit=", "/v1/items?cursor=1"])
+def test_another_value_of_a_declared_query_parameter_is_another_entry(
+    client: Client, target: str
+) -> None:
+    client.get("/v1/items")
+    assert client.get(target)["X-Cache"] == "Miss"
+    assert client.get(target)["X-Cache"] == "Hit"
+
+
+def test_the_order_of_query_parameters_makes_no_difference(client: Client) -> None:
+    first = client.get("/v1/items?limit=1&cursor=2")
+    assert client.get("/v1/items?cursor=2&limit=1").call == first.call
+
+
+def test_a_declared_header_counts_whatever_the_case_of_its_name(client: Client) -> None:
+    first = client.get("/v1/items", {"X-View": "short"})
+    assert client.get("/v1/items", {"x-view": "short"}).call == first.call
+    assert client.get("/v1/items", {"X-View": "long"}).call != first.call
+    assert client.get("/v1/items").call != first.call
+
+
+def test_a_declared_header_given_twice_is_not_one_of_its_values(client: Client) -> None:
+    """The function sees both, so neither of the honest entries may be this one."""
+    twice = client.get("/v1/items", [("X-View", "short"), ("X-View", "long")])
+    assert twice.json()["headers"]["x-view"] == "short, long"
+    for view in ("short", "long"):
+        assert client.get("/v1/items", {"X-View": view})["X-Cache"] == "Miss"
+
+
+def test_an_undeclared_header_makes_no_difference(client: Client) -> None:
+    first = client.get("/v1/items", {"Accept-Language": "de", "Authorization": "Bearer a"})
+    assert client.get("/v1/items", {"Authorization": "Bearer b"}).call == first.call
+
+
+def test_a_declared_path_parameter_makes_an_entry_each(client: Client) -> None:
+    assert client.get("/v1/items/1").call != client.get("/v1/items/2").call
+    assert client.get("/v1/items/1")["X-Cache"] == "Hit"
+
+
+def test_an_undeclared_path_parameter_shares_the_entry_as_on_aws(client: Client) -> None:
+    """A trap of API Gateway, kept so that a forgotten declaration shows on one machine too."""
+    assert client.get("/v1/shared/1").call == client.get("/v1/shared/2").call
+
+
+def test_writes_are_never_cached(client: Client) -> None:
+    for method, target in (("POST", "/v1/items"), ("PUT", "/v1/items/1")):
+        replies = [client.request(method, target, body=b"{}") for _ in range(2)]
+        assert replies[0].call != replies[1].call
+        assert replies[1]["X-Cache"] is None
+
+
+@pytest.mark.parametrize("target", ["/v1/never", "/v1/free"])
+def test_a_method_with_a_ttl_of_0_or_without_caching_is_asked_every_time(
+    client: Client, target: str
+) -> None:
+    replies = [client.get(target) for _ in range(2)]
+    assert replies[0].call != replies[1].call
+    assert replies[1]["X-Cache"] is None
+
+
+def test_an_entry_ends_with_its_ttl(client: Client) -> None:
+    first = client.get("/v1/short/1").call
+    assert client.get("/v1/short/1").call == first
+    wait_until(lambda: client.get("/v1/short/1").call != first, "the entry of 1 s has ended")
+
+
+@pytest.mark.parametrize("status", [201, 404, 429, 500, 503])
+def test_any_status_that_the_function_itself_answers_is_cached(client: Client, status: int) -> None:
+    target = ordered("/v1/items", status=status, type="application/problem+json")
+    first, second = client.get(target), client.get(target)
+    assert first.status == second.status == status
+    assert second["X-Cache"] == "Hit"
+    assert second["Content-Type"] == "application/problem+json"
+
+
+def test_a_failed_function_is_asked_again(client: Client, gateway: GatewayProcess) -> None:
+    target = ordered("/v1/items", raise_="no database")
+    for _ in range(2):
+        reply = client.get(target)
+        assert reply.status == 503
+        assert reply["X-Cache"] is None
+    assert gateway.stats()["entries"] == 0
+
+
+def test_a_timed_out_function_is_asked_again(client: Client, gateway: GatewayProcess) -> None:
+    assert client.get(ordered("/v1/slow", sleep=2)).status == 503
+    assert gateway.stats()["entries"] == 0
+
+
+def test_a_refusal_of_the_gateway_is_not_cached(client: Client, gateway: GatewayProcess) -> None:
+    assert client.get("/v1/choked").status == 429
+    assert client.get("/v1/locked").status == 403
+    assert client.get("/v1/items?colour=red").status == 400
+    assert gateway.stats()["entries"] == 0
+
+
+def test_an_error_of_the_emulator_under_an_honest_key_is_not_cached(client: Client) -> None:
+    """The access key's account is another one, in which the emulator finds no such API."""
+    scope = "111122223333/20260101/us-east-1/execute-api/aws4_request"
+    foreign = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0"}
+    assert client.get("/v1/items", foreign).status >= 400
+    assert client.get("/v1/items").status == 200
+
+
+def test_an_answer_of_a_mebibyte_is_kept_and_a_larger_one_is_not(client: Client) -> None:
+    for padding, use in ((1_000_000, "Hit"), (1_048_577, "Miss")):
+        target = ordered("/v1/items", padding=padding)
+        first, second = client.get(target), client.get(target)
+        assert second["X-Cache"] == use
+        assert (second.body == first.body) == (use == "Hit")
+
+
+def test_a_header_with_several_values_survives_the_cache(client: Client) -> None:
+    target = ordered("/v1/items", multiValueHeaders={"Set-Cookie": ["a=1", "b=2"]})
+    assert client.get(target).all("Set-Cookie") == ["a=1", "b=2"]
+    hit = client.get(target)
+    assert hit["X-Cache"] == "Hit"
+    assert hit.all("Set-Cookie") == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize("directives", ["max-age=0", "no-cache, Max-Age=0"])
+def test_max_age_0_refreshes_the_entry_where_no_authorization_is_required(
+    client: Client, directives: str
+) -> None:
+    first = client.get("/v1/open").call
+    fresh = client.get("/v1/open", {"Cache-Control": directives})
+    assert fresh["X-Cache"] == "Miss"
+    assert fresh.call != first
+    assert client.get("/v1/open").call == fresh.call
+
+
+def test_max_age_0_of_a_stranger_is_ignored_with_a_warning(client: Client) -> None:
+    first = client.get("/v1/told").call
+    reply = client.get("/v1/told", FRESH)
+    assert reply.call == first
+    assert (reply["Warning"] or "").startswith("199 ")
+    assert client.get("/v1/told")["Warning"] is None
+
+
+def test_max_age_0_of_a_stranger_is_ignored_in_silence(client: Client) -> None:
+    first = client.get("/v1/quiet").call
+    reply = client.get("/v1/quiet", FRESH)
+    assert reply.call == first
+    assert reply["Warning"] is None
+
+
+def test_max_age_0_of_a_stranger_is_refused(client: Client) -> None:
+    reply = client.get("/v1/refused", FRESH)
+    assert reply.status == 403
+    assert reply.json()["type"] == "ACCESS_DENIED"
+    assert client.get("/v1/refused", {"Cache-Control": "max-age=10"}).status == 200
+
+
+def test_other_cache_directives_change_nothing(client: Client) -> None:
+    first = client.get("/v1/open").call
+    for directives in ("no-cache", "no-store", "max-age=00x"):
+        assert client.get("/v1/open", {"Cache-Control": directives}).call == first
+
+
+@pytest.fixture
+def api_keys(emulator: Emulator, gateway_api: Api) -> Iterator[list[str]]:
+    """Two API keys of a usage plan for the stage."""
+    client = gateway_api.client
+    plan = client.create_usage_plan(
+        name="gateway-tests", apiStages=[{"apiId": gateway_api.id, "stage": "v1"}]
+    )["id"]
+    keys = [client.create_api_key(name=name, enabled=True) for name in ("one", "two")]
+    for key in keys:
+        client.create_usage_plan_key(usagePlanId=plan, keyId=key["id"], keyType="API_KEY")
+    yield [key["value"] for key in keys]
+    for key in keys:
+        client.delete_api_key(apiKey=key["id"])
+    client.delete_usage_plan(usagePlanId=plan)
+
+
+def test_a_cached_answer_is_only_for_callers_whom_the_emulator_lets_in(
+    client: Client, api_keys: list[str]
+) -> None:
+    one, two = ({"x-api-key": key} for key in api_keys)
+    assert client.get("/v1/locked", one).status == 200
+    assert client.get("/v1/locked", one)["X-Cache"] == "Hit"
+    assert client.get("/v1/locked").status == 403
+    assert client.get("/v1/locked", {"x-api-key": "x" * 20}).status == 403
+    # The other's first request is checked where keys are checked, and so is no hit.
+    assert client.get("/v1/locked", two)["X-Cache"] == "Miss"
+    assert client.get("/v1/locked", two)["X-Cache"] == "Hit"
+    assert client.get("/v1/locked", one).call == client.get("/v1/locked", two).call
+
+
+def test_many_clients_at_once_get_whole_answers_to_their_own_questions(client: Client) -> None:
+    def ask(number: int) -> bool:
+        limit = str(number % 5)
+        reply = client.get(f"/v1/items?limit={limit}")
+        return bool(reply.json()["queryStringParameters"] == {"limit": limit})
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(100)))
+    assert client.get("/v1/items?limit=1")["X-Cache"] == "Hit"
+
+
+def test_a_redeployment_empties_the_cache(client: Client, gateway_api: Api) -> None:
+    first = client.get("/v1/items").call
+    deployment = gateway_api.deploy()
+
+    def followed() -> bool:
+        health = client.get("/_gateway/health").json()
+        return bool(health["deployment_id"] == deployment)
+
+    wait_until(followed, "the gateway serves the new deployment")
+    assert client.get("/v1/items").call != first
+
+
+def test_a_changed_method_setting_is_followed(client: Client, gateway_api: Api) -> None:
+    assert client.get("/v1/free")["X-Cache"] is None
+    gateway_api.cached("/free")
+    gateway_api.deploy()
+    wait_until(lambda: client.get("/v1/free")["X-Cache"] is not None, "/free is cached")
+    gateway_api.setting("/free", "caching/enabled", "false")
+    gateway_api.deploy()
+    wait_until(lambda: client.get("/v1/free")["X-Cache"] is None, "/free is cached no longer")
+
+
+def test_flushing_empties_the_cache_and_stats_tell_of_it(
+    client: Client, gateway: GatewayProcess
+) -> None:
+    before = gateway.stats()
+    first = client.get("/v1/items")
+    client.get("/v1/items")
+    after = gateway.stats()
+    assert after["hits"] - before["hits"] == 1
+    assert after["misses"] - before["misses"] == 1
+    assert after["entries"] == 1
+    assert after["bytes"] > len(first.body)
+    assert client.request("POST", "/_gateway/flush").json() == {"flushed": 1}
+    assert gateway.stats()["entries"] == gateway.stats()["bytes"] == 0
+    assert client.get("/v1/items").call != first.call
+
+
+def test_an_undeclared_parameter_cannot_poison_the_honest_entry(client: Client) -> None:
+    order = urllib.parse.quote(json.dumps({"status": 400}))
+    attack = client.get(f"/v1/items/7?order={order}")
+    assert attack.status == 400
+    assert attack.json()["code"] == "unknown_parameter"
+    assert attack.json()["allowed"] == []
+    assert client.get("/v1/items/7").status == 200

@@ -1,0 +1,137 @@
+"""Who words an error: the function, the emulator by the deployed responses, or the gateway."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.gateway import Api, Client, GatewayProcess, ordered
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def client(gateway: GatewayProcess) -> Client:
+    return gateway.client
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "kind", "detail"),
+    [
+        ("/v1/nothing", 403, "MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"),
+        ("/v1/locked", 403, "INVALID_API_KEY", "Forbidden"),
+        ("/v1/choked", 429, "THROTTLED", "Too Many Requests"),
+        (ordered("/v1/slow", sleep=2), 503, "INTEGRATION_TIMEOUT", "Endpoint request timed out"),
+        (ordered("/v1/items", raise_="x"), 503, "INTEGRATION_FAILURE", "Internal server error"),
+    ],
+)
+def test_the_deployed_gateway_response_words_the_gateways_errors(
+    client: Client, target: str, status: int, kind: str, detail: str
+) -> None:
+    reply = client.get(target)
+    assert reply.status == status
+    assert reply["Content-Type"] == "application/problem+json"
+    body = reply.json()
+    assert (body["type"], body["detail"]) == (kind, detail)
+    assert body["instance"] == target.partition("?")[0]
+    assert body["id"] == reply["x-amzn-RequestId"]
+    assert (reply["Retry-After"] == "5") == (status == 503)
+
+
+def test_an_error_type_is_named_as_aws_names_it(client: Client) -> None:
+    assert client.get("/v1/nothing")["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
+    failed = client.get(ordered("/v1/items", raise_="x"))
+    assert failed["x-amzn-ErrorType"] == "InternalServerErrorException"
+
+
+def test_nothing_of_a_failed_function_reaches_the_client(client: Client) -> None:
+    assert b"secret" not in client.get(ordered("/v1/items", raise_="secret")).body
+
+
+@pytest.fixture
+def no_concurrency(emulator: Emulator, gateway_api: Api) -> Iterator[None]:
+    """The function may not run at all."""
+    functions = emulator.client("lambda")
+    functions.put_function_concurrency(
+        FunctionName=gateway_api.name, ReservedConcurrentExecutions=0
+    )
+    yield
+    functions.delete_function_concurrency(FunctionName=gateway_api.name)
+
+
+@pytest.mark.usefixtures("no_concurrency")
+def test_a_throttled_function_is_a_failed_integration_and_not_cached(
+    client: Client, gateway: GatewayProcess
+) -> None:
+    reply = client.get("/v1/items")
+    assert reply.status == 503
+    assert reply.json()["type"] == "INTEGRATION_FAILURE"
+    assert gateway.stats()["entries"] == 0
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 502, 503, 504])
+def test_a_functions_own_error_is_passed_on_as_it_is(client: Client, status: int) -> None:
+    text = '{"code": "mine", "instance": "$context.path"}'
+    kind = "application/problem+json"
+    reply = client.get(ordered("/v1/never", status=status, text=text, type=kind))
+    assert reply.status == status
+    assert reply.body == text.encode()
+    assert reply["Content-Type"] == kind
+
+
+@pytest.mark.parametrize("status", [404, 500, 502])
+def test_another_apis_plain_error_is_passed_on_but_not_cached(client: Client, status: int) -> None:
+    """It looks like the emulator's own; in doubt the answer is not kept."""
+    target = ordered("/v1/items", status=status, text='{"message": "$context.path"}')
+    replies = [client.get(target) for _ in range(2)]
+    assert {reply.status for reply in replies} == {status}
+    assert replies[1].json() == {"message": "$context.path"}
+    assert replies[1]["X-Cache"] == replies[0]["X-Cache"] is None
+
+
+@pytest.mark.parametrize("target", ["/", "/other/items", "//v1/items", "/v1x/items", "/_gateway/x"])
+def test_outside_the_stage_everything_is_forbidden(client: Client, target: str) -> None:
+    reply = client.get(target)
+    assert reply.status == 403
+    assert reply.json() == {"message": "Forbidden"}
+    assert reply["x-amzn-ErrorType"] == "ForbiddenException"
+
+
+def test_a_body_of_10_mib_passes_and_a_larger_one_is_413(client: Client) -> None:
+    largest = client.request("POST", "/v1/items", body=b"x" * (10 * MIB))
+    assert largest.status == 200
+    assert len(largest.json()["body"]) == 10 * MIB
+    reply = client.request("POST", "/v1/items", body=b"x" * (10 * MIB + 1))
+    assert reply.status == 413
+    assert reply.json()["type"] == "REQUEST_TOO_LARGE"
+
+
+@pytest.mark.parametrize("headers", [{"a": "x" * 10_240}, {f"a{i}": "x" * 100 for i in range(110)}])
+def test_headers_of_more_than_10240_bytes_are_431(client: Client, headers: dict[str, str]) -> None:
+    assert client.get("/v1/items", headers).status == 431
+    assert client.get("/v1/items", {"a": "x" * 10_000}).status == 200
+
+
+def test_an_unknown_query_parameter_is_named_with_those_that_exist(client: Client) -> None:
+    reply = client.get("/v1/items?limit=1&colour=red&size=2")
+    assert reply.status == 400
+    assert reply["Content-Type"] == "application/problem+json"
+    body = reply.json()
+    assert body["code"] == "unknown_parameter"
+    assert body["parameters"] == ["colour", "size"]
+    assert body["allowed"] == ["cursor", "limit", "order"]
+    assert "colour" in body["detail"]
+    assert body["instance"] == "/v1/items"
+
+
+def test_a_repeated_query_parameter_is_refused_by_name(client: Client) -> None:
+    reply = client.get("/v1/items?limit=1&cursor=a&limit=1")
+    assert (reply.status, reply.json()["code"]) == (400, "repeated_parameter")
+    assert reply.json()["parameters"] == ["limit"]
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/items?a=1", "/v1/nothing", ordered("/v1/items", raise_="x")]
+)
+def test_another_origins_page_may_read_every_error(client: Client, target: str) -> None:
+    assert client.get(target)["Access-Control-Allow-Origin"] == "*"

@@ -1,0 +1,178 @@
+"""The gateway's start and end, and its answers while the emulator or the API is away."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.emulator import STOP_SECONDS, Emulator, free_port, running_emulator, wait_until
+from tests.fixtures.gateway import ROOT, Api, GatewayProcess, running_gateway
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a gateway that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "local.gateway", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("gateway: ")
+    assert done.stderr.count("\n") == 1
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = start("--port", port, "--emulator", emulator.url, "--api-id", gateway_api.id)
+    assert_one_sentence(done, 3, port, "already in use")
+
+
+def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = start("--port", "0", "--emulator", url, "--api-name", "any")
+    assert_one_sentence(done, 4, url, "does not answer")
+
+
+@pytest.mark.parametrize("option", ["--api-id", "--api-name"])
+def test_an_unknown_api_is_told_in_one_sentence(
+    emulator: Emulator, gateway_api: Api, option: str
+) -> None:
+    done = start("--port", "0", "--emulator", emulator.url, option, "missing")
+    assert_one_sentence(done, 5, "'missing'", "deploy it first")
+    assert (gateway_api.name in done.stderr) == (option == "--api-name")
+
+
+def test_an_unknown_stage_is_told_in_one_sentence(emulator: Emulator, gateway_api: Api) -> None:
+    arguments = ("--api-id", gateway_api.id, "--stage", "v9")
+    done = start("--port", "0", "--emulator", emulator.url, *arguments)
+    assert_one_sentence(done, 5, "'v9'")
+
+
+def test_the_gateways_own_path_cannot_be_the_stage(emulator: Emulator) -> None:
+    arguments = ("--api-id", "any", "--stage", "_gateway")
+    done = start("--port", "0", "--emulator", emulator.url, *arguments)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_good_order(
+    emulator: Emulator, gateway_api: Api, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "gateway.log"
+    arguments = ("--emulator", emulator.url, "--api-id", gateway_api.id)
+    with running_gateway(*arguments, log=log) as gateway:
+        health = gateway.client.get("/_gateway/health")
+        assert (health.status, health.json()["status"]) == (200, "ok")
+        gateway.process.send_signal(number)
+        assert gateway.process.wait(STOP_SECONDS) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_requests_are_logged_only_when_asked_for(
+    emulator: Emulator, gateway_api: Api, tmp_path: Path
+) -> None:
+    arguments = ("--emulator", emulator.url, "--api-id", gateway_api.id)
+    for option, logged in (((), False), (("--access-log",), True)):
+        log = tmp_path / "gateway.log"
+        with running_gateway(*arguments, *option, log=log) as gateway:
+            gateway.client.get("/v1/nothing")
+        assert ("GET /v1/nothing 403" in log.read_text()) == logged
+
+
+@pytest.fixture
+def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
+    with running_emulator(tmp_path) as started:
+        yield started
+
+
+def _small_api(emulator: Emulator) -> Api:
+    api = Api(emulator, "coming-and-going")
+    api.add("GET", "/kept")
+    api.cached("/kept")
+    api.add("POST", "/kept")
+    api.deploy()
+    return api
+
+
+def _unavailable(gateway: GatewayProcess, detail: str) -> bool:
+    reply = gateway.client.request("POST", "/v1/kept")
+    return (
+        reply.status == 503
+        and reply["Content-Type"] == "application/problem+json"
+        and reply["Retry-After"] is not None
+        and reply.json()["code"] == "unavailable"
+        and detail in reply.json()["detail"]
+    )
+
+
+def test_it_outlives_the_emulator_and_finds_the_api_again(
+    own_emulator: Emulator, tmp_path: Path
+) -> None:
+    first = _small_api(own_emulator)
+    log = tmp_path / "gateway.log"
+    arguments = ("--emulator", own_emulator.url, "--api-name", first.name)
+    with running_gateway(*arguments, log=log) as gateway:
+        cached = gateway.client.get("/v1/kept").call
+        own_emulator.stop()
+        assert _unavailable(gateway, "the request was not accepted")
+        assert gateway.client.get("/v1/kept").call == cached
+
+        own_emulator.start()  # it has forgotten everything
+        wait_until(lambda: _unavailable(gateway, "not deployed"), "the gateway misses the API")
+        assert gateway.client.get("/_gateway/health").status == 503
+        assert gateway.client.get("/v1/kept").status == 503
+
+        _small_api(own_emulator)
+        wait_until(lambda: gateway.client.get("/v1/kept").status == 200, "the API is served again")
+        assert gateway.client.get("/v1/kept").call != cached
+    assert "Traceback" not in log.read_text()
+
+
+def test_of_two_apis_of_one_name_the_one_with_the_stage_is_served(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    deployed = Api(emulator, "twice")
+    deployed.add("GET", "/here")
+    deployed.deploy()
+    deployed.client.create_rest_api(name="twice")
+    arguments = ("--emulator", emulator.url, "--api-name", "twice")
+    with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
+        assert gateway.client.get("/_gateway/health").json()["api_id"] == deployed.id
+        assert gateway.client.get("/v1/here").status == 200
+
+
+def test_a_stopped_emulator_frees_the_client_at_once(
+    own_emulator: Emulator, tmp_path: Path
+) -> None:
+    """Killed in the middle of a request: the client learns that nobody knows what became of it."""
+    api = _small_api(own_emulator)
+    arguments = ("--emulator", own_emulator.url, "--api-id", api.id)
+    with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
+        gateway.client.get("/v1/kept")  # the function is warm
+        body = b'{"sleep": 20}'
+        head = f"POST /v1/kept HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with contextlib.closing(socket.create_connection(("127.0.0.1", gateway.port))) as raw:
+            raw.sendall(head.encode() + body)
+            process = own_emulator.process
+            assert process is not None
+            # Once this later request is answered, the earlier one is on its way.
+            assert gateway.client.request("POST", "/v1/kept").status == 200
+            process.kill()
+            raw.settimeout(STOP_SECONDS)
+            answer = raw.recv(65536)
+        assert b" 503 " in answer
+        assert b"may or may not have been carried out" in answer

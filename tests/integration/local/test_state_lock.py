@@ -1,0 +1,85 @@
+"""One start at a time on a state folder, and no start without room."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.errors import DiskFullError, StateLockedError, StateUnusableError
+from local.settings import ROOT
+from local.state import check_free_space, locked
+
+# Stands for a killed start: its warden goes on holding the descriptor while it cleans up.
+DIES_AND_LEAVES_A_WARDEN = """
+import os, subprocess, sys
+from pathlib import Path
+from local.state import locked
+
+with locked(Path(sys.argv[1])) as descriptor:
+    subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"],
+        stdin=int(sys.argv[2]), pass_fds=[descriptor],
+    )
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_second_start_on_the_same_state_is_refused_with_the_holder_and_the_way_out(
+    tmp_path: Path,
+) -> None:
+    refusal = f"process {os.getpid()} already runs the stack on {re.escape(str(tmp_path))}.*PORT="
+
+    with (
+        locked(tmp_path),
+        pytest.raises(StateLockedError, match=refusal),
+        # At once: nobody waits for a holder that is alive.
+        locked(tmp_path, on_wait=pytest.fail),
+    ):
+        pass
+
+
+def test_the_state_is_free_again_after_the_block(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_start_waits_until_the_warden_of_a_killed_one_has_cleaned_up(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    dying = subprocess.run(
+        [sys.executable, "-c", DIES_AND_LEAVES_A_WARDEN, tmp_path, str(reading)],
+        cwd=ROOT,
+        pass_fds=[reading],
+        check=False,
+    )
+    os.close(reading)
+    assert dying.returncode < 0
+    reasons: list[str] = []
+
+    def finish_cleaning_up(reason: str) -> None:
+        reasons.append(reason)
+        os.close(writing)
+
+    with locked(tmp_path, on_wait=finish_cleaning_up):
+        assert reasons == ["an earlier start was killed; waiting until its servers are stopped"]
+
+
+def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with (
+        pytest.raises(StateUnusableError, match=r"can't be used .*FOREBAY_STATE"),
+        locked(tmp_path / "file" / "state"),
+    ):
+        pass
+
+
+def test_too_little_room_is_a_sentence(tmp_path: Path) -> None:
+    check_free_space(tmp_path, 1)
+
+    with pytest.raises(DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are needed"):
+        check_free_space(tmp_path, 1024**5)

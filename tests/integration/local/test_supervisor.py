@@ -1,0 +1,280 @@
+"""The supervisor with real processes: order, patience, deaths, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.child import Child, Spec
+from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
+from local.processes import read_register
+from local.settings import ROOT
+from local.state import locked
+from local.supervisor import Supervisor, stop_leftovers
+from tests.fixtures.emulator import wait_until
+
+SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
+# A server with a worker in its process group, as the emulator has; the worker outlives its parent.
+HAS_A_WORKER = f"""
+import subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", {IGNORES_SIGTERM!r}])
+print("worker", worker.pid, flush=True)
+worker.wait()
+"""
+
+# It takes its whole patience to end, so that the tests see what happens meanwhile.
+TAKES_ITS_TIME = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){HAS_A_WORKER}"
+
+Stops = list[tuple[str, bool]]
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Path:
+    return tmp_path / "processes.json"
+
+
+@pytest.fixture
+def supervisor(register: Path) -> Iterator[Supervisor]:
+    with Supervisor(register) as started:
+        yield started
+
+
+def spec(
+    folder: Path, name: str, code: str = SLEEPS, *, rank: int = 1, patience_seconds: float = 10
+) -> Spec:
+    return Spec(
+        name=name,
+        command=[sys.executable, "-c", code],
+        log=folder / f"{name}.log",
+        rank=rank,
+        patience_seconds=patience_seconds,
+    )
+
+
+def said(child: Child, text: str) -> Callable[[], bool]:
+    return lambda: text in child.spec.log.read_text()
+
+
+def up(supervisor: Supervisor, wanted: Spec, text: str = "up") -> Child:
+    child = supervisor.start(wanted)
+    supervisor.wait_until(said(child, text), child=child, timeout_seconds=20)
+    return child
+
+
+def stop_and_record(supervisor: Supervisor, *, hurry: bool = False) -> Stops:
+    stops: Stops = []
+
+    def report(name: str, seconds: float, *, forced: bool) -> None:
+        stops.append((name, forced))
+
+    supervisor.stop(report=report, hurry=lambda: hurry)
+    return stops
+
+
+def test_processes_are_stopped_by_rank_whatever_the_order_of_their_start(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    for name, rank in (("emulator", 3), ("gateway", 1), ("primary", 5), ("firehose", 2)):
+        up(supervisor, spec(tmp_path, name, rank=rank))
+
+    stops = stop_and_record(supervisor)
+
+    assert stops == [(name, False) for name in ("gateway", "firehose", "emulator", "primary")]
+
+
+def test_a_process_that_ignores_the_polite_signal_is_killed_when_its_patience_ends(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    up(supervisor, spec(tmp_path, "stubborn", IGNORES_SIGTERM, patience_seconds=0.2))
+
+    assert stop_and_record(supervisor) == [("stubborn", True)]
+
+
+def test_hurry_ends_the_patience(supervisor: Supervisor, tmp_path: Path) -> None:
+    up(supervisor, spec(tmp_path, "stubborn", IGNORES_SIGTERM, patience_seconds=600))
+
+    assert stop_and_record(supervisor, hurry=True) == [("stubborn", True)]
+
+
+def test_a_worker_that_outlives_its_server_is_ended_with_it(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    server = up(supervisor, spec(tmp_path, "server", HAS_A_WORKER), "up")
+    worker = worker_of(server)
+
+    supervisor.stop()
+
+    wait_until(lambda: gone(worker), "the worker's end")
+
+
+def test_a_server_that_ends_by_itself_is_reported_with_the_end_of_its_log(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    child = supervisor.start(spec(tmp_path, "gateway", "import sys; sys.exit('no more memory')"))
+    child.process.wait()
+
+    with pytest.raises(ChildDiedError, match=r"(?s)gateway ended .* with code 1.*no more memory"):
+        supervisor.check()
+
+
+def test_waiting_for_one_server_notices_that_another_has_died(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    gateway = up(supervisor, spec(tmp_path, "gateway"))
+    emulator = up(supervisor, spec(tmp_path, "emulator"))
+    os.kill(emulator.process.pid, signal.SIGKILL)
+
+    with pytest.raises(ChildDiedError, match="emulator ended by itself with signal SIGKILL"):
+        supervisor.wait_until(lambda: False, child=gateway, timeout_seconds=20)
+
+
+def test_a_server_that_does_not_become_ready_is_reported_with_its_log(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    child = up(supervisor, spec(tmp_path, "gateway"))
+
+    with pytest.raises(StartTimeoutError, match=r"(?s)gateway was not ready after 0 s.*up"):
+        supervisor.wait_until(lambda: False, child=child, timeout_seconds=0)
+
+
+def test_a_tool_returns_what_it_printed(supervisor: Supervisor, tmp_path: Path) -> None:
+    assert supervisor.run(spec(tmp_path, "tool", "print(6 * 7)")) == "42\n"
+    supervisor.check()
+
+
+def test_a_failing_tool_is_reported_with_its_output(supervisor: Supervisor, tmp_path: Path) -> None:
+    with pytest.raises(ToolFailedError, match=r"(?s)initdb failed with code 1.*no room"):
+        supervisor.run(spec(tmp_path, "initdb", "import sys; sys.exit('no room')"))
+
+
+def test_a_program_that_is_not_there_is_a_sentence(supervisor: Supervisor, tmp_path: Path) -> None:
+    missing = replace(spec(tmp_path, "node"), command=[tmp_path / "no-such-program"])
+
+    with pytest.raises(ToolFailedError, match="node can't be started"):
+        supervisor.run(missing)
+
+
+def test_nothing_starts_after_the_stop(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.stop()
+
+    with pytest.raises(StoppingError):
+        supervisor.start(spec(tmp_path, "late"))
+
+
+def test_the_last_run_s_log_is_kept(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.run(spec(tmp_path, "tool", "print('first')"))
+    supervisor.run(spec(tmp_path, "tool", "print('second')"))
+
+    assert (tmp_path / "tool.log").read_text() == "second\n"
+    assert (tmp_path / "tool.log.old").read_text() == "first\n"
+
+
+def test_killing_the_supervisor_ends_its_servers_and_their_workers(
+    tmp_path: Path, register: Path
+) -> None:
+    supervising = start_supervising_process(tmp_path, register)
+    server, worker = server_and_worker(tmp_path, register)
+
+    supervising.kill()
+    supervising.wait()
+
+    wait_until(lambda: gone(server) and gone(worker), "the end of server and worker")
+
+
+def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
+    tmp_path: Path, register: Path
+) -> None:
+    supervising = start_supervising_process(tmp_path, register)
+    server, worker = server_and_worker(tmp_path, register)
+
+    supervising.kill()
+    supervising.wait()
+
+    with locked(tmp_path):
+        assert gone(server)
+        wait_until(lambda: gone(worker), "the end of the killed worker")
+
+
+def test_what_is_left_when_the_warden_is_killed_too_is_ended_by_the_next_start(
+    tmp_path: Path, register: Path
+) -> None:
+    supervising = start_supervising_process(tmp_path, register)
+    server, worker = server_and_worker(tmp_path, register)
+    # Stopped first, so that the warden has no moment between the two kills.
+    family = [supervising.pid, *(child.pid for child in wardens_of(supervising))]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in family:
+            os.kill(pid, number)
+    supervising.wait()
+    assert not gone(server)
+
+    assert stop_leftovers(register) == ["server"]
+
+    wait_until(lambda: gone(server) and gone(worker), "the end of server and worker")
+
+
+def test_a_register_of_another_boot_ends_nobody(
+    tmp_path: Path, register: Path, supervisor: Supervisor
+) -> None:
+    """Numbers are given again; the start time tells who is meant."""
+    child = up(supervisor, spec(tmp_path, "innocent"))
+    noted = register.read_text()
+    register.write_text(noted.replace(str(child.running.started), "1000000000.0"))
+
+    assert stop_leftovers(register) == []
+    assert not child.has_ended()
+
+
+def start_supervising_process(folder: Path, register: Path) -> subprocess.Popen[bytes]:
+    code = f"""
+import sys, time
+from pathlib import Path
+from local.child import Spec
+from local.state import locked
+from local.supervisor import Supervisor
+
+register = Path({str(register)!r})
+with locked(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
+    log = Path({str(folder / "server.log")!r})
+    command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
+    supervisor.start(
+        Spec(name="server", command=command, log=log, rank=1, patience_seconds=0.5)
+    )
+    time.sleep(600)
+"""
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+
+
+def server_and_worker(folder: Path, register: Path) -> tuple[int, int]:
+    log = folder / "server.log"
+    wait_until(lambda: log.exists() and "up" in log.read_text(), "the worker")
+    (server,) = read_register(register)
+    return server.pid, worker_in(log)
+
+
+def wardens_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "local.warden" in child.cmdline()]
+
+
+def worker_of(server: Child) -> int:
+    return worker_in(server.spec.log)
+
+
+def worker_in(log: Path) -> int:
+    line = next(line for line in log.read_text().splitlines() if line.startswith("worker"))
+    return int(line.split()[1])
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

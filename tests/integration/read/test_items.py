@@ -1,0 +1,126 @@
+"""Items: their JSON, their version as ETag, and reading after a command."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.command import Command
+from forebay.errors import NotYetVisibleError
+from tests.fixtures.commands import CITY, city, command_id
+from tests.fixtures.reading import Reader
+from tests.fixtures.tables import Database
+
+Replicated = tuple[Database, Reader, psycopg.Connection[Any]]
+
+
+def test_an_item_is_what_was_put_with_its_key_and_its_version(
+    database: Database, reader: Reader
+) -> None:
+    database.apply([city(7, key=5)])
+    response = reader.get("cities", key="5")
+    assert response.status == 200
+    assert json.loads(response.body) == {"geonameid": 5, **CITY, "name": "version 7"}
+    assert response.headers["ETag"] == f'"{command_id(7)}"'
+
+
+def test_every_type_comes_back_as_json_has_it(database: Database, reader: Reader) -> None:
+    key = "0199f0c2-0000-4000-8000-000000000000"
+    body = {
+        "title": 'quotes " and \\ and \t tabs \n lines',
+        "body": "Zürich 東京 😀 \u2028",
+        "published_on": "2026-02-28",
+        "expires_at": "2026-03-01T12:00:00.123456+02:00",
+        "status": "draft",
+        "pinned": True,
+        "tags": ["a,b", "{c}", 'd"e', "\\N", ""],
+    }
+    database.apply([Command(command_id(1), "put", "announcements", key, 1, "t", None, body)])
+    found = json.loads(reader.get("announcements", key=key).body)
+    assert found == {"id": key, **body, "expires_at": "2026-03-01T10:00:00.123456+00:00"}
+
+
+@pytest.mark.parametrize("tag", ['"{}"', 'W/"{}"', '"x", "{}"', "*"])
+def test_a_client_that_has_the_version_gets_304(
+    database: Database, reader: Reader, tag: str
+) -> None:
+    database.apply([city(7, key=5)])
+    response = reader.get("cities", key="5", If_None_Match=tag.format(command_id(7)))
+    assert (response.status, response.body) == (304, "")
+    assert response.headers["ETag"] == f'"{command_id(7)}"'
+    assert reader.get("cities", key="5", If_None_Match='"other"').status == 200
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_an_item_that_is_not_there_is_404(
+    database: Database, reader: Reader, *, deleted: bool
+) -> None:
+    if deleted:
+        database.apply([city(1, key=5)], source="1")
+        database.apply([city(2, "delete", 5)], source="2")
+    response = reader.get("cities", key="5")
+    assert (response.status, json.loads(response.body)["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("key", ["abc", "05", "0", "' OR 1=1 --", "5;DROP TABLE cities", "%00"])
+def test_a_bad_key_is_400(reader: Reader, key: str) -> None:
+    response = reader.get("cities", key=key)
+    assert (response.status, json.loads(response.body)["code"]) == (400, "bad_key")
+
+
+def test_reading_after_a_command_that_is_nowhere_yet_raises_so_that_nothing_is_cached(
+    database: Database, reader: Reader
+) -> None:
+    database.apply([city(1, key=5)])
+    with pytest.raises(NotYetVisibleError):
+        reader.get("cities", key="5", Read_After=command_id(2))
+    with pytest.raises(NotYetVisibleError):
+        reader.get("cities", key="6", Read_After=command_id(2))
+
+
+def test_reading_after_a_command_shows_its_effect_or_what_beat_it(
+    database: Database, reader: Reader
+) -> None:
+    database.apply([city(1, key=5), city(3, key=6), city(4, "delete", 7)])
+    assert '"version 1"' in reader.get("cities", key="5", Read_After=command_id(1)).body
+    assert '"version 3"' in reader.get("cities", key="6", Read_After=command_id(2)).body
+    assert reader.get("cities", key="7", Read_After=command_id(4)).status == 404
+
+
+@pytest.mark.parametrize("value", ["yesterday", "", "0199f0c2-0000-4000-8000-000000000000"])
+def test_a_read_after_that_is_no_command_is_400(reader: Reader, value: str) -> None:
+    response = reader.get("cities", key="5", Read_After=value)
+    assert (response.status, json.loads(response.body)["code"]) == (400, "bad_header")
+
+
+def test_reading_after_asks_the_primary_where_the_replica_is_behind(replicated: Replicated) -> None:
+    database, reader, replica = replicated
+    # As the superuser does it: the replica stops replaying, as one that lags does.
+    with psycopg.connect(replica.info.dsn, user="postgres", autocommit=True) as superuser:
+        superuser.execute("SELECT pg_wal_replay_pause()")
+        try:
+            database.apply([city(1, key=5)])
+            assert reader.get("cities", key="5").status == 404
+            response = reader.get("cities", key="5", Read_After=command_id(1))
+            assert response.status == 200
+        finally:
+            superuser.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_reads_go_on_after_the_connection_was_lost(database: Database, reader: Reader) -> None:
+    database.apply([city(1, key=5)])
+    assert reader.get("cities", key="5").status == 200
+    database.connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE application_name = 'forebay-read' AND datname = current_database()"
+    )
+    assert reader.get("cities", key="5").status == 200
+
+
+def test_the_read_function_cannot_write(reader: Reader) -> None:
+    fetch = reader.app._readers["list"].__self__._database.fetch  # type: ignore[attr-defined]
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        fetch(("DELETE FROM cities RETURNING 1", []))

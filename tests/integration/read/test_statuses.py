@@ -1,0 +1,103 @@
+"""The fate of commands over the API: pending, applied, superseded, rejected."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from forebay.http import Response
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.reading import Reader
+from tests.fixtures.tables import Database
+
+
+def body(response: Response) -> dict[str, Any]:
+    return dict(json.loads(response.body))
+
+
+def test_a_pending_command_is_202_with_when_to_ask_again(reader: Reader) -> None:
+    response = reader.get("cities", key="5", command=command_id(1))
+    assert (response.status, body(response)["status"]) == (202, "pending")
+    assert response.headers["Location"] == f"/v1/cities/5/commands/{command_id(1)}"
+    assert int(response.headers["Retry-After"]) >= 1
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_each_fate_is_200(database: Database, reader: Reader) -> None:
+    database.apply(
+        [
+            city(1, key=5),
+            city(2, key=5),
+            city(3, key=5, name="x" * 300),
+            city(4, "create", 6),
+            city(5, "create", 6),
+            city(6, "delete", 7),
+        ]
+    )
+    created, recreated = command_id(4, create=True), command_id(5, create=True)
+    fates = {
+        (key, command): body(reader.get("cities", key=key, command=command))
+        for key, command in [
+            ("5", command_id(1)),
+            ("5", command_id(2)),
+            ("5", command_id(3)),
+            ("6", created),
+            ("6", recreated),
+            ("7", command_id(6)),
+        ]
+    }
+    assert [document["status"] for document in fates.values()] == [
+        "superseded",
+        "applied",
+        "rejected",
+        "applied",
+        "superseded",
+        "applied",
+    ]
+    assert fates["5", command_id(1)]["superseded_by"] == command_id(2)
+    error = fates["5", command_id(3)]["error"]
+    assert error["code"] == "string_data_right_truncation"
+    assert "name" in error["detail"]
+
+
+def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, reader: Reader) -> None:
+    timer = threading.Timer(0.3, lambda: database.apply([city(1, key=5)]))
+    timer.start()
+    response = reader.get("cities", key="5", command=command_id(1), Prefer="wait=100")
+    timer.join()
+    assert (response.status, body(response)["status"]) == (200, "applied")
+    assert response.headers["Preference-Applied"] == "wait=2"
+
+
+@pytest.mark.parametrize("prefer", ["wait=1", "respond-async, wait=1", "Wait = 1;foo=bar"])
+def test_waiting_ends_with_its_time(reader: Reader, prefer: str) -> None:
+    response = reader.get("cities", key="5", command=command_id(1), Prefer=prefer)
+    assert response.status == 202
+    assert response.headers["Preference-Applied"] == "wait=1"
+
+
+def test_another_preference_changes_nothing(reader: Reader) -> None:
+    response = reader.get("cities", key="5", command=command_id(1), Prefer="return=minimal")
+    assert "Preference-Applied" not in response.headers
+
+
+@pytest.mark.parametrize("prefer", ["wait=soon", "wait=-1", "wait"])
+def test_a_wait_that_cannot_be_understood_is_400(reader: Reader, prefer: str) -> None:
+    response = reader.get("cities", key="5", command=command_id(1), Prefer=prefer)
+    assert (response.status, body(response)["code"]) == (400, "bad_header")
+
+
+@pytest.mark.parametrize(
+    "command", ["x", "0199f0c2-0000-4000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"]
+)
+def test_an_id_that_can_be_none_is_400(reader: Reader, command: str) -> None:
+    response = reader.get("cities", key="5", command=command)
+    assert (response.status, body(response)["code"]) == (400, "bad_command_id")
+
+
+def test_a_rejection_of_another_key_is_none_of_ours(database: Database, reader: Reader) -> None:
+    database.apply([city(3, key=5, name="x" * 300)])
+    assert reader.get("cities", key="6", command=command_id(3)).status == 202

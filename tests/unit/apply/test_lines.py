@@ -1,0 +1,126 @@
+"""Reading archive objects: nothing readable is lost, nothing unreadable stops its neighbours."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay.apply.lines import read_chunks
+from forebay.apply.outcome import BadLine, Entry
+from forebay.codec import MAX_LINE_BYTES, encode
+from tests.fixtures.commands import city
+
+COMMANDS = [city(number, key=number) for number in range(50)]
+LINES = b"".join(map(encode, COMMANDS))
+
+
+def blocks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def entries(data: bytes, size: int = 1000) -> list[Entry]:
+    return [entry for chunk in read_chunks(blocks(data, size)) for entry in chunk]
+
+
+def codes(found: list[Entry]) -> list[str]:
+    return [entry.code for entry in found if isinstance(entry, BadLine)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(1, 5000), cut=st.integers(0, len(LINES)), most=st.integers(1, 60))
+def test_an_object_reads_the_same_in_any_blocks_and_gzip_members(
+    size: int, cut: int, most: int
+) -> None:
+    data = gzip.compress(LINES[:cut]) + gzip.compress(LINES[cut:])
+    chunks = list(read_chunks(blocks(data, size), max_commands=most))
+    assert [entry for chunk in chunks for entry in chunk] == COMMANDS
+    assert all(0 < len(chunk) <= most for chunk in chunks)
+
+
+def test_chunks_are_bounded_by_bytes_too() -> None:
+    chunks = list(read_chunks([gzip.compress(LINES)], max_bytes=1000))
+    assert [entry for chunk in chunks for entry in chunk] == COMMANDS
+    assert len(chunks) > len(LINES) // 1000
+
+
+def test_a_half_line_at_the_end_is_named_and_its_neighbours_are_read() -> None:
+    found = entries(gzip.compress(LINES + b'{"v":1,"id":"0199'))
+    assert found[:-1] == COMMANDS
+    assert codes(found) == ["line_not_json"]
+
+
+def test_a_last_line_without_its_newline_is_a_line() -> None:
+    assert entries(gzip.compress(LINES.rstrip(b"\n"))) == COMMANDS
+
+
+def test_blank_lines_are_nothing() -> None:
+    assert entries(gzip.compress(b"\n\n" + LINES.replace(b"\n", b"\n\n"))) == COMMANDS
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_what_comes_before_a_cut_is_read(kept: float) -> None:
+    data = gzip.compress(LINES, 0)  # stored, so that the cut leaves many lines whole
+    found = entries(data[: int(len(data) * kept)])
+    whole = [entry for entry in found if not isinstance(entry, BadLine)]
+    assert whole == COMMANDS[: len(whole)]
+    assert len(whole) >= int(len(COMMANDS) * kept) - 2
+    assert codes(found) == ["object_corrupt"]
+
+
+@pytest.mark.parametrize("size", [1, 1000, 10**6])
+def test_a_wrong_checksum_is_noticed_and_costs_no_line(size: int) -> None:
+    data = bytearray(gzip.compress(LINES))
+    data[-5] ^= 1
+    found = entries(bytes(data), size)
+    assert found[: len(COMMANDS)] == COMMANDS
+    assert codes(found) == ["object_corrupt"]
+
+
+@pytest.mark.parametrize("data", [b"garbage", LINES, b"\x00" * 5000])
+def test_what_is_not_gzip_is_one_bad_line(data: bytes) -> None:
+    assert codes(entries(data)) == ["object_not_gzip"]
+
+
+def test_junk_behind_the_gzip_data_is_named() -> None:
+    found = entries(gzip.compress(LINES) + b"junk")
+    assert found[:-1] == COMMANDS
+    assert codes(found) == ["object_not_gzip"]
+
+
+def test_an_empty_object_has_no_entry() -> None:
+    assert entries(b"") == entries(gzip.compress(b"")) == []
+
+
+def test_a_line_of_1000_kib_is_read_and_a_longer_one_is_named() -> None:
+    fitting = encode(city(1, name=""))
+    name = "x" * (MAX_LINE_BYTES - len(fitting))
+    for extra, expected in (("", []), ("x", ["line_too_long"])):
+        line = encode(city(1, name=name + extra))
+        found = entries(gzip.compress(LINES + line + LINES), 100_000)
+        assert codes(found) == expected
+        assert len(found) == 2 * len(COMMANDS) + 1
+
+
+def test_a_bomb_takes_no_more_memory_than_a_line() -> None:
+    bomb = gzip.compress(b"x" * 200_000_000)
+    tracemalloc.start()
+    found = entries(bomb, 100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert codes(found) == ["line_too_long"]
+    assert peak < 8 * MAX_LINE_BYTES
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_do_worse_than_bad_lines(data: bytes, zipped: bool) -> None:  # noqa: FBT001
+    found = entries(gzip.compress(data) if zipped else data)
+    assert all(isinstance(entry, BadLine) for entry in found)
+    assert [entry.number for entry in found if isinstance(entry, BadLine)] == list(
+        range(len(found))
+    )

@@ -1,0 +1,131 @@
+"""The pages on the contract say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+import resources
+from forebay.apply.outcome import Rejection
+from forebay.codec import FORMAT_VERSION, MAX_LINE_BYTES, decode, encode
+from forebay.command import Command
+from forebay.db.schema import PIPELINE_SCHEMA, metadata
+from forebay.ids import is_command_id, is_create_id
+from forebay.problem import CATALOGUE
+from forebay.query.grammar import COMPARISONS, DEFAULT_LIMIT, LIST_PARAMETERS, MAX_LIMIT
+from forebay.resource.body import MAX_DEPTH
+from forebay.resource.fields import MAX_KEY_LENGTH
+from forebay.routes import routes
+from lambdas.write.app import MAX_BATCH_ITEMS
+from local.settings import ROOT
+from tests.fixtures.pages import blocks, codes, first_codes, rows, section, text_of
+
+PROBLEMS = text_of("docs/problems.md")
+HTTP = text_of("docs/http.md")
+ARCHIVE = text_of("docs/archive-format.md")
+
+
+def documented_problems() -> Iterator[tuple[str, int]]:
+    for row in rows(PROBLEMS):
+        if "Code" in row.cells and "At" in row.cells:
+            status = row.cells.get("Status") or row.heading.partition(":")[0]
+            yield codes(row.cells["Code"])[0], int(status)
+
+
+def test_every_problem_is_documented_once_with_its_status() -> None:
+    documented = list(documented_problems())
+    assert len(documented) == len(dict(documented))
+    assert dict(documented) == {code: status for code, (status, _) in CATALOGUE.items()}
+
+
+def rejection_codes() -> Iterator[str]:
+    """The codes that the core gives to rejections, wherever it makes one."""
+    makers = {"BodyError", "UnreadableLine", "BadLine", "_CorruptError", "_invalid", "reject"}
+    for file in [*(ROOT / "forebay/apply").glob("*.py"), ROOT / "forebay/codec.py"]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            for argument in node.args if name in makers else ():
+                value = argument.value if isinstance(argument, ast.Constant) else None
+                if isinstance(value, str) and re.fullmatch(r"[a-z]+(_[a-z]+)+", value):
+                    yield value
+
+
+def test_every_reason_for_a_rejection_is_documented() -> None:
+    made = set(rejection_codes())
+    assert {"unknown_resource", "upcast_failed", "line_not_json", "object_corrupt"} <= made
+    assert made <= set(first_codes(section(PROBLEMS, "## Why a command is rejected")))
+
+
+def test_every_route_of_a_resource_is_in_the_contract() -> None:
+    told = text_of("README.md")
+    for route in routes(resources.load()):
+        path = route.path.replace(f"/{route.resource}", "/{resource}", 1)
+        assert f"`{route.method} {path}`" in told, route.name
+        assert f"{route.method} {path}" in HTTP, route.name
+
+
+def test_every_parameter_and_operator_of_lists_is_documented() -> None:
+    told = " ".join(first_codes(section(HTTP, "### `GET /{resource}`")))
+    words = {*LIST_PARAMETERS, *COMPARISONS, "in", "is"}
+    assert words - set(re.findall(r"\w+", told)) == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (DEFAULT_LIMIT, "default {}"),
+        (MAX_LIMIT, "| a page | {} items |"),
+        (MAX_BATCH_ITEMS, "| items in a batch | {} |"),
+        (MAX_DEPTH, "| {} levels"),
+        (MAX_KEY_LENGTH, "at most {} characters"),
+        (f"{MAX_LINE_BYTES:,}", "| {} bytes, else 413 `command_too_large` |"),
+    ],
+)
+def test_a_documented_limit_is_the_code_s(value: object, sentence: str) -> None:
+    assert sentence.format(value) in HTTP
+
+
+@pytest.mark.parametrize("page", ["docs/http.md", "docs/archive-format.md"])
+def test_json_in_the_documentation_is_json(page: str) -> None:
+    examples = blocks(text_of(page), "json")
+    assert examples
+    for example in examples:
+        json.loads(example)
+
+
+def test_problems_in_the_documentation_are_problems_of_ours() -> None:
+    for example in blocks(HTTP, "json"):
+        if "urn:forebay:problem:" in example:
+            code = re.findall(r'"code":"(\w+)"', example)[0]
+            assert f"urn:forebay:problem:{code}" in example
+            assert f'"status":{CATALOGUE[code][0]}' in example
+            assert f'"title":"{CATALOGUE[code][1]}"' in example
+
+
+def test_the_documented_envelope_is_a_line_of_the_archive() -> None:
+    (example,) = blocks(ARCHIVE, "json")
+    command = decode(example.encode())
+    assert encode(command) == example.encode()
+    assert orjson.loads(example)["v"] == FORMAT_VERSION
+    assert is_command_id(command.id)
+    assert not is_create_id(command.id)
+
+
+def test_every_member_of_envelopes_and_rejections_is_documented() -> None:
+    envelope = first_codes(section(ARCHIVE, "## Lines: envelope, format 1"))
+    assert set(envelope) == {"v", *(field.name for field in dataclasses.fields(Command))}
+    rejection = first_codes(section(ARCHIVE, "## Rejections"))
+    assert set(rejection) == {field.name for field in dataclasses.fields(Rejection)}
+
+
+def test_every_table_of_the_pipeline_is_documented() -> None:
+    made = {table.name for table in metadata({}).tables.values() if table.schema == PIPELINE_SCHEMA}
+    assert {*made, "alembic_version"} == set(first_codes(section(ARCHIVE, "## Pipeline tables")))

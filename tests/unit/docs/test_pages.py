@@ -1,0 +1,81 @@
+"""Pages lead where they say, and name chores that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from local.settings import ROOT
+from tests.fixtures.pages import anchors, links, pages, rows, text_of
+
+CHORES = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+SOURCES = ("forebay", "lambdas", "resources", "migrations", "infra", "local", "tests")
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("page", names(pages()))
+def test_every_link_within_the_project_leads_somewhere(page: str) -> None:
+    lost = []
+    for link in links(text_of(page)):
+        parts = urlsplit(link)
+        if parts.scheme:
+            continue
+        target = (ROOT / page).parent / parts.path if parts.path else ROOT / page
+        if not target.exists() or (
+            parts.fragment and parts.fragment not in anchors(target.read_text(encoding="utf-8"))
+        ):
+            lost.append(link)
+    assert lost == []
+
+
+def test_every_page_that_a_source_names_is_there() -> None:
+    lost = {
+        f"{file.relative_to(ROOT)}: {page}"
+        for top in SOURCES
+        for file in (ROOT / top).rglob("*.py")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text(encoding="utf-8"))
+        if not (ROOT / page).exists()
+    }
+    assert lost == set()
+
+
+@pytest.mark.parametrize("chore", CHORES)
+def test_every_chore_is_told_to_users_or_contributors(chore: str) -> None:
+    told = text_of("README.md") + text_of("CONTRIBUTING.md")
+    assert re.search(rf"`make {chore}\b|^make {chore}\b", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", names(pages()))
+def test_every_chore_that_a_page_names_is_there(page: str) -> None:
+    found = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
+    assert set(found) <= set(CHORES)
+
+
+def test_every_page_of_the_documentation_is_in_the_readme() -> None:
+    told = {link.partition("#")[0] for link in links(text_of("README.md"))}
+    assert set(names(sorted((ROOT / "docs").glob("*.md")))) <= told
+
+
+def test_every_decision_is_listed_and_has_its_four_parts() -> None:
+    records = {file.name for file in (ROOT / "docs/adr").glob("[0-9]*.md")}
+    assert records == set(links(text_of("docs/adr/README.md")))
+    for name in records:
+        text = text_of(f"docs/adr/{name}")
+        parts = ("\nStatus: ", "\n## Context\n", "\n## Decision\n", "\n## Consequences\n")
+        assert [part for part in parts if part not in text] == [], name
+
+
+def test_every_kind_of_test_has_its_folder() -> None:
+    told = {
+        folder.split("/")[0]
+        for row in rows(text_of("tests/README.md"))
+        for folder in re.findall(r"`(\w+/[\w/]*)`", row.cells.get("Where", ""))
+    }
+    there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+    assert told == there - {"fixtures", "__pycache__"}

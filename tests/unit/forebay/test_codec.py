@@ -1,0 +1,106 @@
+"""The archive format: what is written is read back; what is no envelope is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.codec import decode, encode
+from forebay.command import Command
+from forebay.errors import UnreadableLine
+from tests.fixtures.commands import city, command_id
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def envelope(**changes: Any) -> bytes:
+    members = json.loads(encode(city(1)))
+    return json.dumps({**members, **changes}).encode()
+
+
+@given(
+    body=st.dictionaries(st.text(), VALUES, max_size=5),
+    key=st.integers(-(2**63), 2**63 - 1) | st.text(),
+    by=st.text(),
+)
+def test_a_command_survives_the_archive(body: dict[str, Any], key: int | str, by: str) -> None:
+    command = Command(command_id(1), "put", "cities", key, 3, by, None, body)
+    line = encode(command)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode(line) == decode(line[:-1]) == command
+
+
+def test_the_envelope_is_the_documented_one() -> None:
+    assert json.loads(encode(city(7, "delete", 5))) == {
+        "v": 1,
+        "id": command_id(7),
+        "op": "delete",
+        "resource": "cities",
+        "key": 5,
+        "schema": 1,
+        "by": "test",
+        "trace": None,
+        "body": None,
+    }
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+def test_an_unknown_version_is_named(version: object) -> None:
+    with pytest.raises(UnreadableLine) as caught:
+        decode(envelope(v=version))
+    assert caught.value.code == "envelope_version_unknown"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "x"},
+        {"id": None},
+        {"id": command_id(1).upper()},
+        {"id": "0199f0c2-0000-4000-8000-000000000000"},
+        {"op": "upsert"},
+        {"op": ["put"]},
+        {"resource": ""},
+        {"resource": 5},
+        {"key": None},
+        {"key": 1.5},
+        {"key": True},
+        {"key": 2**64},
+        {"schema": 0},
+        {"schema": "1"},
+        {"by": None},
+        {"trace": 5},
+        {"body": None},
+        {"body": []},
+        {"op": "delete"},
+    ],
+)
+def test_a_wrong_member_is_named(changes: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableLine) as caught:
+        decode(envelope(**changes))
+    assert caught.value.code in {"envelope_invalid", "line_not_json"}
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"\xff\xfe", b"[]", b"5", b'{"v":1', b'"\\ud800"'])
+def test_what_is_no_object_is_unreadable(line: bytes) -> None:
+    with pytest.raises(UnreadableLine):
+        decode(line)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_worse_than_being_unreadable(line: bytes) -> None:
+    with pytest.raises(UnreadableLine):
+        decode(line)

@@ -1,0 +1,56 @@
+"""Command ids: RFC 9562 UUIDv7, strictly increasing, never repeated."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.ids import IdSource, accepted_ms, is_command_id, is_create_id
+
+MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
+
+
+@given(moments=MOMENTS, creates=st.lists(st.booleans(), min_size=50, max_size=50))
+def test_ids_strictly_increase_whatever_the_clock_does(
+    moments: list[int], creates: list[bool]
+) -> None:
+    clock = iter(moments)
+    source = IdSource(lambda: next(clock))
+    ids = [source.make(create=create) for _, create in zip(moments, creates, strict=False)]
+    assert ids == sorted(set(ids))
+    assert all(is_create_id(made) == create for made, create in zip(ids, creates, strict=False))
+    assert all(is_command_id(made) and uuid.UUID(made).version == 7 for made in ids)
+
+
+@given(now=st.integers(0, 2**47), seen=st.integers(0, 2**47), low=st.integers(0, 2**62 - 1))
+def test_an_id_is_greater_than_what_the_client_has_seen(now: int, seen: int, low: int) -> None:
+    after = str(uuid.UUID(int=seen << 80 | 0x7FFF << 64 | 0b10 << 62 | low))
+    assert IdSource(lambda: now).make(create=False, after=after) > after
+
+
+def test_an_id_carries_the_time_of_acceptance() -> None:
+    assert accepted_ms(IdSource(lambda: 1_700_000_000_123).make(create=True)) == 1_700_000_000_123
+
+
+def test_two_sources_that_woke_from_one_snapshot_make_different_ids() -> None:
+    first, second = IdSource(lambda: 5), IdSource(lambda: 5)
+    made = {source.make(create=False) for source in (first, second) for _ in range(1000)}
+    assert len(made) == 2000
+
+
+def test_threads_never_get_the_same_id() -> None:
+    source = IdSource(lambda: 5)
+    made: list[str] = []
+
+    def make() -> None:
+        made.extend(source.make(create=False) for _ in range(2000))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 8000

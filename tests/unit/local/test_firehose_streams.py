@@ -1,0 +1,127 @@
+"""What is taken from a described stream, and what is refused instead of done wrong."""
+
+from typing import Any
+
+import pytest
+
+from local.firehose.streams import StreamConfig, StreamUnsupportedError
+
+
+def description(kind: str = "ExtendedS3DestinationDescription", **changes: Any) -> dict[str, Any]:
+    destination = {
+        "BucketARN": "arn:aws:s3:::archive",
+        "Prefix": "commands/!{timestamp:yyyy/MM/dd/HH}/",
+        "ErrorOutputPrefix": "delivery-errors/!{firehose:error-output-type}/",
+        "BufferingHints": {"SizeInMBs": 2, "IntervalInSeconds": 60},
+        "CompressionFormat": "GZIP",
+        **changes,
+    }
+    return {
+        "DeliveryStreamName": "commands",
+        "DeliveryStreamType": "DirectPut",
+        "VersionId": "7",
+        "Destinations": [{"DestinationId": "d", kind: destination}],
+    }
+
+
+def append_delimiter(**parameters: str) -> dict[str, Any]:
+    return {
+        "Enabled": True,
+        "Processors": [
+            {
+                "Type": "AppendDelimiterToRecord",
+                "Parameters": [
+                    {"ParameterName": name, "ParameterValue": value}
+                    for name, value in parameters.items()
+                ],
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("kind", ["ExtendedS3DestinationDescription", "S3DestinationDescription"])
+def test_a_description_is_read(kind: str) -> None:
+    config = StreamConfig.from_description(description(kind))
+
+    assert config == StreamConfig(
+        name="commands",
+        version="7",
+        bucket="archive",
+        prefix="commands/!{timestamp:yyyy/MM/dd/HH}/",
+        error_output_prefix="delivery-errors/!{firehose:error-output-type}/",
+        size_mib=2,
+        interval_seconds=60,
+        is_gzip=True,
+        extension=".gz",
+        delimiter="",
+    )
+    assert StreamConfig(**config.as_dict()) == config
+
+
+def test_what_is_left_out_is_awss_default() -> None:
+    config = StreamConfig.from_description(
+        description(Prefix=None, BufferingHints=None, CompressionFormat=None)
+    )
+
+    assert (config.size_mib, config.interval_seconds) == (5, 300)
+    assert (config.prefix, config.is_gzip, config.extension) == ("", False, "")
+
+
+def test_hints_may_be_strings_as_a_template_passes_them() -> None:
+    hints = {"SizeInMBs": "128", "IntervalInSeconds": "0"}
+
+    config = StreamConfig.from_description(description(BufferingHints=hints))
+
+    assert (config.size_bytes, config.interval_seconds) == (128 * 1024 * 1024, 0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "delimiter"),
+    [({}, "\n"), ({"Delimiter": "\\n"}, "\n"), ({"Delimiter": "||"}, "||")],
+)
+def test_a_delimiter_is_appended_when_asked_for(parameters: dict[str, str], delimiter: str) -> None:
+    processing = append_delimiter(**parameters)
+
+    assert (
+        StreamConfig.from_description(description(ProcessingConfiguration=processing)).delimiter
+        == delimiter
+    )
+    processing["Enabled"] = False
+    assert not StreamConfig.from_description(
+        description(ProcessingConfiguration=processing)
+    ).delimiter
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"CompressionFormat": "Snappy"}, "Snappy"),
+        ({"BufferingHints": {"SizeInMBs": 129, "IntervalInSeconds": 60}}, "129"),
+        ({"BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 901}}, "901"),
+        ({"BufferingHints": {"SizeInMBs": "a", "IntervalInSeconds": 60}}, "integers"),
+        ({"Prefix": "!{partitionKeyFromQuery:tenant}/"}, "tenant"),
+        ({"DynamicPartitioningConfiguration": {"Enabled": True}}, "DynamicPartitioning"),
+        ({"CustomTimeZone": "Asia/Tokyo"}, "CustomTimeZone"),
+        ({"S3BackupMode": "Enabled"}, "S3BackupMode"),
+        (
+            {"ProcessingConfiguration": {"Enabled": True, "Processors": [{"Type": "Lambda"}]}},
+            "Lambda",
+        ),
+    ],
+)
+def test_what_is_not_done_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(StreamUnsupportedError, match=named):
+        StreamConfig.from_description(description(**changes))
+
+
+def test_a_stream_fed_by_kinesis_takes_no_puts() -> None:
+    stream = description()
+    stream["DeliveryStreamType"] = "KinesisStreamAsSource"
+
+    with pytest.raises(StreamUnsupportedError, match="not permitted on KinesisStreamAsSource"):
+        StreamConfig.from_description(stream)
+
+
+def test_a_stream_without_s3_is_refused() -> None:
+    with pytest.raises(StreamUnsupportedError, match="no S3 destination"):
+        StreamConfig.from_description(description("HttpEndpointDestinationDescription"))

@@ -1,0 +1,181 @@
+"""What the AWS API says about a stage, and which method it makes serve a request."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from local.gateway.deployed import CacheRule, Deployed, Parameter
+from local.gateway.description import describe, fingerprint
+
+ON = {"cachingEnabled": True, "cacheTtlInSeconds": 60, "requireAuthorizationForCacheControl": True}
+
+
+def resource(path: str, *methods: str, **integration: Any) -> dict[str, Any]:
+    """A resource as GetResources answers it; its id is its path."""
+    return {
+        "id": path,
+        "path": path,
+        "resourceMethods": {
+            method: {
+                "httpMethod": method,
+                "authorizationType": "NONE",
+                "methodIntegration": {"type": "AWS_PROXY", **integration},
+            }
+            for method in methods
+        },
+    }
+
+
+def described(
+    *resources: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
+    responses: Sequence[Mapping[str, Any]] = (),
+) -> Deployed:
+    stage = {"stageName": "v1", "deploymentId": "d1", "methodSettings": settings or {}}
+    return describe("api", stage, resources, responses)
+
+
+def rule(deployed: Deployed, path: str, method: str = "GET") -> CacheRule | None:
+    found = deployed.find(method, path)
+    assert found is not None
+    return found.method.cache
+
+
+API = described(
+    resource("/"),
+    resource("/items", "GET", "POST"),
+    resource("/items/count", "GET"),
+    resource("/items/{key}", "GET"),
+    resource("/items/{key}/commands/{id}", "GET"),
+    resource("/files/{name+}", "ANY"),
+    resource("/files/{name}", "GET"),
+    resource("/{rest+}", "DELETE"),
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "resource_path", "values"),
+    [
+        ("GET", "/items", "/items", {}),
+        ("GET", "/items/", "/items", {}),
+        ("GET", "/items/count", "/items/count", {}),
+        ("GET", "/items/5", "/items/{key}", {"key": "5"}),
+        ("GET", "/items/a%2Fb", "/items/{key}", {"key": "a%2Fb"}),
+        ("GET", "/items/5/commands/6", "/items/{key}/commands/{id}", {"key": "5", "id": "6"}),
+        # Not what `count` itself has, so its sibling with a parameter is tried below it.
+        ("GET", "/items/count/commands/6", "/items/{key}/commands/{id}", {"key": "count"}),
+        ("GET", "/files/a", "/files/{name}", {"name": "a"}),
+        ("PUT", "/files/a", "/files/{name+}", {"name": "a"}),
+        ("GET", "/files/a/b", "/files/{name+}", {"name": "a/b"}),
+        # The resource is there, the method is not: what is greedy takes it.
+        ("DELETE", "/items", "/{rest+}", {"rest": "items"}),
+        ("DELETE", "/files/a", "/files/{name+}", {"name": "a"}),
+    ],
+)
+def test_the_most_specific_resource_serves_the_request(
+    method: str, path: str, resource_path: str, values: dict[str, str]
+) -> None:
+    found = API.find(method, path)
+    assert found is not None
+    assert found.method.resource_path == resource_path
+    assert values.items() <= found.path.items()
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/other"), ("PUT", "/items")])
+def test_nothing_serves_an_unknown_path_or_method(method: str, path: str) -> None:
+    assert API.find(method, path) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["items/{key}/GET", "/items/{key}/GET", "~1items~1{key}/GET", "/~1items~1{key}/GET", "*/*"],
+)
+def test_a_method_setting_is_found_in_every_spelling(name: str) -> None:
+    found = rule(described(resource("/items/{key}", "GET"), settings={name: ON}), "/items/5")
+    assert found is not None
+    assert found.ttl_seconds == 60
+
+
+def test_the_more_specific_setting_wins() -> None:
+    api = described(
+        resource("/items", "GET"),
+        resource("/docs", "GET"),
+        settings={"*/*": ON, "items/GET": {**ON, "cachingEnabled": False}},
+    )
+    assert rule(api, "/items") is None
+    assert rule(api, "/docs") is not None
+
+
+@pytest.mark.parametrize("setting", [{}, {**ON, "cacheTtlInSeconds": 0}, {"cacheTtlInSeconds": 9}])
+def test_without_caching_or_with_a_ttl_of_0_nothing_is_cached(setting: dict[str, Any]) -> None:
+    assert rule(described(resource("/items", "GET"), settings={"*/*": setting}), "/items") is None
+
+
+def test_only_get_is_cached() -> None:
+    api = described(resource("/items", "POST", "GET"), settings={"*/*": ON})
+    assert rule(api, "/items", "POST") is None
+    assert rule(api, "/items") is not None
+
+
+def test_the_key_is_made_of_exactly_the_cache_key_parameters() -> None:
+    key = ["method.request.querystring.Limit", "method.request.header.X-View"]
+    items = resource("/items", "GET", cacheKeyParameters=key, cacheNamespace="shared")
+    found = rule(described(items, settings={"*/*": ON}), "/items")
+    assert found is not None
+    assert set(found.key) == {Parameter("querystring", "Limit"), Parameter("header", "x-view")}
+    assert found.namespace == "shared"
+
+
+def test_the_namespace_is_the_resource_unless_told() -> None:
+    found = rule(described(resource("/items", "GET"), settings={"*/*": ON}), "/items")
+    assert found is not None
+    assert found.namespace == "/items"
+
+
+def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Leaving the part out would let two different requests share an entry."""
+    key = ["method.request.querystring.limit", "method.request.multivaluequerystring.tag"]
+    items = resource("/items", "GET", cacheKeyParameters=key)
+    assert rule(described(items, settings={"*/*": ON}), "/items") is None
+    assert "/items is not cached" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "refresh"),
+    [
+        ({"requireAuthorizationForCacheControl": False}, "ALLOWED"),
+        ({"unauthorizedCacheControlHeaderStrategy": "FAIL_WITH_403"}, "FAIL_WITH_403"),
+        ({}, "SUCCEED_WITH_RESPONSE_HEADER"),
+    ],
+)
+def test_the_rule_for_refreshing_is_the_settings(setting: dict[str, Any], refresh: str) -> None:
+    found = rule(described(resource("/a", "GET"), settings={"*/*": {**ON, **setting}}), "/a")
+    assert found is not None
+    assert found.refresh == refresh
+
+
+def test_only_customized_gateway_responses_count() -> None:
+    api = described(
+        responses=[
+            {"responseType": "THROTTLED", "statusCode": "429", "defaultResponse": True},
+            {
+                "responseType": "DEFAULT_5XX",
+                "defaultResponse": False,
+                "responseParameters": {"gatewayresponse.header.A": "'b'"},
+                "responseTemplates": {"application/json": "{}"},
+            },
+        ]
+    )
+    assert api.responses.keys() == {"DEFAULT_5XX"}
+    assert api.responses["DEFAULT_5XX"].status is None
+    assert api.responses["DEFAULT_5XX"].template == "{}"
+
+
+def test_the_fingerprint_changes_with_the_stage_and_with_nothing_else() -> None:
+    stage = {"deploymentId": "a", "methodSettings": {"*/*": ON}, "ResponseMetadata": {"id": 1}}
+    assert fingerprint(stage) == fingerprint({**stage, "ResponseMetadata": {"id": 2}})
+    assert fingerprint(stage) != fingerprint({**stage, "deploymentId": "b"})
+    assert fingerprint(stage) != fingerprint({**stage, "methodSettings": {}})

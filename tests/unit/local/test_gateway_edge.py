@@ -1,0 +1,81 @@
+"""The edge lets through what the stage cache can key on, and refuses the rest by name."""
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local.gateway.deployed import Method, Parameter
+from local.gateway.edge import refusal
+from local.gateway.messages import Incoming
+
+
+def method(*declared: Parameter, http_method: str = "GET") -> Method:
+    return Method(
+        resource_id="r",
+        resource_path="/items",
+        http_method=http_method,
+        is_function=True,
+        declared=frozenset(declared),
+        timeout_seconds=29,
+        authorization="NONE",
+        needs_api_key=False,
+        cache=None,
+    )
+
+
+LIMIT, CURSOR = Parameter("querystring", "limit"), Parameter("querystring", "cursor")
+LISTING = method(LIMIT, CURSOR, Parameter("header", "prefer"))
+
+
+def code(found: Method, target: str, http_method: str = "GET") -> str | None:
+    refused = refusal(found, Incoming.parse(http_method, target, [], peer=""))
+    if refused is None:
+        return None
+    assert refused.status == 400
+    assert refused.media_type == "application/problem+json"
+    return str(json.loads(refused.body)["code"])
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/v1/items", None),
+        ("/v1/items?", None),
+        ("/v1/items?limit=1&cursor=a", None),
+        ("/v1/items?limit=", None),
+        ("/v1/items?l%69mit=1", None),
+        ("/v1/items?Limit=1", "unknown_parameter"),
+        ("/v1/items?prefer=1", "unknown_parameter"),
+        ("/v1/items?=1", "unknown_parameter"),
+        ("/v1/items?limit", None),
+        ("/v1/items?other", "unknown_parameter"),
+        ("/v1/items?limit=1&limit=1", "repeated_parameter"),
+        ("/v1/items?limit=1&l%69mit=2", "repeated_parameter"),
+        ("/v1/items?limit=1&limit=2&other=3", "unknown_parameter"),
+    ],
+)
+def test_only_declared_parameters_given_once_pass(target: str, expected: str | None) -> None:
+    assert code(LISTING, target) == expected
+
+
+def test_a_get_that_declares_nothing_has_no_query() -> None:
+    assert code(method(), "/v1/items?a=1") == "unknown_parameter"
+    assert code(method(), "/v1/items") is None
+
+
+def test_a_write_is_checked_only_if_it_declares_anything() -> None:
+    keyed = method(Parameter("path", "key"), http_method="PUT")
+    assert code(keyed, "/v1/items?a=1", "PUT") == "unknown_parameter"
+    assert code(method(http_method="POST"), "/v1/items?a=1&a=1", "POST") is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["limit", "cursor", "x", "Limit"]), st.text(max_size=3))))
+def test_what_passes_is_told_apart_by_one_value_per_declared_name(
+    pairs: list[tuple[str, str]],
+) -> None:
+    names = [name for name, _ in pairs]
+    passes = len(set(names)) == len(names) and set(names) <= {"limit", "cursor"}
+    assert (code(LISTING, f"/v1/items?{urlencode(pairs)}") is None) == passes

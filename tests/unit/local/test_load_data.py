@@ -1,0 +1,34 @@
+"""What `make load` sends is what the resources declare."""
+
+import orjson
+
+import resources
+from local.load.data import Item, cities, countries
+
+
+def _is_valid(item: Item) -> bool:
+    spec = resources.load()[item.resource]
+    assert spec.key.name == item.key_name
+    read = spec.body.read(orjson.dumps(item.body))
+    return bool(read.key == item.key)
+
+
+def test_every_country_and_every_city_of_geonames_is_valid() -> None:
+    every = [*countries(), *cities()]
+    assert all(_is_valid(item) for item in every)
+    assert len({(item.resource, item.key) for item in every}) == 252 + 34_006
+
+
+def test_a_row_shows_exactly_what_was_sent() -> None:
+    """Or `fates_from_lists` would find a difference in every row."""
+    for item in (countries()[0], cities(1)[0]):
+        columns = {column.name for column in resources.load()[item.resource].columns}
+        assert set(item.body) == columns
+
+
+def test_fewer_cities_are_the_largest_ones() -> None:
+    largest = cities(3)
+    assert [city.body["population"] for city in largest] == sorted(
+        (city.body["population"] for city in cities()), reverse=True
+    )[:3]
+    assert cities(0) == []

@@ -1,0 +1,60 @@
+"""The first step on a machine that has nothing but a Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import bootstrap
+
+BOOTSTRAP = Path(bootstrap.__file__)
+
+
+def test_it_needs_no_package() -> None:
+    """Isolated and without site-packages, as on a machine where nothing is installed."""
+    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='imported')"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code, BOOTSTRAP], check=True)
+
+
+def test_a_python_that_is_too_old_is_one_sentence_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(SystemExit) as ended:
+        bootstrap.main()
+
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Python 3.11 or newer is needed, ")
+    assert "is 3.9; install one, or name it: make setup PYTHON=" in said
+    assert said.count("\n") == 1
+
+
+def test_a_newer_python_on_the_path_is_taken_instead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    newer = tmp_path / "python3.12"
+    newer.touch(0o755)
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert bootstrap.new_enough_python() == str(newer)
+
+
+def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debian's python3 is like that."""
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho 'ensurepip is not available' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(bootstrap, "OWN_UV", tmp_path / "uv")
+
+    with pytest.raises(SystemExit):
+        bootstrap.uv(str(python))
+
+    assert "apt install python3-venv" in capsys.readouterr().err

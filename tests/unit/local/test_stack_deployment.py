@@ -1,0 +1,119 @@
+"""When a kept deployment is as good as a new one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local.deployment import Deployment
+from local.postgres.config import primary_of, replica_of
+from local.settings import LocalSettings, Ports
+
+OUTPUTS = {
+    "forebay-local-data": {
+        "ArchiveBucketName": "archive",
+        "QueueUrl": "http://queue",
+        "DeadLetterQueueUrl": "http://dead",
+    },
+    "forebay-local-service": {
+        "ApiId": "api",
+        "StageName": "v1",
+        "WriteFunctionName": "write",
+        "ReadFunctionName": "read",
+        "ConsumerFunctionName": "consumer",
+        "MigrateFunctionName": "migrate",
+    },
+}
+SOURCES = ("infra/app.py", "lambdas/read/handler.py", "forebay/ids.py", "migrations/env.py")
+
+
+def deployment(folder: Path, base_port: int = 9000) -> Deployment:
+    settings = LocalSettings(folder / "state", Ports(base_port), folder / "checkout")
+    return Deployment(settings, primary_of(settings), replica_of(settings))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Deployment:
+    """One that was made from the checkout as it is."""
+    for name in (*SOURCES, "uv.lock", "cdk.json"):
+        file = tmp_path / "checkout" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    made = deployment(tmp_path)
+    folder = tmp_path / "state" / "emulator" / "deployed"
+    folder.mkdir(parents=True)
+    (folder / "outputs.json").write_text(json.dumps(OUTPUTS))
+    (folder / "state").mkdir()
+    (folder / "state" / "lambda.json").write_text("{}")
+    made.seal(folder)
+    return made
+
+
+def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
+    assert deployment(tmp_path).kept() is None
+
+
+def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> None:
+    found = kept.kept()
+
+    assert found is not None
+    assert (found.api_id, found.archive_bucket) == ("api", "archive")
+    assert found.functions["firehose_consumer"] == "consumer"
+
+
+def change_a_source(checkout: Path) -> None:
+    (checkout / "forebay" / "ids.py").write_text("changed")
+
+
+def add_a_source(checkout: Path) -> None:
+    (checkout / "lambdas" / "read" / "new.py").touch()
+
+
+def remove_a_source(checkout: Path) -> None:
+    (checkout / "migrations" / "env.py").unlink()
+
+
+def move_a_source(checkout: Path) -> None:
+    (checkout / "infra" / "app.py").rename(checkout / "infra" / "application.py")
+
+
+def change_the_lock_file(checkout: Path) -> None:
+    (checkout / "uv.lock").write_text("changed")
+
+
+@pytest.mark.parametrize(
+    "change", [change_a_source, add_a_source, remove_a_source, move_a_source, change_the_lock_file]
+)
+def test_a_changed_checkout_is_deployed_anew(
+    kept: Deployment, change: Callable[[Path], None]
+) -> None:
+    change(kept.settings.root)
+
+    assert kept.kept() is None
+
+
+def test_other_ports_are_deployed_anew(kept: Deployment, tmp_path: Path) -> None:
+    assert deployment(tmp_path, 9100).kept() is None
+
+
+def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment) -> None:
+    cache = kept.settings.root / "forebay" / "__pycache__"
+    cache.mkdir()
+    (cache / "ids.cpython-311.pyc").touch()
+
+    assert kept.kept() is not None
+
+
+def test_a_damaged_emulator_s_state_is_deployed_anew(kept: Deployment) -> None:
+    state = kept.settings.emulator / "deployed" / "state"
+    (state / "lambda.json").write_text("")
+
+    assert kept.kept() is None
+
+
+@pytest.mark.parametrize("outputs", ["", "{}", '{"forebay-local-data": {}}'])
+def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) -> None:
+    (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
+
+    assert kept.kept() is None

@@ -1,0 +1,202 @@
+"""Law 5: the read function can look at nothing that is not a declared cache key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import resources
+from forebay.db.session import Session
+from forebay.log import Log
+from forebay.problem import ProblemError
+from forebay.query.parse import parse_list
+from forebay.routes import Route, routes
+from lambdas.read.app import ReadApp
+from lambdas.read.database import ReadDatabase, Rows
+from lambdas.read.items import ItemReader
+from lambdas.read.lists import ListReader
+from lambdas.read.sql import Query
+from lambdas.read.statuses import StatusReader
+from lambdas.read.visibility import Visibility
+from tests.fixtures.api import event
+
+GETS = [route for route in routes(resources.load()) if route.function == "read"]
+KEYS = {
+    "announcements": "0199f0c2-0000-7000-8000-000000000000",
+    "cities": "5",
+    "countries": "DE",
+}
+UNDECLARED = [
+    *("select", "offset", "foo", "key", "limit", "id", "Authorization", "Origin", "Host"),
+    *("Accept", "Cookie", "If-None-Match", "Read-After", "Prefer", "User-Agent"),
+]
+COMMAND_ID = "0199f0c2-0000-7000-8000-000000000000"
+
+
+class Watched(dict[str, Any]):
+    """A mapping that remembers which of its names were asked for."""
+
+    def __init__(self, content: Mapping[str, Any], name: str, seen: set[str]) -> None:
+        super().__init__(content)
+        self._name = name
+        self._seen = seen
+
+    def __getitem__(self, key: str) -> Any:
+        self._seen.add(f"{self._name}.{key}")
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._seen.add(f"{self._name}.{key}")
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        self._seen.add(f"{self._name}.*")
+        return super().items()
+
+    def __iter__(self) -> Iterator[str]:
+        self._seen.add(f"{self._name}.*")
+        return super().__iter__()
+
+
+class RecordingDatabase(ReadDatabase):
+    """Answers every query alike and keeps the queries."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Session", None), cast("Session", None))
+        self.queries: list[tuple[str, str]] = []
+
+    def fetch(self, query: Query) -> Rows:
+        self.queries.append((query[0].as_string(None), repr(query[1])))
+        if "tombstones" in self.queries[-1][0]:
+            return [(COMMAND_ID, False, None, None, None)]
+        return [(COMMAND_ID, '{"a":1}')]
+
+    fetch_from_primary = fetch
+
+
+def app(database: ReadDatabase) -> ReadApp:
+    visibility = Visibility(database, sleep=lambda _: None)
+    return ReadApp(
+        resources=resources.load(),
+        items=ItemReader(database, visibility, read_after_wait_seconds=0),
+        lists=ListReader(database),
+        statuses=StatusReader(visibility, buffer_seconds=1, wait_cap_seconds=0),
+        log=Log("test"),
+    )
+
+
+def request(route: Route, **changes: Any) -> dict[str, Any]:
+    path = {"key": KEYS[route.resource], "id": COMMAND_ID}
+    declared = {
+        parameter.name: path[parameter.name]
+        for parameter in route.parameters
+        if parameter.location == "path"
+    }
+    return {**event("GET", route.path, path=declared), **changes}
+
+
+@pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
+def test_of_an_event_only_the_route_and_three_groups_of_parameters_are_looked_at(
+    route: Route,
+) -> None:
+    seen: set[str] = set()
+    app(RecordingDatabase()).handle(Watched(request(route), "event", seen))
+    assert seen <= {
+        "event.httpMethod",
+        "event.resource",
+        "event.headers",
+        "event.pathParameters",
+        "event.queryStringParameters",
+    }
+
+
+@pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
+@given(data=st.data())
+def test_what_is_not_declared_changes_neither_answer_nor_query(
+    route: Route, data: st.DataObject
+) -> None:
+    declared = {(found.location, found.name.lower()) for found in route.parameters}
+    names = st.sampled_from(UNDECLARED)
+    extra = data.draw(st.dictionaries(names, st.text(max_size=5), max_size=4))
+    plain, noisy = RecordingDatabase(), RecordingDatabase()
+    request_ = request(route)
+    undeclared = {
+        kind: {
+            name: value for name, value in extra.items() if (location, name.lower()) not in declared
+        }
+        for kind, location in (
+            ("headers", "header"),
+            ("queryStringParameters", "query"),
+            ("pathParameters", "path"),
+        )
+    }
+    changed: dict[str, Any] = {
+        kind: {**(request_[kind] or {}), **more} for kind, more in undeclared.items()
+    }
+    changed |= {"requestContext": {"authorizer": {"claims": {"sub": "x"}}}, "body": "x"}
+    changed["multiValueQueryStringParameters"] = {"limit": ["1", "2"]}
+    answers = [
+        app(plain).handle(request_).to_proxy(),
+        app(noisy).handle({**request_, **changed}).to_proxy(),
+    ]
+    assert answers[0] == answers[1]
+    assert plain.queries == noisy.queries
+
+
+@pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
+def test_every_declared_parameter_reaches_the_view(route: Route) -> None:
+    values = {parameter: f"v{index}" for index, parameter in enumerate(route.parameters)}
+    groups: dict[str, dict[str, str]] = {"path": {}, "query": {}, "header": {}}
+    for parameter, value in values.items():
+        groups[parameter.location][parameter.name] = value
+    view = route.view(
+        {
+            "pathParameters": groups["path"],
+            "queryStringParameters": groups["query"],
+            "headers": groups["header"],
+        }
+    )
+    found = {*view.path.values(), *view.query.values(), *view.headers.values()}
+    assert found == set(values.values())
+
+
+@pytest.mark.parametrize("path", resources.load())
+def test_the_grammar_reads_only_what_lists_declare(path: str) -> None:
+    """A word that the parser knows but no route declares would be a hole in the cache key."""
+    spec = resources.load()[path]
+    route = next(route for route in GETS if route.name == f"{path}.list")
+    seen: set[str] = set()
+    query = Watched({}, "query", seen)
+
+    class Everywhere(Watched):
+        def __contains__(self, name: object) -> bool:
+            seen.add(f"query.{name}")
+            return False
+
+    parse_list(spec, Everywhere(query, "query", seen))
+    declared = {f"query.{parameter.name}" for parameter in route.parameters}
+    json_columns = {f"query.{column.name}" for column in spec.columns if not column.comparable}
+    assert seen - json_columns <= declared
+
+
+def test_an_error_of_the_database_is_raised_not_answered() -> None:
+    class Down(RecordingDatabase):
+        def fetch(self, _query: Query) -> Rows:
+            raise ConnectionError("the replica is away")
+
+    for route in GETS:
+        with pytest.raises(ConnectionError):
+            app(Down()).handle(request(route))
+
+
+def test_a_bad_parameter_is_answered_because_its_value_is_a_cache_key() -> None:
+    spec = resources.load()["cities"]
+    with pytest.raises(ProblemError):
+        parse_list(spec, {"population": "gte.many"})
+    route = next(route for route in GETS if route.name == "cities.list")
+    bad = request(route, queryStringParameters={"population": "gte.many"})
+    assert app(RecordingDatabase()).handle(bad).status == 400

@@ -1,0 +1,169 @@
+"""What writes answer when they are accepted, and what they put into the archive."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from forebay.ids import accepted_ms, is_create_id
+from tests.fixtures.api import NOW_MS, RecordingSink, RecordingStore, WriteBench, document
+from tests.fixtures.commands import CITY
+
+ITEM = {"geonameid": 5, **CITY}
+NEWS = {"title": "t", "body": "b", "published_on": "2026-01-01"}
+# A version of five minutes from now: the clock of the writer that made it is ahead of ours.
+AHEAD = f"{NOW_MS + 5 * 60_000:012x}"
+AHEAD_ID = f"{AHEAD[:8]}-{AHEAD[8:]}-7fff-bfff-ffffffffffff"
+
+
+def test_a_post_is_202_with_links_to_the_item_and_to_its_status() -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", ITEM)
+    body = document(response)
+    status = f"/v1/cities/5/commands/{body['command_id']}"
+    assert response.status == 202
+    assert response.headers["Location"] == status
+    assert response.headers["Content-Location"] == "/v1/cities/5"
+    assert int(response.headers["Retry-After"]) >= 1
+    assert body == {
+        "command_id": body["command_id"],
+        "resource": "cities",
+        "key": 5,
+        "status": "pending",
+        "links": {"item": "/v1/cities/5", "status": status},
+    }
+    command = bench.sink.commands[0]
+    assert (command.id, command.op, command.key) == (body["command_id"], "create", 5)
+    assert (command.resource, command.schema, command.by) == ("cities", 1, "anonymous")
+    assert command.body == CITY
+    assert accepted_ms(command.id) == NOW_MS
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "op"),
+    [("PUT", {}, "put"), ("PUT", {"If_None_Match": "*"}, "create"), ("DELETE", {}, "delete")],
+)
+def test_each_method_makes_its_kind_of_command(
+    method: str, headers: dict[str, str], op: str
+) -> None:
+    bench = WriteBench()
+    content = None if method == "DELETE" else CITY
+    assert bench.send(method, "/cities/{key}", content, key="5", **headers).status == 202
+    command = bench.sink.commands[0]
+    assert (command.op, command.key, command.body) == (op, 5, content)
+    assert is_create_id(command.id) == (op == "create")
+
+
+def test_defaults_are_archived_so_that_a_replay_never_depends_on_them() -> None:
+    bench = WriteBench()
+    bench.send("POST", "/announcements", {**NEWS, "expires_at": "2026-02-01T12:00:00+02:00"})
+    assert bench.sink.commands[0].body == {
+        **NEWS,
+        "expires_at": "2026-02-01T12:00:00+02:00",
+        "status": "published",
+        "pinned": False,
+        "tags": [],
+    }
+
+
+def test_the_same_idempotency_key_makes_the_same_item() -> None:
+    bench = WriteBench()
+    keys = [
+        document(bench.send("POST", "/announcements", NEWS, **headers))["key"]
+        for headers in (
+            {"Idempotency_Key": '"order-1"'},
+            {"Idempotency_Key": "order-1"},
+            {"Idempotency_Key": "order-2"},
+            {},
+            {},
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+    assert all(str(uuid.UUID(key)) == key for key in keys)
+    first, second = bench.sink.commands[:2]
+    assert first.op == second.op == "create"
+    assert first.id < second.id
+
+
+def test_callers_do_not_share_idempotency_keys() -> None:
+    keys = []
+    for subject in ("ann", "bob"):
+        bench = WriteBench()
+        context = {"authorizer": {"claims": {"sub": subject}}}
+        request = {
+            "resource": "/announcements",
+            "path": "/announcements",
+            "httpMethod": "POST",
+            "headers": {"content-type": "application/json", "idempotency-key": "k"},
+            "requestContext": context,
+            "body": json.dumps(NEWS),
+        }
+        keys.append(document(bench.app.handle(request))["key"])
+        assert bench.sink.commands[0].by == f"user:{subject}"
+    assert keys[0] != keys[1]
+
+
+def test_the_items_of_a_batch_get_keys_of_their_own_from_one_idempotency_key() -> None:
+    bench = WriteBench()
+    batches = [
+        document(bench.send("POST", "/announcements", [NEWS, NEWS], Idempotency_Key="k"))["results"]
+        for _ in range(2)
+    ]
+    keys = [[result["key"] for result in batch] for batch in batches]
+    assert keys[0] == keys[1]
+    assert keys[0][0] != keys[0][1]
+
+
+@pytest.mark.parametrize("header", ["If_Match", "Read_After"])
+def test_a_write_after_a_version_that_the_client_has_seen_is_newer_than_it(header: str) -> None:
+    bench = WriteBench()
+    value = f'"{AHEAD_ID}"' if header == "If_Match" else AHEAD_ID
+    bench.send("PUT", "/cities/{key}", CITY, key="5", **{header: value})
+    bench.send("PUT", "/cities/{key}", CITY, key="5")
+    seen, later = (command.id for command in bench.sink.commands)
+    assert AHEAD_ID < seen < later
+
+
+def test_what_the_stream_refuses_goes_straight_to_the_archive() -> None:
+    bench = WriteBench(sink=RecordingSink(refuse={0}))
+    assert bench.send("POST", "/cities", ITEM).status == 202
+    assert (len(bench.sink.taken), len(bench.store.taken)) == (0, 1)
+
+
+def test_with_stream_and_archive_down_a_write_is_503_and_was_not_accepted() -> None:
+    bench = WriteBench(sink=RecordingSink(refuse={0}), store=RecordingStore(down=True))
+    response = bench.send("POST", "/cities", ITEM)
+    assert (response.status, document(response)["code"]) == (503, "not_accepted")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert bench.sink.taken == bench.store.taken == []
+
+
+def test_of_a_batch_only_what_nobody_took_is_503() -> None:
+    bench = WriteBench(sink=RecordingSink(refuse={1}), store=RecordingStore(down=True))
+    items = [{**ITEM, "geonameid": key} for key in (1, 2, 3)]
+    results = document(bench.send("POST", "/cities", items))["results"]
+    assert [result["status"] for result in results] == [202, 503, 202]
+    assert results[1]["problem"]["code"] == "not_accepted"
+    assert [command.key for command in bench.sink.commands] == [1, 3]
+
+
+def test_the_traceparent_travels_with_the_command() -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    bench = WriteBench()
+    bench.send("POST", "/cities", ITEM, traceparent=trace)
+    bench.send("POST", "/cities", ITEM, traceparent="nonsense")
+    assert [command.trace for command in bench.sink.commands] == [trace, None]
+
+
+def test_500_items_are_accepted_in_order_with_rising_ids() -> None:
+    bench = WriteBench()
+    items = [{**ITEM, "geonameid": key} for key in range(1, 501)]
+    response = bench.send("POST", "/cities", items)
+    results = document(response)["results"]
+    assert response.status == 207
+    assert [result["key"] for result in results] == list(range(1, 501))
+    ids = [command.id for command in bench.sink.commands]
+    assert ids == sorted(set(ids)) == [result["command_id"] for result in results]

@@ -1,0 +1,282 @@
+"""Every bad input has its status and code, is answered as a problem, and sends nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from forebay.codec import MAX_LINE_BYTES
+from forebay.problem import CATALOGUE
+from tests.fixtures.api import NOW_MS, WriteBench, document
+from tests.fixtures.commands import CITY
+
+ITEM = {"geonameid": 5, **CITY}
+NEWS = {"title": "t", "body": "b", "published_on": "2026-01-01"}
+FUTURE = f"{NOW_MS + 11 * 60_000:012x}"
+FUTURE_ID = f"{FUTURE[:8]}-{FUTURE[8:]}-7000-8000-000000000000"
+
+
+def text(**changes: Any) -> str:
+    return json.dumps({**ITEM, **changes})
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+BODIES = {
+    "malformed JSON": ('{"name":', 400, "malformed_json"),
+    "no JSON at all": ("name=Aachen", 400, "malformed_json"),
+    "text after the item": (text() + "x", 400, "malformed_json"),
+    "NaN": ('{"geonameid":5,"latitude":NaN}', 400, "malformed_json"),
+    "Infinity": ('{"latitude":Infinity}', 400, "malformed_json"),
+    "duplicate member": ('{"name":"a","name":"b"}', 400, "duplicate_member"),
+    "duplicate member, spelled otherwise": (
+        '{"name":"a","n\\u0061me":"b"}',
+        400,
+        "duplicate_member",
+    ),
+    "nothing": ("", 400, "empty_body"),
+    "white space": (" \n", 400, "empty_body"),
+    "a string": ('"item"', 422, "validation_failed"),
+    "null": ("null", 422, "validation_failed"),
+    "wrong type": (text(population="many"), 422, "validation_failed"),
+    "number as text": (text(population="5"), 422, "validation_failed"),
+    "truth as number": (text(population=True), 422, "validation_failed"),
+    "unknown field": (text(mayor="x"), 422, "validation_failed"),
+    "too long": (text(name="x" * 201), 422, "validation_failed"),
+    "empty text": (text(name=""), 422, "validation_failed"),
+    "wrong pattern": (text(country_code="de"), 422, "validation_failed"),
+    "huge integer": (text(population=10**30), 422, "validation_failed"),
+    "integer beyond 64 bits": (text(population=2**63), 422, "validation_failed"),
+    "integer of 5,000 digits": ('{"population":' + "9" * 5000 + "}", 400, "malformed_json"),
+    "float beyond a double": (
+        text().replace("50.77664", "1e999"),
+        422,
+        "validation_failed",
+    ),
+    "key of the wrong type": (text(geonameid="5"), 422, "validation_failed"),
+    "key out of range": (text(geonameid=0), 422, "validation_failed"),
+    "no key": (json.dumps(CITY), 422, "key_missing"),
+    "NUL": (text(name="a\x00b"), 422, "unstorable_text"),
+    "lone surrogate": (text(name="a\ud800b"), 422, "unstorable_text"),
+    "lone low surrogate": (text(name="\udc00"), 422, "unstorable_text"),
+    "raw control character": ('{"name":"a\x01"}', 400, "malformed_json"),
+    "nested beyond reason": (f'{{"name":{deep(500)}}}', 422, "too_deep"),
+    "empty array": ("[]", 400, "empty_batch"),
+    "501 items": (json.dumps([ITEM] * 501), 413, "batch_too_large"),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_bad_body_is_refused_with_its_status_and_code(case: str) -> None:
+    body, status, code = BODIES[case]
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body)
+    problem = document(response)
+    assert (response.status, problem["status"], problem["code"]) == (status, status, code)
+    assert response.content_type == "application/problem+json"
+    assert problem["type"] == f"urn:forebay:problem:{code}"
+    assert problem["title"] == CATALOGUE[code][1]
+    assert problem["instance"] == "/v1/cities"
+    assert problem["detail"]
+    assert bench.sink.taken == []
+    assert bench.store.taken == []
+
+
+def test_what_api_gateway_made_of_bytes_that_are_no_utf8_is_not_stored() -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=text().replace("Aachen", "K\ufffdln"))
+    assert (response.status, document(response)["code"]) == (400, "not_utf8")
+    assert bench.sink.taken == []
+    assert bench.send("POST", "/cities", raw=text(name="\ufffd")).status == 202, "escaped: meant"
+
+
+def test_everything_that_is_wrong_is_named_at_once_with_its_place() -> None:
+    bad = {**ITEM, "population": -1, "latitude": 91, "name": 5, "extra": 1}
+    problem = document(WriteBench().send("POST", "/cities", bad))
+    assert {error["pointer"] for error in problem["errors"]} == {
+        "#/population",
+        "#/latitude",
+        "#/name",
+        "#/extra",
+    }
+    assert all(error["detail"] for error in problem["errors"])
+
+
+def test_a_place_in_a_list_is_named_by_its_index() -> None:
+    bad = {**NEWS, "tags": ["fine", "x" * 51]}
+    problem = document(WriteBench().send("POST", "/announcements", bad))
+    assert [error["pointer"] for error in problem["errors"]] == ["#/tags/1"]
+
+
+def test_a_line_of_exactly_1000_kib_is_accepted_and_one_byte_more_is_413() -> None:
+    # No sample resource takes such a body, so the limit is met through the key-less envelope.
+    bench = WriteBench()
+    spec = bench.app._resources["announcements"]
+    caller_probe = bench.send("POST", "/announcements", NEWS)
+    assert caller_probe.status == 202
+    overhead = len(bench.sink.taken[0])
+    assert overhead < MAX_LINE_BYTES
+    by = "x" * (MAX_LINE_BYTES - overhead + len("anonymous"))
+    for extra, status in (("", 202), ("x", 413)):
+        bench = WriteBench()
+        context = {"authorizer": {"principalId": (by + extra)[len("principal:") :]}}
+        event = {
+            "resource": "/announcements",
+            "path": "/announcements",
+            "httpMethod": "POST",
+            "headers": {"Content-Type": "application/json"},
+            "requestContext": context,
+            "body": json.dumps(NEWS),
+        }
+        response = bench.app.handle(event)
+        assert response.status == status
+        if status == 413:
+            assert document(response)["code"] == "command_too_large"
+            assert bench.sink.taken == []
+        else:
+            assert len(bench.sink.taken[0]) == MAX_LINE_BYTES
+    assert spec.path == "announcements"
+
+
+@pytest.mark.parametrize(
+    "media", ["text/plain", "application/x-www-form-urlencoded", "", None, "application/jsonp"]
+)
+def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -> None:
+    response = WriteBench().send("POST", "/cities", ITEM, media=media)
+    assert response.status == 415
+    assert document(response)["code"] == "unsupported_media_type"
+    assert "application/json" in response.headers["Accept-Post"]
+
+
+def test_a_content_type_may_have_parameters_and_capitals() -> None:
+    assert (
+        WriteBench().send("POST", "/cities", ITEM, media="Application/JSON; charset=utf-8").status
+        == 202
+    )
+
+
+@pytest.mark.parametrize("key", ["abc", "05", "+5", "5.0", "0", "-1", "99999999999999999999", "5 "])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_bad_key_is_400(method: str, key: str) -> None:
+    response = WriteBench().send(method, "/cities/{key}", CITY, key=key)
+    assert (response.status, document(response)["code"]) == (400, "bad_key")
+
+
+@pytest.mark.parametrize("key", ["de", "DEU", "", "D%45%", "D\x00", "\ud800E"])
+def test_a_bad_text_key_is_400(key: str) -> None:
+    response = WriteBench().send("DELETE", "/countries/{key}", key=key)
+    assert (response.status, document(response)["code"]) == (400, "bad_key")
+
+
+def test_a_key_in_the_body_that_is_not_the_paths_is_422() -> None:
+    response = WriteBench().send("PUT", "/cities/{key}", ITEM, key="6")
+    problem = document(response)
+    assert (response.status, problem["code"]) == (422, "key_mismatch")
+    assert problem["errors"][0]["pointer"] == "#/geonameid"
+
+
+def test_a_key_in_the_body_that_is_the_paths_is_fine() -> None:
+    assert WriteBench().send("PUT", "/cities/{key}", ITEM, key="5").status == 202
+
+
+def test_a_client_cannot_post_the_key_that_the_server_makes() -> None:
+    item = {**NEWS, "id": "0199f0c2-0000-4000-8000-000000000000"}
+    response = WriteBench().send("POST", "/announcements", item)
+    assert (response.status, document(response)["code"]) == (422, "key_not_allowed")
+
+
+def test_an_unknown_resource_is_404() -> None:
+    response = WriteBench().send("POST", "/planets", ITEM)
+    assert (response.status, document(response)["code"]) == (404, "unknown_resource")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("If_None_Match", '"5"'),
+        ("If_Match", "*"),
+        ("If_Match", "no-tag"),
+        ("If_Match", 'W/"0199f0c2-0000-7000-8000-000000000000"'),
+        ("Read_After", "yesterday"),
+        ("Read_After", FUTURE_ID),
+        ("If_Match", f'"{FUTURE_ID}"'),
+        ("Idempotency_Key", '""'),
+        ("Idempotency_Key", "a b"),
+        ("Idempotency_Key", "x" * 256),
+        ("Idempotency_Key", '"unclosed'),
+    ],
+)
+def test_a_header_that_cannot_be_understood_is_400(header: str, value: str) -> None:
+    bench = WriteBench()
+    response = bench.send("PUT", "/cities/{key}", CITY, key="5", **{header: value})
+    assert (response.status, document(response)["code"]) == (400, "bad_header")
+    assert bench.sink.taken == []
+
+
+def test_a_write_takes_no_query_parameter() -> None:
+    bench = WriteBench()
+    request = {
+        "resource": "/cities",
+        "path": "/cities",
+        "httpMethod": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "multiValueQueryStringParameters": {"dry_run": ["1"]},
+        "body": json.dumps(ITEM),
+    }
+    response = bench.app.handle(request)
+    assert (response.status, document(response)["code"]) == (400, "unknown_parameter")
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+def test_the_bad_items_of_a_batch_hurt_no_neighbour(media: str) -> None:
+    items = [
+        json.dumps({**ITEM, "geonameid": 1}),
+        json.dumps({**ITEM, "geonameid": "2"}),
+        json.dumps({**ITEM, "geonameid": 3, "name": "a\x00"}),
+        json.dumps({**ITEM, "geonameid": 4, "population": 10**30}),
+        json.dumps({**ITEM, "geonameid": 5}),
+    ]
+    body = f"[{','.join(items)}]" if media == "application/json" else "\n".join(items) + "\n"
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body, media=media)
+    results = document(response)["results"]
+    assert response.status == 207
+    assert [(r["index"], r["status"], r["outcome"]) for r in results] == [
+        (0, 202, "accepted"),
+        (1, 422, "refused"),
+        (2, 422, "refused"),
+        (3, 422, "refused"),
+        (4, 202, "accepted"),
+    ]
+    assert [r["problem"]["code"] for r in results[1:4]] == [
+        "validation_failed",
+        "unstorable_text",
+        "validation_failed",
+    ]
+    assert [command.key for command in bench.sink.commands] == [1, 5]
+
+
+def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
+    bench = WriteBench()
+    lines = [
+        json.dumps(ITEM),
+        '{"name":',
+        '{"a":1,"a":2}',
+        "[]",
+        json.dumps({**ITEM, "geonameid": 6}),
+    ]
+    results = document(
+        bench.send("POST", "/cities", raw="\n\n".join(lines), media="application/x-ndjson")
+    )["results"]
+    assert [result["status"] for result in results] == [202, 400, 400, 422, 202]
+    assert len(bench.sink.taken) == 2
+
+
+def test_a_malformed_array_is_refused_whole() -> None:
+    response = WriteBench().send("POST", "/cities", raw=f"[{json.dumps(ITEM)},")
+    assert (response.status, document(response)["code"]) == (400, "malformed_json")

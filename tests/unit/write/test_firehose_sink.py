@@ -1,0 +1,135 @@
+"""Packing into records and calls within Firehose's limits; only what failed is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mypy_boto3_firehose import FirehoseClient
+
+from forebay.aws.firehose import (
+    ATTEMPTS,
+    MAX_CALL_BYTES,
+    MAX_CALL_RECORDS,
+    MAX_RECORD_BYTES,
+    FirehoseSink,
+)
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "PutRecord")
+
+
+@dataclass
+class RecordingFirehose:
+    """Answers as Firehose does, and checks the limits that it would enforce."""
+
+    #: What each call does: an error to raise, or which of its records fail.
+    script: list[Exception | set[int]] = field(default_factory=list)
+    stored: list[bytes] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+
+    def _next(self) -> set[int]:
+        step = self.script.pop(0) if self.script else set()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def put_record(self, **request: Any) -> dict[str, Any]:
+        self.calls.append(1)
+        data = request["Record"]["Data"]
+        assert len(data) <= MAX_RECORD_BYTES
+        self._next()
+        self.stored.append(data)
+        return {"RecordId": "r"}
+
+    def put_record_batch(self, **request: Any) -> dict[str, Any]:
+        records = [record["Data"] for record in request["Records"]]
+        self.calls.append(len(records))
+        assert len(records) <= MAX_CALL_RECORDS
+        assert sum(map(len, records)) <= MAX_CALL_BYTES
+        assert all(len(record) <= MAX_RECORD_BYTES for record in records)
+        failing = self._next() & set(range(len(records)))
+        answers = []
+        for index, record in enumerate(records):
+            if index in failing:
+                answers.append({"ErrorCode": "ServiceUnavailableException", "ErrorMessage": "slow"})
+            else:
+                self.stored.append(record)
+                answers.append({"RecordId": "r"})
+        return {"FailedPutCount": len(failing), "RequestResponses": answers}
+
+
+def put(firehose: RecordingFirehose, lines: Sequence[bytes]) -> set[int]:
+    return FirehoseSink(cast("FirehoseClient", firehose), "s", sleep=lambda _: None).put(lines)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.lists(st.sampled_from([10, 5000, 400_000, MAX_RECORD_BYTES]), max_size=30))
+def test_every_line_arrives_once_in_order_within_the_limits(sizes: list[int]) -> None:
+    firehose = RecordingFirehose()
+    lines = [bytes([65 + index]) * (size - 1) + b"\n" for index, size in enumerate(sizes)]
+    assert put(firehose, lines) == set()
+    assert b"".join(firehose.stored) == b"".join(lines)
+
+
+def test_many_small_lines_share_one_record_and_one_call() -> None:
+    firehose = RecordingFirehose()
+    put(firehose, [b"x" * 199 + b"\n"] * 500)
+    assert firehose.calls == [1]
+
+
+def test_only_the_failed_records_of_a_batch_are_sent_again() -> None:
+    firehose = RecordingFirehose(script=[{1}])
+    lines = [bytes([65 + index]) * (MAX_RECORD_BYTES - 1) + b"\n" for index in range(4)]
+    assert put(firehose, lines) == set()
+    assert firehose.calls == [4, 1]
+    assert sorted(firehose.stored) == lines
+
+
+def test_records_that_keep_failing_are_named_and_nothing_else() -> None:
+    firehose = RecordingFirehose(script=[{0, 2}, {0, 1}, {0, 1}, {0, 1}])
+    lines = [bytes([65 + index]) * (MAX_RECORD_BYTES - 1) + b"\n" for index in range(4)]
+    assert put(firehose, lines) == {0, 2}
+    assert firehose.stored == [lines[1], lines[3]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("ServiceUnavailableException"),
+        refusal("InternalFailure"),
+        refusal("ThrottlingException"),
+        ReadTimeoutError(endpoint_url="http://127.0.0.1"),
+    ],
+)
+def test_what_may_pass_is_tried_again_a_few_times_only(error: Exception) -> None:
+    firehose = RecordingFirehose(script=[error] * (ATTEMPTS - 1))
+    assert put(firehose, [b"x\n"]) == set()
+    firehose = RecordingFirehose(script=[error] * 100)
+    assert put(firehose, [b"x\n", b"y\n"]) == {0, 1}
+    assert len(firehose.calls) == ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "code", ["ResourceNotFoundException", "AccessDeniedException", "InvalidArgumentException"]
+)
+def test_what_can_never_pass_is_not_tried_again(code: str) -> None:
+    firehose = RecordingFirehose(script=[refusal(code)] * 100)
+    assert put(firehose, [b"x\n"]) == {0}
+    assert len(firehose.calls) == 1
+
+
+def test_retries_end_with_their_time() -> None:
+    clock = iter([0.0, 1.0, 99.0, 99.0])
+    firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 100)
+    sink = FirehoseSink(
+        cast("FirehoseClient", firehose), "s", sleep=lambda _: None, clock=lambda: next(clock)
+    )
+    assert sink.put([b"x\n"]) == {0}
+    assert len(firehose.calls) == 2
