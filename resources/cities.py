@@ -15,7 +15,10 @@ class City(Resource, path="cities"):
     geonameid: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
     name: Annotated[str, Field(min_length=1, max_length=200), Indexed()]
     country_code: Annotated[
-        str, Field(pattern=r"^[A-Z]{2}$", max_length=2), References("countries"), Indexed()
+        str,
+        Field(pattern=r"^[A-Z]{2}$", max_length=2),
+        References("countries", name="country"),
+        Indexed(),
     ]
     population: Annotated[int, Field(ge=0), Indexed()]
     latitude: Annotated[float, Field(ge=-90, le=90)]

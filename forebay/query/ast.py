@@ -5,55 +5,124 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from forebay.resource.spec import FieldSpec
+from forebay.resource.relations import Relation
+from forebay.resource.spec import FieldSpec, Kind
+
+Operator: TypeAlias = Literal[
+    "eq", "neq", "gt", "gte", "lt", "lte", "isdistinct", "in", "is",
+    "like", "ilike", "match", "imatch",
+    "fts", "plfts", "phfts", "wfts",
+    "cs", "cd", "ov",
+]  # fmt: skip
+#: The types that `select=column::type` may cast to; a column's kind narrows them further.
+Cast: TypeAlias = Literal["text", "integer", "bigint", "double precision", "numeric", "boolean"]
+Count: TypeAlias = Literal["exact", "planned", "estimated"]
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
-    """`column.op.value`, the value checked and in the text form that Postgres reads."""
+class Operand:
+    """A column, or a place inside a JSON column: `tags->0`, `address->>city`."""
 
     column: FieldSpec
-    operator: Literal["eq", "neq", "gt", "gte", "lt", "lte"]
-    value: str
+    #: Members by name, elements by number from 0 (or from -1, backwards).
+    path: tuple[str | int, ...] = ()
+    #: The last arrow is `->>`: text, not JSON.
+    as_text: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of value it yields."""
+        return Kind.TEXT if self.as_text else self.column.kind
+
+    @property
+    def nullable(self) -> bool:
+        """Whether it may be null."""
+        return self.column.nullable or bool(self.path)
 
 
 @dataclass(frozen=True, slots=True)
-class OneOf:
-    """`column.in.(a,b)`."""
+class Filter:
+    """`column.operator.value`, checked against the column."""
 
-    column: FieldSpec
-    values: tuple[str, ...]
+    operand: Operand
+    operator: Operator
+    #: In the text form that Postgres reads as the operand's type; several for `in` and for a
+    #: quantified operator; for `is`: null, not_null, true, false or unknown.
+    value: str | tuple[str, ...]
+    #: `like(any)`, `eq(all)`: over several values.
+    quantifier: Literal["any", "all"] | None = None
+    #: The text search configuration of `fts(english)` and its like.
+    language: str | None = None
+    negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Is:
-    """`column.is.null` and its like."""
+class Group:
+    """`and=(…)`, `or=(…)`; an empty `and` holds always."""
 
-    column: FieldSpec
-    state: Literal["null", "not_null", "true", "false"]
-
-
-Condition: TypeAlias = Compare | OneOf | Is
+    joined_by: Literal["and", "or"] = "and"
+    members: tuple[Filter | Group, ...] = ()
+    negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OrderTerm:
-    """One column to sort by; Postgres's own place for nulls: last ascending, first descending."""
+    """One thing to sort by. Without a word, nulls come last ascending, first descending."""
 
-    column: FieldSpec
+    operand: Operand
     descending: bool = False
+    nulls_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ListQuery:
-    """What a list asks for."""
+class Selected:
+    """`alias:column::cast`: one member of each answered object."""
 
-    #: All must hold.
-    conditions: tuple[Condition, ...]
-    #: Ends with the key, so that it is total.
+    operand: Operand
+    #: The member's name: the alias, or the column's, or the last name of the JSON path.
+    name: str
+    cast: Cast | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """`alias:relation!inner(…)`: rows of another resource inside each object."""
+
+    relation: Relation
+    #: The member's name: the alias, or the relation's name as it was written.
+    name: str
+    #: Rows without a related row are left out; filters on the relation then filter the rows too.
+    inner: bool
+    members: tuple[Selected, ...]
+    where: Group
+    #: Ends with the key; only for a relation to many.
     order: tuple[OrderTerm, ...]
     limit: int
-    #: The order's values of the row to go on after, null as None.
-    after: tuple[str | None, ...] | None
-    #: What a cursor must match: order and conditions.
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a cursor says: the order's values of the row to go on from, null as None."""
+
+    values: tuple[str | None, ...]
+    backward: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """What a list asks for, besides how it wants the answer written."""
+
+    #: In the order in which the members are written; never empty.
+    select: tuple[Selected | Embedded, ...]
+    #: All must hold: an `and`.
+    where: Group
+    #: Ends with the key, so that it is total.
+    order: tuple[OrderTerm, ...]
+    #: Rows; never above the deployment's cap.
+    limit: int
+    offset: int
+    #: From the cursor; not together with an offset.
+    position: Position | None
+    #: What a cursor must match: order and filters.
     fingerprint: str

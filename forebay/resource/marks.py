@@ -35,6 +35,8 @@ class References:
 
     path: str
     enforced: bool = False
+    #: What `select=` may call the way along it, besides the path: `country`.
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
