@@ -16,7 +16,6 @@ Operator: TypeAlias = Literal[
 ]  # fmt: skip
 #: The types that `select=column::type` may cast to; a column's kind narrows them further.
 Cast: TypeAlias = Literal["text", "integer", "bigint", "double precision", "numeric", "boolean"]
-Count: TypeAlias = Literal["exact", "planned", "estimated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +23,9 @@ class Operand:
     """A column, or a place inside a JSON column: `tags->0`, `address->>city`."""
 
     column: FieldSpec
-    #: Members by name, elements by number from 0 (or from -1, backwards).
+    #: Members by name, elements by number from 0 (or from -1, backwards); fits four bytes.
     path: tuple[str | int, ...] = ()
-    #: The last arrow is `->>`: text, not JSON.
+    #: The last arrow is `->>`: text, not JSON. Never without a path.
     as_text: bool = False
 
     @property
@@ -42,23 +41,25 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`column.operator.value`, checked against the column."""
+    """`column.operator.value`, checked against the operand's kind."""
 
     operand: Operand
     operator: Operator
-    #: In the text form that Postgres reads as the operand's type; several for `in` and for a
-    #: quantified operator; for `is`: null, not_null, true, false or unknown.
+    #: In the text form that Postgres reads as the operand's type (JSON text for JSON).
+    #: Several for `in` (perhaps none), for a quantified operator, and for `ov`, whose values are
+    #: the elements to overlap with, each as JSON text. For `is`: null, not_null, true, false or
+    #: unknown. Of `like` and `ilike` it is SQL's pattern: `*` is `%` already.
     value: str | tuple[str, ...]
-    #: `like(any)`, `eq(all)`: over several values.
+    #: `like(any)`, `eq(all)`: over several values, at least one.
     quantifier: Literal["any", "all"] | None = None
-    #: The text search configuration of `fts(english)` and its like.
+    #: The text search configuration of `fts(english)` and its like: one that Postgres has.
     language: str | None = None
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`and=(…)`, `or=(…)`; an empty `and` holds always."""
+    """`and=(…)`, `or=(…)`; an empty `and` holds always, an empty `or` there is none."""
 
     joined_by: Literal["and", "or"] = "and"
     members: tuple[Filter | Group, ...] = ()
@@ -67,10 +68,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class OrderTerm:
-    """One thing to sort by. Without a word, nulls come last ascending, first descending."""
+    """One thing to sort by."""
 
     operand: Operand
     descending: bool = False
+    #: Resolved: without a word, nulls come last ascending, first descending.
     nulls_first: bool = False
 
 
@@ -93,9 +95,10 @@ class Embedded:
     name: str
     #: Rows without a related row are left out; filters on the relation then filter the rows too.
     inner: bool
+    #: None at all (`country!inner()`): nothing of it is written, it only filters.
     members: tuple[Selected, ...]
     where: Group
-    #: Ends with the key; only for a relation to many.
+    #: Of a relation to many it ends with the target's key; empty for one to one.
     order: tuple[OrderTerm, ...]
     limit: int
     offset: int
@@ -103,8 +106,13 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says: the order's values of the row to go on from, null as None."""
+    """What a cursor says: the order's values of the row to go on from, null as None.
 
+    The row itself is left out: the page is what comes after it in the order or, backward, the
+    nearest rows that come before it (still written in the order).
+    """
+
+    #: As many as the order has terms; each in the text form that Postgres reads as its type.
     values: tuple[str | None, ...]
     backward: bool = False
 
@@ -113,16 +121,16 @@ class Position:
 class ListQuery:
     """What a list asks for, besides how it wants the answer written."""
 
-    #: In the order in which the members are written; never empty.
+    #: In the order in which the members are written; at least one is, names occur once.
     select: tuple[Selected | Embedded, ...]
-    #: All must hold: an `and`.
+    #: All must hold: an `and`, not negated.
     where: Group
     #: Ends with the key, so that it is total.
     order: tuple[OrderTerm, ...]
-    #: Rows; never above the deployment's cap.
+    #: Rows; never above the cap. `Range` is in it already, and in `offset`.
     limit: int
     offset: int
     #: From the cursor; not together with an offset.
     position: Position | None
-    #: What a cursor must match: order and filters.
+    #: What a cursor must match: resource, order and filters, also those of inner relations.
     fingerprint: str
