@@ -14,7 +14,10 @@ from urllib.parse import unquote
 from forebay.query.grammar import LIST_PARAMETERS
 from forebay.resource.spec import ResourceSpec
 
-Action = Literal["list", "item", "status", "post", "put", "delete"]
+Action = Literal[
+    "list", "item", "status", "post", "put", "delete",
+    "index", "openapi", "docs", "asset", "health",
+]  # fmt: skip
 Location = Literal["path", "query", "header"]
 
 API_PREFIX = "/v1"
@@ -45,18 +48,20 @@ class Route:
     method: Literal["GET", "POST", "PUT", "DELETE"]
     #: Below the stage, with API Gateway's braces: `/cities/{key}`.
     path: str
-    function: Literal["read", "write"]
+    function: Literal["read", "write", "about"]
     action: Action
-    #: The resource's path.
+    #: The resource's path; empty where the API speaks of itself.
     resource: str
     #: For a cached route these are its cache keys, all of them.
     parameters: tuple[Parameter, ...]
     cached: bool
+    #: Answered without an API key everywhere: a browser that opens a page can't send one.
+    public: bool = False
 
     @property
     def name(self) -> str:
-        """A short unique name: `cities.item`."""
-        return f"{self.resource}.{self.action}"
+        """A short unique name: `cities.item`, `about.openapi`."""
+        return f"{self.resource or self.function}.{self.action}"
 
     def view(self, event: Mapping[str, Any]) -> RequestView:
         """The declared parts of an API Gateway proxy event."""
@@ -83,9 +88,33 @@ class Route:
         return (found.name for found in self.parameters if found.location == location)
 
 
+def _about(path: str, action: Action, *names: str, public: bool = True) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        function="about",
+        action=action,
+        resource="",
+        parameters=tuple(Parameter("path", name) for name in names),
+        cached=False,
+        public=public,
+    )
+
+
+#: What the API says of itself. `Resource` reserves these paths.
+_ABOUT = (
+    _about("/", "index"),
+    _about("/openapi.json", "openapi"),
+    _about("/docs", "docs"),
+    _about("/docs/{version}/{file}", "asset", "version", "file"),
+    _about("/status", "health", public=False),
+)
+
+
 def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
     """Every route, in a stable order."""
-    return tuple(route for spec in resources.values() for route in _resource_routes(spec))
+    own = (route for spec in resources.values() for route in _resource_routes(spec))
+    return (*_ABOUT, *own)
 
 
 def _resource_routes(spec: ResourceSpec) -> Iterator[Route]:
