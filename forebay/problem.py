@@ -27,8 +27,12 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "bad_cursor": (400, "The cursor is of another query"),
     "unknown_parameter": (400, "There is no such parameter"),
     "repeated_parameter": (400, "A parameter is given twice"),
+    "answer_too_large": (400, "One row is larger than an answer may be"),
     "unknown_resource": (404, "There is no such resource"),
     "not_found": (404, "There is no such item"),
+    # Codes and meaning as in PostgREST, whose clients look at them.
+    "PGRST116": (406, "There is not exactly one row"),
+    "PGRST103": (416, "There are not so many rows"),
     "payload_too_large": (413, "The request is too large"),
     "command_too_large": (413, "The item is too large"),
     "batch_too_large": (413, "The batch has too many items"),
@@ -49,6 +53,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "quota_exceeded": (429, "The API key's quota is used up"),
     "not_accepted": (503, "The write was not accepted"),
     "unavailable": (503, "The service is not available"),
+    "timeout": (504, "The request took too long"),
 }
 
 
@@ -61,6 +66,9 @@ class Problem:
     #: For validation: `{"pointer", "detail"}` of everything that is wrong.
     errors: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: What PostgREST's clients show besides the message; the read side's problems have them.
+    details: str | None = None
+    hint: str | None = None
 
     @property
     def status(self) -> int:
@@ -81,6 +89,11 @@ class Problem:
         if self.errors:
             document["errors"] = [dict(error) for error in self.errors]
         return document
+
+    def read_document(self, instance: str) -> dict[str, Any]:
+        """The same with PostgREST's members, which its clients look for in answers to reads."""
+        members = {"message": self.detail, "details": self.details, "hint": self.hint}
+        return {**self.document(instance), **members}
 
 
 class ProblemError(Exception):
