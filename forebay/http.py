@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from forebay.problem import CONTENT_TYPE, Problem
 
 JSON = "application/json"
 #: Headers that pages may read besides the few that the Fetch standard always lets them.
-_EXPOSED = "Content-Location, ETag, Link, Location, Preference-Applied, Retry-After"
+_EXPOSED = "Content-Location, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,15 @@ class Response:
     """One answer."""
 
     status: int
-    #: JSON text; empty for none.
+    #: Text; empty for none.
     body: str = ""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_head(self) -> Response:
+        """The answer to HEAD: the same without its body (RFC 9110 §9.3.2)."""
+        stated = {"Content-Type": self.content_type} if self.body else {}
+        return replace(self, body="", headers={**stated, **self.headers})
 
     def to_proxy(self, cors_allow_origin: str | None = None) -> dict[str, Any]:
         """The answer as a Lambda proxy integration returns it.
@@ -50,9 +55,10 @@ def json_response(
     return Response(status, orjson.dumps(document).decode(), headers=headers or {})
 
 
-def problem_response(problem: Problem, instance: str) -> Response:
-    """The problem as an answer."""
-    document = problem.document(instance.encode(errors="backslashreplace").decode())
+def problem_response(problem: Problem, instance: str, *, to_read: bool = False) -> Response:
+    """The problem as an answer; to a read, with the members that PostgREST's clients look for."""
+    encodable = instance.encode(errors="backslashreplace").decode()
+    document = problem.read_document(encodable) if to_read else problem.document(encodable)
     return Response(
         problem.status,
         orjson.dumps(document).decode(),

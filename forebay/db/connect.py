@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
+#: The least that libpq knows. Of several hosts each is tried for so long.
+STANDBY_CONNECT_TIMEOUT_SECONDS = 2
+
+# For a URL with several hosts: any standby, each as often; a primary only if there is none.
+_STANDBYS = {"target_session_attrs": "prefer-standby", "load_balance_hosts": "random"}
 
 
 def connect(
@@ -18,11 +24,14 @@ def connect(
     statement_timeout_ms: int,
     lock_timeout_ms: int = 0,
     read_only: bool = False,
+    prefer_standby: bool = False,
 ) -> Connection:
     """An autocommit connection: transactions are opened where they are meant.
 
     Times are milliseconds, 0 is no limit. The zone is UTC, so that JSON made by Postgres is the
     same everywhere. Keepalives notice a primary that vanished in well under a minute.
+    With `prefer_standby`, one of the URL's hosts is chosen at random among those that are standbys;
+    what the URL itself says of that has precedence.
 
     Raises:
         psycopg.OperationalError: no server, or it refuses us.
@@ -36,15 +45,20 @@ def connect(
         "DateStyle": "ISO",
         "default_transaction_read_only": "on" if read_only else "off",
     }
+    stated = conninfo_to_dict(url)
+    choice = {name: word for name, word in _STANDBYS.items() if name not in stated}
     return psycopg.connect(
         url,
         autocommit=True,
         application_name=application_name,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        connect_timeout=(
+            STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
+        ),
         keepalives_idle=10,
         keepalives_interval=5,
         keepalives_count=3,
         options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         # Statements are few and large (apply) or behind RDS Proxy, which pins on PREPARE (read).
         prepare_threshold=None,
+        **(choice if prefer_standby else {}),
     )

@@ -32,6 +32,31 @@ def is_worth_an_instant_retry(error: psycopg.Error) -> bool:
     return error.sqlstate in {"40001", "40P01"}
 
 
+def is_query_fault(error: psycopg.Error) -> bool:
+    """Whether a SELECT failed on what its client put into it, and would fail again.
+
+    22 data exception (a pattern that is no regular expression, a cast that does not work out),
+    54 program limit (a pattern or a search that is too large).
+    """
+    return error.sqlstate is not None and error.sqlstate[:2] in {"22", "54"}
+
+
+def is_recovery_conflict(error: psycopg.Error) -> bool:
+    """Whether a replica cancelled a query because it was in the way of replication.
+
+    PostgreSQL documentation, "Handling Query Conflicts". A standby has no other reason for 40001
+    and 40P01: nothing is written there.
+    """
+    if error.sqlstate == "57014":
+        return "conflict with recovery" in (error.diag.message_primary or "")
+    return error.sqlstate in {"40001", "40P01"}
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone: broken off, or ended by a server that stops or restarts."""
+    return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+
+
 def fault_code(error: psycopg.Error) -> str:
     """A stable name for the error: `unique_violation`."""
     return _CAMEL.sub("_", type(error).__name__).lower()

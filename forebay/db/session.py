@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
 from forebay.db.connect import Connection
+
+#: How long a session that prefers standbys stays with a primary before it looks for one again.
+RECONSIDER_SECONDS = 60.0
 
 
 class Session:
@@ -17,9 +21,35 @@ class Session:
     primary's connections are bounded by the function's concurrency.
     """
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        prefers_standby: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            connect: opens a connection.
+            prefers_standby: a connection whose standby has been promoted is replaced at the next
+                use, and one to a primary (no standby was there) after a minute.
+            clock: seconds of a monotonic clock.
+        """
         self._connect = connect
+        self._prefers_standby = prefers_standby
+        self._clock = clock
         self._connection: Connection | None = None
+        self._began_on_standby = False
+        self._opened_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost or outdated."""
+        connection = self._connection
+        return (
+            connection is not None and not connection.closed and not self._is_outdated(connection)
+        )
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -29,16 +59,34 @@ class Session:
             psycopg.OperationalError: no server, or it refuses us.
         """
         connection = self._connection
-        if connection is None or connection.closed:
-            connection = self._connection = self._connect()
+        if connection is None or not self.is_open:
+            connection = self._open()
         try:
             yield connection
         except psycopg.OperationalError:
             self.close()
             raise
 
+    def _open(self) -> Connection:
+        self.close()
+        connection = self._connection = self._connect()
+        self._began_on_standby = _is_standby(connection) is True
+        self._opened_at = self._clock()
+        return connection
+
+    def _is_outdated(self, connection: Connection) -> bool:
+        if not self._prefers_standby or _is_standby(connection) is not False:
+            return False
+        return self._began_on_standby or self._clock() - self._opened_at > RECONSIDER_SECONDS
+
     def close(self) -> None:
         """Closes the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _is_standby(connection: Connection) -> bool | None:
+    """What the server said last, with the answer to a statement; None before PostgreSQL 14."""
+    said = connection.pgconn.parameter_status(b"in_hot_standby")
+    return None if said is None else said == b"on"

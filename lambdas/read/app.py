@@ -58,13 +58,14 @@ class ReadApp:
         # The route is part of every cache key, so it may be looked at besides the parameters.
         route = self._routes.get((event["httpMethod"], event["resource"]))
         if route is None:
-            return problem_response(Problem("unknown_resource", "nothing is read here"), API_PREFIX)
+            problem = Problem("unknown_resource", "nothing is read here")
+            return problem_response(problem, API_PREFIX, to_read=True)
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path)
         try:
             response = self._readers[route.action](self._resources[route.resource], view)
         except ProblemError as exc:
-            response = problem_response(exc.problem, instance)
+            response = problem_response(exc.problem, instance, to_read=True)
         self._log.event(
             "read_answered",
             path=instance,
@@ -72,4 +73,4 @@ class ReadApp:
             status=response.status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
-        return response
+        return response.to_head() if route.method == "HEAD" else response

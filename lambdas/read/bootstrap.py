@@ -8,6 +8,7 @@ import resources
 from forebay.db.connect import connect
 from forebay.db.session import Session
 from forebay.log import Log
+from forebay.resource.relations import relations
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase
 from lambdas.read.items import ItemReader
@@ -28,16 +29,19 @@ def build(settings: ReadSettings) -> ReadApp:
         read_only=True,
     )
     database = ReadDatabase(
-        replica=Session(partial(open_session, settings.replica_url)),
+        replica=Session(
+            partial(open_session, settings.replica_url, prefer_standby=True), prefers_standby=True
+        ),
         primary=Session(partial(open_session, settings.primary_url)),
     )
     visibility = Visibility(database)
+    specs = resources.load()
     return ReadApp(
-        resources=resources.load(),
+        resources=specs,
         items=ItemReader(
             database, visibility, read_after_wait_seconds=settings.read_after_wait_seconds
         ),
-        lists=ListReader(database),
+        lists=ListReader(database, relations(specs)),
         statuses=StatusReader(
             visibility,
             buffer_seconds=settings.buffer_seconds,

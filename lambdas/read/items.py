@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
@@ -13,11 +12,11 @@ from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
+from lambdas.read.conditional import is_known
 from lambdas.read.database import ReadDatabase, Rows
-from lambdas.read.sql import item_query
+from lambdas.read.sql.rows import item_query
 from lambdas.read.visibility import Visibility, read_command_id
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 # Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
 
@@ -51,7 +50,7 @@ class ItemReader:
             raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
         version, text = rows[0]
         headers = {"ETag": f'"{version}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Read-After"}
-        if _matches(view.headers.get("if-none-match"), version):
+        if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
         return Response(200, text, headers=headers)
 
@@ -68,10 +67,3 @@ class ItemReader:
         if self._visibility.on_primary(spec, key, command_id) == "pending":
             raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
         return self._database.fetch_from_primary(query)
-
-
-def _matches(if_none_match: str | None, version: str) -> bool:
-    """Weak comparison, as RFC 9110 §13.1.2 has it for GET."""
-    if if_none_match is None:
-        return False
-    return if_none_match.strip() == "*" or version in _ENTITY_TAG.findall(if_none_match)

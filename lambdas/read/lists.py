@@ -1,54 +1,118 @@
-"""`GET /{resource}`: a page of items, and the link to the next."""
+"""`GET /{resource}`: a page of items as the client wants it written, and what HTTP says of it."""
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+import hashlib
+from collections.abc import Mapping, Sequence
 
 from forebay.http import Response
+from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
-from forebay.query.cursor import make_cursor
 from forebay.query.parse import parse_list
+from forebay.query.representation import Media, Representation, parse_representation
+from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
-from forebay.routes import API_PREFIX, RequestView
-from lambdas.read.database import ReadDatabase, Rows
-from lambdas.read.sql import list_query
+from forebay.routes import RequestView
+from lambdas.read.conditional import is_known
+from lambdas.read.database import ReadDatabase
+from lambdas.read.links import links
+from lambdas.read.pages import Page, read_page
 
-# A Lambda answers 6 MB at most; a page of large rows ends before, and its link goes on from there.
-_MAX_PAGE_CHARACTERS = 1_400_000  # UTF-8 takes up to four bytes for each
+# Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
+_CACHE_CONTROL = "no-cache"
+_VARY = "Accept, Prefer, Range, Range-Unit"
+_CONTENT_TYPES: Mapping[Media, str] = {
+    Media.JSON: Media.JSON.value,
+    Media.CSV: f"{Media.CSV.value}; charset=utf-8",
+    Media.OBJECT: f"{Media.OBJECT.value}; charset=utf-8",
+}
 
 
 class ListReader:
     """Reads lists."""
 
-    def __init__(self, database: ReadDatabase) -> None:
+    def __init__(self, database: ReadDatabase, relations: Mapping[str, Sequence[Relation]]) -> None:
         self._database = database
+        self._relations = relations
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
-        """200 with a JSON array; `Link` names the next page if there is one (RFC 8288).
+        """200 or 206 with the page, 304 if the client has it.
+
+        Status and `Content-Range` are PostgREST's; `Link` names the pages before and behind
+        (RFC 8288).
 
         Raises:
-            ProblemError: a parameter can't be understood.
+            ProblemError: a parameter can't be understood, the offset is behind the last row, or
+                the one object that was asked for is not exactly one.
+            psycopg.Error: the database could not answer.
         """
-        query = parse_list(spec, view.query)
-        rows = self._database.fetch(list_query(spec, query))
-        page = _page(rows, query.limit)
-        headers = {"Cache-Control": "no-cache"}
-        if page and len(page) < len(rows):
-            headers["Link"] = _next_link(spec, view, query, page)
-        return Response(200, "[" + ",\n".join(row[0] for row in page) + "]", headers=headers)
+        wanted = parse_representation(view.headers)
+        query = parse_list(spec, self._relations[spec.path], view.query, wanted.range)
+        page = read_page(self._database, spec, query, wanted.media, wanted.count)
+        if wanted.media is Media.OBJECT and page.rows != 1:
+            raise ProblemError(_not_one(page.rows))
+        if page.total is not None and query.offset > page.total:
+            raise ProblemError(_behind_the_end(query.offset, page.total))
+        return _answer(spec, view, wanted, query, page)
 
 
-def _page(rows: Rows, limit: int) -> Rows:
-    size = 0
-    for count, row in enumerate(rows[:limit]):
-        size += len(row[0])
-        if size > _MAX_PAGE_CHARACTERS and count:
-            return rows[:count]
-    return rows[:limit]
+def _answer(
+    spec: ResourceSpec, view: RequestView, wanted: Representation, query: ListQuery, page: Page
+) -> Response:
+    is_partial = page.total is not None and page.rows < page.total
+    headers = {
+        "Cache-Control": _CACHE_CONTROL,
+        "Content-Range": _content_range(query, page),
+        "Vary": _VARY,
+    }
+    link = links(spec, view, query, page, states_limit=wanted.range is not None)
+    if link:
+        headers["Link"] = link
+    if wanted.applied:
+        headers["Preference-Applied"] = ", ".join(wanted.applied)
+    headers["ETag"] = f'W/"{_digest(wanted.media, *headers.values(), page.text)}"'
+    if is_known(headers["ETag"], view.headers.get("if-none-match")):
+        return Response(304, headers=headers)
+    return Response(
+        206 if is_partial else 200,
+        page.text,
+        content_type=_CONTENT_TYPES[wanted.media],
+        headers=headers,
+    )
 
 
-def _next_link(spec: ResourceSpec, view: RequestView, query: ListQuery, page: Rows) -> str:
-    cursor = make_cursor(query.fingerprint, page[-1][1:])
-    parameters = {**view.query, "cursor": cursor}
-    text = urlencode(sorted(parameters.items()), quote_via=quote, safe="().,:*")
-    return f'<{API_PREFIX}/{spec.path}?{text}>; rel="next"'
+def _content_range(query: ListQuery, page: Page) -> str:
+    """As PostgREST has it: `0-24/3573458`, `*` for what is not known or is nothing.
+
+    Where a cursor leads, nobody knows how many rows are before it.
+    """
+    total = "*" if page.total is None else str(page.total)
+    if query.position is not None or page.rows == 0 or page.total == 0:
+        return f"*/{total}"
+    return f"{query.offset}-{query.offset + page.rows - 1}/{total}"
+
+
+def _digest(*parts: str) -> str:
+    """Weak: it says that two answers mean the same, not that each byte is the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()
+
+
+def _not_one(rows: int) -> Problem:
+    return Problem(
+        "PGRST116",
+        "Cannot coerce the result to a single JSON object",
+        details=f"The result contains {rows} rows",
+    )
+
+
+def _behind_the_end(offset: int, total: int) -> Problem:
+    return Problem(
+        "PGRST103",
+        "Requested range not satisfiable",
+        headers={"Content-Range": f"*/{total}"},
+        details=f"An offset of {offset} was requested, but there are only {total} rows.",
+    )

@@ -11,7 +11,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Fate, Traces, fate
 from lambdas.read.database import ReadDatabase, Rows
-from lambdas.read.sql import traces_query
+from lambdas.read.sql.rows import traces_query
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5

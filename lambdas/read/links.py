@@ -1,0 +1,67 @@
+"""`Link` of a list: the pages behind and before this one, by cursor where there can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote, urlencode
+
+from forebay.problem import Problem, ProblemError
+from forebay.query.ast import ListQuery
+from forebay.query.cursor import make_cursor
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, RequestView
+from lambdas.read.pages import Page
+
+
+def links(
+    spec: ResourceSpec, view: RequestView, query: ListQuery, page: Page, *, states_limit: bool
+) -> str:
+    """The header's value (RFC 8288); empty if there is no other page.
+
+    Args:
+        spec: of the resource.
+        view: the request, whose parameters the links repeat.
+        query: the same, understood.
+        page: the page that the links start from.
+        states_limit: put the number of rows into the links, as `Range` is not a part of them.
+
+    Raises:
+        ProblemError: there is more, but no link can lead to it.
+    """
+    kept = {name: view.query[name] for name in view.query.keys() - {"cursor", "offset"}}
+    if states_limit:
+        kept["limit"] = str(query.limit)
+    return ", ".join(
+        f'<{_target(spec, {**kept, **way})}>; rel="{relation}"'
+        for relation, way in _neighbours(query, page)
+    )
+
+
+def _neighbours(query: ListQuery, page: Page) -> Iterator[tuple[str, dict[str, str]]]:
+    if page.rows_behind and page.last is not None:
+        cursor = make_cursor(query.fingerprint, page.last)
+        yield "next", _way(query, cursor, query.offset + page.rows)
+    if page.rows_before and page.first is not None:
+        cursor = make_cursor(query.fingerprint, page.first, backward=True)
+        yield "prev", _way(query, cursor, max(0, query.offset - query.limit))
+
+
+def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
+    """By offset where the order's values are too long for a cursor."""
+    if cursor is not None:
+        return {"cursor": cursor}
+    if query.position is None:
+        return {"offset": str(offset)}
+    # Without a link the rest of the rows would be hidden.
+    raise ProblemError(
+        Problem(
+            "bad_order",
+            "order: a row's values are too long to go on from",
+            hint="Page by offset instead of cursor, or order by something shorter.",
+        )
+    )
+
+
+def _target(spec: ResourceSpec, parameters: dict[str, str]) -> str:
+    text = urlencode(sorted(parameters.items()), quote_via=quote, safe="().,:*!")
+    return f"{API_PREFIX}/{spec.path}?{text}"

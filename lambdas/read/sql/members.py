@@ -1,0 +1,152 @@
+"""What of a row is written: its members, those of related rows inside it, as JSON or as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, LiteralString
+
+from psycopg import sql
+
+from forebay.query.ast import Cast, Embedded, Operand, Selected
+from forebay.resource.spec import FieldSpec, Kind
+from lambdas.read.sql.conditions import where
+from lambdas.read.sql.order import order_by
+from lambdas.read.sql.statement import Scope, table
+
+_CASTS: Final[Mapping[Cast, LiteralString]] = {
+    "text": "text",
+    "integer": "integer",
+    "bigint": "bigint",
+    "double precision": "double precision",
+    "numeric": "numeric",
+    "boolean": "boolean",
+}
+_RELATED: Final = "r"
+
+Members = Sequence[Selected | Embedded]
+
+
+def names(members: Members) -> tuple[str, ...]:
+    """The names of the members that are written, in their order."""
+    return tuple(member.name for member in _written(members))
+
+
+def all_members(columns: Sequence[FieldSpec]) -> tuple[Selected, ...]:
+    """Every column under its own name."""
+    return tuple(Selected(Operand(column), column.name) for column in columns)
+
+
+def json_text(members: Members, scope: Scope) -> sql.Composed:
+    """The text of a row as a JSON object."""
+    return sql.SQL("(SELECT row_to_json(j)::text FROM (SELECT {}) AS j)").format(
+        _columns(members, scope)
+    )
+
+
+def csv_line(members: Members, scope: Scope) -> sql.Composed:
+    r"""The text of a row as a line of CSV with its end (RFC 4180).
+
+    Null is nothing, and so is told from an empty text, which is `""`. That of a line with one
+    member is `""` as well: many readers skip empty lines.
+    """
+    fields = sql.SQL(", ").join([_field(member, scope) for member in _written(members)])
+    text = r"""
+        (SELECT string_agg(
+            CASE WHEN field ~ '[",\r\n]' OR field = ''
+              THEN '"' || replace(field, '"', '""') || '"' ELSE coalesce(field, {null}) END,
+            ',' ORDER BY number) || E'\r\n'
+          FROM unnest(ARRAY[{fields}]) WITH ORDINALITY AS u(field, number))
+    """
+    alone = len(names(members)) == 1
+    return sql.SQL(text).format(fields=fields, null=sql.SQL("'\"\"'" if alone else "''"))
+
+
+def inner_joins(members: Members, scope: Scope) -> Iterator[sql.Composable]:
+    """A condition for each relation without which a row is left out."""
+    for member in members:
+        if isinstance(member, Embedded) and member.inner:
+            yield _exists(member, scope)
+
+
+def _written(members: Members) -> Iterator[Selected | Embedded]:
+    return (member for member in members if isinstance(member, Selected) or member.members)
+
+
+def _columns(members: Members, scope: Scope) -> sql.Composed:
+    return sql.SQL(", ").join(
+        [
+            sql.SQL("{} AS {}").format(_value(member, scope), _name(member.name))
+            for member in _written(members)
+        ]
+    )
+
+
+def _name(name: str) -> sql.Identifier:
+    # psycopg reads the whole statement for its placeholders, quoted names included.
+    return sql.Identifier(name.replace("%", "%%"))
+
+
+def _value(member: Selected | Embedded, scope: Scope) -> sql.Composable:
+    if isinstance(member, Embedded):
+        return _related_rows(member, scope) if member.relation.many else _related_row(member, scope)
+    operand = scope.operand(member.operand)
+    if member.cast is None:
+        return operand
+    return sql.SQL("({})::{}").format(operand, sql.SQL(_CASTS[member.cast]))
+
+
+def _field(member: Selected | Embedded, scope: Scope) -> sql.Composable:
+    """A member as the text that CSV has of it: that of JSON, but text without its quotes."""
+    value = sql.SQL("({})").format(_value(member, scope))
+    is_moment = (
+        isinstance(member, Selected)
+        and member.cast is None
+        and member.operand.kind is Kind.TIMESTAMP
+    )
+    return sql.SQL("to_json({}) #>> '{{}}'" if is_moment else "{}::text").format(value)
+
+
+def _related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
+    text = "(SELECT row_to_json(j) FROM (SELECT {members} FROM {rows}) AS j)"
+    related = Scope(_RELATED, scope.values)
+    return sql.SQL(text).format(
+        members=_columns(embedded.members, related), rows=_rows(embedded, scope, related)
+    )
+
+
+def _related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
+    text = """
+        (SELECT coalesce(json_agg(row_to_json(j)), '[]')
+         FROM (SELECT {members} FROM {rows} ORDER BY {order} LIMIT {limit} OFFSET {offset}) AS j)
+    """
+    related = Scope(_RELATED, scope.values)
+    return sql.SQL(text).format(
+        members=_columns(embedded.members, related),
+        rows=_rows(embedded, scope, related),
+        order=order_by(embedded.order, related),
+        limit=scope.values.bind(embedded.limit, "bigint"),
+        offset=scope.values.bind(embedded.offset, "bigint"),
+    )
+
+
+def _exists(embedded: Embedded, scope: Scope) -> sql.Composable:
+    related = Scope(_RELATED, scope.values)
+    rows = _rows(embedded, scope, related)
+    if embedded.relation.many and (embedded.offset or not embedded.limit):
+        # As in PostgREST, what counts is whether there is anything to embed.
+        rows = sql.SQL("{} LIMIT {} OFFSET {}").format(
+            rows,
+            scope.values.bind(embedded.limit, "bigint"),
+            scope.values.bind(embedded.offset, "bigint"),
+        )
+    return sql.SQL("EXISTS (SELECT FROM {})").format(rows)
+
+
+def _rows(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
+    return sql.SQL("{table} AS {alias} WHERE {theirs} = {ours} AND {where}").format(
+        table=table(embedded.relation.target),
+        alias=sql.Identifier(related.alias),
+        theirs=related.column(embedded.relation.target_column),
+        ours=scope.column(embedded.relation.column),
+        where=where(embedded.where, related),
+    )

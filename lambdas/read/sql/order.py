@@ -1,0 +1,79 @@
+"""ORDER BY, and the condition that a page begins behind a given row (keyset pagination)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from psycopg import sql
+
+from forebay.query.ast import OrderTerm
+from lambdas.read.sql.statement import Scope
+
+
+def reversed_order(order: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
+    """The same order, last row first."""
+    return tuple(
+        replace(term, descending=not term.descending, nulls_first=not term.nulls_first)
+        for term in order
+    )
+
+
+def order_by(order: Sequence[OrderTerm], scope: Scope) -> sql.Composable:
+    """The terms of ORDER BY."""
+    return sql.SQL(", ").join([_term(term, scope) for term in order])
+
+
+def beyond(
+    order: Sequence[OrderTerm], values: Sequence[str | None], scope: Scope
+) -> sql.Composable:
+    """Rows behind the one with these values: later in a term, all terms before it being equal."""
+    ways: list[sql.Composable] = []
+    pairs = list(zip(order, values, strict=True))
+    for position, (term, value) in enumerate(pairs):
+        tied = [_tied(*pair, scope) for pair in pairs[:position]]
+        ways.append(
+            sql.SQL("({})").format(sql.SQL(" AND ").join([*tied, _later(term, value, scope)]))
+        )
+    either = sql.SQL("({})").format(sql.SQL(" OR ").join(ways))
+    bound = _bound(*pairs[0], scope)
+    return either if bound is None else sql.SQL("{} AND {}").format(bound, either)
+
+
+def _term(term: OrderTerm, scope: Scope) -> sql.Composable:
+    direction = sql.SQL(" DESC" if term.descending else "")
+    if not term.operand.nullable:
+        # Where there are no nulls their place would only keep an index from being used.
+        return sql.SQL("{}{}").format(scope.operand(term.operand), direction)
+    nulls = sql.SQL(" NULLS FIRST" if term.nulls_first else " NULLS LAST")
+    return sql.SQL("{}{}{}").format(scope.operand(term.operand), direction, nulls)
+
+
+def _bound(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable | None:
+    """Says nothing new, but lets Postgres start in the middle of an index on the first term."""
+    nulls_follow = term.operand.nullable and not term.nulls_first
+    if value is None or nulls_follow:
+        return None
+    return sql.SQL("{} {} {}").format(
+        scope.operand(term.operand),
+        sql.SQL("<=" if term.descending else ">="),
+        scope.value(term.operand, value),
+    )
+
+
+def _tied(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable:
+    operand = scope.operand(term.operand)
+    if value is None:
+        return sql.SQL("{} IS NULL").format(operand)
+    return sql.SQL("{} = {}").format(operand, scope.value(term.operand, value))
+
+
+def _later(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable:
+    operand = scope.operand(term.operand)
+    if value is None:
+        return sql.SQL("{} IS NOT NULL").format(operand) if term.nulls_first else sql.SQL("FALSE")
+    symbol = sql.SQL("<" if term.descending else ">")
+    later = sql.SQL("{} {} {}").format(operand, symbol, scope.value(term.operand, value))
+    if term.operand.nullable and not term.nulls_first:
+        return sql.SQL("({} OR {} IS NULL)").format(later, operand)
+    return later

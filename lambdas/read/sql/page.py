@@ -1,0 +1,140 @@
+"""A page of a list as one row: its text, and all that its headers are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, LiteralString
+
+from psycopg import sql
+
+from forebay.query.ast import ListQuery
+from forebay.query.grammar import MAX_LIMIT
+from forebay.query.representation import Count, Media
+from forebay.resource.spec import ResourceSpec
+from lambdas.read.sql.conditions import where
+from lambdas.read.sql.members import csv_line, inner_joins, json_text, names
+from lambdas.read.sql.order import beyond, order_by, reversed_order
+from lambdas.read.sql.statement import Query, Scope, Values, table
+
+#: A page ends before its text, written as the string that a function's answer has it in, takes
+#: more. Lambda takes 6 MiB of an answer ("Lambda quotas"), headers included.
+PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
+
+# Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
+# place that names it, and so from working it out several times.
+_PAGE: Final[LiteralString] = """
+WITH found AS (
+  SELECT t.* FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit} + 1 OFFSET {offset}
+), written AS (
+  SELECT {text} AS text, {place} AS place FROM found AS t OFFSET 0
+), measured AS (
+  SELECT text, place, octet_length(to_json(text)::text) AS size FROM written OFFSET 0
+), numbered AS (
+  SELECT text, place, size, row_number() OVER way AS number,
+    sum(size) OVER way AS bytes, lead(size, 1, 0) OVER way AS next_size
+  FROM measured WINDOW way AS (ROWS UNBOUNDED PRECEDING)
+), page AS (
+  SELECT *, number <= {limit} AND (number = 1 OR bytes <= {budget}) AS fits,
+    number = {limit} OR next_size = 0 OR bytes + next_size > {budget} AS is_end
+  FROM numbered
+)
+SELECT
+  {head} || coalesce(string_agg(text, {separator} ORDER BY number{turned}) FILTER (WHERE fits), '')
+    || {tail},
+  count(*) FILTER (WHERE fits),
+  count(*) FILTER (WHERE NOT fits) > 0,
+  min(place) FILTER (WHERE fits AND number = 1),
+  min(place) FILTER (WHERE fits AND is_end),
+  coalesce(sum(size) FILTER (WHERE fits), 0)::bigint,
+  {total}
+FROM page
+"""
+
+
+def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Query:
+    """One row.
+
+    Columns: the page's text, how many rows are on it, whether there are more behind it (in the
+    direction in which it was looked for), the order's values of the nearest and of the farthest
+    row, the size of the text as part of a function's answer, and how many rows there are in all,
+    if that is to be counted.
+    """
+    values = Values()
+    scope = Scope("t", values)
+    matching = _matching(query, scope)
+    backward = query.position is not None and query.position.backward
+    order = reversed_order(query.order) if backward else query.order
+    behind: Sequence[sql.Composable] = ()
+    if query.position is not None:
+        behind = [beyond(order, query.position.values, scope)]
+    head, separator, tail = _frame(query, media)
+    text = sql.SQL(_PAGE).format(
+        table=table(spec),
+        where=sql.SQL(" AND ").join([matching, *behind]),
+        order=order_by(order, scope),
+        limit=values.bind(query.limit, "bigint"),
+        offset=values.bind(query.offset, "bigint"),
+        text=_text(query, media, scope),
+        place=_place(query, scope),
+        budget=values.bind(PAGE_MAX_BYTES, "bigint"),
+        head=values.bind(head, "text"),
+        separator=values.bind(separator, "text"),
+        tail=values.bind(tail, "text"),
+        turned=sql.SQL(" DESC" if backward else ""),
+        total=_total(spec, matching, count),
+    )
+    return Query(text, values.bound)
+
+
+def estimate_query(spec: ResourceSpec, query: ListQuery) -> Query:
+    """One row: the plan, as JSON, of a query for all rows that match, whatever the page."""
+    values = Values()
+    text = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t WHERE {}").format(
+        table(spec), _matching(query, Scope("t", values))
+    )
+    return Query(text, values.bound)
+
+
+def _matching(query: ListQuery, scope: Scope) -> sql.Composable:
+    return sql.SQL(" AND ").join([where(query.where, scope), *inner_joins(query.select, scope)])
+
+
+def _text(query: ListQuery, media: Media, scope: Scope) -> sql.Composable:
+    write = csv_line if media is Media.CSV else json_text
+    return write(query.select, scope)
+
+
+def _place(query: ListQuery, scope: Scope) -> sql.Composable:
+    """The order's values as text, from which a cursor is made."""
+    return sql.SQL("ARRAY[{}]").format(
+        sql.SQL(", ").join(
+            [sql.SQL("{}::text").format(scope.operand(term.operand)) for term in query.order]
+        )
+    )
+
+
+def _frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
+    """What stands before, between and behind the rows."""
+    match media:
+        case Media.JSON:
+            return "[", ",\n", "]"
+        case Media.CSV:
+            return ",".join(_quoted(name) for name in names(query.select)) + "\r\n", "", ""
+        case Media.OBJECT:
+            return "", "", ""
+
+
+def _quoted(name: str) -> str:
+    if not name or any(character in name for character in '",\r\n'):
+        return '"' + name.replace('"', '""') + '"'
+    return name
+
+
+def _total(spec: ResourceSpec, matching: sql.Composable, count: Count | None) -> sql.Composable:
+    """`estimated` counts no further than it takes to know that an estimate has to do."""
+    if count is None or count == "planned":
+        return sql.SQL("NULL::bigint")
+    enough = sql.SQL(" LIMIT {}").format(MAX_LIMIT + 1) if count == "estimated" else sql.SQL("")
+    return sql.SQL("(SELECT count(*) FROM (SELECT FROM {} AS t WHERE {}{}) AS matching)").format(
+        table(spec), matching, enough
+    )
