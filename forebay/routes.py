@@ -6,12 +6,13 @@ from this one list, so the function can look at nothing that the cache does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from forebay.query.grammar import LIST_PARAMETERS
+from forebay.query.grammar import LIST_HEADERS, list_parameters
+from forebay.resource.relations import Relation, relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
@@ -113,11 +114,14 @@ _ABOUT = (
 
 def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
     """Every route, in a stable order."""
-    own = (route for spec in resources.values() for route in _resource_routes(spec))
+    known = relations(resources)
+    own = (
+        route for spec in resources.values() for route in _resource_routes(spec, known[spec.path])
+    )
     return (*_ABOUT, *own)
 
 
-def _resource_routes(spec: ResourceSpec) -> Iterator[Route]:
+def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
     collection, item = f"/{spec.path}", f"/{spec.path}/{{key}}"
     key = Parameter("path", "key")
     yield Route(
@@ -127,8 +131,8 @@ def _resource_routes(spec: ResourceSpec) -> Iterator[Route]:
         action="list",
         resource=spec.path,
         parameters=(
-            *(Parameter("query", name) for name in LIST_PARAMETERS),
-            *(Parameter("query", column.name) for column in spec.columns if column.comparable),
+            *(Parameter("query", name) for name in list_parameters(spec, relations)),
+            *(Parameter("header", name) for name in LIST_HEADERS),
         ),
         cached=True,
     )

@@ -50,7 +50,7 @@ class Filter:
     #: the elements to overlap with, each as JSON text. For `is`: null, not_null, true, false or
     #: unknown. Of `like` and `ilike` it is SQL's pattern: `*` is `%` already.
     value: str | tuple[str, ...]
-    #: `like(any)`, `eq(all)`: over several values, at least one.
+    #: `like(any)`, `eq(all)`: over several values, perhaps none (any fails, all holds then).
     quantifier: Literal["any", "all"] | None = None
     #: The text search configuration of `fts(english)` and its like: one that Postgres has.
     language: str | None = None

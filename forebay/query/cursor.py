@@ -1,57 +1,142 @@
-"""Keyset cursors: opaque to clients, bound to the query that they belong to."""
+"""Keyset cursors: opaque to clients, bound to the query that they belong to.
+
+They hold no secret and grant nothing: a cursor is a condition on the order's values, which anyone
+may ask for. What they must not do is to be taken for another query's, or when damaged.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import orjson
 
-from forebay.problem import Problem, ProblemError
-from forebay.query.ast import OrderTerm
+from forebay.problem import ProblemError
+from forebay.query.ast import Embedded, Filter, Group, Operand, OrderTerm, Position
+from forebay.query.faults import fault
 from forebay.query.values import checked
+from forebay.resource.spec import ResourceSpec
 
-_VERSION = 1
-_MAX_LENGTH = 4096
-
-
-def make_cursor(fingerprint: str, values: Sequence[str | None]) -> str:
-    """A cursor that goes on after the row with these values of the order's columns."""
-    raw = orjson.dumps([_VERSION, fingerprint, list(values)])
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+_VERSION: Final = 2
+_DIGEST_BYTES: Final = 8
+#: Longer ones would not fit a URL; they come from texts that are far too long to order by.
+MAX_CURSOR_LENGTH: Final = 6000
 
 
-def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> tuple[str | None, ...]:
-    """The values that the cursor goes on after.
+def make_cursor(
+    fingerprint: str, values: Sequence[str | None], *, backward: bool = False
+) -> str | None:
+    """A cursor for what comes after, or before, the row with these values of the order's operands.
+
+    Returns:
+        The cursor; None if the values are too long for one.
+    """
+    content = orjson.dumps([_VERSION, fingerprint, int(backward), list(values)])
+    text = base64.urlsafe_b64encode(_digest(content) + content).rstrip(b"=").decode()
+    return text if len(text) <= MAX_CURSOR_LENGTH else None
+
+
+def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> Position:
+    """Where the cursor goes on.
 
     Raises:
-        ProblemError: it is no cursor, or belongs to another order or other filters.
+        ProblemError: bad_cursor: it is no cursor, is damaged, or belongs to another query.
     """
     try:
-        values = _decode(text, fingerprint, len(order))
-        return tuple(
-            None if value is None else checked(term.column, value)
-            for term, value in zip(order, values, strict=True)
+        backward, values = _decode(text, fingerprint, len(order))
+        return Position(
+            tuple(
+                None if value is None else checked(term.operand, value)
+                for term, value in zip(order, values, strict=True)
+            ),
+            backward,
         )
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise ProblemError(
-            Problem(
-                "bad_cursor", f"cursor: take it from Link, with the same order and filters: {exc}"
-            )
-        ) from None
+    except ValueError as exc:
+        raise bad_cursor(str(exc)) from None
 
 
-def _decode(text: str, fingerprint: str, length: int) -> list[str | None]:
-    if len(text) > _MAX_LENGTH:
-        raise ValueError("it is too long")
+def bad_cursor(reason: str) -> ProblemError:
+    """The problem that a cursor can't be used."""
+    return fault(
+        "bad_cursor", "cursor", f"take it from Link, with the same order and filters; it {reason}"
+    )
+
+
+def fingerprint(
+    spec: ResourceSpec, where: Group, order: Sequence[OrderTerm], inner: Iterable[Embedded]
+) -> str:
+    """What a cursor and its query must have in common: whose rows, which of them, in which order.
+
+    Args:
+        spec: of the resource.
+        where: the filters.
+        order: total.
+        inner: the embedded relations that leave rows out.
+    """
+    described = [
+        spec.path,
+        _described(where),
+        [[*_operand(term.operand), term.descending, term.nulls_first] for term in order],
+        sorted(
+            [
+                [
+                    *(embedded.relation.target.path, embedded.relation.hint),
+                    *(embedded.relation.many, embedded.limit, embedded.offset),
+                    _described(embedded.where),
+                ]
+                for embedded in inner
+            ],
+            key=orjson.dumps,
+        ),
+    ]
+    return hashlib.sha256(orjson.dumps(described)).hexdigest()[:16]
+
+
+def _described(condition: Group | Filter) -> list[object]:
+    if isinstance(condition, Group):
+        members = [_described(member) for member in condition.members]
+        return [condition.joined_by, condition.negated, members]
+    return [
+        *_operand(condition.operand),
+        condition.operator,
+        condition.value,
+        condition.quantifier,
+        condition.language,
+        condition.negated,
+    ]
+
+
+def _operand(operand: Operand) -> list[object]:
+    return [operand.column.name, operand.path, operand.as_text]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:_DIGEST_BYTES]
+
+
+def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | None]]:
+    if len(text) > MAX_CURSOR_LENGTH:
+        raise ValueError("is too long")
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
-        version, owner, values = orjson.loads(raw)
-    except (binascii.Error, UnicodeEncodeError, orjson.JSONDecodeError):
-        raise ValueError("it is none") from None
-    if not isinstance(values, list):
-        raise TypeError("it is none")
-    if version != _VERSION or owner != fingerprint or len(values) != length:
-        raise ValueError("it belongs to another query")
-    return values
+    except (binascii.Error, UnicodeEncodeError):
+        raise ValueError("is none") from None
+    digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+    if digest != _digest(content):
+        raise ValueError("is none, or is damaged")
+    return _read_content(content, fingerprint, length)
+
+
+def _read_content(content: bytes, fingerprint: str, length: int) -> tuple[bool, list[str | None]]:
+    match orjson.loads(content):
+        case [version, owner, int(backward), list(values)] if version == _VERSION:
+            if owner != fingerprint or len(values) != length:
+                raise ValueError("belongs to another query")
+            if not all(value is None or isinstance(value, str) for value in values):
+                raise ValueError("is none")
+            return bool(backward), values
+        case _:
+            raise ValueError("is of another release")

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError
 
 from forebay.errors import DeclarationError
 from forebay.resource.body import BodyReader
-from forebay.resource.fields import KeyDeclared, made_key, read_field
+from forebay.resource.fields import RESERVED_NAMES, KeyDeclared, made_key, read_field
 from forebay.resource.marks import Index
+from forebay.resource.relations import Relation, relations
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, Upcaster
 
 _PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -59,6 +60,8 @@ class Resource(BaseModel):
             )
         if path in _RESERVED_PATHS:
             raise DeclarationError(f"{cls.__name__}: the path {path!r} is the API's own")
+        if path in RESERVED_NAMES:
+            raise DeclarationError(f"{cls.__name__}: the path {path!r} is a query parameter's name")
         key, fields = _read_fields(cls)
         cls.spec_ = ResourceSpec(
             name=cls.__name__,
@@ -140,7 +143,8 @@ def discover(package: str, search_path: Iterable[str]) -> dict[str, ResourceSpec
     """Every resource declared in the modules of a package, by path, in the order of their paths.
 
     Raises:
-        DeclarationError: two resources share a path or table, or a reference leads nowhere.
+        DeclarationError: two resources share a path or table, a reference leads nowhere, or its
+            name is taken.
     """
     found: dict[str, ResourceSpec] = {}
     for module_info in sorted(pkgutil.iter_modules(search_path), key=lambda info: info.name):
@@ -154,6 +158,8 @@ def discover(package: str, search_path: Iterable[str]) -> dict[str, ResourceSpec
                 _add(found, cls)
     for spec in found.values():
         _check_references(spec, found)
+    for path, starting in relations(found).items():
+        _check_names(found[path], starting)
     return dict(sorted(found.items()))
 
 
@@ -180,3 +186,22 @@ def _check_references(spec: ResourceSpec, known: Mapping[str, ResourceSpec]) -> 
                 f"{where}: is {field.kind.value}, but the key of {target.path} is "
                 f"{target.key.kind.value}"
             )
+
+
+def _check_names(spec: ResourceSpec, relations: Sequence[Relation]) -> None:
+    """Refuses a reference's name that means something else already where it can be written."""
+    for field in spec.fields:
+        name = field.references.name if field.references else None
+        if name is None:
+            continue
+        where = f"{spec.name}.{field.name}: the reference's name {name!r}"
+        if not _PATH.fullmatch(name) or len(name) > _MAX_IDENTIFIER:
+            raise DeclarationError(f'{where} must be a lower-case word such as "country"')
+        if name in RESERVED_NAMES:
+            raise DeclarationError(f"{where} is a query parameter's name")
+        if spec.column(name) is not None:
+            raise DeclarationError(f"{where} is a field's name")
+        if any(name in relation.names for relation in relations if relation.hint != field.name):
+            raise DeclarationError(f"{where} is that of another relation")
+        if any(name in relation.names and relation.many for relation in relations):
+            raise DeclarationError(f"{where} is that of the way back")

@@ -94,7 +94,7 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
         required=info.is_required(),
         description=info.description,
     )
-    spec = _with_limits(where, spec, inner, info)
+    spec = _with_shape(_with_limits(where, spec, inner, info), inner)
     spec = _with_marks(where, spec, info)
     if any(isinstance(mark, Key) for mark in info.metadata):
         return KeyDeclared(_checked_key(where, spec))
@@ -181,6 +181,26 @@ def _with_limits(where: str, spec: FieldSpec, inner: Any, info: FieldInfo) -> Fi
             )
         return replace(spec, precision=precision, scale=scale)
     return spec
+
+
+def _with_shape(spec: FieldSpec, inner: Any) -> FieldSpec:  # noqa: ANN401
+    if spec.kind is not Kind.JSON:
+        return spec
+    if (get_origin(inner) or inner) is dict:
+        return replace(spec, shape="dict")
+    return replace(spec, shape="list", items=_items(inner))
+
+
+def _items(declared: Any) -> Kind:  # noqa: ANN401
+    """The kind of a list's elements; their text in filters is read accordingly."""
+    item: Any = next(iter(get_args(declared)), None)
+    if get_origin(item) is typing.Annotated:  # however often it is written, typing keeps one
+        item = get_args(item)[0]
+    if get_origin(item) is Literal:
+        return Kind.TEXT if all(isinstance(value, str) for value in get_args(item)) else Kind.JSON
+    if isinstance(item, type) and issubclass(item, enum.Enum):
+        return Kind.TEXT if all(isinstance(member.value, str) for member in item) else Kind.JSON
+    return _PLAIN.get(get_origin(item) or item, Kind.JSON)
 
 
 def _choices(inner: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -12,8 +12,10 @@ from forebay.resource.spec import FieldSpec, ResourceSpec
 class Relation:
     """One reference, seen from one of its two ends."""
 
-    #: What `select=` may call it: the target's path, and from the referring end also the
-    #: reference's own name. Two relations may share a name; `!column` then tells them apart.
+    #: What `select=` may call it: the reference's own name (only from the referring end), then the
+    #: target's path. Two relations may share a name; `!column` then tells them apart. Of a
+    #: resource that refers to itself the path leads to the referring rows only, and without an
+    #: own name the column's leads to the row referred to.
     names: tuple[str, ...]
     #: The referring column's name, which is the hint: `countries!country_code(…)`.
     hint: str
@@ -30,10 +32,9 @@ def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation
     found: dict[str, list[Relation]] = {path: [] for path in resources}
     for spec in resources.values():
         for field, target in _references(spec, resources):
-            own = field.references.name if field.references else None
             found[spec.path].append(
                 Relation(
-                    names=(target.path,) if own is None else (own, target.path),
+                    names=_forward_names(spec, field, target),
                     hint=field.name,
                     target=target,
                     column=field,
@@ -52,6 +53,13 @@ def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation
                 )
             )
     return {path: tuple(relations) for path, relations in found.items()}
+
+
+def _forward_names(spec: ResourceSpec, field: FieldSpec, target: ResourceSpec) -> tuple[str, ...]:
+    own = field.references.name if field.references else None
+    if target is spec:
+        return (own or field.name,)
+    return (target.path,) if own in {None, target.path} else (str(own), target.path)
 
 
 def _references(

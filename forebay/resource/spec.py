@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from forebay.resource.marks import Index, References
 from forebay.resource.reading import ReadsBodies
@@ -40,6 +40,10 @@ class FieldSpec:
     #: The default in JSON terms; only meaningful when not `required`.
     default: Any = None
     max_length: int | None = None
+    #: What a JSON field holds; None for other kinds.
+    shape: Literal["list", "dict"] | None = None
+    #: What the elements of a JSON list are, JSON if they are lists or objects or not declared.
+    items: Kind | None = None
     #: The only values that an Enum or Literal allows; empty otherwise.
     choices: tuple[str, ...] = ()
     #: Total and fractional digits of a decimal.
@@ -67,7 +71,7 @@ class FieldSpec:
 
     @property
     def comparable(self) -> bool:
-        """Whether `=` and `<` mean something for the column."""
+        """Whether `<` and an order mean something for the whole column."""
         return self.kind is not Kind.JSON
 
     def _fits_four_bytes(self) -> bool:

@@ -1,0 +1,48 @@
+"""Reads Postgres's array literals, `{a,"b c"}`, of one dimension.
+
+https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO has their rules.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ELEMENT = re.compile(
+    r"""\s*(?:"((?:[^"\\]|\\.)*)"|((?:[^\s"\\{},]|\\.)(?:(?:[^"\\{},]|\\.)*(?:[^\s"\\{},]|\\.))?))\s*""",
+    re.DOTALL,
+)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_EMPTY = re.compile(r"\{\s*\}")
+
+
+def read_array(text: str) -> tuple[str, ...]:
+    """The elements.
+
+    Raises:
+        ValueError: it is no such literal, is nested, or holds NULL.
+    """
+    text = text.strip()
+    if _EMPTY.fullmatch(text):
+        return ()
+    if not (text.startswith("{") and text.endswith("}")):
+        raise ValueError('is no list in braces, such as {a,"b,c"}')
+    return tuple(_elements(text))
+
+
+def _elements(text: str) -> list[str]:
+    found: list[str] = []
+    at, end = 1, len(text) - 1
+    while True:
+        element = _ELEMENT.match(text, at, end)
+        if element is None:
+            raise ValueError('is no list in braces, such as {a,"b,c"}')
+        quoted, bare = element[1], element[2]
+        if bare is not None and bare.upper() == "NULL":
+            raise ValueError("holds NULL, which equals nothing; write is.null")
+        found.append(_ESCAPED.sub(r"\1", bare if quoted is None else quoted))
+        at = element.end()
+        if at == end:
+            return found
+        if text[at] != ",":
+            raise ValueError('is no list in braces, such as {a,"b,c"}')
+        at += 1

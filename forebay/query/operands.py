@@ -1,0 +1,72 @@
+"""Reads what a condition, an order or a selection is about: a column or a place in its JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from forebay.query.ast import Operand
+from forebay.query.faults import fault, listed, shown
+from forebay.query.grammar import MAX_PATH
+from forebay.query.scanner import Scanner
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+_INDEX = re.compile(r"-?[0-9]+(?=->|::|[.,)]|$)")
+_MEMBER = re.compile(r"[^(\-:.,>)]+(?:-(?!>)[^(\-:.,>)]+)*")
+_MAX_INDEX: Final = 2**31 - 1  # Postgres numbers elements with four bytes
+
+
+def read_operand(scanner: Scanner, spec: ResourceSpec, code: str) -> Operand:
+    """`column`, `column->member->0`, `column->>member`.
+
+    Raises:
+        ProblemError: PGRST100, or with the given code if there is no such column or it has no
+            members.
+    """
+    return read_path(scanner, column_of(spec, scanner.name(), scanner.parameter, code), code)
+
+
+def column_of(spec: ResourceSpec, name: str, parameter: str, code: str) -> FieldSpec:
+    """The column of that name.
+
+    Raises:
+        ProblemError: with the given code.
+    """
+    column = spec.column(name)
+    if column is None:
+        known = listed(column.name for column in spec.columns)
+        raise fault(code, parameter, f"{spec.path} has no column {shown(name)}; it has {known}")
+    return column
+
+
+def read_path(scanner: Scanner, column: FieldSpec, code: str) -> Operand:
+    """The operand whose column has been read, with the JSON path that may follow."""
+    path: list[str | int] = []
+    as_text = False
+    while not as_text and scanner.take("->"):
+        as_text = scanner.take(">")
+        path.append(_step(scanner))
+    scanner.skip_spaces()
+    if scanner.next_is("->"):
+        raise fault("PGRST100", scanner.parameter, "after ->> there is only text: use -> before it")
+    if path and column.kind is not Kind.JSON:
+        raise fault(
+            code, scanner.parameter, f"{column.name} is {column.kind.value}, only JSON takes ->"
+        )
+    if len(path) > MAX_PATH:
+        raise fault(code, scanner.parameter, f"a path has at most {MAX_PATH} arrows")
+    return Operand(column, tuple(path), as_text=as_text)
+
+
+def _step(scanner: Scanner) -> str | int:
+    if scanner.next_is('"'):
+        return scanner.name()
+    index = scanner.match(_INDEX)
+    if index is not None:
+        if len(index) > len(str(_MAX_INDEX)) + 1 or abs(int(index)) > _MAX_INDEX:
+            raise fault("PGRST100", scanner.parameter, f"there is no element {shown(index)}")
+        return int(index)
+    member = scanner.match(_MEMBER)
+    if member is None:
+        raise scanner.error("a member's name or an element's number")
+    return member.strip()

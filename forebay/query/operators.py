@@ -1,0 +1,212 @@
+"""The operators: which kinds take them, and how their values are read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
+
+from forebay.problem import ProblemError
+from forebay.query.arrays import read_array
+from forebay.query.ast import Filter, Operand, Operator
+from forebay.query.faults import fault, listed, shown
+from forebay.query.scanner import Scanner
+from forebay.query.textsearch import CONFIGURATIONS, check_tsquery
+from forebay.query.values import checked, contained, elements, pattern
+from forebay.resource.spec import Kind
+
+Quantifier: TypeAlias = Literal["any", "all"]
+
+COMPARISONS: Final = ("eq", "neq", "gt", "gte", "lt", "lte", "isdistinct", "in", "is")
+PATTERNS: Final = ("like", "ilike", "match", "imatch")
+TEXT_SEARCH: Final = ("fts", "plfts", "phfts", "wfts")
+CONTAINMENT: Final = ("cs", "cd", "ov")
+OPERATORS: Final = (*COMPARISONS, *PATTERNS, *TEXT_SEARCH, *CONTAINMENT)
+#: Those that take `(any)` and `(all)`.
+QUANTIFIABLE: Final = ("eq", "gt", "gte", "lt", "lte", *PATTERNS)
+IS_STATES: Final = ("null", "not_null", "true", "false", "unknown")
+
+_WORD = re.compile(r"[A-Za-z_]*")
+_MODIFIER = re.compile(r"\([A-Za-z0-9_ $]*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands before a value: `not.like(any).`."""
+
+    operator: Operator
+    quantifier: Quantifier | None
+    language: str | None
+    negated: bool
+
+
+def operators_of(operand: Operand) -> tuple[str, ...]:
+    """The operators that mean something for it."""
+    if operand.kind is Kind.TEXT:
+        return (*COMPARISONS, *PATTERNS, *TEXT_SEARCH)
+    if operand.kind is not Kind.JSON:
+        return COMPARISONS
+    if operand.path:
+        return (*COMPARISONS, *CONTAINMENT)
+    equality = tuple(word for word in COMPARISONS if word not in {"gt", "gte", "lt", "lte"})
+    return (*equality, *(CONTAINMENT if operand.column.shape == "list" else ("cs", "cd")))
+
+
+def read_filter(scanner: Scanner, operand: Operand, *, grouped: bool) -> Filter:
+    """`not.operator(modifier).value`.
+
+    Args:
+        scanner: behind the operand and its dot.
+        operand: what the filter is about.
+        grouped: the value stands inside `and=(…)`, where `,` and `)` end it; else it is all the
+            rest, as it is.
+
+    Raises:
+        ProblemError: PGRST100, or bad_filter if operator or value don't fit the operand.
+    """
+    head = _read_head(scanner, operand)
+    if head.operator == "in":
+        value: str | tuple[str, ...] = _read_list(scanner, operand)
+    elif head.operator == "is":
+        value = _read_state(scanner, operand)
+    else:
+        text = scanner.grouped_value() if grouped else scanner.rest()
+        value = _value(scanner.parameter, operand, head, text)
+    return Filter(operand, head.operator, value, head.quantifier, head.language, head.negated)
+
+
+def _read_head(scanner: Scanner, operand: Operand) -> _Head:
+    negated = scanner.take("not.")
+    word = scanner.match(_WORD) or ""
+    if word not in OPERATORS:
+        raise fault(
+            "PGRST100",
+            scanner.parameter,
+            f"{operand.column.name} takes an operator and a value, such as eq.5, and {shown(word)} "
+            f"is no operator; those for {_described(operand)} are {listed(operators_of(operand))}",
+        )
+    if word not in operators_of(operand):
+        raise fault(
+            "bad_filter",
+            scanner.parameter,
+            f"{operand.column.name} is {_described(operand)}, which does not take {word}; it takes "
+            f"{listed(operators_of(operand))}",
+        )
+    quantifier, language = _read_modifier(scanner, word)
+    scanner.expect(".")
+    return _Head(cast("Operator", word), quantifier, language, negated)
+
+
+def _read_modifier(scanner: Scanner, word: str) -> tuple[Quantifier | None, str | None]:
+    modifier = scanner.match(_MODIFIER)
+    if modifier is None:
+        return None, None
+    inner = modifier[1:-1].strip()
+    if word in QUANTIFIABLE and inner in {"any", "all"}:
+        return cast("Quantifier", inner), None
+    if word in TEXT_SEARCH and inner.lower() in CONFIGURATIONS:
+        return None, inner.lower()
+    if word in TEXT_SEARCH:
+        allowed = f"a configuration of text search: {listed(sorted(CONFIGURATIONS))}"
+    else:
+        allowed = "any or all" if word in QUANTIFIABLE else "nothing"
+    raise fault("PGRST100", scanner.parameter, f"{word} takes {allowed} in its brackets")
+
+
+def _read_list(scanner: Scanner, operand: Operand) -> tuple[str, ...]:
+    scanner.bracket("(")
+    values = [scanner.element()]
+    while scanner.take(","):
+        values.append(scanner.element())
+    scanner.expect(")")
+    scanner.skip_spaces()
+    if values == [("", False)]:
+        return ()
+    return tuple(_fitting(scanner.parameter, operand, text, checked) for text, _ in values)
+
+
+def _read_state(scanner: Scanner, operand: Operand) -> str:
+    state = (scanner.match(_WORD) or "").lower()
+    allowed = IS_STATES if operand.kind is Kind.BOOLEAN else ("null", "not_null")
+    if state not in IS_STATES:
+        raise fault("PGRST100", scanner.parameter, f"is takes one of {listed(IS_STATES)}")
+    if state not in allowed:
+        raise fault(
+            "bad_filter",
+            scanner.parameter,
+            f"{operand.column.name} is {_described(operand)}, for which is takes "
+            f"{listed(allowed)} only",
+        )
+    return state
+
+
+def _value(parameter: str, operand: Operand, head: _Head, text: str) -> str | tuple[str, ...]:
+    if head.operator == "ov":
+        return _several(parameter, operand, text, elements)
+    read = _READERS.get(head.operator, checked)
+    if head.quantifier is None:
+        return _fitting(parameter, operand, text, read)
+    values = _several(parameter, operand, text, lambda _, literal: read_array(literal))
+    return tuple(_fitting(parameter, operand, value, read) for value in values)
+
+
+def _fitting(
+    parameter: str, operand: Operand, text: str, read: Callable[[Operand, str], str]
+) -> str:
+    try:
+        return read(operand, text)
+    except ValueError as exc:
+        raise _misfit(parameter, operand, text, exc) from None
+
+
+def _several(
+    parameter: str,
+    operand: Operand,
+    text: str,
+    read: Callable[[Operand, str], tuple[str, ...]],
+) -> tuple[str, ...]:
+    try:
+        return read(operand, text)
+    except ValueError as exc:
+        raise _misfit(parameter, operand, text, exc) from None
+
+
+def _misfit(parameter: str, operand: Operand, text: str, exc: ValueError) -> ProblemError:
+    about = f"{operand.column.name} is {_described(operand)}"
+    return fault("bad_filter", parameter, f"{about}, and {shown(text)} {exc}")
+
+
+def _described(operand: Operand) -> str:
+    if operand.kind is Kind.JSON and not operand.path and operand.column.shape is not None:
+        return f"a JSON {operand.column.shape}"
+    return operand.kind.value
+
+
+def _plain(_operand: Operand, text: str) -> str:
+    return text
+
+
+def _pattern(_operand: Operand, text: str) -> str:
+    return pattern(text)
+
+
+def _tsquery(_operand: Operand, text: str) -> str:
+    check_tsquery(text)
+    return text
+
+
+#: By operator, where the value is not simply one of the operand's kind. Postgres alone can tell
+#: whether a regular expression is one; the read function makes a 400 of its error.
+_READERS: Mapping[str, Callable[[Operand, str], str]] = {
+    "like": _pattern,
+    "ilike": _pattern,
+    "match": _plain,
+    "imatch": _plain,
+    "fts": _tsquery,
+    "plfts": _plain,
+    "phfts": _plain,
+    "wfts": _plain,
+    "cs": contained,
+    "cd": contained,
+}

@@ -1,0 +1,64 @@
+"""Reads which rows of all are asked for: `limit`, `offset` and what `Range` said."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from forebay.problem import Problem, ProblemError
+from forebay.query.faults import fault, shown
+from forebay.query.grammar import DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET
+from forebay.query.representation import RowRange
+
+_DIGITS = re.compile(r"[0-9]+")
+_NEGATIVE = re.compile(r"-[0-9]+")
+_MAX_DIGITS: Final = len(str(MAX_OFFSET))
+
+
+def read_window(
+    prefix: str, limit: str | None, offset: str | None, rows: RowRange | None = None
+) -> tuple[int, int]:
+    """Limit and offset: the rows that both the parameters and the range ask for.
+
+    A limit above the cap is not refused: the page ends there, as it does with PostgREST's
+    `db-max-rows`.
+
+    Raises:
+        ProblemError: PGRST100 (no number), PGRST103 (no row can be meant).
+    """
+    first = 0 if offset is None else _number(f"{prefix}offset", offset)
+    last = None
+    if limit is not None:
+        if _NEGATIVE.fullmatch(limit):
+            raise _unsatisfiable(f"{prefix}limit should be 0 or more, and is {shown(limit)}")
+        wanted = _number(f"{prefix}limit", limit)
+        if wanted == 0:
+            return 0, first
+        last = first + wanted - 1
+    if rows is None:
+        size = DEFAULT_LIMIT if last is None else last - first + 1
+        return min(size, MAX_LIMIT), first
+    return _intersection(first, last, rows)
+
+
+def _intersection(first: int, last: int | None, rows: RowRange) -> tuple[int, int]:
+    first = min(max(first, rows.first), MAX_OFFSET)
+    ends = [end for end in (last, rows.last) if end is not None]
+    if not ends:
+        return MAX_LIMIT, first
+    size = min(ends) - first + 1
+    if size < 1:
+        raise _unsatisfiable("Range begins behind its own end, or behind that of limit")
+    return min(size, MAX_LIMIT), first
+
+
+def _number(parameter: str, text: str) -> int:
+    if not _DIGITS.fullmatch(text):
+        raise fault("PGRST100", parameter, f"{shown(text)} should be a whole number, 0 or more")
+    digits = text.lstrip("0") or "0"
+    # There are never so many rows, so a greater number has the same answer.
+    return MAX_OFFSET if len(digits) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)
+
+
+def _unsatisfiable(detail: str) -> ProblemError:
+    return ProblemError(Problem("PGRST103", detail, details=detail))

@@ -1,0 +1,246 @@
+"""Reads `select=`: columns, places in JSON, and rows of related resources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from forebay.problem import Problem, ProblemError
+from forebay.query.ast import Cast, Operand, Selected
+from forebay.query.faults import fault, listed, shown
+from forebay.query.grammar import MAX_MEMBERS, MAX_NAME_BYTES
+from forebay.query.operands import column_of, read_path
+from forebay.query.scanner import Scanner
+from forebay.resource.relations import Relation
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+_MOST_JOINS: Final = 2  # of `!hint` and `!inner`
+_TYPE = re.compile(r"[\w $]+")
+_AGGREGATE = re.compile(r"\.(?:sum|avg|count|max|min)\(\)")
+#: Spellings of the types that may be cast to.
+_CASTS: Final[dict[str, Cast]] = {
+    "text": "text", "varchar": "text",
+    "integer": "integer", "int": "integer", "int4": "integer",
+    "bigint": "bigint", "int8": "bigint",
+    "double precision": "double precision", "float": "double precision",
+    "float8": "double precision",
+    "numeric": "numeric", "decimal": "numeric",
+    "boolean": "boolean", "bool": "boolean",
+}  # fmt: skip
+_DOUBLE_DIGITS = 308  # before the point; more are beyond a double
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """`alias:relation!hint!inner(members)` as it was written, with the relation found."""
+
+    relation: Relation
+    #: What the request calls the relation, also in filters on it.
+    written: str
+    #: The member's name.
+    name: str
+    inner: bool
+    members: tuple[Selected, ...]
+
+
+def read_select(
+    parameter: str, text: str | None, spec: ResourceSpec, relations: Sequence[Relation]
+) -> tuple[Selected | Join, ...]:
+    """What each answered object shows; without text every column.
+
+    Raises:
+        ProblemError: PGRST100, PGRST123, PGRST127, PGRST200, PGRST201, or bad_select.
+    """
+    if text is None:
+        return _every_column(spec)
+    scanner = Scanner(parameter, text)
+    members = _read_members(scanner, spec, relations)
+    scanner.expect_end()
+    total = sum(1 + (len(m.members) if isinstance(m, Join) else 0) for m in members)
+    if total > MAX_MEMBERS:
+        raise fault("bad_select", parameter, f"has {total} members, {MAX_MEMBERS} is most")
+    if not any(_is_written(member) for member in members):
+        raise fault("bad_select", parameter, "has to name something to show besides empty brackets")
+    return members
+
+
+def casts_of(operand: Operand) -> tuple[Cast, ...]:
+    """The types that every value of the operand can be cast to."""
+    column = operand.column
+    match operand.kind:
+        case Kind.INTEGER:
+            small: tuple[Cast, ...] = ("integer",) if column.sql_type == "integer" else ()
+            return ("text", *small, "bigint", "numeric", "double precision")
+        case Kind.FLOAT:
+            return ("text", "double precision", "numeric")
+        case Kind.DECIMAL:
+            digits = (column.precision or 0) - (column.scale or 0)
+            return ("text", "numeric", *(_double() if digits <= _DOUBLE_DIGITS else ()))
+        case Kind.BOOLEAN:
+            return ("text", "boolean", "integer")
+        case _:
+            return ("text",)
+
+
+def _double() -> tuple[Cast, ...]:
+    return ("double precision",)
+
+
+def _every_column(spec: ResourceSpec) -> tuple[Selected, ...]:
+    return tuple(Selected(Operand(column), column.name) for column in spec.columns)
+
+
+def _is_written(member: Selected | Join) -> bool:
+    return isinstance(member, Selected) or bool(member.members)
+
+
+def _read_members(
+    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation] | None
+) -> tuple[Selected | Join, ...]:
+    """Members up to the end or a closing bracket; relations is None inside of one."""
+    members: list[Selected | Join] = []
+    names: set[str] = set()
+    while True:
+        for member in _read_member(scanner, spec, relations):
+            if _is_written(member) and member.name in names:
+                raise fault(
+                    "bad_select",
+                    scanner.parameter,
+                    f"two members are called {shown(member.name)}; an alias tells them apart: "
+                    "other:name",
+                )
+            names.add(member.name)
+            members.append(member)
+        if not scanner.take(","):
+            return tuple(members)
+
+
+def _read_member(
+    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation] | None
+) -> Sequence[Selected | Join]:
+    scanner.skip_spaces()
+    if scanner.next_is("..."):
+        raise fault("PGRST127", scanner.parameter, "a related row's members can't be spread (...)")
+    if scanner.take("*"):
+        _expect_member_end(scanner)
+        return _every_column(spec)
+    alias, name = None, scanner.name()
+    if scanner.next_is(":") and not scanner.next_is("::"):
+        scanner.take(":")
+        alias, name = _checked_name(scanner, name), scanner.name()
+    if scanner.next_is("!", "("):
+        return (_read_join(scanner, spec, relations, alias, name),)
+    return (_read_selected(scanner, column_of(spec, name, scanner.parameter, "bad_select"), alias),)
+
+
+def _read_selected(scanner: Scanner, column: FieldSpec, alias: str | None) -> Selected:
+    operand = read_path(scanner, column, "bad_select")
+    cast = _read_cast(scanner, operand) if scanner.take("::") else None
+    if scanner.match(_AGGREGATE) is not None:
+        raise _no_aggregates(scanner.parameter)
+    _expect_member_end(scanner)
+    if alias is not None:
+        return Selected(operand, alias, cast)
+    steps = [step for step in operand.path if isinstance(step, str)]
+    return Selected(operand, _checked_name(scanner, steps[-1] if steps else column.name), cast)
+
+
+def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
+    written = (scanner.match(_TYPE) or "").strip()
+    cast = _CASTS.get(written.lower())
+    allowed = casts_of(operand)
+    if cast is None or cast not in allowed:
+        raise fault(
+            "bad_select",
+            scanner.parameter,
+            f"{operand.column.name} is {operand.kind.value}, which can't be cast to "
+            f"{shown(written)}; it can to {listed(allowed)}",
+        )
+    return cast
+
+
+def _read_join(
+    scanner: Scanner,
+    spec: ResourceSpec,
+    relations: Sequence[Relation] | None,
+    alias: str | None,
+    written: str,
+) -> Join:
+    if written == "count" and scanner.next_is("()"):
+        raise _no_aggregates(scanner.parameter)
+    if relations is None:
+        raise fault(
+            "PGRST127",
+            scanner.parameter,
+            f"{shown(written)} is inside of a relation; only one level can be embedded",
+        )
+    hint, inner = _read_join_words(scanner)
+    relation = _found(scanner.parameter, spec, relations, written, hint)
+    scanner.expect("(")
+    members: tuple[Selected, ...] = ()
+    scanner.skip_spaces()
+    if not scanner.next_is(")"):
+        read = _read_members(scanner, relation.target, None)
+        members = tuple(member for member in read if isinstance(member, Selected))
+    scanner.expect(")")
+    _expect_member_end(scanner)
+    return Join(relation, written, alias or _checked_name(scanner, written), inner, members)
+
+
+def _read_join_words(scanner: Scanner) -> tuple[str | None, bool]:
+    hint, kind = None, None
+    for _ in range(_MOST_JOINS):
+        if not scanner.take("!"):
+            break
+        word = scanner.name()
+        if word in {"inner", "left"} and kind is None:
+            kind = word
+        elif hint is None:
+            hint = word
+    return hint, kind == "inner"
+
+
+def _found(
+    parameter: str,
+    spec: ResourceSpec,
+    relations: Sequence[Relation],
+    written: str,
+    hint: str | None,
+) -> Relation:
+    named = [relation for relation in relations if written in relation.names]
+    found = [relation for relation in named if hint in {None, relation.hint}]
+    if len(found) == 1:
+        return found[0]
+    spelled = [f"{relation.names[0]}!{relation.hint}" for relation in named or relations]
+    hint_text = f"there are {listed(spelled)}" if spelled else f"{spec.path} has no relations"
+    asked = shown(written if hint is None else f"{written}!{hint}")
+    if not found:
+        raise _problem("PGRST200", f"{parameter}: {spec.path} has no relation {asked}", hint_text)
+    raise _problem("PGRST201", f"{parameter}: {asked} can be several relations", hint_text)
+
+
+def _problem(code: str, detail: str, hint: str) -> ProblemError:
+    return ProblemError(Problem(code, f"{detail}; {hint}", hint=hint))
+
+
+def _no_aggregates(parameter: str) -> ProblemError:
+    return fault("PGRST123", parameter, "aggregate functions are not supported")
+
+
+def _checked_name(scanner: Scanner, name: str) -> str:
+    if not name or len(name.encode()) > MAX_NAME_BYTES:
+        raise fault(
+            "bad_select",
+            scanner.parameter,
+            f"{shown(name)} is no name for a member: those have 1 to {MAX_NAME_BYTES} bytes; an "
+            "alias can give one: short:name",
+        )
+    return name
+
+
+def _expect_member_end(scanner: Scanner) -> None:
+    scanner.skip_spaces()
+    if not scanner.at_end and not scanner.next_is(",", ")"):
+        raise scanner.error("a comma or the end of the member")
