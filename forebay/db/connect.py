@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -45,10 +45,8 @@ def connect(
         "DateStyle": "ISO",
         "default_transaction_read_only": "on" if read_only else "off",
     }
-    stated = conninfo_to_dict(url)
-    choice = {name: word for name, word in _STANDBYS.items() if name not in stated}
     return psycopg.connect(
-        url,
+        _preferring_standbys(url) if prefer_standby else url,
         autocommit=True,
         application_name=application_name,
         connect_timeout=(
@@ -60,5 +58,10 @@ def connect(
         options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         # Statements are few and large (apply) or behind RDS Proxy, which pins on PREPARE (read).
         prepare_threshold=None,
-        **(choice if prefer_standby else {}),
     )
+
+
+def _preferring_standbys(url: str) -> str:
+    stated = conninfo_to_dict(url)
+    choice = {name: word for name, word in _STANDBYS.items() if name not in stated}
+    return make_conninfo(url, **choice)

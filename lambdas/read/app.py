@@ -73,4 +73,4 @@ class ReadApp:
             status=response.status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
-        return response.to_head() if route.method == "HEAD" else response
+        return response.to_head() if event["httpMethod"] == "HEAD" else response
