@@ -12,6 +12,7 @@ import psycopg
 from forebay.apply.batch import ChunkApplier
 from forebay.apply.ledger import Ledger, OvertakenError
 from forebay.apply.outcome import Entry, Outcome, Rejection, Source
+from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.errors import HeldError
@@ -99,7 +100,12 @@ def _apply_chunk(
                 if after.held is None:
                     end = start + len(entries)
                     ledger.advance(
-                        start=start, end=end, counts=counts, total=after, is_last=is_last
+                        start=start,
+                        end=end,
+                        ids=[entry.id for entry in entries if isinstance(entry, Command)],
+                        counts=counts,
+                        total=after,
+                        is_last=is_last,
                     )
             return after  # noqa: TRY300 - after the commit, not inside the transaction
         except psycopg.Error as exc:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+
 from forebay.apply.outcome import Counts, Outcome, Source
 from forebay.db.connect import Connection
+from forebay.lag import histogram
 
 
 class OvertakenError(Exception):
@@ -13,9 +17,16 @@ class OvertakenError(Exception):
 class Ledger:
     """The ledger row of one object."""
 
-    def __init__(self, connection: Connection, source: Source) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        source: Source,
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._connection = connection
         self._source = source
+        self._now_ms = now_ms
 
     def lines_done(self) -> int | None:
         """How many lines an earlier run has applied; None when that was the whole object."""
@@ -31,17 +42,36 @@ class Ledger:
         return None if completed else int(lines)
 
     def advance(
-        self, *, start: int, end: int, counts: Counts, total: Outcome, is_last: bool
+        self,
+        *,
+        start: int,
+        end: int,
+        ids: Sequence[str],
+        counts: Counts,
+        total: Outcome,
+        is_last: bool,
     ) -> None:
         """Records lines `start` to `end`, in the transaction that applied them.
 
-        A replay leaves the counts of the live run as they are and only notes itself, at its end.
+        A replay leaves what the live run counted as it is and only notes itself, at its end.
+
+        Args:
+            start: lines that were done before.
+            end: lines that are done with these.
+            ids: of the commands in these lines.
+            counts: what became of these lines.
+            total: of this run, with these lines.
+            is_last: nothing comes after them.
 
         Raises:
             OvertakenError: another run is ahead of `start`.
         """
         if not self._source.replay:
-            values = self._values(counts, total, end) | {"start": start, "last": is_last}
+            values = self._values(counts, total, end) | {
+                "start": start,
+                "last": is_last,
+                "lags": histogram(sorted(ids), self._now_ms()),
+            }
             if self._connection.execute(_ADVANCE, values).rowcount != 1:
                 raise OvertakenError
         elif is_last:
@@ -62,9 +92,10 @@ class Ledger:
 
 _ADVANCE = """
     INSERT INTO forebay.ledger AS l (
-      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, completed_at)
+      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, lags,
+      completed_at)
     SELECT %(object)s, %(end)s, %(applied)s, %(superseded)s, %(duplicates)s, %(rejected)s,
-           %(first_id)s, %(last_id)s, CASE WHEN %(last)s THEN clock_timestamp() END
+           %(first_id)s, %(last_id)s, %(lags)s, CASE WHEN %(last)s THEN clock_timestamp() END
     ON CONFLICT (object) DO UPDATE SET
       lines = excluded.lines,
       applied = l.applied + excluded.applied,
@@ -73,6 +104,8 @@ _ADVANCE = """
       rejected = l.rejected + excluded.rejected,
       first_id = least(l.first_id, excluded.first_id),
       last_id = greatest(l.last_id, excluded.last_id),
+      lags = (SELECT array_agg(coalesce(before, 0) + coalesce(more, 0) ORDER BY bucket)
+              FROM unnest(l.lags, excluded.lags) WITH ORDINALITY AS u (before, more, bucket)),
       completed_at = excluded.completed_at
     WHERE l.completed_at IS NULL AND l.lines = %(start)s
 """

@@ -124,6 +124,11 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
         sa.Column("first_id", pg.UUID, comment="Smallest command id in the object"),
         sa.Column("last_id", pg.UUID, comment="Greatest command id in the object"),
+        sa.Column(
+            "lags",
+            pg.ARRAY(sa.Integer),
+            comment="Commands by the time from acceptance to applied; forebay.lag has the buckets",
+        ),
         sa.Column("started_at", moment, nullable=False, server_default=now),
         sa.Column("completed_at", moment, comment="Null: applied as far as `lines` says"),
         sa.Column("replays", sa.Integer, nullable=False, server_default=sa.text("0")),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from forebay.command import Command
+from forebay.ids import IdSource
+from forebay.lag import RATIO, quantile
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import Database, cut_after, open_connection
 
@@ -93,6 +96,47 @@ def test_two_consumers_with_the_same_object_count_each_line_once(database: Datab
     assert failures == []
     row = database.ledger()["commands/a.gz"]
     assert (row["lines"], row["applied"], row["duplicates"]) == (1000, 1000, 0)
+
+
+def test_the_lag_of_each_command_is_counted_once_however_often_the_object_is_interrupted(
+    database: Database,
+) -> None:
+    with psycopg.connect(database.url, autocommit=True) as killer:
+        connection = open_connection(database.url)
+        cut_after(
+            connection,
+            14,  # within the second chunk
+            lambda pid: killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]),
+        )
+        with pytest.raises(psycopg.OperationalError):
+            database.apply(*CHUNKS, connection=connection)
+        connection.close()
+    before = sum(database.ledger()["commands/a.gz"]["lags"] or [])
+    assert 0 < before < 15
+    database.apply(*CHUNKS)
+    assert sum(database.ledger()["commands/a.gz"]["lags"]) == 15
+
+
+def test_lags_of_chunks_of_different_ages_add_up(database: Database) -> None:
+    now = IdSource()
+    an_hour_ago = IdSource(now_ms=lambda: now.now_ms() - 3_600_000)
+    fresh = [replace(city(1, key=key), id=now.make(create=False)) for key in (1, 2)]
+    old = [replace(city(1, key=key), id=an_hour_ago.make(create=False)) for key in (3, 4, 5)]
+    database.apply(fresh, old)
+    lags = database.ledger()["commands/a.gz"]["lags"]
+    assert sum(lags) == 5
+    assert lags[-1] == 3
+    assert quantile(lags, 0.2) < 600
+    assert quantile(lags, 0.99) == pytest.approx(3600, rel=RATIO - 1)
+
+
+def test_a_replay_says_nothing_about_lags(database: Database) -> None:
+    database.apply(*CHUNKS)
+    before = database.ledger()["commands/a.gz"]["lags"]
+    database.apply(*CHUNKS, replay=True)
+    database.apply(*CHUNKS, replay=True, source="commands/b.gz")
+    assert database.ledger()["commands/a.gz"]["lags"] == before
+    assert database.ledger()["commands/b.gz"]["lags"] is None
 
 
 def test_each_command_is_counted_as_what_became_of_it(database: Database) -> None:
