@@ -113,6 +113,10 @@ def _operand(operand: Operand) -> list[object]:
     return [operand.column.name, operand.path, operand.as_text]
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\x00" not in value
+
+
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()[:_DIGEST_BYTES]
 
@@ -135,7 +139,7 @@ def _read_content(content: bytes, fingerprint: str, length: int) -> tuple[bool, 
         case [version, owner, int(backward), list(values)] if version == _VERSION:
             if owner != fingerprint or len(values) != length:
                 raise ValueError("belongs to another query")
-            if not all(value is None or isinstance(value, str) for value in values):
+            if not all(value is None or _is_text(value) for value in values):
                 raise ValueError("is none")
             return bool(backward), values
         case _:

@@ -17,9 +17,8 @@ from forebay.resource.fields import INT64_MAX, INT64_MIN
 from forebay.resource.spec import FieldSpec, Kind
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_INT32_MAX = 2**31 - 1
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 #: How the elements of a list of this kind are written in JSON, from their text.
@@ -32,8 +31,6 @@ def checked(operand: Operand, text: str) -> str:
     Raises:
         ValueError: it is none; the message says what the operand holds.
     """
-    if operand.kind is Kind.INTEGER:
-        return _integer(operand.column, text)
     return _READERS[operand.kind](text)
 
 
@@ -80,12 +77,9 @@ def pattern(text: str) -> str:
     return made
 
 
-def _integer(column: FieldSpec, text: str) -> str:
-    low, high = INT64_MIN, INT64_MAX
-    if column.sql_type == "integer":
-        low, high = -_INT32_MAX - 1, _INT32_MAX
-    if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
-        raise ValueError(f"is no integer of {high.bit_length() + 1} bits")
+def _integer(text: str) -> str:
+    if not _INTEGER.fullmatch(text) or not INT64_MIN <= int(text) <= INT64_MAX:
+        raise ValueError("is no integer of 64 bits")
     return text
 
 
@@ -111,13 +105,21 @@ def _boolean(text: str) -> str:
     return "true" if word in _TRUE else "false"
 
 
-def _timestamp(text: str) -> str:
-    # A `+` in a query string that nobody encoded arrives as a space.
-    value = dt.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+def _date(text: str) -> str:
     try:
+        return dt.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("is no date, such as 2026-02-28") from None
+
+
+def _timestamp(text: str) -> str:
+    """In UTC; without a zone it is read as UTC, which is what the database's sessions speak."""
+    try:
+        # A `+` in a query string that nobody encoded arrives as a space.
+        value = dt.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return value.replace(tzinfo=value.tzinfo or dt.UTC).astimezone(dt.UTC).isoformat()
-    except OverflowError:
-        raise ValueError("is outside the years 1 to 9999") from None
+    except (ValueError, OverflowError):  # the latter at the ends of the years 1 to 9999
+        raise ValueError("is no point in time, such as 2026-02-28T10:00:00Z") from None
 
 
 def _uuid(text: str) -> str:
@@ -169,10 +171,11 @@ def _json_number(text: str) -> str:
 
 _READERS: Mapping[Kind, Callable[[str], str]] = {
     Kind.TEXT: str,
+    Kind.INTEGER: _integer,
     Kind.FLOAT: _float,
     Kind.DECIMAL: _decimal,
     Kind.BOOLEAN: _boolean,
-    Kind.DATE: lambda text: dt.date.fromisoformat(text).isoformat(),
+    Kind.DATE: _date,
     Kind.TIMESTAMP: _timestamp,
     Kind.UUID: _uuid,
     Kind.JSON: _json,
