@@ -56,6 +56,8 @@ class DatabaseSettings(_Section):
 
     url: str
     replica_url: str
+    #: How long an item or a list may take before it is a 504.
+    read_timeout_seconds: Annotated[int, Field(ge=1, le=25)]
 
 
 class StreamSettings(_Section):

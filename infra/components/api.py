@@ -33,6 +33,8 @@ _REQUEST_HEADERS: Final = (
     "If-Match",
     "If-None-Match",
     "Prefer",
+    "Range",
+    "Range-Unit",
     "Read-After",
     "Traceparent",
     "X-Api-Key",
@@ -69,10 +71,12 @@ class RoutesApi(Construct):
         routes: Sequence[Route],
         functions: Mapping[str, lambda_.IFunction],
         settings: ApiSettings,
+        read_timeout_seconds: int,
         log_retention: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, construct_id)
         self._settings = settings
+        self._read_timeout = cdk.Duration.seconds(read_timeout_seconds)
         self.api = apigateway.RestApi(
             self,
             "Api",
@@ -145,6 +149,8 @@ class RoutesApi(Construct):
                 apigateway.LambdaIntegration(
                     functions[route.function],
                     cache_key_parameters=list(declared) or None,
+                    # Statuses may be waited for, so they and writes have the gateway's 29 s.
+                    timeout=self._read_timeout if route.action in {"list", "item"} else None,
                     # One permission for all methods: a function's policy has room for few dozen.
                     scope_permission_to_method=False,
                 ),

@@ -1,7 +1,8 @@
 """What API Gateway answers by itself, in the words of the API: RFC 9457 problems.
 
 A function that meets a transient failure raises, so that the answer is never cached. The gateway
-then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`.
+then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`. What took too long says
+504: a function can't say that by failing, so the gateway is the first to lose its patience.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _DETAILS: Final[Mapping[str, str]] = {
     "throttled": "Slow down, then try again.",
     "quota_exceeded": "The quota is renewed with the next month.",
     "unavailable": "The service could not answer. Try again.",
+    "timeout": "There was no answer in time. Ask for less; a write may be stored and can be repeated.",
 }
 
 
@@ -64,7 +66,7 @@ class GatewayProblem:
             "Cache-Control": "'no-store'",
             "Access-Control-Allow-Origin": f"'{cors_allow_origin}'",
         }
-        if self.status in {429, 503}:
+        if self.status in {429, 503, 504}:
             headers["Retry-After"] = f"'{RETRY_AFTER_SECONDS}'"
             headers["Access-Control-Expose-Headers"] = "'Retry-After'"
         return headers
@@ -81,7 +83,7 @@ RESPONSES: Final[Mapping[str, GatewayProblem]] = {
     for response_type, code in {
         "DEFAULT_5XX": "unavailable",
         "INTEGRATION_FAILURE": "unavailable",
-        "INTEGRATION_TIMEOUT": "unavailable",
+        "INTEGRATION_TIMEOUT": "timeout",
         "API_CONFIGURATION_ERROR": "unavailable",
         "AUTHORIZER_CONFIGURATION_ERROR": "unavailable",
         "AUTHORIZER_FAILURE": "unavailable",

@@ -19,6 +19,10 @@ from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 
+#: Postgres cancels a statement so much later than the gateway stops waiting for it: a function that
+#: fails first would be answered 503, and what took too long is a 504.
+STATEMENT_GRACE_SECONDS = 1
+
 
 class ServiceStack(EnvironmentStack):
     """The functions, the API in front of two of them, and the migration before all."""
@@ -59,6 +63,7 @@ class ServiceStack(EnvironmentStack):
             routes=routes,
             functions={"read": self.read.function, "write": self.write.function},
             settings=settings.api,
+            read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
         )
         self._outputs()
@@ -123,6 +128,9 @@ def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapp
         "write": {**stream, **archive, **buffer, **cors},
         "read": {
             "FOREBAY_REPLICA_URL": settings.database.replica_url,
+            "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
+                settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
+            ),
             **database,
             **buffer,
             **cors,

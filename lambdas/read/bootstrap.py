@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import resources
-from forebay.db.connect import connect
+from forebay.db.connect import Connection, connect
 from forebay.db.session import Session
 from forebay.log import Log
 from forebay.resource.relations import relations
@@ -20,10 +21,10 @@ from lambdas.read.visibility import Visibility
 SERVICE = "read"
 
 
-def build(settings: ReadSettings) -> ReadApp:
+def build(settings: ReadSettings, open_connection: Callable[..., Connection] = connect) -> ReadApp:
     """The app over the database that the settings name."""
     open_session = partial(
-        connect,
+        open_connection,
         application_name="forebay-read",
         statement_timeout_ms=round(settings.statement_timeout_seconds * 1000),
         read_only=True,

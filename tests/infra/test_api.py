@@ -172,7 +172,7 @@ def test_the_gateway_speaks_in_problems(either: Synthesised, response_type: str)
 
 @pytest.mark.parametrize(
     "response_type",
-    ["DEFAULT_5XX", "INTEGRATION_FAILURE", "INTEGRATION_TIMEOUT", "API_CONFIGURATION_ERROR"],
+    ["DEFAULT_5XX", "INTEGRATION_FAILURE", "API_CONFIGURATION_ERROR"],
 )
 def test_a_failed_function_is_a_reason_to_come_back(
     either: Synthesised, response_type: str
@@ -182,6 +182,32 @@ def test_a_failed_function_is_a_reason_to_come_back(
     assert response["StatusCode"] == "503"
     assert "Retry-After" in _headers(response)
     assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == "unavailable"
+
+
+def test_what_takes_too_long_is_a_504(either: Synthesised) -> None:
+    response = _gateway_response(either, "INTEGRATION_TIMEOUT")
+
+    assert response["StatusCode"] == "504"
+    assert "Retry-After" in _headers(response)
+    assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == "timeout"
+
+
+def test_the_gateway_loses_patience_with_a_read_before_postgres_cancels_it(
+    either: Synthesised,
+) -> None:
+    """Else the function fails first, and that is a 503 like any other failure."""
+    (statement_seconds,) = (
+        float(variables["FOREBAY_STATEMENT_TIMEOUT_SECONDS"])
+        for found in either.properties("service", "AWS::Lambda::Function")
+        if "FOREBAY_REPLICA_URL" in (variables := found["Environment"]["Variables"])
+    )
+    methods = _methods(either)
+    for route in either.routes:
+        integration = methods[route.method, route.path]["Integration"]
+        if route.action in {"list", "item"}:
+            assert integration["TimeoutInMillis"] < statement_seconds * 1000
+        else:
+            assert "TimeoutInMillis" not in integration
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from forebay.command import Command
 from forebay.errors import NotYetVisibleError
+from lambdas.read.sql.statement import Query
 from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database
@@ -123,4 +125,4 @@ def test_reads_go_on_after_the_connection_was_lost(database: Database, reader: R
 def test_the_read_function_cannot_write(reader: Reader) -> None:
     fetch = reader.app._readers["list"].__self__._database.fetch  # type: ignore[attr-defined]
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        fetch(("DELETE FROM cities RETURNING 1", []))
+        fetch(Query(sql.SQL("DELETE FROM cities RETURNING 1").format(), {}))

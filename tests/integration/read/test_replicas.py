@@ -1,0 +1,238 @@
+"""Several hosts: a replica if there is one, the primary if replication is in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.db.connect import connect
+from forebay.http import Response
+from local.postgres.config import OWNER, SUPERUSER, Cluster
+from local.postgres.throwaway import throwaway_servers
+from tests.fixtures.commands import city
+from tests.fixtures.postgres import ReplicatedCluster, cloned_database, migrate_template
+from tests.fixtures.reading import Reader, close, reader_of
+from tests.fixtures.tables import Database, open_connection
+
+APPLICATION = "forebay-read"
+
+
+@pytest.fixture
+def pair() -> Iterator[ReplicatedCluster]:
+    """A primary and a replica that a test may promote or set up otherwise."""
+    with throwaway_servers() as servers:
+        servers.start_primary()
+        migrate_template(servers.primary)
+        servers.start_replica()
+        yield ReplicatedCluster(servers.primary, servers.replica)
+
+
+def both(first: Cluster, second: Cluster, database: str) -> str:
+    """The URL of two hosts."""
+    _, _, rest = first.url(OWNER, database).partition("@")
+    _, _, path = rest.partition("/")
+    hosts = ",".join(f"127.0.0.1:{cluster.port}" for cluster in (first, second))
+    return f"postgresql://{OWNER}:{OWNER}@{hosts}/{path}"
+
+
+def superuser(cluster: Cluster, database: str = "postgres") -> psycopg.Connection[Any]:
+    return psycopg.connect(cluster.url(SUPERUSER, database), autocommit=True)
+
+
+def readers_on(cluster: Cluster) -> int:
+    """Connections of the read function."""
+    with superuser(cluster) as admin:
+        row = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@contextmanager
+def reading(urls: str, primary: str) -> Iterator[Reader]:
+    made = reader_of(urls, primary)
+    try:
+        yield made
+    finally:
+        close(made)
+
+
+@pytest.mark.parametrize("primary_first", [True, False])
+def test_of_two_hosts_the_replica_is_read(
+    replicated_cluster: ReplicatedCluster,
+    replicated_database_urls: tuple[str, str],
+    *,
+    primary_first: bool,
+) -> None:
+    primary_url, _ = replicated_database_urls
+    order = [replicated_cluster.primary, replicated_cluster.replica]
+    urls = both(*(order if primary_first else reversed(order)), primary_url.rpartition("/")[2])
+    with reading(urls, primary_url) as reader:
+        for _ in range(3):
+            assert reader.get("cities").status == 200
+        assert readers_on(replicated_cluster.replica) == 1
+        assert readers_on(replicated_cluster.primary) == 0
+
+
+def test_what_a_url_says_of_its_hosts_has_precedence(
+    replicated_cluster: ReplicatedCluster, replicated_database_urls: tuple[str, str]
+) -> None:
+    primary_url, _ = replicated_database_urls
+    urls = both(
+        replicated_cluster.replica, replicated_cluster.primary, primary_url.rpartition("/")[2]
+    )
+    opened = connect(
+        f"{urls}?target_session_attrs=read-write",
+        application_name="t",
+        statement_timeout_ms=1000,
+        prefer_standby=True,
+    )
+    with closing(opened):
+        assert opened.info.port == replicated_cluster.primary.port
+
+
+def test_a_replica_that_goes_away_leaves_the_primary_to_be_read(pair: ReplicatedCluster) -> None:
+    with cloned_database(pair.primary) as name:
+        pair.wait_for_replica()
+        primary_url = pair.primary.url(OWNER, name)
+        with reading(both(pair.replica, pair.primary, name), primary_url) as reader:
+            assert reader.get("cities").status == 200
+            assert readers_on(pair.replica) == 1
+            stop(pair.replica)
+            # The broken connection is replaced within the request.
+            assert reader.get("cities").status == 200
+            assert readers_on(pair.primary) == 1
+
+
+def stop(cluster: Cluster) -> None:
+    """Fast shutdown, as for a restart; returns when nobody can connect."""
+    pid = int((cluster.folder / "postmaster.pid").read_text().split("\n", 1)[0])
+    os.kill(pid, signal.SIGINT)
+    while True:
+        try:
+            superuser(cluster).close()
+        except psycopg.OperationalError as exc:
+            if "refused" in str(exc):
+                return
+
+
+def test_after_a_failover_reads_leave_the_new_primary_for_a_replica(
+    pair: ReplicatedCluster,
+) -> None:
+    """The promoted server keeps its connections, so nothing breaks that would show it."""
+    with cloned_database(pair.primary) as name:
+        pair.wait_for_replica()
+        replica_url = pair.replica.url(OWNER, name)
+        with reading(replica_url, pair.primary.url(OWNER, name)) as reader:
+            assert reader.get("cities").status == 200
+            before = pid_of_reader(pair.replica)
+            with superuser(pair.replica) as admin:
+                assert admin.execute("SELECT pg_promote(true, 30)").fetchone() == (True,)
+            # The first answer after it tells the session, the next one looks for a standby.
+            assert reader.get("cities").status == 200
+            assert reader.get("cities").status == 200
+            after = pid_of_reader(pair.replica)
+            assert after != before
+            # There is none left, so it stays, and does not look again with each request.
+            assert reader.get("cities").status == 200
+            assert pid_of_reader(pair.replica) == after
+
+
+def pid_of_reader(cluster: Cluster) -> int:
+    with superuser(cluster) as admin:
+        rows = admin.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]
+        ).fetchall()
+    assert len(rows) == 1
+    return int(rows[0][0])
+
+
+def test_a_read_in_the_way_of_replication_is_answered_by_the_primary_and_not_tried_there_again(
+    pair: ReplicatedCluster,
+) -> None:
+    with cloned_database(pair.primary) as name, superuser(pair.replica) as replica:
+        primary_url = pair.primary.url(OWNER, name)
+        with open_connection(primary_url) as connection:
+            database = Database(primary_url, connection)
+            database.apply([city(n, key=n) for n in range(1, 101)])
+            make_slow(name, pair)
+            pair.wait_for_replica()
+            with reading(pair.replica.url(OWNER, name), primary_url) as reader:
+                answers: list[Response] = []
+                thread = threading.Thread(target=lambda: answers.append(reader.get("cities")))
+                thread.start()
+                wait_until_running(replica)
+                connection.execute("ALTER TABLE cities_all ADD COLUMN other int")
+                thread.join()
+                assert [answer.status for answer in answers] == [200]
+                assert len(json.loads(answers[0].body)) == 100
+                assert conflicts(replica, name) == 1
+                assert readers_on(pair.primary) == 1
+
+
+def make_slow(name: str, pair: ReplicatedCluster) -> None:
+    """On the replica, `cities` is a view that takes its time; on the primary it is quick."""
+    with superuser(pair.primary, name) as admin:
+        admin.execute(
+            """
+            ALTER TABLE cities RENAME TO cities_all;
+            CREATE FUNCTION hold() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+              BEGIN
+                IF pg_is_in_recovery() THEN PERFORM pg_sleep(30); END IF;
+                RETURN true;
+              END $$;
+            CREATE VIEW cities AS SELECT * FROM cities_all WHERE hold();
+            ALTER VIEW cities OWNER TO forebay;
+            """
+        )
+
+
+def wait_until_running(replica: psycopg.Connection[Any]) -> None:
+    while True:
+        row = replica.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE application_name = %s AND wait_event = 'PgSleep'",
+            [APPLICATION],
+        ).fetchone()
+        if row == (1,):
+            return
+
+
+def conflicts(replica: psycopg.Connection[Any], name: str) -> int:
+    row = replica.execute(
+        "SELECT conflicts FROM pg_stat_database WHERE datname = %s", [name]
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_too_slow_a_statement_is_cancelled_and_raised(database: Database) -> None:
+    quick = reader_of(database.url, database.url, FOREBAY_STATEMENT_TIMEOUT_SECONDS="0.2")
+    database.apply([city(1)])
+    with psycopg.connect(database.url) as blocker:
+        blocker.execute("LOCK TABLE cities IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            quick.get("cities")
+    # The connection is well again, and so is the function.
+    assert quick.get("cities").status == 200
+    close(quick)
+
+
+def test_no_room_for_another_connection_is_raised(database: Database) -> None:
+    reader = reader_of(database.url, database.url)
+    name = database.url.rpartition("/")[2]
+    database.connection.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 1')
+    with pytest.raises(psycopg.OperationalError, match="too many connections"):
+        reader.get("cities")
+    database.connection.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
+    assert reader.get("cities").status == 200
+    close(reader)

@@ -1,0 +1,172 @@
+"""What a list costs: statements, plans, memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+import resources
+from forebay.db.connect import connect
+from forebay.query.parse import parse_list
+from forebay.query.representation import Count, Media
+from forebay.resource.relations import relations
+from lambdas.read.sql.page import page_query
+from tests.fixtures.reading import Reader, close, linked_query, reader_of
+
+SPECS = resources.load()
+RELATIONS = relations(SPECS)
+
+
+@pytest.fixture
+def recorded(geonames_url: str) -> Iterator[tuple[Reader, list[str]]]:
+    statements: list[str] = []
+    made = reader_of(geonames_url, geonames_url, statements)
+    yield made, statements
+    close(made)
+
+
+@pytest.fixture(scope="module")
+def connection(geonames_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with connect(
+        geonames_url, application_name="t", statement_timeout_ms=60_000, read_only=True
+    ) as opened:
+        yield opened
+
+
+def plan(
+    connection: psycopg.Connection[Any],
+    query: dict[str, str],
+    *,
+    path: str = "cities",
+    count: Count | None = None,
+) -> dict[str, Any]:
+    """How Postgres carries out a page's statement, carried out."""
+    parsed = parse_list(SPECS[path], RELATIONS[path], query)
+    statement = page_query(SPECS[path], parsed, Media.JSON, count)
+    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.text.as_bytes(connection)
+    row = connection.execute(text, statement.values).fetchone()
+    assert row is not None
+    found: dict[str, Any] = row[0][0]["Plan"]
+    return found
+
+
+def nodes(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield found
+    for child in found.get("Plans", ()):
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "statements"),
+    [
+        ({}, {}, 1),
+        ({"select": "name,country(name)", "country.name": "eq.France"}, {}, 1),
+        ({"select": "name,country!inner(name)", "limit": "10000"}, {"Prefer": "count=exact"}, 1),
+        ({}, {"Accept": "text/csv", "Prefer": "count=exact"}, 1),
+        ({}, {"Prefer": "count=planned"}, 2),
+        ({}, {"Prefer": "count=estimated"}, 2),
+        ({"country_code": "eq.MC"}, {"Prefer": "count=estimated"}, 1),
+        ({"population": "gte.many"}, {}, 0),
+    ],
+)
+def test_a_list_is_one_statement_and_an_estimate_one_more(
+    recorded: tuple[Reader, list[str]],
+    query: dict[str, str],
+    headers: dict[str, str],
+    statements: int,
+) -> None:
+    reader, executed = recorded
+    reader.get("cities", query=query, **headers)
+    assert len(executed) == statements
+
+
+def test_values_are_never_part_of_a_statement(recorded: tuple[Reader, list[str]]) -> None:
+    reader, executed = recorded
+    query = {
+        "name": "eq.evil'--",
+        "or": "(name.like.evil*,name.match.evil,population.in.(1234567))",
+        "and": '(timezone.eq."evil")',
+        "limit": "4321",
+        "offset": "9876",
+    }
+    assert reader.get("cities", query=query, Prefer="count=exact").status == 416
+    assert not re.search(r"evil|1234567|4321|9876", executed[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("cities", {"geonameid": "eq.2993458"}),
+        ("cities", {"geonameid": "in.(2993458,1796236)"}),
+        ("cities", {"name": "eq.Monaco"}),
+        ("cities", {"country_code": "eq.MC"}),
+        ("cities", {"population": "eq.32965"}),
+        ("cities", {"name": "eq.Monaco", "order": "population.desc"}),
+        ("cities", {"or": "(name.eq.Monaco,geonameid.eq.5)"}),
+        ("cities", {"name": "eq(any).{Monaco,Berlin}", "select": "name,country_code"}),
+        ("countries", {"code": "eq.MC", "select": "name,cities(name)"}),
+    ],
+)
+def test_equality_on_an_index_never_reads_all_cities(
+    connection: psycopg.Connection[Any], path: str, query: dict[str, str]
+) -> None:
+    found = plan(connection, query, path=path, count="exact")
+    read = {
+        node["Node Type"]
+        for node in nodes(found)
+        if node.get("Relation Name") == "cities" or "cities" in node.get("Index Name", "")
+    }
+    assert read
+    assert "Seq Scan" not in read
+
+
+def rows_read(found: dict[str, Any]) -> int:
+    """Rows that Postgres looked at, whether they were wanted or not."""
+    scans = [node for node in nodes(found) if "Relation Name" in node]
+    assert scans
+    return round(
+        sum(
+            node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+            for node in scans
+        )
+    )
+
+
+@pytest.mark.parametrize("order", ["", "population.desc", "name", "population.desc,name"])
+@pytest.mark.parametrize("relation", ["next", "prev"])
+def test_a_page_costs_the_same_however_deep_it_is(
+    connection: psycopg.Connection[Any], geonames: Reader, order: str, relation: str
+) -> None:
+    query = {"limit": "10", **({"order": order} if order else {})}
+    deep = {**query, "offset": "20000"}
+    followed = linked_query(geonames.get("cities", query=deep), relation)
+    assert followed is not None
+    assert "cursor" in followed
+    # Rows that tie in the first term are looked at too: 20 and more cities have one population.
+    assert rows_read(plan(connection, followed)) < 200
+    assert rows_read(plan(connection, deep)) > 20_000
+
+
+def test_ten_thousand_rows_are_one_row_of_postgres(
+    connection: psycopg.Connection[Any], geonames: Reader
+) -> None:
+    query = {"limit": "10000"}
+    parsed = parse_list(SPECS["cities"], RELATIONS["cities"], query)
+    statement = page_query(SPECS["cities"], parsed, Media.JSON, None)
+    assert connection.execute(statement.text, statement.values).rowcount == 1
+    tracemalloc.start()
+    try:
+        response = geonames.get("cities", query=query)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(json.loads(response.body)) == 10_000
+    # The bytes, and the text that is made of them, with two bytes a character for names in other
+    # scripts. Nothing is kept for a row.
+    assert peak < 6 * len(response.body.encode())
