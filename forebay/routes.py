@@ -7,7 +7,7 @@ from this one list, so the function can look at nothing that the cache does not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -22,6 +22,9 @@ Action = Literal[
 Location = Literal["path", "query", "header"]
 
 API_PREFIX = "/v1"
+
+#: Headers that an item looks at.
+ITEM_HEADERS = ("Accept", "If-None-Match", "Read-After")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class RequestView:
 class Route:
     """One method on one path template."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     #: Below the stage, with API Gateway's braces: `/cities/{key}`.
     path: str
     function: Literal["read", "write", "about"]
@@ -61,8 +64,9 @@ class Route:
 
     @property
     def name(self) -> str:
-        """A short unique name: `cities.item`, `about.openapi`."""
-        return f"{self.resource or self.function}.{self.action}"
+        """A short unique name: `cities.item`, `cities.item.head`, `about.openapi`."""
+        name = f"{self.resource or self.function}.{self.action}"
+        return f"{name}.head" if self.method == "HEAD" else name
 
     def view(self, event: Mapping[str, Any]) -> RequestView:
         """The declared parts of an API Gateway proxy event."""
@@ -89,14 +93,14 @@ class Route:
         return (found.name for found in self.parameters if found.location == location)
 
 
-def _about(path: str, action: Action, *names: str, public: bool = True) -> Route:
+def _about(path: str, action: Action, *parameters: Parameter, public: bool = True) -> Route:
     return Route(
         method="GET",
         path=path,
         function="about",
         action=action,
         resource="",
-        parameters=tuple(Parameter("path", name) for name in names),
+        parameters=parameters,
         cached=False,
         public=public,
     )
@@ -105,9 +109,11 @@ def _about(path: str, action: Action, *names: str, public: bool = True) -> Route
 #: What the API says of itself. `Resource` reserves these paths.
 _ABOUT = (
     _about("/", "index"),
-    _about("/openapi.json", "openapi"),
+    _about("/openapi.json", "openapi", Parameter("header", "If-None-Match")),
     _about("/docs", "docs"),
-    _about("/docs/{version}/{file}", "asset", "version", "file"),
+    _about(
+        "/docs/{version}/{file}", "asset", Parameter("path", "version"), Parameter("path", "file")
+    ),
     _about("/status", "health", public=False),
 )
 
@@ -124,7 +130,7 @@ def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
 def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
     collection, item = f"/{spec.path}", f"/{spec.path}/{{key}}"
     key = Parameter("path", "key")
-    yield Route(
+    list_ = Route(
         method="GET",
         path=collection,
         function="read",
@@ -136,15 +142,19 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
         ),
         cached=True,
     )
-    yield Route(
+    one = Route(
         method="GET",
         path=item,
         function="read",
         action="item",
         resource=spec.path,
-        parameters=(key, Parameter("header", "If-None-Match"), Parameter("header", "Read-After")),
+        parameters=(key, *(Parameter("header", name) for name in ITEM_HEADERS)),
         cached=True,
     )
+    for route in (list_, one):
+        yield route
+        # Not from the cache: that keeps methods apart, and would ask for a body each time.
+        yield replace(route, method="HEAD", cached=False)
     yield Route(
         method="GET",
         path=f"{item}/commands/{{id}}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias, cast
@@ -76,15 +76,21 @@ def parse_representation(headers: Mapping[str, str]) -> Representation:
             raise ProblemError(Problem("bad_header", f"{name}: is far too long"))
     count, applied = _preferences(headers.get("prefer", ""))
     return Representation(
-        media=_media(headers.get("accept", "")),
+        media=parse_accept(headers.get("accept", "")),
         count=count,
         applied=applied,
         range=_range(headers.get("range"), headers.get("range-unit")),
     )
 
 
-def _media(accept: str) -> Media:
-    """The most wanted (RFC 9110 §12.5.1); of equals the one named exactly, then the first."""
+def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Media:
+    """The most wanted of what is offered (RFC 9110 §12.5.1).
+
+    Of equals it is the one named exactly, then the first.
+
+    Raises:
+        ProblemError: PGRST107: nothing that is offered is accepted.
+    """
     if not accept.strip():
         return Media.JSON
     best: dict[Media, tuple[bool, float, int]] = {}
@@ -92,11 +98,11 @@ def _media(accept: str) -> Media:
         # What is named exactly counts more than what a wildcard says of it.
         if media not in best or (exact and not best[media][0]):
             best[media] = (exact, quality, -place)
-    wanted = {media: found for media, found in best.items() if found[1] > 0}
+    wanted = {media: found for media, found in best.items() if found[1] > 0 and media in offered}
     if not wanted:
-        offered = listed(media.value for media in Media)
+        names = listed(media.value for media in offered)
         raise ProblemError(
-            Problem("PGRST107", f"Accept: {shown(accept)} has none of {offered}", details=offered)
+            Problem("PGRST107", f"Accept: {shown(accept)} has none of {names}", details=names)
         )
     return max(wanted, key=lambda media: (wanted[media][1], wanted[media][0], wanted[media][2]))
 

@@ -1,8 +1,8 @@
 """What API Gateway answers by itself, in the words of the API: RFC 9457 problems.
 
 A function that meets a transient failure raises, so that the answer is never cached. The gateway
-then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`. What took too long says
-504: a function can't say that by failing, so the gateway is the first to lose its patience.
+then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`. What
+took too long says 504: a failing function can't, so the gateway loses its patience first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DETAILS: Final[Mapping[str, str]] = {
     "throttled": "Slow down, then try again.",
     "quota_exceeded": "The quota is renewed with the next month.",
     "unavailable": "The service could not answer. Try again.",
-    "timeout": "There was no answer in time. Ask for less; a write may be stored and can be repeated.",
+    "timeout": "There was no answer in time. Ask for less; a write may have been stored.",
 }
 
 

@@ -10,6 +10,7 @@ from forebay.errors import NotYetVisibleError
 from forebay.http import Response
 from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
+from forebay.query.representation import Media, parse_accept
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.conditional import is_known
@@ -19,6 +20,7 @@ from lambdas.read.visibility import Visibility, read_command_id
 
 # Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
+_VARY = "Accept, Read-After"
 
 
 class ItemReader:
@@ -44,15 +46,16 @@ class ItemReader:
             ProblemError: the key or a header can't be understood, or there is no such item.
             NotYetVisibleError: `Read-After` names a version that is nowhere yet.
         """
+        media = _media(view)
         key = read_key(spec, view.path.get("key", ""))
         rows = self._rows(spec, key, view.headers.get("read-after"))
         if not rows:
             raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
         version, text = rows[0]
-        headers = {"ETag": f'"{version}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Read-After"}
+        headers = {"ETag": f'"{version}"', "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
-        return Response(200, text, headers=headers)
+        return Response(200, text, content_type=media.value, headers=headers)
 
     def _rows(self, spec: ResourceSpec, key: KeyValue, after: str | None) -> Rows:
         query = item_query(spec, key)
@@ -67,3 +70,7 @@ class ItemReader:
         if self._visibility.on_primary(spec, key, command_id) == "pending":
             raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
         return self._database.fetch_from_primary(query)
+
+
+def _media(view: RequestView) -> Media:
+    return parse_accept(view.headers.get("accept", ""), (Media.JSON, Media.OBJECT))

@@ -74,8 +74,10 @@ def test_of_two_hosts_the_replica_is_read(
     primary_first: bool,
 ) -> None:
     primary_url, _ = replicated_database_urls
-    order = [replicated_cluster.primary, replicated_cluster.replica]
-    urls = both(*(order if primary_first else reversed(order)), primary_url.rpartition("/")[2])
+    first, second = replicated_cluster.primary, replicated_cluster.replica
+    if not primary_first:
+        first, second = second, first
+    urls = both(first, second, primary_url.rpartition("/")[2])
     with reading(urls, primary_url) as reader:
         for _ in range(3):
             assert reader.get("cities").status == 200

@@ -199,3 +199,42 @@ def test_what_postgres_cannot_carry_out_is_a_problem_with_its_words(
     found = problem(response)
     assert (response.status, found["code"]) == (400, "PGRST100")
     assert pattern in found["details"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "key", "headers"),
+    [
+        ("countries", None, {}),
+        ("countries", None, {"Prefer": "count=exact", "Accept": "text/csv", "Range": "0-9"}),
+        ("countries", "MC", {}),
+        ("countries", "XX", {}),
+        ("countries", None, {"Accept": OBJECT}),
+    ],
+)
+def test_head_is_get_without_its_body(
+    geonames: Reader, resource: str, key: str | None, headers: dict[str, str]
+) -> None:
+    get = geonames.get(resource, key=key, query={}, **headers).to_proxy("*")
+    head = geonames.get(resource, key=key, query={}, method="HEAD", **headers).to_proxy("*")
+    assert head["body"] == ""
+    assert {**head, "body": get["body"]} == get
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/csv, application/json;q=0.1", "application/json"),
+        (OBJECT, OBJECT),
+        ("text/csv", None),
+        ("application/xml", None),
+    ],
+)
+def test_an_item_is_json_or_406(geonames: Reader, accept: str, media: str | None) -> None:
+    response = geonames.get("countries", key="MC", Accept=accept)
+    if media is None:
+        assert (response.status, problem(response)["code"]) == (406, "PGRST107")
+    else:
+        assert (response.status, response.content_type) == (200, media)
+        assert response.headers["Vary"] == "Accept, Read-After"

@@ -130,11 +130,9 @@ def rows_read(found: dict[str, Any]) -> int:
     """Rows that Postgres looked at, whether they were wanted or not."""
     scans = [node for node in nodes(found) if "Relation Name" in node]
     assert scans
-    return round(
-        sum(
-            node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
-            for node in scans
-        )
+    return sum(
+        int(node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)))
+        for node in scans
     )
 
 

@@ -14,16 +14,18 @@ from forebay.db.session import Session
 from forebay.log import Log
 from forebay.problem import ProblemError
 from forebay.query.parse import parse_list
+from forebay.resource.relations import relations
 from forebay.routes import Route, routes
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
-from lambdas.read.sql import Query
+from lambdas.read.sql.statement import Query
 from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
 from tests.fixtures.api import event
 
+RELATIONS = relations(resources.load())
 GETS = [route for route in routes(resources.load()) if route.function == "read"]
 KEYS = {
     "announcements": "0199f0c2-0000-7000-8000-000000000000",
@@ -73,6 +75,8 @@ class RecordingDatabase(ReadDatabase):
         self.queries.append((query[0].as_string(None), repr(query[1])))
         if "tombstones" in self.queries[-1][0]:
             return [(COMMAND_ID, False, None, None, None)]
+        if "WITH found" in self.queries[-1][0]:
+            return [("[]", 1, True, ["5"], ["5"], 2, None)]
         return [(COMMAND_ID, '{"a":1}')]
 
     fetch_from_primary = fetch
@@ -83,7 +87,7 @@ def app(database: ReadDatabase) -> ReadApp:
     return ReadApp(
         resources=resources.load(),
         items=ItemReader(database, visibility, read_after_wait_seconds=0),
-        lists=ListReader(database),
+        lists=ListReader(database, RELATIONS),
         statuses=StatusReader(visibility, buffer_seconds=1, wait_cap_seconds=0),
         log=Log("test"),
     )
@@ -96,7 +100,7 @@ def request(route: Route, **changes: Any) -> dict[str, Any]:
         for parameter in route.parameters
         if parameter.location == "path"
     }
-    return {**event("GET", route.path, path=declared), **changes}
+    return {**event(route.method, route.path, path=declared), **changes}
 
 
 @pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
@@ -177,10 +181,27 @@ def test_the_grammar_reads_only_what_lists_declare(path: str) -> None:
             seen.add(f"query.{name}")
             return False
 
-    parse_list(spec, Everywhere(query, "query", seen))
+    parse_list(spec, RELATIONS[path], Everywhere(query, "query", seen))
     declared = {f"query.{parameter.name}" for parameter in route.parameters}
-    json_columns = {f"query.{column.name}" for column in spec.columns if not column.comparable}
-    assert seen - json_columns <= declared
+    assert seen
+    assert seen <= declared
+
+
+@pytest.mark.parametrize("action", ["list", "item"])
+def test_vary_names_every_declared_header_that_chooses_the_answer(action: str) -> None:
+    route = next(route for route in GETS if route.name == f"cities.{action}")
+    declared = {found.name for found in route.parameters if found.location == "header"}
+    vary = app(RecordingDatabase()).handle(request(route)).headers["Vary"]
+    # Whether a client has the answer already does not make it another one (RFC 9110 §12.5.5).
+    assert set(vary.split(", ")) == declared - {"If-None-Match"}
+
+
+@pytest.mark.parametrize("route", GETS, ids=lambda route: route.name)
+def test_head_is_declared_like_get_and_never_cached(route: Route) -> None:
+    if route.method == "HEAD":
+        get = next(found for found in GETS if found.name == route.name.removesuffix(".head"))
+        assert route.parameters == get.parameters
+        assert not route.cached
 
 
 def test_an_error_of_the_database_is_raised_not_answered() -> None:
@@ -196,7 +217,7 @@ def test_an_error_of_the_database_is_raised_not_answered() -> None:
 def test_a_bad_parameter_is_answered_because_its_value_is_a_cache_key() -> None:
     spec = resources.load()["cities"]
     with pytest.raises(ProblemError):
-        parse_list(spec, {"population": "gte.many"})
+        parse_list(spec, RELATIONS["cities"], {"population": "gte.many"})
     route = next(route for route in GETS if route.name == "cities.list")
     bad = request(route, queryStringParameters={"population": "gte.many"})
     assert app(RecordingDatabase()).handle(bad).status == 400
