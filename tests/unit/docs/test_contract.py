@@ -18,7 +18,10 @@ from forebay.command import Command
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.ids import is_command_id, is_create_id
 from forebay.problem import CATALOGUE
-from forebay.query.grammar import COMPARISONS, DEFAULT_LIMIT, LIST_PARAMETERS, MAX_LIMIT
+from forebay.query import grammar
+from forebay.query.operators import IS_STATES, OPERATORS, QUANTIFIABLE
+from forebay.query.representation import COUNTS, Media
+from forebay.query.select import _CASTS
 from forebay.resource.body import MAX_DEPTH
 from forebay.resource.fields import MAX_KEY_LENGTH
 from forebay.routes import routes
@@ -29,6 +32,7 @@ from tests.fixtures.pages import blocks, codes, first_codes, rows, section, text
 PROBLEMS = text_of("docs/problems.md")
 HTTP = text_of("docs/http.md")
 ARCHIVE = text_of("docs/archive-format.md")
+READING = text_of("docs/reading.md")
 
 
 def documented_problems() -> Iterator[tuple[str, int]]:
@@ -73,16 +77,41 @@ def test_every_route_of_a_resource_is_in_the_contract() -> None:
 
 
 def test_every_parameter_and_operator_of_lists_is_documented() -> None:
-    told = " ".join(first_codes(section(HTTP, "### `GET /{resource}`")))
-    words = {*LIST_PARAMETERS, *COMPARISONS, "in", "is"}
-    assert words - set(re.findall(r"\w+", told)) == set()
+    told = set(re.findall(r"[\w.-]+", " ".join(codes(section(READING, "## Parameters")))))
+    assert {*grammar.LIST_PARAMETERS, *grammar.LIST_HEADERS} <= told
+    told = set(re.findall(r"\w+", " ".join(codes(section(READING, "## Filters")))))
+    assert {*OPERATORS, *IS_STATES, "any", "all"} <= told
+    sentence = re.findall(r"[^.]*take several values", section(READING, "## Filters"))[0]
+    assert codes(sentence) == list(QUANTIFIABLE)
+
+
+def test_every_cast_count_and_media_type_of_lists_is_documented() -> None:
+    assert {*_CASTS, *_CASTS.values()} <= set(codes(section(READING, "## What is shown: select")))
+    told = codes(section(READING, "## How it is written"))
+    assert {*(f"count={count}" for count in COUNTS), *Media} <= set(told)
 
 
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (DEFAULT_LIMIT, "default {}"),
-        (MAX_LIMIT, "| a page | {} items |"),
+        (grammar.DEFAULT_LIMIT, "`limit` is {} unless given"),
+        (f"{grammar.MAX_LIMIT:,}", "A `limit` above {} is not refused"),
+        (grammar.MAX_DEPTH, "at most {} deep"),
+        (grammar.MAX_CONDITIONS, "At most {}\nconditions in the whole request"),
+        (grammar.MAX_MEMBERS, "At most {} members"),
+        (grammar.MAX_ORDER_TERMS, "At most {} terms"),
+        (f"{grammar.MAX_PARAMETER_LENGTH:,}", "A parameter's text has at most {} characters"),
+    ],
+)
+def test_a_documented_limit_of_lists_is_the_code_s(value: object, sentence: str) -> None:
+    assert sentence.format(value) in READING
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (grammar.DEFAULT_LIMIT, "| a page | {} items unless asked otherwise"),
+        (f"{grammar.MAX_LIMIT:,}", "asked otherwise, {} at most |"),
         (MAX_BATCH_ITEMS, "| items in a batch | {} |"),
         (MAX_DEPTH, "| {} levels"),
         (MAX_KEY_LENGTH, "at most {} characters"),

@@ -42,6 +42,22 @@ class Everything(Resource, path="everything", indexes=[Index("small", "day")]):
     extra: dict[str, Any]
 
 
+class Shapes(Resource, path="shapes"):
+    """JSON of every form."""
+
+    plain: str
+    words: list[Annotated[str, Field(max_length=5)]]
+    numbers: list[int]
+    moods: list[Literal["a", "b"]]
+    colors: list[Color]
+    days: list[dt.date]
+    anything: list  # type: ignore[type-arg]
+    unions: list[int | str]
+    nested: list[list[int]]
+    members: dict[str, int]
+    maybe: Annotated[list[str] | None, Field(max_length=5)] = None
+
+
 def test_each_type_has_its_column_type() -> None:
     types = {column.name: column.sql_type for column in Everything.spec_.columns}
     assert types == {
@@ -141,6 +157,7 @@ def test_a_wrong_field_is_named_with_its_class(case: str) -> None:
         {"path": "Wrong"},
         {"path": "a/b"},
         {"path": "docs"},
+        {"path": "not"},
         {"path": "wrong", "schema_version": 0},
         {"path": "wrong", "schema_version": 2},
         {"path": "wrong", "upcasters": {1: dict}},
@@ -161,7 +178,7 @@ def test_a_resource_without_a_field_is_refused() -> None:
 
 def package(folder: Path, **modules: str) -> list[str]:
     head = (
-        "from typing import Annotated\nfrom pydantic import Field\n"
+        "from typing import Annotated\nfrom uuid import UUID\nfrom pydantic import Field\n"
         "from forebay.resource import Key, References, Resource\n"
     )
     for name, text in modules.items():
@@ -170,12 +187,27 @@ def package(folder: Path, **modules: str) -> list[str]:
     return [str(folder)]
 
 
+def referring(arguments: str) -> str:
+    return (
+        f"class B(Resource, path='b'):\n    x: Annotated[int, References('a', {arguments})]\n"
+        "    y: Annotated[int, References('a', name='z')]\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
         ("class B(Resource, path='a'):\n    x: int\n", "clashes"),
         ("class B(Resource, path='b'):\n    x: Annotated[int, References('c')]\n", "B.x"),
         ("class B(Resource, path='b'):\n    x: Annotated[str, References('a')]\n", "B.x"),
+        (referring("name='X'"), "B.x: the reference's name 'X' must be a lower-case word"),
+        (referring("name='select'"), "B.x: the reference's name 'select' is a query parameter's"),
+        (referring("name='y'"), "B.x: the reference's name 'y' is a field's name"),
+        (referring("name='z'"), "B.x: the reference's name 'z' is that of another relation"),
+        (
+            "class B(Resource, path='b'):\n    x: Annotated[UUID, References('b', name='b')]\n",
+            "B.x: the reference's name 'b' is that of the way back",
+        ),
     ],
 )
 def test_resources_that_do_not_fit_together_are_refused(
@@ -200,10 +232,31 @@ def test_a_new_file_is_all_that_a_resource_needs(
     assert list(discover("declared_alone", where)) == ["rivers"]
 
 
+def test_a_json_field_knows_what_it_holds() -> None:
+    columns = {column.name: column for column in Shapes.spec_.columns}
+    assert {
+        name: (columns[name].shape, columns[name].items) for name in columns if name != "id"
+    } == {
+        "plain": (None, None),
+        "words": ("list", Kind.TEXT),
+        "numbers": ("list", Kind.INTEGER),
+        "moods": ("list", Kind.TEXT),
+        "colors": ("list", Kind.TEXT),
+        "days": ("list", Kind.DATE),
+        "anything": ("list", Kind.JSON),
+        "unions": ("list", Kind.JSON),
+        "nested": ("list", Kind.JSON),
+        "members": ("dict", None),
+        "maybe": ("list", Kind.TEXT),
+    }
+
+
 def test_the_samples_are_what_the_readme_says() -> None:
     found = resources.load()
     assert list(found) == ["announcements", "cities", "countries"]
     assert found["announcements"].key_is_made
     assert found["countries"].key.name == "code"
     assert found["cities"].key.kind is Kind.INTEGER
-    assert found["cities"].column("country_code").references == References("countries")  # type: ignore[union-attr]
+    column = found["cities"].column("country_code")
+    assert column is not None
+    assert column.references == References("countries", name="country")

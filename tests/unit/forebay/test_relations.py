@@ -1,0 +1,59 @@
+"""The ways between resources, both along a reference and back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from forebay.resource import Key, References, Resource, Unique
+from forebay.resource.relations import Relation, relations
+
+
+class Person(Resource, path="people"):
+    """Refers to itself, once with a name."""
+
+    number: Annotated[int, Key()]
+    boss: Annotated[int | None, References("people")] = None
+    buddy: Annotated[int | None, References("people", name="friend")] = None
+
+
+class Desk(Resource, path="desks"):
+    """Refers to people, once as theirs alone."""
+
+    label: Annotated[str, Field(max_length=5), Key()]
+    owner: Annotated[int, References("people", name="owned_by"), Unique()]
+    guest: Annotated[int | None, References("people", name="people")] = None
+
+
+FOUND = relations({"people": Person.spec_, "desks": Desk.spec_})
+
+
+def way(relation: Relation) -> tuple[tuple[str, ...], str, str]:
+    kind = "many" if relation.many else "one"
+    columns = f"{relation.column.name}={relation.target.path}.{relation.target_column.name}"
+    return relation.names, columns, kind
+
+
+def test_a_reference_leads_there_by_its_name_or_path_and_back_by_path() -> None:
+    assert list(map(way, FOUND["desks"])) == [
+        (("owned_by", "people"), "owner=people.number", "one"),
+        (("people",), "guest=people.number", "one"),
+    ]
+    assert [way(relation) for relation in FOUND["people"] if relation.target.path == "desks"] == [
+        (("desks",), "number=desks.owner", "one"),
+        (("desks",), "number=desks.guest", "many"),
+    ]
+
+
+def test_of_a_resource_that_refers_to_itself_the_path_leads_down_only() -> None:
+    assert [way(relation) for relation in FOUND["people"] if relation.target.path == "people"] == [
+        (("boss",), "boss=people.number", "one"),
+        (("people",), "number=people.boss", "many"),
+        (("friend",), "buddy=people.number", "one"),
+        (("people",), "number=people.buddy", "many"),
+    ]
+    assert {relation.hint for relation in FOUND["people"] if "people" in relation.names} == {
+        "boss",
+        "buddy",
+    }
