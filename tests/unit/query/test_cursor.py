@@ -72,6 +72,14 @@ def test_the_filters_of_an_inner_relation_belong_to_the_query() -> None:
     assert parsed(outer).fingerprint == parsed({"select": "title"}).fingerprint
 
 
+@pytest.mark.parametrize("name", ["books.limit", "books.offset"])
+def test_so_does_which_of_its_rows_count(name: str) -> None:
+    """An inner relation leaves a row out when nothing is left to embed."""
+    query = {"select": "name,books!author_code!inner(title)"}
+    other = parsed({**query, name: "7"}, "authors")
+    assert other.fingerprint != parsed(query, "authors").fingerprint
+
+
 def test_a_cursor_of_another_resource_is_refused() -> None:
     cursor = make_cursor(parsed({}, "authors").fingerprint, ["7"])
     assert cursor is not None

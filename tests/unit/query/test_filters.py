@@ -77,6 +77,7 @@ def test_a_column_takes_the_operators_of_its_kind_and_names_them_when_it_refuses
         ({"title": "in.(,)"}, "title in ('', '')"),
         ({"title": "like.a*"}, "title like 'a%'"),
         ({"title": r"ilike.a\*%"}, "title ilike 'a\\\\%%'"),
+        ({"title": r"like.a\\"}, r"title like 'a\\\\'"),
         ({"title": "match.^a(b|c)*$"}, "title match '^a(b|c)*$'"),
         ({"title": 'like(any).{O*,"P,*"}'}, "title like(any) ('O%', 'P,%')"),
         ({"title": "imatch(all).{ a , b c }"}, "title imatch(all) ('a', 'b c')"),
