@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urlencode
 
+import psycopg
 import pytest
 
 import resources
 from forebay.codec import encode
 from forebay.routes import Parameter, Route, routes
+from local.postgres.config import primary_of
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.gateway import Reply
 from tests.fixtures.hand import hand_made, status_path
@@ -80,7 +82,7 @@ def test_an_undeclared_header_changes_neither_answer_nor_entry(stack: RunningSta
     stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     path = f"/cities/{city['geonameid']}"
     plain = stack.send("GET", path)
-    other = stack.send("GET", path, Prefer="return=minimal", X_Tenant="other", Accept="text/html")
+    other = stack.send("GET", path, Prefer="return=minimal", X_Tenant="other", Accept_Language="de")
     assert (plain["X-Cache"], other["X-Cache"]) == ("Miss", "Hit")
     assert plain.body == other.body
 
@@ -125,6 +127,60 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
     found = stack.client.get(target)
     assert found.status == 200, found.body
     assert found["X-Cache"] in (None, "Miss")
+
+
+@contextmanager
+def cities_locked(stack: RunningStack) -> Iterator[None]:
+    """As a migration locks them that does not end; the replica locks what the primary does."""
+    with psycopg.connect(primary_of(stack.settings).url()) as migration:
+        migration.execute("LOCK TABLE cities IN ACCESS EXCLUSIVE MODE")
+        wait_until(
+            lambda: (
+                stack.as_superuser(
+                    "SELECT 1 FROM pg_locks WHERE relation = 'cities'::regclass "
+                    "AND mode = 'AccessExclusiveLock'",
+                    on_replica=True,
+                )
+                == [(1,)]
+            ),
+            "the replica has the lock",
+        )
+        yield
+        migration.rollback()
+
+
+def test_what_takes_too_long_is_told_as_504_and_never_cached(stack: RunningStack) -> None:
+    stack.flush_cache()
+    target = "/v1/cities?limit=1&order=name"
+    with cities_locked(stack):
+        slow = stack.client.get(target)
+        assert (slow.status, slow["Content-Type"]) == (504, "application/problem+json")
+        assert slow.json()["code"] == "timeout"
+        assert int(slow["Retry-After"] or 0) >= 1
+    found = stack.client.get(target)
+    assert (found.status, found["X-Cache"]) == (200, "Miss")
+
+
+def test_a_304_is_kept_for_those_only_who_have_the_answer(stack: RunningStack) -> None:
+    stack.flush_cache()
+    for target in ("/v1/cities?limit=1", "/v1/cities?limit=1&order=name.desc"):
+        tag = stack.client.get(target, {"Accept": "text/csv"})["ETag"] or ""
+        for use in ("Miss", "Hit"):
+            known = stack.client.get(target, {"Accept": "text/csv", "If-None-Match": tag})
+            assert (known.status, known.body, known["X-Cache"]) == (304, b"", use)
+        stack_answer = stack.client.get(target, {"Accept": "text/csv"})
+        assert (stack_answer.status, stack_answer["X-Cache"]) == (200, "Hit")
+        assert stack_answer.body
+        assert stack.client.get(target)["Content-Type"] == "application/json"
+
+
+def test_head_comes_from_no_cache_and_has_no_body(stack: RunningStack) -> None:
+    for _ in range(2):
+        head = stack.client.request("HEAD", "/v1/cities", headers={"Prefer": "count=exact"})
+        assert (head.status in {200, 206}, head.body, head["X-Cache"]) == (True, b"", None)
+        assert "/" in (head["Content-Range"] or "")
+    refused = stack.client.request("HEAD", "/v1/cities?contry_code=eq.DE")
+    assert refused.status == 400
 
 
 def test_what_is_cached_outlives_a_failure_of_the_moment(stack: RunningStack) -> None:
