@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from forebay.problem import Problem, ProblemError
@@ -34,6 +34,11 @@ def _problem(parse: Callable[[], object]) -> Problem | None:
     return None
 
 
+# Time is the last test's business; here a busy machine must not count.
+UNHURRIED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@UNHURRIED
 @given(PATHS, st.data())
 def test_any_parameters_are_a_query_or_a_problem(path: str, data: st.DataObject) -> None:
     names = st.sampled_from(list_parameters(RESOURCES[path], RELATIONS[path]))
@@ -47,6 +52,7 @@ def test_any_parameters_are_a_query_or_a_problem(path: str, data: st.DataObject)
         orjson.dumps(problem.read_document("/v1/books"))
 
 
+@UNHURRIED
 @given(st.dictionaries(st.sampled_from([name.lower() for name in LIST_HEADERS]), TEXTS))
 @example({"accept": "a" * 20_000})
 def test_any_headers_are_a_representation_or_a_problem(headers: dict[str, str]) -> None:
@@ -57,6 +63,7 @@ def test_any_headers_are_a_representation_or_a_problem(headers: dict[str, str]) 
         orjson.dumps(problem.read_document("/v1/books"))
 
 
+@UNHURRIED
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=1))
 def test_what_is_quoted_comes_back_as_it_was(values: list[str]) -> None:
     def quoted(text: str) -> str:
