@@ -5,6 +5,7 @@ PORT ?= 8080
 
 BIN := .venv/bin
 READY := .venv/.ready
+PACKAGES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -19,9 +20,12 @@ help: ## list these chores
 $(READY): pyproject.toml uv.lock local/bootstrap.py
 	@$(PYTHON) local/bootstrap.py
 
-.PHONY: setup
-setup: $(READY) ## make .venv and node_modules as the lock files say
+$(PACKAGES): package-lock.json | $(READY)
 	@$(BIN)/python -m local setup
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) $(PACKAGES) ## make .venv and node_modules as the lock files say
 
 .PHONY: run
 run: $(READY) ## start everything on this machine (PORT=8080), until Ctrl-C
@@ -40,11 +44,11 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 	@exec $(BIN)/python -m local reset
 
 .PHONY: test
-test: $(READY) ## all tests but the long ones
+test: $(READY) $(PACKAGES) ## all tests but the long ones
 	@exec $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test-e2e
-test-e2e: $(READY) ## only the tests that need the whole stack
+test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
 	@exec $(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist loadgroup
 
 .PHONY: test-long
@@ -58,6 +62,10 @@ check: $(READY) ## what CI checks besides the tests: format, lint, types, import
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m local alembic check
+
+.PHONY: openapi
+openapi: $(READY) ## write the description of the API, docs/openapi.json
+	@$(BIN)/python -m local openapi
 
 .PHONY: fmt
 fmt: $(READY) ## format, and repair what ruff can

@@ -35,3 +35,17 @@ def number(environment: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= value < float("inf"):
         raise SettingsError(f"{name}={text!r} must be a number from 0")
     return value
+
+
+def flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Whether the variable says `true` (or 1), or the default.
+
+    Raises:
+        SettingsError: it says neither that nor `false` (or 0).
+    """
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if text not in {"true", "false", "1", "0"}:
+        raise SettingsError(f"{name}={text!r} must be true or false")
+    return text in {"true", "1"}

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -46,11 +46,24 @@ class Package:
     without: tuple[str, ...] = ()
     #: Files and folders besides the common ones and the function's own.
     extra: tuple[str, ...] = ()
+    #: Files of npm packages, by their names in the package.
+    npm: Mapping[str, str] = field(default_factory=dict)
 
 
 PACKAGES: Final[Mapping[FunctionName, Package]] = {
     "write": Package(group="write", without=("forebay/db", "forebay/apply")),
     "read": Package(group="read", without=("forebay/aws", "forebay/apply")),
+    "about": Package(
+        group="about",
+        without=("forebay/apply", "forebay/db/schema"),
+        npm={
+            f"lambdas/about/swagger-ui/{name}": f"swagger-ui-dist/{name}"
+            for name in (
+                *("swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css"),
+                *("LICENSE", "NOTICE"),
+            )
+        },
+    ),
     "firehose_consumer": Package(group="consumer"),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }
@@ -60,7 +73,7 @@ def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
     """The function's source files by their names in the package, in a stable order.
 
     Raises:
-        SettingsError: the function has no handler.
+        SettingsError: the function has no handler, or an npm package isn't installed.
     """
     package = PACKAGES[function]
     handler = f"lambdas/{function}/handler.py"
@@ -71,6 +84,7 @@ def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
         for top in (*_COMMON, f"lambdas/{function}", *package.extra)
         for file in _files(root / top)
     }
+    found |= {name: _npm_file(root, source) for name, source in package.npm.items()}
     return {
         name: found[name]
         for name in sorted(found)
@@ -153,6 +167,13 @@ def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path 
     for old in earlier:
         shutil.rmtree(old, ignore_errors=True)
     return staged
+
+
+def _npm_file(root: Path, name: str) -> Path:
+    file = root / "node_modules" / name
+    if not file.is_file():
+        raise SettingsError(f"{file} is missing; run `make setup`")
+    return file
 
 
 def _move(package: Path, staged: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from forebay.errors import SettingsError
 
-FunctionName = Literal["write", "read", "firehose_consumer", "migrate"]
+FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate"]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -98,12 +98,13 @@ class FunctionsSettings(_Section):
 
     write: FunctionSettings
     read: FunctionSettings
+    about: FunctionSettings
     firehose_consumer: FunctionSettings
     migrate: FunctionSettings
 
     @model_validator(mode="after")
     def _answers_before_the_gateway_gives_up(self) -> Self:
-        for name in ("write", "read"):
+        for name in ("write", "read", "about"):
             if self.of(name).timeout_seconds > _GATEWAY_TIMEOUT_SECONDS:
                 raise ValueError(
                     f"{name}.timeout_seconds must be at most {_GATEWAY_TIMEOUT_SECONDS}, "

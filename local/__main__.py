@@ -83,6 +83,13 @@ def _alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     return alembic(options.arguments)
 
 
+def _openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local.description import written
+
+    (settings.root / "docs" / "openapi.json").write_bytes(written())
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
     parser.add_argument(
@@ -105,9 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     psql = add("psql", _psql, "a prompt of the running database")
     psql.add_argument("--replica", action="store_true", help="of the replica")
     psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
-    add("setup", _setup, "install the CDK CLI")
+    add("setup", _setup, "install the npm packages")
     cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("openapi", _openapi, "write docs/openapi.json")
     alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser

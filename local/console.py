@@ -65,7 +65,9 @@ def welcome(stack: LocalStack, seconds: float) -> str:
     port = stack.settings.ports.base
     psql = "make psql" if port == DEFAULT_BASE_PORT else f"make psql PORT={port}"
     return f"""
-Forebay answers at {url} (after {seconds:.1f} s). Try it, line by line:
+Forebay answers at {url} (after {seconds:.1f} s).
+Read and try the API in a browser: {url}/docs
+Or here, line by line:
 
   id=$(curl -s -X PUT {url}/countries/XK -H 'Content-Type: application/json' \\
     -d '{_EXAMPLE}' | tee /dev/stderr | grep -o '"command_id":"[^"]*' | cut -d'"' -f4)

@@ -30,6 +30,7 @@ _SOURCES = (
 _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "write": "WriteFunctionName",
     "read": "ReadFunctionName",
+    "about": "AboutFunctionName",
     "firehose_consumer": "ConsumerFunctionName",
     "migrate": "MigrateFunctionName",
 }

@@ -1,4 +1,4 @@
-"""Brings the Node.js and the CDK CLI that the project pins, whatever the machine has."""
+"""Brings the Node.js and the npm packages that the project pins, whatever the machine has."""
 
 import json
 import os
@@ -41,17 +41,24 @@ def cdk_command(root: Path) -> list[str]:
 
 
 def needs_install(root: Path) -> bool:
-    """Whether the CDK CLI is missing, or is another one than the lock file's."""
-    locked = json.loads((root / "package-lock.json").read_bytes())
+    """Whether a package is missing, or is another one than the lock file's."""
+    locked = json.loads((root / "package-lock.json").read_bytes())["packages"]
+    return any(
+        _installed_version(root / path) != entry["version"]
+        for path, entry in locked.items()
+        if path  # the empty one is the project itself
+    )
+
+
+def _installed_version(package: Path) -> str | None:
     try:
-        installed = json.loads((root / _CDK / "package.json").read_bytes())
+        return str(json.loads((package / "package.json").read_bytes())["version"])
     except FileNotFoundError:
-        return True
-    return bool(locked["packages"][_CDK.as_posix()]["version"] != installed["version"])
+        return None
 
 
 def ensure(root: Path) -> None:
-    """Installs the CDK CLI unless it is there, outside of any stack."""
+    """Installs the packages unless they are there, outside of any stack."""
     if needs_install(root):
         build = root / ".build"
         with Supervisor(build / "npm.json") as supervisor:

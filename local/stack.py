@@ -120,6 +120,7 @@ class LocalStack:
         """As much at once as the needs of each allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
+        self._install_packages()
         kept = self._deployment.kept()
         deployed = kept or self._deploy(primary)
         self._start_emulator()
@@ -162,14 +163,17 @@ class LocalStack:
         )
 
     def _deploy(self, primary: Future[Child]) -> Deployed:
-        settings = self.settings
-        if node.needs_install(settings.root):
-            with step("CDK CLI from npm", self._listener):
-                node.install(self._supervisor, settings.root, settings.logs)
         # The deployment migrates the database.
         primary.result()
         with step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
+
+    def _install_packages(self) -> None:
+        """The CDK CLI, and Swagger UI, which a function's package carries."""
+        settings = self.settings
+        if node.needs_install(settings.root):
+            with step("packages from npm", self._listener):
+                node.install(self._supervisor, settings.root, settings.logs)
 
     def _start_emulator(self) -> Child:
         with step("emulator", self._listener):

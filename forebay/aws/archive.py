@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -26,6 +27,14 @@ _GZIP_LEVEL = 6
 
 class ObjectGoneError(PermanentError):
     """The archive has no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of the archive."""
+
+    key: str
+    stored_at: dt.datetime
 
 
 class Archive:
@@ -51,6 +60,24 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
         except (BotoCoreError, HTTPClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+    def list_commands(self, after: str) -> Iterator[StoredObject]:
+        """The objects of commands whose keys sort after that text, in the order of their keys.
+
+        A page of up to 1,000 is asked for when it is needed.
+
+        Raises:
+            TransientError: S3 did not answer.
+        """
+        paginator = self._client.get_paginator("list_objects_v2")
+        try:
+            for page in paginator.paginate(
+                Bucket=self.bucket, Prefix=COMMANDS_PREFIX, StartAfter=after
+            ):
+                for entry in page.get("Contents", []):
+                    yield StoredObject(entry["Key"], entry["LastModified"])
+        except (BotoCoreError, ClientError, OSError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{COMMANDS_PREFIX}: {exc}") from exc
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
         """Stores lines as an object of their own, which the same event applies.
@@ -93,6 +120,11 @@ class Archive:
                 )
         except (BotoCoreError, ClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+
+def commands_from(hour: dt.datetime) -> str:
+    """What sorts before the keys of all objects of that hour (UTC) and later ones."""
+    return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"
 
 
 def _rejection_line(rejection: Rejection) -> bytes:

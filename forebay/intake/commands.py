@@ -13,6 +13,9 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 from forebay.resource.spec import Kind, ResourceSpec
 
+#: Of one request.
+MAX_BATCH_ITEMS = 500
+
 _KEY_NAMESPACE = uuid.UUID("0e3c3f0a-6f0c-5d0b-8f5d-1f0d8f9c2a77")
 #: Codes that name what kind of text or number can't be stored; of several the first decides.
 _VALIDATION = "validation_failed"

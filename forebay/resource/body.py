@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -82,6 +82,17 @@ class BodyReader:
         if str(value) != text:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of bodies as `read` takes them, the key among their members."""
+        schema = self._model.model_json_schema(mode="validation")
+        key = self._declared.model_fields.get(self._key.name)
+        told = {
+            "description": self._key.description,
+            "examples": key.examples if key is not None else None,
+        }
+        schema["properties"][self._key.name] |= {n: value for n, value in told.items() if value}
+        return schema
 
     def _unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
         for name in body if nul_possible else self._json_fields:

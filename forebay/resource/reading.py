@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from forebay.command import Body, KeyValue
 
@@ -43,3 +43,6 @@ class ReadsBodies(Protocol):
 
     def read_key(self, text: str) -> KeyValue:
         """The key that a path segment names; raises ValueError if none can."""
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of bodies, the key among their members."""

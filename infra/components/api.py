@@ -157,6 +157,7 @@ class RoutesApi(Construct):
                     scope_permission_to_method=False,
                 ),
                 request_parameters=declared or None,
+                api_key_required=self._settings.require_api_key and not route.public,
             )
 
     def _preflights(self, routes: Iterable[Route]) -> None:

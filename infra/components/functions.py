@@ -76,11 +76,21 @@ class ProductFunction(Construct):
             },
         )
 
-    def allow(self, *actions: str, on: str) -> None:
-        """Lets the function do something to one resource, or to all objects below a prefix."""
+    def allow(
+        self, *actions: str, on: str, where: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """Lets the function do something to one resource, or to all objects below a prefix.
+
+        Args:
+            actions: as IAM names them.
+            on: the resource's ARN.
+            where: IAM's conditions, by operator and key.
+        """
         if on.endswith("*"):
             accept_objects_below(self.role, on)
-        self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=[on]))
+        self.role.add_to_policy(
+            iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)
+        )
 
     def _role(self, log_group: logs.LogGroup) -> iam.Role:
         """A role that may write the one log; AWS's managed policy allows every log."""

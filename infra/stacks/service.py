@@ -42,6 +42,7 @@ class ServiceStack(EnvironmentStack):
 
         self.write = self._function("Write", "write")
         self.read = self._function("Read", "read")
+        self.about = self._function("About", "about")
         self.consumer = self._function("Consumer", "firehose_consumer")
         self.migrate = self._function("Migrate", "migrate")
         self._grant(data)
@@ -54,14 +55,23 @@ class ServiceStack(EnvironmentStack):
             "Migration",
             function=self.migrate.function,
             timeout_seconds=settings.functions.migrate.timeout_seconds,
-            before=[self.write.function, self.read.function, self.consumer.function],
+            before=[
+                self.write.function,
+                self.read.function,
+                self.about.function,
+                self.consumer.function,
+            ],
         )
         self.api = RoutesApi(
             self,
             "RestApi",
             name=settings.prefix,
             routes=routes,
-            functions={"read": self.read.function, "write": self.write.function},
+            functions={
+                "read": self.read.function,
+                "write": self.write.function,
+                "about": self.about.function,
+            },
             settings=settings.api,
             read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
@@ -89,6 +99,9 @@ class ServiceStack(EnvironmentStack):
         stream, archive = data.delivery.stream.attr_arn, data.archive
         self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
         self.write.allow("s3:PutObject", on=archive.objects(COMMANDS))
+        self.about.allow(
+            "s3:ListBucket", on=archive.arn, where={"StringEquals": {"s3:prefix": COMMANDS}}
+        )
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
 
@@ -111,6 +124,7 @@ class ServiceStack(EnvironmentStack):
         self.output("ApiKeyId", self.api.api_key.key_id)
         self.output("WriteFunctionName", self.write.function.function_name)
         self.output("ReadFunctionName", self.read.function.function_name)
+        self.output("AboutFunctionName", self.about.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
 
@@ -133,6 +147,12 @@ def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapp
             ),
             **database,
             **buffer,
+            **cors,
+        },
+        "about": {
+            "FOREBAY_REPLICA_URL": settings.database.replica_url,
+            "FOREBAY_REQUIRE_API_KEY": "true" if settings.api.require_api_key else "false",
+            **archive,
             **cors,
         },
         "firehose_consumer": {**database, **archive},

@@ -10,7 +10,7 @@ from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import MAX_BATCH_ITEMS, Caller, CommandMaker, Line
 from forebay.intake.json_text import dump, parse
 from forebay.keys import read_key
 from forebay.log import Log
@@ -19,8 +19,6 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
 from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
-
-MAX_BATCH_ITEMS = 500
 
 #: What became of one item before anything was sent.
 _Item = Line | Problem

@@ -37,6 +37,7 @@ def checkout(tmp_path: Path) -> Path:
         "migrations/env.py",
         "resources/cities.py",
         *(f"lambdas/{function}/handler.py" for function in PACKAGES),
+        *(f"node_modules/{name}" for package in PACKAGES.values() for name in package.npm.values()),
     ):
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,19 @@ def test_a_change_is_a_new_package_for_those_who_carry_it(checkout: Path) -> Non
 
     changed = {name for name in FUNCTIONS if _hash(name, checkout) != before[name]}
     assert changed == {"read", "firehose_consumer", "migrate"}
+
+
+def test_files_of_npm_packages_are_carried_and_are_part_of_the_hash(checkout: Path) -> None:
+    before = _hash("about", checkout)
+    name = "swagger-ui/swagger-ui-bundle.js"
+    bundle = checkout / "node_modules" / "swagger-ui-dist" / "swagger-ui-bundle.js"
+
+    assert sources("about", checkout)[f"lambdas/about/{name}"] == bundle
+    bundle.write_text("another")
+    assert _hash("about", checkout) != before
+    bundle.unlink()
+    with pytest.raises(SettingsError, match="make setup"):
+        sources("about", checkout)
 
 
 def test_moving_bytes_between_files_is_a_change(checkout: Path) -> None:

@@ -22,6 +22,13 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_DATABASE_URL",
         "FOREBAY_BUFFER_SECONDS",
         "FOREBAY_CORS_ALLOW_ORIGIN",
+        "FOREBAY_STATEMENT_TIMEOUT_SECONDS",
+    },
+    "about": {
+        "FOREBAY_REPLICA_URL",
+        "FOREBAY_ARCHIVE_BUCKET",
+        "FOREBAY_REQUIRE_API_KEY",
+        "FOREBAY_CORS_ALLOW_ORIGIN",
     },
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
     "migrate": {"FOREBAY_DATABASE_URL"},
@@ -121,6 +128,30 @@ def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised
     }
 
 
+def test_the_function_that_tells_about_the_api_may_list_commands_and_read_no_object(
+    either: Synthesised,
+) -> None:
+    assert _own(either.granted("about")) == {("s3:ListBucket", _archive(either))}
+    (statement,) = (
+        statement
+        for policy in either.properties("service", "AWS::IAM::Policy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Action"] == "s3:ListBucket"
+    )
+    assert statement["Condition"] == {"StringEquals": {"s3:prefix": "commands/"}}
+
+
+def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:
+    assert "FOREBAY_DATABASE_URL" not in _variables(either, "about")
+    url = either.settings.database.replica_url
+    assert _variables(either, "about")["FOREBAY_REPLICA_URL"] == url
+
+
+def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:
+    told = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
+    assert told == str(either.settings.api.require_api_key).lower()
+
+
 def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) -> None:
     queues = {
         (action, resource)
@@ -181,6 +212,7 @@ def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
         "StageName",
         "WriteFunctionName",
         "ReadFunctionName",
+        "AboutFunctionName",
         "ConsumerFunctionName",
         "MigrateFunctionName",
     } <= set(either.service["Outputs"])

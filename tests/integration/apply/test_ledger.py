@@ -126,7 +126,7 @@ def test_lags_of_chunks_of_different_ages_add_up(database: Database) -> None:
     lags = database.ledger()["commands/a.gz"]["lags"]
     assert sum(lags) == 5
     assert lags[-1] == 3
-    assert quantile(lags, 0.2) < 600
+    assert (quantile(lags, 0.2) or 0) < 600
     assert quantile(lags, 0.99) == pytest.approx(3600, rel=RATIO - 1)
 
 

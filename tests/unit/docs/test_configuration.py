@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from infra.settings import FunctionsSettings, Settings
+from lambdas.about.settings import AboutSettings
 from lambdas.firehose_consumer.settings import ConsumerSettings
 from lambdas.read.settings import ReadSettings
 from lambdas.write.settings import WriteSettings
@@ -21,6 +22,7 @@ OWN = re.compile(r"\bFOREBAY_[A-Z_]*[A-Z]\b")
 SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
     "### write": WriteSettings.from_env,
     "### read": ReadSettings.from_env,
+    "### about": AboutSettings.from_env,
     "### firehose_consumer": ConsumerSettings.from_env,
     "## The one-machine stack": LocalSettings.from_env,
 }

@@ -1,0 +1,132 @@
+"""The answers of operations: statuses, headers, bodies, and the problems that each can have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from forebay.openapi.examples import COMMAND_ID
+from forebay.openapi.schemas import Schema, reference
+from forebay.problem import CATALOGUE, CONTENT_TYPE
+from forebay.query.representation import Media
+
+JSON: Final = "application/json"
+
+_SECONDS: Final = {"type": "integer", "minimum": 0}
+_TEXT: Final = {"type": "string"}
+
+#: Headers of answers, as the document's components have them.
+RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
+    "Location": {
+        "description": "Where the command's status is.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Content-Location": {
+        "description": "Where the item is, or will be.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Retry-After": {"description": "Seconds.", "schema": _SECONDS},
+    "Cache-Control": {"schema": _TEXT},
+    "ETag": {
+        "description": "Of an item its version (strong), of a list weak.",
+        "schema": _TEXT,
+        "example": f'"{COMMAND_ID}"',
+    },
+    "Link": {
+        "description": 'RFC 8288: the pages with `rel="next"` and `rel="prev"`.',
+        "schema": _TEXT,
+    },
+    "Content-Range": {
+        "description": "The rows of the page and, if it was asked for, the number of all.",
+        "schema": _TEXT,
+        "example": "0-24/34006",
+    },
+    "Preference-Applied": {
+        "description": "RFC 7240: the preferences that were honoured.",
+        "schema": _TEXT,
+    },
+    "Vary": {"schema": _TEXT},
+    "Accept-Post": {"description": "The media types that are taken.", "schema": _TEXT},
+    "Content-Security-Policy": {"schema": _TEXT},
+}
+
+#: Whatever the gateway and the edge may answer anywhere.
+_EVERYWHERE: Final = (
+    "bad_request", "unknown_resource", "throttled", "quota_exceeded", "unavailable", "timeout",
+)  # fmt: skip
+_GATEWAY_ON_BODIES: Final = ("payload_too_large", "unsupported_media_type")
+_WITH_KEY: Final = ("invalid_api_key", "forbidden")
+_QUERY: Final = ("unknown_parameter", "repeated_parameter")
+_ITEM: Final = (
+    *("malformed_json", "duplicate_member", "not_utf8", "empty_body", "bad_header"),
+    *("command_too_large", "validation_failed", "unstorable_text", "too_deep", "number_too_large"),
+    "not_accepted",
+)
+#: By action, the problems of its own.
+_PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "list": (
+        *(code for code in CATALOGUE if code.startswith("PGRST")),
+        *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header", "answer_too_large"),
+    ),
+    "item": ("bad_key", "bad_header", "not_found"),
+    "status": ("bad_key", "bad_command_id", "bad_header"),
+    "post": (*_ITEM, "empty_batch", "batch_too_large", "key_missing", "key_not_allowed"),
+    "put": (*_ITEM, "bad_key", "key_mismatch"),
+    "delete": ("bad_key", "bad_header", "not_accepted"),
+}
+_WRITES: Final = frozenset({"post", "put", "delete"})
+
+
+def headers(*names: str) -> dict[str, Schema]:
+    """References to headers of the document."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def content(schema: Schema, media_type: str = JSON, example: Any = None) -> Schema:  # noqa: ANN401
+    """A body of one media type."""
+    described: Schema = {"schema": schema}
+    return {media_type: described if example is None else {**described, "example": example}}
+
+
+def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
+    """The bodies of a list, by media type; with `select` rows are of any form."""
+    row = {"anyOf": [reference(name), {"type": "object", "description": "As `select` has it."}]}
+    return {
+        Media.JSON.value: {"schema": {"type": "array", "items": row}, "example": [example]},
+        Media.CSV.value: {"schema": {"type": "string"}},
+        Media.OBJECT.value: {"schema": row},
+    }
+
+
+def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
+    """The answers that are problems, by status.
+
+    Args:
+        action: of the route.
+        api_key: whether callers need a key.
+        body: whether it takes one.
+    """
+    codes = [*_EVERYWHERE, *_PROBLEMS.get(action, ()), *(_WITH_KEY if api_key else ())]
+    codes += [*_QUERY, *(_GATEWAY_ON_BODIES if body else ())]
+    by_status: dict[int, list[str]] = {}
+    for code, (status, _) in CATALOGUE.items():
+        if code in codes:
+            by_status.setdefault(status, []).append(code)
+    return {
+        str(status): _problem(status, by_status[status], action) for status in sorted(by_status)
+    }
+
+
+def _problem(status: int, codes: Sequence[str], action: str) -> Schema:
+    names: tuple[str, ...] = ("Cache-Control",)
+    if status in {429, 503, 504}:
+        names += ("Retry-After",)
+    if status == 415 and action in _WRITES:  # noqa: PLR2004 - as HTTP has it
+        names += ("Accept-Post",)
+    if status == 416:  # noqa: PLR2004
+        names += ("Content-Range",)
+    return {
+        "description": "; ".join(f"`{code}`: {CATALOGUE[code][1]}" for code in codes) + ".",
+        "headers": headers(*names),
+        "content": content(reference("Problem"), CONTENT_TYPE),
+    }

@@ -1,0 +1,89 @@
+"""Puts the document together, in a stable order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from forebay.openapi.answers import RESPONSE_HEADERS
+from forebay.openapi.operations import Operations, about
+from forebay.openapi.parameters import filter_schemas
+from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
+from forebay.resource.relations import relations
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, routes
+
+OPENAPI_VERSION: Final = "3.1.1"
+API_VERSION: Final = API_PREFIX.removeprefix("/")
+
+_ABOUT_TAG: Final = "about"
+_DESCRIPTION: Final = """\
+A write is answered with 202 as soon as it is stored durably, and applied later; its status tells
+what became of it. Reads come from replicas, behind a cache: `Read-After` asks for a state that
+a command is part of. Lists take PostgREST's filters, `select`, `order` and headers. Every error is
+`application/problem+json` (RFC 9457) with a stable `code`.
+"""
+
+
+def describe(
+    resources: Mapping[str, ResourceSpec], *, require_api_key: bool = False
+) -> dict[str, Any]:
+    """The OpenAPI document; the same declarations always make the same.
+
+    Args:
+        resources: the declarations, by path.
+        require_api_key: whether callers need an API key, but for what describes the API.
+    """
+    known = relations(resources)
+    operations = {
+        path: Operations(spec, known[path], require_api_key=require_api_key)
+        for path, spec in resources.items()
+    }
+    paths: dict[str, dict[str, Schema]] = {}
+    for route in routes(resources):
+        paths.setdefault(route.path, {})[route.method.lower()] = {
+            "operationId": route.name,
+            "tags": [route.resource or _ABOUT_TAG],
+            **(
+                operations[route.resource].of(route)
+                if route.resource
+                else about(route, require_api_key=require_api_key)
+            ),
+        }
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": {
+            "title": "Forebay",
+            "version": API_VERSION,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
+        # Relative to where the document is, so that it holds behind every host name.
+        "servers": [{"url": API_PREFIX}],
+        "tags": _tags(resources),
+        "paths": paths,
+        "components": _components(resources, require_api_key=require_api_key),
+        **({"security": [{"apiKey": []}]} if require_api_key else {}),
+    }
+
+
+def _tags(resources: Mapping[str, ResourceSpec]) -> list[Schema]:
+    own = [{"name": path, "description": spec.description} for path, spec in resources.items()]
+    return [*own, {"name": _ABOUT_TAG, "description": "What the API says of itself."}]
+
+
+def _components(resources: Mapping[str, ResourceSpec], *, require_api_key: bool) -> Schema:
+    schemas = {
+        name: schema
+        for spec in resources.values()
+        for name, schema in resource_schemas(spec).items()
+    }
+    components: Schema = {
+        "schemas": {**schemas, **dict(filter_schemas()), **common_schemas()},
+        "headers": dict(RESPONSE_HEADERS),
+    }
+    if require_api_key:
+        components["securitySchemes"] = {
+            "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"}
+        }
+    return components

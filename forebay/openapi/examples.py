@@ -1,0 +1,62 @@
+"""Values to show and to try: as declared with `Field(examples=[…])`, else made to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+#: Of a city that was accepted on 21 November 2026.
+COMMAND_ID: Final = "01a1fc5d-903c-779d-961e-d3f40d76fc6e"
+KEY_MADE_BY_SERVER: Final = "6f0d4b8e-3a55-4c2c-9d3e-0d8f3c2b7a11"
+
+_BY_KIND: Final[Mapping[Kind, Any]] = {
+    Kind.TEXT: "text",
+    Kind.INTEGER: 1000,
+    Kind.FLOAT: 1.5,
+    Kind.DECIMAL: "1.5",
+    Kind.BOOLEAN: True,
+    Kind.DATE: "2026-11-21",
+    Kind.TIMESTAMP: "2026-11-21T10:00:00Z",
+    Kind.UUID: KEY_MADE_BY_SERVER,
+    Kind.JSON: {},
+}
+
+
+def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+    """A value of the field.
+
+    Args:
+        field: the key too.
+        schema: of its values in requests.
+    """
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if field.choices:
+        return field.choices[0]
+    if not field.required:
+        return field.default
+    return _made(field, schema)
+
+
+def comparable_value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """A value to compare the field with: never null."""
+    value = value_of(field, schema)
+    return _made(field, schema) if value is None else value
+
+
+def _made(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    value = _BY_KIND[field.kind]
+    if field.kind is Kind.TEXT:
+        return value[: schema.get("maxLength", len(value))]
+    if field.kind in {Kind.INTEGER, Kind.FLOAT}:
+        return min(max(value, schema.get("minimum", value)), schema.get("maximum", value))
+    return [] if field.shape == "list" else value
+
+
+def item_of(spec: ResourceSpec, properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """An item with all its fields, the key included."""
+    return {
+        column.name: value_of(column, properties.get(column.name, {})) for column in spec.columns
+    }

@@ -1,0 +1,351 @@
+"""The operations: one for each route, made from what the route declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from forebay.intake.commands import MAX_BATCH_ITEMS
+from forebay.openapi.answers import JSON, content, headers, problems, rows
+from forebay.openapi.examples import COMMAND_ID, item_of
+from forebay.openapi.parameters import HEADERS, Parameters
+from forebay.openapi.schemas import Schema, reference, request_properties
+from forebay.resource.relations import Relation
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, Route
+
+_NDJSON: Final = "application/x-ndjson"
+
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The key of the item is derived from it, so that a repetition is the same item.",
+    "schema": {
+        "type": "string",
+        "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-\[\]-~]{1,255})$',
+        "maxLength": 257,
+        "examples": ['"6f1c2b9e"'],
+    },
+}
+_IF_NONE_MATCH: Final = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "`*`: do not overwrite. Decided when it is applied; there is no 412.",
+    "schema": {"const": "*"},
+}
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "**Not a precondition**: it says which version the client has seen, and the "
+    "command is made newer than that.",
+    "schema": {"type": "string", "format": "version-tag"},
+}
+_READ_AFTER: Final = {
+    "name": "Read-After",
+    "in": "header",
+    "description": "A command's id that the client knows of: the command is made newer.",
+    "schema": reference("CommandId"),
+}
+_TRACEPARENT: Final = {
+    "name": "traceparent",
+    "in": "header",
+    "description": "Kept with the command (W3C Trace Context).",
+    "schema": {"type": "string"},
+}
+
+
+class Operations:
+    """Describes the routes of one resource."""
+
+    def __init__(
+        self, spec: ResourceSpec, relations: Sequence[Relation], *, require_api_key: bool
+    ) -> None:
+        self._spec = spec
+        self._require_api_key = require_api_key
+        self._parameters = Parameters(spec, relations)
+        self._example = item_of(spec, request_properties(spec))
+        self._actions: Mapping[str, Callable[[], Schema]] = {
+            "list": self._list,
+            "item": self._item,
+            "status": self._status,
+            "post": self._post,
+            "put": self._put,
+            "delete": self._delete,
+        }
+
+    def of(self, route: Route) -> Schema:
+        """The operation object, without its name and tag."""
+        operation = self._actions[route.action]()
+        operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
+        return completed(operation, route, require_api_key=self._require_api_key)
+
+    def _list(self) -> Schema:
+        answer = {
+            "headers": headers(
+                "Content-Range", "Link", "ETag", "Preference-Applied", "Cache-Control", "Vary"
+            ),
+            "content": rows(self._spec.name, self._example),
+        }
+        return {
+            "summary": f"List {self._spec.path}",
+            "description": "A page of items. `Link` leads to the next one and the one before.",
+            "responses": {
+                "200": {"description": "The page.", **answer},
+                "206": {"description": "The page, if there are more rows than in it and a count "
+                        "was asked for.", **answer},
+                "304": {"description": "As the client has it.", "headers": headers("ETag")},
+            },
+        }  # fmt: skip
+
+    def _item(self) -> Schema:
+        return {
+            "summary": "Read one item",
+            "responses": {
+                "200": {
+                    "description": "The item.",
+                    "headers": headers("ETag", "Cache-Control", "Vary"),
+                    "content": content(reference(self._spec.name), example=self._example),
+                },
+                "304": {"description": "As the client has it.", "headers": headers("ETag")},
+            },
+        }
+
+    def _status(self) -> Schema:
+        return {
+            "summary": "What became of a command",
+            "responses": {
+                "200": {
+                    "description": "It is settled.",
+                    "headers": headers("Cache-Control", "Preference-Applied"),
+                    "content": content(
+                        reference("Settled"), example={**self._command(), "status": "applied"}
+                    ),
+                },
+                "202": {
+                    "description": "It is pending.",
+                    "headers": headers(
+                        "Location", "Retry-After", "Cache-Control", "Preference-Applied"
+                    ),
+                    "content": content(reference("Accepted"), example=self._accepted()),
+                    "links": self._links(),
+                },
+            },
+        }
+
+    def _post(self) -> Schema:
+        new = reference(f"New{self._spec.name}")
+        one = dict(self._example)
+        if self._spec.key_is_made:
+            del one[self._spec.key.name]
+        return {
+            "summary": "Create an item, or many",
+            "description": f"One object, or up to {MAX_BATCH_ITEMS} as an array or as NDJSON. Each "
+            "is a `create`: it never overwrites.",
+            "parameters": [
+                *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
+                _READ_AFTER,
+                _TRACEPARENT,
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    JSON: {
+                        "schema": {"oneOf": [new, _batch_of(new)]},
+                        "examples": {
+                            "one": {"summary": "One item", "value": one},
+                            "many": {"summary": "Many items", "value": [one]},
+                        },
+                    },
+                    _NDJSON: {
+                        "schema": {
+                            "type": "string",
+                            "description": "An object a line. Also as `application/ndjson` and "
+                            "`application/jsonl`.",
+                            "pattern": "\\S",
+                        },
+                        "example": orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE).decode(),
+                    },
+                },
+            },
+            "responses": {
+                "202": self._accepted_answer(),
+                "207": {
+                    "description": "What became of each item: the good ones are accepted.",
+                    "headers": headers("Retry-After", "Cache-Control"),
+                    "content": content(reference("BatchResult")),
+                },
+            },
+        }
+
+    def _put(self) -> Schema:
+        item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
+        return {
+            "summary": "Write a whole item",
+            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "requestBody": {
+                "required": True,
+                "content": content(reference(f"{self._spec.name}Content"), example=item),
+            },
+            "responses": {"202": self._accepted_answer()},
+        }
+
+    def _delete(self) -> Schema:
+        return {
+            "summary": "Delete an item",
+            "parameters": [_IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "responses": {"202": self._accepted_answer()},
+        }
+
+    def _accepted_answer(self) -> Schema:
+        return {
+            "description": "The write is stored, and will be considered.",
+            "headers": headers("Location", "Content-Location", "Retry-After", "Cache-Control"),
+            "content": content(reference("Accepted"), example=self._accepted()),
+            "links": self._links(),
+        }
+
+    def _links(self) -> Schema:
+        key = {"key": "$response.body#/key"}
+        return {
+            "status": {
+                "operationId": f"{self._spec.path}.status",
+                "parameters": {**key, "id": "$response.body#/command_id"},
+                "description": "What became of the command.",
+            },
+            "item": {
+                "operationId": f"{self._spec.path}.item",
+                "parameters": key,
+                "description": "The item; `Read-After` with the command's id waits for it.",
+            },
+        }
+
+    def _command(self) -> Schema:
+        key = self._example[self._spec.key.name]
+        item = f"{API_PREFIX}/{self._spec.path}/{quote(str(key), safe='')}"
+        return {
+            "command_id": COMMAND_ID,
+            "resource": self._spec.path,
+            "key": key,
+            "links": {"item": item, "status": f"{item}/commands/{COMMAND_ID}"},
+        }
+
+    def _accepted(self) -> Schema:
+        return {**self._command(), "status": "pending"}
+
+
+def about(route: Route, *, require_api_key: bool) -> Schema:
+    """The operation of a route by which the API speaks of itself."""
+    return completed(dict(_ABOUT[route.action]), route, require_api_key=require_api_key)
+
+
+def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
+    """The operation with its problems, and with what it says of API keys."""
+    told = problems(
+        route.action,
+        api_key=require_api_key and not route.public,
+        body="requestBody" in operation,
+    )
+    operation["responses"] = {**operation["responses"], **told}
+    if not operation.get("parameters"):
+        operation.pop("parameters", None)
+    if require_api_key and route.public:
+        operation["security"] = []
+    if route.method == "HEAD":
+        return _without_bodies(operation)
+    return operation
+
+
+def _without_bodies(operation: Schema) -> Schema:
+    """The answers to HEAD: those to GET without their bodies (RFC 9110 §9.3.2)."""
+    answers = {
+        status: {name: part for name, part in answer.items() if name != "content"}
+        for status, answer in operation["responses"].items()
+    }
+    return {**operation, "summary": f"{operation['summary']}: headers only", "responses": answers}
+
+
+def _batch_of(new: Schema) -> Schema:
+    """Each item is judged by itself: whatever it is, the others are taken."""
+    other = {"description": "Anything else is refused by itself, with a problem in the answer."}
+    return {
+        "type": "array",
+        "items": {"anyOf": [new, other]},
+        "minItems": 1,
+        "maxItems": MAX_BATCH_ITEMS,
+    }
+
+
+def _path_parameter(name: str, description: str) -> Schema:
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "name": name, "in": "path", "required": True, "description": description, "schema": schema,
+    }  # fmt: skip
+
+
+_ABOUT: Final[Mapping[str, Schema]] = {
+    "index": {
+        "summary": "Where to go from here",
+        "responses": {
+            "200": {
+                "description": "Links.",
+                "headers": headers("Cache-Control"),
+                "content": content(reference("Index")),
+            }
+        },
+    },
+    "openapi": {
+        "summary": "This document",
+        "parameters": [{**HEADERS["If-None-Match"], "name": "If-None-Match", "in": "header"}],
+        "responses": {
+            "200": {
+                "description": "OpenAPI 3.1.",
+                "headers": headers("ETag", "Cache-Control"),
+                "content": content({"type": "object"}),
+            },
+            "304": {"description": "As the client has it.", "headers": headers("ETag")},
+        },
+    },
+    "docs": {
+        "summary": "The page that shows this document",
+        "responses": {
+            "200": {
+                "description": "Swagger UI.",
+                "headers": headers("Cache-Control", "Content-Security-Policy"),
+                "content": content({"type": "string"}, "text/html"),
+            }
+        },
+    },
+    "asset": {
+        "summary": "A file of that page",
+        "parameters": [
+            _path_parameter("version", "As the page has it."),
+            _path_parameter("file", "As the page has it."),
+        ],
+        "responses": {
+            "200": {
+                "description": "The file; it never changes.",
+                "headers": headers("Cache-Control"),
+                "content": {
+                    **content({"type": "string"}, "text/css"),
+                    **content({"type": "string"}, "text/javascript"),
+                    **content({"type": "string"}, "text/plain"),
+                },
+            }
+        },
+    },
+    "health": {
+        "summary": "How the pipeline is doing",
+        "description": "Never cached, up to ten seconds old. 200 also while the database is away, "
+        "for writes are accepted then too: see `status`.",
+        "responses": {
+            "200": {
+                "description": "What is known.",
+                "headers": headers("Cache-Control"),
+                "content": content(reference("Health")),
+            }
+        },
+    },
+}

@@ -1,0 +1,244 @@
+"""The parameters of operations: each declared part of a request, described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from forebay.openapi.examples import COMMAND_ID, comparable_value_of, value_of
+from forebay.openapi.schemas import Schema, key_schema, reference, request_properties
+from forebay.query.ast import Operand
+from forebay.query.grammar import (
+    DEFAULT_LIMIT,
+    LOGIC,
+    MAX_LIMIT,
+    MAX_PARAMETER_LENGTH,
+)
+from forebay.query.operators import (
+    IS_STATES,
+    QUANTIFIABLE,
+    TEXT_SEARCH,
+    operators_of,
+)
+from forebay.resource.relations import Relation
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from forebay.routes import Parameter, Route
+
+_MANY: Final = "{value,…}"
+_WHOLE_NUMBER: Final = {"type": "integer", "minimum": 0}
+_ENTITY_TAGS: Final[Schema] = {"type": "string", "format": "entity-tags"}
+
+#: Headers of reads, by name; those of writes are beside their operations.
+HEADERS: Final[Mapping[str, Schema]] = {
+    "If-None-Match": {
+        "description": "304 if the answer still has one of these entity tags.",
+        "schema": {**_ENTITY_TAGS, "examples": [f'"{COMMAND_ID}"']},
+    },
+    "Read-After": {
+        "description": "A command's id: asks for a state in which that command is settled.",
+        "schema": reference("CommandId"),
+    },
+    "Range": {
+        "description": "Rows from 0, both ends included; an alternative to `offset` and `limit`.",
+        "schema": {"type": "string", "format": "row-range", "examples": ["0-24"]},
+    },
+    "Range-Unit": {
+        "description": "The unit of `Range`; one of another unit is ignored.",
+        "schema": {"type": "string", "examples": ["items"]},
+    },
+}
+_PREFER_COUNT: Final = {
+    "description": "RFC 7240. `count=exact`, `count=planned` or `count=estimated` asks for the "
+    "number of all rows in `Content-Range`; `handling=strict` refuses what is unknown.",
+    "schema": {"type": "string", "format": "list-preferences", "examples": ["count=exact"]},
+}
+_PREFER_WAIT: Final = {
+    "description": "RFC 7240. `wait=N` holds the answer for up to N seconds.",
+    "schema": {"type": "string", "format": "wait-preference", "examples": ["wait=1"]},
+}
+
+
+class Parameters:
+    """Describes the parameters of one resource's routes."""
+
+    def __init__(self, spec: ResourceSpec, relations: Sequence[Relation]) -> None:
+        self._spec = spec
+        self._relations = {name: found for found in relations for name in found.names}
+        self._taken = request_properties(spec)
+
+    def of(self, route: Route) -> list[Schema]:
+        """All of a route's parameters.
+
+        Accept is left out: OpenAPI has the media types of answers for it (§4.8.12.1).
+        """
+        return [
+            self._one(route, found)
+            for found in route.parameters
+            if (found.location, found.name) != ("header", "Accept")
+        ]
+
+    def _one(self, route: Route, found: Parameter) -> Schema:
+        place = {"name": found.name, "in": found.location}
+        if found.location == "path":
+            return {**place, "required": True, **self._path(found.name)}
+        if found.location == "header" and found.name == "Prefer":
+            return {**place, **(_PREFER_COUNT if route.action == "list" else _PREFER_WAIT)}
+        if found.location == "header":
+            return {**place, **HEADERS[found.name]}
+        return {**place, **self._query(found.name)}
+
+    def _path(self, name: str) -> Schema:
+        if name == "id":
+            return {"schema": reference("CommandId"), "example": COMMAND_ID}
+        return {
+            "description": f"`{self._spec.key.name}`, in its one spelling.",
+            "schema": key_schema(self._spec, self._taken),
+            "example": value_of(self._spec.key, self._taken[self._spec.key.name]),
+        }
+
+    def _query(self, name: str) -> Schema:
+        relation, _, inner = name.partition(".")
+        if relation in self._relations and name not in LOGIC:
+            target = self._relations[relation].target
+            described = _query_of(target, inner)
+            about = f"Of the embedded `{relation}`, which `select` must name."
+            return {**described, "description": f"{about} {described.get('description', '')}"}
+        return _query_of(self._spec, name)
+
+
+def filter_schemas() -> Iterator[tuple[str, Schema]]:
+    """Schemas of filters, by name: one for each set of operators that columns have."""
+    for kind in Kind:
+        for shape in ("list", "dict") if kind is Kind.JSON else (None,):
+            column = FieldSpec(name="x", kind=kind, shape=shape)
+            yield _filter_name(column), _filter_schema(column)
+
+
+def _query_of(spec: ResourceSpec, name: str) -> Schema:
+    column = spec.column(name)
+    if column is not None:
+        # Not as the parameter's own examples: Swagger UI would fill the first one in.
+        return {
+            "schema": {**reference(_filter_name(column)), "examples": _filters_on(spec, column)}
+        }
+    describe = _WORDS[name]
+    return describe(spec)
+
+
+def _filter_name(column: FieldSpec) -> str:
+    kind = f"Json{(column.shape or 'value').capitalize()}"
+    return f"{kind if column.kind is Kind.JSON else column.kind.value.capitalize()}Filter"
+
+
+def _filter_schema(column: FieldSpec) -> Schema:
+    words = operators_of(Operand(column))
+    states = IS_STATES if column.kind is Kind.BOOLEAN else ("null", "not_null")
+    described = [f"`{word}`" for word in words]
+    return {
+        "type": "string",
+        "format": f"{_spelled(column)}-filter",
+        "maxLength": MAX_PARAMETER_LENGTH,
+        # No more than the head: what may stand behind it depends on it.
+        "pattern": _head(words),
+        "description": f"An operator and a value: {', '.join(described)}; `is` takes "
+        f"{', '.join(states)}; `not.` before it turns it round; "
+        f"{', '.join(word for word in words if word in QUANTIFIABLE)} take `(any)` or `(all)` and "
+        f"then {_MANY}."
+        + (" The operators of text search take a language: `fts(english)`." * _searches(words)),
+    }
+
+
+def _searches(words: Sequence[str]) -> bool:
+    return any(word in TEXT_SEARCH for word in words)
+
+
+def _head(words: Sequence[str]) -> str:
+    """A pattern of all that may stand before the value."""
+    quantified = "|".join(word for word in words if word in QUANTIFIABLE)
+    searching = "|".join(word for word in words if word in TEXT_SEARCH)
+    plain = "|".join(word for word in words if word not in {*QUANTIFIABLE, *TEXT_SEARCH})
+    heads = [rf"({quantified})(\([ ]*(any|all)[ ]*\))?", plain]
+    if searching:
+        heads.append(rf"({searching})(\([ ]*[A-Za-z]+[ ]*\))?")
+    return rf"^(not\.)?({'|'.join(heads)})\."
+
+
+def _spelled(column: FieldSpec) -> str:
+    return f"json-{column.shape}" if column.kind is Kind.JSON else column.kind.value
+
+
+def _filters_on(spec: ResourceSpec, column: FieldSpec) -> list[str]:
+    value = comparable_value_of(column, request_properties(spec)[column.name])
+    if column.kind is Kind.JSON:
+        return ["cs.[]" if column.shape == "list" else "cs.{}"]
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    made = [f"eq.{text}", f"in.({text})"]
+    if column.kind is Kind.TEXT:
+        made.append(f"ilike.*{text[1:]}*")
+    elif column.kind not in {Kind.BOOLEAN, Kind.UUID}:
+        made.append(f"gte.{text}")
+    return [*made, "not.is.null"] if column.nullable else made
+
+
+def _select(spec: ResourceSpec) -> Schema:
+    first, second = spec.columns[0].name, spec.columns[1].name
+    return {
+        "description": "What each object shows: columns, places in JSON (`->`, `->>`), casts "
+        "(`::text`), aliases (`alias:column`), and one level of related rows "
+        "(`relation(column,…)`, `!inner`). Without it, every column.",
+        "schema": _text("selection", f"{first},{second}"),
+    }
+
+
+def _order(spec: ResourceSpec) -> Schema:
+    return {
+        "description": "Columns, or places in JSON, each with `.asc` or `.desc` and `.nullsfirst` "
+        f"or `.nullslast`. `{spec.key.name}` is added as the last.",
+        "schema": _text("order", f"{spec.columns[1].name}.desc,{spec.key.name}"),
+    }
+
+
+def _conditions(spec: ResourceSpec) -> Schema:
+    return {
+        "description": "Conditions in brackets, which may be nested: "
+        "`(column.operator.value,or(…),not.and(…))`. A value with `,` or `)` goes in double "
+        "quotes, in which `\\` escapes.",
+        "schema": _text("conditions", f"({spec.key.name}.not.is.null)"),
+    }
+
+
+def _limit(_spec: ResourceSpec) -> Schema:
+    return {
+        "description": f"Rows of a page. More than {MAX_LIMIT:,} are not refused: the page ends "
+        "there.",
+        "schema": {**_WHOLE_NUMBER, "default": DEFAULT_LIMIT},
+    }
+
+
+def _offset(_spec: ResourceSpec) -> Schema:
+    return {
+        "description": "Rows that are left out before the page; not together with `cursor`.",
+        "schema": dict(_WHOLE_NUMBER),
+    }
+
+
+def _cursor(_spec: ResourceSpec) -> Schema:
+    return {
+        "description": "From `Link`; belongs to the same filters and order.",
+        "schema": _text("cursor"),
+    }
+
+
+def _text(form: str, *examples: str) -> Schema:
+    schema: Schema = {"type": "string", "format": form, "maxLength": MAX_PARAMETER_LENGTH}
+    return {**schema, "examples": list(examples)} if examples else schema
+
+
+_WORDS: Final[Mapping[str, Callable[[ResourceSpec], Schema]]] = {
+    "select": _select,
+    "order": _order,
+    "limit": _limit,
+    "offset": _offset,
+    "cursor": _cursor,
+    **dict.fromkeys(LOGIC, _conditions),
+}

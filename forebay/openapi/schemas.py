@@ -1,0 +1,353 @@
+"""JSON Schemas of items, as requests take them and as answers have them, and of all else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from forebay.problem import CATALOGUE, TYPE_PREFIX
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+Schema: TypeAlias = dict[str, Any]
+
+_LARGEST: Final = sys.float_info.max
+#: Postgres can't store NUL.
+_NO_NUL: Final = r"^[^\u0000]*$"
+#: What `forebay.resource.body` refuses in text keys, besides the dot segments.
+_PLAIN_KEY: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f%/\\?#]+$"
+
+_TIMESTAMP: Final = {"type": "string", "format": "date-time"}
+_SECONDS: Final = {"type": ["number", "null"], "minimum": 0}
+_COUNT: Final = {"type": ["integer", "null"], "minimum": 0}
+
+
+def reference(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
+    """What requests may hold, by column: limits, defaults and examples as declared."""
+    made = spec.body.json_schema()
+    resolved = {"$defs": made.get("$defs", {})}
+    return {
+        column.name: _in_request(column, made["properties"][column.name], resolved)
+        for column in spec.columns
+    }
+
+
+def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
+    """The schemas of one resource by name: `City`, `NewCity`, `CityContent`."""
+    taken = request_properties(spec)
+    required = [field.name for field in spec.fields if field.required]
+    fields = {field.name: taken[field.name] for field in spec.fields}
+    new = fields if spec.key_is_made else {spec.key.name: key_schema(spec, taken), **fields}
+    needed = required if spec.key_is_made else [spec.key.name, *required]
+    return {
+        spec.name: {
+            "type": "object",
+            "description": spec.description,
+            "properties": {column.name: _in_answer(column) for column in spec.columns},
+            "required": [column.name for column in spec.columns],
+        },
+        f"New{spec.name}": {
+            "type": "object",
+            "description": f"{_article(spec.name)} for POST"
+            + (", without its key, which the server makes." if spec.key_is_made else "."),
+            "properties": new,
+            "required": needed,
+            "additionalProperties": False,
+        },
+        f"{spec.name}Content": {
+            "type": "object",
+            "description": f"{_article(spec.name)} for PUT. Fields that are left out get their "
+            f"defaults. `{spec.key.name}` may be repeated as the path has it.",
+            "properties": fields,
+            "required": required,
+            "additionalProperties": False,
+        },
+    }
+
+
+def key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
+    """The key as paths and bodies have it."""
+    schema = {name: value for name, value in taken[spec.key.name].items() if name != "default"}
+    if spec.key.kind is Kind.TEXT and schema.get("pattern") in (None, _NO_NUL):
+        schema |= {"pattern": _PLAIN_KEY, "minLength": 1}
+    return schema
+
+
+def _article(name: str) -> str:
+    return f"{'An' if name[0] in 'AEIOU' else 'A'} {name}"
+
+
+def _in_request(column: FieldSpec, schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
+    made: Schema = _tidy(schema, defs)
+    if column.references is not None:
+        made["description"] = " ".join(
+            text
+            for text in (made.get("description"), f"The key of one of {column.references.path}.")
+            if text
+        )
+    return made
+
+
+def _tidy(schema: Any, defs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+    """Pydantic's schema without its titles and references, and with the limits of storage."""
+    if isinstance(schema, list):
+        return [_tidy(part, defs) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        target = defs["$defs"][schema["$ref"].rpartition("/")[2]]
+        return _tidy({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, defs)
+    made = {
+        name: value if name in {"default", "examples", "enum"} else _tidy(value, defs)
+        for name, value in schema.items()
+        if name != "title"
+    }
+    if made.get("type") == "string" and not made.keys() & {"pattern", "format", "enum", "const"}:
+        made["pattern"] = _NO_NUL
+    if made.get("type") == "number":
+        made.setdefault("minimum", -_LARGEST)
+        made.setdefault("maximum", _LARGEST)
+    return made
+
+
+def _in_answer(column: FieldSpec) -> Schema:
+    """What is in the table: without limits, which may have been others when it was written."""
+    schema: Schema = dict(_ANSWERED[column.kind])
+    if column.choices:
+        schema["enum"] = [*column.choices, *([None] if column.nullable else [])]
+    if column.kind is Kind.JSON and column.shape is not None:
+        schema["type"] = "array" if column.shape == "list" else "object"
+    if column.nullable and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    if column.description:
+        schema["description"] = column.description
+    return schema
+
+
+_ANSWERED: Final[Mapping[Kind, Schema]] = {
+    Kind.TEXT: {"type": "string"},
+    Kind.INTEGER: {"type": "integer"},
+    Kind.FLOAT: {"type": "number"},
+    Kind.DECIMAL: {"type": "number"},
+    Kind.BOOLEAN: {"type": "boolean"},
+    Kind.DATE: {"type": "string", "format": "date"},
+    Kind.TIMESTAMP: dict(_TIMESTAMP),
+    Kind.UUID: {"type": "string", "format": "uuid"},
+    Kind.JSON: {},
+}
+
+
+def common_schemas() -> dict[str, Schema]:
+    """The schemas that belong to no resource, by name."""
+    return dict(_common())
+
+
+def _common() -> Iterator[tuple[str, Schema]]:
+    yield (
+        "CommandId",
+        {
+            "type": "string",
+            "format": "command-id",
+            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            "description": "A UUIDv7, at most ten minutes ahead of the server's clock.",
+        },
+    )
+    key = {"type": ["string", "integer"], "description": "Of the item, as its resource has it."}
+    yield (
+        "Links",
+        {
+            "type": "object",
+            "properties": {
+                "item": {"type": "string", "format": "uri-reference"},
+                "status": {"type": "string", "format": "uri-reference"},
+            },
+            "required": ["item", "status"],
+        },
+    )
+    command = {
+        "command_id": reference("CommandId"),
+        "resource": {"type": "string"},
+        "key": key,
+        "links": reference("Links"),
+    }
+    yield (
+        "Accepted",
+        {
+            "type": "object",
+            "description": "A write that is stored, and will be considered.",
+            "properties": {**command, "status": {"const": "pending"}},
+            "required": [*command, "status"],
+        },
+    )
+    yield (
+        "Settled",
+        {
+            "type": "object",
+            "description": "What became of a command.",
+            "properties": {
+                **command,
+                "status": {"enum": ["applied", "superseded", "rejected"]},
+                "superseded_by": reference("CommandId"),
+                "error": {
+                    "type": "object",
+                    "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+                    "required": ["code", "detail"],
+                },
+            },
+            "required": [*command, "status"],
+        },
+    )
+    yield (
+        "BatchResult",
+        {
+            "type": "object",
+            "properties": {
+                "results": {
+                    "type": "array",
+                    "description": "One for each item, in their order.",
+                    "items": {"oneOf": [reference("AcceptedItem"), reference("RefusedItem")]},
+                }
+            },
+            "required": ["results"],
+        },
+    )
+    place = {"index": {"type": "integer", "minimum": 0}}
+    yield "AcceptedItem", {
+        "type": "object",
+        "properties": {
+            **place, "outcome": {"const": "accepted"}, **command, "status": {"const": 202},
+        },
+        "required": ["index", "outcome", *command, "status"],
+    }  # fmt: skip
+    yield (
+        "RefusedItem",
+        {
+            "type": "object",
+            "properties": {
+                **place,
+                "outcome": {"const": "refused"},
+                "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                "problem": reference("Problem"),
+            },
+            "required": ["index", "outcome", "status", "problem"],
+        },
+    )
+    yield "Problem", _problem()
+    yield "Health", _health()
+    yield (
+        "Index",
+        {
+            "type": "object",
+            "properties": {
+                "links": {
+                    "type": "object",
+                    "additionalProperties": {"type": "string", "format": "uri-reference"},
+                }
+            },
+            "required": ["links"],
+        },
+    )
+
+
+def _problem() -> Schema:
+    codes = sorted(CATALOGUE)
+    return {
+        "type": "object",
+        "description": "RFC 9457. `code` is the contract, `title` and `detail` are for people:\n\n"
+        + "\n".join(f"- `{code}` ({CATALOGUE[code][0]}): {CATALOGUE[code][1]}" for code in codes),
+        "properties": {
+            "type": {"type": "string", "enum": [TYPE_PREFIX + code for code in codes]},
+            "title": {"type": "string"},
+            "status": {"type": "integer", "minimum": 300, "maximum": 599},
+            "detail": {"type": "string"},
+            "instance": {"type": "string"},
+            "code": {"type": "string", "enum": codes},
+            "errors": {
+                "type": "array",
+                "description": "All that is wrong with an item, each with its place in it.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "pointer": {
+                            "type": "string",
+                            "description": "A JSON Pointer in URI fragment form (RFC 6901).",
+                        },
+                        "detail": {"type": "string"},
+                    },
+                    "required": ["pointer", "detail"],
+                },
+            },
+            "message": {"type": "string", "description": "Of reads: as `detail`."},
+            "details": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
+            "hint": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
+        },
+        "required": ["type", "title", "status", "detail", "instance", "code"],
+    }
+
+
+def _health() -> Schema:
+    oldest = {
+        "type": ["object", "null"],
+        "properties": {
+            "object": {"type": "string"},
+            "stored_at": _TIMESTAMP,
+            "age_seconds": {"type": "number", "minimum": 0},
+        },
+        "required": ["object", "stored_at", "age_seconds"],
+    }
+    parts: Mapping[str, Schema] = {
+        "database": _object(
+            state={"enum": ["reachable", "unreachable"]},
+            role={"enum": ["replica", "primary", None]},
+            streaming={
+                "type": ["boolean", "null"],
+                "description": "Whether its primary feeds the replica at the moment.",
+            },
+            replica_lag_seconds={**_SECONDS, "description": "Null for a primary."},
+        ),
+        "applied": {
+            **_object(
+                window_seconds={"type": "integer"},
+                commands={"type": "integer", "minimum": 0},
+                p50_seconds=_SECONDS,
+                p99_seconds=_SECONDS,
+            ),
+            "type": ["object", "null"],
+            "description": "From acceptance to applied on the primary, of the commands in the "
+            "archive objects that were finished in the window; a tenth off at most.",
+        },
+        "resources": {
+            "type": ["object", "null"],
+            "additionalProperties": _object(
+                estimated_rows={**_COUNT, "description": "Null while nobody has counted."}
+            ),
+        },
+        "archive": _object(
+            state={"enum": ["reachable", "unreachable", "unknown"]},
+            since={"type": ["string", "null"], "format": "date-time"},
+            complete={
+                "type": "boolean",
+                "description": "Whether all objects since then were looked at.",
+            },
+            unapplied_objects=_COUNT,
+            oldest_unapplied=oldest,
+        ),
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ok", "degraded"]},
+            "checked_at": _TIMESTAMP,
+            **parts,
+        },
+        "required": ["status", "checked_at", *parts],
+    }
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}

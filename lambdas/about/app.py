@@ -1,0 +1,104 @@
+"""The function that tells about the API, without Lambda: from a proxy event to a response."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from forebay.http import Response, json_response, problem_response
+from forebay.log import Log
+from forebay.openapi import describe
+from forebay.problem import Problem, ProblemError
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import API_PREFIX, RequestView, Route, routes
+from lambdas.about.health import Health
+from lambdas.about.pages import Pages
+
+
+class AboutApp:
+    """Answers what concerns no resource."""
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, ResourceSpec],
+        pages: Pages,
+        health: Health,
+        require_api_key: bool,
+        log: Log,
+    ) -> None:
+        self._resources = resources
+        self._pages = pages
+        self._health = health
+        self._require_api_key = require_api_key
+        self._log = log
+        self._routes: dict[tuple[str, str], Route] = {
+            (route.method, route.path): route
+            for route in routes(resources)
+            if route.function == "about"
+        }
+        self._readers: Mapping[str, Callable[[RequestView], Response]] = {
+            "index": lambda _: self._index(),
+            "openapi": self._openapi,
+            "docs": lambda _: self._pages.page(),
+            "asset": self._asset,
+            "health": lambda _: self._health.read(),
+        }
+
+    def handle(self, event: Mapping[str, Any]) -> Response:
+        """The answer to a proxy event."""
+        started = time.perf_counter()
+        route = self._routes.get((event["httpMethod"], event["resource"]))
+        if route is None:
+            return problem_response(Problem("unknown_resource", "nothing is told here"), API_PREFIX)
+        view = route.view(event)
+        instance = API_PREFIX + route.path.format(**view.path).rstrip("/")
+        try:
+            response = self._readers[route.action](view)
+        except ProblemError as exc:
+            response = problem_response(exc.problem, instance)
+        self._log.event(
+            "about_answered",
+            path=ascii(instance)[1:-1],
+            route=route.name,
+            status=response.status,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
+        return response
+
+    def _index(self) -> Response:
+        """Where to go from here."""
+        links = {
+            "description": f"{API_PREFIX}/openapi.json",
+            "documentation": f"{API_PREFIX}/docs",
+            "status": f"{API_PREFIX}/status",
+            **{path: f"{API_PREFIX}/{path}" for path in self._resources},
+        }
+        return json_response(200, {"links": links}, {"Cache-Control": "no-cache"})
+
+    def _openapi(self, view: RequestView) -> Response:
+        text, tag = self._described
+        headers = {"Cache-Control": "no-cache", "ETag": tag}
+        if tag in view.headers.get("if-none-match", ""):
+            return Response(304, headers=headers)
+        return Response(200, text, headers=headers)
+
+    def _asset(self, view: RequestView) -> Response:
+        found = self._pages.asset(view.path["version"], view.path["file"])
+        if found is None:
+            raise ProblemError(
+                Problem("unknown_resource", f"{API_PREFIX}/docs names the files that there are")
+            )
+        return found
+
+    @cached_property
+    def _described(self) -> tuple[str, str]:
+        """The description of the API, and its entity tag."""
+        document = describe(self._resources, require_api_key=self._require_api_key)
+        text = orjson.dumps(document)
+        return text.decode(), f'"{hashlib.sha256(text).hexdigest()[:32]}"'

@@ -1,0 +1,66 @@
+"""Puts the function that tells about the API together: the one place that chooses real adapters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from botocore.config import Config
+
+import resources
+from forebay.aws.archive import Archive
+from forebay.db.connect import connect
+from forebay.db.session import Session
+from forebay.log import Log
+from lambdas.about.app import AboutApp
+from lambdas.about.database import HealthDatabase
+from lambdas.about.health import Health
+from lambdas.about.pages import Pages
+from lambdas.about.progress import ArchiveProgress
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lambdas.about.settings import AboutSettings
+
+SERVICE = "about"
+
+# All together within the function's time: whoever asks how things are must not wait long for it.
+_STATEMENT_TIMEOUT_MS = 2000
+_S3 = Config(
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+)
+
+
+def build(settings: AboutSettings) -> AboutApp:
+    """The app over the replicas and the archive that the settings name."""
+    log = Log(SERVICE)
+    specs = resources.load()
+    database = HealthDatabase(
+        Session(
+            partial(
+                connect,
+                settings.replica_url,
+                application_name="forebay-about",
+                statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+                read_only=True,
+                prefer_standby=True,
+            ),
+            prefers_standby=True,
+        )
+    )
+    s3 = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
+    health = Health(
+        database,
+        ArchiveProgress(Archive(s3, settings.archive_bucket), database),
+        [(path, spec.table) for path, spec in specs.items()],
+        log,
+    )
+    return AboutApp(
+        resources=specs,
+        pages=Pages(),
+        health=health,
+        require_api_key=settings.require_api_key,
+        log=log,
+    )

@@ -1,0 +1,17 @@
+"""The entry point of the function that tells about the API."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lambdas.about import bootstrap
+from lambdas.about.settings import AboutSettings
+
+settings = AboutSettings.from_env(os.environ)
+app = bootstrap.build(settings)  # once per cold start
+
+
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answers an API Gateway proxy event."""
+    return app.handle(event).to_proxy(settings.cors_allow_origin)

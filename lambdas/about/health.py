@@ -1,0 +1,163 @@
+"""`GET /status`: how the pipeline from acceptance to the replicas is doing.
+
+It tells what is known. While the database is away, writes are still accepted, so the answer is 200
+all the same and says that it is degraded: a monitor that takes an instance out of service because
+the database is away would turn a delay into an outage.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from forebay.errors import TransientError
+from forebay.http import Response, json_response
+from forebay.lag import quantile
+from forebay.log import Log
+from lambdas.about.database import DatabaseAwayError, HealthDatabase, Replication
+from lambdas.about.progress import ArchiveProgress, Progress
+
+WINDOW_SECONDS = 300
+#: For so long an answer is given again: asking often must not become load on the database.
+KEPT_SECONDS = 2.0
+#: Listing the archive costs money by the call.
+PROGRESS_KEPT_SECONDS = 10.0
+
+State = Literal["reachable", "unreachable"]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What was found last, and until when (of the monotonic clock) that is good enough."""
+
+    document: dict[str, Any]
+    until: float
+
+
+class Health:
+    """Answers with the state of things, at most a few seconds old."""
+
+    def __init__(
+        self,
+        database: HealthDatabase,
+        progress: ArchiveProgress,
+        tables: Sequence[tuple[str, str]],
+        log: Log,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        """Asks nothing yet.
+
+        Args:
+            database: a replica.
+            progress: of the archive.
+            tables: the resources' paths and tables.
+            log: is told why something can't be asked.
+            clock: seconds of a monotonic clock.
+            now: the time of day.
+        """
+        self._database = database
+        self._progress = progress
+        self._tables = tables
+        self._log = log
+        self._clock = clock
+        self._now = now
+        self._answer: _Kept | None = None
+        self._archive: _Kept | None = None
+
+    def read(self) -> Response:
+        """200 with what is known."""
+        if self._answer is None or self._clock() >= self._answer.until:
+            document = self._document()
+            self._answer = _Kept(document, self._clock() + KEPT_SECONDS)
+        return json_response(200, self._answer.document, {"Cache-Control": "no-store"})
+
+    def _document(self) -> dict[str, Any]:
+        parts = self._of_database()
+        archive = self._of_archive(parts["database"]["state"])
+        well = archive["state"] == parts["database"]["state"] == "reachable"
+        return {
+            "status": "ok" if well else "degraded",
+            "checked_at": _text(self._now()),
+            **parts,
+            "archive": archive,
+        }
+
+    def _of_database(self) -> dict[str, Any]:
+        try:
+            replication = self._database.replication()
+            lags = self._database.lags(WINDOW_SECONDS)
+            estimates = self._database.estimated_rows([table for _, table in self._tables])
+        except DatabaseAwayError as exc:
+            self._log.event("health_database_away", error=str(exc))
+            return {
+                "database": _database("unreachable", None),
+                "applied": None,
+                "resources": None,
+            }
+        return {
+            "database": _database("reachable", replication),
+            "applied": {
+                "window_seconds": WINDOW_SECONDS,
+                "commands": sum(lags),
+                "p50_seconds": _rounded(quantile(lags, 0.5)),
+                "p99_seconds": _rounded(quantile(lags, 0.99)),
+            },
+            "resources": {
+                path: {"estimated_rows": estimates[table]} for path, table in self._tables
+            },
+        }
+
+    def _of_archive(self, database: State) -> dict[str, Any]:
+        """Without the database nothing is known of the archive: what is applied says the ledger."""
+        if database == "unreachable":
+            return _archive("unknown", None, self._now())
+        if self._archive is None or self._clock() >= self._archive.until:
+            try:
+                document = _archive("reachable", self._progress.look(), self._now())
+            except TransientError as exc:
+                self._log.event("health_archive_away", error=str(exc))
+                return _archive("unreachable", None, self._now())
+            self._archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
+        return self._archive.document
+
+
+def _database(state: State, found: Replication | None) -> dict[str, Any]:
+    return {
+        "state": state,
+        "role": None if found is None else "replica" if found.replica else "primary",
+        "streaming": found and found.replica and found.streaming,
+        "replica_lag_seconds": _rounded(found.lag_seconds) if found else None,
+    }
+
+
+def _archive(
+    state: Literal["reachable", "unreachable", "unknown"],
+    found: Progress | None,
+    now: dt.datetime,
+) -> dict[str, Any]:
+    oldest = found.oldest if found else None
+    return {
+        "state": state,
+        "since": _text(found.since) if found else None,
+        "complete": found.complete if found else False,
+        "unapplied_objects": found.unapplied if found else None,
+        "oldest_unapplied": oldest
+        and {
+            "object": oldest.key,
+            "stored_at": _text(oldest.stored_at),
+            "age_seconds": _rounded(max(0.0, (now - oldest.stored_at).total_seconds())),
+        },
+    }
+
+
+def _text(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

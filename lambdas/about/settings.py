@@ -1,0 +1,37 @@
+"""The settings of the function that tells about the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from forebay.settings import flag, required
+
+
+@dataclass(frozen=True, slots=True)
+class AboutSettings:
+    """What the function needs to know."""
+
+    #: libpq URL of the replicas; the primary is never asked.
+    replica_url: str
+    #: The bucket whose newest objects are compared with the ledger.
+    archive_bucket: str
+    #: Whether callers need an API key, which the description of the API says.
+    require_api_key: bool
+    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    cors_allow_origin: str
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self:
+        """Read from the function's variables, which docs/configuration.md lists.
+
+        Raises:
+            forebay.errors.SettingsError: a variable is missing or is no yes or no.
+        """
+        return cls(
+            replica_url=required(environment, "FOREBAY_REPLICA_URL"),
+            archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
+            require_api_key=flag(environment, "FOREBAY_REQUIRE_API_KEY", default=False),
+            cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+        )

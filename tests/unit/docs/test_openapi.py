@@ -1,0 +1,148 @@
+"""The description of the API is OpenAPI 3.1, true to the declarations, and the committed one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+import resources
+from forebay.openapi import describe
+from forebay.problem import CATALOGUE
+from forebay.resource.relations import relations
+from forebay.routes import Route, routes
+from local.description import written
+from local.settings import ROOT
+
+RESOURCES = resources.load()
+DOCUMENT = describe(RESOURCES)
+ROUTES = routes(RESOURCES)
+
+
+def operation(route: Route, document: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"][route.path][route.method.lower()]
+    return found
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from ([part["$ref"]] if "$ref" in part else [])
+        for inner in part.values():
+            yield from references(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from references(inner)
+
+
+@pytest.mark.parametrize("access", ["free", "with a key"])
+def test_the_document_is_openapi_3_1(access: str) -> None:
+    document = describe(RESOURCES, require_api_key=access == "with a key")
+    validate(json.loads(orjson.dumps(document)), cls=OpenAPIV31SpecValidator)
+
+
+def test_the_committed_document_is_the_one_that_is_made() -> None:
+    assert (ROOT / "docs/openapi.json").read_bytes() == written(), "run `make openapi`"
+
+
+def test_the_same_declarations_make_the_same_bytes() -> None:
+    assert orjson.dumps(describe(RESOURCES)) == orjson.dumps(DOCUMENT)
+
+
+def test_there_is_an_operation_for_every_route_and_none_else() -> None:
+    described = {
+        (method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item
+    }
+    assert described == {(route.method, route.path) for route in ROUTES}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_declared_parameter_is_described_once(route: Route) -> None:
+    told = [(found["in"], found["name"]) for found in operation(route).get("parameters", [])]
+    assert len(told) == len(set(told))
+    # OpenAPI has the media types of answers instead (3.1.1, §4.8.12.1).
+    declared = {(found.location, found.name) for found in route.parameters} - {("header", "Accept")}
+    if route.function == "write":  # which declares no headers: nothing of it is cached
+        told = [pair for pair in told if pair[0] != "header"]
+    assert set(told) == declared
+
+
+def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
+    used = set(references(DOCUMENT))
+    there = {
+        f"#/components/{kind}/{name}"
+        for kind, items in DOCUMENT["components"].items()
+        for name in items
+    }
+    assert used <= there
+    kept_for_other_resources = {name for name in there if name.endswith("Filter")}
+    assert there - used <= kept_for_other_resources
+
+
+def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
+    """But those that no environment can have yet."""
+    told = {
+        (code, status)
+        for route in ROUTES
+        for status, answer in operation(route, describe(RESOURCES, require_api_key=True))[
+            "responses"
+        ].items()
+        for code in CATALOGUE
+        if f"`{code}`" in answer["description"]
+    }
+    assert {(code, str(status)) for code, (status, _) in CATALOGUE.items()} - told == {
+        ("unauthorized", "401")
+    }
+    assert all(str(CATALOGUE[code][0]) == status for code, status in told)
+
+
+@pytest.mark.parametrize("path", RESOURCES)
+def test_the_example_of_an_item_is_accepted(path: str) -> None:
+    spec = RESOURCES[path]
+    post = DOCUMENT["paths"][f"/{path}"]["post"]["requestBody"]["content"]
+    one = post["application/json"]["examples"]["one"]["value"]
+    read = spec.body.read(orjson.dumps(one))
+    assert (read.key is None) is spec.key_is_made
+    put = DOCUMENT["paths"][f"/{path}/{{key}}"]["put"]["requestBody"]["content"]
+    spec.body.read(orjson.dumps(put["application/json"]["example"]))
+    line = post["application/x-ndjson"]["example"]
+    spec.body.read(line.encode())
+
+
+@pytest.mark.parametrize("path", RESOURCES)
+def test_the_examples_of_parameters_are_understood(path: str) -> None:
+    from forebay.query.parse import parse_list  # noqa: PLC0415
+
+    known = relations(RESOURCES)[path]
+    for parameter in DOCUMENT["paths"][f"/{path}"]["get"]["parameters"]:
+        name = parameter["name"]
+        if parameter["in"] != "query":
+            continue
+        relation = name.partition(".")[0] if "." in name and not name.startswith("not.") else None
+        for example in parameter["schema"].get("examples", []):
+            query = {name: example}
+            if relation:
+                query["select"] = f"*,{relation}(*)"
+            parse_list(RESOURCES[path], known, query)
+
+
+def test_with_api_keys_only_what_describes_the_api_goes_without() -> None:
+    document = describe(RESOURCES, require_api_key=True)
+    assert document["security"] == [{"apiKey": []}]
+    public = {route.name for route in ROUTES if "security" in operation(route, document)}
+    assert public == {"about.index", "about.openapi", "about.docs", "about.asset"}
+    assert "403" in operation(ROUTES[-1], document)["responses"]
+    assert "security" not in DOCUMENT
+
+
+def test_a_write_leads_to_its_status_and_its_item() -> None:
+    accepted = DOCUMENT["paths"]["/cities"]["post"]["responses"]["202"]
+    named = {route.name for route in ROUTES}
+    assert {link["operationId"] for link in accepted["links"].values()} == {
+        "cities.status",
+        "cities.item",
+    }
+    assert {"cities.status", "cities.item"} <= named
