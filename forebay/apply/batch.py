@@ -38,6 +38,8 @@ class ChunkApplier:
         Raises:
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
+        # A deferred constraint would fail at the commit, where nobody can tell who is guilty.
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         self._book.open()
         self._archived = {}
         commands, held = self._readable(entries)

@@ -75,10 +75,15 @@ def _scalar(value: object) -> str:
         return "t"
     if value is False:
         return "f"
-    return repr(value)
+    if isinstance(value, (int, float)):
+        return repr(value)
+    raise BodyError("wrong_type", f"{type(value).__name__} is no JSON value")
 
 
 def _json(value: object) -> str:
     if value is None:
         return NULL
-    return orjson.dumps(value).decode().replace("\\", "\\\\")
+    try:
+        return orjson.dumps(value).decode().replace("\\", "\\\\")
+    except orjson.JSONEncodeError as exc:  # only an upcaster can have made such a value
+        raise BodyError("wrong_type", f"no JSON value: {exc}") from None

@@ -189,3 +189,99 @@ def test_a_conflict_that_stays_is_a_rejection(database: Database) -> None:
     database.apply([city(1, key=1, name="Aachen"), city(2, key=2, name="Aachen"), city(3, key=3)])
     assert list(database.rejections().values()) == ["unique_violation"]
     assert len(database.cities()) == 2
+
+
+STRANGE: dict[str, Command] = {
+    "resource with NUL": Command(command_id(50), "put", "pla\x00nets", 1, 1, "t", None, {}),
+    "resource too long for an index": Command(
+        command_id(50), "put", "".join(map(str, range(5000))), 1, 1, "t", None, {}
+    ),
+    "key with NUL": Command(command_id(50), "put", "countries", "\x00", 1, "t", None, {}),
+    "key too long for an index": Command(
+        command_id(50), "put", "countries", "".join(map(str, range(5000))), 1, "t", None, {}
+    ),
+    "field with NUL": city(50, key=50, **{"a\x00b": 1}),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_command_that_names_what_no_table_can_hold_is_rejected_alone(
+    database: Database, case: str
+) -> None:
+    database.apply([city(1, key=1), STRANGE[case], city(2, key=2)])
+    assert set(database.cities()) == {1, 2}
+    assert set(database.rejections()) == {command_id(50)}
+    assert decode(database.archived[0].line) == STRANGE[case]
+
+
+def raising(error_code: str) -> str:
+    """A trigger of an operator's that refuses the name `bad`."""
+    return f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          IF NEW.name = 'bad' THEN RAISE 'no' USING ERRCODE = '{error_code}'; END IF;
+          RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON cities
+        FOR EACH ROW EXECUTE FUNCTION refuse()
+    """
+
+
+OPERATORS = {
+    "check": "ALTER TABLE cities ADD CHECK (name <> 'bad')",
+    "generated column": "ALTER TABLE cities ADD g int "
+    "GENERATED ALWAYS AS (1 / (length(name) - 3)) STORED",
+    "endless recursion": """
+        CREATE FUNCTION deeper(name text) RETURNS bool LANGUAGE plpgsql AS
+        $$ BEGIN RETURN name <> 'bad' OR deeper(name); END $$;
+        ALTER TABLE cities ADD CHECK (deeper(name))
+    """,
+    "deferred trigger": raising("P0001").replace(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON cities",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON cities "
+        "DEFERRABLE INITIALLY DEFERRED",
+    ),
+    **{code: raising(code) for code in ("P0001", "45000", "20000", "UX001", "38001")},
+}
+
+
+@pytest.mark.parametrize("case", OPERATORS)
+def test_what_an_operators_own_rule_refuses_is_rejected_alone(
+    database: Database, case: str
+) -> None:
+    database.connection.execute(OPERATORS[case])
+    database.apply([city(1, key=1), city(50, key=50, name="bad"), city(2, key=2)])
+    assert set(database.cities()) == {1, 2}
+    assert set(database.rejections()) == {command_id(50)}
+
+
+@pytest.mark.parametrize("code", ["40001", "53100", "55P03", "57014", "58030", "XX000", "42703"])
+def test_what_may_pass_by_itself_is_nobodys_rejection(database: Database, code: str) -> None:
+    database.connection.execute(raising(code))
+    with pytest.raises(psycopg.Error):
+        database.apply([city(1, key=1), city(50, key=50, name="bad")])
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+
+
+def test_a_deferred_constraint_finds_the_guilty_too(database: Database) -> None:
+    """At the commit it would fail the whole chunk, for ever."""
+    database.connection.execute(
+        "ALTER TABLE cities ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"
+    )
+    database.apply([city(1, key=1, name="Aachen"), city(2, key=2, name="Aachen"), city(3, key=3)])
+    assert len(database.cities()) == 2
+    assert list(database.rejections().values()) == ["unique_violation"]
+
+
+def test_a_column_that_this_release_does_not_know_is_nobodys_rejection(database: Database) -> None:
+    """The next release's migration has run, this release's consumer still does."""
+    database.connection.execute("ALTER TABLE cities ADD mayor text NOT NULL")
+    with pytest.raises(psycopg.errors.NotNullViolation, match="mayor"):
+        database.apply([city(1, key=1), bad(2, 2, "null")])
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+    database.connection.execute("ALTER TABLE cities ALTER mayor SET DEFAULT ''")
+    database.apply([city(1, key=1), bad(2, 2, "null")])
+    assert database.rejections() == {command_id(2): "not_null_violation"}
+    assert set(database.cities()) == {1}
