@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 
 from forebay.apply.outcome import Counts
-from forebay.apply.rows import row_encoder
+from forebay.apply.rows import Row, row_encoder
 from forebay.apply.statements import statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -41,7 +41,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class _Staged:
     command: Command
-    row: str
+    row: Row
 
 
 class TableApplier:
@@ -135,7 +135,8 @@ class TableApplier:
     def _run(self, group: Sequence[_Staged]) -> Counts:
         run = self._connection.execute
         with self._connection.cursor() as cursor, cursor.copy(self._sql.copy) as copy:
-            copy.write("".join(item.row for item in group))
+            for item in group:
+                copy.write_row(item.row)
         deletes = sum(1 for item in group if item.command.op == "delete")
         puts = len(group) - deletes
         deleted = 0

@@ -12,7 +12,7 @@ from forebay.apply import BadLine, Entry
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import HeldError, TransientError
-from tests.fixtures.commands import city, command_id
+from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.tables import Database
 
 BAD_BODIES: dict[str, dict[str, Any]] = {
@@ -200,7 +200,9 @@ STRANGE: dict[str, Command] = {
     "key too long for an index": Command(
         command_id(50), "put", "countries", "".join(map(str, range(5000))), 1, "t", None, {}
     ),
-    "field with NUL": city(50, key=50, **{"a\x00b": 1}),
+    "field with NUL": Command(
+        command_id(50), "put", "cities", 50, 1, "t", None, {**CITY, "a\x00b": 1}
+    ),
 }
 
 
