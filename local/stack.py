@@ -202,9 +202,9 @@ class LocalStack:
             )
 
     def _ask_once(self) -> None:
-        with step("first answer", self._listener):
-            problem = servers.first_answer(self.settings)
-        if problem:
+        with step("first answers", self._listener):
+            problems = servers.first_answers(self.settings)
+        for problem in problems:
             self._remark(problem)
 
     def _stop(self) -> None:

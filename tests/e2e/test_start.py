@@ -1,6 +1,7 @@
 """What the start prints can be used as it is printed."""
 
 import json
+import re
 import subprocess
 
 from tests.fixtures.stack import RunningStack
@@ -38,6 +39,13 @@ def split_documents(text: str) -> list[str]:
         found.append(text[at:end])
         at = end
     return found
+
+
+def test_both_functions_have_answered_before_any_client_asks(stack: RunningStack) -> None:
+    """Else the first write pays for the function's start, or fails where that takes too long."""
+    log = (stack.settings.logs / "gateway.log").read_text()
+    first = re.findall(r"\b(GET|POST|PUT|DELETE) (/v1/\S+) ([0-9]{3}) ", log)[:2]
+    assert {(method, status) for method, _, status in first} == {("GET", "200"), ("POST", "400")}
 
 
 def test_the_printed_addresses_are_those_of_both_databases(stack: RunningStack) -> None:
