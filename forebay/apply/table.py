@@ -24,6 +24,9 @@ from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
 _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
+# A tangle of commands can take as many passes as it has commands. Hours of that would hold up all
+# the neighbours; what so many single tries (under a minute of them) can't undo is rejected.
+_CONFLICT_TRIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +117,25 @@ class TableApplier:
         return column is not None and column not in self._written
 
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Gives commands that conflicted with a neighbour another try, now that all are in."""
-        counts = Counts()
-        progress = True
-        while progress and any(refusal.conflict for refusal in refused):
-            progress = False
-            left: list[Refusal] = []
-            for refusal in refused:
-                if not refusal.conflict:
-                    left.append(refusal)
-                    continue
+        """Gives commands that conflicted with a neighbour another try, now that all are in.
+
+        Each pass takes them in the opposite order, so that a chain (each key takes the value that
+        the next one gives up) is undone in two passes, whichever end of it comes first.
+        """
+        counts, tries = Counts(), 0
+        while tries < _CONFLICT_TRIES:
+            conflicts = [refusal for refusal in reversed(refused) if refusal.conflict]
+            left = [refusal for refusal in refused if not refusal.conflict]
+            still: list[Refusal] = []
+            for refusal in conflicts:
                 row = _Staged(refusal.command, self._encode(refusal.command))
-                done, still = self._bisect([row])
+                done, again = self._bisect([row])
                 counts += done
-                left += still
-                progress = progress or not still
-            refused = left
+                still += again
+            tries += len(conflicts)
+            refused = left + still
+            if len(still) == len(conflicts):  # no progress, or nothing to do
+                break
         return counts, refused
 
     def _run(self, group: Sequence[_Staged]) -> Counts:

@@ -13,7 +13,7 @@ from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import HeldError, TransientError
 from tests.fixtures.commands import CITY, city, command_id
-from tests.fixtures.tables import Database
+from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 BAD_BODIES: dict[str, dict[str, Any]] = {
     "too long": {"name": "x" * 201},
@@ -287,3 +287,20 @@ def test_a_column_that_this_release_does_not_know_is_nobodys_rejection(database:
     database.apply([city(1, key=1), bad(2, 2, "null")])
     assert database.rejections() == {command_id(2): "not_null_violation"}
     assert set(database.cities()) == {1}
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_chain_of_commands_that_pass_a_value_on_takes_no_longer_with_its_order(
+    database: Database, step: int
+) -> None:
+    """Each takes the name that the next key (or the one before) gives up."""
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 61)], source="commands/1")
+    chain = [city(100 + n, key=n, name=f"n{n + step}") for n in range(1, 61)]
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        database.apply(chain, source="commands/2", connection=connection)
+    assert database.rejections() == {}
+    assert {row[2] for row in database.cities().values()} == {f"n{n + step}" for n in range(1, 61)}
+    assert CountingCursor.statements < 60 * 40
