@@ -25,7 +25,7 @@ from forebay.resource.spec import ResourceSpec
 
 _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
 # A tangle of commands can take as many passes as it has commands. Hours of that would hold up all
-# the neighbours; what so many single tries (under a minute of them) can't undo is rejected.
+# the neighbours; what so many single tries (about a minute of them) can't undo is rejected.
 _CONFLICT_TRIES = 20_000
 
 

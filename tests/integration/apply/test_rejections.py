@@ -59,6 +59,17 @@ def test_many_bad_commands_between_good_ones_are_all_found(database: Database) -
     assert len(database.rejections()) == outcome.counts.rejected == 40
 
 
+def test_a_bad_commands_neighbours_are_counted_each_as_what_became_of_it(
+    database: Database,
+) -> None:
+    """Each part of a divided chunk is staged by itself: what the part before left must be gone."""
+    database.apply([city(9, key=9), city(19, key=8)], source="commands/1")
+    chunk = [city(1, key=1), city(2, key=2), bad(3, 3), city(9, key=9), city(10, key=8)]
+    counts = database.apply(chunk, source="commands/2").counts
+    assert (counts.applied, counts.duplicates, counts.superseded) == (2, 1, 1)
+    assert counts.rejected == 1
+
+
 def test_a_missing_field_without_default_is_named(database: Database) -> None:
     command = city(1)
     assert command.body is not None
