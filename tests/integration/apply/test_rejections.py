@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
+import resources
 from forebay.apply import BadLine, Entry
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import HeldError, TransientError
-from tests.fixtures.commands import CITY, city, command_id
+from forebay.resource import References, ResourceSpec
+from tests.fixtures.commands import CITY, city, command_id, country
 from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 BAD_BODIES: dict[str, dict[str, Any]] = {
@@ -315,3 +318,29 @@ def test_a_chain_of_commands_that_pass_a_value_on_takes_no_longer_with_its_order
     assert database.rejections() == {}
     assert {row[2] for row in database.cities().values()} == {f"n{n + step}" for n in range(1, 61)}
     assert CountingCursor.statements < 60 * 40
+
+
+def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:
+    """Countries come before cities by themselves, so here a country refers to a city."""
+    database.connection.execute(
+        "ALTER TABLE countries ADD FOREIGN KEY (population) REFERENCES cities (geonameid)"
+    )
+    outcome = database.apply(
+        [country(1, "AD", population=7), country(2, "XX", population=8), city(3, key=7)],
+        resources=with_enforced_population(),
+    )
+    assert database.rows("SELECT code FROM countries") == [("AD",)]
+    assert database.rejections() == {command_id(2): "foreign_key_violation"}
+    assert (outcome.counts.applied, outcome.counts.rejected) == (2, 1)
+
+
+def with_enforced_population() -> dict[str, ResourceSpec]:
+    declared = resources.load()
+    countries = declared["countries"]
+    fields = tuple(
+        replace(field, references=References("cities", enforced=True))
+        if field.name == "population"
+        else field
+        for field in countries.fields
+    )
+    return {**declared, "countries": replace(countries, fields=fields)}
