@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from uv import find_uv_bin
+
 from forebay.errors import SettingsError
 from infra.settings import FunctionName
 
@@ -217,11 +219,8 @@ def _install(requirements: str, target_dir: Path) -> None:
 
 
 def _uv(*arguments: str, directory: Path) -> str:
-    uv = shutil.which("uv")
-    if uv is None:
-        raise SettingsError("uv is needed on the PATH to bundle the functions' dependencies")
     done = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
-        [uv, *arguments], cwd=directory, capture_output=True, text=True, check=False
+        [find_uv_bin(), *arguments], cwd=directory, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise SettingsError(f"`uv {' '.join(arguments[:2])}` failed: {done.stderr.strip()}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 
 from forebay.apply.outcome import Counts
-from forebay.apply.rows import row_encoder
+from forebay.apply.rows import Row, row_encoder
 from forebay.apply.statements import statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -18,11 +18,15 @@ from forebay.db.faults import (
     fault_detail,
     is_conflict_with_neighbours,
     is_data_fault,
+    null_column,
 )
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
 _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
+# A tangle of commands can take as many passes as it has commands. Hours of that would hold up all
+# the neighbours; what so many single tries (about a minute of them) can't undo is rejected.
+_CONFLICT_TRIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class _Staged:
     command: Command
-    row: str
+    row: Row
 
 
 class TableApplier:
@@ -53,6 +57,9 @@ class TableApplier:
         self._connection = connection
         self._encode = row_encoder(spec)
         self._sql = statements(spec)
+        self._written = {column.name for column in spec.columns}
+        #: Whether this transaction has staged anything yet.
+        self._staged = False
 
     def lock(self, *, exclusive: bool) -> None:
         """Takes this resource's lock until the transaction ends; call before `apply`.
@@ -63,6 +70,7 @@ class TableApplier:
         function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
         self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
         self._connection.execute(self._sql.create_stage)
+        self._staged = False  # the last commit emptied the staging table
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Applies commands of different keys; those that can't apply are in the refusals.
@@ -85,11 +93,16 @@ class TableApplier:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
         if not group:
             return Counts(), []
+        # Outside the savepoint: there Postgres gives the table a new file for each TRUNCATE, which
+        # takes longer than all the rest; here it empties the file in place from the second one on.
+        if self._staged:
+            self._connection.execute(self._sql.clear_stage)
+        self._staged = True
         try:
             with self._connection.transaction():
                 return self._run(group), []
         except psycopg.Error as exc:
-            if not is_data_fault(exc):
+            if not is_data_fault(exc) or self._needs_newer_code(exc):
                 raise
             if len(group) == 1:
                 return Counts(), [_refusal(group[0].command, exc)]
@@ -98,30 +111,38 @@ class TableApplier:
         right_counts, right = self._bisect(group[middle:])
         return left_counts + right_counts, left + right
 
+    def _needs_newer_code(self, error: psycopg.Error) -> bool:
+        """Whether a column that this release doesn't write must have a value: no row could."""
+        column = null_column(error, self.spec.table)
+        return column is not None and column not in self._written
+
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Gives commands that conflicted with a neighbour another try, now that all are in."""
-        counts = Counts()
-        progress = True
-        while progress and any(refusal.conflict for refusal in refused):
-            progress = False
-            left: list[Refusal] = []
-            for refusal in refused:
-                if not refusal.conflict:
-                    left.append(refusal)
-                    continue
+        """Gives commands that conflicted with a neighbour another try, now that all are in.
+
+        Each pass takes them in the opposite order, so that a chain (each key takes the value that
+        the next one gives up) is undone in two passes, whichever end of it comes first.
+        """
+        counts, tries = Counts(), 0
+        while tries < _CONFLICT_TRIES:
+            conflicts = [refusal for refusal in reversed(refused) if refusal.conflict]
+            left = [refusal for refusal in refused if not refusal.conflict]
+            still: list[Refusal] = []
+            for refusal in conflicts:
                 row = _Staged(refusal.command, self._encode(refusal.command))
-                done, still = self._bisect([row])
+                done, again = self._bisect([row])
                 counts += done
-                left += still
-                progress = progress or not still
-            refused = left
+                still += again
+            tries += len(conflicts)
+            refused = left + still
+            if len(still) == len(conflicts):  # no progress, or nothing to do
+                break
         return counts, refused
 
     def _run(self, group: Sequence[_Staged]) -> Counts:
         run = self._connection.execute
-        run(self._sql.clear_stage)
         with self._connection.cursor() as cursor, cursor.copy(self._sql.copy) as copy:
-            copy.write("".join(item.row for item in group))
+            for item in group:
+                copy.write_row(item.row)
         deletes = sum(1 for item in group if item.command.op == "delete")
         puts = len(group) - deletes
         deleted = 0
