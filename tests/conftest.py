@@ -9,5 +9,6 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.tables",
     "tests.fixtures.reading",
+    "tests.fixtures.about",
     "tests.fixtures.geonames",
 ]

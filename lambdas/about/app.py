@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from forebay.conditional import is_known
 from forebay.http import Response, json_response, problem_response
 from forebay.log import Log
 from forebay.openapi import describe
@@ -84,7 +85,7 @@ class AboutApp:
     def _openapi(self, view: RequestView) -> Response:
         text, tag = self._described
         headers = {"Cache-Control": "no-cache", "ETag": tag}
-        if tag in view.headers.get("if-none-match", ""):
+        if is_known(tag, view.headers.get("if-none-match")):
             return Response(304, headers=headers)
         return Response(200, text, headers=headers)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from forebay.aws.archive import Archive, StoredObject, commands_from
 from lambdas.about.database import HealthDatabase
@@ -33,7 +33,7 @@ class Progress:
 
 
 class ArchiveProgress:
-    """Looks at the archive; remembers up to which hour everything has been applied.
+    """Looks at the archive; remembers up to which object everything has been applied.
 
     So a look lists the objects of the last hour or two, and only the first one, or one after a
     standstill, those of the whole window. Objects that appear under an hour that is done (Firehose
@@ -45,12 +45,15 @@ class ArchiveProgress:
         archive: Archive,
         database: HealthDatabase,
         *,
+        max_objects: int = MAX_OBJECTS,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._archive = archive
         self._database = database
+        self._max_objects = max_objects
         self._now = now
-        self._done_until: dt.datetime | None = None
+        #: The key behind which the next look begins.
+        self._after = ""
 
     def look(self) -> Progress:
         """What is not applied yet.
@@ -58,32 +61,30 @@ class ArchiveProgress:
         Raises:
             TransientError: the archive or the database does not answer.
         """
-        since = _hour(self._now() - WINDOW)
-        if self._done_until is not None:
-            since = max(since, self._done_until)
-        listed = self._archive.list_commands(commands_from(since))
-        stored = list(islice(listed, MAX_OBJECTS))
-        complete = len(stored) < MAX_OBJECTS
+        after = max(self._after, commands_from(self._now() - WINDOW))
+        stored = list(islice(self._archive.list_commands(after), self._max_objects))
+        complete = len(stored) < self._max_objects
         keys = self._database.unapplied([found.key for found in stored])
         unapplied = [found for found in stored if found.key in keys]
-        oldest = min(unapplied, key=lambda found: found.stored_at, default=None)
-        self._done_until = self._settled(stored, unapplied) or since
-        return Progress(oldest, len(unapplied), since, complete)
+        self._after = max(after, self._done(stored, keys, complete=complete))
+        return Progress(
+            oldest=min(unapplied, key=lambda found: found.stored_at, default=None),
+            unapplied=len(unapplied),
+            since=_hour_of(after),
+            complete=complete,
+        )
 
-    def _settled(
-        self, stored: list[StoredObject], unapplied: list[StoredObject]
-    ) -> dt.datetime | None:
-        """The hour before which nothing is left to be looked at again, as far as was looked."""
-        if not stored:
-            return _hour(self._now() - _STRAGGLERS)
-        first_open = min(unapplied, key=lambda found: found.key) if unapplied else stored[-1]
-        return min(_hour_of(first_open.key), _hour(self._now())) - _STRAGGLERS
-
-
-def _hour(moment: dt.datetime) -> dt.datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
+    def _done(self, stored: Sequence[StoredObject], unapplied: set[str], *, complete: bool) -> str:
+        """The key up to which nothing needs to be looked at again."""
+        applied = takewhile(lambda found: found.key not in unapplied, stored)
+        done = max((found.key for found in applied), default="")
+        settled = commands_from(self._now() - _STRAGGLERS)
+        if not complete:
+            return done
+        return settled if not unapplied else min(done, settled)
 
 
 def _hour_of(key: str) -> dt.datetime:
     """The hour in a key: `commands/2026/11/21/09/…`."""
-    return dt.datetime.strptime("/".join(key.split("/")[1:5]), "%Y/%m/%d/%H").replace(tzinfo=dt.UTC)
+    hour = "/".join(key.split("/")[1:5])
+    return dt.datetime.strptime(hour, "%Y/%m/%d/%H").replace(tzinfo=dt.UTC)

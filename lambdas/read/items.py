@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from forebay.command import KeyValue
+from forebay.conditional import is_known
 from forebay.errors import NotYetVisibleError
 from forebay.http import Response
 from forebay.keys import read_key
@@ -13,7 +14,6 @@ from forebay.problem import Problem, ProblemError
 from forebay.query.representation import Media, parse_accept
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
-from lambdas.read.conditional import is_known
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.sql.rows import item_query
 from lambdas.read.visibility import Visibility, read_command_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from forebay.conditional import is_known
 from forebay.http import Response
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
@@ -13,7 +14,6 @@ from forebay.query.representation import Media, Representation, parse_representa
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
-from lambdas.read.conditional import is_known
 from lambdas.read.database import ReadDatabase
 from lambdas.read.links import links
 from lambdas.read.pages import Page, read_page

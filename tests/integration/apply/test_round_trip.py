@@ -24,7 +24,7 @@ from forebay.intake.commands import Caller, CommandMaker, Line
 from forebay.intake.json_text import dump, parse
 from forebay.problem import ProblemError
 from forebay.resource import Resource
-from lambdas.read.sql import item_query
+from lambdas.read.sql.rows import item_query
 from tests.fixtures.tables import Database
 
 
