@@ -21,6 +21,7 @@ OUTPUTS = {
         "StageName": "v1",
         "WriteFunctionName": "write",
         "ReadFunctionName": "read",
+        "AboutFunctionName": "about",
         "ConsumerFunctionName": "consumer",
         "MigrateFunctionName": "migrate",
     },
