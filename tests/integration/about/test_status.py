@@ -1,0 +1,239 @@
+"""`GET /status` on a real Postgres and a real S3 API."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import replace
+
+import psycopg
+import pytest
+from openapi_schema_validator import OAS31Validator
+
+import resources
+from forebay.aws.archive import Archive, commands_from
+from forebay.command import Command
+from forebay.ids import IdSource
+from forebay.openapi import describe
+from lambdas.about.progress import ArchiveProgress
+from local.postgres.config import OWNER, SUPERUSER
+from tests.fixtures.about import AboutBench
+from tests.fixtures.commands import city
+from tests.fixtures.postgres import ReplicatedCluster
+from tests.fixtures.tables import Database, open_connection
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+def hours_ago(hours: int, name: str = "a") -> str:
+    return f"{commands_from(NOW - dt.timedelta(hours=hours))}{name}.gz"
+
+
+def late(seconds: float, key: int) -> Command:
+    """A command that was accepted so long ago."""
+    ids = IdSource(now_ms=lambda: round((time.time() - seconds) * 1000))
+    return replace(city(1, key=key), id=ids.make(create=False))
+
+
+def test_the_status_is_what_its_schema_says(about: AboutBench) -> None:
+    about.put(hours_ago(0))
+    document = describe(resources.load())
+    schema = {"$ref": "#/components/schemas/Health", "components": document["components"]}
+    OAS31Validator(schema).validate(about.status())
+    about.url = "postgresql://nobody@127.0.0.1:1/nothing"
+    about.session.close()
+    OAS31Validator(schema).validate(about.status())
+
+
+def test_lags_are_those_of_all_commands_of_the_last_minutes(
+    about: AboutBench, database: Database
+) -> None:
+    database.apply([late(600, key) for key in range(98)], source="commands/a.gz")
+    database.apply([late(6000, 98), late(6000, 99)], source="commands/b.gz")
+    database.connection.execute("ANALYZE")
+    told = about.status()["applied"]
+    assert told["commands"] == 100
+    assert told["p50_seconds"] == pytest.approx(600, rel=0.2)
+    assert told["p99_seconds"] == pytest.approx(6000, rel=0.2)
+
+    database.connection.execute(
+        "UPDATE forebay.ledger SET completed_at = now() - interval '6 minutes' "
+        "WHERE object = 'commands/b.gz'"
+    )
+    told = about.status()["applied"]
+    assert told["commands"] == 98
+    assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
+
+
+def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
+    about: AboutBench, database: Database
+) -> None:
+    assert about.status()["resources"]["cities"] == {"estimated_rows": None}
+    database.apply([city(number, key=number) for number in range(70)])
+    database.connection.execute("ANALYZE public.cities")
+    told = about.status()["resources"]
+    assert told["cities"] == {"estimated_rows": 70}
+    assert told["countries"] == {"estimated_rows": None}
+    assert set(told) == set(resources.load())
+
+
+def test_of_a_primary_there_is_no_lag(about: AboutBench) -> None:
+    assert about.status()["database"] == {
+        "state": "reachable",
+        "role": "primary",
+        "streaming": False,
+        "replica_lag_seconds": None,
+    }
+
+
+def test_an_idle_replica_is_not_behind_and_one_that_stands_still_is(
+    about_replica: AboutBench, replicated_cluster: ReplicatedCluster
+) -> None:
+    with psycopg.connect(replicated_cluster.replica.url(SUPERUSER), autocommit=True) as admin:
+        replicated_cluster.wait_for_replica()
+        told = about_replica.status()["database"]
+        assert (told["role"], told["streaming"]) == ("replica", True)
+        assert told["replica_lag_seconds"] == 0
+        admin.execute("SELECT pg_wal_replay_pause()")
+        try:
+            with psycopg.connect(replicated_cluster.primary.url(SUPERUSER)) as primary:
+                primary.execute("SELECT txid_current()")
+                primary.commit()
+                primary.execute("SELECT pg_sleep(0.2)")
+            # The record has to arrive first: it is not replayed then.
+            behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+            while admin.execute(behind).fetchone() != (True,):
+                continue
+            assert about_replica.status()["database"]["replica_lag_seconds"] > 0
+        finally:
+            admin.execute("SELECT pg_wal_replay_resume()")
+        replicated_cluster.wait_for_replica()
+        assert about_replica.status()["database"]["replica_lag_seconds"] == 0
+
+
+def test_the_oldest_object_that_is_not_applied_is_told(
+    about: AboutBench, database: Database
+) -> None:
+    applied = about.put(hours_ago(3))
+    database.apply([city(1)], source=applied)
+    missing = about.put(hours_ago(2))
+    about.put(hours_ago(0, "b"))
+    told = about.status()["archive"]
+    assert (told["state"], told["complete"], told["unapplied_objects"]) == ("reachable", True, 2)
+    assert told["oldest_unapplied"]["object"] == missing
+    assert told["oldest_unapplied"]["age_seconds"] >= 0
+
+    database.apply([city(2)], source=missing)
+    database.apply([city(3)], source=hours_ago(0, "b"))
+    told = about.status()["archive"]
+    assert (told["unapplied_objects"], told["oldest_unapplied"]) == (0, None)
+
+
+def test_an_object_that_was_applied_in_part_is_not_applied(
+    about: AboutBench, database: Database
+) -> None:
+    key = about.put(hours_ago(0))
+    database.apply([city(1)], source=key)
+    database.connection.execute("UPDATE forebay.ledger SET completed_at = NULL")
+    assert about.status()["archive"]["oldest_unapplied"]["object"] == key
+
+
+def test_what_is_done_is_not_listed_again_but_for_the_last_hour(
+    about: AboutBench, database: Database
+) -> None:
+    for hours in (20, 5, 1, 0):
+        database.apply([city(1)], source=about.put(hours_ago(hours)))
+    first = about.status()["archive"]["since"]
+    second = about.status()["archive"]["since"]
+    assert dt.datetime.fromisoformat(second) - dt.datetime.fromisoformat(first) >= dt.timedelta(
+        hours=22
+    )
+    straggler = about.put(hours_ago(0, "0-late"))
+    assert about.status()["archive"]["oldest_unapplied"]["object"] == straggler
+
+
+def test_what_is_not_applied_is_not_passed_over(about: AboutBench, database: Database) -> None:
+    missing = about.put(hours_ago(20))
+    database.apply([city(1)], source=about.put(hours_ago(0)))
+    for _ in range(3):
+        assert about.status()["archive"]["oldest_unapplied"]["object"] == missing
+
+
+def test_more_objects_than_one_look_takes_are_looked_at_in_turns(
+    about: AboutBench, database: Database
+) -> None:
+    keys = [about.put(hours_ago(0, name)) for name in "abcdefg"]
+    for key in keys[:-1]:
+        database.apply([city(1)], source=key)
+    progress = ArchiveProgress(Archive(about.s3, about.bucket), about.database, max_objects=3)
+    looks = [progress.look() for _ in range(3)]
+    assert [look.complete for look in looks] == [False, False, True]
+    assert [look.unapplied for look in looks] == [0, 0, 1]
+    assert looks[-1].oldest
+    assert looks[-1].oldest.key == keys[-1]
+
+
+def test_objects_older_than_a_day_are_not_looked_at(about: AboutBench) -> None:
+    about.put(hours_ago(26))
+    assert about.status()["archive"]["unapplied_objects"] == 0
+
+
+def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+    url, about.url = about.url, "postgresql://nobody@127.0.0.1:1/nothing"
+    about.put(hours_ago(0))
+    told = about.status()
+    assert told["status"] == "degraded"
+    assert told["database"] == {
+        "state": "unreachable",
+        "role": None,
+        "streaming": None,
+        "replica_lag_seconds": None,
+    }
+    assert (told["applied"], told["resources"]) == (None, None)
+    assert told["archive"]["state"] == "unknown"
+    about.url = url
+    assert about.status()["status"] == "ok"
+
+
+def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+    about.s3.delete_bucket(Bucket=about.bucket)
+    told = about.status()
+    assert told["status"] == "degraded"
+    assert told["archive"]["state"] == "unreachable"
+    assert told["database"]["state"] == "reachable"
+
+
+def test_a_connection_that_was_lost_since_is_replaced(about: AboutBench) -> None:
+    about.status()
+    with open_connection(about.url) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    assert about.status()["status"] == "ok"
+
+
+def test_asking_often_asks_the_database_rarely(about: AboutBench, database: Database) -> None:
+    before = about.status()
+    database.apply([city(1)], source=about.put(hours_ago(0)))
+    assert about.status(after_seconds=0.5) == before
+    assert about.status(after_seconds=1.0) == before
+    assert about.status(after_seconds=1.0)["applied"] != before["applied"]
+
+
+def test_not_even_a_database_that_is_away_is_asked_at_every_request(about: AboutBench) -> None:
+    about.url = "postgresql://nobody@127.0.0.1:1/nothing"
+    about.status()
+    asked = about.asked
+    about.status(after_seconds=1)
+    assert about.asked == asked
+
+
+def test_a_reader_may_ask_all_of_it(
+    about_replica: AboutBench, replicated_database_urls: tuple[str, str]
+) -> None:
+    """The function logs in as who may only read."""
+    assert OWNER in about_replica.url
+    about_replica.url = replicated_database_urls[1].replace(OWNER, "forebay_read", 2)
+    told = about_replica.status()
+    assert told["database"]["state"] == "reachable"
