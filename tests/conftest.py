@@ -10,5 +10,6 @@ pytest_plugins = [
     "tests.fixtures.tables",
     "tests.fixtures.reading",
     "tests.fixtures.about",
+    "tests.fixtures.browser",
     "tests.fixtures.geonames",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.openapi.answers import RESPONSE_HEADERS
-from forebay.openapi.operations import Operations, about
+from forebay.openapi.operations import Operations, about, operation_id
 from forebay.openapi.parameters import filter_schemas
 from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
 from forebay.resource.relations import relations
@@ -42,7 +42,7 @@ def describe(
     paths: dict[str, dict[str, Schema]] = {}
     for route in routes(resources):
         paths.setdefault(route.path, {})[route.method.lower()] = {
-            "operationId": route.name,
+            "operationId": operation_id(route.name),
             "tags": [route.resource or _ABOUT_TAG],
             **(
                 operations[route.resource].of(route)

@@ -211,12 +211,12 @@ class Operations:
         key = {"key": "$response.body#/key"}
         return {
             "status": {
-                "operationId": f"{self._spec.path}.status",
+                "operationId": operation_id(f"{self._spec.path}.status"),
                 "parameters": {**key, "id": "$response.body#/command_id"},
                 "description": "What became of the command.",
             },
             "item": {
-                "operationId": f"{self._spec.path}.item",
+                "operationId": operation_id(f"{self._spec.path}.item"),
                 "parameters": key,
                 "description": "The item; `Read-After` with the command's id waits for it.",
             },
@@ -234,6 +234,11 @@ class Operations:
 
     def _accepted(self) -> Schema:
         return {**self._command(), "status": "pending"}
+
+
+def operation_id(route_name: str) -> str:
+    """The name of a route's operation, of which generators can make a function's: `cities_list`."""
+    return route_name.replace(".", "_").replace("-", "_")
 
 
 def about(route: Route, *, require_api_key: bool) -> Schema:

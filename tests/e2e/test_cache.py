@@ -87,23 +87,6 @@ def test_an_undeclared_header_changes_neither_answer_nor_entry(stack: RunningSta
     assert plain.body == other.body
 
 
-@contextmanager
-def replica_unavailable(stack: RunningStack) -> Iterator[None]:
-    """The replica runs, but turns the read function away and ends its connections."""
-    role = "forebay_read"
-    stack.as_superuser(f"ALTER ROLE {role} CONNECTION LIMIT 0")
-    try:
-        wait_until(lambda: not stack.reader_is_admitted, "the replica turns readers away")
-        stack.as_superuser(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'",
-            on_replica=True,
-        )
-        yield
-    finally:
-        stack.as_superuser(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-        wait_until(lambda: stack.reader_is_admitted, "the replica admits readers")
-
-
 @pytest.mark.parametrize("kind", ["item", "list", "status"])
 def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
     stack: RunningStack, kind: str
@@ -117,7 +100,7 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
         "list": f"/v1/cities?geonameid=eq.{key}",
         "status": status,
     }[kind]
-    with replica_unavailable(stack):
+    with stack.replica_away():
         for _ in range(2):
             failed = stack.client.get(target)
             assert (failed.status, failed["Content-Type"]) == (503, "application/problem+json")
@@ -187,7 +170,7 @@ def test_what_is_cached_outlives_a_failure_of_the_moment(stack: RunningStack) ->
     city = new_city()
     stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     before = stack.send("GET", f"/cities/{city['geonameid']}")
-    with replica_unavailable(stack):
+    with stack.replica_away():
         during = stack.send("GET", f"/cities/{city['geonameid']}")
     # Unless its time was over by then, which a slow machine can make so.
     if during.status == 200:

@@ -1,0 +1,160 @@
+"""What the API says of itself, as a client, an operator and a browser meet it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from local.settings import ROOT
+from tests.fixtures.emulator import wait_until
+from tests.fixtures.stack import RunningStack, new_city
+
+PAGE_SECONDS = 30
+
+
+def status(stack: RunningStack) -> dict[str, Any]:
+    reply = stack.send("GET", "/status")
+    assert (reply.status, reply["Cache-Control"], reply["X-Cache"]) == (200, "no-store", None)
+    told: dict[str, Any] = reply.json()
+    return told
+
+
+def test_the_served_description_is_the_committed_one(stack: RunningStack) -> None:
+    reply = stack.send("GET", "/openapi.json")
+    assert reply.status == 200
+    assert reply.json() == json.loads((ROOT / "docs" / "openapi.json").read_bytes())
+    again = stack.send("GET", "/openapi.json", If_None_Match=reply["ETag"] or "")
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_the_root_leads_to_the_rest(stack: RunningStack) -> None:
+    for path in ("", "/"):
+        links = stack.send("GET", path).json()["links"]
+        for link in links.values():
+            assert stack.client.get(link).status == 200, link
+
+
+def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
+    for _ in range(3):
+        city = new_city()
+        stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    told = status(stack)
+    assert told["status"] == "ok"
+    assert told["database"]["role"] == "replica"
+    assert told["database"]["streaming"] is True
+    wait_until(lambda: status(stack)["applied"]["commands"] >= 3, "the status counts the commands")
+    applied = status(stack)["applied"]
+    assert 0 < applied["p50_seconds"] <= applied["p99_seconds"] < 300
+
+
+@contextmanager
+def left_open(stack: RunningStack, key: str) -> Iterator[None]:
+    """The ledger says of an object that it was applied in part only."""
+    ((finished,),) = stack.rows("SELECT completed_at FROM forebay.ledger WHERE object = %s", key)
+    change = "UPDATE forebay.ledger SET completed_at = %s WHERE object = %s"
+    stack.rows(change, None, key)
+    try:
+        yield
+    finally:
+        stack.rows(change, finished, key)
+
+
+def test_the_status_tells_the_oldest_object_that_is_not_applied(stack: RunningStack) -> None:
+    city = new_city()
+    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    newest = max(key for key in stack.keys("commands/") if "/forebay-" in key)
+    stack.wait_until_applied(newest)
+    with left_open(stack, newest):
+        wait_until(
+            lambda: (status(stack)["archive"]["oldest_unapplied"] or {}).get("object") == newest,
+            "the status names the object",
+        )
+    wait_until(lambda: status(stack)["archive"]["oldest_unapplied"] is None, "and takes it back")
+
+
+def test_while_the_replica_is_away_the_status_says_so_and_writes_go_on(
+    stack: RunningStack,
+) -> None:
+    with stack.replica_away():
+        wait_until(lambda: status(stack)["status"] == "degraded", "the status says degraded")
+        told = status(stack)
+        assert told["database"]["state"] == "unreachable"
+        assert told["applied"] is None
+        stack.accepted("POST", "/cities", new_city())
+    wait_until(lambda: status(stack)["status"] == "ok", "the status is well again")
+
+
+class Page:
+    """The documentation page in a browser."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        browser.get("about:blank")
+        self.complaints()  # of an earlier page
+        browser.get(address)
+
+    def find(self, selector: str) -> WebElement:
+        return WebDriverWait(self.browser, PAGE_SECONDS).until(
+            lambda driver: driver.find_element(By.CSS_SELECTOR, selector)
+        )
+
+    def click(self, selector: str) -> None:
+        element = self.find(selector)
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        WebDriverWait(self.browser, PAGE_SECONDS).until(
+            lambda _: element.is_displayed() and element.is_enabled()
+        )
+        element.click()
+
+    def complaints(self) -> list[str]:
+        """What the console has: a file that is missing, a policy that is violated, an error."""
+        log: list[dict[str, Any]] = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in log]
+
+
+@pytest.fixture
+def page(stack: RunningStack, browser: Chrome) -> Page:
+    return Page(browser, f"http://127.0.0.1:{stack.settings.ports.gateway}/v1/docs")
+
+
+def test_the_page_shows_every_operation_without_a_complaint(
+    stack: RunningStack, page: Page
+) -> None:
+    page.find(".opblock")
+    described = stack.send("GET", "/openapi.json").json()["paths"]
+    wanted = sum(len(item) for item in described.values())
+    shown = page.browser.find_elements(By.CSS_SELECTOR, ".opblock")
+    assert len(shown) == wanted
+    assert page.complaints() == []
+    loaded = page.browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    own = f"http://127.0.0.1:{stack.settings.ports.gateway}/v1/"
+    assert len(loaded) >= 4
+    assert [name for name in loaded if not name.startswith((own, "data:"))] == []
+
+
+def test_a_write_that_is_tried_out_on_the_page_is_accepted_and_applied(
+    stack: RunningStack, page: Page
+) -> None:
+    block = "#operations-announcements-announcements_post"
+    page.click(f"{block} .opblock-summary-control")
+    page.click(f"{block} .try-out__btn")
+    page.find(f"{block} textarea")
+    page.click(f"{block} .execute")
+    answer = f"{block} .live-responses-table .response"
+    assert page.find(f"{answer} .response-col_status").text.split()[0] == "202"
+    text = page.find(f"{answer} .highlight-code code").text
+    told = json.loads(text)
+    assert told["status"] == "pending"
+    assert told["resource"] == "announcements"
+    assert stack.fate(told["links"]["status"])["status"] == "applied"
+    assert page.complaints() == []
