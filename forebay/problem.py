@@ -38,6 +38,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "PGRST123": (400, "Aggregate functions are not supported"),
     "PGRST127": (400, "A feature is not supported"),
     "PGRST200": (400, "There is no such relation"),
+    "method_not_allowed": (405, "The resource does not have this method"),
     "PGRST107": (406, "No accepted media type is available"),
     "PGRST116": (406, "There is not exactly one row"),
     "PGRST103": (416, "There are not so many rows"),

@@ -41,6 +41,8 @@ def describe(
     }
     paths: dict[str, dict[str, Schema]] = {}
     for route in routes(resources):
+        if route.action == "asset":  # the page's own affair
+            continue
         paths.setdefault(route.path, {})[route.method.lower()] = {
             "operationId": operation_id(route.name),
             "tags": [route.resource or _ABOUT_TAG],

@@ -160,11 +160,10 @@ class Operations:
                         },
                     },
                     _NDJSON: {
+                        # No schema fits a text of many JSON values.
                         "schema": {
-                            "type": "string",
                             "description": "An object a line. Also as `application/ndjson` and "
-                            "`application/jsonl`.",
-                            "pattern": "\\S",
+                            "`application/jsonl`."
                         },
                         "example": orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE).decode(),
                     },
@@ -283,13 +282,6 @@ def _batch_of(new: Schema) -> Schema:
     }
 
 
-def _path_parameter(name: str, description: str) -> Schema:
-    schema = {"type": "string", "minLength": 1}
-    return {
-        "name": name, "in": "path", "required": True, "description": description, "schema": schema,
-    }  # fmt: skip
-
-
 _ABOUT: Final[Mapping[str, Schema]] = {
     "index": {
         "summary": "Where to go from here",
@@ -320,24 +312,6 @@ _ABOUT: Final[Mapping[str, Schema]] = {
                 "description": "Swagger UI.",
                 "headers": headers("Cache-Control", "Content-Security-Policy"),
                 "content": content({"type": "string"}, "text/html"),
-            }
-        },
-    },
-    "asset": {
-        "summary": "A file of that page",
-        "parameters": [
-            _path_parameter("version", "As the page has it."),
-            _path_parameter("file", "As the page has it."),
-        ],
-        "responses": {
-            "200": {
-                "description": "The file; it never changes.",
-                "headers": headers("Cache-Control"),
-                "content": {
-                    **content({"type": "string"}, "text/css"),
-                    **content({"type": "string"}, "text/javascript"),
-                    **content({"type": "string"}, "text/plain"),
-                },
             }
         },
     },

@@ -8,12 +8,7 @@ from typing import Final
 from forebay.openapi.examples import COMMAND_ID, comparable_value_of, value_of
 from forebay.openapi.schemas import Schema, key_schema, reference, request_properties
 from forebay.query.ast import Operand
-from forebay.query.grammar import (
-    DEFAULT_LIMIT,
-    LOGIC,
-    MAX_LIMIT,
-    MAX_PARAMETER_LENGTH,
-)
+from forebay.query.grammar import DEFAULT_LIMIT, LOGIC, MAX_LIMIT
 from forebay.query.operators import (
     IS_STATES,
     QUANTIFIABLE,
@@ -137,7 +132,6 @@ def _filter_schema(column: FieldSpec) -> Schema:
     return {
         "type": "string",
         "format": f"{_spelled(column)}-filter",
-        "maxLength": MAX_PARAMETER_LENGTH,
         # No more than the head: what may stand behind it depends on it.
         "pattern": _head(words),
         "description": f"An operator and a value: {', '.join(described)}; `is` takes "
@@ -230,7 +224,7 @@ def _cursor(_spec: ResourceSpec) -> Schema:
 
 
 def _text(form: str, *examples: str) -> Schema:
-    schema: Schema = {"type": "string", "format": form, "maxLength": MAX_PARAMETER_LENGTH}
+    schema: Schema = {"type": "string", "format": form}
     return {**schema, "examples": list(examples)} if examples else schema
 
 

@@ -14,6 +14,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -121,7 +122,7 @@ class BodyReader:
         declared = self._declared.model_fields
         definitions: dict[str, Any] = {
             field.name: (
-                annotated(pydantic_type(declared[field.name]), _column_bounds(field)),
+                annotated(pydantic_type(declared[field.name]), _of_column(field)),
                 declared[field.name],
             )
             for field in self._fields
@@ -148,7 +149,7 @@ class BodyReader:
         info = self._declared.model_fields.get(self._key.name)
         if info is None:
             return uuid.UUID
-        metadata = (*info.metadata, *_column_bounds(self._key))
+        metadata = (*info.metadata, *_of_column(self._key))
         if self._key.kind is Kind.TEXT:
             metadata = (*metadata, MinLen(1), AfterValidator(_plain_key))
         return annotated(info.annotation, metadata)
@@ -158,13 +159,18 @@ def _names(fields: Sequence[FieldSpec], kind: Kind) -> list[str]:
     return [field.name for field in fields if field.kind is kind]
 
 
-def _column_bounds(field: FieldSpec) -> list[Ge | Le]:
-    """The bounds of a column's type where the declaration sets none itself."""
+def _of_column(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
+    """What an integer's column adds: the bounds of its type where the declaration sets none."""
     if field.kind is not Kind.INTEGER:
         return []
     low = [Ge(INT64_MIN)] if field.minimum is None else []
     high = [Le(INT64_MAX)] if field.maximum is None else []
-    return [*low, *high]
+    return [*low, *high, BeforeValidator(_integral)]
+
+
+def _integral(value: object) -> object:
+    """JSON has one kind of number: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def pointer(location: Sequence[str | int]) -> str:

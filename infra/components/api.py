@@ -93,6 +93,7 @@ class RoutesApi(Construct):
         add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
         self._methods(routes, functions)
         self._preflights(routes)
+        self._refuse_other_methods(routes, functions["about"])
         self._plan(name)
         self._accept_findings()
 
@@ -158,6 +159,15 @@ class RoutesApi(Construct):
                 ),
                 request_parameters=declared or None,
                 api_key_required=self._settings.require_api_key and not route.public,
+            )
+
+    def _refuse_other_methods(self, routes: Iterable[Route], function: lambda_.IFunction) -> None:
+        """Has a function say 405 and `Allow`: API Gateway can't tell this from an unknown path."""
+        for path in dict.fromkeys(route.path for route in routes):
+            self.api.root.resource_for_path(path).add_method(
+                "ANY",
+                apigateway.LambdaIntegration(function, scope_permission_to_method=False),
+                api_key_required=False,
             )
 
     def _preflights(self, routes: Iterable[Route]) -> None:

@@ -38,11 +38,12 @@ class AboutApp:
         self._health = health
         self._require_api_key = require_api_key
         self._log = log
-        self._routes: dict[tuple[str, str], Route] = {
-            (route.method, route.path): route
-            for route in routes(resources)
-            if route.function == "about"
-        }
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._methods: dict[str, list[str]] = {}
+        for route in routes(resources):
+            self._methods.setdefault(route.path, ["OPTIONS"]).append(route.method)
+            if route.function == "about":
+                self._routes[route.method, route.path] = route
         self._readers: Mapping[str, Callable[[RequestView], Response]] = {
             "index": lambda _: self._index(),
             "openapi": self._openapi,
@@ -52,11 +53,16 @@ class AboutApp:
         }
 
     def handle(self, event: Mapping[str, Any]) -> Response:
-        """The answer to a proxy event."""
+        """The answer to a proxy event.
+
+        Whatever no route declares comes here too: methods that a path does not have.
+        """
         started = time.perf_counter()
-        route = self._routes.get((event["httpMethod"], event["resource"]))
+        method, path = event["httpMethod"], event["resource"]
+        # Whoever answers GET answers HEAD (RFC 9110 §9.1).
+        route = self._routes.get(("GET" if method == "HEAD" else method, path))
         if route is None:
-            return problem_response(Problem("unknown_resource", "nothing is told here"), API_PREFIX)
+            return self._not_allowed(method, path, API_PREFIX + str(event.get("path") or path))
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path).rstrip("/")
         try:
@@ -70,7 +76,16 @@ class AboutApp:
             status=response.status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
-        return response
+        return response.to_head() if method == "HEAD" else response
+
+    def _not_allowed(self, method: str, path: str, instance: str) -> Response:
+        allowed = ", ".join(sorted(self._methods.get(path, ())))
+        problem = Problem(
+            "method_not_allowed",
+            f"{path} has no {method}; it has {allowed}",
+            headers={"Allow": allowed},
+        )
+        return problem_response(problem, instance)
 
     def _index(self) -> Response:
         """Where to go from here."""

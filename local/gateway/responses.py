@@ -54,6 +54,7 @@ _HEADER_PREFIX = "gatewayresponse.header."
 _MESSAGE_MEMBERS = frozenset({"message", "Message", "__type"})
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
+_BAD_GATEWAY = 502
 
 Responses = Mapping[str, CustomResponse]
 
@@ -194,7 +195,11 @@ def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
         return Origin.INTEGRATION
     if any(_is_worded(answer, fault, responses, context) for fault in _SILENT):
         return Origin.GATEWAY
-    return _origin_of_error(answer, is_function=context.found.method.is_function)
+    is_function = context.found.method.is_function
+    if context.request.method == "HEAD" and is_function and answer.status == _BAD_GATEWAY:
+        # Without its body nothing else tells it; functions never answer 502 themselves.
+        return Origin.FUNCTION_FAILED
+    return _origin_of_error(answer, is_function=is_function)
 
 
 def _origin_of_error(answer: Answer, *, is_function: bool) -> Origin:

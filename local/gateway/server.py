@@ -38,6 +38,7 @@ _SHUTDOWN_SECONDS = 5.0
 # Above API Gateway's limits for URL and headers, so that too large ones meet our
 # 414 and 431 and not a bare 400.
 _MAX_FIELD_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 1024 * 1024  # likewise, for too long a URL
 
 
 class PortTakenError(GatewayError):
@@ -188,7 +189,7 @@ async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[N
         access_log=None,
         # A compressed body is the function's to read.
         auto_decompress=False,
-        max_line_size=_MAX_FIELD_BYTES,
+        max_line_size=_MAX_LINE_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )

@@ -58,9 +58,18 @@ def _routes(synthesised: Synthesised, *, cached: bool) -> Iterator[tuple[Route, 
 
 
 def test_the_api_answers_exactly_the_declared_routes(either: Synthesised) -> None:
-    answered = {key for key in _methods(either) if key[0] != "OPTIONS"}
+    answered = {key for key in _methods(either) if key[0] not in {"OPTIONS", "ANY"}}
 
     assert answered == {(route.method, route.path) for route in either.routes}
+
+
+def test_methods_that_a_path_does_not_have_are_refused_by_a_function(either: Synthesised) -> None:
+    """API Gateway by itself would say the same as of an unknown path."""
+    methods = _methods(either)
+    for route in either.routes:
+        found = methods["ANY", route.path]
+        assert "AboutFunction" in json.dumps(found["Integration"]["Uri"])
+        assert found["ApiKeyRequired"] is False
 
 
 def test_reads_and_writes_go_to_their_functions(either: Synthesised) -> None:
@@ -133,16 +142,18 @@ def test_throttling_holds_for_every_method(either: Synthesised) -> None:
 def test_an_api_key_is_asked_for_where_the_settings_say(either: Synthesised) -> None:
     public = {(route.method, route.path) for route in either.routes if route.public}
     for (method, path), found in _methods(either).items():
-        wanted = either.settings.api.require_api_key and method != "OPTIONS"
+        wanted = either.settings.api.require_api_key and method not in {"OPTIONS", "ANY"}
         assert found["ApiKeyRequired"] is (wanted and (method, path) not in public)
 
 
 def test_only_what_describes_the_api_goes_without_a_key(dev: Synthesised) -> None:
     """A browser that opens a page can't send one."""
-    assert {path for (method, path), found in _methods(dev).items() if method != "OPTIONS"
-            and not found["ApiKeyRequired"]} == {
-        "/", "/docs", "/docs/{version}/{file}", "/openapi.json",
-    }  # fmt: skip
+    free = {
+        path
+        for (method, path), found in _methods(dev).items()
+        if method not in {"OPTIONS", "ANY"} and not found["ApiKeyRequired"]
+    }
+    assert free == {"/", "/docs", "/docs/{version}/{file}", "/openapi.json"}
 
 
 def test_a_plan_bounds_what_a_key_may_use(either: Synthesised) -> None:

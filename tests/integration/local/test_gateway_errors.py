@@ -48,6 +48,15 @@ def test_nothing_of_a_failed_function_reaches_the_client(client: Client) -> None
     assert b"secret" not in client.get(ordered("/v1/items", raise_="secret")).body
 
 
+def test_a_failed_function_is_the_same_for_head_as_for_get(client: Client) -> None:
+    """The answer to HEAD has no body by which the failure could be told."""
+    get, head = (
+        client.request(method, ordered("/v1/items", raise_="x")) for method in ("GET", "HEAD")
+    )
+    assert (head.status, head.body) == (get.status, b"") == (503, b"")
+    assert (head["Retry-After"], head["Content-Type"]) == ("5", "application/problem+json")
+
+
 @pytest.fixture
 def no_concurrency(emulator: Emulator, gateway_api: Api) -> Iterator[None]:
     """The function may not run at all."""

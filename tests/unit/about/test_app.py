@@ -64,3 +64,15 @@ def test_a_file_of_the_page_is_found_by_its_address() -> None:
     path = {"version": PAGES.version, "file": "init.js"}
     response = app().handle(event("GET", "/docs/{version}/{file}", path=path))
     assert (response.status, "SwaggerUIBundle" in response.body) == (200, True)
+
+
+def test_a_method_that_a_path_does_not_have_is_405_with_those_it_has() -> None:
+    response = app().handle(event("PATCH", "/cities/{key}", path={"key": "5"}))
+    assert (response.status, document(response)["code"]) == (405, "method_not_allowed")
+    assert response.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, PUT"
+    assert app().handle(event("POST", "/status")).headers["Allow"] == "GET, OPTIONS"
+
+
+def test_head_is_get_without_its_body() -> None:
+    get, head = (app().handle(event(method, "/openapi.json")) for method in ("GET", "HEAD"))
+    assert (head.status, head.body, head.headers["ETag"]) == (200, "", get.headers["ETag"])

@@ -1,0 +1,56 @@
+"""The API does what its description says: Schemathesis tries it, with all its checks.
+
+What it finds is mended in the description or in the code; tests/e2e/schemathesis.toml has what it
+has to be told besides, each with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.settings import ROOT
+from tests.fixtures.stack import RunningStack
+
+CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+
+
+def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
+    """Runs Schemathesis on the document that the stack serves; fails with all that it says."""
+    address = f"http://127.0.0.1:{stack.settings.ports.gateway}/v1/openapi.json"
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "schemathesis", "--config-file", CONFIGURATION),
+            *("run", address, "--phases", ",".join(PHASES)),
+            *("--continue-on-failure", "--no-color", *options),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Not one that was left out in silence.
+    assert all(f"{phase.capitalize()}" in done.stdout for phase in PHASES)
+    described = sum(
+        len(item) for item in stack.send("GET", "/openapi.json").json()["paths"].values()
+    )
+    assert f"Tested: {described}" in done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_no_check_fails(stack: RunningStack, tmp_path: Path) -> None:
+    """The same cases every time; new ones are tried by `make test-long`."""
+    try_all(stack, tmp_path, "--max-examples", "15", "--seed", "1", "--generation-deterministic")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_no_check_fails_whatever_is_tried(stack: RunningStack, tmp_path: Path) -> None:
+    try_all(stack, tmp_path, "--max-examples", "200")
