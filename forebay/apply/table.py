@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psycopg
 
 from forebay.apply.outcome import Counts
-from forebay.apply.rows import Row, row_encoder
+from forebay.apply.rows import row_encoder
+from forebay.apply.staging import Refusal, Stage, Staged
 from forebay.apply.statements import statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -29,24 +29,6 @@ _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
 _CONFLICT_TRIES = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command that Postgres, or the declaration, refuses for good."""
-
-    command: Command
-    code: str
-    detail: str
-    sqlstate: str | None = None
-    #: It failed because of other rows, so it may pass once its neighbours are in.
-    conflict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    command: Command
-    row: Row
-
-
 class TableApplier:
     """Applies commands of one resource over one connection."""
 
@@ -57,9 +39,8 @@ class TableApplier:
         self._connection = connection
         self._encode = row_encoder(spec)
         self._sql = statements(spec)
+        self._stage = Stage(connection, spec, self._sql)
         self._written = {column.name for column in spec.columns}
-        #: Whether this transaction has staged anything yet.
-        self._staged = False
 
     def lock(self, *, exclusive: bool) -> None:
         """Takes this resource's lock until the transaction ends; call before `apply`.
@@ -69,8 +50,7 @@ class TableApplier:
         """
         function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
         self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
-        self._connection.execute(self._sql.create_stage)
-        self._staged = False  # the last commit emptied the staging table
+        self._stage.create()
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Applies commands of different keys; those that can't apply are in the refusals.
@@ -78,29 +58,25 @@ class TableApplier:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        staged: list[_Staged] = []
+        staged: list[Staged] = []
         refusals: list[Refusal] = []
         for command in winners:
             try:
-                staged.append(_Staged(command, self._encode(command)))
+                staged.append(Staged(command, self._encode(command)))
             except BodyError as exc:
                 refusals.append(Refusal(command, exc.code, str(exc)))
         counts, refused = self._bisect(staged)
         again, refused = self._retry_conflicts(refused)
         return counts + again, refusals + refused
 
-    def _bisect(self, group: Sequence[_Staged]) -> tuple[Counts, list[Refusal]]:
+    def _bisect(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
         if not group:
             return Counts(), []
-        # Outside the savepoint: there Postgres gives the table a new file for each TRUNCATE, which
-        # takes longer than all the rest; here it empties the file in place from the second one on.
-        if self._staged:
-            self._connection.execute(self._sql.clear_stage)
-        self._staged = True
+        self._stage.clear()
         try:
             with self._connection.transaction():
-                return self._run(group), []
+                return self._run(group)
         except psycopg.Error as exc:
             if not is_data_fault(exc) or self._needs_newer_code(exc):
                 raise
@@ -128,7 +104,7 @@ class TableApplier:
             left = [refusal for refusal in refused if not refusal.conflict]
             still: list[Refusal] = []
             for refusal in conflicts:
-                row = _Staged(refusal.command, self._encode(refusal.command))
+                row = Staged(refusal.command, self._encode(refusal.command))
                 done, again = self._bisect([row])
                 counts += done
                 still += again
@@ -138,13 +114,11 @@ class TableApplier:
                 break
         return counts, refused
 
-    def _run(self, group: Sequence[_Staged]) -> Counts:
+    def _run(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
-        with self._connection.cursor() as cursor, cursor.copy(self._sql.copy) as copy:
-            for item in group:
-                copy.write_row(item.row)
-        deletes = sum(1 for item in group if item.command.op == "delete")
-        puts = len(group) - deletes
+        staged, refusals = self._stage.fill(group)
+        deletes = sum(1 for item in staged if item.command.op == "delete")
+        puts = len(staged) - deletes
         deleted = 0
         if deletes:
             run(self._sql.delete_rows)
@@ -153,11 +127,12 @@ class TableApplier:
         rows = self._unchanged(puts, upserted, self._sql.count_rows_at_version)
         graves = self._unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
         applied = upserted + deleted
-        return Counts(
+        counts = Counts(
             applied=applied,
             duplicates=rows + graves,
-            superseded=len(group) - applied - rows - graves,
+            superseded=len(staged) - applied - rows - graves,
         )
+        return counts, refusals
 
     def _upsert(self) -> int:
         # Tombstones are made under the exclusive lock only, so this answer holds until the commit.

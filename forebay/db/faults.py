@@ -77,7 +77,19 @@ def is_connection_lost(error: psycopg.Error) -> bool:
 
 def fault_code(error: psycopg.Error) -> str:
     """A stable name for the error: `unique_violation`."""
-    return _CAMEL.sub("_", type(error).__name__).lower()
+    return _name(type(error))
+
+
+def code_of_state(sqlstate: str) -> str:
+    """The same name, of a SQLSTATE: `numeric_value_out_of_range` of 22003."""
+    try:
+        return _name(psycopg.errors.lookup(sqlstate))
+    except KeyError:
+        return "data_error"
+
+
+def _name(kind: type[psycopg.Error]) -> str:
+    return _CAMEL.sub("_", kind.__name__).lower()
 
 
 def fault_detail(error: psycopg.Error) -> str:

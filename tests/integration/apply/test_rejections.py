@@ -320,6 +320,31 @@ def test_a_chain_of_commands_that_pass_a_value_on_takes_no_longer_with_its_order
     assert CountingCursor.statements < 60 * 40
 
 
+UNREADABLE = {
+    "too long": ("string_data_right_truncation", "22001", "column name"),
+    "wrong type": ("invalid_text_representation", "22P02", "column population"),
+    "out of range": ("numeric_value_out_of_range", "22003", "column population"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
+    database: Database, case: str
+) -> None:
+    chunk = [bad(n, n, case) if n % 3 else city(n, key=n) for n in range(600)]
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        outcome = database.apply(chunk, connection=connection)
+    assert CountingCursor.statements < 25
+    assert (outcome.counts.applied, outcome.counts.rejected) == (200, 400)
+    assert set(database.cities()) == set(range(0, 600, 3))
+    code, sqlstate, column = UNREADABLE[case]
+    told = database.rows("SELECT DISTINCT code, sqlstate, detail FROM forebay.rejections")
+    assert [(found[0], found[1]) for found in told] == [(code, sqlstate)]
+    assert told[0][2].endswith(column)
+
+
 def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:
     """Countries come before cities by themselves, so here a country refers to a city."""
     database.connection.execute(
