@@ -46,7 +46,10 @@ class GatewayProblem:
 
     @property
     def template(self) -> str:
-        """The body. Nothing that a client sends is put into it, so nothing needs escaping."""
+        """The body. Nothing that a client sends is put into it, so nothing needs escaping.
+
+        The last three members are what PostgREST's clients show; nobody knows here who asks.
+        """
         status, title = self._entry
         return json.dumps(
             {
@@ -56,6 +59,9 @@ class GatewayProblem:
                 "detail": _DETAILS[self.code],
                 "instance": "urn:uuid:$context.requestId",
                 "code": self.code,
+                "message": _DETAILS[self.code],
+                "details": None,
+                "hint": None,
             }
         )
 

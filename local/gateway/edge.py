@@ -14,6 +14,9 @@ from forebay.problem import Problem
 from local.gateway.deployed import Method
 from local.gateway.messages import Answer, Incoming, problem_answer
 
+_HINT_JSON = "A place inside a JSON field is filtered in and=(…) or or=(…)."
+_HINT_REPEATED = "Two filters on one field go into and=(…)."
+
 
 def refusal(method: Method, request: Incoming) -> Answer | None:
     """The 400 for a query that the method does not declare or that repeats itself, or None.
@@ -26,32 +29,26 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     unknown = [name for name, _ in request.query if name not in allowed]
     if unknown:
         has = f"it has {_quoted(allowed)}" if allowed else "it has none"
-        return _refused(
-            "unknown_parameter",
-            f"This resource has no query parameter {_quoted(unknown)}; {has}.",
-            request,
-            unknown,
-            allowed,
-        )
+        detail = f"This resource has no query parameter {_quoted(unknown)}; {has}."
+        hint = _HINT_JSON if any("->" in name for name in unknown) else None
+        return _refused(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        return _refused(
-            "repeated_parameter",
-            f"The query parameter {_quoted(repeated)} is given more than once; give each one once.",
-            request,
-            repeated,
-            allowed,
-        )
+        names = _quoted(repeated)
+        detail = f"The query parameter {names} is given more than once; give each one once."
+        problem = Problem("repeated_parameter", detail, hint=_HINT_REPEATED)
+        return _refused(problem, request, repeated, allowed)
     return None
 
 
 def _refused(
-    code: str, detail: str, request: Incoming, names: Iterable[str], allowed: list[str]
+    problem: Problem, request: Incoming, names: Iterable[str], allowed: list[str]
 ) -> Answer:
     return problem_answer(
-        Problem(code, detail),
+        problem,
         request.path,
+        to_read=request.method in {"GET", "HEAD"},
         parameters=list(dict.fromkeys(names)),
         allowed=allowed,
     )

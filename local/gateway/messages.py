@@ -116,8 +116,14 @@ class Answer:
         return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
 
 
-def problem_answer(problem: Problem, instance: str, **members: object) -> Answer:
-    """The problem as an answer that no cache keeps; `members` extend its document."""
+def problem_answer(
+    problem: Problem, instance: str, *, to_read: bool = False, **members: object
+) -> Answer:
+    """The problem as an answer that no cache keeps; `members` extend its document.
+
+    To a read it has the members that PostgREST's clients look for.
+    """
+    document = problem.read_document(instance) if to_read else problem.document(instance)
     return Answer(
         problem.status,
         (
@@ -125,7 +131,7 @@ def problem_answer(problem: Problem, instance: str, **members: object) -> Answer
             ("Cache-Control", "no-store"),
             *problem.headers.items(),
         ),
-        orjson.dumps({**problem.document(instance), **members}),
+        orjson.dumps({**document, **members}),
     )
 
 

@@ -236,4 +236,4 @@ def _fate(cause: EmulatorUnreachableError | HungUpError) -> str:
 def _unavailable(request: Incoming, detail: str) -> Answer:
     """503 in the words of the API's own problem of that name."""
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
-    return problem_answer(problem, request.path)
+    return problem_answer(problem, request.path, to_read=request.method in {"GET", "HEAD"})

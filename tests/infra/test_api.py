@@ -189,6 +189,9 @@ def test_the_gateway_speaks_in_problems(either: Synthesised, response_type: str)
     assert str(document["status"]) == response["StatusCode"]
     assert document["type"].endswith(document["code"])
     assert {"title", "detail", "instance"} <= set(document)
+    # PostgREST's clients show these.
+    assert document["message"] == document["detail"]
+    assert (document["details"], document["hint"]) == (None, None)
 
 
 @pytest.mark.parametrize(
