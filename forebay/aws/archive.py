@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS_PREFIX = "commands/"
 REJECTIONS_PREFIX = "rejections/"
+AUDIT_PREFIX = "audit/"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
 
@@ -72,10 +73,23 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        lines = b"".join(_rejection_line(rejection) for rejection in rejections)
-        name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
-        key = f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson"
-        self._put(key, lines, gzipped=False)
+        key, content = rejections_object(source_key, rejections)
+        self._put(key, content, gzipped=False)
+
+    def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
+        """Stores what operators decided; the object's key.
+
+        Args:
+            name: of the object in its hour; writing the same again is harmless.
+            at: when, with a zone.
+            lines: one JSON object each, newline included.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
+        self._put(key, b"".join(lines), gzipped=False)
+        return key
 
     def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
         try:
@@ -93,6 +107,18 @@ class Archive:
                 )
         except (BotoCoreError, ClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+
+def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple[str, bytes]:
+    """Key and content of the archive object that tells of these rejections.
+
+    Args:
+        source_key: of the archive object that the commands are in.
+        rejections: at least one; the first one names the object.
+    """
+    name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
+    lines = b"".join(_rejection_line(rejection) for rejection in rejections)
+    return f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson", lines
 
 
 def _rejection_line(rejection: Rejection) -> bytes:
