@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from typer.exceptions import TyperException
 
 from forebay.errors import ForebayError, SettingsError, TransientError
-from ops.commands import archive
+from ops.commands import archive, rejections
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
 
@@ -39,6 +39,7 @@ def forebay() -> None:
 
 
 app.command()(archive.archive)
+app.add_typer(rejections.app, name="rejections")
 
 
 def main() -> None:

@@ -100,6 +100,11 @@ class Console:
         """A sentence on standard error."""
         self._err.print(text, markup=False)
 
+    def show(self, text: str | Table) -> None:
+        """Something for people besides the result: on standard output, unless that is JSON."""
+        if not self.as_json:
+            self._out.print(text, markup=False)
+
     def result(self, value: Mapping[str, Any], text: str | Table | None = None) -> None:
         """The command's result: one JSON object with `--json`, else the text or the table."""
         if self.as_json:

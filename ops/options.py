@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -33,6 +34,18 @@ SourceUrl = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+
+
+def uuid(text: str, option: str) -> str:
+    """A UUID in its canonical form.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no UUID") from None
 
 
 def moment(text: str, option: str) -> dt.datetime:
