@@ -54,6 +54,7 @@ PACKAGES: Final[Mapping[FunctionName, Package]] = {
     "write": Package(group="write", without=("forebay/db", "forebay/apply")),
     "read": Package(group="read", without=("forebay/aws", "forebay/apply")),
     "firehose_consumer": Package(group="consumer"),
+    "sweep": Package(group="consumer", without=("forebay/apply", "forebay/intake")),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from forebay.errors import SettingsError
 
-FunctionName = Literal["write", "read", "firehose_consumer", "migrate"]
+FunctionName = Literal["write", "read", "firehose_consumer", "migrate", "sweep"]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -98,6 +98,7 @@ class FunctionsSettings(_Section):
     read: FunctionSettings
     firehose_consumer: FunctionSettings
     migrate: FunctionSettings
+    sweep: FunctionSettings
 
     @model_validator(mode="after")
     def _answers_before_the_gateway_gives_up(self) -> Self:
@@ -128,6 +129,18 @@ class ConsumerSettings(_Section):
         if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
             raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
         return self
+
+
+class SweepSettings(_Section):
+    """How often, and how far back, the archive is compared with the ledger."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=1440)]
+    #: Younger objects are left alone.
+    grace_seconds: Annotated[int, Field(ge=0)]
+    #: Firehose tries for 24 hours to store an object, under the hour in which it arrived.
+    lookback_hours: Annotated[int, Field(ge=25)]
+    #: How long the queue's own backlog is taken to explain what is not applied.
+    patience_minutes: Annotated[int, Field(ge=0)]
 
 
 class PlanSettings(_Section):
@@ -178,6 +191,7 @@ class Settings(_Section):
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings
+    sweep: SweepSettings
     api: ApiSettings
 
     @classmethod

@@ -32,6 +32,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "read": "ReadFunctionName",
     "firehose_consumer": "ConsumerFunctionName",
     "migrate": "MigrateFunctionName",
+    "sweep": "SweepFunctionName",
 }
 _DATA, _SERVICE = "forebay-local-data", "forebay-local-service"
 

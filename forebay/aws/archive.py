@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -27,6 +28,15 @@ _GZIP_LEVEL = 6
 
 class ObjectGoneError(PermanentError):
     """The archive has no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object of the archive, as a listing tells of it."""
+
+    key: str
+    #: When it was stored.
+    modified: dt.datetime
 
 
 class Archive:
@@ -52,6 +62,22 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
         except (BotoCoreError, HTTPClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        """The objects whose keys begin so and sort after `after`, by key; a page at a time.
+
+        Raises:
+            TransientError: S3 did not answer.
+        """
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, StartAfter=after
+        )
+        try:
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield Listed(entry["Key"], entry["LastModified"])
+        except (BotoCoreError, ClientError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{prefix} can't be listed: {exc}") from exc
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
         """Stores lines as an object of their own, which the same event applies.

@@ -15,6 +15,7 @@ from infra.components.archive import COMMANDS, REJECTIONS
 from infra.components.functions import ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
+from infra.components.schedule import Schedule
 from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
@@ -40,6 +41,7 @@ class ServiceStack(EnvironmentStack):
         self.read = self._function("Read", "read")
         self.consumer = self._function("Consumer", "firehose_consumer")
         self.migrate = self._function("Migrate", "migrate")
+        self.sweep = self._function("Sweep", "sweep")
         self._grant(data)
         self._consume(data)
         # The consumer must know a resource or a schema version before anyone can write it.
@@ -50,7 +52,19 @@ class ServiceStack(EnvironmentStack):
             "Migration",
             function=self.migrate.function,
             timeout_seconds=settings.functions.migrate.timeout_seconds,
-            before=[self.write.function, self.read.function, self.consumer.function],
+            before=[
+                self.write.function,
+                self.read.function,
+                self.consumer.function,
+                self.sweep.function,
+            ],
+        )
+        Schedule(
+            self,
+            "SweepSchedule",
+            name=f"{settings.prefix}-sweep",
+            function=self.sweep.function,
+            every_minutes=settings.sweep.every_minutes,
         )
         self.api = RoutesApi(
             self,
@@ -86,6 +100,15 @@ class ServiceStack(EnvironmentStack):
         self.write.allow("s3:PutObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
+        queue, dead_letters = data.events.queue, data.events.dead_letters
+        self.sweep.allow("s3:ListBucket", on=archive.arn)
+        self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)
+        self.sweep.allow(
+            "sqs:ReceiveMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:GetQueueAttributes",
+            on=dead_letters.queue_arn,
+        )
 
     def _consume(self, data: DataStack) -> None:
         """Feeds the consumer, which may then receive and delete the queue's messages."""
@@ -108,6 +131,7 @@ class ServiceStack(EnvironmentStack):
         self.output("ReadFunctionName", self.read.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
+        self.output("SweepFunctionName", self.sweep.function.function_name)
 
 
 def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapping[str, str]]:
@@ -129,5 +153,22 @@ def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapp
         },
         "firehose_consumer": {**database, **archive},
         "migrate": database,
+        "sweep": {**database, **archive, **_queues(data), **_sweep(settings)},
     }
     return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
+
+
+def _queues(data: DataStack) -> Mapping[str, str]:
+    return {
+        "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
+        "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+    }
+
+
+def _sweep(settings: Settings) -> Mapping[str, str]:
+    sweep = settings.sweep
+    return {
+        "FOREBAY_SWEEP_GRACE_SECONDS": str(sweep.grace_seconds),
+        "FOREBAY_SWEEP_LOOKBACK_SECONDS": str(sweep.lookback_hours * 3600),
+        "FOREBAY_SWEEP_PATIENCE_SECONDS": str(sweep.patience_minutes * 60),
+    }

@@ -25,6 +25,15 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
     },
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
     "migrate": {"FOREBAY_DATABASE_URL"},
+    "sweep": {
+        "FOREBAY_DATABASE_URL",
+        "FOREBAY_ARCHIVE_BUCKET",
+        "FOREBAY_QUEUE_URL",
+        "FOREBAY_DEAD_LETTER_QUEUE_URL",
+        "FOREBAY_SWEEP_GRACE_SECONDS",
+        "FOREBAY_SWEEP_LOOKBACK_SECONDS",
+        "FOREBAY_SWEEP_PATIENCE_SECONDS",
+    },
 }
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
@@ -131,6 +140,43 @@ def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) 
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessage"} <= {action for action, _ in queues}
     assert "sqs:SendMessage" not in {action for action, _ in queues}
     assert all("ArchiveEventsQueue" in resource for _, resource in queues)
+
+
+def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
+    either: Synthesised,
+) -> None:
+    """It reads no command, deletes no message, and takes none from the queue."""
+    queue = f"<{_export(either, 'ArchiveEventsQueue', 'Arn')}>"
+    dead_letters = f"<{_export(either, 'ArchiveEventsDeadLetters', 'Arn')}>"
+
+    assert _own(either.granted("sweep")) == {
+        ("s3:ListBucket", _archive(either)),
+        ("sqs:SendMessage", queue),
+        ("sqs:GetQueueAttributes", queue),
+        ("sqs:ReceiveMessage", dead_letters),
+        ("sqs:ChangeMessageVisibility", dead_letters),
+        ("sqs:GetQueueAttributes", dead_letters),
+    }
+
+
+def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesised) -> None:
+    rule = either.only("service", "AWS::Events::Rule")
+    minutes = either.settings.sweep.every_minutes
+    unit = "minute" if minutes == 1 else "minutes"
+    rate = "rate(1 hour)" if minutes == 60 else f"rate({minutes} {unit})"
+
+    assert (rule["ScheduleExpression"], rule["State"]) == (rate, "ENABLED")
+    (target,) = rule["Targets"]
+    sweep = target["Arn"]["Fn::GetAtt"][0]
+    handler = either.service["Resources"][sweep]["Properties"]["Handler"]
+    assert handler == "lambdas.sweep.handler.lambda_handler"
+    (permission,) = (
+        found
+        for found in either.properties("service", "AWS::Lambda::Permission")
+        if found["FunctionName"] == target["Arn"]
+    )
+    assert permission["Principal"] == "events.amazonaws.com"
+    assert "Rule" in str(permission["SourceArn"])
 
 
 @pytest.mark.parametrize("name", ["read", "migrate"])

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from infra.settings import FunctionsSettings, Settings
 from lambdas.firehose_consumer.settings import ConsumerSettings
 from lambdas.read.settings import ReadSettings
+from lambdas.sweep.settings import SweepSettings
 from lambdas.write.settings import WriteSettings
 from local.settings import ROOT, LocalSettings
 from tests.fixtures.pages import codes, first_codes, rows, section, text_of
@@ -22,6 +23,7 @@ SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
     "### write": WriteSettings.from_env,
     "### read": ReadSettings.from_env,
     "### firehose_consumer": ConsumerSettings.from_env,
+    "### sweep": SweepSettings.from_env,
     "## The one-machine stack": LocalSettings.from_env,
 }
 

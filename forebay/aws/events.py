@@ -1,4 +1,4 @@
-"""Reads what SQS delivers: S3 events, one or several in a message.
+"""S3 events as SQS carries them, one or several in a message: read, and made anew.
 
 Source: Amazon S3 User Guide, "Event message structure".
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import orjson
 
@@ -36,6 +36,13 @@ def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
         raise EventRefusedError("the message is no S3 event: it has no Records")
     for record in records:
         yield _key(record, bucket, prefix)
+
+
+def object_event(bucket: str, key: str) -> str:
+    """A message that tells of one object as S3 would, as far as the consumer looks at it."""
+    entity = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
+    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": entity}
+    return orjson.dumps({"Records": [record]}).decode()
 
 
 def _key(record: object, bucket: str, prefix: str) -> str:
