@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from typer.exceptions import TyperException
 
 from forebay.errors import ForebayError, SettingsError, TransientError
-from ops.commands import archive, rejections
+from ops.commands import archive, rebuild, rejections, replay, verify
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
 
@@ -39,6 +39,9 @@ def forebay() -> None:
 
 
 app.command()(archive.archive)
+app.command()(replay.replay)
+app.command()(rebuild.rebuild)
+app.command()(verify.verify)
 app.add_typer(rejections.app, name="rejections")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -31,6 +32,10 @@ SourceUrl = Annotated[
         "--source",
         help="The archive: s3://bucket, or file:///folder. [env var: FOREBAY_ARCHIVE_BUCKET]",
     ),
+]
+Scratch = Annotated[
+    Path | None,
+    typer.Option("--scratch", help="Folder for temporary files as large as the inflated archive."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]

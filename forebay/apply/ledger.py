@@ -35,7 +35,8 @@ class Ledger:
     ) -> None:
         """Records lines `start` to `end`, in the transaction that applied them.
 
-        A replay leaves the counts of the live run as they are and only notes itself, at its end.
+        A replay leaves the counts of the live run as they are and only notes itself, at its end;
+        one of chosen commands notes nothing, for the rest of the object may not be applied yet.
 
         Raises:
             OvertakenError: another run is ahead of `start`.
@@ -44,7 +45,7 @@ class Ledger:
             values = self._values(counts, total, end) | {"start": start, "last": is_last}
             if self._connection.execute(_ADVANCE, values).rowcount != 1:
                 raise OvertakenError
-        elif is_last:
+        elif is_last and not self._source.partial:
             self._connection.execute(_REPLAYED, self._values(total.counts, total, end))
 
     def _values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:

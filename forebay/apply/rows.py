@@ -50,6 +50,27 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], str]:
     return encode
 
 
+def body_completer(spec: ResourceSpec) -> Callable[[Body], Body]:
+    """A function from bodies of that resource to bodies with every field, as rows hold them.
+
+    The function raises:
+        BodyError: the body lacks a field, has an unknown one, or nests where it can't.
+    """
+    fields = {field.name: field for field in spec.fields}
+    known = frozenset(fields)
+    scalars = [field.name for field in spec.fields if field.kind is not Kind.JSON]
+
+    def complete(body: Body) -> Body:
+        if len(body) != len(known) or not body.keys() <= known:
+            body = _completed(body, known, fields)
+        for name in scalars:
+            if isinstance(body[name], _NOT_SCALAR):
+                raise _nests(name)
+        return body
+
+    return complete
+
+
 def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) -> Body:
     unknown = sorted(body.keys() - known)
     if unknown:
@@ -62,8 +83,12 @@ def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) 
 
 def _scalar_of(name: str, value: object) -> str:
     if isinstance(value, _NOT_SCALAR):
-        raise BodyError("wrong_type", f"{name} holds an object or array; the column can't")
+        raise _nests(name)
     return _scalar(value)
+
+
+def _nests(name: str) -> BodyError:
+    return BodyError("wrong_type", f"{name} holds an object or array; the column can't")
 
 
 def _scalar(value: object) -> str:
