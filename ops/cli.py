@@ -20,7 +20,17 @@ from botocore.exceptions import (
 from typer.exceptions import TyperException
 
 from forebay.errors import ForebayError, SettingsError, TransientError
-from ops.commands import archive, rebuild, rejections, replay, verify
+from ops.commands import (
+    archive,
+    dlq,
+    history,
+    rebuild,
+    rejections,
+    replay,
+    status,
+    sweep,
+    verify,
+)
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
 
@@ -42,6 +52,10 @@ app.command()(archive.archive)
 app.command()(replay.replay)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
+app.command()(history.history)
+app.command()(status.status)
+app.command()(sweep.sweep)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(rejections.app, name="rejections")
 
 

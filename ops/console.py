@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
@@ -100,7 +102,23 @@ class Console:
         """A sentence on standard error."""
         self._err.print(text, markup=False)
 
-    def show(self, text: str | Table) -> None:
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Mapping[str, Any], RenderableType], None]]:
+        """A function that shows a result instead of the last one.
+
+        With `--json`, or where the output is no terminal, each is shown below the last.
+        """
+        if self.as_json or not self._out.is_terminal:
+            yield self._below
+            return
+        with Live(console=self._out, screen=True, auto_refresh=False) as screen:
+            yield lambda _, text: screen.update(text, refresh=True)
+
+    def _below(self, value: Mapping[str, Any], text: RenderableType) -> None:
+        self.result(value)
+        self.show(text)
+
+    def show(self, text: RenderableType) -> None:
         """Something for people besides the result: on standard output, unless that is JSON."""
         if not self.as_json:
             self._out.print(text, markup=False)

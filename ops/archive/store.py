@@ -150,6 +150,18 @@ class Folder:
                 yield entry
 
 
+def bucket_name(source: str) -> str:
+    """The bucket that a source names; for those who need one and no copy of it.
+
+    Raises:
+        UsageError: it names none.
+    """
+    parts = urlsplit(source)
+    if parts.scheme not in {"", "s3"} or not (parts.netloc or parts.path).strip("/"):
+        raise UsageError(f"{source} is no bucket; write s3://bucket")
+    return parts.netloc if parts.scheme else source
+
+
 def open_store(source: str, s3: Callable[[], S3Client]) -> ObjectStore:
     """The archive that a source names.
 
