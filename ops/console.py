@@ -24,6 +24,7 @@ from rich.table import Table
 from ops.errors import DeclinedError, UsageError
 
 _PLAIN_LINE_SECONDS = 5.0
+_WIDTH = 240  # characters of a table that no terminal shows
 
 
 class Meter:
@@ -96,7 +97,9 @@ class Console:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
-        self._out = RichConsole(highlight=False, soft_wrap=True)
+        # What a file or another program gets is not folded to the width of a terminal.
+        width = None if sys.stdout.isatty() else _WIDTH
+        self._out = RichConsole(highlight=False, soft_wrap=True, width=width)
 
     def note(self, text: str) -> None:
         """A sentence on standard error."""
@@ -188,6 +191,12 @@ def pairs(value: Mapping[str, Any]) -> Table:
     for name, item in value.items():
         made.add_row(name.replace("_", " "), _shown(item))
     return made
+
+
+def short(text: str, length: int = 60) -> str:
+    """The beginning of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from forebay.resource.spec import ResourceSpec
 from ops import options
 from ops.archive.listing import list_commands
 from ops.archive.store import StoredObject
-from ops.console import Console, pairs, table
+from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import UsageError
 from ops.history import reading
@@ -91,10 +91,10 @@ def _tell(
             f"{entry.accepted_at:%F %T.%f}"[:-3],
             entry.command.op,
             entry.command.by,
-            entry.outcome + (f" ({entry.reason})" if entry.reason else ""),
+            entry.outcome + (f" ({short(entry.reason)})" if entry.reason else ""),
             entry.command.id,
             entry.command.amends,
-            entry.objects,
+            [name.rpartition("/")[2] for name in entry.objects],
             *((entry.command.body,) if bodies else ()),
         )
         for entry in entries
@@ -130,7 +130,7 @@ def _tell_as_of(
     if found.row is None:
         console.result(value, said[found.state])
         return
-    console.result(value, pairs({**found.row, "_version": found.version, "_by": found.by}))
+    console.result(value, pairs({**found.row, "(version)": found.version, "(by)": found.by}))
 
 
 def _json(entry: Entry) -> dict[str, Any]:

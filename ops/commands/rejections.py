@@ -17,7 +17,7 @@ from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from ops import options
 from ops.archive.store import Bucket
-from ops.console import Console, table
+from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, STREAM, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.event_log import ConsoleLog
@@ -76,7 +76,7 @@ def list_rejections(
                 ["id", "rejected at", "resource", "key", "op", "code", "state", "detail"],
                 [
                     (one.id, f"{one.rejected_at:%F %T}", one.resource, one.key, one.op, one.code,
-                     one.state, one.detail)
+                     one.state, short(one.detail))
                     for one in shown
                 ],
             )
@@ -308,7 +308,7 @@ def _difference(attempt: Attempt) -> str:
     before, after = _flat(attempt.before), _flat(attempt.after)
     return (
         "; ".join(
-            f"{name}: {_said(before, name)} → {_said(after, name)}"
+            f"{name}: {short(_said(before, name), 40)} → {short(_said(after, name), 40)}"
             for name in [*before, *(name for name in after if name not in before)]
             if _said(before, name) != _said(after, name)
         )
