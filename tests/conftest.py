@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.tables",
     "tests.fixtures.reading",
+    "tests.fixtures.operating",
 ]
