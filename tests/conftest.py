@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.fixtures.tables",
     "tests.fixtures.reading",
     "tests.fixtures.operating",
+    "tests.fixtures.site",
 ]

@@ -122,7 +122,13 @@ def _tell_as_of(
         "version": found.version,
         "by": found.by,
         "row": found.row,
+        "left_out": list(found.left_out),
     }
+    if found.left_out:
+        console.note(
+            f"{len(found.left_out)} commands were left out, for they are no valid items of "
+            f"{spec.path}: {', '.join(found.left_out)}"
+        )
     said = {
         "absent": f"{spec.path} {key} did not exist at {moment}",
         "deleted": f"{spec.path} {key} was deleted at {moment}, by {found.version} ({found.by})",

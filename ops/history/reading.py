@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
 from psycopg import sql
 
 from forebay.apply.lines import read_chunks
@@ -15,6 +16,7 @@ from forebay.command import Command, KeyValue
 from forebay.db.connect import Connection
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
+from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, fate
 from ops.archive.store import ObjectStore, StoredObject
@@ -55,6 +57,9 @@ class AsOf:
     version: str | None = None
     by: str | None = None
     row: Mapping[str, Any] | None = None
+    #: Ids of commands that were left out, because their bodies are no valid items: where such a
+    #: one lost to a later command of its batch, nobody tried it and so nobody rejected it.
+    left_out: Sequence[str] = ()
 
 
 def moment_of(command: Command) -> dt.datetime:
@@ -111,28 +116,42 @@ def with_outcomes(
 
 
 def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
-    """What law 2 makes of the commands that had been accepted by then and were not rejected."""
+    """What law 2 makes of the commands that had been accepted by then and could apply.
+
+    What could apply is known of rejected commands and of the one that the row shows now; of the
+    others the declaration decides, as it is today.
+    """
     best: Command | None = None
+    left_out: list[str] = []
     for entry in entries:
+        command = entry.command
         if entry.accepted_at > moment or entry.outcome == "rejected":
             continue
-        if best is None or entry.command.beats(best):
-            best = entry.command
+        if entry.outcome != "applied" and not _is_valid(command, spec):
+            left_out.append(command.id)
+        elif best is None or command.beats(best):
+            best = command
     if best is None:
-        return AsOf("absent")
+        return AsOf("absent", left_out=left_out)
     if best.body is None:
-        return AsOf("deleted", best.id, best.by)
-    return AsOf("row", best.id, best.by, _row(best, spec))
+        return AsOf("deleted", best.id, best.by, left_out=left_out)
+    return AsOf("row", best.id, best.by, _row(best, spec), left_out)
+
+
+def _is_valid(command: Command, spec: ResourceSpec) -> bool:
+    try:
+        body = upcast(command, spec).body
+        if body is not None:
+            spec.body.read(orjson.dumps(body))
+    except (BodyError, BodyInvalidError):
+        return False
+    return True
 
 
 def _row(command: Command, spec: ResourceSpec) -> dict[str, Any]:
     """The row in JSON terms, under the current schema version."""
-    try:
-        body = upcast(command, spec).body or {}
-    except BodyError:
-        # It was applied by a release whose upcasters could read it; show what was archived.
-        body = command.body or {}
-    values = {name.name: body.get(name.name, name.default) for name in spec.fields}
+    body = upcast(command, spec).body or {}
+    values = {column.name: body.get(column.name, column.default) for column in spec.fields}
     return {spec.key.name: command.key, **values}
 
 

@@ -24,7 +24,7 @@ from ops.rejections.rules import Rule
 from ops.rejections.store import Selection
 from tests.fixtures.api import RecordingSink, RecordingStore
 from tests.fixtures.commands import CITY, city, command_id
-from tests.fixtures.operating import Site
+from tests.fixtures.site import Site
 
 SHORTEN = Rule.model_validate(
     {
