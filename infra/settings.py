@@ -143,6 +143,13 @@ class SweepSettings(_Section):
     patience_minutes: Annotated[int, Field(ge=0)]
 
 
+class ReplaySettings(_Section):
+    """How the replay queue's messages reach the consumer."""
+
+    #: The primary's connections from a replay are bounded by this; Lambda allows no 1.
+    max_concurrency: Annotated[int, Field(ge=2, le=1000)]
+
+
 class PlanSettings(_Section):
     """What one API key may use."""
 
@@ -191,6 +198,7 @@ class Settings(_Section):
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings
+    replay: ReplaySettings
     sweep: SweepSettings
     api: ApiSettings
 
@@ -240,10 +248,12 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _concurrency_is_reserved_for_the_pollers(self) -> Self:
         reserved = self.functions.firehose_consumer.reserved_concurrency
-        if reserved is not None and reserved < self.consumer.max_concurrency:
+        used = self.consumer.max_concurrency + self.replay.max_concurrency
+        if reserved is not None and reserved < used:
             raise ValueError(
                 "functions.firehose_consumer.reserved_concurrency must be at least "
-                "consumer.max_concurrency, or messages are throttled into dead letters"
+                "consumer.max_concurrency and replay.max_concurrency together, or messages are "
+                "throttled into dead letters"
             )
         return self
 

@@ -5,7 +5,7 @@ Source: Amazon S3 User Guide, "Event message structure".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
@@ -22,6 +22,17 @@ def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
     """The keys of the archive objects that a message tells of; none for a test event.
 
     Raises:
+        EventRefusedError: as `object_records`.
+    """
+    return (key for key, _ in object_records(body, bucket=bucket, prefix=prefix))
+
+
+def object_records(
+    body: str, *, bucket: str, prefix: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The archive objects that a message tells of: each one's key, and what the event says of it.
+
+    Raises:
         EventRefusedError: no S3 event, or one of another bucket or prefix: somebody else's data
             must not get into the tables.
     """
@@ -35,7 +46,7 @@ def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
     if not isinstance(records, list) or not records:
         raise EventRefusedError("the message is no S3 event: it has no Records")
     for record in records:
-        yield _key(record, bucket, prefix)
+        yield _key(record, bucket, prefix), record
 
 
 def object_event(bucket: str, key: str) -> str:

@@ -111,17 +111,21 @@ class ServiceStack(EnvironmentStack):
         )
 
     def _consume(self, data: DataStack) -> None:
-        """Feeds the consumer, which may then receive and delete the queue's messages."""
+        """Feeds the consumer, which may then receive and delete the queues' messages."""
         consumer = self.settings.consumer
-        self.consumer.function.add_event_source(
-            event_sources.SqsEventSource(
-                data.events.queue,
-                batch_size=consumer.batch_size,
-                max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
-                max_concurrency=consumer.max_concurrency,
-                report_batch_item_failures=True,
+        for events, max_concurrency in (
+            (data.events, consumer.max_concurrency),
+            (data.replay, self.settings.replay.max_concurrency),
+        ):
+            self.consumer.function.add_event_source(
+                event_sources.SqsEventSource(
+                    events.queue,
+                    batch_size=consumer.batch_size,
+                    max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
+                    max_concurrency=max_concurrency,
+                    report_batch_item_failures=True,
+                )
             )
-        )
 
     def _outputs(self) -> None:
         self.output("ApiId", self.api.api.rest_api_id)
@@ -131,6 +135,8 @@ class ServiceStack(EnvironmentStack):
         self.output("ReadFunctionName", self.read.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
+        self.output("DatabaseUrl", self.settings.database.url)
+        self.output("ReplicaUrl", self.settings.database.replica_url)
         self.output("SweepFunctionName", self.sweep.function.function_name)
 
 

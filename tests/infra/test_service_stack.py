@@ -130,7 +130,7 @@ def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised
     }
 
 
-def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) -> None:
+def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised) -> None:
     queues = {
         (action, resource)
         for action, resource in either.granted("firehose_consumer")
@@ -139,7 +139,11 @@ def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) 
 
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessage"} <= {action for action, _ in queues}
     assert "sqs:SendMessage" not in {action for action, _ in queues}
-    assert all("ArchiveEventsQueue" in resource for _, resource in queues)
+    assert {
+        name
+        for name in ("ArchiveEventsQueue", "ReplayQueue", "DeadLetters")
+        if any(name in resource for _, resource in queues)
+    } == {"ArchiveEventsQueue", "ReplayQueue"}
 
 
 def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
@@ -187,14 +191,30 @@ def test_who_only_uses_the_database_may_nothing_on_aws(
 
 
 def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
-    mapping = either.only("service", "AWS::Lambda::EventSourceMapping")
+    mappings = either.properties("service", "AWS::Lambda::EventSourceMapping")
     consumer = either.settings.consumer
 
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == consumer.batch_size
-    assert mapping["MaximumBatchingWindowInSeconds"] == consumer.window_seconds
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": consumer.max_concurrency}
-    assert "ArchiveEventsQueue" in readable(mapping["EventSourceArn"])
+    for mapping in mappings:
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == consumer.batch_size
+        assert mapping["MaximumBatchingWindowInSeconds"] == consumer.window_seconds
+
+
+def test_live_traffic_and_replays_have_connections_of_their_own(either: Synthesised) -> None:
+    """Neither waits for the other, and together they are what is reserved."""
+    limits = {
+        "Replay" in readable(mapping["EventSourceArn"]): mapping["ScalingConfig"]
+        for mapping in either.properties("service", "AWS::Lambda::EventSourceMapping")
+    }
+    settings = either.settings
+
+    assert limits == {
+        False: {"MaximumConcurrency": settings.consumer.max_concurrency},
+        True: {"MaximumConcurrency": settings.replay.max_concurrency},
+    }
+    reserved = settings.functions.firehose_consumer.reserved_concurrency
+    assert reserved is not None
+    assert reserved >= settings.consumer.max_concurrency + settings.replay.max_concurrency
 
 
 def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesised) -> None:
