@@ -24,6 +24,7 @@ from ops.commands import (
     archive,
     dlq,
     history,
+    outdate,
     rebuild,
     rejections,
     replay,
@@ -53,6 +54,7 @@ app.command()(replay.replay)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
 app.command()(history.history)
+app.command()(outdate.outdate)
 app.command()(status.status)
 app.command()(sweep.sweep)
 app.add_typer(dlq.app, name="dlq")

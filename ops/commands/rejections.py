@@ -21,7 +21,7 @@ from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, STREAM, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.event_log import ConsoleLog
-from ops.rejections import rules, store
+from ops.rejections import audit, rules, store
 from ops.rejections.deciding import Decider, Done
 from ops.rejections.planning import VERDICTS, Attempt, Planner
 from ops.rejections.store import STATES, Selection, Stored
@@ -221,6 +221,23 @@ def discard(
         f"{done.recorded:,} rejections discarded",
     )
     _complain(done)
+
+
+@app.command()
+def restore(
+    *,
+    database_url: options.DatabaseUrl = None,
+    source: options.SourceUrl = None,
+    env: options.Env = None,
+    as_json: options.Json = False,
+) -> None:
+    """After a rebuild: take over from the archive what was decided about rejections."""
+    context = Context({DATABASE: database_url, ARCHIVE: source}, env)
+    with context.connect(purpose=_PURPOSE) as connection:
+        changed = audit.restore(connection, context.archive)
+    Console(as_json=as_json).result(
+        {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
+    )
 
 
 def _selection(
