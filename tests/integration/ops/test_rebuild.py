@@ -16,9 +16,6 @@ from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator
 from tests.fixtures.tables import open_connection
 
-#: In the middle of the archive's fourteen minutes.
-MOMENT = "2026-01-01T00:06:00"
-
 
 def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
     """The operator of a database that was rebuilt from the same archive."""
@@ -64,7 +61,7 @@ def test_a_rebuild_to_a_moment_equals_the_tables_of_that_moment(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
     """The live tables are dumped when exactly the commands up to the moment were applied."""
-    cut = id_at(1_767_225_600_000 + 360_000, 2**61, create=True)
+    cut = id_at(1_767_225_600_000 + 360_000, 2**60, create=True)
     apply_live(operator, until=cut)
     snapshot = operator.dump()
 
