@@ -39,7 +39,7 @@ def check_empty(connection: Connection, resources: Mapping[str, ResourceSpec]) -
     full = [
         table.as_string(connection)
         for table in tables(resources)
-        if connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(table)).fetchone()
+        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone()
     ]
     if full:
         raise RefusedError(

@@ -61,7 +61,7 @@ def test_verify_asks_the_replica_and_finds_drift(stack: RunningStack, operator: 
     stack.empty()
     assert stack.send("POST", "/cities", [new_city() for _ in range(20)]).status == 207
     stack.settle()
-    version = stack.rows("SELECT max(_version)::text FROM cities")[0][0]
+    version = stack.rows("SELECT _version::text FROM cities ORDER BY _version DESC LIMIT 1")[0][0]
     _replica_has(stack, 20)
 
     assert operator.done("verify", "--at", version)["agrees"] is True

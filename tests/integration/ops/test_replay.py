@@ -76,13 +76,14 @@ def test_a_dry_run_counts_and_changes_nothing(operator: Operator) -> None:
 
 
 def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alone(
-    operator: Operator, tmp_path: object
+    operator: Operator,
 ) -> None:
     lines = [
         *(encode(city(number, key=number)) for number in range(1, 4)),
         encode(city(9, "delete", key=3)),
     ]
-    _add(operator, "z", b"".join(lines))
+    # The hour of these ids: ids lead to their objects.
+    _add(operator, "z", b"".join(lines), "2025/10/17/07")
 
     operator.done("replay", "--yes", "--key", "1", "--key", "3")
     assert {row[0] for row in operator.rows("SELECT geonameid FROM cities")} == {1}
@@ -243,8 +244,9 @@ def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]
         failed.append(exc)
 
 
-def _add(operator: Operator, name: str, content: bytes) -> str:
-    key = f"commands/2026/01/01/00/{name}.gz"
+def _add(operator: Operator, name: str, content: bytes, hour: str = "2026/01/01/00") -> str:
+    key = f"commands/{hour}/{name}.gz"
+    (operator.archive / key).parent.mkdir(parents=True, exist_ok=True)
     (operator.archive / key).write_bytes(gzip.compress(content))
     return key
 
