@@ -83,7 +83,7 @@ def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alo
         encode(city(9, "delete", key=3)),
     ]
     # The hour of these ids: ids lead to their objects.
-    _add(operator, "z", b"".join(lines), "2025/10/17/07")
+    _add(operator, "z", b"".join(lines), "2025/10/17/06")
 
     operator.done("replay", "--yes", "--key", "1", "--key", "3")
     assert {row[0] for row in operator.rows("SELECT geonameid FROM cities")} == {1}
