@@ -13,6 +13,9 @@ from forebay.ids import is_command_id, is_rejection_id
 FORMAT_VERSION = 1
 MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
 
+#: Levels of a line; intake takes far fewer, and what is read must be writable (orjson: 254).
+MAX_LINE_DEPTH = 200
+
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -43,7 +46,8 @@ def decode(line: bytes | bytearray | memoryview) -> Command:
     """The command of a line (its newline may be there or not).
 
     Raises:
-        UnreadableLine: not JSON, not an envelope, or of a format version that we don't know.
+        UnreadableLine: not JSON, nested too deep, not an envelope, or of a format version that we
+            don't know.
     """
     try:
         envelope = orjson.loads(line)
@@ -51,6 +55,9 @@ def decode(line: bytes | bytearray | memoryview) -> Command:
         raise UnreadableLine("line_not_json", f"the line is not JSON: {exc}") from None
     if not isinstance(envelope, dict):
         raise UnreadableLine("envelope_invalid", "the line is JSON but no object")
+    brackets = bytes(line).count(b"[") + bytes(line).count(b"{")
+    if brackets > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
+        raise UnreadableLine("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
     version = envelope.get("v")
     if version != FORMAT_VERSION or version is True:
         raise UnreadableLine(
@@ -93,6 +100,21 @@ def _amends(envelope: dict[str, Any]) -> str | None:
     """Releases that don't know this member apply the line whatever it says, so we do too."""
     amends = envelope.get("amends")
     return amends if isinstance(amends, str) and is_rejection_id(amends) else None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and arrays nest more than so many levels."""
+    nested = [value]
+    for _ in range(levels):
+        nested = [
+            inner
+            for outer in nested
+            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            if isinstance(inner, dict | list)
+        ]
+        if not nested:
+            return False
+    return True
 
 
 def _invalid(member: str, wanted: str, found: object) -> UnreadableLine:

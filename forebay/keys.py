@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 from forebay.command import KeyValue
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 
 
-def read_key(spec: ResourceSpec, segment: str) -> KeyValue:
-    """The key of a path segment, percent-encoded or not (keys hold no `%`).
+def read_key(spec: ResourceSpec, text: str) -> KeyValue:
+    """The key that a path segment, percent-decoded already, stands for.
 
     Raises:
         ProblemError: it can be no key of that resource.
     """
     try:
-        return spec.body.read_key(unquote(segment))
+        return spec.body.read_key(text)
     except ValueError as exc:
         raise ProblemError(
-            Problem("bad_key", f"{segment!a} is no key of {spec.path}: {exc}")
+            Problem("bad_key", f"{text!a} is no key of {spec.path}: {exc}")
         ) from None

@@ -1,9 +1,11 @@
 """The AWS calls that the start-up code itself makes, all of them to the emulator."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,7 +21,13 @@ _CONFIG = Config(
     read_timeout=300,
     retries={"total_max_attempts": 1},
     s3={"addressing_style": "path"},
+    proxies={},  # not even those that the environment names
 )
+_NOTHING_OF_THE_USERS = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 class Emulated:
@@ -31,8 +39,9 @@ class Emulated:
     def __init__(self, settings: LocalSettings) -> None:
         """The services of that stack's emulator."""
         self._url = settings.emulator_url
-        # Never the user's own credentials or region.
+        # Never the user's own credentials, region, profile or files.
         self._session = boto3.Session(
+            botocore_session=botocore.session.Session(session_vars=_NOTHING_OF_THE_USERS),
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106
             region_name=REGION,

@@ -1,13 +1,15 @@
 """Starts our own two servers: the Firehose server and the gateway."""
 
 import http.client
-import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import resources
 from forebay.routes import API_PREFIX, routes
 from local.child import Child, Spec
 from local.deployment import Deployed
+from local.emulator import client_environment
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -77,18 +79,29 @@ def start_gateway(
     return child
 
 
-def first_answer(settings: LocalSettings) -> str | None:
-    """Reads the first list of the API, which starts the read function; what is wrong, if anything.
+def first_answers(settings: LocalSettings) -> list[str]:
+    """Starts the read and the write function by asking each; what is wrong, if anything.
 
-    A declared resource without its table is no reason not to start, but one to tell.
+    So no client waits for them, nor meets the time limit of a slow first start. The write is an
+    empty batch, which the function refuses and nobody stores. A declared resource without its table
+    is no reason not to start, but one to tell.
     """
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
-        return "no resource is declared in resources/"
-    status, answer = _get(settings.ports.gateway, f"{API_PREFIX}{path}?limit=1")
-    if status == http.client.OK:
-        return None
-    return f"GET {API_PREFIX}{path} answers {status}: {answer[:300]}"
+        return ["no resource is declared in resources/"]
+    ask = partial(_ask, settings.ports.gateway)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(ask, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK)
+        write = pool.submit(
+            ask, "POST", f"{API_PREFIX}{path}", body="[]", expected=http.client.BAD_REQUEST
+        )
+        return [wrong for wrong in (read.result(), write.result()) if wrong]
+
+
+def _ask(port: int, method: str, path: str, *, expected: int, body: str | None = None) -> str:
+    """What is wrong with the answer; empty if nothing is."""
+    status, answer = _send(port, method, path, body)
+    return "" if status == expected else f"{method} {path} answers {status}: {answer[:300]}"
 
 
 def flush_cache(settings: LocalSettings) -> None:
@@ -102,20 +115,24 @@ def flush_cache(settings: LocalSettings) -> None:
 
 
 def _environment(settings: LocalSettings) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(settings.root), "PYTHONUNBUFFERED": "1"}
+    return {
+        **client_environment(settings),
+        "PYTHONPATH": str(settings.root),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _answers(port: int, path: str) -> bool:
     try:
-        return _get(port, path)[0] == http.client.OK
+        return _send(port, "GET", path)[0] == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
 
 
-def _get(port: int, path: str) -> tuple[int, str]:
+def _send(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     finally:

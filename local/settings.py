@@ -17,6 +17,9 @@ _MAX_BASE_PORT = 65535 - _PORTS_IN_USE + 1
 
 # Free room below the state folder, without which Postgres would soon stop in the middle of a write.
 MIN_FREE_BYTES = 1024**3
+# Where a running stack stops. On a full disk the emulator's S3 acknowledges objects that it only
+# keeps in memory: what the functions accept then would not outlive it.
+MIN_FREE_BYTES_RUNNING = 128 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from local.events import Listener, Remark, Stopped, ignore, step
 from local.ports import check_free
 from local.postgres.config import primary_of, replica_of
 from local.postgres.server import Servers
-from local.settings import MIN_FREE_BYTES, LocalSettings
+from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
 from local.state import check_free_space, locked
 from local.supervisor import Supervisor, stop_leftovers
 
@@ -99,7 +99,13 @@ class LocalStack:
         return self._deployment.kept() is not None
 
     def check(self) -> None:
-        """Raises ChildDiedError when one of the servers has ended by itself."""
+        """Looks whether all can go on.
+
+        Raises:
+            ChildDiedError: one of the servers has ended by itself.
+            DiskFullError: there is hardly any room left for what is accepted.
+        """
+        check_free_space(self.settings.state, MIN_FREE_BYTES_RUNNING)
         self._supervisor.check()
 
     def is_stopping(self) -> bool:
@@ -202,9 +208,9 @@ class LocalStack:
             )
 
     def _ask_once(self) -> None:
-        with step("first answer", self._listener):
-            problem = servers.first_answer(self.settings)
-        if problem:
+        with step("first answers", self._listener):
+            problems = servers.first_answers(self.settings)
+        for problem in problems:
             self._remark(problem)
 
     def _stop(self) -> None:

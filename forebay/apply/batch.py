@@ -38,6 +38,8 @@ class ChunkApplier:
         Raises:
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
+        # A deferred constraint would fail at the commit, where nobody can tell who is guilty.
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         self._book.open()
         self._archived = {}
         commands, held = self._readable(entries)
@@ -83,7 +85,10 @@ class ChunkApplier:
         return commands, held
 
     def _by_table(self, folded: Folded) -> list[tuple[TableApplier, list[Command]]]:
-        """Winners by table, every table's lock taken first, in one order for all consumers."""
+        """Winners by table: all locks are taken first, in one order for all consumers.
+
+        The tables then come in the order of their enforced references, what is referred to first.
+        """
         groups: dict[str, list[Command]] = {}
         for command in folded.winners.values():
             groups.setdefault(command.resource, []).append(command)
@@ -98,7 +103,18 @@ class ChunkApplier:
             )
             deletes = any(command.op == "delete" for command in (*groups[path], *contenders))
             applier.lock(exclusive=deletes)
+        appliers.sort(key=lambda found: self._depth(found.spec.path))
         return [(applier, groups[applier.spec.path]) for applier in appliers]
+
+    def _depth(self, path: str, seen: frozenset[str] = frozenset()) -> int:
+        """How many enforced references lead on from a resource, one behind the other."""
+        targets = {
+            field.references.path
+            for field in self._resources[path].fields
+            if field.references is not None and field.references.enforced
+        }
+        seen |= {path}  # references may run in a circle
+        return max((1 + self._depth(target, seen) for target in targets - seen), default=0)
 
     def _table(self, path: str) -> TableApplier:
         if path not in self._tables:

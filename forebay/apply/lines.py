@@ -93,6 +93,8 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
             yield from filter(None, lines)
             rest = rest[:MAX_LINE_BYTES]
     except _CorruptError as exc:
+        if exc.raw and rest:  # junk behind a member whose last line lacks its newline
+            yield rest
         exc.raw = exc.raw or rest
         raise
     if rest:

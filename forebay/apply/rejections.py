@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from forebay.apply.outcome import BadLine, Rejection, Source
 from forebay.codec import encode
 from forebay.command import Command
 from forebay.db.connect import Connection
+
+# A strange line may name anything, and still must become a rejection: longer names than any of
+# ours would not fit the index.
+_MAX_NAME = 255  # characters, which is a key's limit too
+_MAX_DETAIL = 2000  # characters
 
 
 class RejectionBook:
@@ -82,7 +87,17 @@ class RejectionBook:
         if rejection.id in self._new:
             self._repeated += 1
         else:
-            self._new[rejection.id] = rejection
+            self._new[rejection.id] = replace(
+                rejection,
+                resource=rejection.resource and _storable(rejection.resource, _MAX_NAME),
+                key=rejection.key and _storable(rejection.key, _MAX_NAME),
+                detail=_storable(rejection.detail, _MAX_DETAIL),
+            )
+
+
+def _storable(text: str, limit: int) -> str:
+    """The beginning of the text, as Postgres and UTF-8 can hold it."""
+    return text[:limit].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 _INSERT = """

@@ -16,6 +16,8 @@ class Statements:
     create_stage: sql.Composed
     clear_stage: sql.Composed
     copy: sql.Composed
+    staged_keys: sql.Composed
+    input_errors: sql.Composed
     delete_rows: sql.Composed
     bury: sql.Composed
     upsert: sql.Composed
@@ -29,9 +31,11 @@ class Statements:
 def statements(spec: ResourceSpec) -> Statements:
     """Every statement that applies commands of this resource."""
     names = [column.name for column in spec.columns]
+    stage = sql.Identifier("pg_temp", f"forebay_in_{spec.table}")
     parts: dict[str, sql.Composable] = {
         "table": sql.Identifier("public", spec.table),
-        "stage": sql.Identifier("pg_temp", f"forebay_in_{spec.table}"),
+        "stage": stage,
+        "stage_name": sql.Literal(f'pg_temp."forebay_in_{spec.table}"'),
         "resource": sql.Literal(spec.path),
         "key": sql.Identifier(spec.key.name),
         "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -71,7 +75,22 @@ _TEMPLATES = {
         SELECT {columns}, _version, _by_create, false AS _delete FROM {table} WITH NO DATA
     """,
     "clear_stage": "TRUNCATE {stage}",
-    "copy": "COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN",
+    "copy": """
+        COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)
+    """,
+    "staged_keys": "SELECT {key}::text FROM {stage}",
+    # The staging table has the real table's types, whatever an operator has made of them.
+    "input_errors": """
+        SELECT v.position, e.sql_error_code,
+               concat_ws('; ', e.message, e.detail, 'column ' || v.name)
+        FROM unnest(%(positions)s::int[], %(names)s::text[], %(texts)s::text[])
+             AS v (position, name, value)
+        JOIN pg_attribute AS a ON a.attrelid = {stage_name}::regclass AND a.attname = v.name
+        CROSS JOIN LATERAL
+          pg_input_error_info(v.value, format_type(a.atttypid, a.atttypmod)) AS e
+        WHERE e.sql_error_code IS NOT NULL
+        ORDER BY v.position, a.attnum
+    """,
     "delete_rows": """
         DELETE FROM {table} AS t USING {stage} AS s
         WHERE s._delete AND t.{key} = s.{key} AND (t._by_create OR t._version < s._version)

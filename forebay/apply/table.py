@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psycopg
 
 from forebay.apply.outcome import Counts
 from forebay.apply.rows import row_encoder
+from forebay.apply.staging import Refusal, Stage, Staged
 from forebay.apply.statements import statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -18,29 +18,15 @@ from forebay.db.faults import (
     fault_detail,
     is_conflict_with_neighbours,
     is_data_fault,
+    null_column,
 )
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
 _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command that Postgres, or the declaration, refuses for good."""
-
-    command: Command
-    code: str
-    detail: str
-    sqlstate: str | None = None
-    #: It failed because of other rows, so it may pass once its neighbours are in.
-    conflict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    command: Command
-    row: str
+# A tangle of commands can take as many passes as it has commands. Hours of that would hold up all
+# the neighbours; what so many single tries (about a minute of them) can't undo is rejected.
+_CONFLICT_TRIES = 20_000
 
 
 class TableApplier:
@@ -53,6 +39,8 @@ class TableApplier:
         self._connection = connection
         self._encode = row_encoder(spec)
         self._sql = statements(spec)
+        self._stage = Stage(connection, spec, self._sql)
+        self._written = {column.name for column in spec.columns}
 
     def lock(self, *, exclusive: bool) -> None:
         """Takes this resource's lock until the transaction ends; call before `apply`.
@@ -62,7 +50,7 @@ class TableApplier:
         """
         function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
         self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
-        self._connection.execute(self._sql.create_stage)
+        self._stage.create()
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Applies commands of different keys; those that can't apply are in the refusals.
@@ -70,26 +58,27 @@ class TableApplier:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        staged: list[_Staged] = []
+        staged: list[Staged] = []
         refusals: list[Refusal] = []
         for command in winners:
             try:
-                staged.append(_Staged(command, self._encode(command)))
+                staged.append(Staged(command, self._encode(command)))
             except BodyError as exc:
                 refusals.append(Refusal(command, exc.code, str(exc)))
         counts, refused = self._bisect(staged)
         again, refused = self._retry_conflicts(refused)
         return counts + again, refusals + refused
 
-    def _bisect(self, group: Sequence[_Staged]) -> tuple[Counts, list[Refusal]]:
+    def _bisect(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
         if not group:
             return Counts(), []
+        self._stage.clear()
         try:
             with self._connection.transaction():
-                return self._run(group), []
+                return self._run(group)
         except psycopg.Error as exc:
-            if not is_data_fault(exc):
+            if not is_data_fault(exc) or self._needs_newer_code(exc):
                 raise
             if len(group) == 1:
                 return Counts(), [_refusal(group[0].command, exc)]
@@ -98,32 +87,38 @@ class TableApplier:
         right_counts, right = self._bisect(group[middle:])
         return left_counts + right_counts, left + right
 
+    def _needs_newer_code(self, error: psycopg.Error) -> bool:
+        """Whether a column that this release doesn't write must have a value: no row could."""
+        column = null_column(error, self.spec.table)
+        return column is not None and column not in self._written
+
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Gives commands that conflicted with a neighbour another try, now that all are in."""
-        counts = Counts()
-        progress = True
-        while progress and any(refusal.conflict for refusal in refused):
-            progress = False
-            left: list[Refusal] = []
-            for refusal in refused:
-                if not refusal.conflict:
-                    left.append(refusal)
-                    continue
-                row = _Staged(refusal.command, self._encode(refusal.command))
-                done, still = self._bisect([row])
+        """Gives commands that conflicted with a neighbour another try, now that all are in.
+
+        Each pass takes them in the opposite order, so that a chain (each key takes the value that
+        the next one gives up) is undone in two passes, whichever end of it comes first.
+        """
+        counts, tries = Counts(), 0
+        while tries < _CONFLICT_TRIES:
+            conflicts = [refusal for refusal in reversed(refused) if refusal.conflict]
+            left = [refusal for refusal in refused if not refusal.conflict]
+            still: list[Refusal] = []
+            for refusal in conflicts:
+                row = Staged(refusal.command, self._encode(refusal.command))
+                done, again = self._bisect([row])
                 counts += done
-                left += still
-                progress = progress or not still
-            refused = left
+                still += again
+            tries += len(conflicts)
+            refused = left + still
+            if len(still) == len(conflicts):  # no progress, or nothing to do
+                break
         return counts, refused
 
-    def _run(self, group: Sequence[_Staged]) -> Counts:
+    def _run(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
-        run(self._sql.clear_stage)
-        with self._connection.cursor() as cursor, cursor.copy(self._sql.copy) as copy:
-            copy.write("".join(item.row for item in group))
-        deletes = sum(1 for item in group if item.command.op == "delete")
-        puts = len(group) - deletes
+        staged, refusals = self._stage.fill(group)
+        deletes = sum(1 for item in staged if item.command.op == "delete")
+        puts = len(staged) - deletes
         deleted = 0
         if deletes:
             run(self._sql.delete_rows)
@@ -132,11 +127,12 @@ class TableApplier:
         rows = self._unchanged(puts, upserted, self._sql.count_rows_at_version)
         graves = self._unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
         applied = upserted + deleted
-        return Counts(
+        counts = Counts(
             applied=applied,
             duplicates=rows + graves,
-            superseded=len(group) - applied - rows - graves,
+            superseded=len(staged) - applied - rows - graves,
         )
+        return counts, refusals
 
     def _upsert(self) -> int:
         # Tombstones are made under the exclusive lock only, so this answer holds until the commit.

@@ -9,17 +9,35 @@ import re
 
 import psycopg
 
-# 21 cardinality (two spellings of one key in a batch: apart, they apply), 22 data exception,
-# 23 integrity constraint, 44 WITH CHECK OPTION, 54 program limit (a row or an index entry too
-# large), P0 raised by a trigger that the user wrote.
-_DATA_CLASSES = frozenset({"21", "22", "23", "44", "54", "P0"})
+# 20 a CASE without a branch for the value, 21 cardinality (two spellings of one key in a batch:
+# apart, they apply), 22 data exception, 23 integrity constraint, 38 an external routine's own,
+# 44 WITH CHECK OPTION, 45 a trigger's own by the SQL standard, 54 program limit (a row or an index
+# entry too large), P0 raised by a trigger in PL/pgSQL.
+_DATA_CLASSES = frozenset({"20", "21", "22", "23", "38", "44", "45", "54", "P0"})
+# Classes that begin so are left to implementations (ISO 9075-2, "SQLSTATE"), and Postgres has
+# taken only these; the others are what somebody's trigger raises under a code of its own.
+_OWN_CODES = re.compile(r"[5-9I-Z]")
+_POSTGRES_CLASSES = frozenset({"53", "54", "55", "57", "58", "72", "P0", "XX"})
 
 _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def is_data_fault(error: psycopg.Error) -> bool:
     """Whether the statement failed on the values it was given, and would fail again."""
-    return error.sqlstate is not None and error.sqlstate[:2] in _DATA_CLASSES
+    if error.sqlstate is None:
+        return False
+    kind = error.sqlstate[:2]
+    return kind in _DATA_CLASSES or (
+        _OWN_CODES.match(kind) is not None and kind not in _POSTGRES_CLASSES
+    )
+
+
+def null_column(error: psycopg.Error, table: str) -> str | None:
+    """The column of that table which a NOT NULL constraint found empty, if that is the error."""
+    diag = error.diag
+    if error.sqlstate != "23502" or (diag.schema_name, diag.table_name) != ("public", table):
+        return None
+    return diag.column_name
 
 
 def is_conflict_with_neighbours(error: psycopg.Error) -> bool:
@@ -34,7 +52,19 @@ def is_worth_an_instant_retry(error: psycopg.Error) -> bool:
 
 def fault_code(error: psycopg.Error) -> str:
     """A stable name for the error: `unique_violation`."""
-    return _CAMEL.sub("_", type(error).__name__).lower()
+    return _name(type(error))
+
+
+def code_of_state(sqlstate: str) -> str:
+    """The same name, of a SQLSTATE: `numeric_value_out_of_range` of 22003."""
+    try:
+        return _name(psycopg.errors.lookup(sqlstate))
+    except KeyError:
+        return "data_error"
+
+
+def _name(kind: type[psycopg.Error]) -> str:
+    return _CAMEL.sub("_", kind.__name__).lower()
 
 
 def fault_detail(error: psycopg.Error) -> str:

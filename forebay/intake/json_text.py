@@ -31,8 +31,8 @@ def dump(value: object) -> bytes:
     """A parsed value as JSON text again, its numbers digit by digit as they came."""
     try:
         return orjson.dumps(value, default=_digits)
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits: validation says so, with its place
-        return json.dumps(value, default=float).encode()
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a decimal may well be
+        return orjson.dumps(_with_long_integers(value), default=_digits)
 
 
 def with_exact_decimals(raw: bytes, names: Sequence[str]) -> bytes:
@@ -46,6 +46,17 @@ def with_exact_decimals(raw: bytes, names: Sequence[str]) -> bytes:
         if isinstance(value.get(name), jiter.LosslessFloat)
     }
     return dump(value | exact) if exact else raw
+
+
+def _with_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The value with integers beyond 64 bits as their digits, which orjson would not write."""
+    if isinstance(value, dict):
+        return {name: _with_long_integers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_long_integers(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return orjson.Fragment(str(value))
+    return value
 
 
 def _digits(value: object) -> orjson.Fragment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import uuid
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,9 @@ class BodyReader:
         self._declared = declared
         self._key = key
         self._fields = fields
-        self._json_fields = [field.name for field in fields if field.kind is Kind.JSON]
+        self._json_fields = _names(fields, Kind.JSON)
+        self._timestamps = _names(fields, Kind.TIMESTAMP)
+        self._decimals = _names(fields, Kind.DECIMAL)
 
     def read(self, raw: bytes) -> ReadBody:
         """The body of one item.
@@ -62,7 +65,8 @@ class BodyReader:
                 ]
             ) from None
         body = item.model_dump(mode="json", exclude={self._key.name})
-        faults = list(self._unstorable(body, nul_possible=b"\\u0000" in raw))
+        faults = list(self._normalize(item, body))
+        faults += self._unstorable(body, nul_possible=b"\\u0000" in raw)
         if faults:
             raise BodyInvalidError(faults)
         key = getattr(item, self._key.name)
@@ -83,6 +87,20 @@ class BodyReader:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
 
+    def _normalize(self, item: BaseModel, body: Body) -> Iterator[Fault]:
+        """Gives the body those spellings of its values that Postgres takes, and gives back."""
+        for name in self._timestamps:
+            moment: dt.datetime | None = getattr(item, name)
+            if moment is None:
+                continue
+            try:  # Postgres knows offsets up to 15:59 only
+                body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+            except OverflowError:
+                yield Fault(pointer((name,)), "in UTC it is outside the years 1 to 9999")
+        for name in self._decimals:
+            if getattr(item, name) == 0:
+                body[name] = "0"  # a zero may have an exponent beyond all bounds
+
     def _unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
         for name in body if nul_possible else self._json_fields:
             yield from _walk(body[name], (name,))
@@ -100,7 +118,13 @@ class BodyReader:
         definitions[self._key.name] = (self._key_type, Field(default=None))
         return create_model(
             f"{self._declared.__name__}Body",
-            __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+            __config__=ConfigDict(
+                extra="forbid",
+                strict=True,
+                allow_inf_nan=False,
+                # An infinity inside of JSON must be found, not become null.
+                ser_json_inf_nan="constants",
+            ),
             **definitions,
         )
 
@@ -117,6 +141,10 @@ class BodyReader:
         if self._key.kind is Kind.TEXT:
             metadata = (*metadata, MinLen(1), AfterValidator(_plain_key))
         return annotated(info.annotation, metadata)
+
+
+def _names(fields: Sequence[FieldSpec], kind: Kind) -> list[str]:
+    return [field.name for field in fields if field.kind is kind]
 
 
 def _column_bounds(field: FieldSpec) -> list[Ge | Le]:

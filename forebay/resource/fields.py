@@ -15,7 +15,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from forebay.errors import DeclarationError
 from forebay.resource.marks import Indexed, Key, References, Unique
@@ -221,9 +220,12 @@ def _checked_key(where: str, spec: FieldSpec) -> FieldSpec:
 
 
 def _default(where: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON value
-    default = info.get_default(call_default_factory=False)
-    if default is PydanticUndefined or info.default_factory is not None:
-        default = info.default_factory() if info.default_factory else None  # type: ignore[call-arg]
+    if info.default_factory not in {None, list, dict}:
+        raise DeclarationError(
+            f"{where}: a default_factory other than list or dict could give each replay of an old "
+            "body another value; write the value itself"
+        )
+    default = info.get_default(call_default_factory=True)
     adapter: TypeAdapter[Any] = TypeAdapter(annotated(pydantic_type(info), info.metadata))
     try:
         return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")

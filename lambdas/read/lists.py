@@ -27,7 +27,7 @@ class ListReader:
         """200 with a JSON array; `Link` names the next page if there is one (RFC 8288).
 
         Raises:
-            ProblemError: a parameter can't be understood.
+            ProblemError: a parameter can't be understood, or the next page can't be named.
         """
         query = parse_list(spec, view.query)
         rows = self._database.fetch(list_query(spec, query))

@@ -69,10 +69,12 @@ class StatusReader:
         if prefer is None:
             return None
         for preference in prefer.split(","):
-            found = _WAIT.fullmatch(preference.partition(";")[0].strip())
+            token = preference.partition(";")[0].strip()
+            found = _WAIT.fullmatch(token)
             if found:
                 return min(int(found[1]), int(self._wait_cap_seconds))
-            if preference.strip().lower().startswith("wait"):
+            # Others, `waiting` among them, are ignored (RFC 7240 §2).
+            if token.partition("=")[0].strip().lower() == "wait":
                 raise ProblemError(
                     Problem("bad_header", "Prefer: wait takes whole seconds, such as wait=5")
                 )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
 from forebay.intake.commands import Caller
@@ -34,6 +35,7 @@ class WriteRequest:
     #: Below the stage, as the route is declared: `/cities/{key}`.
     resource: str
     method: str
+    #: Percent-decoded.
     path_parameters: Mapping[str, str]
     headers: Mapping[str, str]
     #: Query parameters, of which a write has none.
@@ -47,7 +49,9 @@ class WriteRequest:
             path=prefix + str(event.get("path") or ""),
             resource=str(event.get("resource") or ""),
             method=str(event.get("httpMethod") or ""),
-            path_parameters=event.get("pathParameters") or {},
+            path_parameters={
+                name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
+            },
             headers={k.lower(): v for k, v in (event.get("headers") or {}).items()},
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
@@ -63,8 +67,11 @@ class WriteRequest:
         """The body's bytes.
 
         Raises:
-            ProblemError: it is empty, was not UTF-8, or holds text that UTF-8 can't say.
+            ProblemError: it is encoded, empty, was not UTF-8, or holds text that UTF-8 can't say.
         """
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise ProblemError(_encoding_problem(encoding))
         text = self.event.get("body") or ""
         if self.event.get("isBase64Encoded"):
             try:
@@ -132,9 +139,8 @@ class WriteRequest:
             seen.append(("Read-After", after.strip()))
         for header, version in seen:
             if not is_command_id(version):
-                raise ProblemError(
-                    Problem("bad_header", f"{header} must name one version, as ETag gives it")
-                )
+                wanted = "one version, as ETag gives it" if header == "If-Match" else "a command id"
+                raise ProblemError(Problem("bad_header", f"{header} must name {wanted}"))
             if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
                 raise ProblemError(
                     Problem("bad_header", f"{header} names a version from the future: {version}")
@@ -158,6 +164,15 @@ def _encoded(text: str) -> bytes:
         raise ProblemError(
             Problem("unstorable_text", "the body holds a surrogate without its partner")
         ) from None
+
+
+def _encoding_problem(encoding: str) -> Problem:
+    # RFC 9110 §12.5.3: a 415 for the sake of the coding says so by Accept-Encoding.
+    return Problem(
+        "unsupported_media_type",
+        f"Content-Encoding {encoding[:80]!a} is not supported here; send the body as it is",
+        headers={"Accept-Encoding": "identity"},
+    )
 
 
 def _identity(context: Mapping[str, Any]) -> str:

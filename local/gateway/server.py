@@ -35,7 +35,8 @@ HOST = "127.0.0.1"
 
 _WATCH_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5.0
-# Above API Gateway's limit for all headers, so that too large ones meet our 431 and not a bare 400.
+# Above API Gateway's limits for URL and headers, so that too large ones meet our
+# 414 and 431 and not a bare 400.
 _MAX_FIELD_BYTES = 64 * 1024
 
 
@@ -72,7 +73,8 @@ class Gateway:
         app.router.add_get(f"/{ADMIN_SEGMENT}/health", self._health)
         app.router.add_get(f"/{ADMIN_SEGMENT}/stats", self._stats)
         app.router.add_post(f"/{ADMIN_SEGMENT}/flush", self._flush)
-        app.router.add_route("*", "/{path:.*}", self._pass)
+        # A dot would not match the line breaks that a path may hold, percent-encoded.
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._pass)
         return app
 
     async def load(self) -> None:
@@ -186,6 +188,7 @@ async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[N
         access_log=None,
         # A compressed body is the function's to read.
         auto_decompress=False,
+        max_line_size=_MAX_FIELD_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )

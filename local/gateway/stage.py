@@ -22,6 +22,7 @@ from local.gateway.responses import (
     MAY_NOT_REFRESH,
     TIMED_OUT,
     TOO_LARGE,
+    URL_TOO_LONG,
     Context,
     Origin,
     complete,
@@ -34,6 +35,7 @@ _logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024  # API Gateway's payload limit
 MAX_HEADER_BYTES = 10_240  # its limit for all headers together
+MAX_URL_CHARACTERS = 10_240  # its limit for the URL of a regional API
 _UNMATCHED_TIMEOUT_SECONDS = 29.0
 _RETRY_AFTER_SECONDS = "5"
 _WARNING = "199 Cache-control headers were ignored because the caller was unauthorized"
@@ -196,6 +198,8 @@ def _refused(request: Incoming, deployed: Deployed, context: Context) -> Answer 
     """The answer to a request that is refused before its body is read."""
     if request.header_bytes > MAX_HEADER_BYTES:
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
+    if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
+        return render(deployed.responses, URL_TOO_LONG, context)
     refused = refusal(context.found.method, request) if context.found else None
     return refused and refused.adding(*cross_origin_headers(deployed.responses))
 

@@ -99,10 +99,11 @@ class Loader:
         encode = self._encoders[spec.path]
         for group in _groups(commands):
             # The encoder's last column says that it is a delete, which none of these is.
-            rows = "".join(encode(command)[:-3] + "\n" for command in group)
+            rows = [encode(command)[:-1] for command in group]
             try:
                 with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-                    copy.write(rows)
+                    for row in rows:
+                        copy.write_row(row)
             except psycopg.Error as exc:
                 if not is_data_fault(exc):
                     raise

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack
 
 
@@ -38,6 +39,23 @@ def split_documents(text: str) -> list[str]:
         found.append(text[at:end])
         at = end
     return found
+
+
+def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:
+    """Path and status of the first answer that the function has logged since the start."""
+    logs = aws_client("logs", stack.settings.emulator_url)
+    found = logs.filter_log_events(logGroupName=f"/aws/lambda/forebay-local-{function}")["events"]
+    lines = [event["message"] for event in sorted(found, key=lambda event: event["timestamp"])]
+    answered = next(line for line in lines if f'"{function}_answered"' in line)
+    document = json.loads(answered[answered.index("{") :])
+    return document["path"], document["status"]
+
+
+def test_both_functions_have_answered_before_any_client_asks(stack: RunningStack) -> None:
+    """Else the first write pays for the function's start, or fails where that takes too long."""
+    assert first_answer(stack, "read") == ("/v1/announcements", 200)
+    # An empty batch, which is stored nowhere.
+    assert first_answer(stack, "write") == ("/v1/announcements", 400)
 
 
 def test_the_printed_addresses_are_those_of_both_databases(stack: RunningStack) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
+import resources
 from forebay.apply import BadLine, Entry
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import HeldError, TransientError
-from tests.fixtures.commands import city, command_id
-from tests.fixtures.tables import Database
+from forebay.resource import References, ResourceSpec
+from tests.fixtures.commands import CITY, city, command_id, country
+from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 BAD_BODIES: dict[str, dict[str, Any]] = {
     "too long": {"name": "x" * 201},
@@ -57,6 +60,17 @@ def test_many_bad_commands_between_good_ones_are_all_found(database: Database) -
     outcome = database.apply(chunk)
     assert set(database.cities()) == set(range(400)) - culprits
     assert len(database.rejections()) == outcome.counts.rejected == 40
+
+
+def test_a_bad_commands_neighbours_are_counted_each_as_what_became_of_it(
+    database: Database,
+) -> None:
+    """Each part of a divided chunk is staged by itself: what the part before left must be gone."""
+    database.apply([city(9, key=9), city(19, key=8)], source="commands/1")
+    chunk = [city(1, key=1), city(2, key=2), bad(3, 3), city(9, key=9), city(10, key=8)]
+    counts = database.apply(chunk, source="commands/2").counts
+    assert (counts.applied, counts.duplicates, counts.superseded) == (2, 1, 1)
+    assert counts.rejected == 1
 
 
 def test_a_missing_field_without_default_is_named(database: Database) -> None:
@@ -189,3 +203,169 @@ def test_a_conflict_that_stays_is_a_rejection(database: Database) -> None:
     database.apply([city(1, key=1, name="Aachen"), city(2, key=2, name="Aachen"), city(3, key=3)])
     assert list(database.rejections().values()) == ["unique_violation"]
     assert len(database.cities()) == 2
+
+
+STRANGE: dict[str, Command] = {
+    "resource with NUL": Command(command_id(50), "put", "pla\x00nets", 1, 1, "t", None, {}),
+    "resource too long for an index": Command(
+        command_id(50), "put", "".join(map(str, range(5000))), 1, 1, "t", None, {}
+    ),
+    "key with NUL": Command(command_id(50), "put", "countries", "\x00", 1, "t", None, {}),
+    "key too long for an index": Command(
+        command_id(50), "put", "countries", "".join(map(str, range(5000))), 1, "t", None, {}
+    ),
+    "field with NUL": Command(
+        command_id(50), "put", "cities", 50, 1, "t", None, {**CITY, "a\x00b": 1}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_command_that_names_what_no_table_can_hold_is_rejected_alone(
+    database: Database, case: str
+) -> None:
+    database.apply([city(1, key=1), STRANGE[case], city(2, key=2)])
+    assert set(database.cities()) == {1, 2}
+    assert set(database.rejections()) == {command_id(50)}
+    assert decode(database.archived[0].line) == STRANGE[case]
+
+
+def raising(error_code: str) -> str:
+    """A trigger of an operator's that refuses the name `bad`."""
+    return f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          IF NEW.name = 'bad' THEN RAISE 'no' USING ERRCODE = '{error_code}'; END IF;
+          RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON cities
+        FOR EACH ROW EXECUTE FUNCTION refuse()
+    """
+
+
+OPERATORS = {
+    "check": "ALTER TABLE cities ADD CHECK (name <> 'bad')",
+    "generated column": "ALTER TABLE cities ADD g int "
+    "GENERATED ALWAYS AS (1 / (length(name) - 3)) STORED",
+    "endless recursion": """
+        CREATE FUNCTION deeper(name text) RETURNS bool LANGUAGE plpgsql AS
+        $$ BEGIN RETURN name <> 'bad' OR deeper(name); END $$;
+        ALTER TABLE cities ADD CHECK (deeper(name))
+    """,
+    "deferred trigger": raising("P0001").replace(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON cities",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON cities "
+        "DEFERRABLE INITIALLY DEFERRED",
+    ),
+    **{code: raising(code) for code in ("P0001", "45000", "20000", "UX001", "38001")},
+}
+
+
+@pytest.mark.parametrize("case", OPERATORS)
+def test_what_an_operators_own_rule_refuses_is_rejected_alone(
+    database: Database, case: str
+) -> None:
+    database.connection.execute(OPERATORS[case])
+    database.apply([city(1, key=1), city(50, key=50, name="bad"), city(2, key=2)])
+    assert set(database.cities()) == {1, 2}
+    assert set(database.rejections()) == {command_id(50)}
+
+
+@pytest.mark.parametrize("code", ["40001", "53100", "55P03", "57014", "58030", "XX000", "42703"])
+def test_what_may_pass_by_itself_is_nobodys_rejection(database: Database, code: str) -> None:
+    database.connection.execute(raising(code))
+    with pytest.raises(psycopg.Error):
+        database.apply([city(1, key=1), city(50, key=50, name="bad")])
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+
+
+def test_a_deferred_constraint_finds_the_guilty_too(database: Database) -> None:
+    """At the commit it would fail the whole chunk, for ever."""
+    database.connection.execute(
+        "ALTER TABLE cities ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"
+    )
+    database.apply([city(1, key=1, name="Aachen"), city(2, key=2, name="Aachen"), city(3, key=3)])
+    assert len(database.cities()) == 2
+    assert list(database.rejections().values()) == ["unique_violation"]
+
+
+def test_a_column_that_this_release_does_not_know_is_nobodys_rejection(database: Database) -> None:
+    """The next release's migration has run, this release's consumer still does."""
+    database.connection.execute("ALTER TABLE cities ADD mayor text NOT NULL")
+    with pytest.raises(psycopg.errors.NotNullViolation, match="mayor"):
+        database.apply([city(1, key=1), bad(2, 2, "null")])
+    assert database.rejections() == {}
+    assert database.ledger() == {}
+    database.connection.execute("ALTER TABLE cities ALTER mayor SET DEFAULT ''")
+    database.apply([city(1, key=1), bad(2, 2, "null")])
+    assert database.rejections() == {command_id(2): "not_null_violation"}
+    assert set(database.cities()) == {1}
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_chain_of_commands_that_pass_a_value_on_takes_no_longer_with_its_order(
+    database: Database, step: int
+) -> None:
+    """Each takes the name that the next key (or the one before) gives up."""
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 61)], source="commands/1")
+    chain = [city(100 + n, key=n, name=f"n{n + step}") for n in range(1, 61)]
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        database.apply(chain, source="commands/2", connection=connection)
+    assert database.rejections() == {}
+    assert {row[2] for row in database.cities().values()} == {f"n{n + step}" for n in range(1, 61)}
+    assert CountingCursor.statements < 60 * 40
+
+
+UNREADABLE = {
+    "too long": ("string_data_right_truncation", "22001", "column name"),
+    "wrong type": ("invalid_text_representation", "22P02", "column population"),
+    "out of range": ("numeric_value_out_of_range", "22003", "column population"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
+    database: Database, case: str
+) -> None:
+    chunk = [bad(n, n, case) if n % 3 else city(n, key=n) for n in range(600)]
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        outcome = database.apply(chunk, connection=connection)
+    assert CountingCursor.statements < 25
+    assert (outcome.counts.applied, outcome.counts.rejected) == (200, 400)
+    assert set(database.cities()) == set(range(0, 600, 3))
+    code, sqlstate, column = UNREADABLE[case]
+    told = database.rows("SELECT DISTINCT code, sqlstate, detail FROM forebay.rejections")
+    assert [(found[0], found[1]) for found in told] == [(code, sqlstate)]
+    assert told[0][2].endswith(column)
+
+
+def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:
+    """Countries come before cities by themselves, so here a country refers to a city."""
+    database.connection.execute(
+        "ALTER TABLE countries ADD FOREIGN KEY (population) REFERENCES cities (geonameid)"
+    )
+    outcome = database.apply(
+        [country(1, "AD", population=7), country(2, "XX", population=8), city(3, key=7)],
+        resources=with_enforced_population(),
+    )
+    assert database.rows("SELECT code FROM countries") == [("AD",)]
+    assert database.rejections() == {command_id(2): "foreign_key_violation"}
+    assert (outcome.counts.applied, outcome.counts.rejected) == (2, 1)
+
+
+def with_enforced_population() -> dict[str, ResourceSpec]:
+    declared = resources.load()
+    countries = declared["countries"]
+    fields = tuple(
+        replace(field, references=References("cities", enforced=True))
+        if field.name == "population"
+        else field
+        for field in countries.fields
+    )
+    return {**declared, "countries": replace(countries, fields=fields)}

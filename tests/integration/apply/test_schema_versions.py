@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -50,3 +51,40 @@ def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
     assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
     # What was archived is told, not what it was made into.
     assert [decode(rejection.line) for rejection in rejections] == [old(4, 7, name="x" * 300)]
+
+
+UNFIT = ["half a pair: \ud800", "a\x00b", {1}, b"bytes", 10**400]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", ["list"]), *itertools.product(["name", "more"], UNFIT)],
+    ids=ascii,
+)
+def test_whatever_an_upcaster_makes_hurts_nobody_else(
+    database: Database, field: str, value: object
+) -> None:
+    class OddCity(
+        City,
+        path="cities",
+        schema_version=2,
+        upcasters={1: lambda body: {**body, field: value}},
+    ):
+        """A city whose upcaster has a defect."""
+
+        more: list[str]
+
+    database.connection.execute("ALTER TABLE cities ADD more jsonb NOT NULL")
+    body = {**CITY, "more": ["åäö\t\n\\N"]}
+    good = Command(command_id(2), "put", "cities", 2, 2, "test", None, body)
+    bad = Command(command_id(1), "put", "cities", 1, 1, "test", None, body)
+    outcome = apply(
+        database.connection,
+        [[bad, good]],
+        Source("commands/a.gz"),
+        resources={"cities": OddCity.spec_},
+        archive_rejections=database.archived.extend,
+    )
+    assert (outcome.counts.applied, outcome.counts.rejected) == (1, 1)
+    assert database.rows("SELECT geonameid, more FROM cities") == [(2, body["more"])]
+    assert [rejection.id for rejection in database.archived] == [command_id(1)]

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
 import pytest
 
 from forebay.command import Op
 from tests.fixtures.commands import city
-from tests.fixtures.tables import Database, open_connection
-
-
-class CountingCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Counts the statements of all its kind."""
-
-    statements = 0
-
-    def execute(self, *args: Any, **kwargs: Any) -> CountingCursor:
-        type(self).statements += 1
-        return super().execute(*args, **kwargs)
-
-    def copy(self, *args: Any, **kwargs: Any) -> Any:
-        type(self).statements += 1
-        return super().copy(*args, **kwargs)
+from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 
 def statements(database: Database, commands: int, op: Op, source: str) -> int:

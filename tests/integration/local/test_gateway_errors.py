@@ -106,6 +106,12 @@ def test_a_body_of_10_mib_passes_and_a_larger_one_is_413(client: Client) -> None
     assert reply.json()["type"] == "REQUEST_TOO_LARGE"
 
 
+@pytest.mark.parametrize("target", ["/v1/items/{}", "/v1/items?cursor={}"])
+def test_a_url_of_more_than_10240_characters_is_414(client: Client, target: str) -> None:
+    assert client.get(target.format("x" * 10_250)).status == 414
+    assert client.get(target.format("x" * 10_200)).status == 200
+
+
 @pytest.mark.parametrize("headers", [{"a": "x" * 10_240}, {f"a{i}": "x" * 100 for i in range(110)}])
 def test_headers_of_more_than_10240_bytes_are_431(client: Client, headers: dict[str, str]) -> None:
     assert client.get("/v1/items", headers).status == 431

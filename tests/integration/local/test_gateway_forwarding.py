@@ -15,7 +15,9 @@ def client(gateway: GatewayProcess) -> Client:
     return gateway.client
 
 
-@pytest.mark.parametrize("key", ["a%2Fb", "a%20b", "100%25", "%C3%A4", "a+b", "..", "a;b", "%"])
+@pytest.mark.parametrize(
+    "key", ["a%2Fb", "a%20b", "100%25", "%C3%A4", "a+b", "..", "a;b", "%", "a%0d%0aX-Y:%20b"]
+)
 def test_a_path_parameter_arrives_percent_encoded_as_from_a_rest_api(
     client: Client, key: str
 ) -> None:

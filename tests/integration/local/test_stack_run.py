@@ -1,18 +1,19 @@
-"""`make run` as its user meets it: starts, restarts, crashes and ends."""
+"""`make run` as its user meets it: starts, refusals and ends.
 
-import gzip
+What the printed lines do, and what outlives a stop or a crash, is proved in tests/e2e.
+"""
+
 import http.client
 import json
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from local.postgres.throwaway import open_folder
-from tests.fixtures.emulator import aws_client, wait_until
+from tests.fixtures.emulator import wait_until
 from tests.fixtures.make_run import Machine, Run, all_gone
 
 # One worker runs them all, and so deploys once.
@@ -42,23 +43,15 @@ def put_country(run: Run, name: str) -> str:
     return str(json.loads(answer)["command_id"])
 
 
-def country_after(run: Run, command: str) -> object:
-    """The name of the country, from a replica that has applied the command."""
-    status, answer = request(run, "GET", "/v1/countries/QQ", read_after=command)
-    return json.loads(answer)["name"] if status == http.client.OK else status
+def has_applied(run: Run, command: str) -> bool:
+    """Whether the command can be seen on the replica."""
+    status, answer = request(run, "GET", f"/v1/countries/QQ/commands/{command}")
+    return status == http.client.OK and json.loads(answer)["status"] == "applied"
 
 
-def wait_until_applied(run: Run, command: str, name: str) -> None:
-    wait_until(lambda: country_after(run, command) == name, f"the country's name is {name!r}")
-
-
-def request(
-    run: Run, method: str, path: str, body: object = None, *, read_after: str | None = None
-) -> tuple[int, bytes]:
+def request(run: Run, method: str, path: str, body: object = None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", run.base_port, timeout=60)
-    headers = {"Content-Type": "application/json"} | (
-        {"Read-After": read_after} if read_after else {}
-    )
+    headers = {"Content-Type": "application/json"}
     try:
         connection.request(method, path, json.dumps(body) if body else None, headers)
         answer = connection.getresponse()
@@ -67,48 +60,19 @@ def request(
         connection.close()
 
 
-def archived_names(run: Run) -> set[str]:
-    """The names in all commands of all objects of the archive."""
-    s3 = aws_client("s3", f"http://127.0.0.1:{run.base_port + 1}")
-    bucket = "forebay-local-archive-000000000000-us-east-1"
-    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]]
-    objects = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys]
-    lines = b"".join(gzip.decompress(content) for content in objects).splitlines()
-    return {json.loads(line)["body"]["name"] for line in lines}
-
-
-def test_the_printed_lines_work_when_they_are_pasted(machine: Machine) -> None:
-    with machine.up() as run:
-        block = run.said().split("line by line:\n", 1)[1].split("\n\n  primary", 1)[0]
-        pasted = subprocess.run(["bash", "-ec", block], capture_output=True, text=True, check=False)
-
-    assert pasted.returncode == 0
-    assert '"status":"applied"' in pasted.stdout
-    assert '"name":"Kosovo"' in pasted.stdout
-
-
-def test_a_later_start_deploys_nothing_and_still_has_table_and_archive(machine: Machine) -> None:
-    with machine.up() as run:
-        command = put_country(run, "before the stop")
-        wait_until_applied(run, command, "before the stop")
-        assert run.end() == 0
-
-    with machine.up() as run:
-        assert "cdk deploy" not in run.said()
-        assert country_after(run, command) == "before the stop"
-        assert "before the stop" in archived_names(run)
-
-
-def test_what_was_accepted_before_everything_was_killed_is_applied_after_the_next_start(
-    machine: Machine,
-) -> None:
-    with machine.up() as run:
-        command = put_country(run, "before the kill")
-        run.kill_everything()
-
-    with machine.up() as run:
-        wait_until(lambda: country_after(run, command) == "before the kill", "the command's effect")
-        assert "before the kill" in archived_names(run)
+def test_the_users_own_aws_settings_and_proxies_lead_nowhere(machine: Machine) -> None:
+    nowhere = "http://127.0.0.1:1"
+    with machine.up(
+        AWS_PROFILE="missing",
+        AWS_ENDPOINT_URL=nowhere,
+        AWS_REGION="eu-west-1",
+        http_proxy=nowhere,
+        HTTPS_PROXY=nowhere,
+        PGHOST="nowhere",
+        PYTHONPATH="/nonexistent",
+    ) as run:
+        command = put_country(run, "whatever the environment says")
+        wait_until(lambda: has_applied(run, command), "the command's effect")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

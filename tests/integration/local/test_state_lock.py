@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
-from local.settings import ROOT
+from local.settings import ROOT, LocalSettings, Ports
+from local.stack import LocalStack
 from local.state import check_free_space, locked
 
 # Stands for a killed start: its warden goes on holding the descriptor while it cleans up.
@@ -83,3 +84,13 @@ def test_too_little_room_is_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are needed"):
         check_free_space(tmp_path, 1024**5)
+
+
+def test_a_running_stack_stops_before_its_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.stack.MIN_FREE_BYTES_RUNNING", 1024**5)
+    stack = LocalStack(LocalSettings(tmp_path, Ports(1)))
+
+    with pytest.raises(DiskFullError, match=r"1073741824 MiB are needed"):
+        stack.check()

@@ -65,7 +65,9 @@ def test_an_item_that_is_not_there_is_404(
     assert (response.status, json.loads(response.body)["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("key", ["abc", "05", "0", "' OR 1=1 --", "5;DROP TABLE cities", "%00"])
+@pytest.mark.parametrize(
+    "key", ["abc", "05", "0", "' OR 1=1 --", "5;DROP TABLE cities", "%00", "%2535"]
+)
 def test_a_bad_key_is_400(reader: Reader, key: str) -> None:
     response = reader.get("cities", key=key)
     assert (response.status, json.loads(response.body)["code"]) == (400, "bad_key")

@@ -79,8 +79,10 @@ def test_waiting_ends_with_its_time(reader: Reader, prefer: str) -> None:
     assert response.headers["Preference-Applied"] == "wait=1"
 
 
-def test_another_preference_changes_nothing(reader: Reader) -> None:
-    response = reader.get("cities", key="5", command=command_id(1), Prefer="return=minimal")
+@pytest.mark.parametrize("prefer", ["return=minimal", "waiting=3", "wait-for=it", ""])
+def test_another_preference_changes_nothing(reader: Reader, prefer: str) -> None:
+    response = reader.get("cities", key="5", command=command_id(1), Prefer=prefer)
+    assert response.status == 202
     assert "Preference-Applied" not in response.headers
 
 

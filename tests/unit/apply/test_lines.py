@@ -124,3 +124,9 @@ def test_no_bytes_do_worse_than_bad_lines(data: bytes, zipped: bool) -> None:  #
     assert [entry.number for entry in found if isinstance(entry, BadLine)] == list(
         range(len(found))
     )
+
+
+def test_junk_behind_a_last_line_without_its_newline_costs_no_command() -> None:
+    found = entries(gzip.compress(LINES.rstrip(b"\n")) + b"junk")
+    assert found[:-1] == COMMANDS
+    assert codes(found) == ["object_not_gzip"]

@@ -124,3 +124,17 @@ def test_what_is_no_object_is_unreadable(line: bytes) -> None:
 def test_no_bytes_do_worse_than_being_unreadable(line: bytes) -> None:
     with pytest.raises(UnreadableLine):
         decode(line)
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+
+
+def test_a_line_that_nests_deeper_than_can_be_written_is_no_command() -> None:
+    """orjson reads 1,024 levels and writes 254: such a command could not even be rejected."""
+    line = encode(city(1, name="[" * 500)).replace(b'"population":', b'"x":%s,"population":')
+    with pytest.raises(UnreadableLine) as found:
+        decode(line % nested(300))
+    assert found.value.code == "line_too_deep"
+    command = decode(line % nested(150))
+    assert decode(encode(command)) == command

@@ -118,6 +118,7 @@ WRONG_FIELDS = {
     "id without key": ("id: int", "id"),
     "bad default": ('field: Annotated[str, Field(max_length=2)] = "long"', "field"),
     "default of another type": ('field: int = "5"', "field"),
+    "default of the moment": ("field: str = Field(default_factory=lambda: 'a')", "field"),
     "bound beyond 64 bits": ("field: Annotated[int, Field(le=2**64)]", "field"),
     "index on unbounded text": ("field: Annotated[str, Indexed()]", "field"),
     "unique JSON": ("field: Annotated[list[int], Unique()]", "field"),
@@ -200,7 +201,7 @@ def test_a_new_file_is_all_that_a_resource_needs(
     assert list(discover("declared_alone", where)) == ["rivers"]
 
 
-def test_the_samples_are_what_the_readme_says() -> None:
+def test_the_samples_are_three_resources_each_with_another_kind_of_key() -> None:
     found = resources.load()
     assert list(found) == ["announcements", "cities", "countries"]
     assert found["announcements"].key_is_made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,26 @@ def test_what_cannot_be_understood_is_refused_by_name(
 def test_a_json_column_takes_no_filter_and_no_order() -> None:
     assert refused({"tags": "eq.a"}, "announcements")[0] == "bad_filter"
     assert refused({"order": "tags"}, "announcements")[0] == "bad_order"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "{}", "null", "1", '"abc"', "[1,2]", '[1,"x",[],1]', '[1,"x",{}]', '[1,"x",[1]]',
+        '[1,"x",[[]]]', '[1,"x",[true]]',
+    ],
+)  # fmt: skip
+def test_a_forged_cursor_is_refused_in_our_words(content: str) -> None:
+    cursor = base64.urlsafe_b64encode(content.encode()).rstrip(b"=").decode()
+    code, detail = refused({"cursor": cursor})
+    assert code == "bad_cursor"
+    assert detail.endswith("filters: it is none")
+
+
+def test_an_order_whose_values_fit_no_cursor_is_refused_rather_than_losing_rows() -> None:
+    with pytest.raises(ProblemError, match="order by shorter fields") as caught:
+        make_cursor("0" * 16, ["\u6771" * 1020])
+    assert caught.value.problem.code == "bad_order"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_defaults_are_archived_so_that_a_replay_never_depends_on_them() -> None:
     bench.send("POST", "/announcements", {**NEWS, "expires_at": "2026-02-01T12:00:00+02:00"})
     assert bench.sink.commands[0].body == {
         **NEWS,
-        "expires_at": "2026-02-01T12:00:00+02:00",
+        "expires_at": "2026-02-01T10:00:00Z",
         "status": "published",
         "pinned": False,
         "tags": [],

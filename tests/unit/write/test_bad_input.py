@@ -152,6 +152,20 @@ def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -
     assert "application/json" in response.headers["Accept-Post"]
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
+def test_an_encoded_body_is_415_and_says_what_is_taken(encoding: str) -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", ITEM, Content_Encoding=encoding)
+    assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
+    assert response.headers["Accept-Encoding"] == "identity"
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+def test_an_encoding_that_is_none_changes_nothing(encoding: str) -> None:
+    assert WriteBench().send("POST", "/cities", ITEM, Content_Encoding=encoding).status == 202
+
+
 def test_a_content_type_may_have_parameters_and_capitals() -> None:
     assert (
         WriteBench().send("POST", "/cities", ITEM, media="Application/JSON; charset=utf-8").status
@@ -166,10 +180,15 @@ def test_a_bad_key_is_400(method: str, key: str) -> None:
     assert (response.status, document(response)["code"]) == (400, "bad_key")
 
 
-@pytest.mark.parametrize("key", ["de", "DEU", "", "D%45%", "D\x00", "\ud800E"])
+@pytest.mark.parametrize("key", ["de", "DEU", "", "D%45%", "D\x00", "\ud800E", "%2544E"])
 def test_a_bad_text_key_is_400(key: str) -> None:
     response = WriteBench().send("DELETE", "/countries/{key}", key=key)
     assert (response.status, document(response)["code"]) == (400, "bad_key")
+
+
+def test_a_bad_key_is_quoted_decoded() -> None:
+    problem = document(WriteBench().send("DELETE", "/countries/{key}", key="D%2FE"))
+    assert problem["detail"].startswith("'D/E' is no key of countries")
 
 
 def test_a_key_in_the_body_that_is_not_the_paths_is_422() -> None:

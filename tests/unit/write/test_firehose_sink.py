@@ -33,6 +33,13 @@ class RecordingFirehose:
     script: list[Exception | set[int]] = field(default_factory=list)
     stored: list[bytes] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
+    #: What is said of a record that failed.
+    failure: dict[str, str] = field(
+        default_factory=lambda: {
+            "ErrorCode": "ServiceUnavailableException",
+            "ErrorMessage": "slow",
+        }
+    )
 
     def _next(self) -> set[int]:
         step = self.script.pop(0) if self.script else set()
@@ -58,7 +65,7 @@ class RecordingFirehose:
         answers = []
         for index, record in enumerate(records):
             if index in failing:
-                answers.append({"ErrorCode": "ServiceUnavailableException", "ErrorMessage": "slow"})
+                answers.append(self.failure)
             else:
                 self.stored.append(record)
                 answers.append({"RecordId": "r"})
@@ -84,8 +91,18 @@ def test_many_small_lines_share_one_record_and_one_call() -> None:
     assert firehose.calls == [1]
 
 
-def test_only_the_failed_records_of_a_batch_are_sent_again() -> None:
-    firehose = RecordingFirehose(script=[{1}])
+@pytest.mark.parametrize(("last", "calls"), [(98_304, [5]), (98_305, [4, 1])])
+def test_a_call_is_filled_to_its_last_byte_and_not_beyond(last: int, calls: list[int]) -> None:
+    firehose = RecordingFirehose()
+    sizes = [MAX_RECORD_BYTES] * 4 + [last]
+    assert put(firehose, [b"x" * (size - 1) + b"\n" for size in sizes]) == set()
+    assert firehose.calls == calls
+
+
+@pytest.mark.parametrize("failure", [{"ErrorCode": "InternalFailure"}, {}])
+def test_only_the_failed_records_of_a_batch_are_sent_again(failure: dict[str, str]) -> None:
+    """A record is stored when it has an id; whatever else is said of it, it is not."""
+    firehose = RecordingFirehose(script=[{1}], failure=failure)
     lines = [bytes([65 + index]) * (MAX_RECORD_BYTES - 1) + b"\n" for index in range(4)]
     assert put(firehose, lines) == set()
     assert firehose.calls == [4, 1]

@@ -1,0 +1,118 @@
+"""The staging table of one resource: takes what its types can read, and says why not the rest.
+
+`COPY … ON_ERROR ignore` (PostgreSQL 17, documentation of COPY) leaves out a row that the columns'
+types can't read, instead of failing. So such a row costs no bisecting, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forebay.apply.rows import Row
+from forebay.apply.statements import Statements
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.db.faults import code_of_state
+from forebay.resource.spec import ResourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A command, and its row for COPY."""
+
+    command: Command
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command that Postgres, or the declaration, refuses for good."""
+
+    command: Command
+    code: str
+    detail: str
+    sqlstate: str | None = None
+    #: It failed because of other rows, so it may pass once its neighbours are in.
+    conflict: bool = False
+
+
+class Stage:
+    """The staging table, which each transaction finds empty."""
+
+    def __init__(self, connection: Connection, spec: ResourceSpec, statements: Statements) -> None:
+        self._connection = connection
+        self._path = spec.path
+        self._names = [column.name for column in spec.columns]
+        self._sql = statements
+        self._used = False
+
+    def create(self) -> None:
+        """Makes the table, once for a connection; call at the beginning of a transaction."""
+        self._connection.execute(self._sql.create_stage)
+        self._used = False  # the last commit emptied it
+
+    def clear(self) -> None:
+        """Empties it, if need be; call outside any savepoint.
+
+        Within one, Postgres gives the table a new file for each TRUNCATE, which takes longer than
+        all the rest; outside it empties the file in place from the second time on.
+        """
+        if self._used:
+            self._connection.execute(self._sql.clear_stage)
+        self._used = True
+
+    def fill(self, group: Sequence[Staged]) -> tuple[list[Staged], list[Refusal]]:
+        """Copies the rows; those that are there now, and why the others are not.
+
+        Raises:
+            psycopg.Error: the COPY failed as a whole.
+        """
+        with self._connection.cursor() as cursor:
+            with cursor.copy(self._sql.copy) as copy:
+                for item in group:
+                    copy.write_row(item.row)
+            if cursor.rowcount == len(group):
+                return list(group), []
+        keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
+        left_out = [item for item in group if str(item.command.key) not in keys]
+        there = [item for item in group if str(item.command.key) in keys]
+        if len(there) != len(keys):
+            # Only a key column that somebody gave another type can do that. To go on would be to
+            # reject what is applied.
+            raise RuntimeError(f"{self._path}: keys come back from their column in another form")
+        return there, self._reasons(left_out)
+
+    def _reasons(self, left_out: Sequence[Staged]) -> list[Refusal]:
+        """Asks the types about each value of the rows that they could not read."""
+        values = [
+            (position, name, _as_copied(value))
+            for position, item in enumerate(left_out)
+            for name, value in zip(self._names, item.row, strict=False)
+            if value is not None
+        ]
+        positions, names, texts = zip(*values, strict=True)
+        found = self._connection.execute(
+            self._sql.input_errors,
+            {"positions": list(positions), "names": list(names), "texts": list(texts)},
+        )
+        reasons: dict[int, tuple[str, str]] = {}
+        for position, state, said in found:
+            reasons.setdefault(position, (state, said))
+        return [
+            _refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)
+        ]
+
+
+def _as_copied(value: object) -> str:
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return str(value)
+
+
+def _refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
+    if reason is None:
+        # Only our own columns are left: a version that is no UUID can't have been decoded.
+        return Refusal(command, "unreadable_row", "the table's types can't read the row")
+    sqlstate, said = reason
+    return Refusal(command, code_of_state(sqlstate), said, sqlstate)

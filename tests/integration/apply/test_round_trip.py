@@ -1,0 +1,225 @@
+"""What is accepted is what is read: intake, archive line, apply, the item's SELECT."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+import uuid
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from forebay.apply import Source, apply
+from forebay.codec import decode
+from forebay.db.schema import metadata
+from forebay.ids import IdSource
+from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.json_text import dump, parse
+from forebay.problem import ProblemError
+from forebay.resource import Resource
+from lambdas.read.sql import item_query
+from tests.fixtures.tables import Database
+
+
+class Size(enum.Enum):
+    """An Enum's values are what is stored."""
+
+    SMALL = "small"
+    ODD = "\t\\N"
+
+
+class Sample(Resource, path="samples"):
+    """One field of each type."""
+
+    text: str = "\\."
+    short: Annotated[str, Field(max_length=10)] = ""
+    big: int = 0
+    small: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
+    double: float = 0.0
+    money: Annotated[Decimal, Field(max_digits=20, decimal_places=4)] = Decimal(0)
+    fraction: Annotated[Decimal, Field(max_digits=6, decimal_places=5)] = Decimal(0)
+    flag: bool = False
+    day: dt.date = dt.date(1, 1, 1)
+    moment: dt.datetime = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+    link: uuid.UUID = uuid.UUID(int=0)
+    size: Size = Size.SMALL
+    word: Literal["a", "\\N", "\n"] = "a"
+    things: list[Any] = Field(default=[])
+    names: dict[str, Any] = Field(default={})
+    perhaps: Annotated[dt.datetime | None, Field()] = None
+    perhaps_json: Annotated[dict[str, Any] | None, Field()] = None
+
+
+STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+TEXT = st.text(STORABLE) | st.sampled_from(
+    ["\\N", "\\.", "\t\n\r\\", "\b\f\v", "e\u0301", "\U0010ffff", "\u2028\x85", '"', "NULL", " a "]
+)
+INTEGERS = st.sampled_from([-(2**63), -(2**31) - 1, 2**31, 2**53 + 1, 2**63 - 1]) | st.integers(
+    -(2**63), 2**63 - 1
+)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | INTEGERS | FLOATS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda m: dt.timezone(dt.timedelta(minutes=m)))
+MOMENTS = st.datetimes(
+    dt.datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone
+    dt.datetime(9999, 12, 30),  # noqa: DTZ001
+    timezones=ZONES,
+).map(dt.datetime.isoformat)
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": TEXT,
+        "short": TEXT.filter(lambda text: len(text) <= 10),
+        "big": INTEGERS,
+        "small": st.integers(-(2**31), 2**31 - 1),
+        "double": FLOATS,
+        "money": st.decimals(-(10**15), 10**15, places=4).map(str),
+        "fraction": st.decimals(Decimal("-0.99999"), Decimal("0.99999"), places=5).map(str),
+        "flag": st.booleans(),
+        "day": st.dates().map(dt.date.isoformat),
+        "moment": MOMENTS,
+        "link": st.uuids().map(str),
+        "size": st.sampled_from([size.value for size in Size]),
+        "word": st.sampled_from(["a", "\\N", "\n"]),
+        "things": st.lists(JSON, max_size=3),
+        "names": st.dictionaries(TEXT, JSON, max_size=3),
+        "perhaps": st.none() | MOMENTS,
+        "perhaps_json": st.none() | st.dictionaries(TEXT, JSON, max_size=3),
+    },
+)
+
+
+@pytest.fixture
+def samples(database: Database) -> Database:
+    """The database with the table of `Sample`."""
+    engine = sa.create_engine(
+        sa.make_url(database.url).set(drivername="postgresql+psycopg"),
+        poolclass=sa.NullPool,
+        connect_args={"options": "-c search_path=public"},
+    )
+    tables = metadata({"samples": Sample.spec_})
+    with engine.begin() as connection:
+        tables.tables["samples"].create(connection)
+    return database
+
+
+def accepted(raw: str, *, in_array: bool) -> Line:
+    """The command of a JSON text that was sent by itself, or as an item of an array."""
+    value = parse(f"[{raw}]".encode())
+    item = dump(value[0]) if in_array else raw.encode()
+    return CommandMaker(IdSource()).post(Sample.spec_, item, Caller("test"))
+
+
+def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str, Any]:
+    """What a client reads of the item that it wrote as this text; checks the archived line too."""
+    line = accepted(raw, in_array=in_array)
+    assert decode(line.data) == line.command
+    outcome = apply(
+        database.connection,
+        [[decode(line.data)]],
+        Source(f"commands/{line.command.id}"),
+        resources={"samples": Sample.spec_},
+        archive_rejections=database.archived.extend,
+    )
+    assert outcome.counts.applied == 1, database.archived
+    row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
+    assert row is not None
+    found: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
+    assert found.pop("id") == line.command.key
+    return found
+
+
+def same(sent: Any, found: Any) -> bool:
+    """Whether both are one JSON value; numbers are compared as doubles where one is written so."""
+    if isinstance(sent, dict) and isinstance(found, dict):
+        return sent.keys() == found.keys() and all(same(sent[k], found[k]) for k in found)
+    if isinstance(sent, list) and isinstance(found, list):
+        return len(sent) == len(found) and all(map(same, sent, found))
+    if isinstance(sent, float):
+        return not isinstance(found, bool) and sent == float(found)
+    return type(sent) is type(found) and bool(sent == found)
+
+
+def check(sent: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    for name, value in sent.items():
+        match name:
+            case "moment" | "perhaps" if value is not None:
+                assert dt.datetime.fromisoformat(found[name]) == dt.datetime.fromisoformat(value)
+            case "money" | "fraction":
+                assert Decimal(found[name]) == Decimal(value)
+            case _:
+                assert same(value, found[name]), (name, value, found[name])
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(sent=BODIES, in_array=st.booleans())
+@example(sent={}, in_array=False)
+@example(sent={"double": -0.0, "things": [-0.0, 5e-324, 1.7976931348623157e308]}, in_array=True)
+@example(sent={"double": 5e-324, "text": "x" * 500_000, "names": {"": {}}}, in_array=False)
+@example(sent={"moment": "0001-01-01T00:00:00-14:00"}, in_array=False)
+@example(sent={"moment": "9999-12-31T23:59:59.999999+14:00", "day": "9999-12-31"}, in_array=False)
+@example(sent={"moment": "2026-01-01T00:00:00+23:59"}, in_array=False)
+@example(sent={"money": "0E-500", "fraction": "0E+40"}, in_array=False)
+@example(sent={"money": "0E-999999", "fraction": "1E-5"}, in_array=False)
+@example(sent={"money": "-9999999999999999.9999", "fraction": "-0"}, in_array=False)
+def test_what_is_accepted_is_what_is_read(
+    samples: Database, sent: dict[str, Any], *, in_array: bool
+) -> None:
+    check(sent, stored(samples, json.dumps(sent), in_array=in_array))
+
+
+def test_sixty_levels_of_json_come_back(samples: Database) -> None:
+    value: list[Any] = []
+    for _ in range(60):
+        value = [value, {"a": "\\u0000"}]
+    assert stored(samples, json.dumps({"things": value}))["things"] == value
+
+
+@pytest.mark.parametrize("in_array", [False, True])
+def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
+    samples: Database, *, in_array: bool
+) -> None:
+    sent = '{"money": 1234567890123456.7891, "double": 18446744073709551616}'
+    found = stored(samples, sent, in_array=in_array)
+    assert found["money"] == Decimal("1234567890123456.7891")
+    assert float(found["double"]) == 2.0**64
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        '{"moment": "0001-01-01T00:00:00+14:00"}',
+        '{"perhaps": "9999-12-31T23:59:59-14:00"}',
+        '{"things": [{"a": 1e400}]}',
+        '{"names": {"a": -1e400}}',
+        '{"double": 1e400}',
+        '{"big": 9223372036854775808}',
+        '{"small": 2147483648}',
+        '{"things": [9223372036854775808]}',
+        '{"text": "\\u0000"}',
+        '{"names": {"\\u0000": 1}}',
+        '{"money": 1e17}',
+        '{"moment": "2026-01-01T00:00:00"}',
+        f'{{"big": {"9" * 5000}}}',
+    ],
+    ids=lambda sent: sent[:40],
+)
+@pytest.mark.parametrize("in_array", [False, True])
+def test_what_could_not_be_read_again_is_refused_at_once(sent: str, *, in_array: bool) -> None:
+    with pytest.raises(ProblemError):
+        accepted(sent, in_array=in_array)
