@@ -199,5 +199,5 @@ def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
     assert attempt.command is not None
     assert (attempt.command.schema, attempt.command.amends) == (3, UNFIT)
     assert attempt.command.body == {
-        "owner": "C. Cook", "area_m2": "0.00", "status": "free", "tags": [],
+        "owner": "C. Cook", "area_m2": "0", "status": "free", "tags": [],
     }  # fmt: skip
