@@ -39,6 +39,10 @@ load: $(READY) ## put real countries and cities into the running stack (PORT=808
 psql: $(READY) ## a prompt of the running database (PORT=8080, REPLICA=1 for the replica)
 	@exec $(BIN)/python -m local --port $(PORT) psql $(if $(REPLICA),--replica)
 
+.PHONY: forebay
+forebay: $(READY) ## the operators' command line (ARGS="verify --env local")
+	@exec $(BIN)/forebay $(ARGS)
+
 .PHONY: reset
 reset: $(READY) ## delete the local databases and the local archive, after asking
 	@exec $(BIN)/python -m local reset

@@ -8,7 +8,7 @@ import orjson
 
 from forebay.command import OPS, Command
 from forebay.errors import UnreadableLine
-from forebay.ids import is_command_id
+from forebay.ids import is_command_id, is_rejection_id
 
 FORMAT_VERSION = 1
 MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
@@ -25,20 +25,21 @@ def encode(command: Command) -> bytes:
     Raises:
         TypeError: the body holds what JSON or orjson can't carry (an int beyond 64 bits).
     """
-    return orjson.dumps(
-        {
-            "v": FORMAT_VERSION,
-            "id": command.id,
-            "op": command.op,
-            "resource": command.resource,
-            "key": command.key,
-            "schema": command.schema,
-            "by": command.by,
-            "trace": command.trace,
-            "body": command.body,
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    envelope = {
+        "v": FORMAT_VERSION,
+        "id": command.id,
+        "op": command.op,
+        "resource": command.resource,
+        "key": command.key,
+        "schema": command.schema,
+        "by": command.by,
+        "trace": command.trace,
+        "body": command.body,
+    }
+    # Optional, so that every other line is what it was before the member existed.
+    if command.amends is not None:
+        envelope["amends"] = command.amends
+    return orjson.dumps(envelope, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(line: bytes | bytearray | memoryview) -> Command:
@@ -91,7 +92,14 @@ def _command(envelope: dict[str, Any]) -> Command:
         raise _invalid("trace", "a string or null", trace)
     if (body is None) != (op == "delete") or not (body is None or isinstance(body, dict)):
         raise _invalid("body", "an object, or null for a delete", body)
-    return Command(command_id, op, resource, key, schema, by, trace, body)  # type: ignore[arg-type]
+    amends = _amends(envelope)
+    return Command(command_id, op, resource, key, schema, by, trace, body, amends)  # type: ignore[arg-type]
+
+
+def _amends(envelope: dict[str, Any]) -> str | None:
+    """Releases that don't know this member apply the line whatever it says, so we do too."""
+    amends = envelope.get("amends")
+    return amends if isinstance(amends, str) and is_rejection_id(amends) else None
 
 
 def _is_deeper(value: object, levels: int) -> bool:

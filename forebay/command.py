@@ -31,6 +31,10 @@ class Command:
     trace: str | None
     #: The validated body in JSON terms; None for a delete.
     body: Body | None
+    #: The rejected command (or line) that an operator sent again as this one; see
+    #: docs/archive-format.md, "Amendments". It says where the command comes from and decides
+    #: nothing: what is applied never depends on it.
+    amends: str | None = None
 
     def beats(self, other: Command) -> bool:
         """Whether this command wins over `other` of the same key (law 2).

@@ -11,6 +11,8 @@ from threading import Lock
 #: A canonical (lower-case) UUIDv7; such texts sort as the ids do.
 COMMAND_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
+_REJECTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 #: How far ahead of our clock an id that a client shows may be. Beyond it the id is forged or a
 #: writer's clock is broken, and following it would let one client beat every later writer.
 MAX_AHEAD_MS = 10 * 60 * 1000
@@ -23,6 +25,11 @@ _STEP_BITS = 32  # a step within one millisecond: large enough that the next id 
 def is_command_id(text: str) -> bool:
     """Whether `text` is a UUIDv7 in canonical form."""
     return COMMAND_ID.fullmatch(text) is not None
+
+
+def is_rejection_id(text: str) -> bool:
+    """Whether `text` can be a rejection's id: a command's, or one made for a bad line."""
+    return _REJECTION_ID.fullmatch(text) is not None
 
 
 def accepted_ms(command_id: str) -> int:

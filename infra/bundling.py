@@ -67,6 +67,7 @@ PACKAGES: Final[Mapping[FunctionName, Package]] = {
         },
     ),
     "firehose_consumer": Package(group="consumer"),
+    "sweep": Package(group="consumer", without=("forebay/apply", "forebay/intake")),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }
 

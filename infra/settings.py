@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from forebay.errors import SettingsError
 
-FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate"]
+FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate", "sweep"]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -101,6 +101,7 @@ class FunctionsSettings(_Section):
     about: FunctionSettings
     firehose_consumer: FunctionSettings
     migrate: FunctionSettings
+    sweep: FunctionSettings
 
     @model_validator(mode="after")
     def _answers_before_the_gateway_gives_up(self) -> Self:
@@ -131,6 +132,25 @@ class ConsumerSettings(_Section):
         if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
             raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
         return self
+
+
+class SweepSettings(_Section):
+    """How often, and how far back, the archive is compared with the ledger."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=1440)]
+    #: Younger objects are left alone.
+    grace_seconds: Annotated[int, Field(ge=0)]
+    #: Firehose tries for 24 hours to store an object, under the hour in which it arrived.
+    lookback_hours: Annotated[int, Field(ge=25)]
+    #: How long the queue's own backlog is taken to explain what is not applied.
+    patience_minutes: Annotated[int, Field(ge=0)]
+
+
+class ReplaySettings(_Section):
+    """How the replay queue's messages reach the consumer."""
+
+    #: The primary's connections from a replay are bounded by this; Lambda allows no 1.
+    max_concurrency: Annotated[int, Field(ge=2, le=1000)]
 
 
 class PlanSettings(_Section):
@@ -181,6 +201,8 @@ class Settings(_Section):
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings
+    replay: ReplaySettings
+    sweep: SweepSettings
     api: ApiSettings
 
     @classmethod
@@ -229,10 +251,12 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _concurrency_is_reserved_for_the_pollers(self) -> Self:
         reserved = self.functions.firehose_consumer.reserved_concurrency
-        if reserved is not None and reserved < self.consumer.max_concurrency:
+        used = self.consumer.max_concurrency + self.replay.max_concurrency
+        if reserved is not None and reserved < used:
             raise ValueError(
                 "functions.firehose_consumer.reserved_concurrency must be at least "
-                "consumer.max_concurrency, or messages are throttled into dead letters"
+                "consumer.max_concurrency and replay.max_concurrency together, or messages are "
+                "throttled into dead letters"
             )
         return self
 

@@ -32,7 +32,17 @@ def main() -> None:
     command = [uv(python), "sync", "--frozen", "--quiet", "--python", python]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:  # noqa: S603
         _fail("the packages of uv.lock could not be installed; the lines above say why")
+    _install_forebay()
     READY.touch()
+
+
+def _install_forebay() -> None:
+    """Puts the operators' command line beside the other programs of .venv."""
+    script = VENV / "bin" / "forebay"
+    python = VENV / "bin" / "python"
+    path = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+    script.write_text(f"#!{python}\n{path}from ops.cli import main\n\nmain()\n")
+    script.chmod(0o755)
 
 
 def new_enough_python() -> str:

@@ -33,6 +33,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "about": "AboutFunctionName",
     "firehose_consumer": "ConsumerFunctionName",
     "migrate": "MigrateFunctionName",
+    "sweep": "SweepFunctionName",
 }
 _DATA, _SERVICE = "forebay-local-data", "forebay-local-service"
 

@@ -2,17 +2,19 @@
 
 The emulator's queues end with it, and with them the events of objects that nobody had applied yet.
 The archive and the ledger know which those are. Where the database is new, that is all of them: the
-tables are then made again from the archive.
+tables are then made again from the archive. It is the sweep of `forebay.sweep`, for which no event
+can be on its way yet.
 """
 
-import json
-from urllib.parse import quote_plus
-
-import psycopg
+import datetime as dt
 
 from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.db.connect import connect
+from forebay.sweep import Sweep, enqueue
 from local.aws import Emulated
 from local.deployment import Deployed
+
+_STATEMENT_TIMEOUT_MS = 60_000
 
 
 def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
@@ -23,22 +25,20 @@ def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
     Returns:
         How many objects that were.
     """
-    keys = emulated.list_keys(deployed.archive_bucket, COMMANDS_PREFIX)
-    if not keys:
-        return 0
-    with psycopg.connect(database_url) as connection:
-        applied = {
-            key
-            for (key,) in connection.execute(
-                "SELECT object FROM forebay.ledger WHERE completed_at IS NOT NULL"
-            )
-        }
-    missed = [key for key in keys if key not in applied]
-    emulated.send(deployed.queue_url, [_event(deployed.archive_bucket, key) for key in missed])
-    return len(missed)
-
-
-def _event(bucket: str, key: str) -> str:
-    """An S3 event, as far as the consumer looks at it; keys in events are form-encoded."""
-    entity = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
-    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": entity}]})
+    archive = emulated.archive(deployed.archive_bucket)
+    queue = emulated.queue(deployed.queue_url)
+    count = 0
+    with (
+        emulated.translated(),
+        connect(
+            database_url,
+            application_name="forebay-local",
+            statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+            read_only=True,
+        ) as connection,
+    ):
+        sweep = Sweep(connection, now=dt.datetime.now(dt.UTC), grace=None)
+        for keys in sweep.missed(archive.list(COMMANDS_PREFIX)):
+            enqueue(queue, deployed.archive_bucket, keys)
+            count += len(keys)
+    return count

@@ -12,4 +12,6 @@ pytest_plugins = [
     "tests.fixtures.about",
     "tests.fixtures.browser",
     "tests.fixtures.geonames",
+    "tests.fixtures.operating",
+    "tests.fixtures.site",
 ]

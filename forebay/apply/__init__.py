@@ -1,6 +1,6 @@
 """Apply: turns batches of commands into table changes; the only writer of resource tables."""
 
-from forebay.apply.engine import apply
+from forebay.apply.engine import apply, rehearse
 from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Rejection, Source
 
-__all__ = ["BadLine", "Counts", "Entry", "Outcome", "Rejection", "Source", "apply"]
+__all__ = ["BadLine", "Counts", "Entry", "Outcome", "Rejection", "Source", "apply", "rehearse"]

@@ -79,6 +79,30 @@ def apply(
     return outcome
 
 
+def rehearse(
+    connection: Connection,
+    chunks: Iterable[Sequence[Entry]],
+    source: Source,
+    *,
+    resources: Mapping[str, ResourceSpec],
+) -> Outcome:
+    """What applying an object now would do; nothing is changed, nothing is archived.
+
+    Every chunk is applied by the same code and rolled back, so each is counted as if it were the
+    next one to be applied. Locks are taken and given back with each chunk.
+
+    Raises:
+        psycopg.Error: as `apply`.
+    """
+    applier = ChunkApplier(connection, source, resources, lambda _: None)
+    outcome = Outcome()
+    for entries in chunks:
+        with connection.transaction(force_rollback=True):
+            counts, held = applier.apply(entries)
+        outcome = outcome.plus(entries, counts, held=held)
+    return outcome
+
+
 def _apply_chunk(
     connection: Connection,
     applier: ChunkApplier,

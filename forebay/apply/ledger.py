@@ -53,7 +53,8 @@ class Ledger:
     ) -> None:
         """Records lines `start` to `end`, in the transaction that applied them.
 
-        A replay leaves what the live run counted as it is and only notes itself, at its end.
+        A replay leaves what the live run counted as it is and only notes itself, at its end; one of
+        chosen commands notes nothing, for the rest of the object may not be applied yet.
 
         Args:
             start: lines that were done before.
@@ -74,7 +75,7 @@ class Ledger:
             }
             if self._connection.execute(_ADVANCE, values).rowcount != 1:
                 raise OvertakenError
-        elif is_last:
+        elif is_last and not self._source.partial:
             self._connection.execute(_REPLAYED, self._values(total.counts, total, end))
 
     def _values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:

@@ -48,7 +48,7 @@ def read_chunks(
     """
     chunk: list[Entry] = []
     size = 0
-    for line, entry in _entries(blocks):
+    for line, entry in read_lines(blocks):
         if chunk and (len(chunk) >= max_commands or size + len(line) > max_bytes):
             yield chunk
             chunk, size = [], 0
@@ -58,7 +58,8 @@ def read_chunks(
         yield chunk
 
 
-def _entries(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
+def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
+    """The lines of an archive object, each with its entry; as `read_chunks` has them."""
     number = 0
     try:
         for line in _lines(_inflate(blocks)):

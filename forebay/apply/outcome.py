@@ -35,6 +35,12 @@ class Source:
     object: str
     #: A replay applies an object however often it was applied before.
     replay: bool = False
+    #: Only chosen commands of the object are replayed: the ledger must not call it applied.
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.partial and not self.replay:
+            raise ValueError(f"{self.object}: only a replay may apply a part of an object")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,26 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
     return encode
 
 
+def body_completer(spec: ResourceSpec) -> Callable[[Body], Body]:
+    """A function from bodies of that resource to bodies with every field, as rows hold them.
+
+    The function raises:
+        BodyError: the body lacks a field, has an unknown one, or holds what its column can't.
+    """
+    fields = {field.name: field for field in spec.fields}
+    known = frozenset(fields)
+    checks = [(name, _json if f.kind is Kind.JSON else _scalar) for name, f in fields.items()]
+
+    def complete(body: Body) -> Body:
+        if len(body) != len(known) or not body.keys() <= known:
+            body = _completed(body, known, fields)
+        for name, check in checks:
+            check(name, body[name])
+        return body
+
+    return complete
+
+
 def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) -> Body:
     unknown = sorted(body.keys() - known)
     if unknown:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS_PREFIX = "commands/"
 REJECTIONS_PREFIX = "rejections/"
+AUDIT_PREFIX = "audit/"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
 
@@ -30,11 +31,12 @@ class ObjectGoneError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object of the archive."""
+class Listed:
+    """An object of the archive, as a listing tells of it."""
 
     key: str
-    stored_at: dt.datetime
+    #: When it was stored.
+    modified: dt.datetime
 
 
 class Archive:
@@ -61,23 +63,21 @@ class Archive:
         except (BotoCoreError, HTTPClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
-    def list_commands(self, after: str) -> Iterator[StoredObject]:
-        """The objects of commands whose keys sort after that text, in the order of their keys.
-
-        A page of up to 1,000 is asked for when it is needed.
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        """The objects whose keys begin so and sort after `after`, by key; a page at a time.
 
         Raises:
             TransientError: S3 did not answer.
         """
-        paginator = self._client.get_paginator("list_objects_v2")
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, StartAfter=after
+        )
         try:
-            for page in paginator.paginate(
-                Bucket=self.bucket, Prefix=COMMANDS_PREFIX, StartAfter=after
-            ):
+            for page in pages:
                 for entry in page.get("Contents", []):
-                    yield StoredObject(entry["Key"], entry["LastModified"])
-        except (BotoCoreError, ClientError, OSError) as exc:
-            raise TransientError(f"s3://{self.bucket}/{COMMANDS_PREFIX}: {exc}") from exc
+                    yield Listed(entry["Key"], entry["LastModified"])
+        except (BotoCoreError, ClientError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{prefix} can't be listed: {exc}") from exc
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
         """Stores lines as an object of their own, which the same event applies.
@@ -99,10 +99,23 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        lines = b"".join(_rejection_line(rejection) for rejection in rejections)
-        name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
-        key = f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson"
-        self._put(key, lines, gzipped=False)
+        key, content = rejections_object(source_key, rejections)
+        self._put(key, content, gzipped=False)
+
+    def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
+        """Stores what operators decided; the object's key.
+
+        Args:
+            name: of the object in its hour; writing the same again is harmless.
+            at: when, with a zone.
+            lines: one JSON object each, newline included.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
+        self._put(key, b"".join(lines), gzipped=False)
+        return key
 
     def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
         try:
@@ -125,6 +138,18 @@ class Archive:
 def commands_from(hour: dt.datetime) -> str:
     """What sorts before the keys of all objects of that hour (UTC) and later ones."""
     return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"
+
+
+def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple[str, bytes]:
+    """Key and content of the archive object that tells of these rejections.
+
+    Args:
+        source_key: of the archive object that the commands are in.
+        rejections: at least one; the first one names the object.
+    """
+    name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
+    lines = b"".join(_rejection_line(rejection) for rejection in rejections)
+    return f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson", lines
 
 
 def _rejection_line(rejection: Rejection) -> bytes:

@@ -116,6 +116,23 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="Commands that can never apply, and lines that are no commands",
     )
+    sa.Table(
+        "decisions",
+        tables,
+        sa.Column("rejection", pg.UUID, primary_key=True, comment="Id of the rejection"),
+        sa.Column("decision", sa.Text, nullable=False, comment="retried or discarded"),
+        sa.Column("command", pg.UUID, comment="The command that amends the rejected one"),
+        sa.Column("line", sa.LargeBinary, comment="That command's line, until it is accepted"),
+        sa.Column("rule", sa.Text, comment="Name of the rule that mended it"),
+        sa.Column("reason", sa.Text),
+        sa.Column("by", sa.Text, nullable=False, comment="The operator"),
+        sa.Column("run", pg.UUID, nullable=False, comment="Which call of the tool"),
+        sa.Column("decided_at", moment, nullable=False),
+        sa.Column("recorded_at", moment, comment="Null: not yet accepted and in the archive"),
+        sa.Index(None, "recorded_at", postgresql_where=sa.text("recorded_at IS NULL")),
+        schema=PIPELINE_SCHEMA,
+        comment="What operators decided about rejections; the archive's audit/ holds the same",
+    )
     counts = ("lines", "applied", "superseded", "duplicates", "rejected")
     sa.Table(
         "ledger",
@@ -135,4 +152,34 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         sa.Index(None, "completed_at"),
         schema=PIPELINE_SCHEMA,
         comment="One row per archive object, written in the transactions that applied it",
+    )
+    sa.Table(
+        "runs",
+        tables,
+        sa.Column("id", pg.UUID, primary_key=True),
+        sa.Column("source", sa.Text, nullable=False, comment="The archive"),
+        sa.Column("selection", pg.JSONB, nullable=False, comment="Which commands it replays"),
+        sa.Column("via_queue", sa.Boolean, nullable=False),
+        sa.Column("state", sa.Text, nullable=False, comment="running, paused, stopped or done"),
+        sa.Column("objects", sa.BigInteger, comment="How many it has, once that is known"),
+        sa.Column("started_at", moment, nullable=False, server_default=now),
+        sa.Column("updated_at", moment, nullable=False, server_default=now),
+        schema=PIPELINE_SCHEMA,
+        comment="Replays",
+    )
+    sa.Table(
+        "run_objects",
+        tables,
+        sa.Column(
+            "run",
+            pg.UUID,
+            sa.ForeignKey(f"{PIPELINE_SCHEMA}.runs.id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        sa.Column("error", sa.Text, comment="Why it could not be applied; null: it was"),
+        sa.Column("done_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        schema=PIPELINE_SCHEMA,
+        comment="The objects that a replay is done with: a resumed one leaves them out",
     )

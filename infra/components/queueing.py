@@ -17,6 +17,7 @@ class ArchiveEvents(Construct):
         construct_id: str,
         *,
         name_prefix: str,
+        purpose: str = "archive-events",
         visibility_seconds: int,
         retention_days: int,
         dead_letter_retention_days: int,
@@ -26,7 +27,7 @@ class ArchiveEvents(Construct):
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
-            queue_name=f"{name_prefix}-archive-events-dead",
+            queue_name=f"{name_prefix}-{purpose}-dead",
             retention_period=cdk.Duration.days(dead_letter_retention_days),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
@@ -34,7 +35,7 @@ class ArchiveEvents(Construct):
         self.queue = sqs.Queue(
             self,
             "Queue",
-            queue_name=f"{name_prefix}-archive-events",
+            queue_name=f"{name_prefix}-{purpose}",
             visibility_timeout=cdk.Duration.seconds(visibility_seconds),
             retention_period=cdk.Duration.days(retention_days),
             encryption=sqs.QueueEncryption.SQS_MANAGED,

@@ -36,6 +36,17 @@ class DataStack(EnvironmentStack):
             dead_letter_retention_days=settings.queue.dead_letter_retention_days,
             max_receives=settings.queue.max_receives,
         )
+        # Of its own, so that a replay neither waits for live traffic nor makes it wait.
+        self.replay = ArchiveEvents(
+            self,
+            "Replay",
+            name_prefix=settings.prefix,
+            purpose="replay",
+            visibility_seconds=settings.visibility_seconds,
+            retention_days=settings.queue.retention_days,
+            dead_letter_retention_days=settings.queue.dead_letter_retention_days,
+            max_receives=settings.queue.max_receives,
+        )
         policy = self.events.accept_events_of(self.archive.arn)
         self.archive.notify(self.events.queue.queue_arn, after=policy)
 
@@ -43,3 +54,5 @@ class DataStack(EnvironmentStack):
         self.output("DeliveryStreamName", self.delivery.stream.ref)
         self.output("QueueUrl", self.events.queue.queue_url)
         self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
+        self.output("ReplayQueueUrl", self.replay.queue.queue_url)
+        self.output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)

@@ -15,6 +15,7 @@ from infra.components.archive import COMMANDS, REJECTIONS
 from infra.components.functions import ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
+from infra.components.schedule import Schedule
 from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
@@ -45,6 +46,7 @@ class ServiceStack(EnvironmentStack):
         self.about = self._function("About", "about")
         self.consumer = self._function("Consumer", "firehose_consumer")
         self.migrate = self._function("Migrate", "migrate")
+        self.sweep = self._function("Sweep", "sweep")
         self._grant(data)
         self._consume(data)
         # The consumer must know a resource or a schema version before anyone can write it.
@@ -60,7 +62,15 @@ class ServiceStack(EnvironmentStack):
                 self.read.function,
                 self.about.function,
                 self.consumer.function,
+                self.sweep.function,
             ],
+        )
+        Schedule(
+            self,
+            "SweepSchedule",
+            name=f"{settings.prefix}-sweep",
+            function=self.sweep.function,
+            every_minutes=settings.sweep.every_minutes,
         )
         self.api = RoutesApi(
             self,
@@ -104,19 +114,32 @@ class ServiceStack(EnvironmentStack):
         )
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
+        queue, dead_letters = data.events.queue, data.events.dead_letters
+        self.sweep.allow("s3:ListBucket", on=archive.arn)
+        self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)
+        self.sweep.allow(
+            "sqs:ReceiveMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:GetQueueAttributes",
+            on=dead_letters.queue_arn,
+        )
 
     def _consume(self, data: DataStack) -> None:
-        """Feeds the consumer, which may then receive and delete the queue's messages."""
+        """Feeds the consumer, which may then receive and delete the queues' messages."""
         consumer = self.settings.consumer
-        self.consumer.function.add_event_source(
-            event_sources.SqsEventSource(
-                data.events.queue,
-                batch_size=consumer.batch_size,
-                max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
-                max_concurrency=consumer.max_concurrency,
-                report_batch_item_failures=True,
+        for events, max_concurrency in (
+            (data.events, consumer.max_concurrency),
+            (data.replay, self.settings.replay.max_concurrency),
+        ):
+            self.consumer.function.add_event_source(
+                event_sources.SqsEventSource(
+                    events.queue,
+                    batch_size=consumer.batch_size,
+                    max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
+                    max_concurrency=max_concurrency,
+                    report_batch_item_failures=True,
+                )
             )
-        )
 
     def _outputs(self) -> None:
         self.output("ApiId", self.api.api.rest_api_id)
@@ -127,6 +150,9 @@ class ServiceStack(EnvironmentStack):
         self.output("AboutFunctionName", self.about.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
+        self.output("DatabaseUrl", self.settings.database.url)
+        self.output("ReplicaUrl", self.settings.database.replica_url)
+        self.output("SweepFunctionName", self.sweep.function.function_name)
 
 
 def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapping[str, str]]:
@@ -157,5 +183,22 @@ def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapp
         },
         "firehose_consumer": {**database, **archive},
         "migrate": database,
+        "sweep": {**database, **archive, **_queues(data), **_sweep(settings)},
     }
     return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
+
+
+def _queues(data: DataStack) -> Mapping[str, str]:
+    return {
+        "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
+        "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+    }
+
+
+def _sweep(settings: Settings) -> Mapping[str, str]:
+    sweep = settings.sweep
+    return {
+        "FOREBAY_SWEEP_GRACE_SECONDS": str(sweep.grace_seconds),
+        "FOREBAY_SWEEP_LOOKBACK_SECONDS": str(sweep.lookback_hours * 3600),
+        "FOREBAY_SWEEP_PATIENCE_SECONDS": str(sweep.patience_minutes * 60),
+    }

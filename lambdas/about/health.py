@@ -149,8 +149,8 @@ def _archive(
         "oldest_unapplied": oldest
         and {
             "object": oldest.key,
-            "stored_at": _text(oldest.stored_at),
-            "age_seconds": _rounded(max(0.0, (now - oldest.stored_at).total_seconds())),
+            "stored_at": _text(oldest.modified),
+            "age_seconds": _rounded(max(0.0, (now - oldest.modified).total_seconds())),
         },
     }
 

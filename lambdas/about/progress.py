@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from forebay.aws.archive import Archive, StoredObject, commands_from
+from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed, commands_from
 from lambdas.about.database import HealthDatabase
 
 #: An object that was not applied for so long is a dead letter, and some alarm's matter.
@@ -23,7 +23,7 @@ class Progress:
     """What a look at the archive found."""
 
     #: The oldest object that is not applied.
-    oldest: StoredObject | None
+    oldest: Listed | None
     #: How many are not.
     unapplied: int
     #: The hour (UTC) from which objects were looked at.
@@ -62,19 +62,19 @@ class ArchiveProgress:
             TransientError: the archive or the database does not answer.
         """
         after = max(self._after, commands_from(self._now() - WINDOW))
-        stored = list(islice(self._archive.list_commands(after), self._max_objects))
+        stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=after), self._max_objects))
         complete = len(stored) < self._max_objects
         keys = self._database.unapplied([found.key for found in stored])
         unapplied = [found for found in stored if found.key in keys]
         self._after = max(after, self._done(stored, keys, complete=complete))
         return Progress(
-            oldest=min(unapplied, key=lambda found: found.stored_at, default=None),
+            oldest=min(unapplied, key=lambda found: found.modified, default=None),
             unapplied=len(unapplied),
             since=_hour_of(after),
             complete=complete,
         )
 
-    def _done(self, stored: Sequence[StoredObject], unapplied: set[str], *, complete: bool) -> str:
+    def _done(self, stored: Sequence[Listed], unapplied: set[str], *, complete: bool) -> str:
         """The key up to which nothing needs to be looked at again."""
         applied = takewhile(lambda found: found.key not in unapplied, stored)
         done = max((found.key for found in applied), default="")

@@ -14,16 +14,26 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from forebay.apply import Outcome, Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive
+from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.session import Session
 from forebay.errors import ForebayError
 from forebay.ids import accepted_ms
+from forebay.replay.messages import Replaying
+from forebay.replay.runs import note_object
+from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from lambdas.firehose_consumer.events import object_keys
 
 
 def _is_away(error: Exception) -> bool:
     """Whether there was no answer from Postgres at all: an error of its own has an SQLSTATE."""
     return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+
+
+def _replaying(record: Mapping[str, Any]) -> Replaying | None:
+    try:
+        return Replaying.of(record)
+    except ValueError as exc:
+        raise EventRefusedError(str(exc)) from None
 
 
 class Consumer:
@@ -64,8 +74,9 @@ class Consumer:
     def _try(self, body: str) -> Exception | None:
         """Applies a message's objects; what went wrong, if anything."""
         try:
-            for key in object_keys(body, bucket=self._archive.bucket, prefix=COMMANDS_PREFIX):
-                self._apply_with_fresh_connection(key)
+            bucket = self._archive.bucket
+            for key, record in object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX):
+                self._apply_with_fresh_connection(key, _replaying(record))
         except (ForebayError, psycopg.Error) as exc:
             return exc
         except Exception as exc:
@@ -74,39 +85,45 @@ class Consumer:
             return exc
         return None
 
-    def _apply_with_fresh_connection(self, key: str) -> None:
+    def _apply_with_fresh_connection(self, key: str, replaying: Replaying | None) -> None:
         """Applies an object, once more if the connection turned out to be dead.
 
         A warm function finds that out after each restart of the primary; waiting for SQS to
         deliver the message again would cost its whole visibility time-out.
         """
         try:
-            self.apply_object(key)
+            self.apply_object(key, replaying)
         except psycopg.OperationalError as exc:
             if not (_is_away(exc) or (exc.sqlstate or "").startswith("57P")):
                 raise
-            self.apply_object(key)
+            self.apply_object(key, replaying)
 
-    def apply_object(self, key: str) -> Outcome:
-        """Applies one archive object.
+    def apply_object(self, key: str, replaying: Replaying | None = None) -> Outcome:
+        """Applies one archive object, or what a replay wants of it.
 
         Raises:
             ForebayError: the archive has no such object, or didn't answer, or commands are held.
             psycopg.Error: the primary is not there, or does not fit.
         """
         started = time.monotonic()
+        selection = replaying.selection if replaying else Selection()
+        partly = not selection.is_everything
         with self._session.connection() as connection:
             outcome = apply(
                 connection,
-                read_chunks(self._archive.read(key)),
-                Source(key),
+                selection.chunks(read_chunks(self._archive.read(key))),
+                Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
                 archive_rejections=partial(self._archive.write_rejections, key),
             )
-        self._report(key, outcome, time.monotonic() - started)
+            if replaying is not None:
+                note_object(connection, replaying.run, key, outcome)
+        self._report(key, outcome, time.monotonic() - started, replaying)
         return outcome
 
-    def _report(self, key: str, outcome: Outcome, seconds: float) -> None:
+    def _report(
+        self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None
+    ) -> None:
         counts = outcome.counts
         fields: dict[str, Any] = {
             "object": key,
@@ -120,6 +137,12 @@ class Consumer:
         if outcome.already_applied:
             self._count("ObjectsAlreadyApplied", 1)
             self._logger.info("object_already_applied", action="object_already_applied", **fields)
+            return
+        if replaying is not None:
+            # Its commands are old: as the lag of live traffic they would raise alarms.
+            self._count("CommandsReplayed", outcome.lines)
+            fields["run"] = replaying.run
+            self._logger.info("object_replayed", action="object_replayed", **fields)
             return
         self._logger.info("object_applied", action="object_applied", **fields)
         self._count("ObjectsApplied", 1)

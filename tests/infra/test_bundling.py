@@ -87,7 +87,7 @@ def test_a_change_is_a_new_package_for_those_who_carry_it(checkout: Path) -> Non
     (checkout / "forebay" / "db" / "schema.py").write_text("# another\n")
 
     changed = {name for name in FUNCTIONS if _hash(name, checkout) != before[name]}
-    assert changed == {"read", "firehose_consumer", "migrate"}
+    assert changed == {"read", "firehose_consumer", "migrate", "sweep"}
 
 
 def test_files_of_npm_packages_are_carried_and_are_part_of_the_hash(checkout: Path) -> None:

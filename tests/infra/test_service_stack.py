@@ -32,6 +32,15 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
     },
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
     "migrate": {"FOREBAY_DATABASE_URL"},
+    "sweep": {
+        "FOREBAY_DATABASE_URL",
+        "FOREBAY_ARCHIVE_BUCKET",
+        "FOREBAY_QUEUE_URL",
+        "FOREBAY_DEAD_LETTER_QUEUE_URL",
+        "FOREBAY_SWEEP_GRACE_SECONDS",
+        "FOREBAY_SWEEP_LOOKBACK_SECONDS",
+        "FOREBAY_SWEEP_PATIENCE_SECONDS",
+    },
 }
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
@@ -152,7 +161,7 @@ def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesis
     assert told == str(either.settings.api.require_api_key).lower()
 
 
-def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) -> None:
+def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised) -> None:
     queues = {
         (action, resource)
         for action, resource in either.granted("firehose_consumer")
@@ -161,7 +170,48 @@ def test_the_consumer_may_take_from_its_queue_and_not_send(either: Synthesised) 
 
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessage"} <= {action for action, _ in queues}
     assert "sqs:SendMessage" not in {action for action, _ in queues}
-    assert all("ArchiveEventsQueue" in resource for _, resource in queues)
+    assert {
+        name
+        for name in ("ArchiveEventsQueue", "ReplayQueue", "DeadLetters")
+        if any(name in resource for _, resource in queues)
+    } == {"ArchiveEventsQueue", "ReplayQueue"}
+
+
+def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
+    either: Synthesised,
+) -> None:
+    """It reads no command, deletes no message, and takes none from the queue."""
+    queue = f"<{_export(either, 'ArchiveEventsQueue', 'Arn')}>"
+    dead_letters = f"<{_export(either, 'ArchiveEventsDeadLetters', 'Arn')}>"
+
+    assert _own(either.granted("sweep")) == {
+        ("s3:ListBucket", _archive(either)),
+        ("sqs:SendMessage", queue),
+        ("sqs:GetQueueAttributes", queue),
+        ("sqs:ReceiveMessage", dead_letters),
+        ("sqs:ChangeMessageVisibility", dead_letters),
+        ("sqs:GetQueueAttributes", dead_letters),
+    }
+
+
+def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesised) -> None:
+    rule = either.only("service", "AWS::Events::Rule")
+    minutes = either.settings.sweep.every_minutes
+    unit = "minute" if minutes == 1 else "minutes"
+    rate = "rate(1 hour)" if minutes == 60 else f"rate({minutes} {unit})"
+
+    assert (rule["ScheduleExpression"], rule["State"]) == (rate, "ENABLED")
+    (target,) = rule["Targets"]
+    sweep = target["Arn"]["Fn::GetAtt"][0]
+    handler = either.service["Resources"][sweep]["Properties"]["Handler"]
+    assert handler == "lambdas.sweep.handler.lambda_handler"
+    (permission,) = (
+        found
+        for found in either.properties("service", "AWS::Lambda::Permission")
+        if found["FunctionName"] == target["Arn"]
+    )
+    assert permission["Principal"] == "events.amazonaws.com"
+    assert "Rule" in str(permission["SourceArn"])
 
 
 @pytest.mark.parametrize("name", ["read", "migrate"])
@@ -172,14 +222,30 @@ def test_who_only_uses_the_database_may_nothing_on_aws(
 
 
 def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
-    mapping = either.only("service", "AWS::Lambda::EventSourceMapping")
+    mappings = either.properties("service", "AWS::Lambda::EventSourceMapping")
     consumer = either.settings.consumer
 
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == consumer.batch_size
-    assert mapping["MaximumBatchingWindowInSeconds"] == consumer.window_seconds
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": consumer.max_concurrency}
-    assert "ArchiveEventsQueue" in readable(mapping["EventSourceArn"])
+    for mapping in mappings:
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == consumer.batch_size
+        assert mapping["MaximumBatchingWindowInSeconds"] == consumer.window_seconds
+
+
+def test_live_traffic_and_replays_have_connections_of_their_own(either: Synthesised) -> None:
+    """Neither waits for the other, and together they are what is reserved."""
+    limits = {
+        "Replay" in readable(mapping["EventSourceArn"]): mapping["ScalingConfig"]
+        for mapping in either.properties("service", "AWS::Lambda::EventSourceMapping")
+    }
+    settings = either.settings
+
+    assert limits == {
+        False: {"MaximumConcurrency": settings.consumer.max_concurrency},
+        True: {"MaximumConcurrency": settings.replay.max_concurrency},
+    }
+    reserved = settings.functions.firehose_consumer.reserved_concurrency
+    assert reserved is not None
+    assert reserved >= settings.consumer.max_concurrency + settings.replay.max_concurrency
 
 
 def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesised) -> None:

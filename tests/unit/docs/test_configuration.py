@@ -13,6 +13,7 @@ from infra.settings import FunctionsSettings, Settings
 from lambdas.about.settings import AboutSettings
 from lambdas.firehose_consumer.settings import ConsumerSettings
 from lambdas.read.settings import ReadSettings
+from lambdas.sweep.settings import SweepSettings
 from lambdas.write.settings import WriteSettings
 from local.settings import ROOT, LocalSettings
 from tests.fixtures.pages import codes, first_codes, rows, section, text_of
@@ -24,6 +25,7 @@ SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
     "### read": ReadSettings.from_env,
     "### about": AboutSettings.from_env,
     "### firehose_consumer": ConsumerSettings.from_env,
+    "### sweep": SweepSettings.from_env,
     "## The one-machine stack": LocalSettings.from_env,
 }
 

@@ -142,8 +142,8 @@ def test_problems_in_the_documentation_are_problems_of_ours() -> None:
             assert f'"title":"{CATALOGUE[code][1]}"' in example
 
 
-def test_the_documented_envelope_is_a_line_of_the_archive() -> None:
-    (example,) = blocks(ARCHIVE, "json")
+@pytest.mark.parametrize("example", blocks(ARCHIVE, "json"))
+def test_the_documented_envelopes_are_lines_of_the_archive(example: str) -> None:
     command = decode(example.encode())
     assert encode(command) == example.encode()
     assert orjson.loads(example)["v"] == FORMAT_VERSION

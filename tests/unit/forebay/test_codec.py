@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ def test_the_envelope_is_the_documented_one() -> None:
         "trace": None,
         "body": None,
     }
+
+
+def test_an_amendment_says_what_it_amends_and_other_lines_stay_as_they_were() -> None:
+    plain = city(7)
+    amending = replace(plain, amends=command_id(3))
+    assert b"amends" not in encode(plain)
+    assert json.loads(encode(amending)) == {**json.loads(encode(plain)), "amends": command_id(3)}
+    assert decode(encode(amending)) == amending
+
+
+def test_a_line_that_is_no_command_can_be_amended_by_the_id_of_its_rejection() -> None:
+    line_id = "2ff7a6b8-6d0c-5a1c-9f0e-0a2b7c4d5e6f"  # a UUIDv5, as Rejection.of_line makes it
+    assert decode(envelope(amends=line_id)).amends == line_id
+    assert decode(envelope(amends=None)).amends is None
+
+
+@pytest.mark.parametrize("amends", [5, "", "x", command_id(3).upper(), [], {"a": 1}])
+def test_what_an_older_release_would_apply_is_not_rejected_for_what_it_amends(amends: Any) -> None:
+    assert decode(envelope(amends=amends)) == city(1)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])

@@ -1,13 +1,13 @@
-"""Reads what SQS delivers: S3 events, one or several in a message.
+"""S3 events as SQS carries them, one or several in a message: read, and made anew.
 
 Source: Amazon S3 User Guide, "Event message structure".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import orjson
 
@@ -20,6 +20,17 @@ class EventRefusedError(PermanentError):
 
 def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
     """The keys of the archive objects that a message tells of; none for a test event.
+
+    Raises:
+        EventRefusedError: as `object_records`.
+    """
+    return (key for key, _ in object_records(body, bucket=bucket, prefix=prefix))
+
+
+def object_records(
+    body: str, *, bucket: str, prefix: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The archive objects that a message tells of: each one's key, and what the event says of it.
 
     Raises:
         EventRefusedError: no S3 event, or one of another bucket or prefix: somebody else's data
@@ -35,7 +46,14 @@ def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
     if not isinstance(records, list) or not records:
         raise EventRefusedError("the message is no S3 event: it has no Records")
     for record in records:
-        yield _key(record, bucket, prefix)
+        yield _key(record, bucket, prefix), record
+
+
+def object_event(bucket: str, key: str) -> str:
+    """A message that tells of one object as S3 would, as far as the consumer looks at it."""
+    entity = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
+    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": entity}
+    return orjson.dumps({"Records": [record]}).decode()
 
 
 def _key(record: object, bucket: str, prefix: str) -> str:

@@ -1,0 +1,196 @@
+"""A queue of archive events: what it holds, and moving messages without losing one.
+
+Limits and rules: Amazon SQS API reference. Counts are approximate there, and a message may be
+delivered twice; applying an object twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from forebay.errors import TransientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+BATCH = 10  # messages of one call, at most
+_SEND_ATTEMPTS = 3
+_RETRY_SECONDS = 0.2
+#: While it is looked at, a message is hidden from others for so long, should we die meanwhile.
+_HIDDEN_SECONDS = 60
+#: A long poll asks every server of the queue; a short one only some, and so misses messages.
+_WAIT_SECONDS = 1
+#: Long polls that must find nothing before a queue that should hold more counts as read.
+_EMPTY_POLLS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages a queue holds, about."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.visible + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it was received."""
+
+    id: str
+    receipt: str
+    body: str
+    sent_at: dt.datetime
+    receives: int
+
+
+class Queue:
+    """One queue. Every method raises TransientError where SQS refuses or does not answer."""
+
+    def __init__(self, client: SQSClient, url: str) -> None:
+        self._client = client
+        self.url = url
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.url.rpartition("/")[2]
+
+    def depth(self) -> Depth:
+        """How many messages it holds."""
+        with self._translated():
+            found = self._client.get_queue_attributes(
+                QueueUrl=self.url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )["Attributes"]
+        return Depth(
+            int(found["ApproximateNumberOfMessages"]),
+            int(found["ApproximateNumberOfMessagesNotVisible"]),
+            int(found["ApproximateNumberOfMessagesDelayed"]),
+        )
+
+    def send(self, bodies: Sequence[str]) -> None:
+        """Puts messages into it; when it returns, SQS has acknowledged every one."""
+        for start in range(0, len(bodies), BATCH):
+            self._send(list(bodies[start : start + BATCH]))
+
+    def receive(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> list[Message]:
+        """Up to ten messages, hidden from others meanwhile; none after a second of waiting."""
+        with self._translated():
+            answer = self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=BATCH,
+                VisibilityTimeout=hidden_seconds,
+                WaitTimeSeconds=_WAIT_SECONDS,
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            )
+        return [
+            Message(
+                id=found["MessageId"],
+                receipt=found["ReceiptHandle"],
+                body=found["Body"],
+                sent_at=dt.datetime.fromtimestamp(
+                    int(found["Attributes"]["SentTimestamp"]) / 1000, dt.UTC
+                ),
+                receives=int(found["Attributes"]["ApproximateReceiveCount"]),
+            )
+            for found in answer.get("Messages", [])
+        ]
+
+    def drain(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> Iterator[list[Message]]:
+        """Every message that is visible now, in batches; each is hidden until it is dealt with."""
+        seen: set[str] = set()
+        empty = 0
+        while empty < _EMPTY_POLLS:
+            batch = self.receive(hidden_seconds=hidden_seconds)
+            fresh = [message for message in batch if message.id not in seen]
+            seen.update(message.id for message in fresh)
+            empty = 0 if fresh else empty + 1
+            if fresh:
+                yield fresh
+
+    def peek(self, limit: int) -> list[Message]:
+        """The messages that are visible now, at most so many; all of them are visible again."""
+        found: list[Message] = []
+        if self.depth().visible == 0:
+            return found
+        try:
+            for batch in self.drain():
+                found += batch
+                if len(found) >= limit:
+                    break
+        finally:
+            self.release(found)
+        return found[:limit]
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Makes messages that were received visible again at once."""
+        for start in range(0, len(messages), BATCH):
+            with self._translated():
+                self._client.change_message_visibility_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {
+                            "Id": str(number),
+                            "ReceiptHandle": message.receipt,
+                            "VisibilityTimeout": 0,
+                        }
+                        for number, message in enumerate(messages[start : start + BATCH])
+                    ],
+                )
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Deletes messages that were received."""
+        for start in range(0, len(messages), BATCH):
+            with self._translated():
+                answer = self._client.delete_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {"Id": str(number), "ReceiptHandle": message.receipt}
+                        for number, message in enumerate(messages[start : start + BATCH])
+                    ],
+                )
+            if answer.get("Failed"):
+                raise TransientError(f"{self.url} did not delete: {answer['Failed']}")
+
+    def _send(self, bodies: list[str]) -> None:
+        reason: object = None
+        for attempt in range(_SEND_ATTEMPTS):
+            if attempt:
+                time.sleep(_RETRY_SECONDS * 2**attempt)
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)
+            ]
+            with self._translated():
+                answer = self._client.send_message_batch(QueueUrl=self.url, Entries=entries)
+            # A batch that is answered 200 may still have failed in part.
+            failed = answer.get("Failed", [])
+            if not failed:
+                return
+            reason = failed
+            bodies = [bodies[int(entry["Id"])] for entry in failed]
+        raise TransientError(f"{self.url} did not take {len(bodies)} messages: {reason}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError) as exc:
+            raise TransientError(f"the queue {self.url}: {exc}") from exc

@@ -1,0 +1,1 @@
+"""Replay: which archived commands are applied again, and how far a run of that has come."""

@@ -1,0 +1,151 @@
+"""Runs: how far each replay has come, kept beside the tables that it changes.
+
+A run remembers every object that it is done with, so that one that was killed goes on where it
+was. An object that was applied but not yet noted is applied again, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from forebay.apply.outcome import Counts, Outcome
+from forebay.db.connect import Connection
+
+State = Literal["running", "paused", "stopped", "done"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One replay, as the database remembers it."""
+
+    id: str
+    #: The archive, as the operator wrote it.
+    source: str
+    #: A `Selection` in JSON terms.
+    selection: dict[str, Any]
+    via_queue: bool
+    state: State
+    #: How many objects it has, once that is known.
+    objects: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run has done up to now."""
+
+    objects: int
+    failed: int
+    lines: int
+    counts: Counts
+
+
+def start_run(
+    connection: Connection, *, source: str, selection: dict[str, Any], via_queue: bool = False
+) -> Run:
+    """A new run, committed."""
+    run_id = str(uuid.uuid4())
+    connection.execute(
+        "INSERT INTO forebay.runs (id, source, selection, via_queue, state)"
+        " VALUES (%s, %s, %s, %s, 'running')",
+        [run_id, source, orjson.dumps(selection).decode(), via_queue],
+    )
+    return Run(
+        id=run_id,
+        source=source,
+        selection=selection,
+        via_queue=via_queue,
+        state="running",
+        objects=None,
+    )
+
+
+def find_run(connection: Connection, run_id: str) -> Run | None:
+    """The run of that id."""
+    row = connection.execute(
+        "SELECT id::text, source, selection, via_queue, state, objects"
+        " FROM forebay.runs WHERE id::text = %s",
+        [run_id],
+    ).fetchone()
+    if row is None:
+        return None
+    return Run(
+        id=row[0], source=row[1], selection=row[2], via_queue=row[3], state=row[4], objects=row[5]
+    )
+
+
+def mark(connection: Connection, run_id: str, state: State, *, objects: int | None = None) -> None:
+    """Notes a run's state, and how many objects it has."""
+    connection.execute(
+        "UPDATE forebay.runs SET state = %s, objects = coalesce(%s, objects),"
+        " updated_at = clock_timestamp() WHERE id = %s::uuid",
+        [state, objects, run_id],
+    )
+
+
+def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
+    """Notes that a run is done with an object; noting it again is harmless."""
+    counts = outcome.counts
+    connection.execute(
+        _NOTE,
+        [
+            *(run_id, key, outcome.lines, counts.applied, counts.superseded),
+            *(counts.duplicates, counts.rejected, None),
+        ],
+    )
+
+
+def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
+    """Notes why an object could not be applied; a resumed run tries it again."""
+    connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
+
+
+def done_among(connection: Connection, run_id: str, keys: Sequence[str]) -> set[str]:
+    """Those of the objects that the run is done with."""
+    rows = connection.execute(
+        "SELECT object FROM forebay.run_objects"
+        " WHERE run = %s::uuid AND object = ANY(%s) AND error IS NULL",
+        [run_id, list(keys)],
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def progress(connection: Connection, run_id: str) -> Progress:
+    """What a run has done up to now."""
+    row = connection.execute(_PROGRESS, [run_id]).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    objects, failed, lines, *counts = (int(value) for value in row)
+    return Progress(objects=objects, failed=failed, lines=lines, counts=Counts(*counts))
+
+
+def failures(connection: Connection, run_id: str, *, limit: int) -> list[tuple[str, str]]:
+    """Objects that could not be applied, and why."""
+    rows = connection.execute(
+        "SELECT object, error FROM forebay.run_objects"
+        " WHERE run = %s::uuid AND error IS NOT NULL ORDER BY object LIMIT %s",
+        [run_id, limit],
+    ).fetchall()
+    return [(row[0], row[1]) for row in rows]
+
+
+_NOTE = """
+    INSERT INTO forebay.run_objects AS o
+      (run, object, lines, applied, superseded, duplicates, rejected, error)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (run, object) DO UPDATE SET
+      lines = excluded.lines, applied = excluded.applied, superseded = excluded.superseded,
+      duplicates = excluded.duplicates, rejected = excluded.rejected, error = excluded.error,
+      done_at = clock_timestamp()
+    WHERE o.error IS NOT NULL
+"""
+
+_PROGRESS = """
+    SELECT count(*) FILTER (WHERE error IS NULL), count(*) FILTER (WHERE error IS NOT NULL),
+           coalesce(sum(lines), 0), coalesce(sum(applied), 0), coalesce(sum(superseded), 0),
+           coalesce(sum(duplicates), 0), coalesce(sum(rejected), 0)
+    FROM forebay.run_objects WHERE run = %s::uuid
+"""

@@ -1,0 +1,95 @@
+"""Which commands of the archive a replay applies."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from forebay.apply.outcome import BadLine, Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Commands that fulfil every condition; a condition that is not given holds for all."""
+
+    #: Accepted at this time or later; the time is in the command's id.
+    since: dt.datetime | None = None
+    #: Accepted before this time.
+    until: dt.datetime | None = None
+    #: Paths of resources.
+    resources: frozenset[str] = frozenset()
+    #: Keys as text.
+    keys: frozenset[str] = frozenset()
+    #: Callers.
+    by: frozenset[str] = frozenset()
+    #: Command ids.
+    ids: frozenset[str] = frozenset()
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no condition is given."""
+        return self == Selection()
+
+    def chunks(self, chunks: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+        """The chunks of an object with what is selected of each; an empty one may come out.
+
+        Lines that are no commands fulfil no condition.
+        """
+        if self.is_everything:
+            yield from chunks
+            return
+        since, until = _prefix(self.since), _prefix(self.until)
+        for chunk in chunks:
+            yield [
+                entry
+                for entry in chunk
+                if not isinstance(entry, BadLine)
+                and (since is None or entry.id >= since)
+                and (until is None or entry.id < until)
+                and (not self.resources or entry.resource in self.resources)
+                and (not self.keys or str(entry.key) in self.keys)
+                and (not self.by or entry.by in self.by)
+                and (not self.ids or entry.id in self.ids)
+            ]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; conditions that are not given are left out."""
+        told: dict[str, Any] = {
+            name: sorted(getattr(self, name)) for name in _SETS if getattr(self, name)
+        }
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None:
+                told[name] = moment.isoformat()
+        return told
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """Read from what `to_json` made.
+
+        Raises:
+            ValueError: it has a condition that this release does not know.
+        """
+        unknown = set(told) - {"since", "until", *_SETS}
+        if unknown:
+            raise ValueError(f"unknown conditions of a selection: {', '.join(sorted(unknown))}")
+        values: dict[str, Any] = {
+            name: dt.datetime.fromisoformat(value)
+            if name in {"since", "until"}
+            else frozenset(value)
+            for name, value in told.items()
+        }
+        return cls(**values)
+
+
+_SETS = ("resources", "keys", "by", "ids")
+
+
+def _prefix(moment: dt.datetime | None) -> str | None:
+    """What the ids of that millisecond begin with; ids sort as text."""
+    if moment is None:
+        return None
+    text = f"{max(0, int(moment.timestamp() * 1000)):012x}"
+    return f"{text[:8]}-{text[8:]}"

@@ -1,0 +1,183 @@
+"""The sweep: finds archive objects that nobody has applied and tells the consumer of them.
+
+S3's events are delivered at least once, "typically in seconds but can sometimes take a minute or
+longer" (Amazon S3 User Guide, "Amazon S3 Event Notifications"); a notification that was switched
+off, a queue that refused them, or a message that outlived its queue's retention is lost all the
+same. Archive and ledger together know what is missing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.aws.events import EventRefusedError, object_event, object_keys
+from forebay.aws.queue import Queue
+from forebay.db.connect import Connection
+
+PAGE = 1000  # objects that are looked up in the ledger at once; also a page of S3's listing
+DEAD_LETTERS_READ = 10_000
+
+
+class Stored(Protocol):
+    """An object of the archive, as a listing tells of it."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def modified(self) -> dt.datetime: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What became of the objects that were looked at; the parts add up to `listed`."""
+
+    listed: int = 0
+    applied: int = 0
+    #: Not applied, but so young that their events may be on their way.
+    young: int = 0
+    #: Not applied, and dead letters: they failed, and an operator must look at them.
+    dead: int = 0
+    #: Not applied, and nobody will.
+    missed: int = 0
+    #: When the oldest of these was stored.
+    oldest: dt.datetime | None = None
+
+    @property
+    def as_counts(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {
+            name: getattr(self, name) for name in ("listed", "applied", "young", "dead", "missed")
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    survey: Survey
+    missed: list[str]
+
+
+class Sweep:
+    """Compares objects with the ledger."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        now: dt.datetime,
+        grace: dt.timedelta | None,
+        dead: frozenset[str] = frozenset(),
+    ) -> None:
+        """A sweep.
+
+        Args:
+            connection: to a database with the ledger; the primary's is the newest.
+            now: the time.
+            grace: objects younger than this are left alone; None looks at no age.
+            dead: keys of objects that are dead letters.
+        """
+        self._connection = connection
+        self._born_before = now - grace if grace is not None else None
+        self._dead = dead
+
+    def survey(self, objects: Iterable[Stored]) -> Survey:
+        """Counts, and changes nothing; memory is bounded, whatever the archive's size."""
+        total = Survey()
+        for page in self._pages(objects):
+            total = _sum(total, page.survey)
+        return total
+
+    def missed(self, objects: Iterable[Stored]) -> Iterator[list[str]]:
+        """The keys of those that nobody will apply, a page at a time."""
+        for page in self._pages(objects):
+            if page.missed:
+                yield page.missed
+
+    def _pages(self, objects: Iterable[Stored]) -> Iterator[_Page]:
+        iterator = iter(objects)
+        while listed := list(islice(iterator, PAGE)):
+            yield self._page(listed)
+
+    def _page(self, listed: Sequence[Stored]) -> _Page:
+        rows = self._connection.execute(_APPLIED, [[found.key for found in listed]]).fetchall()
+        applied = {row[0] for row in rows}
+        rest = [found for found in listed if found.key not in applied]
+        dead = [found for found in rest if found.key in self._dead]
+        rest = [found for found in rest if found.key not in self._dead]
+        limit = self._born_before
+        missed = [found for found in rest if limit is None or found.modified <= limit]
+        survey = Survey(
+            listed=len(listed),
+            applied=len(applied),
+            young=len(rest) - len(missed),
+            dead=len(dead),
+            missed=len(missed),
+            oldest=min((found.modified for found in missed), default=None),
+        )
+        return _Page(survey, [found.key for found in missed])
+
+
+def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:
+    """Tells the consumer of objects as S3 would have.
+
+    Raises:
+        TransientError: the queue did not take all of them; telling it again is harmless.
+    """
+    queue.send([object_event(bucket, key) for key in keys])
+
+
+def dead_objects(dead_letters: Queue, bucket: str) -> frozenset[str]:
+    """The keys of the objects that dead letters tell of.
+
+    Raises:
+        TransientError: the queue did not answer.
+    """
+    found: set[str] = set()
+    for message in dead_letters.peek(DEAD_LETTERS_READ):
+        found |= set(keys_in(message.body, bucket))
+    return frozenset(found)
+
+
+def keys_in(body: str, bucket: str) -> list[str]:
+    """The archive's objects that a message tells of; none if it is no event of this archive."""
+    try:
+        return list(object_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX))
+    except EventRefusedError:
+        return []
+
+
+def start_of_listing(since: dt.datetime) -> str:
+    """What sorts just before every object of commands that arrived then or later."""
+    return f"{COMMANDS_PREFIX}{since.astimezone(dt.UTC):%Y/%m/%d/%H}"
+
+
+def backlog_explains(
+    survey: Survey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
+) -> bool:
+    """Whether the objects are only waiting their turn: the queue holds at least as many messages.
+
+    A queue that is always busy would hide a lost event for ever, so an object that is older than
+    `patience` is taken to be missed whatever the queue holds.
+    """
+    return survey.oldest is not None and survey.missed <= waiting and now - survey.oldest < patience
+
+
+_APPLIED = """
+    SELECT object FROM forebay.ledger WHERE object = ANY(%s) AND completed_at IS NOT NULL
+"""
+
+
+def _sum(one: Survey, other: Survey) -> Survey:
+    known = [found for found in (one.oldest, other.oldest) if found is not None]
+    return Survey(
+        one.listed + other.listed,
+        one.applied + other.applied,
+        one.young + other.young,
+        one.dead + other.dead,
+        one.missed + other.missed,
+        min(known, default=None),
+    )

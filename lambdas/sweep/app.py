@@ -1,0 +1,90 @@
+"""The scheduled sweep without Lambda."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+
+from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed
+from forebay.aws.queue import Queue
+from forebay.db.session import Session
+from forebay.sweep import (
+    Survey,
+    Sweep,
+    backlog_explains,
+    dead_objects,
+    enqueue,
+    start_of_listing,
+)
+from lambdas.sweep.settings import SweepSettings
+
+Result = Literal["nothing_missed", "waiting_in_queue", "enqueued"]
+
+
+class SweepApp:
+    """Finds what was missed and enqueues it."""
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        *,
+        archive: Archive,
+        queue: Queue,
+        dead_letters: Queue,
+        session: Session,
+        logger: Logger,
+        metrics: Metrics,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._queue = queue
+        self._dead_letters = dead_letters
+        self._session = session
+        self._logger = logger
+        self._metrics = metrics
+        self._now = now
+
+    def sweep(self) -> dict[str, Any]:
+        """Sweeps once; what was found, and what was done about it.
+
+        Raises:
+            TransientError: S3 or SQS did not answer; the next sweep tries again.
+            psycopg.Error: the primary did not.
+        """
+        now = self._now()
+        patience = dt.timedelta(seconds=self._settings.patience_seconds)
+        dead = dead_objects(self._dead_letters, self._archive.bucket)
+        with self._session.connection() as connection:
+            sweep = Sweep(
+                connection,
+                now=now,
+                grace=dt.timedelta(seconds=self._settings.grace_seconds),
+                dead=dead,
+            )
+            survey = sweep.survey(self._objects(now))
+            waiting = self._queue.depth().total
+            result: Result = "nothing_missed"
+            if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
+                result = "waiting_in_queue"
+            elif survey.missed:
+                for keys in sweep.missed(self._objects(now)):
+                    enqueue(self._queue, self._archive.bucket, keys)
+                result = "enqueued"
+        return self._told(survey, waiting, result)
+
+    def _objects(self, now: dt.datetime) -> Iterator[Listed]:
+        since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
+        return self._archive.list(COMMANDS_PREFIX, after=start_of_listing(since))
+
+    def _told(self, survey: Survey, waiting: int, result: Result) -> dict[str, Any]:
+        fields: dict[str, Any] = {**survey.as_counts, "waiting": waiting, "result": result}
+        self._logger.info("swept", action="swept", **fields)
+        missed = survey.missed if result == "enqueued" else 0
+        self._metrics.add_metric(name="ObjectsMissed", unit=MetricUnit.Count, value=missed)
+        self._metrics.add_metric(name="ObjectsDead", unit=MetricUnit.Count, value=survey.dead)
+        return fields

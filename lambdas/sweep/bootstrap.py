@@ -1,0 +1,53 @@
+"""Puts the sweep together: the one place that chooses real adapters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+from botocore.config import Config
+
+from forebay.aws.archive import Archive
+from forebay.aws.queue import Queue
+from forebay.db.connect import connect
+from forebay.db.session import Session
+from lambdas.sweep.app import SweepApp
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+    from lambdas.sweep.settings import SweepSettings
+
+SERVICE = "sweep"
+METRICS_NAMESPACE = "Forebay"
+
+_AWS = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
+_STATEMENT_TIMEOUT_MS = 60_000
+
+
+def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
+    """The sweep over AWS, or whatever AWS_ENDPOINT_URL names."""
+    session = botocore.session.get_session()
+    s3 = cast("S3Client", session.create_client("s3", config=_AWS))
+    sqs = cast("SQSClient", session.create_client("sqs", config=_AWS))
+    return SweepApp(
+        settings,
+        archive=Archive(s3, settings.archive_bucket),
+        queue=Queue(sqs, settings.queue_url),
+        dead_letters=Queue(sqs, settings.dead_letter_queue_url),
+        session=Session(
+            partial(
+                connect,
+                settings.database_url,
+                application_name="forebay-sweep",
+                statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+                read_only=True,
+            )
+        ),
+        logger=Logger(service=SERVICE),
+        metrics=metrics,
+    )

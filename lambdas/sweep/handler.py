@@ -1,0 +1,20 @@
+"""The sweep's entry point; EventBridge calls it on a schedule."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools.metrics import Metrics
+
+from lambdas.sweep import bootstrap
+from lambdas.sweep.settings import SweepSettings
+
+metrics = Metrics(namespace=bootstrap.METRICS_NAMESPACE, service=bootstrap.SERVICE)
+app = bootstrap.build(SweepSettings.from_env(os.environ), metrics)  # once per cold start
+
+
+@metrics.log_metrics
+def lambda_handler(_event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Sweeps once."""
+    return app.sweep()

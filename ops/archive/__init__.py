@@ -1,0 +1,1 @@
+"""The archive as operators see it: listed by command time, read as streams."""

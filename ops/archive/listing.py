@@ -1,0 +1,45 @@
+"""Lists the archive by command time, although objects are named after times of arrival.
+
+An object's hour is that of its oldest record's arrival (docs/archive-format.md), and a record
+arrives when it was accepted, or later by the time of retries. So an object with a command of time T
+can't have begun before T's hour, less the time that the buffer had been filling, and clocks of
+writers may be a little ahead. Nor can it have begun later than T plus the longest retry.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from forebay.aws.archive import COMMANDS_PREFIX
+from ops.archive.store import ObjectStore, StoredObject
+
+#: Before the first command's time: the longest buffer interval (900 s, Firehose's limit) and how
+#: far ahead of the archive's clock an id may be (`forebay.ids.MAX_AHEAD_MS`, 10 min).
+EARLIER = dt.timedelta(seconds=900 + 600)
+#: After the last command's time: a record that the function's retries delay by seconds arrives in
+#: the same hour or the next; a direct object is named after its command's own hour.
+LATER = dt.timedelta(minutes=10)
+
+
+def list_commands(
+    store: ObjectStore, *, since: dt.datetime | None = None, until: dt.datetime | None = None
+) -> Iterator[StoredObject]:
+    """Every object that may hold commands accepted in that time, by key.
+
+    It may hold others too: filter its commands by their ids.
+
+    Args:
+        store: the archive.
+        since: the earliest time of acceptance that is wanted.
+        until: the time before which commands must have been accepted.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
+    last = f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None
+    for found in store.list(COMMANDS_PREFIX, after=after):
+        if last is not None and found.key[: len(last)] > last:
+            return
+        yield found

@@ -1,0 +1,189 @@
+"""Where an archive is kept: an S3 bucket, or a folder with a copy of one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from forebay.aws.archive import Archive, ObjectGoneError, rejections_object
+from forebay.errors import TransientError
+from ops.errors import UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from forebay.apply import Rejection
+
+_READ_BLOCK_BYTES = 256 * 1024
+STANDARD = "STANDARD"
+#: Classes whose objects can't be read before they are restored.
+#: Source: Amazon S3 User Guide, "Working with archived objects".
+COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of the archive, as a listing tells it."""
+
+    key: str
+    size_bytes: int
+    modified: dt.datetime
+    storage_class: str = STANDARD
+
+
+class ObjectStore(Protocol):
+    """What the tools need of an archive, wherever it is."""
+
+    #: How an operator writes it: `s3://bucket` or `file:///folder`.
+    url: str
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """The objects whose keys begin so and sort after `after`, by key; a page at a time.
+
+        Raises:
+            TransientError: the store did not answer.
+        """
+        ...
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """An object's bytes as they are stored, in blocks.
+
+        Raises:
+            ObjectGoneError: there is no such object.
+            TransientError: the store did not answer, or broke off.
+        """
+        ...
+
+    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+        """Stores rejections beside the commands they are of."""
+        ...
+
+
+class Bucket:
+    """An archive in S3."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._archive = Archive(client, bucket)
+        self.url = f"s3://{bucket}"
+        self.bucket = bucket
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """See ObjectStore."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, StartAfter=after
+        )
+        try:
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield StoredObject(
+                        key=entry["Key"],
+                        size_bytes=entry["Size"],
+                        modified=entry["LastModified"],
+                        storage_class=entry.get("StorageClass", STANDARD),
+                    )
+        except (BotoCoreError, ClientError) as exc:
+            raise TransientError(f"{self.url}/{prefix} can't be listed: {exc}") from exc
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See ObjectStore."""
+        return self._archive.read(key)
+
+    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+        """See ObjectStore."""
+        self._archive.write_rejections(source_key, rejections)
+
+
+class Folder:
+    """An archive copied to a folder, such as `aws s3 sync` makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.url = f"file://{folder}"
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """See ObjectStore."""
+        for path in self._walk(self._folder):
+            key = path.relative_to(self._folder).as_posix()
+            if key.startswith(prefix) and key > after:
+                stat = path.stat()
+                modified = dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC)
+                yield StoredObject(key, stat.st_size, modified)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See ObjectStore."""
+        try:
+            with (self._folder / key).open("rb") as file:
+                while block := file.read(_READ_BLOCK_BYTES):
+                    yield block
+        except FileNotFoundError as exc:
+            raise ObjectGoneError(f"{self.url}/{key} does not exist") from exc
+        except OSError as exc:
+            raise TransientError(f"{self.url}/{key}: {exc}") from exc
+
+    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+        """See ObjectStore."""
+        key, content = rejections_object(source_key, rejections)
+        file = self._folder / key
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        except OSError as exc:
+            raise TransientError(f"{self.url}/{key}: {exc}") from exc
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        """Every file below, in the order in which S3 lists keys: a folder sorts with its slash."""
+        entries = sorted(
+            (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
+            key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
+        )
+        for entry in entries:
+            if entry.is_dir():
+                yield from self._walk(entry)
+            else:
+                yield entry
+
+
+def bucket_name(source: str) -> str:
+    """The bucket that a source names; for those who need one and no copy of it.
+
+    Raises:
+        UsageError: it names none.
+    """
+    parts = urlsplit(source)
+    if parts.scheme not in {"", "s3"} or not (parts.netloc or parts.path).strip("/"):
+        raise UsageError(f"{source} is no bucket; write s3://bucket")
+    return parts.netloc if parts.scheme else source
+
+
+def open_store(source: str, s3: Callable[[], S3Client]) -> ObjectStore:
+    """The archive that a source names.
+
+    Args:
+        source: `s3://bucket`, `file:///folder`, or a bucket's bare name.
+        s3: gives a client, where one is needed.
+
+    Raises:
+        UsageError: it names none.
+    """
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        folder = Path(unquote(parts.path))
+        if parts.netloc or not folder.is_dir():
+            raise UsageError(f"{source} is no folder; write file:///folder, with three slashes")
+        return Folder(folder)
+    if parts.scheme in {"", "s3"}:
+        bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
+        if not bucket or below.strip("/"):
+            raise UsageError(
+                f"{source} is no archive; name its bucket only: s3://bucket, "
+                "for the ledger knows objects by their whole keys"
+            )
+        return Bucket(s3(), bucket)
+    raise UsageError(f"{source} is no archive; write s3://bucket or file:///folder")

@@ -1,0 +1,64 @@
+"""`forebay rebuild`: makes the tables from the archive alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops import options
+from ops.console import Console
+from ops.context import ARCHIVE, DATABASE, Context
+from ops.cut import EVERYTHING, commands_until, cut_of
+from ops.errors import IncompleteError
+from ops.rebuild import rebuild as rebuilding
+from ops.rebuild.leniently import rebuild_leniently
+
+
+def rebuild(
+    *,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="TIME|COMMAND_ID",
+            help="Only what was accepted up to here (default: everything).",
+        ),
+    ] = None,
+    allow_new_rejections: Annotated[
+        bool,
+        typer.Option(
+            "--allow-new-rejections",
+            help="Reject what can't apply, as the live run does, instead of stopping.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, max=32, help="With --allow-new-rejections: connections."),
+    ] = 2,
+    scratch: options.Scratch = None,
+    source: options.SourceUrl = None,
+    database_url: options.DatabaseUrl = None,
+    yes: options.Yes = False,
+    env: options.Env = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fill an empty database with what the archive comes to; it gets its schema first."""
+    context = Context({ARCHIVE: source, DATABASE: database_url}, env)
+    console = Console(as_json=as_json)
+    cut = cut_of(until, "--until") if until else EVERYTHING
+    objects = len(list(commands_until(context.archive, cut)))
+    console.confirm(
+        f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
+        yes=yes,
+    )
+    rebuilding.prepare(context)
+    if allow_new_rejections:
+        tally = rebuild_leniently(context, console, cut=cut, workers=workers)
+        console.facts({"cut": cut, **tally.facts()})
+        if tally.failed:
+            raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
+        return
+    console.facts(
+        {"cut": cut, **rebuilding.rebuild(context, console, cut=cut, scratch=scratch).facts()}
+    )

@@ -1,0 +1,153 @@
+"""`forebay replay`: applies archived commands again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forebay.ids import is_command_id
+from forebay.replay.selection import Selection
+from ops import options
+from ops.console import Console
+from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
+from ops.errors import IncompleteError, UsageError
+from ops.replay import replay as replaying
+from ops.replay import via_queue as queueing
+from ops.replay.plan import plan as make_plan
+
+Many = Annotated[list[str] | None, typer.Option()]
+
+
+def replay(
+    *,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
+    ] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option("--resource", help="Of this resource; may be repeated.")
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="Of this key; may be repeated.")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Of this caller; may be repeated.")
+    ] = None,
+    id_file: Annotated[
+        Path | None, typer.Option("--id-file", help="Only these command ids, one a line.")
+    ] = None,
+    source: options.SourceUrl = None,
+    database_url: options.DatabaseUrl = None,
+    replica_url: options.ReplicaUrl = None,
+    via_queue: Annotated[
+        bool,
+        typer.Option("--via-queue", help="By the consumer function, through the replay queue."),
+    ] = False,
+    replay_queue_url: Annotated[
+        str | None,
+        typer.Option("--replay-queue-url", help="[env var: FOREBAY_REPLAY_QUEUE_URL]"),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="With --via-queue or --resume: follow it to its end.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=32, help="Connections to the primary.")
+    ] = 2,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=1, help="Commands a second, at most.")
+    ] = None,
+    max_replica_lag: Annotated[
+        float | None,
+        typer.Option(
+            "--max-replica-lag", min=0.1, help="Wait while the replica is so many s behind."
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what there is to do.")] = False,
+    yes: options.Yes = False,
+    env: options.Env = None,
+    as_json: options.Json = False,
+) -> None:
+    """Apply archived commands again: safe over live traffic, and at any time."""
+    context = Context(
+        {
+            ARCHIVE: source,
+            DATABASE: database_url,
+            REPLICA: replica_url,
+            REPLAY_QUEUE: replay_queue_url,
+        },
+        env,
+    )
+    console = Console(as_json=as_json)
+    selection = Selection(
+        since=options.moment(since, "--from") if since else None,
+        until=options.moment(until, "--to") if until else None,
+        resources=_known(context, resource),
+        keys=frozenset(key or ()),
+        by=frozenset(by or ()),
+        ids=_read_ids(id_file) if id_file else frozenset(),
+    )
+    if resume and not selection.is_everything:
+        raise UsageError("--resume goes on with what its run was started for; give no conditions")
+    if dry_run and (via_queue or resume):
+        raise UsageError("--dry-run goes with neither --via-queue nor --resume")
+    pace = replaying.Pace(
+        workers=workers, rate_per_second=rate, max_replica_lag_seconds=max_replica_lag
+    )
+    if plan:
+        console.facts(
+            make_plan(context, console, selection).facts(workers=workers, rate_per_second=rate)
+        )
+        return
+    run = replaying.resumed(context, resume) if resume else None
+    if via_queue or (run is not None and run.via_queue):
+        queueing.replay(context, console, run, selection, watch=watch, yes=yes)
+        return
+    if run is not None:
+        selection = Selection.from_json(run.selection)
+    elif not dry_run:
+        objects, size = replaying.count_objects(context.archive, selection)
+        console.confirm(
+            f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
+        )
+        run = replaying.begin(context, selection)
+        console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
+    tally = replaying.replay(context, console, run, selection, pace)
+    console.facts({"run": run.id if run else None, "dry_run": dry_run, **tally.facts()})
+    if tally.failed:
+        again = f"forebay replay --resume {run.id}" if run else "the same command"
+        raise IncompleteError(
+            f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
+        )
+
+
+def _known(context: Context, paths: list[str] | None) -> frozenset[str]:
+    unknown = sorted(set(paths or ()) - set(context.resources))
+    if unknown:
+        known = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {', '.join(unknown)}; known are {known}")
+    return frozenset(paths or ())
+
+
+def _read_ids(file: Path) -> frozenset[str]:
+    try:
+        ids = frozenset(filter(None, map(str.strip, file.read_text("utf-8").splitlines())))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"--id-file {file} can't be read: {exc}") from None
+    wrong = next((command_id for command_id in ids if not is_command_id(command_id)), None)
+    if wrong is not None or not ids:
+        raise UsageError(
+            f"--id-file {file}: {wrong!r} is no command id"
+            if wrong
+            else f"--id-file {file} is empty"
+        )
+    return ids

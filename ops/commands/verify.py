@@ -1,0 +1,104 @@
+"""`forebay verify`: proves that archive and database agree."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+
+from ops import options
+from ops.archive.listing import EARLIER
+from ops.console import Console, table
+from ops.context import ARCHIVE, DATABASE, REPLICA, Context
+from ops.cut import accepted, cut_of, last_id_at
+from ops.errors import UsageError
+from ops.exit_codes import ExitCode
+from ops.verify import verify as verifying
+
+
+def verify(
+    *,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="TIME|COMMAND_ID",
+            help="Compare what was accepted up to here (default: 25 minutes ago).",
+        ),
+    ] = None,
+    show: Annotated[int, typer.Option("--show", min=1, help="Differences to name.")] = 20,
+    without_ledger: Annotated[
+        bool,
+        typer.Option(
+            "--without-ledger",
+            help="Expect every command up to the cut; for a database rebuilt to a point in time.",
+        ),
+    ] = False,
+    scratch: options.Scratch = None,
+    source: options.SourceUrl = None,
+    database_url: options.DatabaseUrl = None,
+    replica_url: options.ReplicaUrl = None,
+    env: options.Env = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fold the archive up to a cut and compare it with the tables. Reads only."""
+    context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
+    console = Console(as_json=as_json)
+    now = dt.datetime.now(dt.UTC)
+    cut = cut_of(at, "--at") if at else last_id_at(now - EARLIER)
+    if (time := accepted(cut)) and time > now:
+        raise UsageError(f"--at {at} is in the future; what will be accepted can't be compared")
+    found = verifying.verify(
+        context, console, cut=cut, limit=show, scratch=scratch, trust_ledger=not without_ledger
+    )
+    _print(console, found)
+    if not found.is_clean:
+        raise typer.Exit(ExitCode.FOUND)
+    if found.unapplied or found.held:
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _print(console: Console, found: verifying.Verified) -> None:
+    facts = found.facts()
+    if console.as_json:
+        console.result(facts)
+        return
+    columns = ["table", "archive", "database", "digest", "since", "differing"]
+    rows = [
+        (
+            row["table"],
+            row["rows_archive"],
+            row["rows_database"],
+            row.get("digest_database", "-"),
+            row.get("changed_since_cut", 0),
+            row["differing"],
+        )
+        for row in facts["tables"]
+    ]
+    console.result(facts, table(columns, rows))
+    if found.findings.named:
+        names = ["table", "key", "archive", "database"]
+        console.result(
+            facts, table(names, [[row[name] for name in names] for row in found.findings.named])
+        )
+    console.result(facts, _sentence(found))
+
+
+def _sentence(found: verifying.Verified) -> str:
+    said = f"{found.scanned.commands:,} commands of {found.scanned.objects:,} objects: "
+    if found.is_clean:
+        said += "archive and database agree"
+    else:
+        said += (
+            f"{found.findings.total:,} differences; `forebay replay` applies what is missing, "
+            "`forebay rebuild` makes the tables anew"
+        )
+    if found.unapplied:
+        said += (
+            f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
+            f"the first is {found.unapplied[0]}: `forebay sweep` enqueues them"
+        )
+    if found.held:
+        said += f"; {found.held:,} commands wait for a newer release"
+    return said

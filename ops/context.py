@@ -1,0 +1,240 @@
+"""Finds the database, the archive, the queues and the stream that a command works on.
+
+Each is looked for in three places, in this order: the command's own option, the environment
+(`FOREBAY_…`, the names that the functions use), the environment that `--env` names: `local` is the
+one-machine stack of this checkout, any other one a pair of CloudFormation stacks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+import resources
+from forebay.db.connect import Connection, connect
+from forebay.resource.spec import ResourceSpec
+from local.postgres.config import READER, primary_of, replica_of
+from local.settings import REGION, LocalSettings
+from ops.archive.store import ObjectStore, open_store
+from ops.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_firehose import FirehoseClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+LOCAL: Final = "local"
+
+_AWS = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"})
+_LOCAL_AWS = Config(
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"total_max_attempts": 2},
+    s3={"addressing_style": "path"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that commands need to know, and every way to tell it."""
+
+    name: str
+    option: str
+    variable: str
+
+
+DATABASE: Final = Setting("the primary's address", "--database-url", "FOREBAY_DATABASE_URL")
+REPLICA: Final = Setting("the replica's address", "--replica-url", "FOREBAY_REPLICA_URL")
+ARCHIVE: Final = Setting("the archive", "--source", "FOREBAY_ARCHIVE_BUCKET")
+QUEUE: Final = Setting("the consumer's queue", "--queue-url", "FOREBAY_QUEUE_URL")
+DEAD_LETTERS: Final = Setting(
+    "the dead-letter queue", "--dead-letter-queue-url", "FOREBAY_DEAD_LETTER_QUEUE_URL"
+)
+REPLAY_QUEUE: Final = Setting("the replay queue", "--replay-queue-url", "FOREBAY_REPLAY_QUEUE_URL")
+REPLAY_DEAD_LETTERS: Final = Setting(
+    "the replay's dead-letter queue",
+    "--replay-dead-letter-queue-url",
+    "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
+)
+STREAM: Final = Setting("the delivery stream", "--stream", "FOREBAY_STREAM")
+
+#: Which output of an environment's stacks tells which setting.
+_OUTPUTS: Final[Mapping[Setting, str]] = {
+    DATABASE: "DatabaseUrl",
+    REPLICA: "ReplicaUrl",
+    ARCHIVE: "ArchiveBucketName",
+    QUEUE: "QueueUrl",
+    DEAD_LETTERS: "DeadLetterQueueUrl",
+    REPLAY_QUEUE: "ReplayQueueUrl",
+    REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
+    STREAM: "DeliveryStreamName",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one run of the command line works on; everything is looked up when first asked for."""
+
+    #: Values of options by setting; None where the option was not given.
+    options: Mapping[Setting, str | None] = field(default_factory=dict)
+    #: `--env`.
+    env: str | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def get(self, setting: Setting) -> str:
+        """The setting's value.
+
+        Raises:
+            UsageError: it is told nowhere; names every way to tell it.
+            UnavailableError: the named environment's stacks can't be asked.
+        """
+        found = self.find(setting)
+        if found is None:
+            raise UsageError(
+                f"{setting.name} is not known; give {setting.option}, set {setting.variable}, "
+                "or name a deployed environment with --env"
+            )
+        return found
+
+    def find(self, setting: Setting) -> str | None:
+        """The setting's value, None where it is told nowhere."""
+        return (
+            self.options.get(setting)
+            or self.environment.get(setting.variable)
+            or self._outputs.get(_OUTPUTS[setting])
+        )
+
+    @cached_property
+    def resources(self) -> Mapping[str, ResourceSpec]:
+        """Every declared resource by its path."""
+        return resources.load()
+
+    @cached_property
+    def archive(self) -> ObjectStore:
+        """The archive: the bucket, or the folder, that `--source` or the environment names."""
+        return open_store(self.get(ARCHIVE), lambda: self.s3)
+
+    def connect(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+        """A new connection to the primary.
+
+        Raises:
+            psycopg.OperationalError: no server, or it refuses us.
+        """
+        return connect(
+            self.get(DATABASE),
+            application_name=f"forebay-{purpose}",
+            statement_timeout_ms=statement_timeout_ms,
+            lock_timeout_ms=30_000,
+        )
+
+    def connect_for_reading(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+        """A new read-only connection: to the replica where one is known, else to the primary."""
+        return connect(
+            self.find(REPLICA) or self.get(DATABASE),
+            application_name=f"forebay-{purpose}",
+            statement_timeout_ms=statement_timeout_ms,
+            read_only=True,
+        )
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """S3, wherever this environment's is."""
+        client: S3Client = self._client("s3")
+        return client
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """SQS, wherever this environment's is."""
+        client: SQSClient = self._client("sqs")
+        return client
+
+    @cached_property
+    def firehose(self) -> FirehoseClient:
+        """Firehose, wherever this environment's is."""
+        client: FirehoseClient = self._client("firehose")
+        return client
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - any service: the caller names its type
+        """A client of another AWS service."""
+        return self._client(service)
+
+    def _client(self, service: str) -> Any:  # noqa: ANN401
+        stack = self._local_stack
+        if stack is None:
+            return boto3.client(service, config=_AWS)  # type: ignore[call-overload]
+        # Never the operator's own credentials: an emulator takes any.
+        return boto3.client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=stack.firehose_url if service == "firehose" else stack.emulator_url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106
+            config=_LOCAL_AWS,
+        )
+
+    @cached_property
+    def _outputs(self) -> Mapping[str, str]:
+        """What the named environment's stacks tell, by the outputs' names."""
+        if self.env is None:
+            return {}
+        if self._local_stack is not None:
+            stack = self._local_stack
+            return _local_outputs(stack) | {
+                "DatabaseUrl": primary_of(stack).url(),
+                "ReplicaUrl": replica_of(stack).url(READER),
+            }
+        return self._described()
+
+    def _described(self) -> Mapping[str, str]:
+        """The outputs of both CloudFormation stacks of an environment on AWS."""
+        outputs: dict[str, str] = {}
+        cloudformation = self._client("cloudformation")
+        for role in ("data", "service"):
+            name = f"forebay-{self.env}-{role}"
+            try:
+                stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
+            except ClientError as exc:
+                raise UsageError(
+                    f"the stack {name} can't be described: {exc}; "
+                    "is it deployed, and are account and region the right ones?"
+                ) from exc
+            except BotoCoreError as exc:
+                raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
+            outputs |= {
+                output["OutputKey"]: output["OutputValue"]
+                for stack in stacks
+                for output in stack.get("Outputs", [])
+            }
+        return outputs
+
+    @cached_property
+    def _local_stack(self) -> LocalSettings | None:
+        """The one-machine stack that this checkout runs; None when another is meant."""
+        if self.env != LOCAL:
+            return None
+        settings = LocalSettings.from_env(self.environment)
+        # The stack may run on other ports than the usual ones; its queues' addresses tell.
+        port = urlsplit(_local_outputs(settings)["QueueUrl"]).port or settings.ports.emulator
+        return LocalSettings.from_env(self.environment, base_port=port - 1)
+
+
+def _local_outputs(settings: LocalSettings) -> dict[str, str]:
+    file: Path = settings.emulator / "deployed" / "outputs.json"
+    try:
+        stacks: dict[str, dict[str, str]] = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no local stack in {settings.state}; start one with `make run`, "
+            "or name its folder with FOREBAY_STATE"
+        ) from None
+    return {name: value for outputs in stacks.values() for name, value in outputs.items()}

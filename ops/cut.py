@@ -1,0 +1,48 @@
+"""A cut through the archive: the commands up to a time, or up to a command."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from forebay.ids import accepted_ms, is_command_id
+from ops.archive.listing import list_commands
+from ops.archive.store import ObjectStore, StoredObject
+from ops.options import moment
+
+#: After every id that there can be.
+EVERYTHING = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+
+
+def cut_of(text: str, option: str) -> str:
+    """The greatest command id up to a cut, itself included.
+
+    Args:
+        text: a time, or a command's id.
+        option: that it was given with, for the message.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if is_command_id(text):
+        return text
+    return last_id_at(moment(text, option))
+
+
+def last_id_at(time: dt.datetime) -> str:
+    """The greatest id of a command that was accepted at that time."""
+    ms = f"{int(time.timestamp() * 1000):012x}"
+    return f"{ms[:8]}-{ms[8:]}-7fff-bfff-ffffffffffff"
+
+
+def accepted(cut: str) -> dt.datetime | None:
+    """The time of a cut; None where it is everything."""
+    if cut == EVERYTHING:
+        return None
+    return dt.datetime.fromtimestamp(accepted_ms(cut) / 1000, dt.UTC)
+
+
+def commands_until(store: ObjectStore, cut: str) -> Iterator[StoredObject]:
+    """Every object that may hold commands up to a cut, by key."""
+    time = accepted(cut)
+    return list_commands(store, until=time + dt.timedelta(milliseconds=1) if time else None)

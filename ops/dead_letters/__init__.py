@@ -1,0 +1,1 @@
+"""Dead letters: events of archive objects that the consumer could not apply."""

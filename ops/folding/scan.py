@@ -1,0 +1,187 @@
+"""Reads an archive up to a cut into a partition, comparing it with the ledger on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from forebay.apply import BadLine, Rejection, Source
+from forebay.apply.lines import read_lines
+from forebay.aws.archive import REJECTIONS_PREFIX
+from ops.archive.store import ObjectStore, StoredObject
+from ops.console import Meter
+from ops.errors import RefusedError
+from ops.folding.partition import Kind, Partition
+
+_PAGE = 500
+_EVERYTHING = 2**63
+#: How many bytes of lines a byte of gzip comes to, roughly: decides the number of files only.
+INFLATION = 6
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What the ledger says of an object."""
+
+    lines: int
+    complete: bool
+    first_id: str | None
+    last_id: str | None
+
+
+#: Gives the ledger's rows of some objects. A rebuild has none: there, everything counts.
+Ledger = Callable[[Sequence[str]], Mapping[str, LedgerRow]]
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What was met on the way."""
+
+    objects: int = 0
+    commands: int = 0
+    #: Commands that were accepted after the cut.
+    after_cut: int = 0
+    unreadable_lines: int = 0
+    rejections: int = 0
+    #: Objects that the ledger does not call applied, by their numbers.
+    unapplied: dict[int, str] = field(default_factory=dict)
+    #: What is wrong with ledger rows.
+    ledger_faults: list[dict[str, Any]] = field(default_factory=list)
+    #: Ledger rows that were compared.
+    ledger_rows: int = 0
+
+
+def scan(
+    store: ObjectStore,
+    partition: Partition,
+    *,
+    cut: str,
+    objects: Iterator[StoredObject],
+    ledger: Ledger | None,
+    meter: Meter,
+    noted: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
+) -> Scanned:
+    """Puts every command up to the cut into the partition, rejections first.
+
+    Args:
+        store: the archive.
+        partition: empty.
+        cut: the greatest command id that counts.
+        objects: of commands, by key.
+        ledger: says which parts were applied; None where all of them count.
+        meter: advanced by objects.
+        noted: told each object, what its ledger row should say, and how many of its commands come
+            after the cut. The first one is number 0, and so on.
+
+    Raises:
+        TransientError: the archive did not answer.
+    """
+    scanned = Scanned()
+    _add_rejections(store, partition, cut, ledger, scanned)
+    while page := list(islice(objects, _PAGE)):
+        rows = ledger([found.key for found in page]) if ledger else None
+        for found in page:
+            row = rows.get(found.key) if rows is not None else None
+            applied = _EVERYTHING if rows is None else row.lines if row else 0
+            read, later = _read(store, found, partition, cut, applied=applied, scanned=scanned)
+            noted(found, read, later)
+            # An object of later commands only is none of this cut's business.
+            if rows is not None and (later == 0 or later < read.lines):
+                _compare(scanned, found.key, row, read)
+            scanned.objects += 1
+            meter.advance(1, note=f"{scanned.commands:,} commands")
+    return scanned
+
+
+def _add_rejections(
+    store: ObjectStore,
+    partition: Partition,
+    cut: str,
+    ledger: Ledger | None,
+    scanned: Scanned,
+) -> None:
+    """Those of objects that are applied must be in the database, others need not be there yet."""
+    known: tuple[str, bool] = ("", True)
+    for told in read_rejections(store, cut):
+        source = told["object"]
+        if ledger is not None and source != known[0]:
+            row = ledger([source]).get(source)
+            known = (source, row is not None and row.complete)
+        scanned.rejections += 1
+        key = told["key"] if told["resource"] is not None else told["id"]
+        kind = Kind.REJECTED if known[1] else Kind.MAYBE_REJECTED
+        partition.add(kind, str(key), told["id"].encode())
+
+
+def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
+    """Every archived rejection of a command up to the cut, and of all lines that are none.
+
+    Raises:
+        RefusedError: an object of rejections can't be read.
+    """
+    for found in store.list(REJECTIONS_PREFIX):
+        content = b"".join(store.read(found.key))
+        for line in content.splitlines():
+            try:
+                told: dict[str, Any] = orjson.loads(line)
+                rejected, resource = told["id"], told["resource"]
+            except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
+                raise RefusedError(
+                    f"{store.url}/{found.key} is no object of rejections ({exc!r}); "
+                    "restore its first version, for nothing rewrites it"
+                ) from None
+            if resource is None or rejected <= cut:
+                yield told
+
+
+def _read(
+    store: ObjectStore,
+    found: StoredObject,
+    partition: Partition,
+    cut: str,
+    *,
+    applied: int,
+    scanned: Scanned,
+) -> tuple[LedgerRow, int]:
+    """Reads one object; what the ledger should say of it, and how much of it is after the cut."""
+    source = Source(found.key)
+    prefix = b"%d\t" % scanned.objects
+    first = last = None
+    number, later = -1, 0
+    for number, (line, entry) in enumerate(read_lines(store.read(found.key))):
+        kind = Kind.APPLIED if number < applied else Kind.UNAPPLIED
+        if isinstance(entry, BadLine):
+            scanned.unreadable_lines += 1
+            if kind is Kind.APPLIED:
+                line_id = Rejection.of_line(entry, source).id
+                partition.add(Kind.BAD_LINE, line_id, prefix + line_id.encode())
+            continue
+        first = entry.id if first is None else min(first, entry.id)
+        last = entry.id if last is None else max(last, entry.id)
+        if entry.id > cut:
+            later += 1
+            continue
+        scanned.commands += 1
+        partition.add(kind, str(entry.key), prefix + line)
+    scanned.after_cut += later
+    return LedgerRow(number + 1, True, first, last), later
+
+
+def _compare(scanned: Scanned, key: str, row: LedgerRow | None, read: LedgerRow) -> None:
+    if row is None or not row.complete:
+        scanned.unapplied[scanned.objects] = key
+        return
+    scanned.ledger_rows += 1
+    if row != read:
+        scanned.ledger_faults.append(
+            {
+                "table": "forebay.ledger",
+                "key": key,
+                "archive": f"{read.lines} lines, {read.first_id} to {read.last_id}",
+                "database": f"{row.lines} lines, {row.first_id} to {row.last_id}",
+            }
+        )

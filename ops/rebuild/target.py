@@ -1,0 +1,89 @@
+"""The database that is rebuilt: its schema, its emptiness, and what is put off until it is full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from psycopg import sql
+
+from forebay.db.connect import Connection
+from forebay.resource.spec import ResourceSpec
+from ops.errors import RefusedError
+
+PIPELINE = ("tombstones", "rejections", "ledger")
+
+
+class PutOff(NamedTuple):
+    """An index or a constraint that is made when the rows are there."""
+
+    name: str
+    drop: sql.Composed
+    make: sql.Composed
+
+
+def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
+    """Everything that a rebuild fills."""
+    return [
+        *(sql.Identifier("public", spec.table) for spec in resources.values()),
+        *(sql.Identifier("forebay", name) for name in PIPELINE),
+    ]
+
+
+def check_empty(connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
+    """Refuses a database that holds anything.
+
+    Raises:
+        RefusedError: names the tables that hold rows.
+    """
+    full = [
+        table.as_string(connection)
+        for table in tables(resources)
+        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone()
+    ]
+    if full:
+        raise RefusedError(
+            f"the database is not empty: {', '.join(full)} have rows; rebuild into a new database, "
+            "or bring this one up to date with forebay replay"
+        )
+
+
+def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
+    """All indexes and enforced references of a resource's table; constraints come first."""
+    table = sql.Identifier("public", spec.table)
+    made: list[PutOff] = []
+    for name, definition in connection.execute(_CONSTRAINTS, [f"public.{spec.table}"]):
+        identifier = sql.Identifier(name)
+        made.append(
+            PutOff(
+                name,
+                sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, identifier),
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                    table, identifier, sql.SQL(definition)
+                ),
+            )
+        )
+    for name, definition in connection.execute(_INDEXES, [f"public.{spec.table}"]):
+        made.append(
+            PutOff(
+                name,
+                sql.SQL("DROP INDEX {}").format(sql.Identifier("public", name)),
+                sql.Composed([sql.SQL(definition)]),
+            )
+        )
+    return made
+
+
+# References first, for they need the keys of other tables: dropped first, made last.
+_CONSTRAINTS = """
+    SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE conrelid = %s::regclass AND contype IN ('f', 'p', 'u', 'x')
+    ORDER BY contype <> 'f', conname
+"""
+_INDEXES = """
+    SELECT i.relname, pg_get_indexdef(i.oid)
+    FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid
+    WHERE indrelid = %s::regclass
+      AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.oid AND contype <> 'f')
+    ORDER BY i.relname
+"""

@@ -1,0 +1,237 @@
+"""Reads rejections and what was decided about them, and records decisions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, LiteralString
+
+from forebay.command import Command
+from forebay.db.connect import Connection
+
+State = Literal["open", "sending", "retried", "discarded", "all"]
+STATES: tuple[State, ...] = ("open", "sending", "retried", "discarded", "all")
+PAGE = 500  # rejections; also the most lines of one PutRecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rejections are meant; every part that is set must hold."""
+
+    state: State = "open"
+    ids: Sequence[str] = ()
+    resource: str | None = None
+    key: str | None = None
+    code: str | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """The parameters of `_WHERE`."""
+        return {
+            "state": self.state,
+            "ids": list(self.ids) or None,
+            "resource": self.resource,
+            "key": self.key,
+            "code": self.code,
+            "since": self.since,
+            "until": self.until,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A rejection as the database has it, with what was decided about it."""
+
+    id: str
+    resource: str | None
+    key: str | None
+    op: str | None
+    code: str
+    sqlstate: str | None
+    detail: str
+    line: bytes
+    object: str
+    rejected_at: dt.datetime
+    state: State
+    #: The command that amends it, if it was retried.
+    command: str | None
+    by: str | None
+    decided_at: dt.datetime | None
+    rule: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an operator decided about one rejection."""
+
+    rejection: str
+    decision: Literal["retried", "discarded"]
+    by: str
+    run: str
+    at: dt.datetime
+    reason: str | None = None
+    #: Of a retry: the command that amends the rejected one, and its encoded line.
+    command: Command | None = None
+    line: bytes | None = field(default=None, repr=False)
+    rule: str | None = None
+
+
+def count(connection: Connection, selection: Selection) -> list[tuple[str | None, str, int]]:
+    """How many there are, by resource and code, the most first."""
+    rows = connection.execute(_COUNT + _WHERE + _GROUPED, selection.values).fetchall()
+    return [(resource, code, int(number)) for resource, code, number in rows]
+
+
+def pages(connection: Connection, selection: Selection) -> Iterator[list[Stored]]:
+    """Those that are selected, in the order of their ids, a page at a time.
+
+    A page is read when it is asked for: what the caller decides meanwhile about earlier pages
+    changes nothing about later ones.
+    """
+    after: str | None = None
+    while True:
+        values = {**selection.values, "after": after, "page": PAGE}
+        found = connection.execute(_SELECT + _WHERE + _PAGED, values).fetchall()
+        if found:
+            yield [_stored(row) for row in found]
+        if len(found) < PAGE:
+            return
+        after = str(found[-1][0])
+
+
+def unsent(connection: Connection) -> list[Decision]:
+    """Decisions that were begun and not finished: a call was killed, or nothing was accepted."""
+    rows = connection.execute(_UNSENT).fetchall()
+    return [
+        Decision(
+            rejection=rejection,
+            decision=decision,
+            by=by,
+            run=run,
+            at=at,
+            reason=reason,
+            rule=rule,
+            line=None if line is None else bytes(line),
+        )
+        for rejection, decision, by, run, at, reason, rule, line in rows
+    ]
+
+
+def claim(connection: Connection, decisions: Sequence[Decision]) -> set[str]:
+    """Notes decisions before they are carried out; the ids of the rejections that we now hold.
+
+    One that somebody else has decided about meanwhile is left to them. A discarded one can still
+    be retried.
+    """
+    claimed: set[str] = set()
+    with connection.transaction():
+        for decision in decisions:
+            values = {
+                "rejection": decision.rejection,
+                "decision": decision.decision,
+                "command": decision.command.id if decision.command else None,
+                "line": decision.line,
+                "rule": decision.rule,
+                "reason": decision.reason,
+                "by": decision.by,
+                "run": decision.run,
+                "at": decision.at,
+            }
+            if connection.execute(_CLAIM, values).rowcount == 1:
+                claimed.add(decision.rejection)
+    return claimed
+
+
+def record(connection: Connection, rejections: Sequence[str]) -> None:
+    """Notes that decisions hold: accepted by the pipeline, and written to the archive."""
+    connection.execute(_RECORD, [list(rejections)])
+
+
+def restore(connection: Connection, lines: Sequence[Mapping[str, Any]]) -> int:
+    """Takes over decisions from the archive's audit objects, the latest of each rejection.
+
+    Returns:
+        How many rows were made or changed.
+    """
+    changed = 0
+    with connection.transaction():
+        for line in lines:
+            changed += connection.execute(_RESTORE, line).rowcount
+    return changed
+
+
+def _stored(row: Sequence[Any]) -> Stored:
+    values = list(row)
+    values[7] = bytes(values[7])  # the line
+    return Stored(*values)
+
+
+_FROM: LiteralString = """
+    FROM forebay.rejections AS r LEFT JOIN forebay.decisions AS d ON d.rejection = r.id
+"""
+_STATE: LiteralString = """
+    CASE WHEN d.decision IS NULL THEN 'open' WHEN d.recorded_at IS NULL THEN 'sending'
+         ELSE d.decision END
+"""
+_SELECT: LiteralString = (
+    """
+    SELECT r.id::text, r.resource, r.key, r.op, r.code, r.sqlstate, r.detail, r.line, r.object,
+           r.rejected_at, """
+    + _STATE
+    + """, d.command::text, d.by, d.decided_at, d.rule, d.reason
+"""
+    + _FROM
+)
+_COUNT: LiteralString = "SELECT r.resource, r.code, count(*)" + _FROM
+_WHERE: LiteralString = (
+    """
+    WHERE (%(state)s::text = 'all' OR """
+    + _STATE
+    + """ = %(state)s)
+      AND (%(ids)s::uuid[] IS NULL OR r.id = ANY(%(ids)s::uuid[]))
+      AND (%(resource)s::text IS NULL OR r.resource = %(resource)s)
+      AND (%(key)s::text IS NULL OR r.key = %(key)s)
+      AND (%(code)s::text IS NULL OR r.code = %(code)s)
+      AND (%(since)s::timestamptz IS NULL OR r.rejected_at >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR r.rejected_at < %(until)s)
+"""
+)
+_GROUPED: LiteralString = " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+_PAGED: LiteralString = """
+      AND (%(after)s::uuid IS NULL OR r.id > %(after)s::uuid)
+    ORDER BY r.id LIMIT %(page)s
+"""
+_UNSENT: LiteralString = """
+    SELECT rejection::text, decision, by, run::text, decided_at, reason, rule, line
+    FROM forebay.decisions WHERE recorded_at IS NULL ORDER BY command
+"""
+_CLAIM: LiteralString = """
+    INSERT INTO forebay.decisions AS d
+      (rejection, decision, command, line, rule, reason, by, run, decided_at)
+    VALUES (%(rejection)s, %(decision)s, %(command)s, %(line)s, %(rule)s, %(reason)s, %(by)s,
+            %(run)s, %(at)s)
+    ON CONFLICT (rejection) DO UPDATE SET
+      decision = excluded.decision, command = excluded.command, line = excluded.line,
+      rule = excluded.rule, reason = excluded.reason, by = excluded.by, run = excluded.run,
+      decided_at = excluded.decided_at, recorded_at = NULL
+    WHERE d.decision = 'discarded' AND excluded.decision = 'retried'
+"""
+_RECORD: LiteralString = """
+    UPDATE forebay.decisions SET recorded_at = clock_timestamp(), line = NULL
+    WHERE rejection = ANY(%s::uuid[]) AND recorded_at IS NULL
+"""
+_RESTORE: LiteralString = """
+    INSERT INTO forebay.decisions AS d
+      (rejection, decision, command, rule, reason, by, run, decided_at, recorded_at)
+    VALUES (%(rejection)s, %(decision)s, %(command)s, %(rule)s, %(reason)s, %(by)s, %(run)s,
+            %(at)s, %(at)s)
+    ON CONFLICT (rejection) DO UPDATE SET
+      decision = excluded.decision, command = excluded.command, rule = excluded.rule,
+      reason = excluded.reason, by = excluded.by, run = excluded.run,
+      decided_at = excluded.decided_at, recorded_at = excluded.recorded_at, line = NULL
+    WHERE excluded.decided_at > d.decided_at
+"""

@@ -1,0 +1,1 @@
+"""Replay: applies archived commands again, over live traffic, at a bounded pace."""

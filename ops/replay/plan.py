@@ -1,0 +1,130 @@
+"""What a replay would have to do: reads everything, changes nothing, and says how long it takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.apply import BadLine, Entry, Source, rehearse
+from forebay.apply.lines import read_chunks
+from forebay.ids import accepted_ms
+from forebay.replay.selection import Selection
+from forebay.resource.spec import ResourceSpec
+from ops.archive.store import COLD_CLASSES
+from ops.console import Console, duration
+from ops.context import Context
+from ops.replay.replay import count_objects, objects_of
+
+_REHEARSED_COMMANDS = 20_000
+_SAMPLE_FLOOR_SECONDS = 1e-3
+
+
+@dataclass(slots=True)
+class Plan:
+    """What was found."""
+
+    objects: int = 0
+    bytes: int = 0
+    commands: int = 0
+    selected: int = 0
+    unreadable_lines: int = 0
+    first_id: str | None = None
+    last_id: str | None = None
+    by_resource: Counter[str] = field(default_factory=Counter)
+    #: Commands by `resource schema version` that this release can't bring up to date.
+    without_upcaster: Counter[str] = field(default_factory=Counter)
+    storage_classes: Counter[str] = field(default_factory=Counter)
+    rehearsed: int = 0
+    rehearsal_seconds: float = 0.0
+
+    def add(self, chunk: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> None:
+        """Counts what is selected of a chunk."""
+        for entry in chunk:
+            if isinstance(entry, BadLine):
+                self.unreadable_lines += 1
+                continue
+            self.by_resource[entry.resource] += 1
+            spec = resources.get(entry.resource)
+            if spec is None:
+                self.without_upcaster[f"{entry.resource} (no such resource)"] += 1
+            elif not _can_upcast(entry.schema, spec):
+                self.without_upcaster[f"{entry.resource} version {entry.schema}"] += 1
+            if self.first_id is None or entry.id < self.first_id:
+                self.first_id = entry.id
+            if self.last_id is None or entry.id > self.last_id:
+                self.last_id = entry.id
+        self.selected += len(chunk)
+
+    def facts(self, *, workers: int, rate_per_second: float | None) -> dict[str, Any]:
+        """For the operator."""
+        cold = {name: n for name, n in self.storage_classes.items() if name in COLD_CLASSES}
+        speed = self._speed(workers, rate_per_second)
+        seconds = self.selected / speed if speed else None
+        return {
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "commands": self.selected,
+            "commands_by_resource": dict(self.by_resource),
+            "unreadable_lines": self.unreadable_lines,
+            "first_accepted": _moment(self.first_id),
+            "last_accepted": _moment(self.last_id),
+            "schema_versions_without_upcaster": dict(self.without_upcaster),
+            "storage_classes": dict(self.storage_classes),
+            "objects_to_restore": cold,
+            "commands_per_second": round(speed) if speed else None,
+            "estimated_seconds": None if seconds is None else round(seconds, 1),
+            "estimated_duration": None if seconds is None else duration(seconds),
+        }
+
+    def _speed(self, workers: int, rate_per_second: float | None) -> float | None:
+        if not self.rehearsed:
+            return rate_per_second
+        # Python applies one chunk at a time, so a second worker wins what Postgres takes.
+        measured = self.rehearsed / max(self.rehearsal_seconds, _SAMPLE_FLOOR_SECONDS)
+        measured *= math.sqrt(min(workers, 2))
+        return min(measured, rate_per_second) if rate_per_second else measured
+
+
+def plan(context: Context, console: Console, selection: Selection) -> Plan:
+    """Reads the objects and rehearses some of them; needs the database for that part only."""
+    found = Plan()
+    total, _ = count_objects(context.archive, selection)
+    with (
+        context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
+        console.progress("plan", unit="objects", total=total) as meter,
+    ):
+        for stored in objects_of(context.archive, selection):
+            found.objects += 1
+            found.bytes += stored.size_bytes
+            found.storage_classes[stored.storage_class] += 1
+            if stored.storage_class not in COLD_CLASSES:
+                for chunk in selection.chunks(read_chunks(context.archive.read(stored.key))):
+                    found.add(chunk, context.resources)
+                    if chunk and found.rehearsed < _REHEARSED_COMMANDS:
+                        started = time.monotonic()
+                        rehearse(
+                            connection,
+                            [chunk],
+                            Source(stored.key, replay=True, partial=True),
+                            resources=context.resources,
+                        )
+                        found.rehearsal_seconds += time.monotonic() - started
+                        found.rehearsed += len(chunk)
+            meter.advance(1, note=f"{found.selected:,} commands")
+    return found
+
+
+def _can_upcast(schema: int, spec: ResourceSpec) -> bool:
+    return schema <= spec.schema_version and all(
+        version in spec.upcasters for version in range(schema, spec.schema_version)
+    )
+
+
+def _moment(command_id: str | None) -> str | None:
+    if command_id is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(accepted_ms(command_id) / 1000))

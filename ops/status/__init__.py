@@ -1,0 +1,1 @@
+"""How the pipeline is doing: queues, lags, rejections, delivery stream, replica."""

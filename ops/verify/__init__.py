@@ -1,0 +1,1 @@
+"""Verify: proves that the tables are what the archive says they must be."""

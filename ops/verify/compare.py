@@ -1,0 +1,214 @@
+"""Compares what a bucket comes to with the tables, and names what differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import orjson
+import psycopg
+
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.db.faults import fault_detail, is_data_fault
+from forebay.resource.spec import Kind, ResourceSpec
+from ops.folding.fold import Target, Winners
+from ops.folding.partition import Bucket
+from ops.verify.sql import Statements, row_statements, tombstone_statements
+
+_ROWS = 2_000  # in one statement: about a megabyte, and a moment of the server's time
+_ABSENT = "absent"
+_HASH = 2**64
+
+
+@dataclass(slots=True)
+class Digest:
+    """Count and digest of rows: the same on both sides where the rows are the same."""
+
+    rows: int = 0
+    total: int = 0
+
+    def add(self, rows: int, total: int | None) -> None:
+        """More rows, and the sum of their hashes."""
+        self.rows += rows
+        self.total = (self.total + int(total or 0)) % _HASH
+
+    def __str__(self) -> str:
+        return f"{self.total:016x}"
+
+
+@dataclass(slots=True)
+class Compared:
+    """What was compared of one table."""
+
+    name: str
+    archive: Digest = field(default_factory=Digest)
+    database: Digest = field(default_factory=Digest)
+    #: By slice, of the rows of the table whose keys the archive has.
+    slices: dict[int, Digest] = field(default_factory=lambda: defaultdict(Digest))
+    #: Keys that have newer commands than the cut, or that nobody can judge yet.
+    changed_since: int = 0
+    differing: int = 0
+
+
+@dataclass(slots=True)
+class Findings:
+    """What differs: all of it counted, the first ones named with both versions."""
+
+    limit: int
+    named: list[dict[str, Any]] = field(default_factory=list)
+    total: int = 0
+    #: Numbers of objects that the ledger does not call applied, with effects in the tables.
+    ahead: set[int] = field(default_factory=set)
+
+    def add(self, table: str, key: str, archive: str, database: str) -> None:
+        """One more difference."""
+        self.total += 1
+        if len(self.named) < self.limit:
+            self.named.append(
+                {"table": table, "key": key, "archive": archive, "database": database}
+            )
+
+
+class TableComparison:
+    """Rows, or tombstones, of one resource."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        spec: ResourceSpec,
+        cut: str,
+        findings: Findings,
+        *,
+        tombstones: bool,
+    ) -> None:
+        self.spec = spec
+        self.compared = Compared(
+            f"forebay.tombstones ({spec.path})" if tombstones else f"public.{spec.table}"
+        )
+        self._tombstones = tombstones
+        self._connection = connection
+        self._cut = cut
+        self._findings = findings
+        self._sql: Statements = (tombstone_statements if tombstones else row_statements)(spec)
+
+    def compare(self, winners: Winners) -> None:
+        """Every key of the bucket that the archive expects here."""
+        expected = self._expected(winners.applied)
+        while chunk := list(islice(expected, _ROWS)):
+            self._compare(chunk, winners)
+
+    def scan(self) -> list[int]:
+        """Digests of the whole table; the slices that hold other rows than were compared."""
+        suspicious = []
+        compared = self.compared
+        for number, rows, total in self._connection.execute(self._sql.scan, {"cut": self._cut}):
+            found = Digest()
+            found.add(int(rows), total)
+            compared.database.add(int(rows), total)
+            if compared.slices.pop(number, Digest()) != found:
+                suspicious.append(int(number))
+        return suspicious
+
+    def find_extra(self, bucket: Bucket, slices: Sequence[int], winners: Winners) -> None:
+        """Names the rows of slices whose keys the archive does not expect here."""
+        mine = [number for number in slices if number in bucket.slices]
+        if not mine:
+            return
+        wanted = {
+            str(target[1])
+            for target, command in winners.applied.items()
+            if target[0] == self.spec.path and (command.op == "delete") == self._tombstones
+        }
+        rows = self._connection.execute(
+            self._sql.rows_of, {"cut": self._cut, "slices": mine}
+        ).fetchall()
+        for key, version in rows:
+            if key not in wanted and bucket.holds(key):
+                self._differs(key, None, version, winners)
+
+    def _expected(self, applied: Mapping[Target, Command]) -> Iterator[Command]:
+        return (
+            command
+            for (path, _), command in applied.items()
+            if path == self.spec.path and (command.op == "delete") == self._tombstones
+        )
+
+    def _compare(self, chunk: Sequence[Command], winners: Winners) -> None:
+        rows = orjson.dumps([self._row(command) for command in chunk]).decode()
+        try:
+            found = self._connection.execute(
+                self._sql.compare, {"rows": rows, "cut": self._cut}
+            ).fetchall()
+        except psycopg.Error as exc:
+            if not is_data_fault(exc):
+                raise
+            self._halve(chunk, winners, exc)
+            return
+        self.compared.changed_since += len(chunk) - sum(int(row[1]) for row in found)
+        for number, wanted, wanted_sum, rows_found, found_sum, keys, wants, versions in found:
+            self.compared.archive.add(int(wanted), wanted_sum)
+            self.compared.slices[int(number)].add(int(rows_found), found_sum)
+            for key, want, version in zip(keys or (), wants or (), versions or (), strict=True):
+                self._differs(key, want, version, winners)
+
+    def _halve(self, chunk: Sequence[Command], winners: Winners, error: psycopg.Error) -> None:
+        """Postgres refuses a value: down to the command that it can never have applied."""
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            self._compare(chunk[:middle], winners)
+            self._compare(chunk[middle:], winners)
+            return
+        command = chunk[0]
+        self._findings.add(
+            self.compared.name,
+            str(command.key),
+            f"{command.id}, which Postgres refuses: {fault_detail(error)}",
+            "no rejection",
+        )
+        self.compared.differing += 1
+
+    def _row(self, command: Command) -> dict[str, Any]:
+        if self._tombstones:
+            return {"key": str(command.key), "_version": command.id}
+        created = command.op == "create"
+        return {
+            **(command.body or {}),
+            self.spec.key.name: command.key,
+            "_version": command.id,
+            "_by_create": created,
+        }
+
+    def _differs(self, key: str, wanted: str | None, found: str | None, winners: Winners) -> None:
+        """A difference, unless a command explains it that the ledger does not call applied."""
+        if self._is_explained(key, found, winners):
+            return
+        self.compared.differing += 1
+        archive, database = wanted or _ABSENT, found or _ABSENT
+        if wanted is not None and wanted == found:
+            database += " with other values"
+        self._findings.add(self.compared.name, key, archive, database)
+
+    def _is_explained(self, key: str, found: str | None, winners: Winners) -> bool:
+        """Whether a command that the ledger does not call applied (yet) has made it so."""
+        is_number = self.spec.key.kind is Kind.INTEGER
+        candidates = winners.candidates.get((self.spec.path, int(key) if is_number else key), [])
+        if found is None:
+            # The other table may have the key's newer state, where it is compared.
+            others = [c for c in candidates if (c.op == "delete") != self._tombstones]
+            self._findings.ahead.update(winners.object_of[c.id] for c in others)
+            return bool(others)
+        candidate = next((command for command in candidates if command.id == found), None)
+        if candidate is None or (candidate.op == "delete") != self._tombstones:
+            return False
+        rows = orjson.dumps([self._row(candidate)]).decode()
+        row = self._connection.execute(
+            self._sql.compare, {"rows": rows, "cut": self._cut}
+        ).fetchone()
+        if row is not None and row[5] is not None:
+            return False
+        self._findings.ahead.add(winners.object_of[candidate.id])
+        return True

@@ -1,0 +1,115 @@
+"""The SQL of verify: all of it reads, each statement is short, and each sees one moment.
+
+Rows of both sides are written and hashed by the same server, so that two spellings of one value
+(`1.50` and `1.5`, two zones of one moment) are the same row, as they are for apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from forebay.resource.spec import ResourceSpec
+from ops.folding.partition import SLICE_SQL
+
+# The slice of a compared key, and that of a row; see `ops.folding.partition.slice_of`.
+_OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
+_OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """How one table is compared."""
+
+    #: Expected rows (JSON) against the table, by slice. Parameters: rows, cut.
+    compare: sql.Composed
+    #: Rows up to the cut by slice: count and digest. Parameter: cut.
+    scan: sql.Composed
+    #: Keys and versions of slices. Parameters: cut, slices.
+    rows_of: sql.Composed
+
+
+def row_statements(spec: ResourceSpec) -> Statements:
+    """How the table of a resource is compared."""
+    columns: list[sql.Composable] = [
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.sql_type))
+        for column in spec.columns
+    ]
+    columns += [sql.SQL("_version uuid"), sql.SQL("_by_create boolean")]
+    names = [*(column.name for column in spec.columns), "_version", "_by_create"]
+    key = sql.Identifier(spec.key.name)
+    return _made(
+        {
+            "table": sql.SQL("(SELECT * FROM {})").format(sql.Identifier("public", spec.table)),
+            "columns": sql.SQL(", ").join(columns),
+            "key": key,
+            "s_row": _row("s", names),
+            "t_row": _row("t", names),
+            # A newer delete has taken the row away since the cut.
+            "gone": sql.SQL(
+                "t._version IS NULL AND EXISTS (SELECT FROM forebay.tombstones AS d"
+                " WHERE d.resource = {} AND d.key = s.{}::text AND d.version > %(cut)s::uuid)"
+            ).format(sql.Literal(spec.path), key),
+        }
+    )
+
+
+def tombstone_statements(spec: ResourceSpec) -> Statements:
+    """How the tombstones of a resource are compared."""
+    key = sql.Identifier(spec.key.name)
+    return _made(
+        {
+            "table": sql.SQL(
+                "(SELECT key, version AS _version FROM forebay.tombstones WHERE resource = {})"
+            ).format(sql.Literal(spec.path)),
+            "columns": sql.SQL("key text, _version uuid"),
+            "key": sql.Identifier("key"),
+            "s_row": _row("s", ["key", "_version"]),
+            "t_row": _row("t", ["key", "_version"]),
+            # A newer put has brought the row back since the cut.
+            "gone": sql.SQL(
+                "t._version IS NULL AND EXISTS (SELECT FROM {} AS r"
+                " WHERE r.{} = s.key::{} AND r._version > %(cut)s::uuid)"
+            ).format(
+                sql.Identifier("public", spec.table),
+                key,
+                sql.SQL(spec.key.sql_type),
+            ),
+        }
+    )
+
+
+def _row(side: str, names: list[str]) -> sql.Composed:
+    cells = (sql.SQL("{}.{}").format(sql.Identifier(side), sql.Identifier(name)) for name in names)
+    return sql.SQL("hashtextextended(ROW({})::text, 0)").format(sql.SQL(", ").join(cells))
+
+
+def _made(parts: dict[str, sql.Composable]) -> Statements:
+    def made(text: str) -> sql.Composed:
+        return sql.SQL(text).format(**parts)
+
+    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF))
+
+
+_COMPARE = """
+    WITH j AS (
+      SELECT s.{key}::text AS key, s._version AS wanted, t._version AS found, {s_row} AS s_hash,
+             CASE WHEN t._version IS NOT NULL THEN {t_row} END AS t_hash
+      FROM json_to_recordset(%(rows)s::json) AS s({columns})
+      LEFT JOIN {table} AS t ON t.{key} = s.{key}
+      WHERE coalesce(t._version <= %(cut)s::uuid, true) AND NOT ({gone}))
+    SELECT SLICE, count(*), sum(s_hash), count(found), sum(t_hash),
+           array_agg(key) FILTER (WHERE s_hash IS DISTINCT FROM t_hash),
+           array_agg(wanted::text) FILTER (WHERE s_hash IS DISTINCT FROM t_hash),
+           array_agg(found::text) FILTER (WHERE s_hash IS DISTINCT FROM t_hash)
+    FROM j GROUP BY 1
+""".replace("SLICE", _OF_COMPARED)
+_SCAN = """
+    SELECT SLICE, count(*), sum({t_row}) FROM {table} AS t
+    WHERE t._version <= %(cut)s::uuid GROUP BY 1
+""".replace("SLICE", _OF_ROW)
+_ROWS_OF = """
+    SELECT t.{key}::text, t._version::text FROM {table} AS t
+    WHERE t._version <= %(cut)s::uuid AND SLICE = ANY(%(slices)s)
+""".replace("SLICE", _OF_ROW)

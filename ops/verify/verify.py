@@ -1,0 +1,278 @@
+"""One verification from beginning to end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forebay.db.connect import Connection
+from ops.archive.listing import list_commands
+from ops.archive.store import ObjectStore
+from ops.console import Console
+from ops.context import Context
+from ops.cut import accepted, commands_until
+from ops.folding.fold import Winners, fold_bucket
+from ops.folding.partition import Kind, Partition
+from ops.folding.scan import INFLATION, LedgerRow, Scanned, scan
+from ops.verify.compare import Findings, TableComparison
+
+_PAGE = 5_000
+_REJECTIONS = "forebay.rejections"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a verification found."""
+
+    cut: str
+    scanned: Scanned
+    tables: list[dict[str, Any]]
+    findings: Findings
+    #: Objects that are not applied yet, and nothing of them is in the tables.
+    unapplied: list[str]
+    held: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether database and archive agree, apart from what is not applied yet."""
+        return not self.findings.total
+
+    def facts(self) -> dict[str, Any]:
+        """For the operator."""
+        cut = accepted(self.cut)
+        return {
+            "cut": self.cut,
+            "cut_accepted": cut.isoformat() if cut else None,
+            "objects": self.scanned.objects,
+            "commands": self.scanned.commands,
+            "commands_after_cut": self.scanned.after_cut,
+            "rejections": self.scanned.rejections,
+            "held": self.held,
+            "objects_not_applied": len(self.unapplied),
+            "not_applied": self.unapplied[: self.findings.limit],
+            "tables": self.tables,
+            "differences": self.findings.total,
+            "named": self.findings.named,
+            "agrees": self.is_clean,
+        }
+
+
+def verify(
+    context: Context,
+    console: Console,
+    *,
+    cut: str,
+    limit: int,
+    scratch: Path | None,
+    trust_ledger: bool = True,
+) -> Verified:
+    """Compares the archive's commands up to the cut with the tables; changes nothing.
+
+    Args:
+        context: says where everything is; a replica is asked where one is known.
+        console: for the progress.
+        cut: the greatest command id that counts.
+        limit: how many differences are named.
+        scratch: folder for temporary files of about the size of the inflated archive.
+        trust_ledger: False where the database was rebuilt to a point in time: then every command
+            up to the cut is expected, whatever the ledger says.
+    """
+    store = context.archive
+    total = size = 0
+    for found in commands_until(store, cut):
+        total, size = total + 1, size + found.size_bytes
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
+        partition = opened.enter_context(
+            Partition(Path(folder) / "buckets", expected_bytes=size * INFLATION)
+        )
+        connection = opened.enter_context(context.connect_for_reading(purpose="verify"))
+        with console.progress("read the archive", unit="objects", total=total) as meter:
+            scanned = scan(
+                store,
+                partition,
+                cut=cut,
+                objects=commands_until(store, cut),
+                ledger=_Ledger(connection).rows if trust_ledger else None,
+                meter=meter,
+            )
+        _add_database_rejections(connection, partition, cut)
+        verifier = _Verifier(connection, context, cut, Findings(limit))
+        with console.progress("compare", unit="commands", total=scanned.commands) as meter:
+            for bucket in partition.buckets():
+                winners = fold_bucket(bucket, context.resources)
+                verifier.compare(winners)
+                meter.advance(len(winners.applied))
+        verifier.compare_whole_tables(partition)
+        unapplied = verifier.judge_ledger(store, scanned)
+    return Verified(
+        cut=cut,
+        scanned=scanned,
+        tables=verifier.tables(scanned),
+        findings=verifier.findings,
+        unapplied=unapplied,
+        held=verifier.held,
+    )
+
+
+class _Verifier:
+    """The comparisons of all tables."""
+
+    def __init__(
+        self, connection: Connection, context: Context, cut: str, findings: Findings
+    ) -> None:
+        self.findings = findings
+        self.held = 0
+        self._connection = connection
+        self._context = context
+        self._rejections = [0, 0, 0]  # in the archive, in the database, differing
+        self._held_in: set[int] = set()
+        self._comparisons = [
+            TableComparison(connection, spec, cut, findings, tombstones=tombstones)
+            for spec in context.resources.values()
+            for tombstones in (False, True)
+        ]
+
+    def compare(self, winners: Winners) -> None:
+        """Everything of one bucket."""
+        self.held += winners.held
+        self._held_in |= winners.held_in
+        for command, reason in winners.unfit:
+            self.findings.add(
+                _REJECTIONS, command.id, f"{command.id} can't apply: {reason}", "no rejection"
+            )
+        self._compare_rejections(winners)
+        for comparison in self._comparisons:
+            comparison.compare(winners)
+
+    def compare_whole_tables(self, partition: Partition) -> None:
+        """Finds the rows that are in no bucket; only where digests differ are keys looked at."""
+        suspicious = {
+            comparison: slices for comparison in self._comparisons if (slices := comparison.scan())
+        }
+        if not suspicious:
+            return
+        for bucket in partition.buckets():
+            if not any(
+                number in bucket.slices for found in suspicious.values() for number in found
+            ):
+                continue
+            winners = fold_bucket(bucket, self._context.resources)
+            for comparison, slices in suspicious.items():
+                comparison.find_extra(bucket, slices, winners)
+
+    def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
+        """Adds what is wrong with the ledger; the objects that are just not applied yet."""
+        for fault in scanned.ledger_faults:
+            self.findings.add(**fault)
+        ledger = _Ledger(self._connection)
+        unapplied: list[str] = []
+        for number, key in scanned.unapplied.items():
+            row = ledger.rows([key]).get(key)
+            if row is not None and row.complete:
+                continue  # it was being applied while we looked
+            if number in self.findings.ahead and number not in self._held_in:
+                state = "no row" if row is None else f"a row of {row.lines} lines, not complete"
+                self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
+            else:
+                unapplied.append(key)
+        for key in ledger.unknown_to(store):
+            self.findings.add("forebay.ledger", key, "no such object", "a row")
+        return unapplied
+
+    def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
+        """What was compared, table by table."""
+        rows = [
+            {
+                "table": found.name,
+                "rows_archive": found.archive.rows,
+                "rows_database": found.database.rows,
+                "digest_archive": str(found.archive),
+                "digest_database": str(found.database),
+                "changed_since_cut": found.changed_since,
+                "differing": found.differing,
+            }
+            for found in (comparison.compared for comparison in self._comparisons)
+        ]
+        archive, database, differing = self._rejections
+        rows.append(
+            {
+                "table": _REJECTIONS,
+                "rows_archive": archive,
+                "rows_database": database,
+                "differing": differing,
+            }
+        )
+        rows.append(
+            {
+                "table": "forebay.ledger",
+                "rows_archive": scanned.objects,
+                "rows_database": scanned.ledger_rows,
+                "differing": len(scanned.ledger_faults),
+            }
+        )
+        return rows
+
+    def _compare_rejections(self, winners: Winners) -> None:
+        told = winners.rejected | winners.bad_lines
+        have = winners.in_database
+        self._rejections[0] += len(told)
+        self._rejections[1] += len(have)
+        for rejected in sorted(told - have):
+            self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
+        extra = have - told - winners.maybe_rejected
+        for rejected in sorted(extra):
+            self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
+        self._rejections[2] += len(told ^ have - winners.maybe_rejected)
+
+
+class _Ledger:
+    """The ledger, for reading."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def rows(self, keys: Sequence[str]) -> Mapping[str, LedgerRow]:
+        """The rows of some objects."""
+        rows = self._connection.execute(
+            "SELECT object, lines, completed_at IS NOT NULL, first_id::text, last_id::text"
+            " FROM forebay.ledger WHERE object = ANY(%s)",
+            [list(keys)],
+        ).fetchall()
+        return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
+
+    def unknown_to(self, store: ObjectStore) -> Iterator[str]:
+        """Objects that the ledger has and the archive has not."""
+        last = ""
+        stored = list_commands(store)
+        current = next(stored, None)
+        while page := self._connection.execute(
+            'SELECT object FROM forebay.ledger WHERE object COLLATE "C" > %s'
+            ' ORDER BY object COLLATE "C" LIMIT %s',
+            [last, _PAGE],
+        ).fetchall():
+            for (key,) in page:
+                while current is not None and current.key < key:
+                    current = next(stored, None)
+                if current is None or current.key != key:
+                    yield key
+            last = page[-1][0]
+
+
+def _add_database_rejections(connection: Connection, partition: Partition, cut: str) -> None:
+    """Every rejection that the database has of the cut's commands, and of all unreadable lines."""
+    last = "00000000-0000-0000-0000-000000000000"
+    while page := connection.execute(
+        "SELECT id::text, resource, key FROM forebay.rejections"
+        " WHERE id > %s::uuid AND (resource IS NULL OR id <= %s::uuid) ORDER BY id LIMIT %s",
+        [last, cut, _PAGE],
+    ).fetchall():
+        for rejected, resource, key in page:
+            partition.add(
+                Kind.IN_DATABASE, key if resource is not None else rejected, rejected.encode()
+            )
+        last = page[-1][0]

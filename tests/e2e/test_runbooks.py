@@ -1,0 +1,243 @@
+"""Each runbook is run as it is written, after what it is for has happened."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.aws.events import object_event
+from forebay.aws.queue import Queue
+from forebay.codec import encode
+from local.postgres.config import OWNER, SUPERUSER, primary_of
+from local.settings import ROOT
+from tests.fixtures.emulator import aws_client, wait_until
+from tests.fixtures.hand import hand_made
+from tests.fixtures.pages import links, text_of
+from tests.fixtures.runbooks import FOLDER, blocks_of, run_book
+from tests.fixtures.stack import RunningStack, gzipped, new_city
+
+PAGES = sorted(path.name for path in (ROOT / FOLDER).glob("*.md") if path.name != "README.md")
+
+
+@pytest.fixture
+def fresh(stack: RunningStack) -> RunningStack:
+    """The stack with nothing in it: a runbook looks at the whole archive."""
+    stack.empty()
+    for key in stack.keys("audit/"):
+        stack.s3.delete_object(Bucket=stack.deployed.archive_bucket, Key=key)
+    stack.as_superuser("TRUNCATE forebay.decisions")
+    return stack
+
+
+@pytest.fixture
+def environment(fresh: RunningStack) -> dict[str, str]:
+    return {"FOREBAY_STATE": str(fresh.settings.state)}
+
+
+def dead_letters(stack: RunningStack) -> Queue:
+    return Queue(
+        aws_client("sqs", stack.settings.emulator_url), stack.deployed.dead_letter_queue_url
+    )
+
+
+def put_city(stack: RunningStack, **changes: Any) -> tuple[dict[str, Any], str]:
+    """A city that was accepted, and the path of its command's status."""
+    city = new_city(**changes)
+    return city, stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
+
+
+def names(stack: RunningStack) -> dict[int, str]:
+    return dict(stack.rows("SELECT geonameid, name FROM public.cities"))
+
+
+def test_every_runbook_is_listed_and_tested() -> None:
+    assert set(PAGES) <= {link.partition("#")[0] for link in links(text_of(f"{FOLDER}/README.md"))}
+    run = set(re.findall(r'run_book\(\s*"([^"]+)"', Path(__file__).read_text()))
+    assert run == set(PAGES)
+    assert all(blocks_of(page) for page in PAGES)
+
+
+def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:
+    before, status = put_city(fresh)
+    assert fresh.fate(status)["status"] == "applied"
+
+    fresh.as_superuser("ALTER ROLE forebay NOLOGIN")
+    fresh.as_superuser(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'forebay'"
+    )
+    try:
+        during, status = put_city(fresh)
+        wait_until(lambda: len(fresh.keys("commands/")) == 2, "the write is archived")
+        # After five deliveries, which take ten minutes, the message would be there.
+        dead = dead_letters(fresh)
+        key = max(fresh.keys("commands/"))
+        dead.send([object_event(fresh.deployed.archive_bucket, key)])
+        printed = run_book(
+            "database-down.md",
+            tmp_path,
+            environment,
+            before={
+                "3. When it answers again": lambda: fresh.as_superuser("ALTER ROLE forebay LOGIN")
+            },
+        )
+    finally:
+        fresh.as_superuser("ALTER ROLE forebay LOGIN")
+    assert "primary does not answer" in printed
+    assert "1 messages moved" in printed
+    assert fresh.fate(status)["status"] == "applied"
+    assert set(names(fresh)) == {before["geonameid"], during["geonameid"]}
+    assert dead.depth().total == 0
+
+
+def test_replay_after_a_bad_deploy(
+    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
+) -> None:
+    written = [put_city(fresh) for _ in range(5)]
+    for _, status in written:
+        assert fresh.fate(status)["status"] == "applied"
+    fresh.settle()
+    right = names(fresh)
+    versions = fresh.rows("SELECT geonameid, _version FROM public.cities ORDER BY 1")
+    fresh.as_superuser("UPDATE public.cities SET name = upper(name), population = 0")
+    assert names(fresh) != right
+
+    printed = run_book("replay-after-a-bad-deploy.md", tmp_path, environment)
+    assert "5 rows of cities are marked" in printed
+    assert names(fresh) == right
+    assert fresh.rows("SELECT geonameid, _version FROM public.cities ORDER BY 1") == versions
+
+
+def test_poison_command(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:
+    long = hand_made(new_city(), name="x" * 300)
+    other = hand_made(new_city(), population="many")
+    good = hand_made(new_city())
+    lines = [encode(made) for made in (long, good, other)]
+    fresh.wait_until_applied(fresh.archive(f"poison-{uuid.uuid4()}", gzipped(lines)))
+
+    printed = run_book("poison-command.md", tmp_path, environment)
+    assert "1 would be sent again" in printed
+    assert "1 sent again" in printed
+    assert "1 rejections discarded" in printed
+    assert names(fresh)[int(long.key)] == "x" * 200
+    decisions = dict(fresh.rows("SELECT rejection::text, decision FROM forebay.decisions"))
+    assert decisions == {long.id: "retried", other.id: "discarded"}
+    assert len(fresh.keys("audit/")) == 2
+    assert long.id in printed.split("amends")[-1], "the history says what was amended"
+
+
+def test_lost_bucket_notification(
+    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
+) -> None:
+    bucket = fresh.deployed.archive_bucket
+    told = fresh.s3.get_bucket_notification_configuration(Bucket=bucket)
+    wanted = {"QueueConfigurations": told["QueueConfigurations"]}
+    fresh.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    try:
+        _, status = put_city(fresh)
+        wait_until(lambda: fresh.keys("commands/") != [], "the write is archived")
+        assert fresh.client.get(status).status == 202
+        printed = run_book(
+            "lost-bucket-notification.md",
+            tmp_path,
+            environment,
+            before={
+                "3. Enqueue them": lambda: fresh.s3.put_bucket_notification_configuration(
+                    Bucket=bucket,
+                    NotificationConfiguration=wanted,  # type: ignore[arg-type]
+                )
+            },
+        )
+    finally:
+        fresh.s3.put_bucket_notification_configuration(
+            Bucket=bucket,
+            NotificationConfiguration=wanted,  # type: ignore[arg-type]
+        )
+    assert "S3 sends no events" in printed
+    assert fresh.fate(status)["status"] == "applied"
+
+
+@pytest.fixture
+def new_database(fresh: RunningStack) -> Iterator[str]:
+    """The address of an empty database on the stack's primary."""
+    name = f"new_{uuid.uuid4().hex}"
+    primary = primary_of(fresh.settings)
+    with psycopg.connect(primary.url(SUPERUSER, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
+        yield primary.url(OWNER, name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def copied(stack: RunningStack, folder: Path) -> Path:
+    """The archive as another region has it."""
+    for key in stack.keys(""):
+        file = folder / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(stack.read_archived(key))
+    return folder
+
+
+def test_region_lost(
+    fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
+) -> None:
+    for _ in range(3):
+        put_city(fresh)
+    bad = hand_made(new_city(), name="x" * 300)
+    fresh.wait_until_applied(fresh.archive(f"bad-{uuid.uuid4()}", gzipped([encode(bad)])))
+    fresh.settle()
+    copy = copied(fresh, tmp_path / "copy")
+    run_book(
+        "region-lost.md",
+        tmp_path,
+        {**environment, "COPY": f"file://{copy}", "NEW_DATABASE_URL": new_database},
+    )
+    for query in (
+        "SELECT * FROM public.cities ORDER BY 1",
+        "SELECT id, code, line FROM forebay.rejections ORDER BY 1",
+        "SELECT * FROM forebay.tombstones ORDER BY 1, 2",
+    ):
+        assert fetch(new_database, query) == fresh.rows(query), query
+    shutil.rmtree(copy)
+
+
+def test_point_in_time_restore(
+    fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
+) -> None:
+    city, status = put_city(fresh, name="as it was")
+    assert fresh.fate(status)["status"] == "applied"
+    key = city["geonameid"]
+    snapshot = fresh.rows("SELECT * FROM public.cities ORDER BY 1")
+    time.sleep(1.1)  # the moment is written in whole seconds
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    time.sleep(1.1)
+    deleted = fresh.accepted("DELETE", f"/cities/{key}")
+    assert fresh.fate(deleted)["status"] == "applied"
+    put_city(fresh)
+    fresh.settle()
+
+    printed = run_book(
+        "point-in-time-restore.md",
+        tmp_path,
+        {
+            **environment,
+            "RESOURCE": "cities",
+            "KEY": str(key),
+            "MOMENT": moment,
+            "NEW_DATABASE_URL": new_database,
+        },
+    )
+    assert "as it was" in printed
+    assert fetch(new_database, "SELECT * FROM public.cities ORDER BY 1") == snapshot
+    assert key not in names(fresh), "the live tables are not touched"

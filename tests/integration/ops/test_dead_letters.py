@@ -1,0 +1,110 @@
+"""Dead letters are shown and sent again, and none is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from forebay.aws.events import object_event
+from forebay.aws.queue import Message, Queue
+from forebay.errors import TransientError
+from ops.dead_letters import letters
+from tests.fixtures.commands import city
+from tests.fixtures.site import Site
+
+
+def bodies(queue: Queue) -> list[str]:
+    return sorted(message.body for message in queue.peek(10_000))
+
+
+def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Site) -> None:
+    done, open_ = site.put_and_apply(city(1, key=1)), site.put(city(2, key=2))
+    site.dead_letters.send(
+        [object_event(site.bucket, done), object_event(site.bucket, open_), "not one of ours"]
+    )
+    found = letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    told = {tuple(letter.objects): letter.applied for letter in found}
+    assert told == {(done,): "yes", (open_,): "no", (): "no"}
+    assert site.dead_letters.depth().visible == 3
+
+
+def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
+    sent = [object_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
+    site.dead_letters.send(sent)
+    moved: list[int] = []
+    done = letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
+    assert (done.moved, done.left, sum(moved)) == (37, 0, 37)
+    assert (done.dead_before.total, done.dead_after.total) == (37, 0)
+    assert (done.queue_before.total, done.queue_after.total) == (0, 37)
+    assert bodies(site.queue) == sorted(sent)
+
+
+def test_only_the_chosen_letters_move(site: Site) -> None:
+    site.dead_letters.send(["a", "b", "c"])
+    chosen = next(found for found in site.dead_letters.peek(10) if found.body == "b")
+    done = letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
+    assert (done.moved, done.left) == (1, 2)
+    assert bodies(site.queue) == ["b"]
+    assert bodies(site.dead_letters) == ["a", "c"], "the others can be received again at once"
+
+
+class Cut(Queue):
+    """A queue whose connection breaks after so many calls of one kind."""
+
+    sends = deletes = 10**9
+
+    def send(self, bodies: Sequence[str]) -> None:
+        if self.sends <= 0:
+            raise TransientError("cut")
+        self.sends -= 1
+        super().send(bodies)
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        if self.deletes <= 0:
+            raise TransientError("cut")
+        self.deletes -= 1
+        super().delete(messages)
+
+    def receive(self, *, hidden_seconds: int = 1) -> list[Message]:
+        del hidden_seconds  # what a dead operator had hidden appears again soon
+        return super().receive(hidden_seconds=1)
+
+
+@pytest.mark.parametrize(("sends", "deletes"), [(0, 9), (2, 9), (9, 0), (9, 2)])
+def test_wherever_a_redrive_breaks_off_no_letter_is_lost(
+    site: Site, sends: int, deletes: int
+) -> None:
+    sent = {object_event(site.bucket, f"commands/{number}.gz") for number in range(35)}
+    site.dead_letters.send(sorted(sent))
+    dead = Cut(site.dead_letters._client, site.dead_letters.url)
+    queue = Cut(site.queue._client, site.queue.url)
+    queue.sends, dead.deletes = sends, deletes
+    with pytest.raises(TransientError):
+        letters.redrive(dead, queue)
+
+    queue.sends = dead.deletes = 10**9
+    while dead.depth().total:
+        letters.redrive(dead, queue)
+    assert set(bodies(site.queue)) == sent
+
+
+def test_a_message_that_sqs_refuses_in_a_batch_is_sent_again(site: Site) -> None:
+    class Picky:
+        """SQS, which refuses the second message of the first call."""
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(site.queue._client, name)
+
+        def send_message_batch(self, **request: object) -> object:
+            self.calls += 1
+            entries = list(request["Entries"])  # type: ignore[call-overload]
+            failed = [entries.pop(1)] if self.calls == 1 else []
+            site.queue._client.send_message_batch(QueueUrl=site.queue.url, Entries=entries)
+            return {"Failed": [{"Id": entry["Id"], "Code": "Internal"} for entry in failed]}
+
+    Queue(Picky(), site.queue.url).send(["a", "b", "c"])  # type: ignore[arg-type]
+    assert bodies(site.queue) == ["a", "b", "c"]

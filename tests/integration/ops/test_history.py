@@ -1,0 +1,113 @@
+"""The history of a key: every command with its outcome, and the row as it was at any time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from dataclasses import replace
+from typing import Any
+
+import resources
+from forebay.command import Command, Op
+from forebay.ids import accepted_ms
+from ops.history import reading
+from ops.history.reading import Entry
+from tests.fixtures.commands import CITY, city
+from tests.fixtures.site import Site
+
+START_MS = 1_795_000_000_000
+CITIES = resources.load()["cities"]
+
+
+def at(second: int, op: Op = "put", key: int = 5, **changes: Any) -> Command:
+    """A command that was accepted in that second."""
+    made = city(second, op, key, **changes)
+    stamp = f"{START_MS + second * 1000:012x}"
+    return replace(made, id=f"{stamp[:8]}-{stamp[8:]}-{made.id[14:]}", by=f"user:{second}")
+
+
+def moment(second: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(START_MS / 1000 + second, dt.UTC)
+
+
+def history(site: Site, key: int = 5) -> list[Entry]:
+    found = reading.commands_of(site.store, site.store.list("commands/"), "cities", key)
+    return reading.with_outcomes(site.database.connection, CITIES, key, found)
+
+
+def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
+    bad = at(3, name="x" * 201)
+    first = site.put_and_apply(at(2), at(1, "create"), at(9, key=6), bad)
+    second = site.put_and_apply(at(4), at(2))
+    waiting = site.put(at(5, "delete"))
+    told = [
+        (entry.command.by, entry.outcome, entry.objects, (entry.reason or "").split(":")[0])
+        for entry in history(site)
+    ]
+    both = sorted([first, second])
+    assert [(by, outcome, sorted(objects), reason) for by, outcome, objects, reason in told] == [
+        ("user:1", "superseded", [first], ""),
+        ("user:2", "superseded", both, ""),
+        ("user:3", "rejected", [first], "string_data_right_truncation"),
+        ("user:4", "applied", [second], ""),
+        ("user:5", "pending", [waiting], ""),
+    ]
+
+
+def test_what_the_ledger_calls_applied_and_no_table_shows_is_missing(site: Site) -> None:
+    site.put_and_apply(at(1))
+    site.database.connection.execute("DELETE FROM cities")
+    assert [entry.outcome for entry in history(site)] == ["missing"]
+
+
+def test_the_row_as_it_was(site: Site) -> None:
+    site.put_and_apply(
+        at(10, "create", name="ten"),
+        at(20, name="twenty"),
+        at(25, name="x" * 201),
+        at(30, "delete"),
+        at(40, name="forty"),
+    )
+    entries = history(site)
+
+    def was(second: float) -> tuple[str, str | None]:
+        found = reading.as_of(entries, CITIES, moment(second))
+        return found.state, found.row["name"] if found.row else None
+
+    assert was(9.999) == ("absent", None)
+    assert was(10) == ("row", "ten")
+    assert was(19.999) == ("row", "ten")
+    assert was(27) == ("row", "twenty"), "what can't apply never was a row"
+    assert was(30) == ("deleted", None)
+    assert was(99) == ("row", "forty")
+    bad = entries[2].command.id
+    assert reading.as_of(entries, CITIES, moment(27)).left_out == [bad]
+    assert [entry.outcome for entry in entries].count("rejected") == 0, "it lost in its batch"
+    row = reading.as_of(entries, CITIES, moment(20)).row
+    assert row == {"geonameid": 5, **CITY, "name": "twenty"}
+
+
+def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
+    site: Site,
+) -> None:
+    """Against apply itself: each prefix of the commands, in any order, into emptied tables."""
+    rng = random.Random(7)
+    ops: list[Op] = ["create", "put", "put", "delete"]
+    commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]
+    site.put(*rng.sample(commands, len(commands)))
+    found = reading.commands_of(site.store, site.store.list("commands/"), "cities", 5)
+    entries = reading.with_outcomes(site.database.connection, CITIES, 5, found)
+    for count in range(len(commands) + 1):
+        site.database.empty()
+        site.database.apply(rng.sample(commands[:count], count), source=f"commands/{count}")
+        was = reading.as_of(entries, CITIES, moment(count + 0.5))
+        rows = site.database.rows("SELECT _version::text, name FROM cities")
+        expected = [(was.version, was.row["name"])] if was.row else []
+        assert rows == expected, count
+
+
+def test_times_come_from_the_ids(site: Site) -> None:
+    site.put(at(12))
+    (entry,) = history(site)
+    assert entry.accepted_at == moment(12)
+    assert accepted_ms(entry.command.id) == START_MS + 12_000

@@ -1,0 +1,195 @@
+"""Rebuild: the same tables from the archive alone, up to now and up to a moment."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import replace
+
+import resources
+from forebay.apply import Source, apply
+from forebay.apply.lines import read_chunks
+from forebay.codec import encode
+from ops.archive.store import Folder
+from tests.fixtures.archives import id_at
+from tests.fixtures.commands import city
+from tests.fixtures.operating import Operator
+from tests.fixtures.tables import open_connection
+
+
+def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
+    """The operator of a database that was rebuilt from the same archive."""
+    other = replace(operator, database_url=url)
+    other.done("rebuild", "--yes", *arguments)
+    return other
+
+
+def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    """Rejections too, which are in the archive; order of objects and chunks is another one."""
+    apply_live(operator)
+    other = rebuilt(operator, another_database())
+
+    assert other.dump() == operator.dump()
+    for query in (
+        "SELECT resource, key, version FROM forebay.tombstones ORDER BY 1, 2",
+        "SELECT id, code, sqlstate, detail, object FROM forebay.rejections ORDER BY 1",
+        "SELECT object, lines, rejected, first_id, last_id FROM forebay.ledger ORDER BY 1",
+    ):
+        assert other.rows(query) == operator.rows(query) != []
+    assert indexes(other) == indexes(operator)
+    other.done("verify", "--at", "2026-02-01")
+
+
+def test_the_ledger_of_a_rebuild_counts_every_line(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    apply_live(operator)
+    other = rebuilt(operator, another_database())
+
+    assert other.rows(
+        "SELECT count(*) FROM forebay.ledger"
+        " WHERE lines <> applied + superseded + duplicates + rejected"
+    ) == [(0,)]
+    assert other.rows("SELECT sum(applied) FROM forebay.ledger") == other.rows(
+        "SELECT (SELECT count(*) FROM cities) + (SELECT count(*) FROM forebay.tombstones)"
+    )
+
+
+def test_a_rebuild_to_a_moment_equals_the_tables_of_that_moment(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    """The live tables are dumped when exactly the commands up to the moment were applied."""
+    cut = id_at(1_767_225_600_000 + 360_000, 2**60, create=True)
+    apply_live(operator, until=cut)
+    snapshot = operator.dump()
+
+    other = rebuilt(operator, another_database(), "--until", cut)
+
+    assert other.dump() == snapshot
+    assert b"\t" in snapshot
+    assert other.rows("SELECT FROM forebay.ledger") == []
+    other.done("verify", "--at", cut, "--without-ledger")
+    apply_live(operator)
+    assert operator.dump() != snapshot
+
+
+def test_a_rejection_that_the_live_run_did_not_have_stops_it_and_changes_nothing(
+    operator: Operator,
+) -> None:
+    ended = operator.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert "--allow-new-rejections" in ended.err
+    assert operator.rows("SELECT FROM forebay.rejections") == []
+    assert operator.rows("SELECT FROM cities LIMIT 1") == []
+
+
+def test_new_rejections_are_made_where_they_are_allowed(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    other = rebuilt(operator, another_database(), "--allow-new-rejections")
+    assert other.rows("SELECT count(*) > 0 FROM forebay.rejections") == [(True,)]
+
+    apply_live(operator)
+    assert other.dump() == operator.dump()
+
+
+def test_a_database_that_holds_rows_is_refused(operator: Operator) -> None:
+    apply_live(operator)
+    before = operator.dump()
+
+    ended = operator.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert "cities" in ended.err
+    assert operator.dump() == before
+
+
+def test_an_empty_database_gets_its_schema(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    apply_live(operator)
+    bare = replace(operator, database_url=another_database())
+    bare.rows("DROP SCHEMA public CASCADE; DROP SCHEMA forebay CASCADE; CREATE SCHEMA public")
+
+    bare.done("rebuild", "--yes")
+
+    assert bare.dump() == operator.dump()
+
+
+def test_a_command_of_a_newer_schema_stops_it(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    apply_live(operator)
+    newer = encode(city(1)).replace(b'"schema":1', b'"schema":9')
+    (operator.archive / "commands/2026/01/01/00/z.gz").write_bytes(gzip.compress(newer))
+    other = replace(operator, database_url=another_database())
+
+    ended = other.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert "newer release" in ended.err
+
+
+def test_what_was_rejected_for_its_order_stays_rejected(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    """The loser of a unique value is rejected; in another order, the other one would be."""
+    unique = "CREATE UNIQUE INDEX only_one ON cities (name) WHERE name LIKE 'version%%'"
+    first, second = city(5, key=1, name="version one"), city(4, key=2, name="version one")
+    for name, command in (("zb", first), ("za", second)):
+        key = f"commands/2026/01/01/00/{name}.gz"
+        (operator.archive / key).write_bytes(gzip.compress(encode(command)))
+    operator.rows(unique)
+    apply_live(operator, objects=["commands/2026/01/01/00/zb.gz"])
+    apply_live(operator)
+    assert operator.rows("SELECT id::text FROM forebay.rejections WHERE key = '2'") == [
+        (second.id,)
+    ]
+    other = replace(operator, database_url=another_database())
+    other.rows(unique)
+
+    other.done("rebuild", "--yes")
+
+    assert other.dump() == operator.dump()
+    assert "only_one" in str(indexes(other))
+
+
+def apply_live(
+    operator: Operator, *, until: str | None = None, objects: list[str] | None = None
+) -> None:
+    """Applies the archive as the consumer does, one object after the other."""
+
+    store = Folder(operator.archive)
+    with open_connection(operator.database_url) as connection:
+        for found in store.list("commands/"):
+            if objects is not None and found.key not in objects:
+                continue
+            chunks = list(read_chunks(store.read(found.key)))
+            if until is not None:
+                chunks = [
+                    [entry for entry in chunk if not hasattr(entry, "id") or entry.id <= until]
+                    for chunk in chunks
+                ]
+
+            def archive(rejections: object, key: str = found.key) -> None:
+                store.write_rejections(key, rejections)  # type: ignore[arg-type]
+
+            apply(
+                connection,
+                chunks,
+                Source(found.key, replay=until is not None, partial=until is not None),
+                resources=resources.load(),
+                archive_rejections=archive,
+            )
+
+
+def indexes(operator: Operator) -> list[tuple[object, ...]]:
+    """Every index and constraint of the resource tables."""
+    return operator.rows(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        " UNION ALL SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace ORDER BY 1"
+    )

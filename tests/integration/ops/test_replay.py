@@ -1,0 +1,288 @@
+"""Replay: whole, chosen, killed, paused, slowed down, and over live traffic."""
+
+from __future__ import annotations
+
+import gzip
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+import resources
+from forebay.apply import Source, apply
+from forebay.apply.lines import read_chunks
+from forebay.codec import encode
+from tests.fixtures.archives import id_at
+from tests.fixtures.commands import city
+from tests.fixtures.operating import Operator, kill_hard
+from tests.fixtures.tables import open_connection
+
+COMMANDS = 6_000
+OBJECTS = 12
+
+
+def test_a_replay_applies_the_whole_archive_and_a_second_one_changes_nothing(
+    operator: Operator,
+) -> None:
+    first = operator.done("replay", "--yes")
+    before = operator.dump()
+    second = operator.done("replay", "--yes")
+
+    assert first["objects"] == second["objects"] == OBJECTS
+    counted = ("applied", "superseded", "duplicates", "rejected")
+    assert sum(first[name] for name in counted) == first["commands"] >= COMMANDS
+    assert second["applied"] == second["rejected"] == 0
+    assert operator.dump() == before
+    assert b"\t" in before
+    operator.done("verify", "--at", "2026-02-01")
+
+
+def test_a_plan_tells_what_there_is_to_do_and_does_nothing(operator: Operator) -> None:
+    plan = operator.done("replay", "--plan")
+
+    assert plan["objects"] == OBJECTS
+    assert plan["bytes"] == sum(path.stat().st_size for path in operator.archive.rglob("*.gz"))
+    assert plan["commands"] - plan["unreadable_lines"] == plan["commands_by_resource"]["cities"]
+    assert plan["first_accepted"] == "2026-01-01T00:00:00Z"
+    assert plan["estimated_seconds"] > 0
+    assert plan["schema_versions_without_upcaster"] == {}
+    assert operator.rows("SELECT FROM cities LIMIT 1") == []
+    assert operator.rows("SELECT FROM forebay.runs") == []
+
+
+def test_a_plan_names_schema_versions_that_nothing_brings_up_to_date(operator: Operator) -> None:
+    newer = encode(city(1)).replace(b'"schema":1', b'"schema":9')
+    unknown = encode(city(2)).replace(b'"cities"', b'"rivers"')
+    _add(operator, "z", newer + unknown)
+
+    plan = operator.done("replay", "--plan")
+
+    assert plan["schema_versions_without_upcaster"] == {
+        "cities version 9": 1,
+        "rivers (no such resource)": 1,
+    }
+
+
+def test_a_dry_run_counts_and_changes_nothing(operator: Operator) -> None:
+    dry = operator.done("replay", "--dry-run")
+
+    assert dry["applied"] > 0.8 * COMMANDS
+    assert dry["rejected"] > 0
+    for table in ("cities", "forebay.rejections", "forebay.ledger", "forebay.runs"):
+        assert operator.rows(f"SELECT FROM {table}") == []
+    assert not (operator.archive / "rejections").exists()
+
+
+def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alone(
+    operator: Operator,
+) -> None:
+    lines = [
+        *(encode(city(number, key=number)) for number in range(1, 4)),
+        encode(city(9, "delete", key=3)),
+    ]
+    # The hour of these ids: ids lead to their objects.
+    _add(operator, "z", b"".join(lines), "2025/10/17/06")
+
+    operator.done("replay", "--yes", "--key", "1", "--key", "3")
+    assert {row[0] for row in operator.rows("SELECT geonameid FROM cities")} == {1}
+    assert operator.rows("SELECT key FROM forebay.tombstones") == [("3",)]
+
+    file = operator.archive.parent / "ids"
+    file.write_text(f"{city(2).id}\n")
+    operator.done("replay", "--yes", "--id-file", str(file))
+    assert {row[0] for row in operator.rows("SELECT geonameid FROM cities")} == {1, 2}
+
+    assert operator.done("replay", "--yes", "--by", "nobody")["commands"] == 0
+    assert operator.done("replay", "--yes", "--resource", "countries")["commands"] == 0
+    assert operator.rows("SELECT FROM forebay.ledger") == []
+
+
+def test_a_time_range_goes_by_the_commands_time_and_not_by_the_objects_name(
+    operator: Operator,
+) -> None:
+    """Every object's name says that it began at 00:00; its commands are from later, too."""
+    operator.done("replay", "--yes", "--from", "2026-01-01T00:05", "--to", "2026-01-01T00:06")
+
+    low, high = id_at(1_767_225_900_000, 0, create=False), id_at(1_767_225_960_000, 0, create=False)
+    versions = [row[0] for row in operator.rows("SELECT _version::text FROM cities")]
+    assert versions
+    assert all(low <= version < high for version in versions)
+
+
+def test_a_killed_replay_goes_on_where_it_was(operator: Operator) -> None:
+    process = operator.start("replay", "--yes", "--rate", "1000")
+    run = _run_of(process)
+    for done in (2, 4, 6):
+        _wait_for_objects(operator, run, done)
+        kill_hard(process)
+        process = operator.start("replay", "--resume", run, "--rate", "1000")
+        _run_is(operator, run, "running")
+    kill_hard(process)
+    before = _objects(operator, run)
+
+    told = operator.done("replay", "--resume", run)
+
+    assert told["objects"] == OBJECTS - before < OBJECTS
+    assert operator.rows("SELECT state FROM forebay.runs") == [("done",)]
+    operator.done("verify", "--at", "2026-02-01")
+    assert operator.run("replay", "--resume", run).code == 3
+
+
+def test_ctrl_c_pauses_and_a_second_one_stops(operator: Operator) -> None:
+    process = operator.start("replay", "--yes", "--rate", "1000")
+    run = _run_of(process)
+    _wait_for_objects(operator, run, 1)
+
+    process.send_signal(signal.SIGINT)
+    assert _said(process, "paused")
+    _wait_until_quiet(operator, run)
+    assert process.poll() is None
+    process.send_signal(signal.SIGCONT)
+    paused_at = _objects(operator, run)
+    _wait_for_objects(operator, run, paused_at + 1)
+    process.send_signal(signal.SIGINT)
+    assert _said(process, "paused")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+
+    assert process.returncode == 130
+    assert f"forebay replay --resume {run}" in err
+    assert operator.done("replay", "--resume", run)["objects_failed"] == 0
+    operator.done("verify", "--at", "2026-02-01")
+
+
+def test_a_rate_is_kept(operator: Operator) -> None:
+    started = time.monotonic()
+    told = operator.done("replay", "--yes", "--rate", "3000", "--workers", "3")
+    seconds = time.monotonic() - started
+
+    # The first chunk passes at once, and may be a second's worth.
+    assert seconds > (told["commands"] - 3_000) / 3_000
+
+
+def test_a_replay_over_live_traffic_loses_none_of_it(operator: Operator) -> None:
+    """Live objects change and delete the same keys while the archive is replayed."""
+    live = [_add(operator, f"live-{number}", b"".join(_live_lines(number))) for number in range(10)]
+    failed: list[BaseException] = []
+    writer = threading.Thread(target=_apply_live, args=(operator, live, failed))
+    writer.start()
+    operator.done("replay", "--yes")
+    writer.join()
+
+    assert not failed
+    operator.done("verify", "--at", "2026-02-01")
+    names = operator.rows("SELECT count(*) FROM cities WHERE name LIKE 'live %%'")
+    assert names[0][0] == 10 * 40
+
+
+def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operator) -> None:
+    _add(operator, "z", encode(city(1)).replace(b'"schema":1', b'"schema":9'))
+
+    ended = operator.run("replay", "--yes")
+
+    assert ended.code == 5
+    assert "deploy the newer release" in ended.err
+    assert operator.rows("SELECT count(*) FROM forebay.run_objects WHERE error IS NOT NULL") == [
+        (1,)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "yesterday"], "is no time"),
+        (["--resource", "rivers"], "known are announcements"),
+        (["--resume", "00000000-0000-4000-8000-000000000000"], "knows no run"),
+        (["--source", "file:///nowhere"], "is no folder"),
+        (["--rate", "0"], "--rate"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_code_2(
+    operator: Operator, arguments: list[str], said: str
+) -> None:
+    ended = operator.run("replay", *arguments)
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_nobody_to_ask_is_no_yes(operator: Operator) -> None:
+    ended = operator.run("replay")
+
+    assert ended.code == 2
+    assert "--yes" in ended.err
+    assert operator.rows("SELECT FROM cities LIMIT 1") == []
+
+
+def _live_lines(number: int) -> list[bytes]:
+    """Puts and deletes newer than the archive's, of keys that it has too."""
+    lines = []
+    for index in range(50):
+        key = 1_000_000_000 + number * 50 + index
+        deletes = index % 5 == 4
+        command = city(1, "delete", key) if deletes else city(1, key=key, name=f"live {key}")
+        new_id = id_at(1_767_229_200_000, number * 50 + index, create=False)
+        lines.append(encode(command).replace(command.id.encode(), new_id.encode()))
+    return lines
+
+
+def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]) -> None:
+    try:
+        with open_connection(operator.database_url) as connection:
+            for key in keys:
+                apply(
+                    connection,
+                    read_chunks([(operator.archive / key).read_bytes()]),
+                    Source(key),
+                    resources=resources.load(),
+                    archive_rejections=lambda _: None,
+                )
+    except BaseException as exc:  # noqa: BLE001 - the test's own thread asserts it
+        failed.append(exc)
+
+
+def _add(operator: Operator, name: str, content: bytes, hour: str = "2026/01/01/00") -> str:
+    key = f"commands/{hour}/{name}.gz"
+    (operator.archive / key).parent.mkdir(parents=True, exist_ok=True)
+    (operator.archive / key).write_bytes(gzip.compress(content))
+    return key
+
+
+def _run_of(process: subprocess.Popen[str]) -> str:
+    """The run that a replay says it is."""
+    assert process.stderr is not None
+    words = process.stderr.readline().split()
+    assert words[0] == "run", words
+    return words[1].rstrip(";")
+
+
+def _said(process: subprocess.Popen[str], word: str) -> bool:
+    """Reads until the process says so."""
+    assert process.stderr is not None
+    return any(word in line for line in process.stderr)
+
+
+def _objects(operator: Operator, run: str) -> int:
+    found = operator.rows("SELECT count(*) FROM forebay.run_objects WHERE run::text = %s", run)
+    return int(found[0][0])
+
+
+def _wait_for_objects(operator: Operator, run: str, count: int) -> None:
+    while _objects(operator, run) < count:
+        time.sleep(0.05)
+
+
+def _wait_until_quiet(operator: Operator, run: str) -> None:
+    """Returns when nothing was applied for longer than a chunk takes."""
+    before = -1
+    while (now := _objects(operator, run)) != before:
+        before = now
+        time.sleep(1.5)
+
+
+def _run_is(operator: Operator, run: str, state: str) -> None:
+    while operator.rows("SELECT state FROM forebay.runs WHERE id::text = %s", run) != [(state,)]:
+        time.sleep(0.05)

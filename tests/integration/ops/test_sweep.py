@@ -1,0 +1,158 @@
+"""The sweep: what nobody has applied is enqueued, and nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from functools import partial
+
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+
+from forebay import sweep as sweeping
+from forebay.aws.events import object_event, object_keys
+from forebay.db.session import Session
+from forebay.errors import TransientError
+from forebay.sweep import Survey, Sweep, backlog_explains
+from lambdas.sweep.app import SweepApp
+from lambdas.sweep.settings import SweepSettings
+from tests.fixtures.commands import city
+from tests.fixtures.site import Site
+from tests.fixtures.tables import open_connection
+
+NOW = dt.datetime(2026, 11, 21, 0, 30, tzinfo=dt.UTC)
+MINUTE = dt.timedelta(minutes=1)
+
+
+def later(minutes: float = 60) -> dt.datetime:
+    """A time at which what was just stored is no longer young."""
+    return dt.datetime.now(dt.UTC) + minutes * MINUTE
+
+
+def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> SweepApp:
+    chosen = SweepSettings(
+        database_url=site.database.url,
+        archive_bucket=site.bucket,
+        queue_url=site.queue.url,
+        dead_letter_queue_url=site.dead_letters.url,
+        grace_seconds=settings.get("grace", 900),
+        lookback_seconds=settings.get("lookback", 10 * 365 * 86400),
+        patience_seconds=settings.get("patience", 7200),
+    )
+    return SweepApp(
+        chosen,
+        archive=site.archive,
+        queue=site.queue,
+        dead_letters=site.dead_letters,
+        session=Session(lambda: site.database.connection),
+        logger=Logger(service="test"),
+        metrics=Metrics(namespace="test", service="test"),
+        now=lambda: now or later(),
+    )
+
+
+def told(site: Site) -> set[str]:
+    """The objects that the consumer is told of."""
+    keys = partial(object_keys, bucket=site.bucket, prefix="commands/")
+    return {key for body in site.told() for key in keys(body)}
+
+
+def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) -> None:
+    site.put_and_apply(city(1, key=1))
+    missed = {site.put(city(2, key=2), name="a b+c"), site.put(city(3, key=3))}
+    found = app(site).sweep()
+    assert found == {
+        "listed": 3, "applied": 1, "young": 0, "dead": 0, "missed": 2, "waiting": 0,
+        "result": "enqueued",
+    }  # fmt: skip
+    assert told(site) == missed
+    for body in site.told():
+        (record,) = json.loads(body)["Records"]
+        assert record["eventName"].startswith("ObjectCreated")
+
+
+def test_an_object_that_was_applied_in_part_is_missed(site: Site) -> None:
+    key = site.put_and_apply(city(1, key=1))
+    site.database.connection.execute("UPDATE forebay.ledger SET completed_at = NULL")
+    assert app(site).sweep()["result"] == "enqueued"
+    assert told(site) == {key}
+
+
+def test_young_objects_are_left_alone(site: Site) -> None:
+    site.put(city(1, key=1))
+    found = app(site, now=later(14)).sweep()
+    assert (found["young"], found["result"]) == (1, "nothing_missed")
+    assert told(site) == set()
+
+
+def test_what_a_dead_letter_tells_of_is_left_to_operators(site: Site) -> None:
+    dead, missed = site.put(city(1, key=1)), site.put(city(2, key=2))
+    site.dead_letters.send([object_event(site.bucket, dead), "no event at all"])
+    found = app(site).sweep()
+    assert (found["dead"], found["missed"], found["result"]) == (1, 1, "enqueued")
+    assert told(site) == {missed}
+    assert site.dead_letters.depth().visible == 2, "looking at them leaves them there"
+
+
+def test_a_backlog_is_no_loss_until_it_has_waited_too_long(site: Site) -> None:
+    key = site.put(city(1, key=1))
+    site.queue.send([object_event(site.bucket, key)])
+    assert app(site).sweep()["result"] == "waiting_in_queue"
+    assert site.queue.depth().total == 1
+    assert app(site, now=later(200)).sweep()["result"] == "enqueued"
+    assert site.queue.depth().total == 2
+
+
+def test_fewer_messages_than_missed_objects_explain_nothing(site: Site) -> None:
+    keys = {site.put(city(number, key=number)) for number in (1, 2)}
+    site.queue.send([object_event(site.bucket, min(keys))])
+    assert app(site).sweep()["result"] == "enqueued"
+    assert told(site) == keys
+
+
+@pytest.mark.parametrize(
+    ("missed", "waiting", "hours", "explained"),
+    [(1, 0, 1, False), (2, 1, 1, False), (2, 2, 1, True), (2, 9, 1, True), (2, 9, 3, False)],
+)
+def test_when_a_backlog_explains_what_seems_missed(
+    missed: int, waiting: int, hours: int, *, explained: bool
+) -> None:
+    survey = Survey(missed=missed, oldest=NOW - dt.timedelta(hours=hours))
+    patience = dt.timedelta(hours=2)
+    assert backlog_explains(survey, waiting, now=NOW, patience=patience) is explained
+
+
+def test_only_so_much_of_the_archive_is_listed(site: Site) -> None:
+    site.put(city(1, key=1))  # in the hour 2026/11/21/00
+    after = dt.datetime(2026, 11, 21, 2, tzinfo=dt.UTC)
+    reached = app(site, now=after, lookback=2 * 3600).sweep()
+    beyond = app(site, now=after + 60 * MINUTE, lookback=2 * 3600).sweep()
+    assert (reached["listed"], beyond["listed"]) == (1, 0)
+
+
+def test_pages_add_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "PAGE", 3)
+    applied = {site.put_and_apply(city(number, key=number)) for number in range(1, 5)}
+    missed = {site.put(city(number, key=number)) for number in range(5, 12)}
+    sweep = Sweep(site.database.connection, now=later(), grace=None)
+    survey = sweep.survey(site.archive.list("commands/"))
+    assert (survey.listed, survey.applied, survey.missed) == (11, len(applied), len(missed))
+    assert {key for page in sweep.missed(site.archive.list("commands/")) for key in page} == missed
+
+
+def test_a_queue_that_does_not_answer_is_for_the_next_sweep(site: Site) -> None:
+    site.put(city(1, key=1))
+    broken = app(site)
+    site.s3.list_objects_v2(Bucket=site.bucket)
+    broken._queue.url += "-is-not-there"
+    with pytest.raises(TransientError, match="is-not-there"):
+        broken.sweep()
+
+
+def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:
+    site.put(city(1, key=1))
+    with open_connection(site.database.url) as connection:
+        connection.execute("SET default_transaction_read_only = on")
+        sweep = Sweep(connection, now=later(), grace=None)
+        assert sweep.survey(site.archive.list("commands/")).missed == 1

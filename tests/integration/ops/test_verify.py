@@ -1,0 +1,267 @@
+"""Verify: finds every corruption, and takes nothing for one that is none."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.codec import encode
+from tests.fixtures.commands import city
+from tests.fixtures.operating import Operator
+
+AT = ("--at", "2026-02-01")
+
+
+def drift(operator: Operator, *arguments: str) -> list[dict[str, Any]]:
+    """What verify names, having ended with code 1."""
+    told = operator.done("verify", *AT, *arguments, code=1)
+    assert told["agrees"] is False
+    named: list[dict[str, Any]] = told["named"]
+    assert told["differences"] >= len(named) > 0
+    return named
+
+
+def test_an_untouched_database_agrees(applied: Operator) -> None:
+    told = applied.done("verify", *AT)
+
+    assert (told["agrees"], told["differences"], told["not_applied"]) == (True, 0, [])
+    for table in told["tables"]:
+        assert table["rows_archive"] == table["rows_database"]
+        assert table.get("digest_archive") == table.get("digest_database")
+
+
+def one_city(operator: Operator) -> tuple[int, str]:
+    """Key and version of some city."""
+    ((key, version),) = operator.rows(
+        "SELECT geonameid, _version::text FROM cities ORDER BY geonameid OFFSET 7 LIMIT 1"
+    )
+    return int(key), str(version)
+
+
+def test_a_changed_value_is_found(applied: Operator) -> None:
+    key, version = one_city(applied)
+    applied.rows("UPDATE cities SET latitude = latitude + 1e-9 WHERE geonameid = %s", key)
+
+    assert drift(applied) == [
+        {
+            "table": "public.cities",
+            "key": str(key),
+            "archive": version,
+            "database": f"{version} with other values",
+        }
+    ]
+
+
+def test_a_changed_version_is_found(applied: Operator) -> None:
+    key, version = one_city(applied)
+    older = "0190" + version[4:]
+    applied.rows("UPDATE cities SET _version = %s WHERE geonameid = %s", older, key)
+
+    assert drift(applied) == [
+        {"table": "public.cities", "key": str(key), "archive": version, "database": older}
+    ]
+
+
+def test_a_missing_row_is_found(applied: Operator) -> None:
+    key, version = one_city(applied)
+    applied.rows("DELETE FROM cities WHERE geonameid = %s", key)
+
+    assert drift(applied) == [
+        {"table": "public.cities", "key": str(key), "archive": version, "database": "absent"}
+    ]
+
+
+def test_a_row_that_nobody_sent_is_found(applied: Operator) -> None:
+    applied.rows(
+        "INSERT INTO cities SELECT 5, name, country_code, population, latitude, longitude,"
+        " timezone, _version, _by_create FROM cities LIMIT 1"
+    )
+
+    (found,) = drift(applied)
+
+    assert (found["table"], found["key"], found["archive"]) == ("public.cities", "5", "absent")
+
+
+def test_a_missing_tombstone_is_found(applied: Operator) -> None:
+    ((key, version),) = applied.rows(
+        "DELETE FROM forebay.tombstones WHERE key = (SELECT min(key) FROM forebay.tombstones)"
+        " RETURNING key, version::text"
+    )
+
+    (found,) = drift(applied)
+
+    assert found == {
+        "table": "forebay.tombstones (cities)",
+        "key": key,
+        "archive": version,
+        "database": "absent",
+    }
+
+
+def test_a_tombstone_that_nobody_made_is_found(applied: Operator) -> None:
+    applied.rows("INSERT INTO forebay.tombstones VALUES ('cities', '6', %s)", "0190" + "0" * 28)
+
+    (found,) = drift(applied)
+
+    assert (found["table"], found["key"]) == ("forebay.tombstones (cities)", "6")
+
+
+@pytest.mark.parametrize("order", ["min", "max"])
+def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
+    ((key,),) = applied.rows(
+        f"DELETE FROM forebay.ledger WHERE object = (SELECT {order}(object) FROM forebay.ledger)"
+        " RETURNING object"
+    )
+
+    (found,) = drift(applied)
+
+    assert (found["table"], found["key"], found["database"]) == ("forebay.ledger", key, "no row")
+
+
+def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> None:
+    ((key,),) = applied.rows(
+        "UPDATE forebay.ledger SET lines = lines - 1"
+        " WHERE object = (SELECT min(object) FROM forebay.ledger) RETURNING object"
+    )
+
+    (found,) = drift(applied)
+
+    assert (found["table"], found["key"]) == ("forebay.ledger", key)
+
+
+def test_a_ledger_row_of_an_object_that_is_gone_is_found(applied: Operator) -> None:
+    applied.rows(
+        "INSERT INTO forebay.ledger (object, lines, applied, superseded, duplicates, rejected,"
+        " completed_at) VALUES ('commands/gone.gz', 1, 1, 0, 0, 0, now())"
+    )
+
+    (found,) = drift(applied)
+
+    assert (found["key"], found["archive"]) == ("commands/gone.gz", "no such object")
+
+
+def test_a_missing_rejection_is_found_and_one_too_many(applied: Operator) -> None:
+    ((gone,),) = applied.rows(
+        "DELETE FROM forebay.rejections WHERE id = (SELECT id FROM forebay.rejections LIMIT 1)"
+        " RETURNING id::text"
+    )
+    _, version = one_city(applied)
+    applied.rows(
+        "INSERT INTO forebay.rejections (id, resource, key, code, detail, line, object)"
+        " VALUES (%s, 'cities', '1', 'x', 'x', '', 'x')",
+        version,
+    )
+
+    found = drift(applied)
+
+    assert {(row["key"], row["archive"], row["database"]) for row in found} == {
+        (gone, "rejected", "absent"),
+        (version, "absent", "rejected"),
+    }
+
+
+def test_many_differences_are_all_counted_and_some_named(applied: Operator) -> None:
+    ((removed,),) = applied.rows(
+        "WITH gone AS (DELETE FROM cities WHERE geonameid %% 10 = 0 RETURNING 1)"
+        " SELECT count(*) FROM gone"
+    )
+
+    told = applied.done("verify", *AT, "--show", "3", code=1)
+
+    assert told["differences"] == removed > 300
+    assert len(told["named"]) == 3
+
+
+def test_what_is_not_applied_yet_is_said_and_is_no_drift(applied: Operator) -> None:
+    key = add(applied, encode(city(1, key=5)) + encode(city(2, "delete", key=6)))
+
+    told = applied.done("verify", *AT, code=5)
+
+    assert told["agrees"] is True
+    assert told["not_applied"] == [key]
+
+
+def test_an_object_that_was_applied_half_way_is_no_drift(applied: Operator) -> None:
+    """The ledger says how many of its lines: those are expected, the others are not."""
+    lines = [encode(city(number, key=number)) for number in range(1, 5)]
+    add(applied, b"".join(lines))
+    first = add(applied, b"".join(lines[:2]), name="first")
+    applied.done("replay", "--yes", "--key", "1", "--key", "2")
+    (applied.archive / first).unlink()
+    applied.rows(
+        "INSERT INTO forebay.ledger (object, lines, applied, superseded, duplicates, rejected)"
+        " VALUES ('commands/2026/01/01/00/z.gz', 2, 2, 0, 0, 0)"
+    )
+
+    assert applied.done("verify", *AT, code=5)["agrees"] is True
+    applied.rows("DELETE FROM cities WHERE geonameid = 2")
+    assert [row["key"] for row in drift(applied)] == ["2"]
+
+
+def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) -> None:
+    """New rows, changed ones, deleted ones and ones brought back, all of them after the cut."""
+    ((changed,), (deleted,)) = applied.rows("SELECT geonameid FROM cities LIMIT 2")
+    ((buried,),) = applied.rows("SELECT key::int FROM forebay.tombstones LIMIT 1")
+    late = "01a1f" + "0" * 3
+    lines = [
+        encode(command).replace(b"0199f0c2", late.encode())
+        for command in (
+            city(0, key=5),
+            city(1, key=changed),
+            city(2, "delete", key=deleted),
+            city(3, key=buried),
+        )
+    ]
+    add(applied, b"".join(lines))
+    applied.done("replay", "--yes")
+
+    told = applied.done("verify", *AT)
+
+    assert told["commands_after_cut"] == 4
+    cities = next(table for table in told["tables"] if table["table"] == "public.cities")
+    assert cities["changed_since_cut"] == 2
+    applied.rows("DELETE FROM cities WHERE geonameid = 5")
+    applied.done("verify", *AT)
+    (found,) = applied.done("verify", "--at", f"{late}-0000-7000-bfff-ffffffffffff", code=1)[
+        "named"
+    ]
+    assert found["key"] == "5"
+
+
+def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:
+    """The generated archive has such lines; this one is in an object of its own, too."""
+    ((line,),) = applied.rows(
+        "SELECT line FROM forebay.rejections WHERE resource IS NOT NULL LIMIT 1"
+    )
+    add(applied, encode(city(1, key=5)) * 2 + bytes(line))
+    applied.done("replay", "--yes")
+
+    applied.done("verify", *AT)
+
+
+def test_verify_writes_nothing(applied: Operator) -> None:
+    """It may be pointed at a replica: the session is read-only, and no temporary table is made."""
+    applied.rows(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on',"
+        " current_database()); END $$"
+    )
+
+    applied.done("verify", *AT)
+
+
+def test_a_cut_in_the_future_is_refused(applied: Operator) -> None:
+    ended = applied.run("verify", "--at", "2099-01-01")
+
+    assert ended.code == 2
+    assert "future" in ended.err
+
+
+def add(operator: Operator, content: bytes, name: str = "z") -> str:
+    """One more object."""
+    key = f"commands/2026/01/01/00/{name}.gz"
+    file: Path = operator.archive / key
+    file.write_bytes(gzip.compress(content))
+    return key
