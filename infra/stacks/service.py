@@ -109,13 +109,12 @@ class ServiceStack(EnvironmentStack):
         stream, archive = data.delivery.stream.attr_arn, data.archive
         self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
         self.write.allow("s3:PutObject", on=archive.objects(COMMANDS))
-        self.about.allow(
-            "s3:ListBucket", on=archive.arn, where={"StringEquals": {"s3:prefix": COMMANDS}}
-        )
+        only_commands = {"StringEquals": {"s3:prefix": COMMANDS}}
+        self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
         queue, dead_letters = data.events.queue, data.events.dead_letters
-        self.sweep.allow("s3:ListBucket", on=archive.arn)
+        self.sweep.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)
         self.sweep.allow(
             "sqs:ReceiveMessage",

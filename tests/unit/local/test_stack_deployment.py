@@ -24,6 +24,7 @@ OUTPUTS = {
         "AboutFunctionName": "about",
         "ConsumerFunctionName": "consumer",
         "MigrateFunctionName": "migrate",
+        "SweepFunctionName": "sweep",
     },
 }
 SOURCES = ("infra/app.py", "lambdas/read/handler.py", "forebay/ids.py", "migrations/env.py")
