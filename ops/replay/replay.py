@@ -102,7 +102,7 @@ def resumed(context: Context, run_id: str) -> runs.Run:
     with context.connect(purpose="replay") as connection:
         run = runs.find_run(connection, run_id)
     if run is None:
-        raise UsageError(f"the database knows no run {run_id}; see forebay replay --list")
+        raise UsageError(f"the database knows no run {run_id}; forebay.runs lists them")
     if run.state == "done":
         raise RefusedError(f"run {run_id} is done; start another one without --resume")
     if context.archive.url != run.source:
