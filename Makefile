@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 .PHONY: help
 help: ## list these chores
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 
 # Done again when the lock file or the Python it is for changes, which takes seconds.
@@ -48,12 +48,16 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 	@exec $(BIN)/python -m local reset
 
 .PHONY: test
-test: $(READY) $(PACKAGES) ## all tests but the long ones
-	@exec $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup
+test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
+	@exec $(BIN)/python -m pytest -m "not long and not runbook" -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
-	@exec $(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "e2e and not long and not runbook" -n 2 --dist loadgroup
+
+.PHONY: test-runbooks
+test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stack of its own
+	@exec $(BIN)/python -m pytest -m runbook
 
 .PHONY: test-long
 test-long: $(READY) ## the long ones: minutes of examples

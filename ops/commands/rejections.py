@@ -231,7 +231,7 @@ def restore(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """After a rebuild: take over from the archive what was decided about rejections."""
+    """Take over from the archive what was decided about rejections; a rebuild does so itself."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)

@@ -15,6 +15,7 @@ from ops.cut import accepted, cut_of, last_id_at
 from ops.errors import UsageError
 from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
+from ops.verify.compare import Findings
 
 
 def verify(
@@ -90,10 +91,7 @@ def _sentence(found: verifying.Verified) -> str:
     if found.is_clean:
         said += "archive and database agree"
     else:
-        said += (
-            f"{found.findings.total:,} differences; `forebay replay` applies what is missing, "
-            "`forebay rebuild` makes the tables anew"
-        )
+        said += _next_step(found.findings)
     if found.unapplied:
         said += (
             f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
@@ -101,4 +99,16 @@ def _sentence(found: verifying.Verified) -> str:
         )
     if found.held:
         said += f"; {found.held:,} commands wait for a newer release"
+    return said
+
+
+def _next_step(findings: Findings) -> str:
+    said = f"{findings.total:,} differences"
+    if findings.outdated:
+        said += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them anew"
+    if findings.outdated < findings.total:
+        said += (
+            "; `forebay replay` applies what is missing, after `forebay outdate` also what has "
+            "wrong values, and `forebay rebuild` makes the tables anew"
+        )
     return said

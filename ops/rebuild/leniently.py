@@ -15,14 +15,16 @@ from ops.context import Context
 from ops.cut import accepted
 from ops.folding.scan import read_rejections
 from ops.rebuild.load import Loader
+from ops.rejections import audit
 from ops.replay.replay import Pace, Tally, begin, replay
 
 
 def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
-    """Takes the archive's rejections over, then replays everything up to the cut."""
+    """Takes over the archive's rejections and decisions, then replays everything up to the cut."""
+    time = accepted(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
         Loader(connection, context.resources).reject(read_rejections(context.archive, cut))
-    time = accepted(cut)
+        audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)
     return replay(context, console, begin(context, selection), selection, Pace(workers=workers))

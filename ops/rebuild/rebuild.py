@@ -12,17 +12,17 @@ import psycopg
 from psycopg import sql
 
 from forebay.db.connect import Connection
-from lambdas.migrate.app import migrate
 from ops.archive.store import StoredObject
 from ops.console import Console
 from ops.context import DATABASE, Context
-from ops.cut import commands_until
+from ops.cut import accepted, commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Partition
 from ops.folding.scan import INFLATION, LedgerRow, Scanned, read_rejections, scan
 from ops.rebuild.load import Loader
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
+from ops.rejections import audit
 
 _SHOWN = 3
 
@@ -35,6 +35,7 @@ class Rebuilt:
     rows: int
     tombstones: int
     rejections: int
+    decisions: int
     ledger_rows: int
 
     def facts(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class Rebuilt:
             "rows": self.rows,
             "tombstones": self.tombstones,
             "rejections": self.rejections,
+            "decisions": self.decisions,
             "ledger_rows": self.ledger_rows,
         }
 
@@ -56,6 +58,9 @@ def prepare(context: Context) -> None:
     Raises:
         RefusedError: it is not empty.
     """
+    # Alembic and SQLAlchemy take as long to import as all the rest: no other command waits.
+    from lambdas.migrate.app import migrate  # noqa: PLC0415
+
     migrate(context.get(DATABASE))
     with context.connect(purpose="rebuild") as connection:
         check_empty(connection, context.resources)
@@ -138,6 +143,7 @@ def _fill(
         for item in later:
             connection.execute(item.drop)
         rejections = loader.reject(read_rejections(context.archive, cut))
+        decisions = audit.restore(connection, context.archive, until=accepted(cut))
         for bucket in partition.buckets():
             winners = fold_bucket(bucket, context.resources, counts)
             _refuse_new_rejections(winners)
@@ -155,6 +161,7 @@ def _fill(
         rows=loader.rows,
         tombstones=loader.tombstones,
         rejections=rejections,
+        decisions=decisions,
         ledger_rows=int(row[0]) if row else 0,
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain, islice
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -12,8 +13,11 @@ from forebay.aws.archive import AUDIT_PREFIX, Archive
 from forebay.codec import decode
 from forebay.db.connect import Connection
 from ops.archive.store import ObjectStore
+from ops.errors import RefusedError
 from ops.rejections import store
 from ops.rejections.store import Decision
+
+_MEMBERS = ("run", "at", "by", "rejection", "decision", "command", "rule", "reason")
 
 
 def write(archive: Archive, name: str, decisions: Sequence[Decision]) -> None:
@@ -25,22 +29,46 @@ def write(archive: Archive, name: str, decisions: Sequence[Decision]) -> None:
     archive.write_audit(name, decisions[0].at, [_line(decision) for decision in decisions])
 
 
-def restore(connection: Connection, archive: ObjectStore) -> int:
+def restore(
+    connection: Connection, archive: ObjectStore, *, until: dt.datetime | None = None
+) -> int:
     """Makes the table of decisions again from the archive, beside whatever it holds.
+
+    Args:
+        connection: to the primary.
+        archive: holds what was decided.
+        until: only what had been decided by then; None for everything.
 
     Returns:
         How many rows that changed.
 
     Raises:
+        RefusedError: an object of decisions can't be read.
         TransientError: the archive did not answer.
     """
-    lines = chain.from_iterable(
-        b"".join(archive.read(found.key)).splitlines() for found in archive.list(AUDIT_PREFIX)
+    lines = (
+        line
+        for line in _read(archive)
+        if until is None or dt.datetime.fromisoformat(line["at"]) <= until
     )
     changed = 0
-    while page := [orjson.loads(line) for line in islice(lines, store.PAGE)]:
+    while page := list(islice(lines, store.PAGE)):
         changed += store.restore(connection, page)
     return changed
+
+
+def _read(archive: ObjectStore) -> Iterator[dict[str, Any]]:
+    for found in archive.list(AUDIT_PREFIX):
+        try:
+            for text in b"".join(archive.read(found.key)).splitlines():
+                line: dict[str, Any] = orjson.loads(text)
+                dt.datetime.fromisoformat(line["at"])
+                yield {name: line[name] for name in _MEMBERS}
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
+            raise RefusedError(
+                f"{archive.url}/{found.key} is no object of decisions ({exc!r}); "
+                "restore its first version, for nothing rewrites it"
+            ) from None
 
 
 def _line(decision: Decision) -> bytes:

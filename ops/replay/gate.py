@@ -23,6 +23,7 @@ class Gate:
         *,
         rate_per_second: float | None = None,
         hold: Callable[[], str | None] = lambda: None,
+        tell: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """An open gate.
@@ -30,10 +31,13 @@ class Gate:
         Args:
             rate_per_second: commands that may pass a second, over all workers.
             hold: why nothing may pass just now, None when it may.
+            tell: told, in a sentence, when that begins and when it ends.
             clock: in seconds.
         """
         self._rate = rate_per_second
         self._hold = hold
+        self._tell = tell
+        self._held = False
         self._clock = clock
         self._lock = threading.Condition()
         self._next = clock()
@@ -98,5 +102,12 @@ class Gate:
                 raise StoppedError("stopped")
 
     def _must_wait(self) -> bool:
-        self.waiting_for = "paused" if self._paused else self._hold()
+        held = self._hold()
+        # While it waits no progress is shown, and nobody would know why.
+        if held is not None and not self._held:
+            self._tell(f"waiting: {held}")
+        elif held is None and self._held:
+            self._tell("going on")
+        self._held = held is not None
+        self.waiting_for = "paused" if self._paused else held
         return self.waiting_for is not None

@@ -102,7 +102,7 @@ def resumed(context: Context, run_id: str) -> runs.Run:
     with context.connect(purpose="replay") as connection:
         run = runs.find_run(connection, run_id)
     if run is None:
-        raise UsageError(f"the database knows no run {run_id}; see forebay replay --list")
+        raise UsageError(f"the database knows no run {run_id}; forebay.runs lists them")
     if run.state == "done":
         raise RefusedError(f"run {run_id} is done; start another one without --resume")
     if context.archive.url != run.source:
@@ -138,7 +138,7 @@ def replay(
             total = max(total - done, 0)
             looking = opened.enter_context(connect())
             objects = undone(looking, run.id, objects)
-        gate = opened.enter_context(_gate(context, pace))
+        gate = opened.enter_context(_gate(context, console, pace))
         opened.enter_context(steered(gate, console.note, resume=_resume(run)))
         meter = opened.enter_context(console.progress("replay", unit="objects", total=total))
         job = Job(
@@ -170,7 +170,7 @@ def replay(
 
 
 @contextmanager
-def _gate(context: Context, pace: Pace) -> Iterator[Gate]:
+def _gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]:
     """The gate of a replay, with the watch on the replica where one is wanted."""
     limit = pace.max_replica_lag_seconds
     if limit is None:
@@ -180,7 +180,7 @@ def _gate(context: Context, pace: Pace) -> Iterator[Gate]:
     primary = context.connect(purpose="replica-lag")
     replica = context.connect_for_reading(purpose="replica-lag")
     with ReplicaLag(primary, replica, limit_seconds=limit) as lag:
-        yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold)
+        yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, tell=console.note)
 
 
 def undone(

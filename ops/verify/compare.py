@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 
+from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
@@ -21,6 +22,7 @@ from ops.verify.sql import Statements, row_statements, tombstone_statements
 
 _ROWS = 2_000  # in one statement: about a megabyte, and a moment of the server's time
 _ABSENT = "absent"
+_OUTDATED = "outdated, `forebay replay` writes it anew"
 _HASH = 2**64
 
 
@@ -61,6 +63,8 @@ class Findings:
     limit: int
     named: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
+    #: How many of these are rows that `forebay outdate` has marked.
+    outdated: int = 0
     #: Numbers of objects that the ledger does not call applied, with effects in the tables.
     ahead: set[int] = field(default_factory=set)
 
@@ -190,6 +194,9 @@ class TableComparison:
         archive, database = wanted or _ABSENT, found or _ABSENT
         if wanted is not None and wanted == found:
             database += " with other values"
+        if found == LOSES_TO_ALL:
+            database = _OUTDATED
+            self._findings.outdated += 1
         self._findings.add(self.compared.name, key, archive, database)
 
     def _is_explained(self, key: str, found: str | None, winners: Winners) -> bool:

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.resource.spec import ResourceSpec
 from ops.folding.partition import SLICE_SQL
 
 # The slice of a compared key, and that of a row; see `ops.folding.partition.slice_of`.
 _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
+
+# Rows that the cut's commands must have made. An outdated row sorts after every cut, and yet is
+# none that a later command has made: it waits for a replay.
+_COUNTS = "(t._version <= %(cut)s::uuid OR t._version = {outdated}::uuid)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Statements:
 
     #: Expected rows (JSON) against the table, by slice. Parameters: rows, cut.
     compare: sql.Composed
-    #: Rows up to the cut by slice: count and digest. Parameter: cut.
+    #: Rows up to the cut, and outdated ones, by slice: count and digest. Parameter: cut.
     scan: sql.Composed
     #: Keys and versions of slices. Parameters: cut, slices.
     rows_of: sql.Composed
@@ -67,7 +72,8 @@ def tombstone_statements(spec: ResourceSpec) -> Statements:
             "key": sql.Identifier("key"),
             "s_row": _row("s", ["key", "_version"]),
             "t_row": _row("t", ["key", "_version"]),
-            # A newer put has brought the row back since the cut.
+            # A newer put has brought the row back since the cut; where that row is outdated, it
+            # is itself what differs.
             "gone": sql.SQL(
                 "t._version IS NULL AND EXISTS (SELECT FROM {} AS r"
                 " WHERE r.{} = s.key::{} AND r._version > %(cut)s::uuid)"
@@ -87,7 +93,7 @@ def _row(side: str, names: list[str]) -> sql.Composed:
 
 def _made(parts: dict[str, sql.Composable]) -> Statements:
     def made(text: str) -> sql.Composed:
-        return sql.SQL(text).format(**parts)
+        return sql.SQL(text).format(**parts, outdated=sql.Literal(LOSES_TO_ALL))
 
     return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF))
 
@@ -98,18 +104,18 @@ _COMPARE = """
              CASE WHEN t._version IS NOT NULL THEN {t_row} END AS t_hash
       FROM json_to_recordset(%(rows)s::json) AS s({columns})
       LEFT JOIN {table} AS t ON t.{key} = s.{key}
-      WHERE coalesce(t._version <= %(cut)s::uuid, true) AND NOT ({gone}))
+      WHERE coalesce(COUNTS, true) AND NOT ({gone}))
     SELECT SLICE, count(*), sum(s_hash), count(found), sum(t_hash),
            array_agg(key) FILTER (WHERE s_hash IS DISTINCT FROM t_hash),
            array_agg(wanted::text) FILTER (WHERE s_hash IS DISTINCT FROM t_hash),
            array_agg(found::text) FILTER (WHERE s_hash IS DISTINCT FROM t_hash)
     FROM j GROUP BY 1
-""".replace("SLICE", _OF_COMPARED)
+""".replace("SLICE", _OF_COMPARED).replace("COUNTS", _COUNTS)
 _SCAN = """
     SELECT SLICE, count(*), sum({t_row}) FROM {table} AS t
-    WHERE t._version <= %(cut)s::uuid GROUP BY 1
-""".replace("SLICE", _OF_ROW)
+    WHERE COUNTS GROUP BY 1
+""".replace("SLICE", _OF_ROW).replace("COUNTS", _COUNTS)
 _ROWS_OF = """
     SELECT t.{key}::text, t._version::text FROM {table} AS t
-    WHERE t._version <= %(cut)s::uuid AND SLICE = ANY(%(slices)s)
-""".replace("SLICE", _OF_ROW)
+    WHERE COUNTS AND SLICE = ANY(%(slices)s)
+""".replace("SLICE", _OF_ROW).replace("COUNTS", _COUNTS)

@@ -56,6 +56,7 @@ class Verified:
             "not_applied": self.unapplied[: self.findings.limit],
             "tables": self.tables,
             "differences": self.findings.total,
+            "outdated": self.findings.outdated,
             "named": self.findings.named,
             "agrees": self.is_clean,
         }

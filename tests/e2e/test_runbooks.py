@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 import uuid
@@ -17,14 +16,12 @@ from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
 from forebay.codec import encode
 from local.postgres.config import OWNER, SUPERUSER, primary_of
-from local.settings import ROOT
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
-from tests.fixtures.pages import links, text_of
-from tests.fixtures.runbooks import FOLDER, blocks_of, run_book
+from tests.fixtures.runbooks import run_book
 from tests.fixtures.stack import RunningStack, gzipped, new_city
 
-PAGES = sorted(path.name for path in (ROOT / FOLDER).glob("*.md") if path.name != "README.md")
+pytestmark = pytest.mark.runbook
 
 
 @pytest.fixture
@@ -56,13 +53,6 @@ def put_city(stack: RunningStack, **changes: Any) -> tuple[dict[str, Any], str]:
 
 def names(stack: RunningStack) -> dict[int, str]:
     return dict(stack.rows("SELECT geonameid, name FROM public.cities"))
-
-
-def test_every_runbook_is_listed_and_tested() -> None:
-    assert set(PAGES) <= {link.partition("#")[0] for link in links(text_of(f"{FOLDER}/README.md"))}
-    run = set(re.findall(r'run_book\(\s*"([^"]+)"', Path(__file__).read_text()))
-    assert run == set(PAGES)
-    assert all(blocks_of(page) for page in PAGES)
 
 
 def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:

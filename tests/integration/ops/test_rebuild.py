@@ -6,6 +6,9 @@ import gzip
 from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
+import pytest
+
 import resources
 from forebay.apply import Source, apply
 from forebay.apply.lines import read_chunks
@@ -155,6 +158,79 @@ def test_what_was_rejected_for_its_order_stays_rejected(
 
     assert other.dump() == operator.dump()
     assert "only_one" in str(indexes(other))
+
+
+@pytest.mark.parametrize("more", [(), ("--allow-new-rejections",)])
+def test_what_operators_decided_comes_back(
+    operator: Operator, another_database: Callable[[], str], more: tuple[str, ...]
+) -> None:
+    apply_live(operator)
+    first, second = decide(operator, "2026-01-01T00:10:00Z", "2026-01-01T00:20:00Z")
+
+    other = rebuilt(operator, another_database(), *more)
+    then = rebuilt(operator, another_database(), "--until", "2026-01-01T00:15:00Z", *more)
+
+    query = "SELECT rejection::text, decision, by, reason FROM forebay.decisions ORDER BY reason"
+    assert other.rows(query) == [
+        (first, "discarded", "operator:anna", "why 0"),
+        (second, "discarded", "operator:anna", "why 1"),
+    ]
+    assert then.rows(query) == other.rows(query)[:1]
+    counted = other.done("rejections", "list", "--state", "discarded")
+    assert counted["total"] == 2
+
+
+def test_a_database_that_holds_decisions_is_not_empty(operator: Operator) -> None:
+    operator.rows(
+        "INSERT INTO forebay.decisions (rejection, decision, by, run, decided_at)"
+        " VALUES (gen_random_uuid(), 'discarded', 'x', gen_random_uuid(), now())"
+    )
+
+    ended = operator.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert "decisions" in ended.err
+
+
+def test_an_object_of_decisions_that_is_none_stops_it_and_changes_nothing(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    apply_live(operator)
+    decide(operator, "2026-01-01T00:10:00Z")
+    (file,) = (operator.archive / "audit").rglob("*.gz")
+    file.write_bytes(b'{"run":')
+    other = replace(operator, database_url=another_database())
+
+    ended = other.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert file.name in ended.err
+    assert other.rows("SELECT FROM forebay.rejections") == []
+
+
+def decide(operator: Operator, *times: str) -> list[str]:
+    """Discards a rejection at each of those times, as the archive tells it; the rejections."""
+    rejected = [
+        str(row[0])
+        for row in operator.rows(
+            "SELECT id::text FROM forebay.rejections ORDER BY id LIMIT %s", len(times)
+        )
+    ]
+    for number, (rejection, time) in enumerate(zip(rejected, times, strict=True)):
+        line = {
+            "run": "00000000-0000-4000-8000-000000000000",
+            "at": time,
+            "by": "operator:anna",
+            "rejection": rejection,
+            "decision": "discarded",
+            "command": None,
+            "rule": None,
+            "reason": f"why {number}",
+        }
+        file = operator.archive / f"audit/2026/01/01/{number}.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    return rejected
 
 
 def apply_live(

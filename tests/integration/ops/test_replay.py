@@ -8,15 +8,18 @@ import subprocess
 import threading
 import time
 
+import psycopg
 import pytest
 
 import resources
 from forebay.apply import Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.codec import encode
+from local.postgres.config import SUPERUSER
 from tests.fixtures.archives import id_at
 from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator, kill_hard
+from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.tables import open_connection
 
 COMMANDS = 6_000
@@ -160,6 +163,40 @@ def test_a_rate_is_kept(operator: Operator) -> None:
 
     # The first chunk passes at once, and may be a second's worth.
     assert seconds > (told["commands"] - 3_000) / 3_000
+
+
+def test_a_replay_waits_for_a_replica_that_is_behind(
+    operator: Operator,
+    replicated_cluster: ReplicatedCluster,
+    replicated_database_urls: tuple[str, str],
+) -> None:
+    operator.database_url, replica = replicated_database_urls
+    superuser = replicated_cluster.replica.url(SUPERUSER, "postgres")
+    lagging = ("--replica-url", replica, "--max-replica-lag", "1", "--rate", "1000")
+    with psycopg.connect(superuser, autocommit=True) as standby:
+        standby.execute("SELECT pg_wal_replay_pause()")
+        try:
+            process = operator.start("replay", "--yes", *lagging)
+            run = _run_of(process)
+            assert _said(process, "waiting: the replica is")
+            _wait_until_quiet(operator, run)
+            assert _objects(operator, run) < OBJECTS
+            assert process.poll() is None
+        finally:
+            standby.execute("SELECT pg_wal_replay_resume()")
+    assert _said(process, "going on")
+    _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert _objects(operator, run) == OBJECTS
+
+
+def test_a_lag_is_not_watched_where_no_replica_is_known(operator: Operator) -> None:
+    ended = operator.run("replay", "--yes", "--max-replica-lag", "1")
+
+    assert ended.code == 2
+    assert "--replica-url" in ended.err
+    assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
 def test_a_replay_over_live_traffic_loses_none_of_it(operator: Operator) -> None:

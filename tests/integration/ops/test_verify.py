@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.codec import encode
 from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator
@@ -63,6 +64,39 @@ def test_a_changed_version_is_found(applied: Operator) -> None:
     assert drift(applied) == [
         {"table": "public.cities", "key": str(key), "archive": version, "database": older}
     ]
+
+
+def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Operator) -> None:
+    key, version = one_city(applied)
+    when = ("--from", "2026-01-01", "--to", "2026-01-02")
+    applied.done("outdate", "cities", *when, "--key", str(key), "--yes")
+
+    told = applied.done("verify", *AT, code=1)
+
+    assert told["named"] == [
+        {
+            "table": "public.cities",
+            "key": str(key),
+            "archive": version,
+            "database": "outdated, `forebay replay` writes it anew",
+        }
+    ]
+    assert (told["differences"], told["outdated"]) == (1, 1)
+    assert "forebay replay" in applied.run("verify", *AT).out
+    applied.done("replay", *when, "--key", str(key), "--yes")
+    applied.done("verify", *AT)
+
+
+def test_an_outdated_row_of_a_command_after_the_cut_is_drift_too(applied: Operator) -> None:
+    add(applied, encode(city(1, key=5)).replace(b"0199f0c2", b"01a1f000"))
+    applied.done("replay", "--yes")
+    applied.done("verify", *AT)
+    applied.rows("UPDATE cities SET _version = %s WHERE geonameid = 5", LOSES_TO_ALL)
+
+    (found,) = drift(applied)
+
+    assert (found["key"], found["archive"]) == ("5", "absent")
+    assert found["database"].startswith("outdated")
 
 
 def test_a_missing_row_is_found(applied: Operator) -> None:

@@ -1,0 +1,18 @@
+"""Every runbook is on the page that leads to them, and has a test that runs it."""
+
+from __future__ import annotations
+
+import re
+
+from local.settings import ROOT
+from tests.fixtures.pages import links, text_of
+from tests.fixtures.runbooks import FOLDER, blocks_of
+
+PAGES = sorted(path.name for path in (ROOT / FOLDER).glob("*.md") if path.name != "README.md")
+
+
+def test_every_runbook_is_listed_and_tested() -> None:
+    assert set(PAGES) <= {link.partition("#")[0] for link in links(text_of(f"{FOLDER}/README.md"))}
+    tests = (ROOT / "tests/e2e/test_runbooks.py").read_text()
+    assert set(re.findall(r'run_book\(\s*"([^"]+)"', tests)) == set(PAGES)
+    assert all(blocks_of(page) for page in PAGES)
