@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +147,21 @@ def test_members_show_what_the_model_shows(
         assert list(document) == ["number", *(name for _, name, _ in selection)]
         for _, name, operand in selection:
             assert model.same_shown(model.shown(operand, row), document[name]), (name, row)
+
+
+@examples(EXAMPLES // 4)
+@given(selection=model.selections())
+def test_csv_says_what_the_model_says(
+    both: Both, selection: Sequence[tuple[str, str, model.Operand]]
+) -> None:
+    query = {"select": ",".join(text for text, _, _ in selection)}
+    response = both.reader.get("specimens", query=query, Accept="text/csv")
+    heading, *lines = csv.reader(io.StringIO(response.body, newline=""), strict=True)
+    assert heading == [name for _, name, _ in selection]
+    assert len(lines) == len(both.rows)
+    for row, line in zip(both.rows, lines, strict=True):
+        for (_, name, operand), cell in zip(selection, line, strict=True):
+            assert model.same_cell(operand, row, cell), (name, row, cell)
 
 
 @examples(EXAMPLES // 4)
