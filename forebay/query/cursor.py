@@ -128,6 +128,9 @@ def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | 
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raise ValueError("is none") from None
+    # The last letter may have bits that mean nothing: one cursor has one spelling.
+    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise ValueError("is none, or is damaged")
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
     if digest != _digest(content):
         raise ValueError("is none, or is damaged")
