@@ -13,6 +13,7 @@ import orjson
 
 from forebay.query.arrays import read_array
 from forebay.query.ast import Operand
+from forebay.resource.body import MAX_DEPTH as MAX_JSON_DEPTH
 from forebay.resource.fields import INT64_MAX, INT64_MIN
 from forebay.resource.spec import FieldSpec, Kind
 
@@ -134,20 +135,23 @@ def _json(text: str) -> str:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ValueError(f"is no JSON: {exc.msg}") from None
-    _refuse_nul(value)
+    _refuse_unstorable(value)
     return orjson.dumps(value).decode()
 
 
-def _refuse_nul(value: object) -> None:
-    stack = [value]
+def _refuse_unstorable(value: object) -> None:
+    """What no item can have; orjson would not write much deeper values either."""
+    stack = [(value, 1)]
     while stack:
-        found = stack.pop()
+        found, level = stack.pop()
         if isinstance(found, str) and "\x00" in found:
             raise ValueError("holds NUL, which Postgres can't store")
+        if isinstance(found, dict | list) and level > MAX_JSON_DEPTH:
+            raise ValueError(f"is nested deeper than {MAX_JSON_DEPTH} levels")
         if isinstance(found, dict):
-            stack += [*found.keys(), *found.values()]
+            stack += [(inner, level + 1) for inner in (*found.keys(), *found.values())]
         elif isinstance(found, list):
-            stack += found
+            stack += [(inner, level + 1) for inner in found]
 
 
 def _list(column: FieldSpec, text: str) -> str:

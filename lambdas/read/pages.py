@@ -62,7 +62,9 @@ def read_page(
     if size > _ANSWER_MAX_BYTES:
         raise ProblemError(_too_large(size))
     if count == "planned" or (count == "estimated" and total > MAX_LIMIT):
-        total = max(total or 0, _estimate(database, spec, query))
+        # Rows that are there outdo an estimate that says they are not.
+        seen = query.offset + rows + more if rows else 0
+        total = max(total or 0, _estimate(database, spec, query), seen)
     backward = query.position is not None and query.position.backward
     came_from_elsewhere = query.position is not None or query.offset > 0
     return Page(

@@ -112,7 +112,8 @@ def _text_search(filter_: Filter, scope: Scope) -> sql.Composable:
     config: sql.Composable = sql.SQL("")
     if language is not None:
         config = sql.SQL("{}, ").format(scope.values.bind(language, "regconfig"))
-    return sql.SQL("to_tsvector({config}{operand}) @@ {query}({config}{value})").format(
+    # By itself, a search that depends on a setting would be read anew for each row.
+    return sql.SQL("to_tsvector({config}{operand}) @@ (SELECT {query}({config}{value}))").format(
         config=config,
         operand=scope.operand(filter_.operand),
         query=sql.SQL(_SEARCHES[filter_.operator]),

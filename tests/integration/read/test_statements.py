@@ -126,6 +126,18 @@ def test_equality_on_an_index_never_reads_all_cities(
     assert "Seq Scan" not in read
 
 
+@pytest.mark.parametrize("operator", ["fts", "plfts", "phfts", "wfts"])
+def test_a_search_is_read_once_and_not_for_each_row(
+    connection: psycopg.Connection[Any], operator: str
+) -> None:
+    """Without a configuration it depends on a setting, so Postgres can't do so by itself."""
+    found = plan(connection, {"name": f"{operator}.monaco"})
+    (scan,) = [node for node in nodes(found) if node.get("Relation Name") == "cities"]
+    assert "tsquery(" not in scan["Filter"]
+    once = [n for n in nodes(found) if n.get("Parent Relationship") == "InitPlan"]
+    assert 1 in [n["Actual Loops"] for n in once if n["Node Type"] == "Result"]
+
+
 def rows_read(found: dict[str, Any]) -> int:
     """Rows that Postgres looked at, whether they were wanted or not."""
     scans = [node for node in nodes(found) if "Relation Name" in node]
