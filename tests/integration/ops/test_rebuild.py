@@ -89,6 +89,29 @@ def test_a_rejection_that_the_live_run_did_not_have_stops_it_and_changes_nothing
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (b'{"v":1,"id":"half', "a line that is no command"),
+        (encode(city(1, key=5, name="x" * 300)), "value too long"),
+        (encode(city(1, key=5)).replace(b'"cities"', b'"rivers"'), "no resource"),
+    ],
+    ids=["unreadable", "refused by Postgres", "unfit"],
+)
+def test_each_kind_of_new_rejection_stops_it(
+    operator: Operator, another_database: Callable[[], str], line: bytes, named: str
+) -> None:
+    apply_live(operator)
+    (operator.archive / "commands/2026/01/01/00/z.gz").write_bytes(gzip.compress(line))
+    other = replace(operator, database_url=another_database())
+
+    ended = other.run("rebuild", "--yes")
+
+    assert ended.code == 3, ended.out
+    assert named in ended.err
+    assert other.rows("SELECT FROM cities LIMIT 1") == []
+
+
 def test_new_rejections_are_made_where_they_are_allowed(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:

@@ -135,6 +135,22 @@ def test_a_missing_tombstone_is_found(applied: Operator) -> None:
     }
 
 
+def test_a_changed_version_of_a_tombstone_is_found(applied: Operator) -> None:
+    """It would decide wrongly whether a later replay may bring the row back."""
+    ((key, version),) = applied.rows("SELECT key, version::text FROM forebay.tombstones LIMIT 1")
+    older = "0190" + version[4:]
+    applied.rows("UPDATE forebay.tombstones SET version = %s WHERE key = %s", older, key)
+
+    assert drift(applied) == [
+        {
+            "table": "forebay.tombstones (cities)",
+            "key": key,
+            "archive": version,
+            "database": older,
+        }
+    ]
+
+
 def test_a_tombstone_that_nobody_made_is_found(applied: Operator) -> None:
     applied.rows("INSERT INTO forebay.tombstones VALUES ('cities', '6', %s)", "0190" + "0" * 28)
 

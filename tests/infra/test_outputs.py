@@ -1,0 +1,11 @@
+"""The stacks tell the operators' command line everything that it looks for."""
+
+from __future__ import annotations
+
+from ops.context import _OUTPUTS
+from tests.infra.templates import Synthesised
+
+
+def test_every_setting_of_the_command_line_is_an_output(either: Synthesised) -> None:
+    told = {**either.data.get("Outputs", {}), **either.service.get("Outputs", {})}
+    assert set(_OUTPUTS.values()) <= set(told)
