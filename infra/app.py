@@ -12,8 +12,11 @@ import resources
 from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
 from infra.bundling import Packages, staged_asset
+from infra.components.authorization import all_scopes
+from infra.front import CognitoSettings
 from infra.settings import CONTEXT, Settings
 from infra.stacks.data import DataStack
+from infra.stacks.identity import IdentityStack
 from infra.stacks.service import ServiceStack
 
 
@@ -46,6 +49,7 @@ def build_app(
         data=data,
         routes=served,
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
+        user_pool_arn=_user_pool_arn(app, settings, served),
     )
     return app
 
@@ -62,6 +66,22 @@ def main() -> None:
     except ForebayError as refused:
         sys.exit(f"forebay: {refused}")
     app.synth()
+
+
+def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) -> str | None:
+    """The pool whose tokens the API takes, made in a stack of its own; None where it takes none."""
+    authorization = settings.api.authorization
+    if not isinstance(authorization, CognitoSettings):
+        return None
+    scopes = all_scopes(served)
+    for client, wanted in authorization.machine_clients.items():
+        if unknown := sorted(set(wanted) - set(scopes)):
+            raise SettingsError(
+                f"infra/environments/{settings.name}.toml: api.authorization.machine_clients."
+                f"{client} names {', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
+            )
+    identity = IdentityStack(app, settings=settings, cognito_settings=authorization, scopes=scopes)
+    return identity.user_pool_arn
 
 
 def _check_routes(settings: Settings, served: Sequence[Route]) -> None:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
+from infra.front import ApiSettings, EdgeSettings, check_front
+from infra.operations import OperationsSettings
+from infra.section import Section
 
 FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate"]
 
@@ -34,24 +37,17 @@ _GATEWAY_TIMEOUT_SECONDS = 29  # API Gateway gives up on an integration after th
 
 Seconds = Annotated[int, Field(ge=0)]
 FunctionTimeout = Annotated[int, Field(ge=1, le=900)]  # Lambda's limit
-CacheTtl = Annotated[int, Field(ge=0, le=3600)]  # API Gateway's limit
 RetentionDays = Annotated[int, Field(ge=1, le=14)]  # SQS's limit
 
 
-class _Section(BaseModel):
-    """A table of the file: frozen, of the exact types, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how long it is kept."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     retention_days: Literal[1, 7, 14, 30, 90, 365]
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where the database is, as the functions reach it."""
 
     url: str
@@ -60,7 +56,7 @@ class DatabaseSettings(_Section):
     read_timeout_seconds: Annotated[int, Field(ge=1, le=25)]
 
 
-class StreamSettings(_Section):
+class StreamSettings(Section):
     """How long the delivery stream gathers commands before it writes an object."""
 
     buffer_mebibytes: Annotated[int, Field(ge=1, le=128)]
@@ -69,7 +65,7 @@ class StreamSettings(_Section):
     endpoint: str | None = None
 
 
-class QueueSettings(_Section):
+class QueueSettings(Section):
     """The queue between the archive and the consumer, and its dead letters."""
 
     retention_days: RetentionDays
@@ -85,7 +81,7 @@ class QueueSettings(_Section):
         return self
 
 
-class FunctionSettings(_Section):
+class FunctionSettings(Section):
     """The size of one function."""
 
     memory_mebibytes: Annotated[int, Field(ge=128, le=10_240)]
@@ -93,7 +89,7 @@ class FunctionSettings(_Section):
     reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
 
 
-class FunctionsSettings(_Section):
+class FunctionsSettings(Section):
     """The sizes of all functions."""
 
     write: FunctionSettings
@@ -118,7 +114,7 @@ class FunctionsSettings(_Section):
         return found
 
 
-class ConsumerSettings(_Section):
+class ConsumerSettings(Section):
     """How the queue's messages reach the consumer."""
 
     batch_size: Annotated[int, Field(ge=1, le=10_000)]
@@ -133,40 +129,7 @@ class ConsumerSettings(_Section):
         return self
 
 
-class PlanSettings(_Section):
-    """What one API key may use."""
-
-    rate_per_second: Annotated[int, Field(ge=1)]
-    burst: Annotated[int, Field(ge=1)]
-    requests_per_month: Annotated[int, Field(ge=1)]
-
-
-class CacheSettings(_Section):
-    """The stage cache."""
-
-    size_gigabytes: Literal["0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237"]
-    #: For every cached route that isn't named below; 0 switches its cache off.
-    ttl_seconds: CacheTtl
-    #: By route, as `countries.list` or `countries.item`.
-    ttl_seconds_by_route: Mapping[str, CacheTtl] = Field(default_factory=dict)
-
-    def ttl_of(self, route: str) -> int:
-        """Seconds that answers of the named route may be kept; 0 for not at all."""
-        return self.ttl_seconds_by_route.get(route, self.ttl_seconds)
-
-
-class ApiSettings(_Section):
-    """The REST API's front door."""
-
-    require_api_key: bool
-    cors_allow_origin: str
-    rate_per_second: Annotated[int, Field(ge=1)]
-    burst: Annotated[int, Field(ge=1)]
-    plan: PlanSettings
-    cache: CacheSettings
-
-
-class Settings(_Section):
+class Settings(Section):
     """All that differs between environments."""
 
     #: The environment's name, which is its file's.
@@ -182,6 +145,9 @@ class Settings(_Section):
     functions: FunctionsSettings
     consumer: ConsumerSettings
     api: ApiSettings
+    #: Where absent, clients reach the API itself.
+    edge: EdgeSettings | None = None
+    operations: OperationsSettings = OperationsSettings()
 
     @classmethod
     def load(
@@ -234,6 +200,11 @@ class Settings(_Section):
                 "functions.firehose_consumer.reserved_concurrency must be at least "
                 "consumer.max_concurrency, or messages are throttled into dead letters"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _front_fits_together(self) -> Self:
+        check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
         return self
 
     @model_validator(mode="after")

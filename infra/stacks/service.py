@@ -35,6 +35,7 @@ class ServiceStack(EnvironmentStack):
         data: DataStack,
         routes: Sequence[Route],
         packages: Packages,
+        user_pool_arn: str | None = None,
     ) -> None:
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
@@ -75,6 +76,7 @@ class ServiceStack(EnvironmentStack):
             settings=settings.api,
             read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
+            user_pool_arn=user_pool_arn,
         )
         self._outputs()
 
