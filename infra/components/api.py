@@ -186,9 +186,7 @@ class RoutesApi(Construct):
 
     def _methods(self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]) -> None:
         for route in routes:
-            # Declared parameters are the only ones that the edge lets through.
-            reads_query = route.action in {"list", "item"}
-            declared = self._declared(route) if reads_query else {}
+            declared = self._declared(route) if route.reads_query else {}
             options = self._authorization.options(route)
             self.api.root.resource_for_path(route.path).add_method(
                 route.method,
@@ -196,7 +194,7 @@ class RoutesApi(Construct):
                     functions[route.function],
                     cache_key_parameters=list(declared) if route.cached else None,
                     # Statuses may be waited for, so they and writes have the gateway's 29 s.
-                    timeout=self._read_timeout if reads_query else None,
+                    timeout=self._read_timeout if route.reads_query else None,
                     # One permission for all methods: a function's policy has room for few dozen.
                     scope_permission_to_method=False,
                 ),
