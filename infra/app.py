@@ -16,6 +16,7 @@ from infra.components.authorization import all_scopes
 from infra.front import CognitoSettings
 from infra.settings import CONTEXT, Settings
 from infra.stacks.data import DataStack
+from infra.stacks.edge import EdgeStack
 from infra.stacks.identity import IdentityStack
 from infra.stacks.service import ServiceStack
 
@@ -43,7 +44,7 @@ def build_app(
     served = routes(resources.load()) if served is None else served
     _check_routes(settings, served)
     data = DataStack(app, settings=settings)
-    ServiceStack(
+    service = ServiceStack(
         app,
         settings=settings,
         data=data,
@@ -51,6 +52,8 @@ def build_app(
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
         user_pool_arn=_user_pool_arn(app, settings, served),
     )
+    if settings.edge is not None:
+        EdgeStack(app, settings=settings, edge=settings.edge, service=service, routes=served)
     return app
 
 

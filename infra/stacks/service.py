@@ -12,6 +12,7 @@ from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
 from infra.components.archive import COMMANDS, REJECTIONS
+from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
@@ -77,6 +78,7 @@ class ServiceStack(EnvironmentStack):
             read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
             user_pool_arn=user_pool_arn,
+            known_by=make_edge_secrets(self, settings),
         )
         self._outputs()
 
