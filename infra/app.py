@@ -13,9 +13,11 @@ from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
 from infra.bundling import Packages, staged_asset
 from infra.components.authorization import all_scopes
+from infra.database import ExternalDatabase
 from infra.front import CognitoSettings
 from infra.settings import CONTEXT, Settings
 from infra.stacks.data import DataStack
+from infra.stacks.database import DatabaseStack
 from infra.stacks.edge import EdgeStack
 from infra.stacks.identity import IdentityStack
 from infra.stacks.service import ServiceStack
@@ -48,6 +50,7 @@ def build_app(
         app,
         settings=settings,
         data=data,
+        database=_database(app, settings, data),
         routes=served,
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
         user_pool_arn=_user_pool_arn(app, settings, served),
@@ -69,6 +72,15 @@ def main() -> None:
     except ForebayError as refused:
         sys.exit(f"forebay: {refused}")
     app.synth()
+
+
+def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:
+    """The database that the environment brings; None where it has one already."""
+    if isinstance(settings.database, ExternalDatabase):
+        return None
+    return DatabaseStack(
+        app, settings=settings, database=settings.database, archive_arn=data.archive.arn
+    )
 
 
 def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) -> str | None:

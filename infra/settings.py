@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
+from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
 from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
+from infra.pipeline import ArchiveSettings, StreamSettings
 from infra.section import Section
 
 FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate"]
@@ -45,24 +46,8 @@ class LogSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     retention_days: Literal[1, 7, 14, 30, 90, 365]
-
-
-class DatabaseSettings(Section):
-    """Where the database is, as the functions reach it."""
-
-    url: str
-    replica_url: str
-    #: How long an item or a list may take before it is a 504.
-    read_timeout_seconds: Annotated[int, Field(ge=1, le=25)]
-
-
-class StreamSettings(Section):
-    """How long the delivery stream gathers commands before it writes an object."""
-
-    buffer_mebibytes: Annotated[int, Field(ge=1, le=128)]
-    buffer_seconds: Annotated[int, Field(ge=0, le=900)]
-    #: Firehose's address, where it isn't the region's.
-    endpoint: str | None = None
+    #: Whether X-Ray gets a trace of some calls.
+    traces: bool
 
 
 class QueueSettings(Section):
@@ -87,6 +72,24 @@ class FunctionSettings(Section):
     memory_mebibytes: Annotated[int, Field(ge=128, le=10_240)]
     timeout_seconds: FunctionTimeout
     reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
+    #: Instances begin as copies of one that has started already.
+    snap_start: bool = True
+    #: Instances that are kept waiting, and paid for while they do.
+    provisioned_concurrency: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _starts_in_one_way(self) -> Self:
+        provisioned = self.provisioned_concurrency
+        if provisioned is None:
+            return self
+        if self.snap_start:
+            raise ValueError(
+                "snap_start and provisioned_concurrency exclude each other (a limit of Lambda): "
+                "set snap_start = false to keep instances waiting"
+            )
+        if self.reserved_concurrency is not None and provisioned > self.reserved_concurrency:
+            raise ValueError("provisioned_concurrency must be at most reserved_concurrency")
+        return self
 
 
 class FunctionsSettings(Section):
@@ -140,10 +143,13 @@ class Settings(Section):
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     logs: LogSettings
     database: DatabaseSettings
+    archive: ArchiveSettings = ArchiveSettings()
     stream: StreamSettings
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings
+    #: The longest `Prefer: wait` of a status; 0 takes none.
+    wait_cap_seconds: Annotated[int, Field(ge=0, le=25)] = 20
     api: ApiSettings
     #: Where absent, clients reach the API itself.
     edge: EdgeSettings | None = None
@@ -202,6 +208,56 @@ class Settings(Section):
             )
         return self
 
+    @property
+    def standby(self) -> bool:
+        """Whether this region only reads, until it is promoted after a disaster."""
+        return isinstance(self.database, AuroraDatabase) and self.database.secondary
+
+    @model_validator(mode="after")
+    def _connections_suffice(self) -> Self:
+        functions = self.functions
+        check_connections(
+            self.database,
+            applying=functions.firehose_consumer.reserved_concurrency
+            or self.consumer.max_concurrency,
+            reading={
+                "read": functions.read.reserved_concurrency,
+                "about": functions.about.reserved_concurrency,
+            },
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _a_wait_can_end(self) -> Self:
+        if self.wait_cap_seconds and self.stream.buffer_seconds >= self.wait_cap_seconds:
+            raise ValueError(
+                f"stream.buffer_seconds must be less than wait_cap_seconds "
+                f"({self.wait_cap_seconds}), or no `Prefer: wait` would ever see its command "
+                "applied; set wait_cap_seconds = 0 to take no such requests"
+            )
+        if self.wait_cap_seconds >= self.functions.read.timeout_seconds:
+            raise ValueError(
+                "wait_cap_seconds must be less than functions.read.timeout_seconds, "
+                "or a wait ends as a failure"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_end_before_the_function(self) -> Self:
+        if self.database.read_timeout_seconds >= self.functions.read.timeout_seconds:
+            raise ValueError(
+                "database.read_timeout_seconds must be less than functions.read.timeout_seconds, "
+                "or the function is killed before the database gives up"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_go_elsewhere(self) -> Self:
+        copy = self.archive.copy_to
+        if copy is not None and copy.region == self.region:
+            raise ValueError("archive.copy_to.region must be another region than the environment's")
+        return self
+
     @model_validator(mode="after")
     def _front_fits_together(self) -> Self:
         check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
@@ -210,19 +266,34 @@ class Settings(Section):
     @model_validator(mode="after")
     def _fits_the_target(self) -> Self:
         if self.emulated:
-            if self.account is None:
-                raise ValueError("account is required by the emulator")
-            if self.stream.endpoint is None:
-                raise ValueError(
-                    "stream.endpoint is required, because the emulator's Firehose doesn't buffer; "
-                    "give it with -c firehose_endpoint=…"
-                )
-            return self
+            return self._fits_the_emulator()
         if self.stream.endpoint is not None:
             raise ValueError("stream.endpoint (-c firehose_endpoint=…) is for the emulator only")
-        for key in ("url", "replica_url"):
-            if urlsplit(getattr(self.database, key)).password is not None:
-                raise ValueError(f"database.{key} must carry no password")
+        if isinstance(self.database, ExternalDatabase):
+            self.database.check_no_password()
+        return self
+
+    def _fits_the_emulator(self) -> Self:
+        if self.account is None:
+            raise ValueError("account is required by the emulator")
+        if self.stream.endpoint is None:
+            raise ValueError(
+                "stream.endpoint is required, because the emulator's Firehose doesn't buffer; "
+                "give it with -c firehose_endpoint=…"
+            )
+        if not isinstance(self.database, ExternalDatabase):
+            raise ValueError(  # noqa: TRY004 - pydantic takes nothing else
+                "database.kind must be 'external': the emulator has no databases"
+            )
+        for name in FunctionsSettings.model_fields:
+            found: FunctionSettings = getattr(self.functions, name)
+            if found.snap_start or found.provisioned_concurrency is not None:
+                raise ValueError(
+                    f"functions.{name}.snap_start must be false, and provisioned_concurrency "
+                    "absent: the emulator has neither"
+                )
+        if self.archive.copy_to is not None or self.archive.lock is not None:
+            raise ValueError("archive.copy_to and archive.lock are for AWS only")
         return self
 
 
@@ -247,7 +318,21 @@ def _explained(file: Path, invalid: ValidationError) -> str:
     return "\n".join(_problem(file, error["loc"], error) for error in invalid.errors())
 
 
+def _without_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """As the file has it: behind a table of several kinds, pydantic names the kind."""
+    return tuple(
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if before not in {"database", "authorization"} or not _is_kind(part)
+    )
+
+
+def _is_kind(part: int | str) -> bool:
+    return part in {"external", "rds", "aurora", "none", "cognito", "iam", "lambda"}
+
+
 def _problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
+    location = _without_kinds(location)
     key = ".".join(str(part) for part in location)
     where = f"{file}: {key}" if key else f"{file}"
     match error["type"]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import random
+import re
 from collections.abc import Iterator, Mapping
+from random import SystemRandom
 from typing import Any, TypeAlias
 
 import psycopg
@@ -19,6 +20,14 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 CONNECT_TIMEOUT_SECONDS = 5
 #: The least that libpq knows. Of several hosts each is tried for so long.
 STANDBY_CONNECT_TIMEOUT_SECONDS = 2
+
+# Asked of the operating system: the module's own generator would be part of a Lambda snapshot, and
+# every function restored from it would choose the same host.
+_CHANCE = SystemRandom()
+
+# RDS Proxy refuses the start of a session with settings of its own; there they are the role's,
+# which the migration gives it (lambdas/migrate/logins.py).
+_PROXY_HOST = re.compile(r"\.proxy-[a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?$")
 
 # For a URL with several hosts: any standby, each as often; a primary only if there is none.
 _STANDBYS = {"target_session_attrs": "prefer-standby", "load_balance_hosts": "random"}
@@ -71,7 +80,7 @@ def connect(
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
-                options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+                options=_options(attempt, settings),
                 # Statements are few and large (apply) or behind RDS Proxy, which pins on PREPARE.
                 prepare_threshold=None,
             )
@@ -79,6 +88,13 @@ def connect(
             refused = exc
     assert refused is not None  # noqa: S101 - there is at least one attempt
     raise refused
+
+
+def _options(attempt: str, settings: Mapping[str, str]) -> str | None:
+    host = str(conninfo_to_dict(attempt).get("host") or "")
+    if _PROXY_HOST.search(host):
+        return None
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]:
@@ -100,7 +116,7 @@ def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]
     ports = [port or "5432" for port in str(stated.get("port") or "").split(",")]
     servers = list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
     if stated.pop("load_balance_hosts", None) == "random":
-        random.shuffle(servers)
+        _CHANCE.shuffle(servers)
     wanted = stated.pop("target_session_attrs", "any")
     credentials = iam.Credentials.current(environment)
     for attributes in ("standby", "any") if wanted == "prefer-standby" else (wanted,):

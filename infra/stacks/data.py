@@ -17,7 +17,9 @@ class DataStack(EnvironmentStack):
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
-        self.archive = Archive(self, "Archive", name_prefix=settings.prefix)
+        self.archive = Archive(
+            self, "Archive", name_prefix=settings.prefix, settings=settings.archive
+        )
         self.delivery = Delivery(
             self,
             "Delivery",
@@ -25,6 +27,7 @@ class DataStack(EnvironmentStack):
             archive=self.archive,
             buffer_mebibytes=settings.stream.buffer_mebibytes,
             buffer_seconds=settings.stream.buffer_seconds,
+            count=settings.stream.count,
             log_retention=log_retention(settings.logs.retention_days),
         )
         self.events = ArchiveEvents(
@@ -40,6 +43,6 @@ class DataStack(EnvironmentStack):
         self.archive.notify(self.events.queue.queue_arn, after=policy)
 
         self.output("ArchiveBucketName", self.archive.bucket.bucket_name)
-        self.output("DeliveryStreamName", self.delivery.stream.ref)
+        self.output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.output("QueueUrl", self.events.queue.queue_url)
         self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)

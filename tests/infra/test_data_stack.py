@@ -161,7 +161,7 @@ def test_the_prefixes_are_those_of_the_core() -> None:
 def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
     assert {
         "ArchiveBucketName",
-        "DeliveryStreamName",
+        "DeliveryStreamNames",
         "QueueUrl",
         "DeadLetterQueueUrl",
     } <= set(either.data["Outputs"])

@@ -12,7 +12,7 @@ from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 
 OWN_VARIABLES: dict[FunctionName, set[str]] = {
     "write": {
-        "FOREBAY_STREAM",
+        "FOREBAY_STREAMS",
         "FOREBAY_ARCHIVE_BUCKET",
         "FOREBAY_BUFFER_SECONDS",
         "FOREBAY_CORS_ALLOW_ORIGIN",
@@ -23,6 +23,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_BUFFER_SECONDS",
         "FOREBAY_CORS_ALLOW_ORIGIN",
         "FOREBAY_STATEMENT_TIMEOUT_SECONDS",
+        "FOREBAY_WAIT_CAP_SECONDS",
     },
     "about": {
         "FOREBAY_REPLICA_URL",
@@ -31,7 +32,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_CORS_ALLOW_ORIGIN",
     },
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
-    "migrate": {"FOREBAY_DATABASE_URL"},
+    "migrate": {"FOREBAY_DATABASE_URL", "FOREBAY_USERS"},
 }
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
@@ -47,8 +48,12 @@ def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """What is granted besides writing the function's own log."""
-    return {(action, resource) for action, resource in granted if not action.startswith("logs:")}
+    """What is granted besides its log, its traces, its network and its login to the database."""
+    return {
+        (action, resource)
+        for action, resource in granted
+        if action.partition(":")[0] not in {"logs", "xray", "ec2", "rds-db"}
+    }
 
 
 def _archive(synthesised: Synthesised) -> str:
@@ -143,8 +148,8 @@ def test_the_function_that_tells_about_the_api_may_list_commands_and_read_no_obj
 
 def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:
     assert "FOREBAY_DATABASE_URL" not in _variables(either, "about")
-    url = either.settings.database.replica_url
-    assert _variables(either, "about")["FOREBAY_REPLICA_URL"] == url
+    url = readable(_variables(either, "about")["FOREBAY_REPLICA_URL"])
+    assert url == readable(_variables(either, "read")["FOREBAY_REPLICA_URL"])
 
 
 def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:

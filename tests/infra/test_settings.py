@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from forebay.errors import SettingsError
+from infra.database import ExternalDatabase
 from infra.settings import ENVIRONMENTS, Settings
 from tests.infra.templates import LOCAL_CONTEXT
 
@@ -58,14 +59,17 @@ def _refusal(folder: Path, name: str, context: Mapping[str, str | None]) -> str:
 def test_the_command_line_completes_the_local_environment() -> None:
     settings = Settings.load("local", LOCAL_CONTEXT)
 
+    assert isinstance(settings.database, ExternalDatabase)
     assert settings.database.url == LOCAL_CONTEXT["database_url"]
     assert settings.database.replica_url == LOCAL_CONTEXT["replica_url"]
     assert settings.stream.endpoint == LOCAL_CONTEXT["firehose_endpoint"]
 
 
 def test_the_command_line_wins_over_the_file() -> None:
-    settings = Settings.load("dev", {"replica_url": "postgresql://elsewhere/forebay"})
+    context = {**LOCAL_CONTEXT, "replica_url": "postgresql://elsewhere/forebay"}
+    settings = Settings.load("local", context)
 
+    assert isinstance(settings.database, ExternalDatabase)
     assert settings.database.replica_url == "postgresql://elsewhere/forebay"
 
 
@@ -78,7 +82,9 @@ def test_a_missing_value_says_how_to_give_it(missing: str) -> None:
 
 
 def test_an_unknown_environment_lists_the_known_ones() -> None:
-    assert "known are: dev, local" in _refusal(ENVIRONMENTS, "staging", {})
+    said = _refusal(ENVIRONMENTS, "moon", {})
+
+    assert "known are: dev, local, prod, staging" in said
 
 
 def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
         ("api.cache.size_gigabytes", "1", "'0.5', '1.6'"),
         ("api.cache.ttl_seconds", 3601, "less than or equal to 3600"),
         ("stream.endpoint", "http://127.0.0.1:1", "for the emulator only"),
-        ("database.url", "postgresql://user:password@host/forebay", "must carry no password"),
+        ("database.url", "postgresql://host/forebay", "is not a setting"),
         ("account", "12", "should match pattern"),
         ("target", "moon", "'aws' or 'emulator'"),
     ],
