@@ -13,6 +13,7 @@ from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
 from infra.bundling import Packages, staged_asset
 from infra.components.authorization import all_scopes
+from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings
 from infra.settings import CONTEXT, Settings
@@ -20,6 +21,7 @@ from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
 from infra.stacks.edge import EdgeStack
 from infra.stacks.identity import IdentityStack
+from infra.stacks.operations import OperationsStack
 from infra.stacks.service import ServiceStack
 
 
@@ -57,6 +59,8 @@ def build_app(
     )
     if settings.edge is not None:
         EdgeStack(app, settings=settings, edge=settings.edge, service=service, routes=served)
+    if not settings.emulated:
+        OperationsStack(app, settings=settings, watched=Watched.of(settings))
     return app
 
 
