@@ -12,4 +12,5 @@ pytest_plugins = [
     "tests.fixtures.about",
     "tests.fixtures.browser",
     "tests.fixtures.geonames",
+    "tests.fixtures.guarded",
 ]
