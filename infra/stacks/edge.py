@@ -68,7 +68,10 @@ class EdgeStack(EnvironmentStack):
             default_behavior=self._behavior(api_domain, routes),
             domain_names=[edge.domain.name] if edge.domain else None,
             certificate=self._certificate(edge.domain),
-            minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021,
+            # Without a name of its own the distribution has AWS's certificate, and AWS's rule.
+            minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021
+            if edge.domain
+            else None,
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
             price_class=_PRICE_CLASSES[edge.price_class],
             web_acl_id=self._acl.arn,
