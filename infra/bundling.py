@@ -75,6 +75,7 @@ PACKAGES: Final[Mapping[FunctionName, Package]] = {
             )
         },
     ),
+    "imports": Package(group="write", without=("forebay/db", "forebay/apply"), certificates=False),
     "firehose_consumer": Package(group="consumer"),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }

@@ -20,7 +20,7 @@ from infra.operations import OperationsSettings
 from infra.pipeline import ArchiveSettings, StreamSettings
 from infra.section import Section
 
-FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate"]
+FunctionName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate"]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -98,6 +98,7 @@ class FunctionsSettings(Section):
     write: FunctionSettings
     read: FunctionSettings
     about: FunctionSettings
+    imports: FunctionSettings
     firehose_consumer: FunctionSettings
     migrate: FunctionSettings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import aws_cdk as cdk
@@ -18,6 +19,11 @@ COMMANDS: Final = "commands/"
 DELIVERY_ERRORS: Final = "delivery-errors/"
 #: Where the consumer puts commands that can never apply.
 REJECTIONS: Final = "rejections/"
+#: Where people put files whose items become commands, and what those names end with.
+IMPORTS: Final = "imports/"
+IMPORTED: Final = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz")
+#: What the name of an imported file's report ends with.
+REPORT: Final = ".report.json"
 
 _WORTH_MOVING_BYTES: Final = 128 * 1024  # Glacier Instant Retrieval bills smaller ones as these
 
@@ -71,31 +77,25 @@ class Archive(Construct):
         """The ARN pattern of all objects below a prefix."""
         return f"{self.arn}/{prefix}*"
 
-    def notify(self, queue_arn: str, *, after: Construct) -> None:
-        """Tells a queue of every new object below `commands/`.
+    def notify(self, queue_arn: str, *, imports_arn: str, after: Sequence[Construct]) -> None:
+        """Tells a queue of every new object below `commands/`, and another of files to import.
 
         Firehose uploads in parts when it buffers for less than a minute, so the event isn't always
         `Put`. Written here and not with `add_event_notification`, because that brings a Lambda.
 
         Args:
-            queue_arn: where the events go.
-            after: what must exist before S3 accepts the queue: its policy.
+            queue_arn: where the events of commands go.
+            imports_arn: where those of files below `imports/` go, but not of their reports.
+            after: what must exist before S3 accepts the queues: their policies.
         """
         bucket = _raw(self.bucket)
         bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             queue_configurations=[
-                s3.CfnBucket.QueueConfigurationProperty(
-                    event="s3:ObjectCreated:*",
-                    queue=queue_arn,
-                    filter=s3.CfnBucket.NotificationFilterProperty(
-                        s3_key=s3.CfnBucket.S3KeyFilterProperty(
-                            rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value=COMMANDS)]
-                        )
-                    ),
-                )
+                _created(queue_arn, prefix=COMMANDS),
+                *(_created(imports_arn, prefix=IMPORTS, suffix=name) for name in IMPORTED),
             ]
         )
-        bucket.node.add_dependency(after)
+        bucket.node.add_dependency(*after)
 
     def _copy(self, target: CopySettings) -> None:
         """Copies every new object to another region, also those that were deleted here since."""
@@ -145,6 +145,22 @@ class Archive(Construct):
                 )
             ],
         )
+
+
+def _created(queue_arn: str, **parts: str) -> s3.CfnBucket.QueueConfigurationProperty:
+    """An event for each new object whose key has the given prefix and suffix."""
+    return s3.CfnBucket.QueueConfigurationProperty(
+        event="s3:ObjectCreated:*",
+        queue=queue_arn,
+        filter=s3.CfnBucket.NotificationFilterProperty(
+            s3_key=s3.CfnBucket.S3KeyFilterProperty(
+                rules=[
+                    s3.CfnBucket.FilterRuleProperty(name=name, value=value)
+                    for name, value in parts.items()
+                ]
+            )
+        ),
+    )
 
 
 def _raw(bucket: s3.Bucket) -> s3.CfnBucket:

@@ -133,7 +133,7 @@ class ProductFunction(Construct):
             on: the resource's ARN.
             where: IAM's conditions, by operator and key.
         """
-        if on.endswith("*"):
+        if "*" in on:
             accept_objects_below(self.role, on)
         self.role.add_to_policy(
             iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)

@@ -9,7 +9,10 @@ from constructs import Construct
 
 
 class ArchiveEvents(Construct):
-    """A queue of S3 events, and a second one that keeps those which failed too often."""
+    """A queue of S3 events, and a second one that keeps those which failed too often.
+
+    Its name says of what: `archive-events`, `import-events`.
+    """
 
     def __init__(
         self,
@@ -17,6 +20,7 @@ class ArchiveEvents(Construct):
         construct_id: str,
         *,
         name_prefix: str,
+        name: str = "archive-events",
         visibility_seconds: int,
         retention_days: int,
         dead_letter_retention_days: int,
@@ -26,7 +30,7 @@ class ArchiveEvents(Construct):
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
-            queue_name=f"{name_prefix}-archive-events-dead",
+            queue_name=f"{name_prefix}-{name}-dead",
             retention_period=cdk.Duration.days(dead_letter_retention_days),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
@@ -34,7 +38,7 @@ class ArchiveEvents(Construct):
         self.queue = sqs.Queue(
             self,
             "Queue",
-            queue_name=f"{name_prefix}-archive-events",
+            queue_name=f"{name_prefix}-{name}",
             visibility_timeout=cdk.Duration.seconds(visibility_seconds),
             retention_period=cdk.Duration.days(retention_days),
             encryption=sqs.QueueEncryption.SQS_MANAGED,

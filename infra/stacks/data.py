@@ -39,10 +39,26 @@ class DataStack(EnvironmentStack):
             dead_letter_retention_days=settings.queue.dead_letter_retention_days,
             max_receives=settings.queue.max_receives,
         )
-        policy = self.events.accept_events_of(self.archive.arn)
-        self.archive.notify(self.events.queue.queue_arn, after=policy)
+        self.imports = ArchiveEvents(
+            self,
+            "ImportEvents",
+            name_prefix=settings.prefix,
+            name="import-events",
+            visibility_seconds=6 * settings.functions.imports.timeout_seconds,
+            retention_days=settings.queue.retention_days,
+            dead_letter_retention_days=settings.queue.dead_letter_retention_days,
+            max_receives=settings.queue.max_receives,
+        )
+        self.archive.notify(
+            self.events.queue.queue_arn,
+            imports_arn=self.imports.queue.queue_arn,
+            after=[
+                queue.accept_events_of(self.archive.arn) for queue in (self.events, self.imports)
+            ],
+        )
 
         self.output("ArchiveBucketName", self.archive.bucket.bucket_name)
         self.output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.output("QueueUrl", self.events.queue.queue_url)
+        self.output("ImportDeadLetterQueueUrl", self.imports.dead_letters.queue_url)
         self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)

@@ -11,7 +11,7 @@ from constructs import Construct
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
-from infra.components.archive import COMMANDS, REJECTIONS
+from infra.components.archive import COMMANDS, IMPORTS, REJECTIONS, REPORT
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
@@ -25,6 +25,9 @@ from infra.stacks.database import DatabaseStack, Login, Reach, external_reach
 #: Postgres cancels a statement so much later than the gateway stops waiting for it: a function that
 #: fails first would be answered 503, and what took too long is a 504.
 STATEMENT_GRACE_SECONDS = 1
+
+#: Files that are imported at the same time; Lambda allows no 1.
+_IMPORTS_AT_ONCE = 2
 
 #: These are in its network; the others have nothing to look for there.
 _USES_DATABASE = frozenset({"read", "about", "firehose_consumer", "migrate"})
@@ -52,6 +55,7 @@ class ServiceStack(EnvironmentStack):
         self.write = self._function("Write", "write")
         self.read = self._function("Read", "read")
         self.about = self._function("About", "about")
+        self.imports = self._function("Imports", "imports")
         self.consumer = self._function("Consumer", "firehose_consumer")
         self.migrate = self._function("Migrate", "migrate")
         self._grant(data)
@@ -59,6 +63,7 @@ class ServiceStack(EnvironmentStack):
         self._consume(data)
         # The consumer must know a resource or a schema version before anyone can write it.
         self.write.node.add_dependency(self.consumer.function)
+        self.imports.node.add_dependency(self.consumer.function)
 
         # A standby's schema comes from the primary, with everything else.
         if not settings.standby:
@@ -71,6 +76,7 @@ class ServiceStack(EnvironmentStack):
                     self.write.function,
                     self.read.function,
                     self.about.function,
+                    self.imports.function,
                     self.consumer.function,
                 ],
             )
@@ -155,6 +161,9 @@ class ServiceStack(EnvironmentStack):
         self.about.allow(
             "s3:ListBucket", on=archive.arn, where={"StringEquals": {"s3:prefix": COMMANDS}}
         )
+        self.imports.allow("s3:GetObject", on=archive.objects(IMPORTS))
+        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS))
+        self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
 
@@ -169,6 +178,17 @@ class ServiceStack(EnvironmentStack):
                 batch_size=consumer.batch_size,
                 max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
                 max_concurrency=consumer.max_concurrency,
+                report_batch_item_failures=True,
+            )
+        )
+
+        self.imports.entry.add_event_source(
+            event_sources.SqsEventSource(
+                data.imports.queue,
+                enabled=not self.settings.standby,
+                # A file may take all of the function's time.
+                batch_size=1,
+                max_concurrency=_IMPORTS_AT_ONCE,
                 report_batch_item_failures=True,
             )
         )
@@ -213,6 +233,7 @@ def variables(
             **archive,
             **cors,
         },
+        "imports": archive,
         "firehose_consumer": {"FOREBAY_DATABASE_URL": reach.writer.url, **archive},
         "migrate": {
             "FOREBAY_DATABASE_URL": reach.owner.url,

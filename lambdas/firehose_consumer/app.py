@@ -14,11 +14,11 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from forebay.apply import Outcome, Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive
+from forebay.aws.events import object_keys
 from forebay.db.session import Session
 from forebay.errors import ForebayError
 from forebay.ids import accepted_ms
 from forebay.resource.spec import ResourceSpec
-from lambdas.firehose_consumer.events import object_keys
 
 
 def _is_away(error: Exception) -> bool:

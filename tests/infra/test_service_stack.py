@@ -31,6 +31,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_REQUIRE_API_KEY",
         "FOREBAY_CORS_ALLOW_ORIGIN",
     },
+    "imports": {"FOREBAY_ARCHIVE_BUCKET"},
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
     "migrate": {"FOREBAY_DATABASE_URL", "FOREBAY_USERS"},
 }
@@ -124,6 +125,16 @@ def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesise
     }
 
 
+def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesised) -> None:
+    granted = either.granted("imports")
+
+    assert {grant for grant in granted if grant[0].startswith("s3:")} == {
+        ("s3:GetObject", f"{_archive(either)}/imports/*"),
+        ("s3:PutObject", f"{_archive(either)}/commands/*"),
+        ("s3:PutObject", f"{_archive(either)}/imports/*.report.json"),
+    }
+
+
 def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised) -> None:
     granted = either.granted("firehose_consumer")
 
@@ -176,8 +187,24 @@ def test_who_only_uses_the_database_may_nothing_on_aws(
     assert _own(either.granted(name)) == set()
 
 
+def _mapping(synthesised: Synthesised, queue: str) -> Any:
+    (found,) = (
+        found
+        for found in synthesised.properties("service", "AWS::Lambda::EventSourceMapping")
+        if queue in readable(found["EventSourceArn"])
+    )
+    return found
+
+
+def test_files_are_imported_one_at_a_time_and_few_at_once(either: Synthesised) -> None:
+    mapping = _mapping(either, "ImportEvents")
+
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert (mapping["BatchSize"], mapping["ScalingConfig"]) == (1, {"MaximumConcurrency": 2})
+
+
 def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
-    mapping = either.only("service", "AWS::Lambda::EventSourceMapping")
+    mapping = _mapping(either, "ArchiveEvents")
     consumer = either.settings.consumer
 
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from infra.settings import FunctionsSettings, Settings
 from lambdas.about.settings import AboutSettings
 from lambdas.firehose_consumer.settings import ConsumerSettings
+from lambdas.imports.settings import ImportSettings
 from lambdas.read.settings import ReadSettings
 from lambdas.write.settings import WriteSettings
 from local.settings import ROOT, LocalSettings
@@ -24,6 +25,7 @@ SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
     "### write": WriteSettings.from_env,
     "### read": ReadSettings.from_env,
     "### about": AboutSettings.from_env,
+    "### imports": ImportSettings.from_env,
     "### firehose_consumer": ConsumerSettings.from_env,
     "## The one-machine stack": LocalSettings.from_env,
 }
