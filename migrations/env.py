@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
+import psycopg
 import sqlalchemy as sa
 from alembic import context
 from alembic.operations.ops import MigrationScript
 
 import resources
+from forebay.db.connect import login_attempts
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.errors import SettingsError
 
@@ -26,11 +29,16 @@ def run() -> None:
     url = context.config.attributes.get("url") or os.environ.get("FOREBAY_DATABASE_URL")
     if not url:
         raise SettingsError("FOREBAY_DATABASE_URL names no database to migrate")
+    login = next(login_attempts(url, environment=os.environ))
     engine = sa.create_engine(
-        sa.make_url(url).set(drivername="postgresql+psycopg"),
+        "postgresql+psycopg://",
+        creator=partial(
+            psycopg.connect,
+            login,
+            # A role named like our schema would otherwise have that schema as its default.
+            options="-c search_path=public -c TimeZone=UTC",
+        ),
         poolclass=sa.pool.NullPool,
-        # A role named like our schema would otherwise have that schema as its default.
-        connect_args={"options": "-c search_path=public -c TimeZone=UTC"},
     )
     with engine.connect() as connection:
         _prepare(connection)

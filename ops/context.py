@@ -66,7 +66,7 @@ REPLAY_DEAD_LETTERS: Final = Setting(
     "--replay-dead-letter-queue-url",
     "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
 )
-STREAM: Final = Setting("the delivery stream", "--stream", "FOREBAY_STREAM")
+STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
 
 #: Which output of an environment's stacks tells which setting.
 _OUTPUTS: Final[Mapping[Setting, str]] = {
@@ -77,7 +77,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     DEAD_LETTERS: "DeadLetterQueueUrl",
     REPLAY_QUEUE: "ReplayQueueUrl",
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
-    STREAM: "DeliveryStreamName",
+    STREAMS: "DeliveryStreamNames",
 }
 
 

@@ -14,4 +14,5 @@ pytest_plugins = [
     "tests.fixtures.geonames",
     "tests.fixtures.operating",
     "tests.fixtures.site",
+    "tests.fixtures.guarded",
 ]

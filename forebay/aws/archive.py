@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -16,6 +17,7 @@ from forebay.ids import accepted_ms
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
     from forebay.apply.outcome import Rejection
 
@@ -39,6 +41,16 @@ class Listed:
     modified: dt.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class OpenObject:
+    """An object that is being read."""
+
+    file: BinaryIO
+    #: Changes with the content; S3 numbers the versions of its buckets that keep them.
+    version: str
+    stored_at: dt.datetime
+
+
 class Archive:
     """One archive bucket."""
 
@@ -54,8 +66,25 @@ class Archive:
             TransientError: S3 did not answer, or broke off.
         """
         try:
-            body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
-            yield from body.iter_chunks(_READ_BLOCK_BYTES)
+            yield from self._get(key)["Body"].iter_chunks(_READ_BLOCK_BYTES)
+        except (BotoCoreError, HTTPClientError, OSError) as exc:
+            raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+    def open(self, key: str) -> OpenObject:
+        """An object as a file; what reads it raises TransientError where S3 breaks off.
+
+        Raises:
+            ObjectGoneError: there is no such object.
+            TransientError: S3 did not answer.
+        """
+        found = self._get(key)
+        file = io.BufferedReader(_Blocks(found["Body"].iter_chunks(_READ_BLOCK_BYTES), key))
+        version = found.get("VersionId") or found["ETag"]
+        return OpenObject(file, version, found["LastModified"])
+
+    def _get(self, key: str) -> GetObjectOutputTypeDef:
+        try:
+            return self._client.get_object(Bucket=self.bucket, Key=key)
         except ClientError as exc:
             if exc.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
                 raise ObjectGoneError(f"s3://{self.bucket}/{key} does not exist") from exc
@@ -92,6 +121,31 @@ class Archive:
         accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
         key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/direct-{command_id}.gz"
         self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+
+    def write_import(self, lines: Sequence[bytes], command_id: str) -> None:
+        """Stores lines of a bulk import as an object, which the same event applies.
+
+        Doing it again changes nothing: an object of that name has the same commands.
+
+        Args:
+            lines: encoded commands, newline included.
+            command_id: of the first one; names the object and its hour.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
+        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/import-{command_id}.gz"
+        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+
+    def write_import_report(self, source_key: str, report: Mapping[str, Any]) -> None:
+        """Stores what became of an imported file beside it.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        text = orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        self._put(f"{source_key}.report.json", text, gzipped=False)
 
     def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
         """Stores rejections beside the commands they are of; writing them again is harmless.
@@ -133,6 +187,29 @@ class Archive:
                 )
         except (BotoCoreError, ClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks of bytes as a file; what S3 breaks off is transient."""
+
+    def __init__(self, blocks: Iterator[bytes], key: str) -> None:
+        super().__init__()
+        self._blocks = blocks
+        self._key = key
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        try:
+            block = self._rest or next(self._blocks, b"")
+        except (BotoCoreError, HTTPClientError, OSError) as exc:
+            raise TransientError(f"{self._key}: {exc}") from exc
+        size = min(len(block), len(buffer))
+        buffer[:size] = block[:size]
+        self._rest = block[size:]
+        return size
 
 
 def commands_from(hour: dt.datetime) -> str:

@@ -1,4 +1,4 @@
-"""The delivery stream: packs lines into records and puts them, looking at every record's answer.
+"""The delivery streams: packs lines into records and puts them, looking at every record's answer.
 
 Limits and rules: Amazon Data Firehose API reference, PutRecord and PutRecordBatch. A put that
 failed may still have been stored; sending it again makes duplicates, which apply ignores.
@@ -6,10 +6,10 @@ failed may still have been stored; sending it again makes duplicates, which appl
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,6 +26,10 @@ MAX_CALL_BYTES = 4 * 1024 * 1024
 ATTEMPTS = 4
 BACKOFF_SECONDS = 0.1  # doubles with each attempt, with full jitter
 DEADLINE_SECONDS = 5.0  # no attempt begins after it; leaves time for the fallback
+
+# Not the module's own generator: it would be part of a Lambda snapshot, and all functions that are
+# restored from it would choose the same stream, and come back at the same time.
+_CHANCE = SystemRandom()
 
 #: Answers that trying again can't change; everything else is worth it.
 _FINAL = frozenset(
@@ -50,18 +54,21 @@ class _Record:
 
 
 class FirehoseSink:
-    """Puts lines to one delivery stream."""
+    """Puts lines to one of the delivery streams, and what it refuses to the next.
+
+    Quotas are a stream's own, and commands need no order: whichever takes them will do.
+    """
 
     def __init__(
         self,
         client: FirehoseClient,
-        stream: str,
+        streams: Sequence[str],
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._stream = stream
+        self._streams = streams
         self._sleep = sleep
         self._clock = clock
         #: Why the last put failed, for the log.
@@ -75,21 +82,23 @@ class FirehoseSink:
         """
         pending = list(_pack(lines))
         deadline = self._clock() + DEADLINE_SECONDS
+        first = _CHANCE.randrange(len(self._streams))
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))
-            pending, final = self._put_once(pending)
+                self._sleep(_CHANCE.uniform(0, BACKOFF_SECONDS * 2**attempt))
+            stream = self._streams[(first + attempt) % len(self._streams)]
+            pending, final = self._put_once(stream, pending)
             if not pending or final or self._clock() >= deadline:
                 break
         return {index for record in pending for index in record.lines}
 
-    def _put_once(self, records: Sequence[_Record]) -> tuple[list[_Record], bool]:
+    def _put_once(self, stream: str, records: Sequence[_Record]) -> tuple[list[_Record], bool]:
         """The records that failed, and whether trying again is pointless."""
         failed: list[_Record] = []
         final = False
         for call in _calls(records):
             try:
-                failed += self._call(call)
+                failed += self._call(stream, call)
             except ClientError as exc:
                 self.last_error = str(exc)
                 failed += call
@@ -99,14 +108,12 @@ class FirehoseSink:
                 failed += call
         return failed, final
 
-    def _call(self, records: Sequence[_Record]) -> list[_Record]:
+    def _call(self, stream: str, records: Sequence[_Record]) -> list[_Record]:
         if len(records) == 1:
-            self._client.put_record(
-                DeliveryStreamName=self._stream, Record={"Data": records[0].data}
-            )
+            self._client.put_record(DeliveryStreamName=stream, Record={"Data": records[0].data})
             return []
         answer = self._client.put_record_batch(
-            DeliveryStreamName=self._stream, Records=[{"Data": record.data} for record in records]
+            DeliveryStreamName=stream, Records=[{"Data": record.data} for record in records]
         )
         if not answer["FailedPutCount"]:
             return []

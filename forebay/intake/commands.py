@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
-from forebay.ids import IdSource
 from forebay.intake.json_text import with_exact_decimals
 from forebay.problem import Problem, ProblemError
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
@@ -41,10 +41,17 @@ class Line:
     data: bytes
 
 
+class MakesIds(Protocol):
+    """A source of command ids."""
+
+    def make(self, *, create: bool, after: str | None = None) -> str:
+        """The next id; greater than `after` too."""
+
+
 class CommandMaker:
     """Makes the commands of one process."""
 
-    def __init__(self, ids: IdSource) -> None:
+    def __init__(self, ids: MakesIds) -> None:
         self._ids = ids
 
     def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, index: int = 0) -> Line:
@@ -85,6 +92,18 @@ class CommandMaker:
                 Problem("key_mismatch", f"the body's key is {read.key}, the path's {key}", [fault])
             )
         return self._line(spec, "create" if create else "put", key, read.body, caller)
+
+    def put_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
+        """A `put` of the whole item at the key that is in its body.
+
+        Raises:
+            ProblemError: the item is refused.
+        """
+        read = _read(spec, item)
+        if read.key is None:
+            fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
+            raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
+        return self._line(spec, "put", read.key, read.body, caller)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
         """A `delete` of a key."""

@@ -8,18 +8,38 @@ from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from forebay.routes import API_PREFIX, Parameter, Route
+from infra.components.authorization import Authorization
+from infra.components.domain import add_domain
 from infra.components.findings import accept
 from infra.components.gateway_responses import add_gateway_responses
-from infra.settings import ApiSettings, CacheSettings
+from infra.components.reach import access_policy
+from infra.front import ApiSettings, CacheSettings, OpenSettings
 
 STAGE_NAME: Final = API_PREFIX.removeprefix("/")
 
 _LOCATIONS: Final = {"path": "path", "query": "querystring", "header": "header"}
+
+_ENDPOINTS: Final = {
+    "regional": apigateway.EndpointType.REGIONAL,
+    "edge": apigateway.EndpointType.EDGE,
+    "private": apigateway.EndpointType.PRIVATE,
+}
+
+#: By whom answers are kept apart where callers show who they are.
+_CALLER: Final = Parameter("header", "Authorization")
+
+_WITHOUT_CREDENTIALS: Final = {
+    True: "Callers are told apart by their API keys; a browser's preflight can't carry any "
+    "credentials.",
+    False: "Only the pages that describe the API, and a browser's preflight, go without "
+    "credentials, or with those that the environment's settings ask for instead of Cognito's.",
+}
 
 _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
@@ -60,7 +80,7 @@ _ACCESS_LOG: Final = json.dumps(
 
 
 class RoutesApi(Construct):
-    """A regional REST API with one stage that answers exactly the given routes."""
+    """A REST API with one stage that answers exactly the given routes."""
 
     def __init__(
         self,
@@ -73,20 +93,25 @@ class RoutesApi(Construct):
         settings: ApiSettings,
         read_timeout_seconds: int,
         log_retention: logs.RetentionDays,
+        user_pool_arn: str | None = None,
+        known_by: Sequence[str] = (),
     ) -> None:
         super().__init__(scope, construct_id)
         self._settings = settings
         self._read_timeout = cdk.Duration.seconds(read_timeout_seconds)
+        self._authorization = Authorization(
+            self, "Authorization", settings=settings, user_pool_arn=user_pool_arn
+        )
         self.api = apigateway.RestApi(
             self,
             "Api",
             rest_api_name=name,
-            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            endpoint_configuration=self._endpoint(),
+            policy=access_policy(settings, known_by=known_by),
             cloud_watch_role=True,
             deploy_options=self._stage(name, routes, log_retention),
-            default_method_options=apigateway.MethodOptions(
-                api_key_required=settings.require_api_key
-            ),
+            # A domain of one's own takes the place of AWS's; a client could still use both.
+            disable_execute_api_endpoint=settings.domain is not None or None,
         )
         # It says an address on AWS, which is wrong for the emulator and incomplete behind a CDN.
         self.api.node.try_remove_child("Endpoint")
@@ -95,7 +120,25 @@ class RoutesApi(Construct):
         self._preflights(routes)
         self._refuse_other_methods(routes, functions["about"])
         self._plan(name)
+        if settings.domain is not None:
+            add_domain(
+                self.api,
+                settings.domain,
+                stage=self.api.deployment_stage,
+                endpoint=_ENDPOINTS[settings.endpoint],
+            )
         self._accept_findings()
+
+    def _endpoint(self) -> apigateway.EndpointConfiguration:
+        endpoints = [
+            ec2.InterfaceVpcEndpoint.from_interface_vpc_endpoint_attributes(
+                self, f"VpcEndpoint{number}", vpc_endpoint_id=name, port=443
+            )
+            for number, name in enumerate(self._settings.vpc_endpoint_ids)
+        ]
+        return apigateway.EndpointConfiguration(
+            types=[_ENDPOINTS[self._settings.endpoint]], vpc_endpoints=endpoints or None
+        )
 
     def _stage(
         self, name: str, routes: Iterable[Route], retention: logs.RetentionDays
@@ -144,21 +187,23 @@ class RoutesApi(Construct):
 
     def _methods(self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]) -> None:
         for route in routes:
-            # Declared parameters are the only ones that the edge lets through.
-            reads_query = route.action in {"list", "item"}
-            declared = _method_parameters(route.parameters) if reads_query else {}
+            declared = self._declared(route) if route.reads_query else {}
+            options = self._authorization.options(route)
             self.api.root.resource_for_path(route.path).add_method(
                 route.method,
                 apigateway.LambdaIntegration(
                     functions[route.function],
                     cache_key_parameters=list(declared) if route.cached else None,
                     # Statuses may be waited for, so they and writes have the gateway's 29 s.
-                    timeout=self._read_timeout if reads_query else None,
+                    timeout=self._read_timeout if route.reads_query else None,
                     # One permission for all methods: a function's policy has room for few dozen.
                     scope_permission_to_method=False,
                 ),
                 request_parameters=declared or None,
-                api_key_required=self._settings.require_api_key and not route.public,
+                api_key_required=options.api_key_required,
+                authorization_type=options.authorization_type,
+                authorizer=options.authorizer,
+                authorization_scopes=options.authorization_scopes,
             )
 
     def _refuse_other_methods(self, routes: Iterable[Route], function: lambda_.IFunction) -> None:
@@ -169,6 +214,15 @@ class RoutesApi(Construct):
                 apigateway.LambdaIntegration(function, scope_permission_to_method=False),
                 api_key_required=False,
             )
+
+    def _declared(self, route: Route) -> dict[str, bool]:
+        """The parameters of a method, which are its cache keys where it is cached.
+
+        The function can't look at the caller, so one answer would do for all. Keeping callers
+        apart is for those who don't want to rely on that.
+        """
+        apart = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
+        return _method_parameters((*route.parameters, *apart))
 
     def _preflights(self, routes: Iterable[Route]) -> None:
         """Answers browsers that ask whether another origin's page may use a path."""
@@ -202,6 +256,10 @@ class RoutesApi(Construct):
         self.api_key = self.api.add_api_key("Key", api_key_name=name)
         usage_plan.add_api_key(self.api_key)
 
+    @property
+    def _is_open(self) -> bool:
+        return isinstance(self._settings.authorization, OpenSettings)
+
     def _accept_findings(self) -> None:
         accept(
             self,
@@ -210,9 +268,8 @@ class RoutesApi(Construct):
                 "the routes are made from, and report all errors at once, as the gateway can't.",
                 "AwsSolutions-APIG3": "A web ACL belongs to the edge in front of the API, in the "
                 "environments that have one.",
-                "AwsSolutions-APIG4": "Callers are told apart by their API keys; a browser's "
-                "preflight can't carry any credentials.",
-                "AwsSolutions-COG4": "Callers are told apart by their API keys.",
+                "AwsSolutions-APIG4": _WITHOUT_CREDENTIALS[self._is_open],
+                "AwsSolutions-COG4": _WITHOUT_CREDENTIALS[self._is_open],
                 f"AwsSolutions-IAM4[Policy::{_LOGGING_POLICY}]": "API Gateway logs with one role "
                 "for the whole account, for which AWS made this policy.",
             },

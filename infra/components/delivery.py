@@ -1,4 +1,4 @@
-"""The delivery stream: gathers commands and writes them to the archive as gzip objects."""
+"""Delivery streams: gather commands and write them to the archive as gzip objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ FILE_EXTENSION: Final = ".ndjson.gz"
 
 
 class Delivery(Construct):
-    """A Direct PUT stream into one bucket, with a role that reaches nothing else."""
+    """Direct PUT streams into one bucket, with a role that reaches nothing else.
+
+    Quotas are each stream's own, so several take more; no command's place depends on its stream.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class Delivery(Construct):
         archive: Archive,
         buffer_mebibytes: int,
         buffer_seconds: int,
+        count: int,
         log_retention: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -40,17 +44,41 @@ class Delivery(Construct):
             retention=log_retention,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
+        self._archive = archive
+        self._log_group = log_group
+        self._buffer = firehose.CfnDeliveryStream.BufferingHintsProperty(
+            size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
+        )
+        role_arn = self._role(archive, log_group).role_arn
+        #: The first keeps the name and the log that it had when it was the only one.
+        self.streams = [
+            self._stream("" if number == 1 else str(number), name, role_arn)
+            for number in range(1, count + 1)
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """What the write function spreads commands over."""
+        return [stream.ref for stream in self.streams]
+
+    @property
+    def arns(self) -> list[str]:
+        """The same, as IAM names them."""
+        return [stream.attr_arn for stream in self.streams]
+
+    def _stream(self, number: str, name: str, role_arn: str) -> firehose.CfnDeliveryStream:
+        suffix = f"-{number}" if number else ""
         log_stream = logs.LogStream(
             self,
-            "LogStream",
-            log_group=log_group,
-            log_stream_name="S3Delivery",
+            f"LogStream{number}",
+            log_group=self._log_group,
+            log_stream_name=f"S3Delivery{suffix}",
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        self.stream = firehose.CfnDeliveryStream(
+        return firehose.CfnDeliveryStream(
             self,
-            "Stream",
-            delivery_stream_name=name,
+            f"Stream{number}",
+            delivery_stream_name=f"{name}{suffix}",
             delivery_stream_type="DirectPut",
             delivery_stream_encryption_configuration_input=(
                 firehose.CfnDeliveryStream.DeliveryStreamEncryptionConfigurationInputProperty(
@@ -59,21 +87,19 @@ class Delivery(Construct):
             ),
             extended_s3_destination_configuration=(
                 firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty(
-                    bucket_arn=archive.bucket.bucket_arn,
-                    role_arn=self._role(archive, log_group).role_arn,
+                    bucket_arn=self._archive.bucket.bucket_arn,
+                    role_arn=role_arn,
                     prefix=f"{COMMANDS}{_HOUR}",
                     error_output_prefix=(
                         f"{DELIVERY_ERRORS}!{{firehose:error-output-type}}/{_HOUR}"
                     ),
                     compression_format="GZIP",
                     file_extension=FILE_EXTENSION,
-                    buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
-                        size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
-                    ),
+                    buffering_hints=self._buffer,
                     cloud_watch_logging_options=(
                         firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
                             enabled=True,
-                            log_group_name=log_group.log_group_name,
+                            log_group_name=self._log_group.log_group_name,
                             log_stream_name=log_stream.log_stream_name,
                         )
                     ),

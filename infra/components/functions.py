@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -17,6 +19,17 @@ from infra.components.findings import accept, accept_objects_below
 from infra.settings import FunctionName
 
 METRICS_NAMESPACE: Final = "Forebay"
+#: The alias that leads to the newest version.
+LIVE: Final = "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionNetwork:
+    """Where in a VPC a function is."""
+
+    vpc: ec2.IVpc
+    subnets: ec2.SubnetSelection
+    security_group: ec2.ISecurityGroup
 
 
 class ProductFunction(Construct):
@@ -36,6 +49,10 @@ class ProductFunction(Construct):
         environment: Mapping[str, str],
         log_level: str,
         log_retention: logs.RetentionDays,
+        traces: bool = False,
+        snap_start: bool = False,
+        provisioned_concurrency: int | None = None,
+        network: FunctionNetwork | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         function_name = f"{name_prefix}-{name.replace('_', '-')}"
@@ -46,13 +63,15 @@ class ProductFunction(Construct):
             retention=log_retention,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        self.role = self._role(log_group)
+        self.role = self._role(log_group, in_network=network is not None)
         self.function = lambda_.Function(
             self,
             "Function",
             function_name=function_name,
             handler=f"lambdas.{name}.handler.lambda_handler",
-            runtime=lambda_.Runtime(f"python{PYTHON_VERSION}", lambda_.RuntimeFamily.PYTHON),
+            runtime=lambda_.Runtime(
+                f"python{PYTHON_VERSION}", lambda_.RuntimeFamily.PYTHON, supports_snap_start=True
+            ),
             architecture=lambda_.Architecture.ARM_64,
             # The folder's name ends in its hash, which spares CDK to read all of it again.
             code=lambda_.Code.from_asset(str(package), asset_hash=package.name),
@@ -61,6 +80,11 @@ class ProductFunction(Construct):
             memory_size=memory_mebibytes,
             timeout=cdk.Duration.seconds(timeout_seconds),
             reserved_concurrent_executions=reserved_concurrency,
+            tracing=lambda_.Tracing.ACTIVE if traces else None,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            vpc=network.vpc if network else None,
+            vpc_subnets=network.subnets if network else None,
+            security_groups=[network.security_group] if network else None,
             environment={
                 "POWERTOOLS_SERVICE_NAME": name,
                 "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
@@ -68,6 +92,29 @@ class ProductFunction(Construct):
                 **environment,
             },
         )
+        #: What others call: the function, or the version that snapshots or instances are of.
+        self.entry: lambda_.IFunction = self.function
+        if snap_start or provisioned_concurrency is not None:
+            # Neither works with what is not published, of which CDK warns although it is.
+            accept(
+                self.function,
+                {
+                    "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish": "The alias below "
+                    "publishes it."
+                },
+            )
+            self.entry = lambda_.Alias(
+                self,
+                "Live",
+                alias_name=LIVE,
+                version=self.function.current_version,
+                provisioned_concurrent_executions=provisioned_concurrency,
+            )
+        if traces:
+            accept(
+                self.role,
+                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces know no names."},
+            )
         accept(
             self.function,
             {
@@ -86,15 +133,15 @@ class ProductFunction(Construct):
             on: the resource's ARN.
             where: IAM's conditions, by operator and key.
         """
-        if on.endswith("*"):
+        if "*" in on:
             accept_objects_below(self.role, on)
         self.role.add_to_policy(
             iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)
         )
 
-    def _role(self, log_group: logs.LogGroup) -> iam.Role:
-        """A role that may write the one log; AWS's managed policy allows every log."""
-        return iam.Role(
+    def _role(self, log_group: logs.LogGroup, *, in_network: bool) -> iam.Role:
+        """A role that may write the one log; AWS's managed policies allow every log."""
+        role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
@@ -106,6 +153,44 @@ class ProductFunction(Construct):
                             resources=[log_group.log_group_arn],
                         )
                     ]
-                )
+                ),
+                **({"Network": _interfaces()} if in_network else {}),
             },
         )
+        if in_network:
+            accept(
+                role,
+                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces know no names."},
+            )
+        return role
+
+
+def _interfaces() -> iam.PolicyDocument:
+    """What Lambda asks of the role of a function in a VPC; its interfaces have no names before.
+
+    Lambda does this for the function; the function's own code may not (Lambda developer guide,
+    "Giving Lambda functions access to resources in an Amazon VPC").
+    """
+    actions = [
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    ]
+    own_code = {
+        "ArnLike": {
+            "lambda:SourceFunctionArn": [
+                f"arn:{cdk.Aws.PARTITION}:lambda:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:function:*"
+            ]
+        }
+    }
+    return iam.PolicyDocument(
+        statements=[
+            iam.PolicyStatement(actions=actions, resources=["*"]),
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY, actions=actions, resources=["*"], conditions=own_code
+            ),
+        ]
+    )

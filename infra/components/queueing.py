@@ -9,7 +9,10 @@ from constructs import Construct
 
 
 class ArchiveEvents(Construct):
-    """A queue of S3 events, and a second one that keeps those which failed too often."""
+    """A queue of S3 events, and a second one that keeps those which failed too often.
+
+    Its purpose names it: `archive-events`, `replay`, `import-events`.
+    """
 
     def __init__(
         self,
@@ -17,7 +20,7 @@ class ArchiveEvents(Construct):
         construct_id: str,
         *,
         name_prefix: str,
-        purpose: str = "archive-events",
+        purpose: str,
         visibility_seconds: int,
         retention_days: int,
         dead_letter_retention_days: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
+from infra.front import EDGE_REGION
 from infra.settings import EMULATOR_ASSETS_BUCKET, Settings
 
 
@@ -12,12 +13,22 @@ class EnvironmentStack(cdk.Stack):
     """A stack named after its environment, in the environment's account and region."""
 
     def __init__(
-        self, scope: Construct, role: str, *, settings: Settings, protected: bool = False
+        self,
+        scope: Construct,
+        role: str,
+        *,
+        settings: Settings,
+        protected: bool = False,
+        region: str | None = None,
     ) -> None:
         super().__init__(
             scope,
             f"{settings.prefix}-{role}",
-            env=cdk.Environment(account=settings.account, region=settings.region),
+            env=cdk.Environment(account=settings.account, region=region or settings.region),
+            # Only the edge is elsewhere; where it is not, nothing has to cross.
+            cross_region_references=settings.edge is not None
+            and settings.region != EDGE_REGION
+            and role in {"edge", "service"},
             tags={"project": "forebay", "environment": settings.name},
             synthesizer=_synthesizer(settings),
             termination_protection=protected and not settings.emulated,

@@ -17,7 +17,9 @@ class DataStack(EnvironmentStack):
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
-        self.archive = Archive(self, "Archive", name_prefix=settings.prefix)
+        self.archive = Archive(
+            self, "Archive", name_prefix=settings.prefix, settings=settings.archive
+        )
         self.delivery = Delivery(
             self,
             "Delivery",
@@ -25,34 +27,46 @@ class DataStack(EnvironmentStack):
             archive=self.archive,
             buffer_mebibytes=settings.stream.buffer_mebibytes,
             buffer_seconds=settings.stream.buffer_seconds,
+            count=settings.stream.count,
             log_retention=log_retention(settings.logs.retention_days),
         )
-        self.events = ArchiveEvents(
-            self,
-            "ArchiveEvents",
-            name_prefix=settings.prefix,
-            visibility_seconds=settings.visibility_seconds,
-            retention_days=settings.queue.retention_days,
-            dead_letter_retention_days=settings.queue.dead_letter_retention_days,
-            max_receives=settings.queue.max_receives,
+        self.events = self._events(
+            "ArchiveEvents", "archive-events", visibility_seconds=settings.visibility_seconds
         )
         # Of its own, so that a replay neither waits for live traffic nor makes it wait.
-        self.replay = ArchiveEvents(
-            self,
-            "Replay",
-            name_prefix=settings.prefix,
-            purpose="replay",
-            visibility_seconds=settings.visibility_seconds,
-            retention_days=settings.queue.retention_days,
-            dead_letter_retention_days=settings.queue.dead_letter_retention_days,
-            max_receives=settings.queue.max_receives,
+        self.replay = self._events(
+            "Replay", "replay", visibility_seconds=settings.visibility_seconds
         )
-        policy = self.events.accept_events_of(self.archive.arn)
-        self.archive.notify(self.events.queue.queue_arn, after=policy)
+        self.imports = self._events(
+            "ImportEvents",
+            "import-events",
+            visibility_seconds=6 * settings.functions.imports.timeout_seconds,
+        )
+        self.archive.notify(
+            self.events.queue.queue_arn,
+            imports_arn=self.imports.queue.queue_arn,
+            after=[
+                queue.accept_events_of(self.archive.arn) for queue in (self.events, self.imports)
+            ],
+        )
 
         self.output("ArchiveBucketName", self.archive.bucket.bucket_name)
-        self.output("DeliveryStreamName", self.delivery.stream.ref)
+        self.output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.output("QueueUrl", self.events.queue.queue_url)
+        self.output("ImportDeadLetterQueueUrl", self.imports.dead_letters.queue_url)
         self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
         self.output("ReplayQueueUrl", self.replay.queue.queue_url)
         self.output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
+
+    def _events(self, construct_id: str, purpose: str, *, visibility_seconds: int) -> ArchiveEvents:
+        queue = self.settings.queue
+        return ArchiveEvents(
+            self,
+            construct_id,
+            name_prefix=self.settings.prefix,
+            purpose=purpose,
+            visibility_seconds=visibility_seconds,
+            retention_days=queue.retention_days,
+            dead_letter_retention_days=queue.dead_letter_retention_days,
+            max_receives=queue.max_receives,
+        )

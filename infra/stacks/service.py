@@ -11,18 +11,27 @@ from constructs import Construct
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
-from infra.components.archive import COMMANDS, REJECTIONS
-from infra.components.functions import ProductFunction
+from infra.components.archive import COMMANDS, IMPORTS, REJECTIONS, REPORT
+from infra.components.edge_secret import make_edge_secrets
+from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
+from infra.database import ExternalDatabase
 from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
+from infra.stacks.database import DatabaseStack, Login, Reach, external_reach
 
 #: Postgres cancels a statement so much later than the gateway stops waiting for it: a function that
 #: fails first would be answered 503, and what took too long is a 504.
 STATEMENT_GRACE_SECONDS = 1
+
+#: Files that are imported at the same time; Lambda allows no 1.
+_IMPORTS_AT_ONCE = 2
+
+#: These are in its network; the others have nothing to look for there.
+_USES_DATABASE = frozenset({"read", "about", "firehose_consumer", "migrate", "sweep"})
 
 
 class ServiceStack(EnvironmentStack):
@@ -34,57 +43,68 @@ class ServiceStack(EnvironmentStack):
         *,
         settings: Settings,
         data: DataStack,
+        database: DatabaseStack | None = None,
         routes: Sequence[Route],
         packages: Packages,
+        user_pool_arn: str | None = None,
     ) -> None:
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
-        self._variables = variables(settings, data)
+        self._reach = self._reached(database)
+        self._variables = variables(settings, data, self._reach)
 
         self.write = self._function("Write", "write")
         self.read = self._function("Read", "read")
         self.about = self._function("About", "about")
+        self.imports = self._function("Imports", "imports")
         self.consumer = self._function("Consumer", "firehose_consumer")
         self.migrate = self._function("Migrate", "migrate")
         self.sweep = self._function("Sweep", "sweep")
         self._grant(data)
+        self._grant_logins()
         self._consume(data)
         # The consumer must know a resource or a schema version before anyone can write it.
         self.write.node.add_dependency(self.consumer.function)
+        self.imports.node.add_dependency(self.consumer.function)
 
-        MigrationOnDeploy(
-            self,
-            "Migration",
-            function=self.migrate.function,
-            timeout_seconds=settings.functions.migrate.timeout_seconds,
-            before=[
-                self.write.function,
-                self.read.function,
-                self.about.function,
-                self.consumer.function,
-                self.sweep.function,
-            ],
-        )
-        Schedule(
-            self,
-            "SweepSchedule",
-            name=f"{settings.prefix}-sweep",
-            function=self.sweep.function,
-            every_minutes=settings.sweep.every_minutes,
-        )
+        # A standby's schema comes from the primary, with everything else.
+        if not settings.standby:
+            MigrationOnDeploy(
+                self,
+                "Migration",
+                function=self.migrate.function,
+                timeout_seconds=settings.functions.migrate.timeout_seconds,
+                before=[
+                    self.write.function,
+                    self.read.function,
+                    self.about.function,
+                    self.imports.function,
+                    self.consumer.function,
+                    self.sweep.function,
+                ],
+            )
+            Schedule(
+                self,
+                "SweepSchedule",
+                name=f"{settings.prefix}-sweep",
+                function=self.sweep.function,
+                every_minutes=settings.sweep.every_minutes,
+            )
         self.api = RoutesApi(
             self,
             "RestApi",
             name=settings.prefix,
             routes=routes,
             functions={
-                "read": self.read.function,
-                "write": self.write.function,
-                "about": self.about.function,
+                "read": self.read.entry,
+                "write": self.write.entry,
+                "about": self.about.entry,
             },
             settings=settings.api,
             read_timeout_seconds=settings.database.read_timeout_seconds,
             log_retention=log_retention(settings.logs.retention_days),
+            user_pool_arn=user_pool_arn,
+            known_by=make_edge_secrets(self, settings),
         )
         self._outputs()
 
@@ -98,19 +118,62 @@ class ServiceStack(EnvironmentStack):
             package=self._packages(name),
             memory_mebibytes=size.memory_mebibytes,
             timeout_seconds=size.timeout_seconds,
-            reserved_concurrency=size.reserved_concurrency,
+            reserved_concurrency=self._reserved(name),
+            traces=self.settings.logs.traces,
+            snap_start=size.snap_start,
+            provisioned_concurrency=size.provisioned_concurrency,
+            network=self._network if name in _USES_DATABASE else None,
             environment=self._variables[name],
             log_level=self.settings.logs.level,
             log_retention=log_retention(self.settings.logs.retention_days),
         )
 
+    def _reserved(self, name: FunctionName) -> int | None:
+        """A standby takes no writes: with no instance allowed, the gateway answers 503 for it."""
+        if self.settings.standby and name == "write":
+            return 0
+        return self.settings.functions.of(name).reserved_concurrency
+
+    def _reached(self, database: DatabaseStack | None) -> Reach:
+        if database is not None:
+            return database.reach
+        assert isinstance(self.settings.database, ExternalDatabase)  # noqa: S101 - the only other
+        return external_reach(self, self.settings.database)
+
+    @property
+    def _network(self) -> FunctionNetwork | None:
+        reach = self._reach
+        if reach.vpc is None or reach.subnets is None or reach.security_group is None:
+            return None
+        return FunctionNetwork(
+            vpc=reach.vpc, subnets=reach.subnets, security_group=reach.security_group
+        )
+
+    def _grant_logins(self) -> None:
+        """Each function may log in as one user; who only reads can't even be the writer."""
+        reach = self._reach
+        self._may_log_in(self.read, reach.replicas, reach.reader)
+        self._may_log_in(self.about, reach.replicas)
+        self._may_log_in(self.consumer, reach.writer)
+        self._may_log_in(self.migrate, reach.owner)
+        self._may_log_in(self.sweep, reach.reader)
+
+    @staticmethod
+    def _may_log_in(function: ProductFunction, *logins: Login) -> None:
+        for arn in dict.fromkeys(arn for login in logins for arn in login.arns):
+            function.allow("rds-db:connect", on=arn)
+
     def _grant(self, data: DataStack) -> None:
         """All that the functions may do; reading takes no permission beyond the database's."""
-        stream, archive = data.delivery.stream.attr_arn, data.archive
-        self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
+        archive = data.archive
+        for stream in data.delivery.arns:
+            self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
         self.write.allow("s3:PutObject", on=archive.objects(COMMANDS))
         only_commands = {"StringEquals": {"s3:prefix": COMMANDS}}
         self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
+        self.imports.allow("s3:GetObject", on=archive.objects(IMPORTS))
+        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS))
+        self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
         queue, dead_letters = data.events.queue, data.events.dead_letters
@@ -130,15 +193,28 @@ class ServiceStack(EnvironmentStack):
             (data.events, consumer.max_concurrency),
             (data.replay, self.settings.replay.max_concurrency),
         ):
-            self.consumer.function.add_event_source(
+            self.consumer.entry.add_event_source(
                 event_sources.SqsEventSource(
                     events.queue,
+                    # What is copied to a standby's archive waits in its queue until it is promoted.
+                    enabled=not self.settings.standby,
                     batch_size=consumer.batch_size,
                     max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
                     max_concurrency=max_concurrency,
                     report_batch_item_failures=True,
                 )
             )
+
+        self.imports.entry.add_event_source(
+            event_sources.SqsEventSource(
+                data.imports.queue,
+                enabled=not self.settings.standby,
+                # A file may take all of the function's time.
+                batch_size=1,
+                max_concurrency=_IMPORTS_AT_ONCE,
+                report_batch_item_failures=True,
+            )
+        )
 
     def _outputs(self) -> None:
         self.output("ApiId", self.api.api.rest_api_id)
@@ -149,40 +225,52 @@ class ServiceStack(EnvironmentStack):
         self.output("AboutFunctionName", self.about.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
-        self.output("DatabaseUrl", self.settings.database.url)
-        self.output("ReplicaUrl", self.settings.database.replica_url)
+        self.output("DatabaseUrl", self._reach.writer.url)
+        self.output("ReplicaUrl", self._reach.replicas.url)
         self.output("SweepFunctionName", self.sweep.function.function_name)
 
 
-def variables(settings: Settings, data: DataStack) -> Mapping[FunctionName, Mapping[str, str]]:
+def variables(
+    settings: Settings, data: DataStack, reach: Reach
+) -> Mapping[FunctionName, Mapping[str, str]]:
     """What each function is told: exactly the variables that its own settings read."""
-    database = {"FOREBAY_DATABASE_URL": settings.database.url}
+    replicas = {"FOREBAY_REPLICA_URL": reach.replicas.url}
     archive = {"FOREBAY_ARCHIVE_BUCKET": data.archive.bucket.bucket_name}
     buffer = {"FOREBAY_BUFFER_SECONDS": str(settings.stream.buffer_seconds)}
     cors = {"FOREBAY_CORS_ALLOW_ORIGIN": settings.api.cors_allow_origin}
-    stream = {"FOREBAY_STREAM": data.delivery.stream.ref}
+    stream = {"FOREBAY_STREAMS": ",".join(data.delivery.names)}
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     own: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {**stream, **archive, **buffer, **cors},
         "read": {
-            "FOREBAY_REPLICA_URL": settings.database.replica_url,
+            "FOREBAY_DATABASE_URL": reach.reader.url,
+            "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
             "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
                 settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
             ),
-            **database,
+            **replicas,
             **buffer,
             **cors,
         },
         "about": {
-            "FOREBAY_REPLICA_URL": settings.database.replica_url,
             "FOREBAY_REQUIRE_API_KEY": "true" if settings.api.require_api_key else "false",
+            **replicas,
             **archive,
             **cors,
         },
-        "firehose_consumer": {**database, **archive},
-        "migrate": database,
-        "sweep": {**database, **archive, **_queues(data), **_sweep(settings)},
+        "imports": archive,
+        "firehose_consumer": {"FOREBAY_DATABASE_URL": reach.writer.url, **archive},
+        "migrate": {
+            "FOREBAY_DATABASE_URL": reach.owner.url,
+            **({"FOREBAY_USERS": ",".join(reach.made_users)} if reach.made_users else {}),
+        },
+        "sweep": {
+            "FOREBAY_DATABASE_URL": reach.reader.url,
+            **archive,
+            **_queues(data),
+            **_sweep(settings),
+        },
     }
     return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
 

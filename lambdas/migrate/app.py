@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
+
+from forebay.db.connect import login_attempts
+from lambdas.migrate.users import make_users
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,9 +38,23 @@ def migrate(url: str) -> Done:
     return "migrated"
 
 
+def make_users_of(url: str, *, writer: str, reader: str) -> None:
+    """Makes the users who apply and who read, as the owner whom the URL names.
+
+    Raises:
+        psycopg.Error: the owner may not, or the database is not there.
+    """
+    with _connection(url) as connection:
+        make_users(connection, writer=writer, reader=reader)
+
+
+def _connection(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(next(login_attempts(url, environment=os.environ)), autocommit=True)
+
+
 def _revisions(url: str) -> list[str]:
     """The revisions that the database is at; none if it was never migrated."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with _connection(url) as connection:
         found = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
         if found is None or found[0] is None:
             return []

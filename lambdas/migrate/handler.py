@@ -7,11 +7,16 @@ from typing import Any
 
 from forebay.log import Log
 from forebay.settings import required
-from lambdas.migrate.app import migrate
+from lambdas.migrate.app import make_users_of, migrate
 
 
 def lambda_handler(_event: dict[str, Any], _context: object) -> dict[str, str]:
     """Migrates; whatever it raises fails the deployment."""
-    done = migrate(required(os.environ, "FOREBAY_DATABASE_URL"))
+    url = required(os.environ, "FOREBAY_DATABASE_URL")
+    done = migrate(url)
+    users = os.environ.get("FOREBAY_USERS", "")
+    if users:
+        writer, reader = users.split(",")
+        make_users_of(url, writer=writer, reader=reader)
     Log("migrate").event("schema_migrated", outcome=done)
     return {"status": done}

@@ -63,7 +63,7 @@ def build(settings: WriteSettings) -> WriteApp:
     return WriteApp(
         resources=resources.load(),
         acceptor=Acceptor(
-            FirehoseSink(firehose, settings.stream),
+            FirehoseSink(firehose, settings.streams),
             LazyArchive(session, settings.archive_bucket),
             log,
         ),

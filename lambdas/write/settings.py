@@ -15,8 +15,8 @@ DEFAULT_BUFFER_SECONDS = 60.0
 class WriteSettings:
     """What the write function needs to know."""
 
-    #: The delivery stream's name.
-    stream: str
+    #: The delivery streams' names.
+    streams: tuple[str, ...]
     #: The archive bucket, for the fallback.
     archive_bucket: str
     #: The stream's buffering interval, from which `Retry-After` is made.
@@ -32,7 +32,7 @@ class WriteSettings:
             forebay.errors.SettingsError: a variable is missing or no number.
         """
         return cls(
-            stream=required(environment, "FOREBAY_STREAM"),
+            streams=tuple(required(environment, "FOREBAY_STREAMS").split(",")),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             buffer_seconds=number(environment, "FOREBAY_BUFFER_SECONDS", DEFAULT_BUFFER_SECONDS),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),

@@ -18,7 +18,7 @@ from forebay.intake.acceptance import Acceptor
 from ops import options
 from ops.archive.store import Bucket
 from ops.console import Console, short, table
-from ops.context import ARCHIVE, DATABASE, STREAM, Context
+from ops.context import ARCHIVE, DATABASE, STREAMS, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.event_log import ConsoleLog
 from ops.rejections import audit, rules, store
@@ -38,9 +38,9 @@ _Code = Annotated[str | None, typer.Option(help="Only with this code.")]
 _Since = Annotated[str | None, typer.Option("--from", help="Rejected at this time or later.")]
 _Until = Annotated[str | None, typer.Option("--to", help="Rejected before this time.")]
 _By = Annotated[str | None, typer.Option("--by", help="Your name in the record (default: login).")]
-_Stream = Annotated[
+_Streams = Annotated[
     str | None,
-    typer.Option("--stream", help="The delivery stream. [env var: FOREBAY_STREAM]"),
+    typer.Option("--streams", help="The delivery streams, with commas. [env var: FOREBAY_STREAMS]"),
 ]
 
 
@@ -144,7 +144,7 @@ def retry(
     limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    stream: _Stream = None,
+    streams: _Streams = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
@@ -156,7 +156,7 @@ def retry(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     chosen = rules.load(fix) if fix else None
-    context = Context({DATABASE: database_url, ARCHIVE: source, STREAM: stream}, env)
+    context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
     console = Console(as_json=as_json)
     id_source, operator = IdSource(), _operator(by)
     planner = Planner(
@@ -198,7 +198,7 @@ def discard(
     by: _By = None,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    stream: _Stream = None,
+    streams: _Streams = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
@@ -207,7 +207,7 @@ def discard(
     selection = _selection(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
-    context = Context({DATABASE: database_url, ARCHIVE: source, STREAM: stream}, env)
+    context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
     console = Console(as_json=as_json)
     with context.connect(purpose=_PURPOSE) as connection:
         total = sum(number for _, _, number in store.count(connection, selection))
@@ -293,7 +293,7 @@ def _decider(
     if not isinstance(bucket, Bucket):
         raise UsageError(f"{bucket.url} is a copy; decisions go to the archive's own bucket")
     archive = Archive(context.s3, bucket.bucket)
-    sink = FirehoseSink(context.firehose, context.get(STREAM))
+    sink = FirehoseSink(context.firehose, context.get(STREAMS).split(","))
     acceptor = Acceptor(sink, archive, ConsoleLog(console))
     return Decider(connection, acceptor, archive, by=operator, ids=ids)
 

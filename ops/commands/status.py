@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 
 from ops import options
 from ops.console import Console, pairs, table
-from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, STREAM, Context
+from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, STREAMS, Context
 from ops.exit_codes import ExitCode
 from ops.status.report import Reporter
 
@@ -40,7 +40,7 @@ def status(
     """Show queues, lags from acceptance to the replica, rejections, and what needs attention."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     # What is told nowhere is wrong usage, and not a server that does not answer.
-    for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAM):
+    for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAMS):
         context.get(setting)
     reporter = Reporter(context, lookback=dt.timedelta(hours=hours))
     console = Console(as_json=as_json)

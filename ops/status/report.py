@@ -15,7 +15,7 @@ from forebay.aws.queue import Queue
 from forebay.errors import ForebayError
 from forebay.sweep import Sweep, start_of_listing
 from ops.archive.store import StoredObject
-from ops.context import DEAD_LETTERS, QUEUE, STREAM, Context
+from ops.context import DEAD_LETTERS, QUEUE, STREAMS, Context
 from ops.status import probes
 
 Found = TypeVar("Found")
@@ -91,11 +91,15 @@ class _Report:
         return {**dataclasses.asdict(depth), "total": depth.total}
 
     def _freshness(self) -> float | None:
-        return probes.stream_freshness_seconds(
-            self._context.firehose.meta.endpoint_url,
-            self._context.client("cloudwatch"),
-            self._context.get(STREAM),
-        )
+        """Of all streams the age of the oldest command that is not stored."""
+        cloudwatch = self._context.client("cloudwatch")
+        ages = [
+            probes.stream_freshness_seconds(
+                self._context.firehose.meta.endpoint_url, cloudwatch, stream
+            )
+            for stream in self._context.get(STREAMS).split(",")
+        ]
+        return max((age for age in ages if age is not None), default=None)
 
     def _objects(self) -> list[StoredObject]:
         after = start_of_listing(self._now - self._lookback)

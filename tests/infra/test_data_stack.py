@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from forebay.aws import archive as core
-from infra.components.archive import COMMANDS, REJECTIONS
+from infra.components.archive import COMMANDS, IMPORTS, REJECTIONS, REPORT
+from infra.settings import FunctionName
 from tests.infra.templates import Synthesised, readable
 
 DAY_SECONDS = 24 * 60 * 60
@@ -47,9 +48,27 @@ def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
     """Rejections and delivery errors are in the same bucket; their events would come back."""
     bucket = either.only("data", "AWS::S3::Bucket")
 
-    (notified,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    notified, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
     assert notified["Event"] == "s3:ObjectCreated:*"
     assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": COMMANDS}]
+    assert "ArchiveEvents" in readable(notified["Queue"])
+    for found in imports:
+        assert "ImportEvents" in readable(found["Queue"])
+
+
+def test_files_to_import_have_a_queue_of_their_own_and_reports_tell_nobody(
+    either: Synthesised,
+) -> None:
+    bucket = either.only("data", "AWS::S3::Bucket")
+
+    _, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    rules = [
+        {rule["Name"]: rule["Value"] for rule in found["Filter"]["S3Key"]["Rules"]}
+        for found in imports
+    ]
+    assert {rule["prefix"] for rule in rules} == {IMPORTS}
+    assert {rule["suffix"] for rule in rules} == {".csv", ".csv.gz", ".ndjson", ".ndjson.gz"}
+    assert not any(REPORT.endswith(rule["suffix"]) for rule in rules)
 
 
 def test_only_the_archive_may_send_to_the_queue(either: Synthesised) -> None:
@@ -61,7 +80,9 @@ def test_only_the_archive_may_send_to_the_queue(either: Synthesised) -> None:
         if statement["Effect"] == "Allow"
     ]
 
-    (statement,) = allowed
+    assert len(allowed) == 2
+    assert allowed[0] == {**allowed[1], "Resource": allowed[0]["Resource"]}
+    statement = allowed[0]
     assert statement["Action"] == "sqs:SendMessage"
     assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
     source = readable(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
@@ -94,14 +115,19 @@ def test_dead_letters_outlive_the_queue(either: Synthesised) -> None:
 
 
 def test_a_message_stays_hidden_for_six_timeouts_of_the_consumer(either: Synthesised) -> None:
-    visibilities = [
-        properties["VisibilityTimeout"]
-        for properties in either.properties("data", "AWS::SQS::Queue")
-        if "VisibilityTimeout" in properties
+    pairs: list[tuple[str, FunctionName]]
+    pairs = [
+        ("archive-events", "firehose_consumer"),
+        ("replay", "firehose_consumer"),
+        ("import-events", "imports"),
     ]
-
-    assert len(visibilities) == 2
-    assert min(visibilities) >= 6 * either.function("firehose_consumer")["Timeout"]
+    for queue, function in pairs:
+        (visibility,) = (
+            properties["VisibilityTimeout"]
+            for properties in either.properties("data", "AWS::SQS::Queue")
+            if properties["QueueName"] == f"{either.settings.prefix}-{queue}"
+        )
+        assert visibility >= 6 * either.function(function)["Timeout"]
 
 
 def test_the_stream_delivers_compressed_objects_by_hour(either: Synthesised) -> None:
@@ -163,7 +189,7 @@ def test_the_prefixes_are_those_of_the_core() -> None:
 def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
     assert {
         "ArchiveBucketName",
-        "DeliveryStreamName",
+        "DeliveryStreamNames",
         "QueueUrl",
         "DeadLetterQueueUrl",
         "ReplayQueueUrl",

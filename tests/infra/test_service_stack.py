@@ -12,7 +12,7 @@ from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 
 OWN_VARIABLES: dict[FunctionName, set[str]] = {
     "write": {
-        "FOREBAY_STREAM",
+        "FOREBAY_STREAMS",
         "FOREBAY_ARCHIVE_BUCKET",
         "FOREBAY_BUFFER_SECONDS",
         "FOREBAY_CORS_ALLOW_ORIGIN",
@@ -23,6 +23,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_BUFFER_SECONDS",
         "FOREBAY_CORS_ALLOW_ORIGIN",
         "FOREBAY_STATEMENT_TIMEOUT_SECONDS",
+        "FOREBAY_WAIT_CAP_SECONDS",
     },
     "about": {
         "FOREBAY_REPLICA_URL",
@@ -30,8 +31,9 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_REQUIRE_API_KEY",
         "FOREBAY_CORS_ALLOW_ORIGIN",
     },
+    "imports": {"FOREBAY_ARCHIVE_BUCKET"},
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
-    "migrate": {"FOREBAY_DATABASE_URL"},
+    "migrate": {"FOREBAY_DATABASE_URL", "FOREBAY_USERS"},
     "sweep": {
         "FOREBAY_DATABASE_URL",
         "FOREBAY_ARCHIVE_BUCKET",
@@ -56,8 +58,12 @@ def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """What is granted besides writing the function's own log."""
-    return {(action, resource) for action, resource in granted if not action.startswith("logs:")}
+    """What is granted besides its log, its traces, its network and its login to the database."""
+    return {
+        (action, resource)
+        for action, resource in granted
+        if action.partition(":")[0] not in {"logs", "xray", "ec2", "rds-db"}
+    }
 
 
 def _archive(synthesised: Synthesised) -> str:
@@ -128,6 +134,16 @@ def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesise
     }
 
 
+def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesised) -> None:
+    granted = either.granted("imports")
+
+    assert {grant for grant in granted if grant[0].startswith("s3:")} == {
+        ("s3:GetObject", f"{_archive(either)}/imports/*"),
+        ("s3:PutObject", f"{_archive(either)}/commands/*"),
+        ("s3:PutObject", f"{_archive(either)}/imports/*.report.json"),
+    }
+
+
 def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised) -> None:
     granted = either.granted("firehose_consumer")
 
@@ -152,8 +168,8 @@ def test_the_function_that_tells_about_the_api_may_list_commands_and_read_no_obj
 
 def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:
     assert "FOREBAY_DATABASE_URL" not in _variables(either, "about")
-    url = either.settings.database.replica_url
-    assert _variables(either, "about")["FOREBAY_REPLICA_URL"] == url
+    url = readable(_variables(either, "about")["FOREBAY_REPLICA_URL"])
+    assert url == readable(_variables(either, "read")["FOREBAY_REPLICA_URL"])
 
 
 def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:
@@ -221,8 +237,24 @@ def test_who_only_uses_the_database_may_nothing_on_aws(
     assert _own(either.granted(name)) == set()
 
 
+def _mapping(synthesised: Synthesised, queue: str) -> Any:
+    (found,) = (
+        found
+        for found in synthesised.properties("service", "AWS::Lambda::EventSourceMapping")
+        if queue in readable(found["EventSourceArn"])
+    )
+    return found
+
+
+def test_files_are_imported_one_at_a_time_and_few_at_once(either: Synthesised) -> None:
+    mapping = _mapping(either, "ImportEvents")
+
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert (mapping["BatchSize"], mapping["ScalingConfig"]) == (1, {"MaximumConcurrency": 2})
+
+
 def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
-    mappings = either.properties("service", "AWS::Lambda::EventSourceMapping")
+    mappings = [_mapping(either, "ArchiveEvents"), _mapping(either, "Replay")]
     consumer = either.settings.consumer
 
     for mapping in mappings:

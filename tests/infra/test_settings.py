@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from forebay.errors import SettingsError
+from infra.database import ExternalDatabase
 from infra.settings import ENVIRONMENTS, Settings
 from tests.infra.templates import LOCAL_CONTEXT
 
@@ -58,14 +59,17 @@ def _refusal(folder: Path, name: str, context: Mapping[str, str | None]) -> str:
 def test_the_command_line_completes_the_local_environment() -> None:
     settings = Settings.load("local", LOCAL_CONTEXT)
 
+    assert isinstance(settings.database, ExternalDatabase)
     assert settings.database.url == LOCAL_CONTEXT["database_url"]
     assert settings.database.replica_url == LOCAL_CONTEXT["replica_url"]
     assert settings.stream.endpoint == LOCAL_CONTEXT["firehose_endpoint"]
 
 
 def test_the_command_line_wins_over_the_file() -> None:
-    settings = Settings.load("dev", {"replica_url": "postgresql://elsewhere/forebay"})
+    context = {**LOCAL_CONTEXT, "replica_url": "postgresql://elsewhere/forebay"}
+    settings = Settings.load("local", context)
 
+    assert isinstance(settings.database, ExternalDatabase)
     assert settings.database.replica_url == "postgresql://elsewhere/forebay"
 
 
@@ -78,7 +82,9 @@ def test_a_missing_value_says_how_to_give_it(missing: str) -> None:
 
 
 def test_an_unknown_environment_lists_the_known_ones() -> None:
-    assert "known are: dev, local" in _refusal(ENVIRONMENTS, "staging", {})
+    said = _refusal(ENVIRONMENTS, "moon", {})
+
+    assert "known are: dev, local, prod, staging" in said
 
 
 def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
         ("api.cache.size_gigabytes", "1", "'0.5', '1.6'"),
         ("api.cache.ttl_seconds", 3601, "less than or equal to 3600"),
         ("stream.endpoint", "http://127.0.0.1:1", "for the emulator only"),
-        ("database.url", "postgresql://user:password@host/forebay", "must carry no password"),
+        ("database.url", "postgresql://host/forebay", "is not a setting"),
         ("account", "12", "should match pattern"),
         ("target", "moon", "'aws' or 'emulator'"),
     ],
@@ -140,3 +146,133 @@ def test_settings_can_not_be_changed() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.region = "eu-west-1"
+
+
+EXTERNAL: Mapping[str, Any] = {
+    "kind": "external",
+    "url": "postgresql://user@host/forebay",
+    "replica_url": "postgresql://user@host/forebay",
+    "read_timeout_seconds": 10,
+}
+AURORA: Mapping[str, Any] = {
+    "kind": "aurora",
+    "instance_class": "r8g.large",
+    "replicas": 1,
+    "read_timeout_seconds": 10,
+    "max_connections": 500,
+    "backup_days": 1,
+    "deletion_protection": True,
+}
+PAUSING = {"min_units": 0.0, "max_units": 2.0, "pause_after_seconds": 600}
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_every_environment_of_aws_is_consistent(name: str) -> None:
+    assert Settings.load(name, {}).target == "aws"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("prod", {"functions.read.provisioned_concurrency": 5}, "exclude each other"),
+        (
+            "prod",
+            {"functions.read.snap_start": False, "functions.read.provisioned_concurrency": 401},
+            "at most reserved_concurrency",
+        ),
+        ("dev", {"database.proxy": True}, "the cluster would never pause"),
+        ("dev", {"stream.buffer_seconds": 20}, "less than wait_cap_seconds"),
+        (
+            "dev",
+            {"wait_cap_seconds": 25, "functions.read.timeout_seconds": 25},
+            "must be less than functions.read.timeout_seconds",
+        ),
+        (
+            "dev",
+            {"database.read_timeout_seconds": 25, "functions.read.timeout_seconds": 25},
+            "the function is killed before the database gives up",
+        ),
+        ("prod", {"functions.read.reserved_concurrency": 959}, "10 must be left"),
+        ("staging", {"database.max_connections": 100}, "10 must be left"),
+        ("staging", {"functions.read.reserved_concurrency": None}, "is required without a proxy"),
+        ("prod", {"database.max_storage_gibibytes": 105}, "at least 1.1 times"),
+        ("prod", {"database.replicas": 16}, "less than or equal to 15"),
+        ("prod", {"database.backup_days": 0}, "greater than or equal to 1"),
+        ("dev", {"database.instance_class": "r8g.large"}, "either instance_class or serverless"),
+        ("dev", {"database.serverless.min_units": 0.5}, "go together"),
+        ("dev", {"database.serverless.min_units": 3.0}, "min_units must be at most"),
+        ("dev", {"database.in_global": {"identifier": "f", "role": "primary"}}, "can't pause"),
+        (
+            "prod",
+            {
+                "database": {
+                    **AURORA,
+                    "proxy": True,
+                    "in_global": {"identifier": "f", "role": "secondary"},
+                }
+            },
+            "proxy must be off in a secondary region",
+        ),
+        (
+            "prod",
+            {"database": {**EXTERNAL, "url": "postgresql://user:password@host/forebay"}},
+            "must carry no password",
+        ),
+        ("prod", {"archive.copy_to": {"region": "us-east-1", "bucket": "copy"}}, "another region"),
+        ("prod", {"archive.lock": {"mode": "compliance", "days": 365}}, "can't expire"),
+        ("prod", {"stream.count": 0}, "greater than or equal to 1"),
+        ("prod", {"database.network.cidr": "10.0.0.0/8"}, "should match pattern"),
+        ("local", {"functions.read.snap_start": True}, "the emulator has neither"),
+        ("local", {"archive.copy_to": {"region": "eu-west-1", "bucket": "copy"}}, "AWS only"),
+        ("local", {"database": {**AURORA, "proxy": True}}, "the emulator has no databases"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_a_sentence(
+    tmp_path: Path, name: str, changes: Mapping[str, Any], sentence: str
+) -> None:
+    def edit(values: dict[str, Any]) -> None:
+        for path, value in changes.items():
+            if value is None:
+                *tables, key = path.split(".")
+                table = values
+                for part in tables:
+                    table = table[part]
+                del table[key]
+            else:
+                _set(path, value)(values)
+
+    context = LOCAL_CONTEXT if name == "local" and "database" not in changes else {}
+    if name == "local" and not context:
+        context = {"firehose_endpoint": "http://127.0.0.1:1"}
+    said = _refusal(_written(tmp_path, name, edit), name, context)
+
+    assert sentence in said
+    assert said.startswith(str(tmp_path / f"{name}.toml"))
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"database": {**AURORA, "instance_class": "r8g.large"}},
+        {"database.proxy": True, "functions.read.reserved_concurrency": 5_000},
+        {"functions.read.snap_start": False, "functions.read.provisioned_concurrency": 400},
+        {"archive.lock": {"mode": "governance", "days": 30}},
+        {"database": dict(EXTERNAL)},
+        {"stream.buffer_seconds": 60, "wait_cap_seconds": 0},
+    ],
+)
+def test_what_fits_is_taken(tmp_path: Path, changes: Mapping[str, Any]) -> None:
+    """The other side of each refusal."""
+
+    def edit(values: dict[str, Any]) -> None:
+        for path, value in changes.items():
+            _set(path, value)(values)
+
+    Settings.load("prod", {}, _written(tmp_path, "prod", edit))
+
+
+def test_a_key_of_the_database_is_named_without_its_kind(tmp_path: Path) -> None:
+    said = _refusal(_written(tmp_path, "dev", _set("database.colour", "red")), "dev", {})
+
+    assert "dev.toml: database.colour is not a setting" in said

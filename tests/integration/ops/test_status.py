@@ -36,7 +36,7 @@ def settings(site: Site, emulator: Emulator, firehose: FirehoseServer) -> dict[s
         "FOREBAY_ARCHIVE_BUCKET": site.bucket,
         "FOREBAY_QUEUE_URL": site.queue.url,
         "FOREBAY_DEAD_LETTER_QUEUE_URL": site.dead_letters.url,
-        "FOREBAY_STREAM": "commands",
+        "FOREBAY_STREAMS": "commands",
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from infra.settings import FunctionsSettings, Settings
 from lambdas.about.settings import AboutSettings
 from lambdas.firehose_consumer.settings import ConsumerSettings
+from lambdas.imports.settings import ImportSettings
 from lambdas.read.settings import ReadSettings
 from lambdas.sweep.settings import SweepSettings
 from lambdas.write.settings import WriteSettings
@@ -24,6 +26,7 @@ SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
     "### write": WriteSettings.from_env,
     "### read": ReadSettings.from_env,
     "### about": AboutSettings.from_env,
+    "### imports": ImportSettings.from_env,
     "### firehose_consumer": ConsumerSettings.from_env,
     "### sweep": SweepSettings.from_env,
     "## The one-machine stack": LocalSettings.from_env,
@@ -93,14 +96,24 @@ def test_whatever_the_stacks_tell_a_function_is_documented() -> None:
     assert set(told) - set(first_codes(PAGE)) == set()
 
 
+def models(kind: Any) -> Iterator[type[BaseModel]]:
+    """The tables that a key may be: several for a union, none for a plain value."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    elif get_origin(kind) in {Union, UnionType}:
+        for choice in get_args(kind):
+            yield from models(choice)
+
+
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every key of an environment's file; the functions are all alike."""
     for name, field in model.model_fields.items():
-        kind: Any = field.annotation
         if model is FunctionsSettings:
             name = "<name>"  # noqa: PLW2901 - as the page says it
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from keys(kind, f"{prefix}{name}.")
+        tables = list(models(field.annotation))
+        if tables:
+            for table in tables:
+                yield from keys(table, f"{prefix}{name}.")
         elif prefix or name != "name":  # which is the file's
             yield prefix + name
 

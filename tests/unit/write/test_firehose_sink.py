@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -33,6 +34,8 @@ class RecordingFirehose:
     script: list[Exception | set[int]] = field(default_factory=list)
     stored: list[bytes] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
+    #: The stream of each call.
+    streams: list[str] = field(default_factory=list)
     #: What is said of a record that failed.
     failure: dict[str, str] = field(
         default_factory=lambda: {
@@ -49,6 +52,7 @@ class RecordingFirehose:
 
     def put_record(self, **request: Any) -> dict[str, Any]:
         self.calls.append(1)
+        self.streams.append(request["DeliveryStreamName"])
         data = request["Record"]["Data"]
         assert len(data) <= MAX_RECORD_BYTES
         self._next()
@@ -58,6 +62,7 @@ class RecordingFirehose:
     def put_record_batch(self, **request: Any) -> dict[str, Any]:
         records = [record["Data"] for record in request["Records"]]
         self.calls.append(len(records))
+        self.streams.append(request["DeliveryStreamName"])
         assert len(records) <= MAX_CALL_RECORDS
         assert sum(map(len, records)) <= MAX_CALL_BYTES
         assert all(len(record) <= MAX_RECORD_BYTES for record in records)
@@ -73,7 +78,7 @@ class RecordingFirehose:
 
 
 def put(firehose: RecordingFirehose, lines: Sequence[bytes]) -> set[int]:
-    return FirehoseSink(cast("FirehoseClient", firehose), "s", sleep=lambda _: None).put(lines)
+    return FirehoseSink(cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None).put(lines)
 
 
 @settings(max_examples=50, deadline=None)
@@ -146,7 +151,35 @@ def test_retries_end_with_their_time() -> None:
     clock = iter([0.0, 1.0, 99.0, 99.0])
     firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 100)
     sink = FirehoseSink(
-        cast("FirehoseClient", firehose), "s", sleep=lambda _: None, clock=lambda: next(clock)
+        cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None, clock=lambda: next(clock)
     )
     assert sink.put([b"x\n"]) == {0}
     assert len(firehose.calls) == 2
+
+
+def test_calls_are_spread_over_the_streams() -> None:
+    firehose = RecordingFirehose()
+    sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"])
+    for _ in range(100):
+        assert sink.put([b"x\n"]) == set()
+    counts = {name: firehose.streams.count(name) for name in "abc"}
+    assert sum(counts.values()) == 100
+    assert min(counts.values()) > 10
+
+
+def test_what_one_stream_refuses_goes_to_the_next() -> None:
+    """Quotas are a stream's own: another has room where this one has none."""
+    firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 2)
+    sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"], sleep=lambda _: None)
+    assert sink.put([b"x\n"]) == set()
+    assert sorted(firehose.streams) == ["a", "b", "c"]
+
+
+def test_functions_restored_from_one_snapshot_do_not_choose_alike() -> None:
+    chosen = []
+    for _ in range(40):
+        random.seed(1)  # what a snapshot does to the generator
+        firehose = RecordingFirehose()
+        FirehoseSink(cast("FirehoseClient", firehose), ["a", "b"]).put([b"x\n"])
+        chosen += firehose.streams
+    assert set(chosen) == {"a", "b"}

@@ -1,0 +1,129 @@
+"""Logins without passwords: tokens that RDS accepts from whoever the function's role allows.
+
+A token is a URL, signed for one host, port and user, and good for 15 minutes (Amazon RDS user
+guide, "Connecting to your DB instance using IAM authentication"). Signing it takes no request and
+needs no AWS SDK, whose import would cost the read function more than all else that it does at its
+start; tests compare the result with botocore's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import http.client
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, urlencode, urlsplit
+
+from psycopg import OperationalError
+
+from forebay.errors import SettingsError
+
+TOKEN_SECONDS = 900  # RDS accepts no longer ones
+
+# cluster-name.cluster-ro-hash.eu-west-1.rds.amazonaws.com; in China .com.cn
+_RDS_HOST = re.compile(r"\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com(?:\.cn)?$")
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_NO_BODY = hashlib.sha256(b"").hexdigest()
+_CREDENTIALS_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What requests to AWS are signed with."""
+
+    access_key: str
+    secret_key: str
+    session_token: str | None
+
+    @classmethod
+    def current(cls, environment: Mapping[str, str]) -> Self:
+        """Those of this process: from its variables, or from the address that they name.
+
+        A function that Lambda restored from a snapshot has an address, because keys that were
+        variables would be those of the snapshot (Lambda developer guide, "SnapStart").
+
+        Raises:
+            SettingsError: the variables say neither.
+            psycopg.OperationalError: the address gave no credentials.
+        """
+        address = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        if address:
+            return cls._from_address(
+                address, environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+            )
+        try:
+            access_key = environment["AWS_ACCESS_KEY_ID"]
+            secret_key = environment["AWS_SECRET_ACCESS_KEY"]
+        except KeyError as missing:
+            raise SettingsError(
+                f"the database wants an IAM token, but {missing} is not in the environment; "
+                "`aws configure export-credentials --format env` prints it"
+            ) from missing
+        return cls(access_key, secret_key, environment.get("AWS_SESSION_TOKEN") or None)
+
+    @classmethod
+    def _from_address(cls, address: str, authorization: str) -> Self:
+        try:
+            found = json.loads(_fetched(address, authorization))
+            return cls(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as exc:
+            raise OperationalError(f"no AWS credentials from {address}: {exc!r}") from exc
+
+
+def region_of(host: str) -> str | None:
+    """The region of an RDS endpoint; None for any other host, which knows no IAM tokens."""
+    found = _RDS_HOST.search(host)
+    return found["region"] if found else None
+
+
+def token(
+    *, host: str, port: int, user: str, region: str, credentials: Credentials, now: dt.datetime
+) -> str:
+    """The password with which the user may log in at the host during the next 15 minutes."""
+    moment = now.astimezone(dt.UTC)
+    stamp, scope = f"{moment:%Y%m%dT%H%M%SZ}", f"{moment:%Y%m%d}/{region}/rds-db/aws4_request"
+    parameters = {
+        "Action": "connect",
+        "DBUser": user,
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{credentials.access_key}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(TOKEN_SECONDS),
+        "X-Amz-SignedHeaders": "host",
+    }
+    if credentials.session_token is not None:
+        parameters["X-Amz-Security-Token"] = credentials.session_token
+    query = urlencode(sorted(parameters.items()), quote_via=quote, safe="-_.~")
+    request = f"GET\n/\n{query}\nhost:{host}:{port}\n\nhost\n{_NO_BODY}"
+    signature = _signature(credentials.secret_key, stamp, scope, request)
+    return f"{host}:{port}/?{query}&X-Amz-Signature={signature}"
+
+
+def _signature(secret_key: str, stamp: str, scope: str, request: str) -> str:
+    """AWS Signature Version 4 of a canonical request."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    hashed = hashlib.sha256(request.encode()).hexdigest()
+    return hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashed}".encode(), "sha256").hex()
+
+
+def _fetched(address: str, authorization: str) -> bytes:
+    """Lambda's own address, on the same machine, which speaks plain HTTP."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=_CREDENTIALS_TIMEOUT_SECONDS
+    )
+    try:
+        connection.request("GET", parts.path, headers={"Authorization": authorization})
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise http.client.HTTPException(f"status {answer.status}")
+        return answer.read()
+    finally:
+        connection.close()

@@ -1,0 +1,118 @@
+"""Who may call which route: the method options that API Gateway checks before it looks further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_cognito as cognito
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from forebay.routes import Route
+from infra.front import (
+    ApiSettings,
+    AuthorizationSettings,
+    CognitoSettings,
+    IamSettings,
+    LambdaAuthorizerSettings,
+)
+
+#: The resource server of the user pool; scopes are spelled `forebay/cities.read`.
+RESOURCE_SERVER: Final = "forebay"
+#: For what the API tells of itself.
+STATUS_SCOPE: Final = "status.read"
+
+_READING: Final = frozenset({"list", "item", "status"})
+
+
+def scopes_of(route: Route) -> tuple[str, ...]:
+    """The scopes of which a token needs one, without the resource server's name.
+
+    Whoever wrote something may ask what became of it, so a status takes either scope.
+    """
+    if not route.resource:
+        return (STATUS_SCOPE,)
+    read, write = f"{route.resource}.read", f"{route.resource}.write"
+    if route.action == "status":
+        return (read, write)
+    return (read,) if route.action in _READING else (write,)
+
+
+def all_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
+    """Every scope that a route asks for, each once, in a stable order."""
+    asked = (scope for route in routes if not route.public for scope in scopes_of(route))
+    return tuple(dict.fromkeys(asked))
+
+
+class Authorization(Construct):
+    """The authorizer that the settings name, and what it means for each route."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: ApiSettings,
+        user_pool_arn: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._settings = settings
+        self._authorizer = self._made(settings.authorization, user_pool_arn)
+
+    def options(self, route: Route) -> apigateway.MethodOptions:
+        """What a caller of the route needs; a public one needs nothing."""
+        api_key_required = self._settings.require_api_key and not route.public
+        authorization = self._settings.authorization
+        if route.public or authorization.kind == "none":
+            return apigateway.MethodOptions(
+                api_key_required=api_key_required,
+                authorization_type=apigateway.AuthorizationType.NONE,
+            )
+        if isinstance(authorization, IamSettings):
+            return apigateway.MethodOptions(
+                api_key_required=api_key_required,
+                authorization_type=apigateway.AuthorizationType.IAM,
+            )
+        return apigateway.MethodOptions(
+            api_key_required=api_key_required,
+            authorizer=self._authorizer,
+            # Without scopes API Gateway would want an ID token, which says who somebody is and
+            # not what a program may do.
+            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in scopes_of(route)]
+            if isinstance(authorization, CognitoSettings)
+            else None,
+        )
+
+    def _made(
+        self, authorization: AuthorizationSettings, user_pool_arn: str | None
+    ) -> apigateway.IAuthorizer | None:
+        match authorization:
+            case CognitoSettings():
+                assert user_pool_arn is not None  # noqa: S101 - the app makes or finds the pool
+                pool = cognito.UserPool.from_user_pool_arn(self, "UserPool", user_pool_arn)
+                return apigateway.CognitoUserPoolsAuthorizer(
+                    self,
+                    "Tokens",
+                    cognito_user_pools=[pool],
+                    # Signatures are checked here and results are not asked for again: a token
+                    # is good until it ends, so its lifetime is what bounds a revocation.
+                    results_cache_ttl=cdk.Duration.minutes(5),
+                )
+            case LambdaAuthorizerSettings():
+                function = lambda_.Function.from_function_attributes(
+                    self,
+                    "Judge",
+                    function_arn=authorization.function_arn,
+                    same_environment=True,
+                )
+                return apigateway.TokenAuthorizer(
+                    self,
+                    "Verdicts",
+                    handler=function,
+                    results_cache_ttl=cdk.Duration.seconds(authorization.verdict_seconds),
+                )
+            case _:
+                return None

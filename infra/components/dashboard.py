@@ -1,0 +1,114 @@
+"""One dashboard, drawn along the way of the data: in, archive, apply, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+from infra.components.watched import Watched
+
+
+class Dashboard(Construct):
+    """A row for each step; what is wrong upstream is seen above what suffers from it."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, watched: Watched) -> None:
+        super().__init__(scope, construct_id)
+        self._watched = watched
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=watched.prefix)
+        for title, widgets in (
+            ("1. Requests", self._requests()),
+            ("2. Writes are accepted and delivered", self._delivery()),
+            ("3. Archived objects are applied", self._applying()),
+            ("4. Reads", self._reads()),
+            ("5. Database", self._database()),
+        ):
+            if widgets:
+                heading = cloudwatch.TextWidget(markdown=f"## {title}", width=24, height=1)
+                dashboard.add_widgets(heading)
+                dashboard.add_widgets(*widgets)
+
+    def _requests(self) -> list[cloudwatch.GraphWidget]:
+        api = self._watched.api_metric
+        return [
+            _graph("Requests", api("Count", "Sum")),
+            _graph("Refused and failed", api("4XXError", "Sum"), api("5XXError", "Sum")),
+            _graph("Latency, ms", api("Latency", "p50"), api("Latency", "p99")),
+        ]
+
+    def _delivery(self) -> list[cloudwatch.GraphWidget]:
+        streams, function = self._watched.stream_metrics, self._watched.function_metric
+        return [
+            _graph(
+                "Write function",
+                function("write", "Invocations", "Sum"),
+                function("write", "Errors", "Sum"),
+                function("write", "Throttles", "Sum"),
+            ),
+            _graph(
+                "Firehose: records in, and refused",
+                *streams("IncomingRecords", "Sum"),
+                *streams("ThrottledRecords", "Sum"),
+            ),
+            _graph(
+                "Firehose: age of the oldest record, s",
+                *streams("DeliveryToS3.DataFreshness", "Maximum"),
+            ),
+        ]
+
+    def _applying(self) -> list[cloudwatch.GraphWidget]:
+        watched = self._watched
+        consumer = watched.consumer_metric
+        visible = "ApproximateNumberOfMessagesVisible"
+        return [
+            _graph(
+                "Waiting objects, and dead letters",
+                *(watched.queue_metric(name, visible) for name in (watched.queue,)),
+                *(watched.queue_metric(name, visible) for name in watched.dead_letters),
+            ),
+            _graph(
+                "Commands",
+                consumer("CommandsApplied", "Sum"),
+                consumer("CommandsSuperseded", "Sum"),
+                consumer("CommandsRejected", "Sum"),
+            ),
+            _graph(
+                "From acceptance to applied, ms",
+                consumer("ApplyLagOldest", "Maximum"),
+                consumer("ApplyLagNewest", "Maximum"),
+            ),
+        ]
+
+    def _reads(self) -> list[cloudwatch.GraphWidget]:
+        api, function = self._watched.api_metric, self._watched.function_metric
+        return [
+            _graph("Stage cache", api("CacheHitCount", "Sum"), api("CacheMissCount", "Sum")),
+            _graph(
+                "Read function, ms",
+                function("read", "Duration", "p50"),
+                function("read", "Duration", "p99"),
+            ),
+            _graph(
+                "Read function",
+                function("read", "ConcurrentExecutions", "Maximum"),
+                function("read", "Errors", "Sum"),
+                function("read", "Throttles", "Sum"),
+            ),
+        ]
+
+    def _database(self) -> list[cloudwatch.GraphWidget]:
+        if self._watched.database is None:
+            return []
+        primary = self._watched.primary_metric
+        widgets = [
+            _graph("Primary: processor, %", primary("CPUUtilization", "Average")),
+            _graph("Primary: connections", primary("DatabaseConnections", "Maximum")),
+        ]
+        lags = self._watched.replica_lags()
+        return [*widgets, _graph("Replica lag, s", *lags)] if lags else widgets
+
+
+def _graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
+    shown: Sequence[cloudwatch.IMetric] = metrics
+    return cloudwatch.GraphWidget(title=title, left=list(shown), width=8, height=6)

@@ -1,0 +1,194 @@
+// What a CloudFront Function does with every request before any cache sees it (docs/adr/0005).
+// Plain ES 5 on purpose: the runtime `cloudfront-js-2.0` knows only parts of later editions.
+
+// Path below the stage -> names of its query parameters. Methods other than GET that aren't named
+// in CHECKED keep their query to themselves.
+var ROUTES = __ROUTES__;
+var SHARED = __SHARED__;
+var CHECKED = __CHECKED__;
+var STAGE = __STAGE__;
+var PROBLEMS = __PROBLEMS__;
+var MAX_BODY_BYTES = __MAX_BODY_BYTES__;
+var ORIGIN = __ORIGIN__;
+
+function handler(event) {
+  var request = event.request;
+  var refusal = tooLarge(request) || refusedQuery(request);
+  if (refusal) {
+    return refusal;
+  }
+  var headers = request.headers;
+  // No client may have the stage cache asked anew.
+  delete headers["cache-control"];
+  delete headers.pragma;
+  // What CloudFront makes of ranges in other units than bytes is documented nowhere, so such an
+  // answer is shared with nobody: this header is part of the cache key.
+  delete headers["x-forebay-range"];
+  if (headers.range) {
+    headers["x-forebay-range"] = { value: event.context.requestId };
+  }
+  return request;
+}
+
+function tooLarge(request) {
+  var length = request.headers["content-length"];
+  if (length && Number(length.value) > MAX_BODY_BYTES) {
+    return refused(
+      request,
+      "payload_too_large",
+      "The request is larger than " + MAX_BODY_BYTES + " bytes.",
+    );
+  }
+  return null;
+}
+
+function refusedQuery(request) {
+  var allowed = declared(request);
+  if (!allowed) {
+    return null;
+  }
+  var pairs = parsed(request.rawQueryString() || "");
+  var names = pairs.map(function (pair) {
+    return pair[0];
+  });
+  var unknown = names.filter(function (name) {
+    return allowed.indexOf(name) < 0;
+  });
+  if (unknown.length) {
+    return refused(
+      request,
+      "unknown_parameter",
+      "This resource has no query parameter " +
+        quoted(unknown) +
+        "; " +
+        (allowed.length ? "it has " + quoted(allowed) : "it has none") +
+        ".",
+      unknown,
+      allowed,
+    );
+  }
+  var repeated = names.filter(function (name, at) {
+    return names.indexOf(name) !== at;
+  });
+  if (repeated.length) {
+    return refused(
+      request,
+      "repeated_parameter",
+      "The query parameter " +
+        quoted(repeated) +
+        " is given more than once; give each one once.",
+      repeated,
+      allowed,
+    );
+  }
+  // Written anew, so that API Gateway reads what was checked here: it would split at `;`.
+  request.querystring = pairs
+    .map(function (pair) {
+      return encodeURIComponent(pair[0]) + "=" + encodeURIComponent(pair[1]);
+    })
+    .join("&");
+  return null;
+}
+
+// The query parameters of the request's route in the order of their names; null where nothing is
+// to be checked.
+function declared(request) {
+  var parts = segments(request.uri);
+  if (parts.shift() !== STAGE) {
+    return null;
+  }
+  for (var path in ROUTES) {
+    var route = segments(path);
+    var fits =
+      route.length === parts.length &&
+      route.every(function (part, at) {
+        return part.charAt(0) === "{" || part === parts[at];
+      });
+    if (fits) {
+      if (request.method !== "GET" && CHECKED.indexOf(request.method + " " + path) < 0) {
+        return null;
+      }
+      var own = ROUTES[path];
+      return (own === null ? [] : SHARED.concat(words(own))).sort();
+    }
+  }
+  return null;
+}
+
+function parsed(query) {
+  return query
+    .split("&")
+    .filter(function (part) {
+      return part !== "";
+    })
+    .map(function (part) {
+      var at = part.indexOf("=");
+      var name = at < 0 ? part : part.slice(0, at);
+      return [decoded(name), at < 0 ? "" : decoded(part.slice(at + 1))];
+    });
+}
+
+function segments(path) {
+  return path
+    .split("/")
+    .filter(function (part) {
+      return part !== "";
+    })
+    .map(function (part) {
+      return part.charAt(0) === "{" ? part : decoded(part, true);
+    });
+}
+
+function decoded(text, isPath) {
+  try {
+    return decodeURIComponent(isPath ? text : text.replace(/\+/g, " "));
+  } catch (malformed) {
+    return text;
+  }
+}
+
+function words(text) {
+  return text === "" ? [] : text.split(" ");
+}
+
+function unique(names) {
+  return names.filter(function (name, at) {
+    return names.indexOf(name) === at;
+  });
+}
+
+function quoted(names) {
+  return unique(names)
+    .map(function (name) {
+      return "`" + name + "`";
+    })
+    .join(", ");
+}
+
+function refused(request, code, detail, names, allowed) {
+  var known = PROBLEMS[code];
+  var document = {
+    type: known.type,
+    title: known.title,
+    status: known.status,
+    detail: detail,
+    instance: request.uri,
+    code: code,
+  };
+  if (names) {
+    document.parameters = unique(names);
+    document.allowed = allowed;
+  }
+  var response = {
+    statusCode: known.status,
+    headers: {
+      "content-type": { value: "application/problem+json" },
+      "cache-control": { value: "no-store" },
+      "access-control-allow-origin": { value: ORIGIN },
+    },
+  };
+  if (request.method !== "HEAD") {
+    response.body = JSON.stringify(document);
+  }
+  return response;
+}

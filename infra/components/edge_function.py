@@ -1,0 +1,78 @@
+"""Writes the CloudFront Function that refuses what the caches behind it can't tell apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from forebay.errors import SettingsError
+from forebay.problem import CATALOGUE, TYPE_PREFIX
+from forebay.routes import API_PREFIX, Route
+
+_SOURCE: Final = Path(__file__).with_suffix(".js")
+_MAX_BYTES: Final = 10 * 1024  # CloudFront's quota for the code of a function
+_CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large")
+
+
+def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_origin: str) -> str:
+    """The function's code for these routes.
+
+    Raises:
+        SettingsError: it would be larger than CloudFront takes.
+    """
+    shared = _shared_names(routes)
+    values = {
+        "ROUTES": {
+            route.path: _own_names(route, shared) for route in routes if route.method == "GET"
+        },
+        "SHARED": sorted(shared),
+        "CHECKED": [
+            f"{route.method} {route.path}"
+            for route in routes
+            if route.method != "GET" and route.reads_query
+        ],
+        "STAGE": API_PREFIX.removeprefix("/"),
+        "PROBLEMS": {
+            code: {
+                "type": TYPE_PREFIX + code,
+                "title": CATALOGUE[code][1],
+                "status": CATALOGUE[code][0],
+            }
+            for code in _CODES
+        },
+        "MAX_BODY_BYTES": max_body_bytes,
+        "ORIGIN": cors_allow_origin,
+    }
+    code = _shortened(_SOURCE.read_text(encoding="utf-8"))
+    for name, value in values.items():
+        code = code.replace(f"__{name}__", json.dumps(value, separators=(",", ":")))
+    size = len(code.encode())
+    if size > _MAX_BYTES:
+        raise SettingsError(
+            f"the edge's function would have {size} bytes, and CloudFront takes {_MAX_BYTES}: "
+            "there are too many query parameters for one; leave out `edge`, or filterable columns"
+        )
+    return code
+
+
+def _names(route: Route) -> frozenset[str]:
+    return frozenset(found.name for found in route.parameters if found.location == "query")
+
+
+def _shared_names(routes: Sequence[Route]) -> frozenset[str]:
+    """What all routes with query parameters have; written once, it halves the table."""
+    found = [names for route in routes if route.reads_query and (names := _names(route))]
+    return frozenset.intersection(*found) if found else frozenset()
+
+
+def _own_names(route: Route, shared: frozenset[str]) -> str | None:
+    names = _names(route) if route.reads_query else frozenset()
+    return " ".join(sorted(names - shared)) if names else None
+
+
+def _shortened(source: str) -> str:
+    """The source without comments and indentation, which count for CloudFront's quota."""
+    return re.sub(r"\n\s*", "\n", re.sub(r"^\s*//.*\n", "", source, flags=re.MULTILINE))

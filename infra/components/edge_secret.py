@@ -1,0 +1,59 @@
+"""The secrets by which the API knows the edge in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.components.findings import accept
+from infra.front import EDGE_REGION
+from infra.settings import Settings
+
+
+def secret_name(settings: Settings, version: str) -> str:
+    """The secret's name, the same in every region."""
+    return f"{settings.prefix}/edge-origin/{version}"
+
+
+def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
+    """Makes the secrets that the settings name, where the edge can read them too.
+
+    Returns:
+        Their values, as references that CloudFormation resolves; empty without an edge.
+    """
+    if settings.edge is None:
+        return ()
+    return [_made(scope, settings, version) for version in settings.edge.origin_secrets]
+
+
+def edge_secret(settings: Settings, version: str) -> str:
+    """The value in the edge's region, as a reference that CloudFormation resolves."""
+    value = cdk.SecretValue.secrets_manager(secret_name(settings, version))
+    # It ends in a header's value, which is what it is for; the template has a reference only.
+    return value.unsafe_unwrap()
+
+
+def _made(scope: Construct, settings: Settings, version: str) -> str:
+    elsewhere = settings.region != EDGE_REGION
+    secret = secretsmanager.Secret(
+        scope,
+        f"EdgeSecret{version}",
+        secret_name=secret_name(settings, version),
+        description="By which the API knows CloudFront",
+        generate_secret_string=secretsmanager.SecretStringGenerator(
+            password_length=48, exclude_punctuation=True
+        ),
+        replica_regions=[secretsmanager.ReplicaRegion(region=EDGE_REGION)] if elsewhere else None,
+        removal_policy=cdk.RemovalPolicy.DESTROY,
+    )
+    accept(
+        secret,
+        {
+            "AwsSolutions-SMG4": "Its two users read it when they are deployed, so it is changed "
+            "by deploying a second one, see docs/security.md.",
+        },
+    )
+    return secret.secret_value.unsafe_unwrap()

@@ -1,0 +1,50 @@
+"""From where the API may be called at all: its resource policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from aws_cdk import aws_iam as iam
+
+from infra.front import ApiSettings, IamSettings
+
+_ALL: Final = "execute-api:/*"
+
+
+def access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.PolicyDocument | None:
+    """The policy of an API that isn't for everybody; None where it is.
+
+    Args:
+        settings: of the API.
+        known_by: the values of the header Referer by which the API knows the edge in front of it;
+            the edge overwrites what a client sends. Empty without an edge. It is one of the few
+            headers that a resource policy can look at (AWS: "AWS condition keys that can be used
+            in API Gateway resource policies").
+    """
+    refused: list[Mapping[str, Mapping[str, object]]] = []
+    if settings.endpoint == "private":
+        refused.append({"StringNotEquals": {"aws:SourceVpce": list(settings.vpc_endpoint_ids)}})
+    if known_by:
+        refused.append({"StringNotEquals": {"aws:Referer": list(known_by)}})
+    if not refused:
+        return None
+    denying = [_statement(iam.Effect.DENY, condition) for condition in refused]
+    # For callers of the same account it is enough that either policy allows. With IAM the
+    # callers' own decide, so this one may only forbid.
+    allowing = (
+        [] if isinstance(settings.authorization, IamSettings) else [_statement(iam.Effect.ALLOW)]
+    )
+    return iam.PolicyDocument(statements=[*allowing, *denying])
+
+
+def _statement(
+    effect: iam.Effect, conditions: Mapping[str, Mapping[str, object]] | None = None
+) -> iam.PolicyStatement:
+    return iam.PolicyStatement(
+        effect=effect,
+        principals=[iam.AnyPrincipal()],
+        actions=["execute-api:Invoke"],
+        resources=[_ALL],
+        conditions=conditions,
+    )

@@ -1,0 +1,157 @@
+"""What operators look at, by its names: the parts of an environment as CloudWatch knows them.
+
+Names and not references: the stack of alarms can be deployed, changed and deleted by itself, and
+holds back no change of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+from forebay.routes import API_PREFIX
+from infra.components.functions import METRICS_NAMESPACE
+from infra.database import AuroraDatabase, ExternalDatabase
+from infra.settings import Settings
+
+Statistic = Literal["Sum", "Maximum", "Minimum", "Average", "p50", "p99"]
+
+_MINUTE: Final = cdk.Duration.minutes(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedDatabase:
+    """A database that the environment brings."""
+
+    kind: Literal["rds", "aurora"]
+    #: Instances for RDS, the one cluster for Aurora.
+    primary: str
+    replicas: Sequence[str]
+    max_connections: int
+    #: What RDS begins with; Aurora's storage has no end to run into.
+    storage_gibibytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """An environment's parts."""
+
+    prefix: str
+    streams: Sequence[str]
+    queue: str
+    dead_letters: Sequence[str]
+    database: WatchedDatabase | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The parts as the other stacks name them."""
+        first, queue = f"{settings.prefix}-commands", f"{settings.prefix}-archive-events"
+        numbers = range(2, settings.stream.count + 1)
+        return cls(
+            prefix=settings.prefix,
+            streams=[first, *(f"{first}-{number}" for number in numbers)],
+            queue=queue,
+            dead_letters=[f"{queue}-dead"],
+            database=_watched_database(settings),
+        )
+
+    def stream_metrics(self, name: str, statistic: Statistic) -> list[cloudwatch.Metric]:
+        """A metric of every delivery stream."""
+        return [
+            _metric("AWS/Firehose", name, {"DeliveryStreamName": stream}, statistic)
+            for stream in self.streams
+        ]
+
+    def queue_metric(self, queue: str, name: str) -> cloudwatch.Metric:
+        """The greatest value that a queue had."""
+        return _metric("AWS/SQS", name, {"QueueName": queue}, "Maximum")
+
+    def function_metric(self, function: str, name: str, statistic: Statistic) -> cloudwatch.Metric:
+        """A metric of a function, by the function's name in this project."""
+        dimensions = {"FunctionName": f"{self.prefix}-{function.replace('_', '-')}"}
+        return _metric("AWS/Lambda", name, dimensions, statistic)
+
+    def consumer_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
+        """What the consumer itself counts."""
+        return _metric(METRICS_NAMESPACE, name, {"service": "firehose_consumer"}, statistic)
+
+    def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
+        """A metric of the API's one stage."""
+        stage = API_PREFIX.removeprefix("/")
+        return _metric("AWS/ApiGateway", name, {"ApiName": self.prefix, "Stage": stage}, statistic)
+
+    def primary_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
+        """A metric of the instance that writes."""
+        database = self._needed
+        if database.kind == "aurora":
+            dimensions = {"DBClusterIdentifier": database.primary, "Role": "WRITER"}
+        else:
+            dimensions = {"DBInstanceIdentifier": database.primary}
+        return _metric("AWS/RDS", name, dimensions, statistic)
+
+    def replica_lags(self) -> list[cloudwatch.IMetric]:
+        """How far each replica is behind, in seconds."""
+        database = self._needed
+        if database.kind == "rds":
+            return [
+                _metric("AWS/RDS", "ReplicaLag", {"DBInstanceIdentifier": replica}, "Maximum")
+                for replica in database.replicas
+            ]
+        if not database.replicas:
+            return []
+        milliseconds = _metric(
+            "AWS/RDS",
+            "AuroraReplicaLagMaximum",
+            {"DBClusterIdentifier": database.primary},
+            "Maximum",
+        )
+        return [
+            cloudwatch.MathExpression(
+                expression="lag / 1000",
+                using_metrics={"lag": milliseconds},
+                label="replica lag, s",
+                period=_MINUTE,
+            )
+        ]
+
+    @property
+    def _needed(self) -> WatchedDatabase:
+        assert self.database is not None  # noqa: S101 - asked for only where there is one
+        return self.database
+
+
+def _watched_database(settings: Settings) -> WatchedDatabase | None:
+    """The database, unless it is somebody else's to watch."""
+    database, name = settings.database, settings.prefix
+    if isinstance(database, ExternalDatabase):
+        return None
+    if isinstance(database, AuroraDatabase):
+        return WatchedDatabase(
+            kind="aurora",
+            primary=name,
+            replicas=[name] * database.replicas,
+            max_connections=database.max_connections,
+        )
+    return WatchedDatabase(
+        kind="rds",
+        primary=name,
+        replicas=[f"{name}-replica-{number}" for number in range(1, database.replicas + 1)],
+        max_connections=database.max_connections,
+        storage_gibibytes=database.storage_gibibytes,
+    )
+
+
+def _metric(
+    namespace: str, name: str, dimensions: Mapping[str, str], statistic: Statistic
+) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace=namespace,
+        metric_name=name,
+        dimensions_map=dict(dimensions),
+        statistic=statistic,
+        period=_MINUTE,
+    )

@@ -1,0 +1,236 @@
+"""Settings of the database: which kind there is, how large, and what protects it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from infra.front import Names
+from infra.section import Section
+
+#: Replicas of an RDS instance, and readers of an Aurora cluster.
+MAX_REPLICAS: Final = 15
+#: Connections that functions leave to operators, backups and the migration.
+SPARE_CONNECTIONS: Final = 10
+
+ReadTimeout = Annotated[int, Field(ge=1, le=25)]
+#: As in `db.t4g.medium`, without `db.`.
+InstanceClass = Annotated[str, Field(pattern=r"^[a-z0-9]+\.[a-z0-9]+$")]
+Version = Annotated[str, Field(pattern=r"^\d{2}(\.\d+)?$")]
+Capacity = Annotated[float, Field(ge=0, le=256, multiple_of=0.5)]
+
+
+class NetworkSettings(Section):
+    """A VPC of the environment's own, whose subnets lead nowhere."""
+
+    cidr: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/(1[6-9]|2[0-4])$")] = "10.30.0.0/20"
+    availability_zones: Annotated[int, Field(ge=2, le=3)] = 2
+
+
+class ExistingNetworkSettings(Section):
+    """The VPC from which a database that is there already can be reached."""
+
+    vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
+    subnet_ids: Annotated[Names, Field(min_length=1)]
+    #: What the functions are members of: lets them out to the database, and to S3.
+    security_group_id: Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]
+
+
+class ExternalDatabase(Section):
+    """A database that is there already."""
+
+    kind: Literal["external"]
+    url: str
+    replica_url: str
+    #: As whom the migration logs in; `url` unless given.
+    owner_url: str | None = None
+    #: The primary for who only reads; `url` unless given.
+    reader_url: str | None = None
+    read_timeout_seconds: ReadTimeout
+    #: What the functions may log in to with IAM tokens: `db-…`, `cluster-…` or `prx-…`.
+    resource_ids: Names = ()
+    #: Absent: the functions stay outside of any VPC.
+    network: ExistingNetworkSettings | None = None
+    max_connections: Annotated[int, Field(ge=20)] | None = None
+
+    @property
+    def replicas(self) -> int:
+        """Servers that are only read, as far as the addresses tell."""
+        return 0 if self.url == self.replica_url else 1
+
+    def check_no_password(self) -> None:
+        """Refuses a password, which everyone who may read a function's settings would know.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for key in ("url", "replica_url", "owner_url", "reader_url"):
+            if urlsplit(getattr(self, key) or "").password is not None:
+                raise ValueError(f"database.{key} must carry no password")
+
+
+class ManagedDatabase(Section):
+    """What RDS and Aurora have in common."""
+
+    read_timeout_seconds: ReadTimeout
+    network: NetworkSettings = NetworkSettings()
+    #: Absent is the server's own rule, about 112 for each gibibyte of memory.
+    max_connections: Annotated[int, Field(ge=20, le=8_388_607)]
+    #: Functions share connections. Not worth its price unless they are many and short.
+    proxy: bool = False
+    backup_days: Annotated[int, Field(ge=1, le=35)]
+    deletion_protection: bool
+    #: Days for which the database's load is kept; 7 are free of charge.
+    insights_days: Literal[7, 31, 93, 186, 372, 731] | None = None
+    #: Statements that take longer are logged, with their values' places and not their values.
+    log_statements_milliseconds: Annotated[int, Field(ge=-1)] = 1_000
+    #: How long a replica lets a query hold up what comes from the primary.
+    max_standby_delay_seconds: Annotated[int, Field(ge=0, le=3_600)] = 30
+    #: When AWS may restart it, UTC.
+    maintenance_window: str = "sun:04:00-sun:05:00"
+    backup_window: str = "02:00-03:00"
+
+
+class RdsDatabase(ManagedDatabase):
+    """An RDS instance and its read replicas."""
+
+    kind: Literal["rds"]
+    version: Version = "18.3"
+    instance_class: InstanceClass
+    replica_class: InstanceClass | None = None
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
+    #: A second instance waits in another zone; it answers nothing until it is needed.
+    multi_az: bool
+    storage_gibibytes: Annotated[int, Field(ge=20, le=65_536)]
+    #: The storage grows by itself up to this.
+    max_storage_gibibytes: Annotated[int, Field(ge=20, le=65_536)]
+
+    @model_validator(mode="after")
+    def _storage_can_grow(self) -> Self:
+        # RDS refuses an upper limit that is nearer than a tenth.
+        if self.max_storage_gibibytes * 10 < self.storage_gibibytes * 11:
+            raise ValueError(
+                "max_storage_gibibytes must be at least 1.1 times storage_gibibytes, "
+                "or the storage could not grow"
+            )
+        return self
+
+
+class ServerlessSettings(Section):
+    """Aurora Serverless v2: capacity units of about 2 GiB each."""
+
+    min_units: Capacity
+    max_units: Annotated[Capacity, Field(ge=1)]
+    #: Without connections for so long, the cluster sleeps and costs only its storage.
+    pause_after_seconds: Annotated[int, Field(ge=300, le=86_400)] | None = None
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.min_units > self.max_units:
+            raise ValueError("min_units must be at most max_units")
+        if (self.min_units == 0) != (self.pause_after_seconds is not None):
+            raise ValueError(
+                "min_units = 0 and pause_after_seconds go together: "
+                "only a cluster that may shrink to nothing pauses"
+            )
+        return self
+
+
+class GlobalSettings(Section):
+    """Part of an Aurora Global Database, which spans regions."""
+
+    identifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    #: Only the primary region takes writes. Promoting another is a change of this line.
+    role: Literal["primary", "secondary"]
+
+
+class AuroraDatabase(ManagedDatabase):
+    """An Aurora cluster: a writer and readers that share one storage."""
+
+    kind: Literal["aurora"]
+    version: Version = "18.4"
+    #: Of writer and readers; absent where they are serverless.
+    instance_class: InstanceClass | None = None
+    serverless: ServerlessSettings | None = None
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
+    #: I/O is part of a higher price for instances and storage; pays off where I/O is a quarter.
+    io_optimized: bool = False
+    in_global: GlobalSettings | None = None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the cluster sleeps when nobody uses it."""
+        return self.serverless is not None and self.serverless.pause_after_seconds is not None
+
+    @property
+    def secondary(self) -> bool:
+        """Whether this cluster follows one in another region, and takes no writes."""
+        return self.in_global is not None and self.in_global.role == "secondary"
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if (self.instance_class is None) == (self.serverless is None):
+            raise ValueError("give either instance_class or serverless")
+        return self
+
+    @model_validator(mode="after")
+    def _pausing_fits(self) -> Self:
+        if not self.pauses:
+            return self
+        if self.proxy:
+            raise ValueError(
+                "proxy and serverless.pause_after_seconds exclude each other: RDS Proxy keeps "
+                "connections open, so the cluster would never pause"
+            )
+        if self.in_global is not None:
+            raise ValueError("a cluster of a global database can't pause")
+        return self
+
+    @model_validator(mode="after")
+    def _a_secondary_has_no_proxy(self) -> Self:
+        if self.proxy and self.secondary:
+            raise ValueError("proxy must be off in a secondary region, which has no writer")
+        return self
+
+
+DatabaseSettings = Annotated[
+    ExternalDatabase | RdsDatabase | AuroraDatabase, Field(discriminator="kind")
+]
+
+
+def check_connections(
+    database: ExternalDatabase | RdsDatabase | AuroraDatabase,
+    *,
+    applying: int,
+    reading: dict[str, int | None],
+) -> None:
+    """Checks that the functions at their busiest leave the database connections to spare.
+
+    A function keeps a connection for each of its instances, and what the replicas can't answer is
+    asked of the primary.
+
+    Args:
+        database: with its limit; nothing is checked where that isn't known, or a proxy shares.
+        applying: how many consumers there may be.
+        reading: reserved concurrency by function; None where there is none.
+
+    Raises:
+        ValueError: there could be too many, or there is no bound.
+    """
+    if database.max_connections is None or getattr(database, "proxy", False):
+        return
+    for name, reserved in reading.items():
+        if reserved is None:
+            raise ValueError(
+                f"functions.{name}.reserved_concurrency is required without a proxy, because "
+                "nothing else bounds its connections to the database"
+            )
+    wanted = applying + sum(reserved or 0 for reserved in reading.values()) + SPARE_CONNECTIONS
+    if wanted > database.max_connections:
+        raise ValueError(
+            f"database.max_connections is {database.max_connections}, but the functions may open "
+            f"{wanted - SPARE_CONNECTIONS} connections and {SPARE_CONNECTIONS} must be left: lower "
+            "the functions' reserved_concurrency or set database.proxy"
+        )

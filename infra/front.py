@@ -1,0 +1,205 @@
+"""Settings of the API's front door: who may call it, by which name, and what stands before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from infra.section import Section
+
+#: CloudFront, its web ACL and its certificates live in this region, wherever the API is.
+EDGE_REGION: Final = "us-east-1"
+
+CacheTtl = Annotated[int, Field(ge=0, le=3600)]  # API Gateway's limit
+Names = Annotated[tuple[str, ...], Strict(strict=False)]  # an array in TOML
+Arn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:[^:]+:[^:]*:\d{12}:.+$")]
+
+
+class PlanSettings(Section):
+    """What one API key may use."""
+
+    rate_per_second: Annotated[int, Field(ge=1)]
+    burst: Annotated[int, Field(ge=1)]
+    requests_per_month: Annotated[int, Field(ge=1)]
+
+
+class CacheSettings(Section):
+    """The stage cache."""
+
+    size_gigabytes: Literal["0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237"]
+    #: For every cached route that isn't named below; 0 switches its cache off.
+    ttl_seconds: CacheTtl
+    #: By route, as `countries.list` or `countries.item`.
+    ttl_seconds_by_route: Mapping[str, CacheTtl] = Field(default_factory=dict)
+
+    def ttl_of(self, route: str) -> int:
+        """Seconds that answers of the named route may be kept; 0 for not at all."""
+        return self.ttl_seconds_by_route.get(route, self.ttl_seconds)
+
+
+class OpenSettings(Section):
+    """Nobody has to say who they are; API keys may still be asked for."""
+
+    kind: Literal["none"] = "none"
+
+
+class CognitoSettings(Section):
+    """Access tokens of a Cognito user pool, with a read and a write scope per resource."""
+
+    kind: Literal["cognito"]
+    #: A pool that is there already; one is made where absent.
+    user_pool_arn: Arn | None = None
+    #: First label of the pool's own domain, where tokens are fetched.
+    domain_prefix: (
+        Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")] | None
+    ) = None
+    #: Where people are sent back to after they have signed in; none: people can't.
+    callback_urls: Names = ()
+    #: Programs with a secret of their own, and the scopes of each, as `cities.read`.
+    machine_clients: Mapping[str, Names] = Field(default_factory=dict)
+    #: Whether a cached answer is shared by all callers that the authorizer lets through.
+    shares_cache: bool = False
+
+    @model_validator(mode="after")
+    def _tokens_can_be_fetched(self) -> Self:
+        if (self.callback_urls or self.machine_clients) and self.domain_prefix is None:
+            raise ValueError(
+                "domain_prefix is required, because callback_urls and machine_clients "
+                "fetch their tokens there"
+            )
+        return self
+
+
+class IamSettings(Section):
+    """Requests signed with AWS credentials that may `execute-api:Invoke`."""
+
+    kind: Literal["iam"]
+    shares_cache: bool = False
+
+
+class LambdaAuthorizerSettings(Section):
+    """A function of one's own that judges the header Authorization."""
+
+    kind: Literal["lambda"]
+    function_arn: Arn
+    #: How long a verdict is kept, and so how late a revocation is noticed.
+    verdict_seconds: CacheTtl = 300
+    shares_cache: bool = False
+
+
+AuthorizationSettings = Annotated[
+    OpenSettings | CognitoSettings | IamSettings | LambdaAuthorizerSettings,
+    Field(discriminator="kind"),
+]
+
+
+class DomainSettings(Section):
+    """A name of one's own."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+\.[a-z]{2,}$")]
+    certificate_arn: Arn
+    #: Where the name's record is made; somebody else makes it where absent.
+    hosted_zone_id: str | None = None
+
+    @property
+    def certificate_region(self) -> str:
+        """The region that the certificate is in."""
+        return self.certificate_arn.split(":")[3]
+
+
+class ApiSettings(Section):
+    """The REST API's front door."""
+
+    endpoint: Literal["regional", "edge", "private"] = "regional"
+    #: From which a private API is reached.
+    vpc_endpoint_ids: Names = ()
+    authorization: AuthorizationSettings = OpenSettings()
+    require_api_key: bool
+    cors_allow_origin: str
+    rate_per_second: Annotated[int, Field(ge=1)]
+    burst: Annotated[int, Field(ge=1)]
+    plan: PlanSettings
+    cache: CacheSettings
+    domain: DomainSettings | None = None
+
+    @property
+    def tells_callers_apart(self) -> bool:
+        """Whether the stage cache keeps one caller's answers from another.
+
+        The header Authorization is no part of a cache key unless it is made one (AWS: "Caching
+        settings for REST APIs in API Gateway").
+        """
+        return not isinstance(self.authorization, OpenSettings) and (
+            not self.authorization.shares_cache
+        )
+
+    @model_validator(mode="after")
+    def _private_means_from_endpoints(self) -> Self:
+        if (self.endpoint == "private") != bool(self.vpc_endpoint_ids):
+            raise ValueError(
+                "a private endpoint is reached from vpc_endpoint_ids, and nothing else has them"
+            )
+        if self.endpoint == "private" and self.domain is not None:
+            raise ValueError("domain must be absent from a private API, whose name its VPC knows")
+        return self
+
+    @model_validator(mode="after")
+    def _plans_fit_the_stage(self) -> Self:
+        if self.plan.rate_per_second > self.rate_per_second or self.plan.burst > self.burst:
+            raise ValueError("plan must allow one key no more than the whole stage takes")
+        return self
+
+
+class EdgeSettings(Section):
+    """CloudFront and its web ACL in front of the API."""
+
+    #: An edge keeps no answer longer. It adds to the stage cache's time.
+    cache_seconds: Annotated[int, Field(ge=1, le=3600)] = 1
+    #: Larger requests are refused. A function is given 6 MB, in which the body is a JSON string.
+    max_body_bytes: Annotated[int, Field(ge=1_024_000, le=6 * 1024 * 1024)] = 4 * 1024 * 1024
+    window_seconds: Literal[60, 120, 300, 600] = 300
+    #: Requests of one client address in the window; WAF allows no less than 10.
+    requests_per_address: Annotated[int, Field(ge=10)]
+    #: The same request from the same kind of client, whatever its addresses.
+    requests_per_signature: Annotated[int, Field(ge=10)]
+    price_class: Literal["100", "200", "all"] = "100"
+    domain: DomainSettings | None = None
+    #: Names of the secrets by which the API knows the edge. The edge sends the last of them; to
+    #: change it, deploy with a second name, then without the first.
+    origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
+
+    @model_validator(mode="after")
+    def _signatures_see_more_than_addresses(self) -> Self:
+        if self.requests_per_signature < self.requests_per_address:
+            raise ValueError(
+                "requests_per_signature must be at least requests_per_address, "
+                "because many addresses share a signature"
+            )
+        return self
+
+
+def check_front(
+    api: ApiSettings, edge: EdgeSettings | None, *, region: str, emulated: bool
+) -> None:
+    """Checks what API, edge and region ask of each other.
+
+    Raises:
+        ValueError: they contradict each other; says how.
+    """
+    if edge is not None:
+        if emulated:
+            raise ValueError("edge must be absent: the emulator has no CloudFront")
+        if api.endpoint != "regional":
+            raise ValueError("edge needs api.endpoint = 'regional', not a second CloudFront")
+        if api.domain is not None:
+            raise ValueError("api.domain must be absent where there is an edge: use edge.domain")
+        _check_certificate("edge.domain", edge.domain, EDGE_REGION)
+    of_api = EDGE_REGION if api.endpoint == "edge" else region
+    _check_certificate("api.domain", api.domain, of_api)
+
+
+def _check_certificate(key: str, domain: DomainSettings | None, region: str) -> None:
+    if domain is not None and domain.certificate_region != region:
+        raise ValueError(f"{key}.certificate_arn must be of a certificate in {region}")

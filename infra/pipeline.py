@@ -1,0 +1,109 @@
+"""Settings of what lies between a write and the database: streams, archive, queues, sweep."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from infra.section import Section
+
+RetentionDays = Annotated[int, Field(ge=1, le=14)]  # SQS's limit
+
+
+class StreamSettings(Section):
+    """How long the delivery streams gather commands before they write an object."""
+
+    buffer_mebibytes: Annotated[int, Field(ge=1, le=128)]
+    buffer_seconds: Annotated[int, Field(ge=0, le=900)]
+    #: Streams among which writes are spread. One takes 1,000 to 2,000 requests a second and 1 to
+    #: 5 MiB, by region, until AWS is asked for more; an account has 50.
+    count: Annotated[int, Field(ge=1, le=20)] = 1
+    #: Firehose's address, where it isn't the region's.
+    endpoint: str | None = None
+
+
+class LockSettings(Section):
+    """Object Lock: nobody can delete what is in the archive. Only a new bucket can have it."""
+
+    #: `compliance` binds the account's root user too; `governance` can be lifted by who may.
+    mode: Literal["governance", "compliance"]
+    days: Annotated[int, Field(ge=1, le=36_500)]
+
+
+class CopySettings(Section):
+    """A copy of every archive object, in a bucket of another region that is there already."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    #: Versioned, as S3 demands; `forebay-<env>-archive-…` of a standby region is.
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+
+class ArchiveSettings(Section):
+    """How the commands of all time are kept."""
+
+    #: Age at which objects move to Glacier Instant Retrieval: a sixth of the price to keep, and
+    #: read at once, but for a fee, and paid for 90 days at least. Absent: they stay.
+    glacier_after_days: Annotated[int, Field(ge=1)] | None = None
+    #: How long a version lives on that has been overwritten or deleted, by mistake or worse.
+    old_versions_days: Annotated[int, Field(ge=1)] = 90
+    lock: LockSettings | None = None
+    copy_to: CopySettings | None = None
+
+    @model_validator(mode="after")
+    def _versions_outlive_the_lock(self) -> Self:
+        if self.lock is not None and self.old_versions_days < self.lock.days:
+            raise ValueError(
+                "old_versions_days must be at least lock.days: S3 can't expire what is locked"
+            )
+        return self
+
+
+class QueueSettings(Section):
+    """The queue between the archive and the consumer, and its dead letters."""
+
+    retention_days: RetentionDays
+    dead_letter_retention_days: RetentionDays
+    #: Deliveries of one message before it becomes a dead letter.
+    max_receives: Annotated[int, Field(ge=5)]
+
+    @model_validator(mode="after")
+    def _dead_letters_outlive_the_queue(self) -> Self:
+        # A dead letter keeps the age that it had in the queue.
+        if self.dead_letter_retention_days <= self.retention_days:
+            raise ValueError("dead_letter_retention_days must be greater than retention_days")
+        return self
+
+
+class ConsumerSettings(Section):
+    """How the queue's messages reach the consumer."""
+
+    batch_size: Annotated[int, Field(ge=1, le=10_000)]
+    window_seconds: Annotated[int, Field(ge=0, le=300)]
+    #: The primary's connections from live traffic are bounded by this; Lambda allows no 1.
+    max_concurrency: Annotated[int, Field(ge=2, le=1000)]
+
+    @model_validator(mode="after")
+    def _big_batches_need_a_window(self) -> Self:
+        if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
+            raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
+        return self
+
+
+class SweepSettings(Section):
+    """How often, and how far back, the archive is compared with the ledger."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=1440)]
+    #: Younger objects are left alone.
+    grace_seconds: Annotated[int, Field(ge=0)]
+    #: Firehose tries for 24 hours to store an object, under the hour in which it arrived.
+    lookback_hours: Annotated[int, Field(ge=25)]
+    #: How long the queue's own backlog is taken to explain what is not applied.
+    patience_minutes: Annotated[int, Field(ge=0)]
+
+
+class ReplaySettings(Section):
+    """How the replay queue's messages reach the consumer."""
+
+    #: The primary's connections from a replay are bounded by this; Lambda allows no 1.
+    max_concurrency: Annotated[int, Field(ge=2, le=1000)]

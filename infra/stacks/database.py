@@ -1,0 +1,160 @@
+"""DatabaseStack: the network and the database in it, where the environment brings its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from constructs import Construct
+
+from infra.components.database import (
+    OWNER,
+    READER,
+    WRITER,
+    AuroraCluster,
+    Proxy,
+    RdsInstances,
+    login_arn,
+)
+from infra.components.network import Network
+from infra.components.retention import log_retention
+from infra.database import ExternalDatabase, ManagedDatabase, RdsDatabase
+from infra.settings import Settings
+from infra.stacks.base import EnvironmentStack
+
+_MOST_ZONES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How a function reaches the database, and what it must be allowed for that."""
+
+    url: str
+    #: As IAM knows it; none where the database knows no IAM.
+    arns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """The database as functions see it."""
+
+    owner: Login
+    writer: Login
+    #: The primary, for who only reads.
+    reader: Login
+    replicas: Login
+    #: Users whom the migration makes; none where somebody else does.
+    made_users: tuple[str, ...] = ()
+    #: Of functions that use it; outside of any network where there is none.
+    vpc: ec2.IVpc | None = None
+    subnets: ec2.SubnetSelection | None = None
+    security_group: ec2.ISecurityGroup | None = None
+
+
+class DatabaseStack(EnvironmentStack):
+    """Network, database and perhaps a proxy."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: Settings,
+        database: ManagedDatabase,
+        archive_arn: str,
+    ) -> None:
+        super().__init__(scope, "database", settings=settings, protected=True)
+        retention = log_retention(settings.logs.retention_days)
+        self.network = Network(
+            self,
+            "Network",
+            cidr=database.network.cidr,
+            availability_zones=database.network.availability_zones,
+            archive_arn=archive_arn,
+            log_retention=retention,
+        )
+        # The sweep is in the network for the ledger's sake, and has to ask and to fill the queues.
+        self.network.interface("Sqs", ec2.InterfaceVpcEndpointAwsService.SQS)
+        kind = RdsInstances if isinstance(database, RdsDatabase) else AuroraCluster
+        self.database: RdsInstances | AuroraCluster = kind(
+            self,
+            "Database",
+            name=settings.prefix,
+            network=self.network,
+            settings=database,  # type: ignore[arg-type] # each kind is given its own
+            log_retention=retention,
+        )
+        self.servers = self.database.servers
+        if database.proxy:
+            proxy = Proxy(
+                self, "Proxy", name=settings.prefix, network=self.network, target=self.database
+            )
+            # A migration holds its session for long, and its locks are the session's.
+            self._direct, self.servers = self.servers, proxy.servers
+        else:
+            self._direct = self.servers
+        self.output("PrimaryHost", self.servers.primary)
+        self.output("ReplicaHosts", ",".join(self.servers.replicas))
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """The region's first zones, asked for at the deployment: a synthesis asks AWS nothing."""
+        zones = cdk.Fn.get_azs()
+        return [cdk.Fn.select(number, zones) for number in range(_MOST_ZONES)]
+
+    @property
+    def reach(self) -> Reach:
+        """The database as functions see it."""
+        direct, servers = self._direct, self.servers
+        return Reach(
+            owner=Login(url=direct.url(OWNER), arns=self._arns(direct.primary_ids, OWNER)),
+            writer=Login(url=servers.url(WRITER), arns=self._arns(servers.primary_ids, WRITER)),
+            reader=Login(url=servers.url(READER), arns=self._arns(servers.primary_ids, READER)),
+            replicas=Login(
+                url=servers.replica_url(READER), arns=self._arns(servers.replica_ids, READER)
+            ),
+            made_users=(WRITER, READER),
+            vpc=self.network.vpc,
+            subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+            security_group=self.network.clients,
+        )
+
+    def _arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:
+        return tuple(login_arn(self, found, user) for found in resource_ids)
+
+
+def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:
+    """A database that is there already, as functions of the stack see it."""
+
+    def login(url: str) -> Login:
+        user = urlsplit(url).username or ""
+        return Login(
+            url=url, arns=tuple(login_arn(scope, found, user) for found in database.resource_ids)
+        )
+
+    reach = Reach(
+        owner=login(database.owner_url or database.url),
+        writer=login(database.url),
+        reader=login(database.reader_url or database.url),
+        replicas=login(database.replica_url),
+    )
+    if database.network is None:
+        return reach
+    network = database.network
+    vpc = ec2.Vpc.from_vpc_attributes(
+        scope,
+        "Vpc",
+        vpc_id=network.vpc_id,
+        # Nothing here looks at the zones, and asking for them would be a request to AWS.
+        availability_zones=[f"zone-{number}" for number in range(len(network.subnet_ids))],
+        isolated_subnet_ids=list(network.subnet_ids),
+    )
+    return replace(
+        reach,
+        vpc=vpc,
+        subnets=ec2.SubnetSelection(subnets=vpc.isolated_subnets),
+        security_group=ec2.SecurityGroup.from_security_group_id(
+            scope, "Clients", network.security_group_id, mutable=False
+        ),
+    )

@@ -1,0 +1,154 @@
+"""IdentityStack: who may call. It exists where callers show tokens of a Cognito user pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_cognito as cognito
+from constructs import Construct
+
+from infra.components.authorization import RESOURCE_SERVER
+from infra.components.findings import accept
+from infra.front import CognitoSettings
+from infra.settings import Settings
+from infra.stacks.base import EnvironmentStack
+
+ACCESS_TOKEN_MINUTES = 15
+
+
+class IdentityStack(EnvironmentStack):
+    """A user pool with the API's scopes, and the programs that fetch tokens from it."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: Settings,
+        cognito_settings: CognitoSettings,
+        scopes: Sequence[str],
+    ) -> None:
+        super().__init__(scope, "identity", settings=settings, protected=True)
+        self._cognito = cognito_settings
+        self._pool = self._user_pool()
+        self.user_pool_arn = self._pool.user_pool_arn
+        server, granted = self._scopes(scopes)
+        self._domain()
+        for name, wanted in cognito_settings.machine_clients.items():
+            self._machine(name, [granted[scope] for scope in wanted], server)
+        if cognito_settings.callback_urls:
+            self._people(list(granted.values()), server)
+        self.output("UserPoolId", self._pool.user_pool_id)
+
+    def _user_pool(self) -> cognito.IUserPool:
+        if self._cognito.user_pool_arn is not None:
+            return cognito.UserPool.from_user_pool_arn(
+                self, "Existing", self._cognito.user_pool_arn
+            )
+        pool = cognito.UserPool(
+            self,
+            "UserPool",
+            user_pool_name=self.settings.prefix,
+            # People are invited: whoever could sign up by himself could write.
+            self_sign_up_enabled=False,
+            sign_in_aliases=cognito.SignInAliases(email=True),
+            account_recovery=cognito.AccountRecovery.EMAIL_ONLY,
+            mfa=cognito.Mfa.REQUIRED,
+            mfa_second_factor=cognito.MfaSecondFactor(otp=True, sms=False),
+            password_policy=cognito.PasswordPolicy(
+                min_length=12,
+                require_digits=True,
+                require_lowercase=True,
+                require_uppercase=True,
+                require_symbols=True,
+            ),
+            feature_plan=cognito.FeaturePlan.ESSENTIALS,
+            deletion_protection=not self.settings.emulated,
+            removal_policy=cdk.RemovalPolicy.RETAIN,
+        )
+        accept(
+            pool,
+            {
+                "AwsSolutions-COG3": "Threat protection is a feature of the plan Plus, which costs "
+                "more than the rest of the pool; sign-ins need a second factor instead.",
+                "AwsSolutions-COG8": "The plan Essentials has all that is used here.",
+            },
+        )
+        return pool
+
+    def _scopes(
+        self, scopes: Sequence[str]
+    ) -> tuple[cognito.UserPoolResourceServer, Mapping[str, cognito.OAuthScope]]:
+        declared = {
+            name: cognito.ResourceServerScope(scope_name=name, scope_description=_described(name))
+            for name in scopes
+        }
+        server = cognito.UserPoolResourceServer(
+            self,
+            "Scopes",
+            user_pool=self._pool,
+            identifier=RESOURCE_SERVER,
+            scopes=list(declared.values()),
+        )
+        return server, {
+            name: cognito.OAuthScope.resource_server(server, scope)
+            for name, scope in declared.items()
+        }
+
+    def _domain(self) -> None:
+        if self._cognito.domain_prefix is not None:
+            cognito.UserPoolDomain(
+                self,
+                "Domain",
+                user_pool=self._pool,
+                cognito_domain=cognito.CognitoDomainOptions(
+                    domain_prefix=self._cognito.domain_prefix
+                ),
+            )
+
+    def _machine(self, name: str, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
+        """A program: it has a secret, and every token that it fetches costs."""
+        client = cognito.UserPoolClient(
+            self,
+            f"Machine-{name}",
+            user_pool=self._pool,
+            user_pool_client_name=f"{self.settings.prefix}-{name}",
+            generate_secret=True,
+            # The default is all of them.
+            auth_flows=cognito.AuthFlow(user=False),
+            o_auth=cognito.OAuthSettings(
+                flows=cognito.OAuthFlows(client_credentials=True), scopes=list(scopes)
+            ),
+            access_token_validity=cdk.Duration.minutes(ACCESS_TOKEN_MINUTES),
+            prevent_user_existence_errors=True,
+        )
+        client.node.add_dependency(server)
+        self.output(f"ClientId{name.title().replace('-', '')}", client.user_pool_client_id)
+
+    def _people(self, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
+        """Browsers: no secret, a code that only its asker can redeem (PKCE, RFC 7636)."""
+        client = cognito.UserPoolClient(
+            self,
+            "People",
+            user_pool=self._pool,
+            user_pool_client_name=f"{self.settings.prefix}-people",
+            generate_secret=False,
+            auth_flows=cognito.AuthFlow(user_srp=True),
+            o_auth=cognito.OAuthSettings(
+                flows=cognito.OAuthFlows(authorization_code_grant=True),
+                scopes=[cognito.OAuthScope.OPENID, *scopes],
+                callback_urls=list(self._cognito.callback_urls),
+            ),
+            access_token_validity=cdk.Duration.minutes(ACCESS_TOKEN_MINUTES),
+            id_token_validity=cdk.Duration.minutes(ACCESS_TOKEN_MINUTES),
+            refresh_token_validity=cdk.Duration.days(1),
+            enable_token_revocation=True,
+            prevent_user_existence_errors=True,
+        )
+        client.node.add_dependency(server)
+        self.output("ClientIdPeople", client.user_pool_client_id)
+
+
+def _described(scope: str) -> str:
+    resource, _, access = scope.rpartition(".")
+    return f"{access} {resource}"

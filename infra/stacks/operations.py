@@ -1,0 +1,76 @@
+"""OperationsStack: what tells operators that something is wrong, and shows where."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from infra.components.alarms import Alarms
+from infra.components.dashboard import Dashboard
+from infra.components.findings import accept
+from infra.components.watched import Watched
+from infra.settings import Settings
+from infra.stacks.base import EnvironmentStack
+
+
+class OperationsStack(EnvironmentStack):
+    """Alarms, their topic, one dashboard, and perhaps a budget."""
+
+    def __init__(self, scope: Construct, *, settings: Settings, watched: Watched) -> None:
+        super().__init__(scope, "operations", settings=settings)
+        topic = self._topic()
+        Alarms(self, "Alarms", watched=watched, settings=settings.operations, topic=topic)
+        Dashboard(self, "Dashboard", watched=watched)
+        if settings.operations.monthly_budget_dollars is not None:
+            self._budget(settings.operations.monthly_budget_dollars)
+        self.output("AlarmTopicArn", topic.topic_arn)
+
+    def _topic(self) -> sns.Topic:
+        topic = sns.Topic(
+            self, "Topic", topic_name=f"{self.settings.prefix}-alarms", enforce_ssl=True
+        )
+        accept(
+            topic,
+            {
+                "AwsSolutions-SNS2": "An alarm's text holds no data; CloudWatch could use a key "
+                "of ours only, which costs more than all alarms."
+            },
+        )
+        for address in self.settings.operations.emails:
+            topic.add_subscription(subscriptions.EmailSubscription(address))
+        return topic
+
+    def _budget(self, dollars: int) -> None:
+        """Mails at 80 % of the budget, and where it is forecast to be exceeded."""
+        emails = self.settings.operations.emails
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=f"{self.settings.prefix}-monthly",
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
+                # The tag must be activated for cost allocation in the account's billing settings.
+                cost_filters={"TagKeyValue": [f"user:environment${self.settings.name}"]},
+            ),
+            notifications_with_subscribers=[
+                budgets.CfnBudget.NotificationWithSubscribersProperty(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        comparison_operator="GREATER_THAN",
+                        notification_type=kind,
+                        threshold=threshold,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=[
+                        budgets.CfnBudget.SubscriberProperty(
+                            address=email, subscription_type="EMAIL"
+                        )
+                        for email in emails
+                    ],
+                )
+                for kind, threshold in (("ACTUAL", 80), ("FORECASTED", 100))
+            ],
+        )

@@ -1,0 +1,1 @@
+"""Bulk import: a file of many items becomes commands, by the same rules as single writes."""

@@ -1,0 +1,16 @@
+"""The import's entry point."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lambdas.imports import bootstrap
+from lambdas.imports.settings import ImportSettings
+
+importer = bootstrap.build(ImportSettings.from_env(os.environ))  # once per cold start
+
+
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Imports the files of a batch of messages; answers with those to try again."""
+    return importer.handle(event)

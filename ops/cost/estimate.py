@@ -1,0 +1,228 @@
+"""The estimate: one line for each thing that AWS charges, and the quotas that a load comes near."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ops.cost import prices
+from ops.cost.prices import HOURS_PER_MONTH
+
+SECONDS_PER_MONTH = HOURS_PER_MONTH * 3600
+_GIB = 2**30
+_FIREHOSE_STEP = 5 * 1024  # bytes; each record is charged as a multiple of this
+_MULTIPART_REQUESTS = 3  # of an object that Firehose writes in parts: begin, part, end
+_MULTIPART_BELOW_SECONDS = 60
+_POLLS_PER_MONTH = 5 * SECONDS_PER_MONTH / 20  # five pollers of Lambda, 20 s each when idle
+_SQS_PER_OBJECT = 3  # sent by S3, received, deleted
+_ACCESS_LOG_BYTES = 400
+
+#: Rows a second that one processor of the primary writes: docs/performance.md, on two cores.
+APPLIED_PER_PROCESSOR = 22_000
+SYNCHRONOUS_PER_PROCESSOR = 1_150
+_HEADROOM = 0.5  # of a processor may be busy on average
+_PROCESSORS_PER_UNIT = 2  # of the instance that the price is for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is asked of the system, on average over the month, and how it is set up."""
+
+    reads_per_second: float
+    #: Share of reads that the stage cache answers.
+    hit_rate: float
+    writes_per_second: float
+    #: Of a command's line in the archive; a read's answer is taken to be as large.
+    bytes: int
+    #: Commands in one request.
+    commands_per_request: int = 1
+    #: How much higher the busiest second is than the average.
+    peak: float = 5
+    buffer_seconds: int = 10
+    buffer_mebibytes: int = 64
+    streams: int = 1
+    #: us-east-1, us-west-2 and eu-west-1 have larger quotas.
+    large_region: bool = True
+    cache_gigabytes: str = "0.5"
+    edge: bool = False
+    multi_az: bool = True
+    replicas: int = 1
+    memory_gigabytes: float = 0.5
+    read_milliseconds: float = 30
+    write_milliseconds: float = 25
+    compression: float = 0.25
+    months_kept: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the bill."""
+
+    name: str
+    dollars: float
+    explained: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit of AWS and how far the load's busiest second is from it."""
+
+    name: str
+    used: float
+    limit: float
+
+    @property
+    def share(self) -> float:
+        """Above 1 the load does not fit."""
+        return self.used / self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The bill of a month."""
+
+    items: Sequence[Item]
+
+    @property
+    def dollars(self) -> float:
+        """Of all items."""
+        return sum(item.dollars for item in self.items)
+
+    @property
+    def largest(self) -> Sequence[Item]:
+        """The three that cost most."""
+        return sorted(self.items, key=lambda item: -item.dollars)[:3]
+
+
+def buffered(load: Load) -> Estimate:
+    """The bill of this project."""
+    return Estimate([*_front(load), *_pipeline(load), *_database(load, APPLIED_PER_PROCESSOR)])
+
+
+def synchronous(load: Load) -> Estimate:
+    """The bill of the same API if its write function waited for an INSERT each time.
+
+    It needs no pipeline, but a primary that bears the busiest second (a buffer doesn't), and a
+    proxy for its connections.
+    """
+    primary = list(_database(load, SYNCHRONOUS_PER_PROCESSOR, peak=load.peak))
+    processors = _units(load, SYNCHRONOUS_PER_PROCESSOR, load.peak) * _PROCESSORS_PER_UNIT
+    proxy = processors * HOURS_PER_MONTH * prices.DATABASE_PROXY.dollars
+    return Estimate([*_front(load), *primary, Item("RDS Proxy", proxy, f"{processors} processors")])
+
+
+def quotas(load: Load) -> Sequence[Quota]:
+    """What the busiest second comes near to, the nearest first."""
+    reads, requests = load.reads_per_second * load.peak, _write_requests(load) * load.peak
+    large = load.large_region
+    running = reads * (1 - load.hit_rate) * load.read_milliseconds / 1000
+    running += requests * load.write_milliseconds / 1000
+    found = [
+        Quota(
+            "Firehose, requests/s of all streams",
+            requests,
+            load.streams * (2000 if large else 1000),
+        ),
+        Quota(
+            "Firehose, MiB/s of all streams",
+            load.writes_per_second * load.peak * load.bytes / 2**20,
+            load.streams * (5 if large else 1),
+        ),
+        Quota("API Gateway, requests/s of the region", reads + requests, 10_000),
+        Quota("Lambda, instances at once in the region", running, 1_000),
+    ]
+    return sorted(found, key=lambda quota: -quota.share)
+
+
+def _write_requests(load: Load) -> float:
+    return load.writes_per_second / load.commands_per_request
+
+
+def _front(load: Load) -> Iterator[Item]:
+    reads = load.reads_per_second * SECONDS_PER_MONTH
+    writes = _write_requests(load) * SECONDS_PER_MONTH
+    requests = reads + writes
+    yield Item("API Gateway requests", _tiered(requests), f"{requests / 1e6:,.1f} M")
+    hourly = prices.STAGE_CACHE[load.cache_gigabytes].dollars
+    yield Item("Stage cache", hourly * HOURS_PER_MONTH, f"{load.cache_gigabytes} GB, all hours")
+    calls = reads * (1 - load.hit_rate) + writes
+    busy = reads * (1 - load.hit_rate) * load.read_milliseconds + writes * load.write_milliseconds
+    yield Item("Lambda, API", _lambda(calls, busy / 1000, load), f"{calls / 1e6:,.1f} M calls")
+    logged = requests * _ACCESS_LOG_BYTES / _GIB
+    yield Item("Logs", logged * prices.LOGS.dollars, f"{logged:,.1f} GB")
+    sent = reads * load.bytes / _GIB
+    if not load.edge:
+        dollars = max(0.0, sent - 100) * prices.TRAFFIC.dollars
+        yield Item("Traffic", dollars, f"{sent:,.0f} GB")
+        return
+    traffic = max(0.0, sent - 1024) * prices.CLOUDFRONT_TRAFFIC.dollars
+    asked = max(0.0, requests - 10e6) * prices.CLOUDFRONT_REQUEST.dollars
+    yield Item("CloudFront", traffic + asked, f"{requests / 1e6:,.1f} M, {sent:,.0f} GB")
+    blocked = prices.WAF_FIXED.dollars + requests * prices.WAF_REQUEST.dollars
+    yield Item("WAF", blocked, "one ACL, six rules")
+
+
+def _pipeline(load: Load) -> Iterator[Item]:
+    commands = load.writes_per_second * SECONDS_PER_MONTH
+    charged = math.ceil(load.bytes / _FIREHOSE_STEP) * _FIREHOSE_STEP
+    gigabytes = commands * charged / _GIB
+    yield Item("Firehose", gigabytes * prices.FIREHOSE.dollars, f"{gigabytes:,.1f} GB charged")
+    objects = _objects(load)
+    parts = _MULTIPART_REQUESTS if load.buffer_seconds < _MULTIPART_BELOW_SECONDS else 1
+    asked = objects * (parts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
+    yield Item("S3 requests", asked, f"{objects:,.0f} objects")
+    kept = commands * load.bytes * load.compression * load.months_kept / _GIB
+    yield Item(
+        "S3 archive", kept * prices.S3_STORAGE.dollars, f"{kept:,.1f} GB, {load.months_kept} months"
+    )
+    messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
+    yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
+    # An object takes as long as its rows, and a tenth of a second in any case.
+    busy = commands / APPLIED_PER_PROCESSOR + objects * 0.1
+    yield Item("Lambda, consumer", _lambda(objects, busy, load), f"{objects:,.0f} calls")
+
+
+def _database(load: Load, per_processor: float, peak: float = 1) -> Iterator[Item]:
+    units = _units(load, per_processor, peak)
+    instances = units * (2 if load.multi_az else 1) + load.replicas
+    hourly = instances * prices.DATABASE.dollars
+    yield Item(
+        "Database instances",
+        hourly * HOURS_PER_MONTH,
+        f"primary of {units * _PROCESSORS_PER_UNIT} processors"
+        + (" and its standby" if load.multi_az else "")
+        + f", {load.replicas} of 2 to read from",
+    )
+    copies = (2 if load.multi_az else 1) + load.replicas
+    dollars = 100 * copies * prices.DATABASE_STORAGE.dollars
+    yield Item("Database storage", dollars, f"100 GB, {copies} times")
+
+
+def _units(load: Load, per_processor: float, peak: float) -> int:
+    needed = load.writes_per_second * peak / (per_processor * _HEADROOM)
+    return max(1, math.ceil(needed / _PROCESSORS_PER_UNIT))
+
+
+def _objects(load: Load) -> float:
+    """Firehose writes one when its time or its size is reached, whatever comes first.
+
+    A stream that gets less than a command in that time writes one for each.
+    """
+    by_time = load.streams * SECONDS_PER_MONTH / max(load.buffer_seconds, 1)
+    by_size = load.writes_per_second * SECONDS_PER_MONTH * load.bytes
+    by_size /= load.buffer_mebibytes * 2**20
+    return min(max(by_time, by_size), load.writes_per_second * SECONDS_PER_MONTH)
+
+
+def _lambda(calls: float, seconds: float, load: Load) -> float:
+    busy = seconds * load.memory_gigabytes * prices.LAMBDA_ARM.dollars
+    return calls * prices.LAMBDA_REQUEST.dollars + busy
+
+
+def _tiered(requests: float) -> float:
+    total, below = 0.0, 0.0
+    for upto, price in prices.API_REQUESTS:
+        total += max(0.0, min(requests, upto) - below) * price.dollars
+        below = upto
+    return total

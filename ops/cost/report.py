@@ -1,0 +1,33 @@
+"""The estimate as people read it."""
+
+from __future__ import annotations
+
+from ops.cost.estimate import Estimate, Load, buffered, quotas, synchronous
+
+
+def report(load: Load) -> str:
+    """Both bills side by side, the three largest items, and the first quota that is met."""
+    ours, theirs = buffered(load), synchronous(load)
+    lines = [_row("", "buffered", "synchronous"), "-" * 70]
+    names = dict.fromkeys(item.name for item in (*ours.items, *theirs.items))
+    lines += [_row(name, _of(ours, name), _of(theirs, name)) for name in names]
+    lines += ["-" * 70, _row("US dollars a month", _dollars(ours), _dollars(theirs)), ""]
+    lines.append("The three largest:")
+    lines += [f"  {item.name}: {item.dollars:,.2f} ({item.explained})" for item in ours.largest]
+    first = quotas(load)[0]
+    said = "does not fit" if first.share > 1 else f"is met at {1 / first.share:,.1f} times the load"
+    lines.append(f"The first quota: {first.name}; {first.used:,.1f} of {first.limit:,.0f}, {said}.")
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, ours: str, theirs: str) -> str:
+    return f"{name:<30}{ours:>20}{theirs:>20}".rstrip()
+
+
+def _of(estimate: Estimate, name: str) -> str:
+    found = next((item for item in estimate.items if item.name == name), None)
+    return "-" if found is None else f"{found.dollars:,.2f}"
+
+
+def _dollars(estimate: Estimate) -> str:
+    return f"{estimate.dollars:,.2f}"

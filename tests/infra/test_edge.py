@@ -1,0 +1,204 @@
+"""CloudFront, its web ACL, and how the API knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+from cdk_nag import AwsSolutionsChecks
+
+from infra.app import build_app
+from tests.infra.variants import ACCOUNT, properties, settings_of, two_resources
+
+EDGE = {
+    "requests_per_address": 2_000,
+    "requests_per_signature": 20_000,
+    "cache_seconds": 5,
+    "origin_secrets": ["1", "2"],
+}
+CHANGES = {"account": ACCOUNT, "region": "eu-central-1", "edge": EDGE}
+
+
+@pytest.fixture(scope="module")
+def stacks(flags: Mapping[str, Any], package: Path) -> Mapping[str, cdk.Stack]:
+    """The stacks of an environment far from the edge's region, checked by cdk-nag."""
+    app = cdk.App(context=dict(flags))
+    authorization = {
+        "kind": "cognito",
+        "domain_prefix": "forebay-example",
+        "callback_urls": ["https://example.com/back"],
+        "machine_clients": {"loader": ["cities.write"]},
+    }
+    settings = settings_of("dev", {**CHANGES, "api.authorization": authorization})
+    build_app(settings, app=app, served=two_resources(), packages=lambda _: package)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    app.synth()
+    found = [child for child in app.node.children if isinstance(child, cdk.Stack)]
+    return {stack.stack_name: stack for stack in found}
+
+
+@pytest.fixture(scope="module")
+def edge(stacks: Mapping[str, cdk.Stack]) -> Template:
+    return Template.from_stack(stacks["forebay-dev-edge"])
+
+
+def distribution(template: Template) -> Mapping[str, Any]:
+    (found,) = properties(template, "AWS::CloudFront::Distribution")
+    config: Mapping[str, Any] = found["DistributionConfig"]
+    return config
+
+
+def test_the_edge_goes_to_the_region_that_cloudfront_asks_for(
+    stacks: Mapping[str, cdk.Stack],
+) -> None:
+    assert stacks["forebay-dev-edge"].region == "us-east-1"
+    assert stacks["forebay-dev-service"].region == "eu-central-1"
+
+
+def test_all_that_an_answer_depends_on_is_part_of_the_edge_s_key(edge: Template) -> None:
+    """A header that a route declares is in the key, or is one that CloudFront answers itself."""
+    (policy,) = properties(edge, "AWS::CloudFront::CachePolicy")
+    key = policy["CachePolicyConfig"]["ParametersInCacheKeyAndForwardedToOrigin"]
+    headers = {name.lower() for name in key["HeadersConfig"]["Headers"]}
+    declared = {
+        parameter.name.lower()
+        for route in two_resources()
+        if route.cached
+        for parameter in route.parameters
+        if parameter.location == "header"
+    }
+
+    assert key["QueryStringsConfig"] == {"QueryStringBehavior": "all"}
+    # Of `Range` an answer is shared with nobody, see the edge's function.
+    assert declared - headers == {"if-none-match", "range"}
+    assert {"authorization", "x-api-key", "x-forebay-range"} <= headers
+    assert len(headers) <= 10
+
+
+def test_the_edge_keeps_nothing_that_the_api_forbids_to_keep(edge: Template) -> None:
+    (policy,) = properties(edge, "AWS::CloudFront::CachePolicy")
+    config = policy["CachePolicyConfig"]
+
+    assert (config["MinTTL"], config["DefaultTTL"], config["MaxTTL"]) == (0, 0, 5)
+
+
+def test_the_edge_keeps_no_errors(edge: Template) -> None:
+    """CloudFront keeps them for ten seconds unless it is told not to."""
+    kept = {
+        one["ErrorCode"]: one["ErrorCachingMinTTL"]
+        for one in distribution(edge)["CustomErrorResponses"]
+    }
+
+    assert {400, 403, 404, 416, 500, 502, 503, 504} <= set(kept)
+    assert set(kept.values()) == {0}
+
+
+def test_the_edge_passes_on_all_but_the_viewer_s_host(edge: Template) -> None:
+    behavior = distribution(edge)["DefaultCacheBehavior"]
+
+    # AWS's policy AllViewerExceptHostHeader
+    assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+    assert behavior["ViewerProtocolPolicy"] == "https-only"
+    assert set(behavior["AllowedMethods"]) >= {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
+    assert [one["EventType"] for one in behavior["FunctionAssociations"]] == ["viewer-request"]
+
+
+def test_answers_carry_security_headers(edge: Template) -> None:
+    (policy,) = properties(edge, "AWS::CloudFront::ResponseHeadersPolicy")
+    headers = policy["ResponseHeadersPolicyConfig"]["SecurityHeadersConfig"]
+
+    assert headers["StrictTransportSecurity"]["AccessControlMaxAgeSec"] == 31_536_000
+    assert headers["ContentTypeOptions"] == {"Override": True}
+    # The documentation's page has a policy of its own, without which it would stay empty.
+    assert headers["ContentSecurityPolicy"]["Override"] is False
+
+
+def rules(template: Template) -> Mapping[str, Mapping[str, Any]]:
+    (acl,) = properties(template, "AWS::WAFv2::WebACL")
+    assert acl["Scope"] == "CLOUDFRONT"
+    return {rule["Name"]: rule for rule in acl["Rules"]}
+
+
+def test_rates_are_bounded_per_address_and_per_signature(edge: Template) -> None:
+    found = rules(edge)
+    address = found["per-address"]["Statement"]["RateBasedStatement"]
+    signature = found["per-signature"]["Statement"]["RateBasedStatement"]
+
+    assert (address["AggregateKeyType"], address["Limit"]) == ("IP", 2_000)
+    assert signature["Limit"] == 20_000
+    assert {key for one in signature["CustomKeys"] for key in one} == {
+        *("JA4Fingerprint", "HTTPMethod", "UriPath", "QueryString"),
+    }
+    for name in ("per-address", "per-signature"):
+        response = found[name]["Action"]["Block"]["CustomResponse"]
+        assert response["ResponseCode"] == 429
+        assert [one["Name"] for one in response["ResponseHeaders"]] == ["Retry-After"]
+
+
+def test_aws_s_rules_let_through_what_writes_look_like(edge: Template) -> None:
+    """They block bodies above 8 KB, and a command may have 1,000 KiB."""
+    common = rules(edge)["AWSManagedRulesCommonRuleSet"]
+    group = common["Statement"]["ManagedRuleGroupStatement"]
+    counted = {one["Name"] for one in group["RuleActionOverrides"]}
+    large = rules(edge)["large-bodies-of-reads"]
+
+    assert {"SizeRestrictions_BODY", "SizeRestrictions_QUERYSTRING"} <= counted
+    assert common["OverrideAction"] == {"None": {}}
+    assert large["Priority"] > common["Priority"], "it needs the label that the other sets"
+    assert "^(POST|PUT)$" in json.dumps(large)
+
+
+def test_the_distribution_has_the_acl(edge: Template) -> None:
+    acl = next(iter(edge.find_resources("AWS::WAFv2::WebACL")))
+
+    assert distribution(edge)["WebACLId"] == {"Fn::GetAtt": [acl, "Arn"]}
+
+
+def test_the_api_knows_the_edge_by_secrets_that_no_template_holds(
+    stacks: Mapping[str, cdk.Stack], edge: Template
+) -> None:
+    """The edge sends the newest of those that the API takes."""
+    (origin,) = distribution(edge)["Origins"]
+    (sent,) = origin["OriginCustomHeaders"]
+    service = Template.from_stack(stacks["forebay-dev-service"])
+    made = properties(service, "AWS::SecretsManager::Secret")
+    (api,) = properties(service, "AWS::ApiGateway::RestApi")
+    known = json.dumps(api["Policy"])
+
+    assert sent["HeaderName"] == "Referer"
+    assert "resolve:secretsmanager" in json.dumps(sent["HeaderValue"])
+    assert "forebay-dev/edge-origin/2" in json.dumps(sent["HeaderValue"])
+    assert [one["Name"] for one in made] == [
+        *("forebay-dev/edge-origin/1", "forebay-dev/edge-origin/2"),
+    ]
+    assert {one["ReplicaRegions"][0]["Region"] for one in made} == {"us-east-1"}
+    assert known.count("resolve:secretsmanager") == 2
+
+
+def test_a_user_pool_has_every_scope_and_clients_only_their_own(
+    stacks: Mapping[str, cdk.Stack],
+) -> None:
+    identity = Template.from_stack(stacks["forebay-dev-identity"])
+    (server,) = properties(identity, "AWS::Cognito::UserPoolResourceServer")
+    clients = {
+        one["ClientName"]: one for one in properties(identity, "AWS::Cognito::UserPoolClient")
+    }
+    loader, people = clients["forebay-dev-loader"], clients["forebay-dev-people"]
+
+    assert [scope["ScopeName"] for scope in server["Scopes"]] == [
+        *("status.read", "cities.read", "cities.write", "countries.read", "countries.write"),
+    ]
+    assert loader["AllowedOAuthFlows"] == ["client_credentials"]
+    assert json.dumps(loader["AllowedOAuthScopes"]).count("cities.write") == 1
+    assert "read" not in json.dumps(loader["AllowedOAuthScopes"])
+    assert people["AllowedOAuthFlows"] == ["code"]
+    assert people["GenerateSecret"] is False
+    assert {one["AccessTokenValidity"] for one in clients.values()} == {15}
+    (pool,) = properties(identity, "AWS::Cognito::UserPool")
+    assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
+    assert pool["DeletionProtection"] == "ACTIVE"

@@ -1,0 +1,263 @@
+"""The CloudFront Function refuses what the local gateway refuses, in the same words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+import resources
+from forebay.errors import SettingsError
+from forebay.routes import Parameter, Route, routes
+from infra.components.edge_function import edge_function
+from local import node
+from local.gateway.deployed import Method
+from local.gateway.deployed import Parameter as Declared
+from local.gateway.edge import refusal
+from local.gateway.messages import Incoming
+from tests.fixtures import edge_cases
+
+MAX_BODY_BYTES = 4_194_304
+
+# Calls the function once per event, as CloudFront does: with the query string's raw text to be
+# asked for, and nothing else that Node.js has and CloudFront hasn't.
+HARNESS = """
+const fs = require("fs"), vm = require("vm");
+const [code, events] = JSON.parse(fs.readFileSync(0));
+const answers = events.map((event) => {
+  const raw = event.request.raw;
+  delete event.request.raw;
+  event.request.rawQueryString = () => (raw === null ? undefined : raw);
+  const context = vm.createContext(Object.create(null));
+  vm.runInContext(code, context);
+  context.event = event;
+  return vm.runInContext("handler(event)", context);
+});
+console.log(JSON.stringify(answers));
+"""
+
+
+def route(path: str, method: Any, action: Any, *parameters: Parameter) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        function="read",
+        action=action,
+        resource="items",
+        parameters=parameters,
+        cached=True,
+    )
+
+
+LIST = (Parameter("query", "limit"), Parameter("query", "cursor"), Parameter("header", "Prefer"))
+ITEMS = (
+    route("/items", "GET", "list", *LIST),
+    route("/items", "HEAD", "list", *LIST),
+    route("/items", "POST", "post"),
+    route("/items/{key}", "GET", "item", Parameter("path", "key")),
+    route("/items/{key}", "HEAD", "item", Parameter("path", "key")),
+    route("/items/{key}", "PUT", "put", Parameter("path", "key")),
+)
+
+
+def event(target: str, method: str = "GET", **headers: str) -> dict[str, Any]:
+    path, question, query = target.partition("?")
+    return {
+        "version": "1.0",
+        "context": {"eventType": "viewer-request", "requestId": "of-this-request"},
+        "viewer": {"ip": "192.0.2.1"},
+        "request": {
+            "method": method,
+            "uri": path,
+            "raw": query if question else None,
+            "querystring": {},
+            "headers": {
+                name.replace("_", "-"): {"value": value} for name, value in headers.items()
+            },
+            "cookies": {},
+        },
+    }
+
+
+def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS) -> list[Any]:
+    """What the function makes of each event: a response, or the request to be passed on."""
+    code = edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+    finished = subprocess.run(
+        [str(node.folder() / "node"), "-e", HARNESS],
+        input=json.dumps([code, events]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    answers: list[Any] = json.loads(finished.stdout)
+    return answers
+
+
+def told(answer: Mapping[str, Any]) -> Any:
+    """The problem's document, or None for a request that passes."""
+    if "statusCode" not in answer:
+        return None
+    assert answer["headers"]["content-type"]["value"] == "application/problem+json"
+    assert answer["headers"]["cache-control"]["value"] == "no-store"
+    document = json.loads(answer["body"])
+    assert document["status"] == answer["statusCode"]
+    return document
+
+
+def of_the_gateway(target: str, method: str = "GET") -> Any:
+    """The same for the local gateway in front of the same list."""
+    declared = [Declared("querystring", "limit"), Declared("querystring", "cursor")]
+    deployed = Method(
+        resource_id="r",
+        resource_path="/items",
+        http_method=method,
+        is_function=True,
+        declared=frozenset([*declared, Declared("header", "prefer")]),
+        timeout_seconds=29,
+        authorization="NONE",
+        needs_api_key=False,
+        cache=None,
+    )
+    refused = refusal(deployed, Incoming.parse(method, target, [], peer=""))
+    return None if refused is None else json.loads(refused.body)
+
+
+def test_it_answers_as_the_local_gateway_does() -> None:
+    targets = [target for target, _ in edge_cases.LISTING]
+    answers = [told(answer) for answer in called([event(target) for target in targets])]
+
+    assert answers == [of_the_gateway(target) for target in targets]
+    codes = [answer and answer["code"] for answer in answers]
+    assert codes == [code for _, code in edge_cases.LISTING]
+
+
+def test_what_passes_is_written_so_that_it_can_be_read_in_one_way_only() -> None:
+    """API Gateway would take `limit=1;limit=2` for two parameters."""
+    passed = called(
+        [
+            event("/v1/items?limit=1;limit=2&cursor=a+b%7C%zz"),
+            event("/v1/items?l%69mit"),
+            event("/v1/items"),
+        ]
+    )
+
+    assert [answer["querystring"] for answer in passed] == [
+        "limit=1%3Blimit%3D2&cursor=a%2Bb%257C%25zz",
+        "limit=",
+        "",
+    ]
+
+
+def test_a_path_is_the_same_however_it_is_encoded() -> None:
+    answers = called([event("/v1/it%65ms?x=1"), event("/v1//items/?x=1"), event("/v1/items/1?x=1")])
+
+    assert [told(answer)["code"] for answer in answers] == ["unknown_parameter"] * 3
+
+
+def test_writes_other_paths_and_other_methods_keep_their_queries() -> None:
+    answers = called(
+        [
+            event("/v1/items?a=1&a=1", "POST"),
+            event("/v1/items/1?a=1", "PUT"),
+            event("/v1/items?a=1", "OPTIONS"),
+            event("/v1/unheard-of?a=1"),
+            event("/items?a=1"),
+        ]
+    )
+
+    assert [told(answer) for answer in answers] == [None] * 5
+
+
+def test_head_is_refused_as_get_is_but_without_a_body() -> None:
+    (answer,) = called([event("/v1/items?x=1", "HEAD")])
+
+    assert answer["statusCode"] == 400
+    assert "body" not in answer
+
+
+def test_no_client_can_have_a_cache_asked_anew() -> None:
+    (passed,) = called([event("/v1/items", cache_control="max-age=0", pragma="no-cache")])
+
+    assert passed["headers"] == {}
+
+
+def test_what_a_request_says_of_itself_is_passed_on() -> None:
+    headers = {
+        "authorization": "Bearer x",
+        "read_after": "01a20a11-5c0e-7d32-8f4a-6b1e0c9d2f58",
+        "prefer": "count=exact",
+        "if_none_match": '"a"',
+        "x_api_key": "k",
+    }
+    (passed,) = called([event("/v1/items", **headers)])
+
+    assert passed["headers"] == {
+        name.replace("_", "-"): {"value": value} for name, value in headers.items()
+    }
+
+
+def test_an_answer_to_a_range_is_shared_with_nobody() -> None:
+    ranged, plain = called(
+        [event("/v1/items", range="0-9"), event("/v1/items", x_forebay_range="somebody-else-s")]
+    )
+
+    assert ranged["headers"] == {
+        "range": {"value": "0-9"},
+        "x-forebay-range": {"value": "of-this-request"},
+    }
+    assert plain["headers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("length", "code"),
+    [(str(MAX_BODY_BYTES), None), (str(MAX_BODY_BYTES + 1), "payload_too_large")],
+)
+def test_a_body_may_have_so_many_bytes(length: str, code: str | None) -> None:
+    (answer,) = called([event("/v1/items", "POST", content_length=length)])
+    document = told(answer)
+
+    assert (document and document["code"]) == code
+
+
+def test_the_declared_routes_and_nothing_else_pass() -> None:
+    """Each parameter of each route by itself, and one that no route has."""
+    served = routes(resources.load())
+    asked = [
+        (one, parameter.name)
+        for one in served
+        if one.reads_query and one.method == "GET"
+        for parameter in (*one.parameters, Parameter("query", "nowhere"))
+    ]
+    targets = [f"/v1{one.path.replace('{key}', '1')}?{name}=1" for one, name in asked]
+    answers = [told(answer) for answer in called([event(target) for target in targets], served)]
+
+    passes = [
+        name in {found.name for found in one.parameters if found.location == "query"}
+        for one, name in asked
+    ]
+    assert [answer is None for answer in answers] == passes
+    assert any(passes)
+
+
+def test_too_many_parameters_for_one_function_are_refused_at_synth() -> None:
+    wide = [
+        route(f"/r{number}", "GET", "list", *(Parameter("query", f"column_{n}") for n in columns))
+        for number, columns in enumerate([range(100), range(50, 200)] * 10)
+    ]
+
+    with pytest.raises(SettingsError, match="10240"):
+        edge_function(wide, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+
+
+def test_the_function_leaves_room_for_more_resources() -> None:
+    code = edge_function(
+        routes(resources.load()), max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*"
+    )
+
+    assert len(code) < 8_000, f"{len(code)} bytes"
+    assert "__" not in code

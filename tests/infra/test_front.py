@@ -1,0 +1,194 @@
+"""Who may call the API, from where, and under which name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from forebay.routes import Route
+from tests.infra.variants import (
+    ACCOUNT,
+    JUDGE_ARN,
+    api_template,
+    methods,
+    properties,
+    settings_of,
+    two_resources,
+)
+
+AUTHORIZATION = "method.request.header.Authorization"
+COGNITO = {"kind": "cognito", "shares_cache": False}
+TYPES = {
+    "none": {"kind": "none"},
+    "cognito": COGNITO,
+    "iam": {"kind": "iam"},
+    "lambda": {"kind": "lambda", "function_arn": JUDGE_ARN, "verdict_seconds": 60},
+}
+DOMAIN = {
+    "name": "api.example.com",
+    "certificate_arn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1",
+    "hosted_zone_id": "Z1",
+}
+
+
+@pytest.fixture(scope="module")
+def by_tokens(flags: Mapping[str, Any]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    return methods(api_template({"api.authorization": COGNITO}, flags))
+
+
+def expected_scopes(route: Route) -> list[str]:
+    if not route.resource:
+        return ["forebay/status.read"]
+    reads, writes = (f"forebay/{route.resource}.{access}" for access in ("read", "write"))
+    if route.action == "status":
+        return [reads, writes]
+    return [reads] if route.method in {"GET", "HEAD"} else [writes]
+
+
+def test_every_route_but_the_public_asks_for_a_scope_of_its_resource(
+    by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> None:
+    for route in two_resources():
+        method = by_tokens[route.method, route.path]
+        if route.public:
+            assert method["AuthorizationType"] == "NONE"
+            assert "AuthorizationScopes" not in method
+        else:
+            assert method["AuthorizationType"] == "COGNITO_USER_POOLS"
+            assert method["AuthorizationScopes"] == expected_scopes(route)
+
+
+def test_a_preflight_goes_without_credentials(
+    by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> None:
+    preflights = [found for (method, _), found in by_tokens.items() if method == "OPTIONS"]
+
+    assert preflights
+    assert {found["AuthorizationType"] for found in preflights} == {"NONE"}
+    assert not any(found["ApiKeyRequired"] for found in preflights)
+
+
+@pytest.mark.parametrize("kind", ["iam", "lambda"])
+def test_other_ways_to_show_who_one_is_guard_the_same_routes(
+    flags: Mapping[str, Any], kind: str
+) -> None:
+    template = api_template({"api.authorization": TYPES[kind]}, flags)
+    found = methods(template)
+    asked = {"iam": "AWS_IAM", "lambda": "CUSTOM"}[kind]
+
+    for route in two_resources():
+        method = found[route.method, route.path]
+        assert method["AuthorizationType"] == ("NONE" if route.public else asked)
+    authorizers = properties(template, "AWS::ApiGateway::Authorizer")
+    assert [one["AuthorizerResultTtlInSeconds"] for one in authorizers] == (
+        [60] if kind == "lambda" else []
+    )
+
+
+@pytest.mark.parametrize("shares_cache", [False, True])
+def test_callers_share_cached_answers_only_where_the_settings_say_so(
+    flags: Mapping[str, Any], *, shares_cache: bool
+) -> None:
+    """The header Authorization is no part of a cache key by itself."""
+    authorization = {**COGNITO, "shares_cache": shares_cache}
+    found = methods(api_template({"api.authorization": authorization}, flags))
+
+    for route in two_resources():
+        method = found[route.method, route.path]
+        keys = method["Integration"].get("CacheKeyParameters", [])
+        assert (AUTHORIZATION in keys) is (route.cached and not shares_cache)
+        assert set(keys) <= set(method.get("RequestParameters", {}))
+
+
+def test_a_private_api_is_reached_from_its_endpoints_only(flags: Mapping[str, Any]) -> None:
+    template = api_template(
+        {"api.endpoint": "private", "api.vpc_endpoint_ids": ["vpce-1", "vpce-2"]}, flags
+    )
+    (api,) = properties(template, "AWS::ApiGateway::RestApi")
+
+    assert api["EndpointConfiguration"] == {
+        "Types": ["PRIVATE"],
+        "VpcEndpointIds": ["vpce-1", "vpce-2"],
+    }
+    allowed, denied = api["Policy"]["Statement"]
+    assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
+    assert denied["Condition"] == {"StringNotEquals": {"aws:SourceVpce": ["vpce-1", "vpce-2"]}}
+
+
+def test_an_api_behind_an_edge_refuses_whoever_comes_around_it(flags: Mapping[str, Any]) -> None:
+    template = api_template({}, flags, known_by=["secret"])
+    (api,) = properties(template, "AWS::ApiGateway::RestApi")
+    denied = [one for one in api["Policy"]["Statement"] if one["Effect"] == "Deny"]
+
+    assert [one["Condition"] for one in denied] == [
+        {"StringNotEquals": {"aws:Referer": ["secret"]}}
+    ]
+    assert denied[0]["Resource"] == "execute-api:/*"
+
+
+def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str, Any]) -> None:
+    """In one account an allowance by either policy is enough, so one here would let all in."""
+    template = api_template({"api.authorization": {"kind": "iam"}}, flags, known_by=["secret"])
+    (api,) = properties(template, "AWS::ApiGateway::RestApi")
+
+    assert {one["Effect"] for one in api["Policy"]["Statement"]} == {"Deny"}
+
+
+@pytest.mark.parametrize("endpoint", ["regional", "edge"])
+def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
+    flags: Mapping[str, Any], endpoint: str
+) -> None:
+    template = api_template({"api.endpoint": endpoint, "api.domain": DOMAIN}, flags)
+    (api,) = properties(template, "AWS::ApiGateway::RestApi")
+    (domain,) = properties(template, "AWS::ApiGateway::DomainName")
+    (mapping,) = properties(template, "AWS::ApiGateway::BasePathMapping")
+    (record,) = properties(template, "AWS::Route53::RecordSet")
+
+    assert api["DisableExecuteApiEndpoint"] is True
+    assert domain["EndpointConfiguration"] == {"Types": [endpoint.upper()]}
+    assert domain["SecurityPolicy"] == "TLS_1_2"
+    assert mapping["BasePath"] == "v1"
+    assert (record["Name"], record["HostedZoneId"]) == ("api.example.com.", "Z1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"api.endpoint": "private"}, "vpc_endpoint_ids"),
+        ({"api.vpc_endpoint_ids": ["vpce-1"]}, "private"),
+        ({"api.authorization": {"kind": "password"}}, "kind"),
+        ({"api.authorization": {"kind": "iam", "function_arn": JUDGE_ARN}}, "function_arn"),
+        ({"api.authorization": {"kind": "lambda"}}, "function_arn"),
+        (
+            {"api.authorization": {"kind": "cognito", "machine_clients": {"a": ["cities.read"]}}},
+            "domain_prefix",
+        ),
+        ({"api.plan.burst": 10_000}, "no more than the whole stage"),
+        ({"api.endpoint": "edge", "edge.requests_per_address": 10}, "requests_per_signature"),
+        (
+            {
+                "api.endpoint": "edge",
+                "edge": {"requests_per_address": 10, "requests_per_signature": 10},
+            },
+            "regional",
+        ),
+        (
+            {
+                "api.domain": DOMAIN,
+                "edge": {"requests_per_address": 10, "requests_per_signature": 10},
+            },
+            "edge.domain",
+        ),
+        (
+            {"api.domain": {**DOMAIN, "certificate_arn": DOMAIN["certificate_arn"].replace(
+                "us-east-1", "eu-west-1")}},
+            "certificate in us-east-1",
+        ),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused_with_a_sentence(changes: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        settings_of("dev", changes)

@@ -1,0 +1,173 @@
+"""Alarms, the pages that they lead to, and the dashboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+from cdk_nag import AwsSolutionsChecks
+from pydantic import ValidationError
+
+from infra.app import build_app
+from infra.components.alarms import RUNBOOKS
+from infra.components.watched import Watched, WatchedDatabase
+from infra.settings import Settings
+from infra.stacks.operations import OperationsStack
+from tests.infra.templates import ROOT
+from tests.infra.variants import properties, settings_of
+
+RDS = WatchedDatabase(
+    kind="rds", primary="db", replicas=["db-1", "db-2"], max_connections=200, storage_gibibytes=100
+)
+AURORA = WatchedDatabase(kind="aurora", primary="cluster", replicas=["db-2"], max_connections=200)
+MAILS = {
+    "stream.count": 2,
+    "operations.emails": ["someone@example.com"],
+    "operations.monthly_budget_dollars": 50,
+}
+
+
+def synthesised(settings: Settings, flags: Mapping[str, Any], database: Any) -> Template:
+    app = cdk.App(context=dict(flags))
+    watched = replace(Watched.of(settings), database=database)
+    stack = OperationsStack(app, settings=settings, watched=watched)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    app.synth()
+    return Template.from_stack(stack)
+
+
+@pytest.fixture(scope="module", params=[RDS, AURORA, None], ids=["rds", "aurora", "external"])
+def operations(request: pytest.FixtureRequest, flags: Mapping[str, Any]) -> Template:
+    return synthesised(settings_of("dev", MAILS), flags, request.param)
+
+
+def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        found["AlarmName"].removeprefix("forebay-dev-"): found
+        for found in properties(template, "AWS::CloudWatch::Alarm")
+    }
+
+
+def test_there_are_no_more_alarms_than_are_free_of_charge(operations: Template) -> None:
+    found = set(alarms(operations))
+
+    assert len(found) <= 10
+    assert found >= set(RUNBOOKS) - {"replicas-behind", "database-strained"}
+
+
+def test_every_alarm_leads_to_a_page_that_is_there(operations: Template) -> None:
+    for name, alarm in alarms(operations).items():
+        page = alarm["AlarmDescription"].partition("Runbook: ")[2]
+        assert page == f"docs/runbooks/{RUNBOOKS[name]}"
+        assert (ROOT / page).is_file(), page
+
+
+def test_every_alarm_tells_somebody_and_says_when_it_is_over(operations: Template) -> None:
+    (topic,) = operations.find_resources("AWS::SNS::Topic")
+    (mails,) = properties(operations, "AWS::SNS::Subscription")
+
+    for alarm in alarms(operations).values():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
+        assert alarm["TreatMissingData"] == "notBreaching"
+    assert (mails["Protocol"], mails["Endpoint"]) == ("email", "someone@example.com")
+
+
+def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropped(
+    operations: Template,
+) -> None:
+    """Firehose keeps it for 24 hours. One of two streams is enough to ring."""
+    alarm = alarms(operations)["delivery-stalled"]
+    told = json.dumps(alarm)
+
+    assert alarm["Threshold"] == 900
+    assert "DeliveryToS3.DataFreshness" in told
+    assert '"forebay-dev-commands"' in told
+    assert '"forebay-dev-commands-2"' in told
+    assert "MAX(" in told
+
+
+def test_a_failed_message_rings_though_the_function_succeeds(operations: Template) -> None:
+    told = json.dumps(alarms(operations)["consumer-failing"])
+
+    assert "MessagesFailed" in told
+    assert "Errors" in told
+
+
+def test_the_database_rings_for_processor_connections_and_storage(
+    flags: Mapping[str, Any],
+) -> None:
+    strained = alarms(synthesised(settings_of("dev", {}), flags, RDS))["database-strained"]
+    told = json.dumps(strained)
+
+    assert {"CPUUtilization", "DatabaseConnections", "FreeStorageSpace"} <= set(
+        re.findall(r'"MetricName": "(\w+)"', told)
+    )
+    assert "connections / 200" in told
+    assert f"free < {5 * 2**30}" in told  # of 100 GiB
+
+
+def test_an_idle_replica_does_not_ring() -> None:
+    """RDS says 300 s while nobody writes."""
+    with pytest.raises(ValidationError, match="replica_lag_seconds"):
+        settings_of("dev", {"operations.replica_lag_seconds": 300})
+
+
+def test_a_budget_that_nobody_hears_of_is_refused() -> None:
+    with pytest.raises(ValidationError, match="emails"):
+        settings_of("dev", {"operations.monthly_budget_dollars": 50})
+
+
+def test_a_budget_says_so_before_it_is_used_up(operations: Template) -> None:
+    (budget,) = properties(operations, "AWS::Budgets::Budget")
+    told = {
+        one["Notification"]["NotificationType"]: one["Notification"]["Threshold"]
+        for one in budget["NotificationsWithSubscribers"]
+    }
+
+    assert budget["Budget"]["BudgetLimit"]["Amount"] == 50
+    assert told == {"ACTUAL": 80, "FORECASTED": 100}
+
+
+def test_the_dashboard_follows_the_data(operations: Template) -> None:
+    (dashboard,) = properties(operations, "AWS::CloudWatch::Dashboard")
+    body = json.dumps(dashboard["DashboardBody"])
+    headings = re.findall(r"## (\d)\. ", body)
+
+    assert headings == sorted(headings)
+    assert headings[:4] == ["1", "2", "3", "4"]
+
+
+def test_what_is_watched_is_what_the_other_stacks_make(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    """They are known by name only, so a name that is wrong would ring for nothing, ever."""
+    app = cdk.App(context=dict(flags))
+    settings = Settings.load("prod", {})
+    build_app(settings, app=app, packages=lambda _: package)
+    made = {
+        str(value)
+        for child in app.node.children
+        if isinstance(child, cdk.Stack)
+        for resource in Template.from_stack(child).to_json()["Resources"].values()
+        for key, value in resource.get("Properties", {}).items()
+        if key in {"DeliveryStreamName", "QueueName", "FunctionName", "Name"}
+        or key in {"DBInstanceIdentifier", "DBClusterIdentifier"}
+    }
+    watched = Watched.of(settings)
+    database = watched.database
+    functions = {f"{watched.prefix}-{name}" for name in ("read", "write", "firehose-consumer")}
+
+    assert database is not None
+    assert database.replicas
+    assert made >= {
+        *(*watched.streams, watched.queue, *watched.dead_letters, watched.prefix),
+        *(database.primary, *database.replicas),
+        *functions,
+    }

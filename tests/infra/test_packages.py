@@ -1,0 +1,115 @@
+"""The packages that go to AWS: what is in each, how large it is, and that it starts by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import files
+from pathlib import Path
+
+import pytest
+
+from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, staged_asset
+from infra.settings import FunctionName
+from tests.infra.templates import Synthesised, readable
+
+#: Distributions beside our own code. boto3 is not among them: the runtime has it.
+_CORE = {"annotated_types", "orjson", "pydantic", "pydantic_core", "typing_extensions",
+         "typing_inspection"}  # fmt: skip
+_POSTGRES = {"psycopg", "psycopg_binary"}
+CARRIED: dict[FunctionName, set[str]] = {
+    "write": _CORE | {"jiter"},
+    "imports": _CORE | {"jiter"},
+    "read": _CORE | _POSTGRES,
+    "about": _CORE | _POSTGRES | {"jiter"},
+    "firehose_consumer": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath"},
+    "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
+}
+#: Unpacked; what makes a cold start slow is what has to be read.
+LIMITS_MEBIBYTES: dict[FunctionName, int] = {
+    "write": 15,
+    "imports": 15,
+    "read": 30,
+    "about": 30,
+    "firehose_consumer": 40,
+    "migrate": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[FunctionName, Path]:
+    """Every package, as it is built for Lambda."""
+    return {name: staged_asset(name, with_dependencies=True) for name in PACKAGES}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_carries_its_own_dependencies_and_no_other(
+    built: dict[FunctionName, Path], name: FunctionName
+) -> None:
+    found = {
+        folder.name.removesuffix(".dist-info").rpartition("-")[0].lower()
+        for folder in built[name].glob("*.dist-info")
+    }
+    assert found == CARRIED[name]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_stays_small(built: dict[FunctionName, Path], name: FunctionName) -> None:
+    size = sum(file.stat().st_size for file in built[name].rglob("*") if file.is_file())
+
+    assert size <= LIMITS_MEBIBYTES[name] * 1024 * 1024, f"{size / 1024 / 1024:.1f} MiB"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_everything_compiled_is_for_the_runtime(
+    built: dict[FunctionName, Path], name: FunctionName
+) -> None:
+    """A library for another machine is noticed by nobody before the first call."""
+    assert PLATFORM.startswith("aarch64")
+    tag = PYTHON_VERSION.replace(".", "")
+    for file in built[name].rglob("*.so"):
+        header = file.read_bytes()[:20]
+        assert header[:4] == b"\x7fELF"
+        assert int.from_bytes(header[18:20], "little") == 183, file  # EM_AARCH64
+        if ".cpython-" in file.name:
+            assert f".cpython-{tag}-aarch64" in file.name
+
+
+#: What the runtime on AWS brings, as boto3 needs it.
+_RUNTIME = {"boto3", "botocore", "s3transfer", "jmespath", "urllib3", "python_dateutil", "six"}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_function_starts_where_nothing_else_is_installed(
+    local: Synthesised, tmp_path: Path, name: FunctionName
+) -> None:
+    """What it imports beyond its list is there in every checkout, and missing on Lambda."""
+    build_asset(name, tmp_path / "package", with_dependencies=False)
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    for distribution in CARRIED[name] | _RUNTIME:
+        for top in {file.parts[0] for file in files(distribution) or []} - {"..", "__pycache__"}:
+            source = Path(sysconfig.get_path("purelib")) / top
+            if source.exists() and not (installed / top).exists():
+                (installed / top).symlink_to(source)
+    variables = local.function(name)["Environment"]["Variables"]
+    start = (
+        f"import sys; sys.path[:0] = [{str(tmp_path / 'package')!r}, {str(installed)!r}]; "
+        f"import lambdas.{name}.handler"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", start],
+        cwd=tmp_path,
+        env={
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            **{key: readable(value) for key, value in variables.items()},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,249 @@
+"""The traps of this design on AWS, one test each; the docstring names the trap.
+
+Those of the API, of the edge and of the alarms are in `test_api.py`, `test_edge.py` and
+`test_operations.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings
+from tests.infra.templates import Synthesised, readable
+from tests.infra.variants import settings_of
+
+
+@pytest.fixture(scope="module")
+def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
+    """The production environment."""
+    return Synthesised.of(Settings.load("prod", {}), flags, package)
+
+
+@pytest.fixture(scope="module")
+def standby(flags: Mapping[str, Any], package: Path) -> Synthesised:
+    """The region that follows production's, and would take its place."""
+    changes = {
+        "database": {
+            "kind": "aurora",
+            "instance_class": "r8g.large",
+            "replicas": 1,
+            "read_timeout_seconds": 10,
+            "max_connections": 1000,
+            "backup_days": 7,
+            "deletion_protection": True,
+            "in_global": {"identifier": "forebay", "role": "secondary"},
+        },
+    }
+    return Synthesised.of(settings_of("prod", changes), flags, package)
+
+
+def _streams(synthesised: Synthesised) -> list[Mapping[str, Any]]:
+    return synthesised.properties("data", "AWS::KinesisFirehose::DeliveryStream")
+
+
+def test_one_stream_s_quota_is_not_the_whole_api_s(prod: Synthesised) -> None:
+    """Trap: a delivery stream takes 1,000 to 2,000 requests a second, API Gateway 10,000."""
+    streams = _streams(prod)
+    told = readable(prod.function("write")["Environment"]["Variables"]["FOREBAY_STREAMS"]).split(
+        ","
+    )
+
+    assert len(streams) == len(told) == len(set(told)) == prod.settings.stream.count == 2
+    assert len({stream["DeliveryStreamName"] for stream in streams}) == 2
+    allowed = {
+        resource
+        for action, resource in prod.granted("write")
+        if action == "firehose:PutRecordBatch"
+    }
+    assert len(allowed) == 2
+
+
+def test_all_streams_write_alike(prod: Synthesised) -> None:
+    """Trap: whatever differs between shards makes where a command went matter."""
+    destinations = [dict(stream["ExtendedS3DestinationConfiguration"]) for stream in _streams(prod)]
+    for destination in destinations:
+        destination.pop("CloudWatchLoggingOptions")
+
+    assert destinations[0] == destinations[1]
+
+
+def test_what_firehose_holds_can_always_be_delivered(prod: Synthesised) -> None:
+    """Trap: a 202 is kept by Firehose for 24 hours; a key or a role in its way loses it."""
+    (bucket,) = prod.properties("data", "AWS::S3::Bucket")
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+
+    # No customer's key, which someone could disable.
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    for stream in _streams(prod):
+        assert stream["DeliveryStreamEncryptionConfigurationInput"] == {"KeyType": "AWS_OWNED_CMK"}
+        assert stream["ExtendedS3DestinationConfiguration"]["CloudWatchLoggingOptions"]["Enabled"]
+
+
+def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
+    """Trap: below 60 s of buffering, Firehose's objects are not `Put` but completed uploads."""
+    (bucket,) = prod.properties("data", "AWS::S3::Bucket")
+
+    assert prod.settings.stream.buffer_seconds < 60
+    notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    assert {found["Event"] for found in notified} == {"s3:ObjectCreated:*"}
+
+
+def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
+    prod: Synthesised,
+) -> None:
+    """Trap: rejections and delivery errors in the same bucket would start the pipeline again."""
+    (bucket,) = prod.properties("data", "AWS::S3::Bucket")
+    notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
+
+    prefixes = [found["Filter"]["S3Key"]["Rules"][0]["Value"] for found in notified]
+    assert set(prefixes) == {"commands/", "imports/"}
+    assert prefixes.count("commands/") == 1
+    written = [
+        resource
+        for action, resource in prod.granted("firehose_consumer")
+        if action == "s3:PutObject"
+    ]
+    assert len(written) == 1
+    assert written[0].endswith("/rejections/*")
+
+
+def test_a_failing_database_does_not_use_up_the_deliveries(prod: Synthesised) -> None:
+    """Trap: with partial failures Lambda doesn't slow down; only the visibility time does."""
+    by_name = {found["QueueName"]: found for found in prod.properties("data", "AWS::SQS::Queue")}
+    queue = by_name["forebay-prod-archive-events"]
+
+    hidden = queue["VisibilityTimeout"]
+    assert hidden >= 6 * prod.function("firehose_consumer")["Timeout"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] * hidden >= 2 * 60 * 60
+
+
+def test_an_object_of_any_size_has_the_time_it_needs(prod: Synthesised) -> None:
+    """Trap: a backlog makes Firehose's objects grow; one object is one message."""
+    consumer = prod.function("firehose_consumer")
+
+    assert consumer["Timeout"] >= 300
+    assert consumer["MemorySize"] >= 1024
+
+
+def test_the_primary_is_sheltered(prod: Synthesised) -> None:
+    """Trap: nothing but the settings of the mapping bounds how many consumers there are."""
+    (mapping,) = (
+        found
+        for found in prod.properties("service", "AWS::Lambda::EventSourceMapping")
+        if "ArchiveEvents" in readable(found["EventSourceArn"])
+    )
+    reserved = prod.function("firehose_consumer")["ReservedConcurrentExecutions"]
+
+    assert mapping["ScalingConfig"]["MaximumConcurrency"] <= reserved
+
+
+def test_functions_in_the_network_reach_the_archive(
+    prod: Synthesised, flags: Mapping[str, Any]
+) -> None:
+    """Trap: a consumer in a network without the endpoint of S3 hangs until its time is over."""
+    (endpoint,) = prod.properties("database", "AWS::EC2::VPCEndpoint")
+
+    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert readable(endpoint["ServiceName"]).endswith(".s3")
+    assert len(endpoint["RouteTableIds"]) == prod.settings.database.network.availability_zones  # type: ignore[union-attr]
+    (statement,) = endpoint["PolicyDocument"]["Statement"]
+    assert {"s3:GetObject", "s3:ListBucket", "s3:PutObject"} == set(statement["Action"])
+
+
+@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate"])
+def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
+    """Trap: a function outside can't reach it; the one that only writes must not be inside."""
+    assert "VpcConfig" in prod.function(name)
+    assert "VpcConfig" not in prod.function("write")
+
+
+@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate"])
+def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, name: Any) -> None:
+    """Trap: AWS's managed policy for a VPC lets the function's own code write every log."""
+    role = prod.service["Resources"][prod.function(name)["Role"]["Fn::GetAtt"][0]]["Properties"]
+
+    assert "ManagedPolicyArns" not in role
+    (network,) = (
+        policy["PolicyDocument"]["Statement"]
+        for policy in role["Policies"]
+        if policy["PolicyName"] == "Network"
+    )
+    assert [statement["Effect"] for statement in network] == ["Allow", "Deny"]
+    assert "lambda:SourceFunctionArn" in network[1]["Condition"]["ArnLike"]
+
+
+@pytest.mark.parametrize("name", ["write", "read", "about"])
+def test_snapshots_are_of_published_versions_and_are_what_is_called(
+    prod: Synthesised, name: Any
+) -> None:
+    """Trap: SnapStart does nothing for what is not published, nor beside instances in waiting."""
+    assert prod.function(name)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    aliases = prod.properties("service", "AWS::Lambda::Alias")
+    called = {readable(alias["FunctionName"]) for alias in aliases}
+    assert any(name.title() in function for function in called)
+    for alias in aliases:
+        assert alias["Name"] == "live"
+        assert "ProvisionedConcurrencyConfig" not in alias
+    uris = [
+        readable(method["Integration"]["Uri"])
+        for method in prod.properties("service", "AWS::ApiGateway::Method")
+        if method["HttpMethod"] != "OPTIONS"
+    ]
+    assert uris
+    assert all("Live" in uri for uri in uris)
+
+
+def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
+    """Trap: a region that follows has no writer; applying there would only make dead letters."""
+    mappings = standby.properties("service", "AWS::Lambda::EventSourceMapping")
+
+    assert [mapping["Enabled"] for mapping in mappings] == [False, False]
+    assert standby.function("write")["ReservedConcurrentExecutions"] == 0
+    assert standby.resources("service", "Custom::Trigger") == []
+
+
+def test_the_archive_keeps_what_is_deleted_and_moves_what_is_old(prod: Synthesised) -> None:
+    """Trap: a rule that ends versions early, or moves what is too small to be worth it."""
+    (bucket,) = prod.properties("data", "AWS::S3::Bucket")
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+
+    assert not any("ExpirationInDays" in rule for rule in rules)
+    kept = [rule["NoncurrentVersionExpiration"] for rule in rules if "Transitions" not in rule]
+    assert kept == [{"NoncurrentDays": 90}]
+    (moved,) = (rule for rule in rules if "Transitions" in rule)
+    assert moved["Prefix"] == "commands/"
+    assert moved["ObjectSizeGreaterThan"] == "131072" or moved["ObjectSizeGreaterThan"] == 131072
+    assert moved["Transitions"] == [{"StorageClass": "GLACIER_IR", "TransitionInDays": 90}]
+
+
+def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) -> None:
+    """Trap: a copy that follows deletions, or a role that could delete what it copied."""
+    changes = {
+        "archive.lock": {"mode": "compliance", "days": 30},
+        "archive.copy_to": {"region": "eu-west-1", "bucket": "forebay-copy"},
+    }
+    synthesised = Synthesised.of(settings_of("prod", changes), flags, package)
+    (bucket,) = synthesised.properties("data", "AWS::S3::Bucket")
+
+    assert bucket["ObjectLockEnabled"] is True
+    retention = bucket["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert retention == {"Mode": "COMPLIANCE", "Days": 30}
+    (rule,) = bucket["ReplicationConfiguration"]["Rules"]
+    assert rule["DeleteMarkerReplication"] == {"Status": "Disabled"}
+    assert readable(rule["Destination"]["Bucket"]).endswith(":s3:::forebay-copy")
+    (role,) = (
+        found
+        for found in synthesised.properties("data", "AWS::IAM::Role")
+        if "Copy" in {policy["PolicyName"] for policy in found["Policies"]}
+    )
+    actions = {
+        action
+        for policy in role["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in statement["Action"]
+    }
+    assert not any("Delete" in action for action in actions)

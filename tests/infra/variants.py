@@ -1,0 +1,93 @@
+"""Environments that no file describes, and single parts of the stacks."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk.assertions import Template
+
+import resources
+from forebay.routes import Route, routes
+from infra.components.api import RoutesApi
+from infra.settings import ENVIRONMENTS, Settings
+
+ACCOUNT = "123456789012"
+POOL_ARN = f"arn:aws:cognito-idp:eu-central-1:{ACCOUNT}:userpool/eu-central-1_Example"
+JUDGE_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:judge"
+
+
+def settings_of(name: str, changes: Mapping[str, Any]) -> Settings:
+    """The named environment with some of its keys changed, as `api.endpoint`."""
+    values: dict[str, Any] = {"name": name}
+    values |= tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
+    for path, value in changes.items():
+        *tables, key = path.split(".")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[key] = value
+    return Settings.model_validate(values)
+
+
+def two_resources() -> Sequence[Route]:
+    """The routes of two resources, and those about the API."""
+    return routes(
+        {name: spec for name, spec in resources.load().items() if name != "announcements"}
+    )
+
+
+def api_template(
+    changes: Mapping[str, Any], flags: Mapping[str, Any], *, known_by: Sequence[str] = ()
+) -> Template:
+    """The REST API by itself, as the development environment with changes has it."""
+    settings = settings_of("dev", changes)
+    stack = cdk.Stack(
+        cdk.App(context=dict(flags)),
+        "api",
+        env=cdk.Environment(account=ACCOUNT, region=settings.region),
+    )
+    function = lambda_.Function.from_function_attributes(
+        stack, "Function", function_arn=JUDGE_ARN.replace("judge", "any"), same_environment=True
+    )
+    RoutesApi(
+        stack,
+        "RestApi",
+        name="forebay-dev",
+        routes=two_resources(),
+        functions=dict.fromkeys(("read", "write", "about"), function),
+        settings=settings.api,
+        read_timeout_seconds=10,
+        log_retention=logs.RetentionDays.ONE_DAY,
+        user_pool_arn=POOL_ARN if settings.api.authorization.kind == "cognito" else None,
+        known_by=known_by,
+    )
+    return Template.from_stack(stack)
+
+
+def properties(template: Template, resource_type: str) -> list[Mapping[str, Any]]:
+    """The properties of all resources of a type."""
+    found = template.find_resources(resource_type)
+    return [resource.get("Properties", {}) for resource in found.values()]
+
+
+def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    """The properties of every method by HTTP method and path."""
+    everything = template.to_json()["Resources"]
+
+    def path(resource: Mapping[str, Any]) -> str:
+        match resource:
+            case {"Ref": name}:
+                found = everything[name]["Properties"]
+                return path(found["ParentId"]) + "/" + str(found["PathPart"])
+            case _:
+                return ""
+
+    return {
+        (found["HttpMethod"], path(found["ResourceId"]) or "/"): found
+        for found in properties(template, "AWS::ApiGateway::Method")
+    }

@@ -1,0 +1,244 @@
+"""Bulk import on a real S3 API and a real Postgres."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from mypy_boto3_s3 import S3Client
+
+import resources
+from forebay.aws.archive import Archive
+from forebay.codec import decode
+from forebay.command import Command
+from forebay.ids import is_command_id, is_create_id
+from forebay.log import Log
+from lambdas.imports import app
+from lambdas.imports.app import Importer
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.tables import Database
+
+CITY = {
+    "geonameid": 1,
+    "name": "Ny",
+    "country_code": "DK",
+    "population": 7,
+    "latitude": 1.5,
+    "longitude": 2.5,
+    "timezone": "Europe/Copenhagen",
+}
+ANNOUNCEMENT = {"title": "a", "body": "b", "published_on": "2026-11-21"}
+
+
+@dataclass
+class Bench:
+    """A versioned archive and its importer."""
+
+    s3: S3Client
+    bucket: str
+    importer: Importer
+
+    def put(self, name: str, content: bytes | str) -> str:
+        """Stores a file to import; its key."""
+        data = content.encode() if isinstance(content, str) else content
+        self.s3.put_object(Bucket=self.bucket, Key=f"imports/{name}", Body=data)
+        return f"imports/{name}"
+
+    def tell(self, *keys: str) -> dict[str, Any]:
+        """What the importer answers to the events of these objects."""
+        records = [{"s3": {"bucket": {"name": self.bucket}, "object": {"key": k}}} for k in keys]
+        message = {"messageId": "m", "body": json.dumps({"Records": records})}
+        return self.importer.handle({"Records": [message]})
+
+    def report(self, key: str) -> dict[str, Any]:
+        """The report beside a file."""
+        stored = self.s3.get_object(Bucket=self.bucket, Key=f"{key}.report.json")
+        found: dict[str, Any] = json.loads(stored["Body"].read())
+        return found
+
+    def objects(self) -> dict[str, list[Command]]:
+        """The commands that were written, by object."""
+        listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="commands/")
+        return {entry["Key"]: self._commands(entry["Key"]) for entry in listed.get("Contents", [])}
+
+    def commands(self) -> list[Command]:
+        """All commands that were written, in the order of their ids."""
+        found = [command for group in self.objects().values() for command in group]
+        return sorted(found, key=lambda command: command.id)
+
+    def _commands(self, key: str) -> list[Command]:
+        stored = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return [decode(line) for line in gzip.decompress(stored).splitlines()]
+
+
+@pytest.fixture
+def bench(emulator: Emulator) -> Bench:
+    bucket = f"imports-{uuid4().hex}"
+    emulator.s3.create_bucket(Bucket=bucket)
+    emulator.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    importer = Importer(
+        resources=resources.load(), archive=Archive(emulator.s3, bucket), log=Log("imports")
+    )
+    return Bench(emulator.s3, bucket, importer)
+
+
+def ndjson(*items: dict[str, Any]) -> str:
+    return "".join(json.dumps(item) + "\n" for item in items)
+
+
+def test_each_line_becomes_a_command(bench: Bench) -> None:
+    key = bench.put("cities/put/a.ndjson", ndjson(CITY, {**CITY, "geonameid": 2}))
+
+    assert bench.tell(key) == {"batchItemFailures": []}
+
+    first, second = bench.commands()
+    assert (first.op, first.resource, first.key, first.by) == ("put", "cities", 1, f"import:{key}")
+    assert second.key == 2
+    assert is_command_id(first.id)
+    assert not is_create_id(first.id)
+    assert first.body is not None
+    assert first.body["name"] == "Ny"
+    told = bench.report(key)
+    assert (told["accepted"], told["refused"], told["error"]) == (2, 0, None)
+
+
+def test_the_commands_apply_like_any_other(bench: Bench, database: Database) -> None:
+    later = {**CITY, "name": "Nyere"}
+    bench.tell(bench.put("cities/put/a.ndjson", ndjson(CITY, later)))
+
+    database.apply(bench.commands())
+
+    assert database.connection.execute("SELECT name FROM cities").fetchall() == [("Nyere",)]
+
+
+def test_again_is_the_same(bench: Bench) -> None:
+    """A retry, or an event that comes twice: the same objects with the same commands."""
+    key = bench.put("announcements/create/a.ndjson", ndjson(ANNOUNCEMENT) * 3)
+    bench.tell(key)
+    before = bench.objects()
+
+    bench.tell(key)
+
+    assert bench.objects() == before
+    assert len({command.key for command in bench.commands()}) == 3
+    assert all(is_create_id(command.id) for command in bench.commands())
+
+
+def test_another_version_of_the_file_is_another_import(bench: Bench) -> None:
+    key = bench.put("cities/put/a.ndjson", ndjson(CITY))
+    bench.tell(key)
+    bench.put("cities/put/a.ndjson", ndjson(CITY))
+    bench.tell(key)
+
+    assert len({command.id for command in bench.commands()}) == 2
+
+
+def test_a_bad_line_hurts_nobody_else(bench: Bench) -> None:
+    lines = [
+        json.dumps(CITY),
+        "{",
+        json.dumps({**CITY, "geonameid": 2, "population": "many"}),
+        json.dumps({"name": "no key"}),
+        "",
+        json.dumps({**CITY, "geonameid": 3}),
+    ]
+    key = bench.put("cities/put/a.ndjson", "\n".join(lines))
+
+    bench.tell(key)
+
+    assert [command.key for command in bench.commands()] == [1, 3]
+    told = bench.report(key)
+    assert (told["accepted"], told["refused"]) == (2, 3)
+    assert [problem["line"] for problem in told["problems"]] == [2, 3, 4]
+    assert told["problems"][1]["errors"][0]["pointer"] == "#/population"
+
+
+def test_a_csv_is_read_by_its_header(bench: Bench) -> None:
+    key = bench.put(
+        "cities/put/a.csv",
+        "\ufeffgeonameid,name,country_code,population,latitude,longitude,timezone\r\n"
+        '1,"Ny, ""by""\nto",DK,7,1.5,2.5,Europe/Copenhagen\r\n'
+        "2,Ny,DK,many,1.5,2.5,Europe/Copenhagen\r\n"
+        "3,Ny,DK\r\n"
+        "4,123,DK,8,1.5,2.5,Europe/Copenhagen\r\n",
+    )
+
+    bench.tell(key)
+
+    first, last = bench.commands()
+    assert first.body is not None
+    assert last.body is not None
+    assert (first.key, first.body["name"], first.body["population"]) == (1, 'Ny, "by"\nto', 7)
+    assert (last.key, last.body["name"]) == (4, "123")  # text, whatever it looks like
+    told = bench.report(key)
+    assert [problem["line"] for problem in told["problems"]] == [4, 5]
+    assert told["problems"][1]["detail"] == "3 cells instead of 7"
+
+
+def test_a_compressed_file_is_read_as_such(bench: Bench) -> None:
+    key = bench.put("cities/put/a.ndjson.gz", gzip.compress(ndjson(CITY).encode()))
+
+    bench.tell(key)
+
+    assert [command.key for command in bench.commands()] == [1]
+
+
+def test_large_files_become_several_objects(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "CHUNK_COMMANDS", 2)
+    many = [{**CITY, "geonameid": number} for number in range(1, 6)]
+    key = bench.put("cities/put/a.ndjson", ndjson(*many))
+
+    bench.tell(key)
+
+    assert sorted(map(len, bench.objects().values())) == [1, 2, 2]
+    assert [command.key for command in bench.commands()] == [1, 2, 3, 4, 5]
+    assert bench.report(key)["accepted"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("towns/put/a.ndjson", b"{}", "the name must be imports/"),
+        ("cities/patch/a.ndjson", b"{}", "the name must be imports/"),
+        ("cities/put/a.csv", b"geonameid,colour\n1,red\n", "the header must name fields"),
+        ("cities/put/a.csv", b"geonameid\n\xff\n", "utf-8"),
+        ("cities/put/a.ndjson.gz", b"not gzip", "Not a gzipped file"),
+        ("cities/put/b.ndjson", b"[" * 1_100_000, "longer than"),
+    ],
+)
+def test_a_file_that_can_not_be_read_says_why(
+    bench: Bench, name: str, content: bytes, reason: str
+) -> None:
+    key = bench.put(name, content)
+
+    assert bench.tell(key) == {"batchItemFailures": []}
+
+    assert reason in bench.report(key)["error"]
+    assert bench.commands() == []
+
+
+def test_what_was_read_before_a_file_broke_off_is_accepted(bench: Bench) -> None:
+    key = bench.put("cities/put/a.ndjson", ndjson(CITY).encode() + b"[" * 1_100_000)
+
+    bench.tell(key)
+
+    assert [command.key for command in bench.commands()] == [1]
+    told = bench.report(key)
+    assert told["accepted"] == 1
+    assert "longer than" in told["error"]
+
+
+def test_a_file_that_is_gone_is_done_with(bench: Bench) -> None:
+    assert bench.tell("imports/cities/put/gone.ndjson") == {"batchItemFailures": []}
+
+
+def test_another_bucket_s_file_is_refused(bench: Bench) -> None:
+    bench.bucket, own = "another", bench.bucket
+    assert bench.tell("imports/cities/put/a.ndjson") == {
+        "batchItemFailures": [{"itemIdentifier": "m"}]
+    }
+    bench.bucket = own

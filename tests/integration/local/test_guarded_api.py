@@ -1,0 +1,100 @@
+"""An API with tokens, scopes and API keys, as it is deployed: who gets in, and with what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from tests.fixtures.gateway import Reply
+from tests.fixtures.guarded import BURST, Guarded
+
+# One deployment for all of them, and the emulator's first calls of functions are slow.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("guarded")]
+
+CITY = "/v1/cities/1"
+BODY = json.dumps(
+    {
+        "name": "Somewhere",
+        "country_code": "DE",
+        "population": 1,
+        "latitude": 1.5,
+        "longitude": 1.5,
+        "timezone": "Europe/Berlin",
+    }
+).encode()
+JSON = {"Content-Type": "application/json"}
+
+
+def refused(reply: Reply) -> tuple[int, str]:
+    """Status and code of a refusal, which is a problem that browsers may read."""
+    assert reply["Content-Type"] == "application/problem+json"
+    assert reply["Access-Control-Allow-Origin"] == "*"
+    return reply.status, str(reply.json()["code"])
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer a.b.c"}])
+def test_without_a_good_token_nobody_gets_in(guarded: Guarded, headers: Mapping[str, str]) -> None:
+    with_key = {**headers, "x-api-key": guarded.api_key()}
+
+    assert refused(guarded.client.get(CITY, with_key)) == (401, "unauthorized")
+
+
+def test_without_a_good_key_a_token_is_not_enough(guarded: Guarded) -> None:
+    headers = guarded.headers("reader")
+
+    for wrong in ({}, {"x-api-key": "x" * 20}):
+        sent = {"Authorization": headers["Authorization"], **wrong}
+        assert refused(guarded.client.get(CITY, sent)) == (403, "invalid_api_key")
+
+
+def test_who_may_read_may_not_write(guarded: Guarded) -> None:
+    headers = guarded.headers("reader")
+
+    assert guarded.client.get("/v1/cities?limit=1", headers).status == 200
+    for method in ("PUT", "DELETE"):
+        reply = guarded.client.request(method, CITY, {**headers, **JSON}, BODY)
+        assert refused(reply) == (401, "unauthorized")
+
+
+def test_who_may_write_may_not_read_but_see_what_became_of_it(guarded: Guarded) -> None:
+    headers = guarded.headers("writer")
+    written = guarded.client.request("PUT", CITY, {**headers, **JSON}, BODY)
+
+    assert written.status == 202
+    assert refused(guarded.client.get(CITY, headers)) == (401, "unauthorized")
+    assert written["Location"] is not None
+    assert guarded.client.get(written["Location"], headers).status in {200, 202}
+
+
+def test_a_scope_is_of_one_resource(guarded: Guarded) -> None:
+    headers = guarded.headers("other-reader")
+
+    assert guarded.client.get("/v1/cities?limit=2", headers).status == 200
+    assert refused(guarded.client.get("/v1/countries?limit=2", headers)) == (401, "unauthorized")
+
+
+def test_no_caller_is_answered_with_what_was_cached_for_another(guarded: Guarded) -> None:
+    one, other = guarded.headers("reader"), guarded.headers("other-reader")
+    target = "/v1/cities?limit=3"
+
+    first = [guarded.client.get(target, one)["X-Cache"] for _ in range(2)]
+    assert [str(found).lower().startswith("hit") for found in first] == [False, True]
+    assert not str(guarded.client.get(target, other)["X-Cache"]).lower().startswith("hit")
+
+
+def test_what_describes_the_api_is_for_everybody(guarded: Guarded) -> None:
+    assert guarded.client.get("/v1/openapi.json").status == 200
+    assert guarded.client.request("OPTIONS", "/v1/cities").status == 200
+
+
+def test_too_many_requests_of_one_key_are_refused_and_told_to_come_back(guarded: Guarded) -> None:
+    """The last test: it uses up what the plan allows."""
+    headers = guarded.headers("reader")
+    replies = [guarded.client.get("/v1/cities/1/commands/x", headers) for _ in range(3 * BURST)]
+    throttled = [reply for reply in replies if reply.status == 429]
+
+    assert throttled
+    assert {refused(reply) for reply in throttled} == {(429, "throttled")}
+    assert {reply["Retry-After"] for reply in throttled} == {"1"}
