@@ -16,7 +16,7 @@ class OperationsSettings(Section):
     #: Addresses that get a mail for every alarm, once they have confirmed it.
     emails: Names = ()
     #: Where the pages are that an alarm's description links to.
-    runbooks_url: str = "docs/runbooks"
+    runbooks_url: str = "docs/runbooks/alarms"
     #: Age of the oldest command that isn't in the archive yet; Firehose drops it after 24 hours.
     freshness_seconds: Annotated[int, Field(ge=60, le=43_200)] = 900
     #: Age of the oldest archive object that nobody has applied.

@@ -14,7 +14,7 @@ from constructs import Construct
 from infra.components.watched import Watched
 from infra.operations import OperationsSettings
 
-#: Alarm -> its page below docs/runbooks.
+#: Alarm -> its page below docs/runbooks/alarms.
 RUNBOOKS: Final[Mapping[str, str]] = {
     "delivery-stalled": "delivery-stalled.md",
     "delivery-throttled": "delivery-throttled.md",
@@ -82,7 +82,14 @@ class Alarms(Construct):
         )
         visible = "ApproximateNumberOfMessagesVisible"
         dead = [watched.queue_metric(queue, visible) for queue in watched.dead_letters]
-        self._alarm("dead-letters", "Objects failed too often.", _sum(dead), above=0)
+        # Who looks for what was missed is called seldom: its first failure counts.
+        failed = watched.function_metric("sweep", "Errors", "Sum")
+        self._alarm(
+            "dead-letters",
+            "Objects failed too often, or the sweep for missed ones failed.",
+            _sum([*dead, failed]),
+            above=0,
+        )
         # A message that fails among others is no error of the function's.
         failures = [
             watched.function_metric("firehose_consumer", "Errors", "Sum"),

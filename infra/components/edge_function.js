@@ -8,6 +8,8 @@ var SHARED = __SHARED__;
 var CHECKED = __CHECKED__;
 var STAGE = __STAGE__;
 var PROBLEMS = __PROBLEMS__;
+var HINT_JSON = __HINT_JSON__;
+var HINT_REPEATED = __HINT_REPEATED__;
 var MAX_BODY_BYTES = __MAX_BODY_BYTES__;
 var ORIGIN = __ORIGIN__;
 
@@ -65,6 +67,7 @@ function refusedQuery(request) {
         ".",
       unknown,
       allowed,
+      unknown.join().indexOf("->") < 0 ? null : HINT_JSON,
     );
   }
   var repeated = names.filter(function (name, at) {
@@ -79,6 +82,7 @@ function refusedQuery(request) {
         " is given more than once; give each one once.",
       repeated,
       allowed,
+      HINT_REPEATED,
     );
   }
   // Written anew, so that API Gateway reads what was checked here: it would split at `;`.
@@ -165,7 +169,7 @@ function quoted(names) {
     .join(", ");
 }
 
-function refused(request, code, detail, names, allowed) {
+function refused(request, code, detail, names, allowed, hint) {
   var known = PROBLEMS[code];
   var document = {
     type: known.type,
@@ -175,6 +179,12 @@ function refused(request, code, detail, names, allowed) {
     instance: request.uri,
     code: code,
   };
+  if (request.method === "GET" || request.method === "HEAD") {
+    // What PostgREST's clients look for.
+    document.message = detail;
+    document.details = null;
+    document.hint = hint || null;
+  }
   if (names) {
     document.parameters = unique(names);
     document.allowed = allowed;

@@ -18,7 +18,6 @@ from infra.bundling import PYTHON_VERSION
 from infra.components.findings import accept, accept_objects_below
 from infra.settings import FunctionName
 
-METRICS_NAMESPACE: Final = "Forebay"
 #: The alias that leads to the newest version.
 LIVE: Final = "live"
 
@@ -86,8 +85,6 @@ class ProductFunction(Construct):
             vpc_subnets=network.subnets if network else None,
             security_groups=[network.security_group] if network else None,
             environment={
-                "POWERTOOLS_SERVICE_NAME": name,
-                "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": log_level,
                 **environment,
             },

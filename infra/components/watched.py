@@ -13,13 +13,15 @@ from typing import Final, Literal, Self
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 
+from forebay.aws.metrics import NAMESPACE, dimensions
 from forebay.routes import API_PREFIX
-from infra.components.functions import METRICS_NAMESPACE
 from infra.database import AuroraDatabase, ExternalDatabase
 from infra.settings import Settings
 
 Statistic = Literal["Sum", "Maximum", "Minimum", "Average", "p50", "p99"]
 
+#: The consumer's name in its metrics.
+CONSUMER: Final = "consumer"  # lambdas/firehose_consumer/bootstrap.py; a test compares
 _MINUTE: Final = cdk.Duration.minutes(1)
 
 
@@ -40,6 +42,7 @@ class WatchedDatabase:
 class Watched:
     """An environment's parts."""
 
+    environment: str
     prefix: str
     streams: Sequence[str]
     queue: str
@@ -52,10 +55,14 @@ class Watched:
         first, queue = f"{settings.prefix}-commands", f"{settings.prefix}-archive-events"
         numbers = range(2, settings.stream.count + 1)
         return cls(
+            environment=settings.name,
             prefix=settings.prefix,
             streams=[first, *(f"{first}-{number}" for number in numbers)],
             queue=queue,
-            dead_letters=[f"{queue}-dead"],
+            dead_letters=[
+                f"{name}-dead"
+                for name in (queue, f"{settings.prefix}-replay", f"{settings.prefix}-import-events")
+            ],
             database=_watched_database(settings),
         )
 
@@ -77,7 +84,7 @@ class Watched:
 
     def consumer_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """What the consumer itself counts."""
-        return _metric(METRICS_NAMESPACE, name, {"service": "firehose_consumer"}, statistic)
+        return _metric(NAMESPACE, name, dimensions(CONSUMER, self.environment), statistic)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the API's one stage."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lambdas.firehose_consumer.settings import ConsumerSettings
 
 SERVICE = "consumer"
-METRICS_NAMESPACE = "Forebay"
 
 _S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 

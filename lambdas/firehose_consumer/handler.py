@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools.metrics import Metrics
-
+from forebay.aws.metrics import metrics_of
 from lambdas.firehose_consumer import bootstrap
 from lambdas.firehose_consumer.settings import ConsumerSettings
 
-metrics = Metrics(namespace=bootstrap.METRICS_NAMESPACE, service=bootstrap.SERVICE)
+metrics = metrics_of(bootstrap.SERVICE, os.environ)
 consumer = bootstrap.build(ConsumerSettings.from_env(os.environ), metrics)  # once per cold start
 
 

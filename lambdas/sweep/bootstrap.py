@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lambdas.sweep.settings import SweepSettings
 
 SERVICE = "sweep"
-METRICS_NAMESPACE = "Forebay"
 
 _AWS = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 _STATEMENT_TIMEOUT_MS = 60_000

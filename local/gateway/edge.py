@@ -10,12 +10,10 @@ TTL. So the refusal is made here, where nothing is cached.
 from collections import Counter
 from collections.abc import Iterable
 
+from forebay.edge import HINT_JSON, HINT_REPEATED
 from forebay.problem import Problem
 from local.gateway.deployed import Method
 from local.gateway.messages import Answer, Incoming, problem_answer
-
-_HINT_JSON = "A place inside a JSON field is filtered in and=(…) or or=(…)."
-_HINT_REPEATED = "Two filters on one field go into and=(…)."
 
 
 def refusal(method: Method, request: Incoming) -> Answer | None:
@@ -30,14 +28,14 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     if unknown:
         has = f"it has {_quoted(allowed)}" if allowed else "it has none"
         detail = f"This resource has no query parameter {_quoted(unknown)}; {has}."
-        hint = _HINT_JSON if any("->" in name for name in unknown) else None
+        hint = HINT_JSON if any("->" in name for name in unknown) else None
         return _refused(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         names = _quoted(repeated)
         detail = f"The query parameter {names} is given more than once; give each one once."
-        problem = Problem("repeated_parameter", detail, hint=_HINT_REPEATED)
+        problem = Problem("repeated_parameter", detail, hint=HINT_REPEATED)
         return _refused(problem, request, repeated, allowed)
     return None
 

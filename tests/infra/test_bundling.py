@@ -78,7 +78,7 @@ def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
 
 def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> None:
     carrying = {name for name in FUNCTIONS if CERTIFICATES in sources(name, checkout)}
-    assert carrying == {"read", "about", "firehose_consumer", "migrate"}
+    assert carrying == {"read", "about", "firehose_consumer", "migrate", "sweep"}
     bundle = sources("read", checkout)[CERTIFICATES].read_text()
     assert bundle == "".join(
         f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n"

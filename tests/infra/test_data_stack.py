@@ -33,7 +33,7 @@ def test_archive_and_queues_refuse_plain_http(either: Synthesised) -> None:
         *either.properties("data", "AWS::SQS::QueuePolicy"),
     ]
 
-    assert len(policies) == 5
+    assert len(policies) == 7
     for policy in policies:
         assert any(
             statement["Effect"] == "Deny"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +67,7 @@ def test_there_are_no_more_alarms_than_are_free_of_charge(operations: Template) 
 def test_every_alarm_leads_to_a_page_that_is_there(operations: Template) -> None:
     for name, alarm in alarms(operations).items():
         page = alarm["AlarmDescription"].partition("Runbook: ")[2]
-        assert page == f"docs/runbooks/{RUNBOOKS[name]}"
+        assert page == f"docs/runbooks/alarms/{RUNBOOKS[name]}"
         assert (ROOT / page).is_file(), page
 
 
@@ -98,6 +100,41 @@ def test_a_failed_message_rings_though_the_function_succeeds(operations: Templat
 
     assert "MessagesFailed" in told
     assert "Errors" in told
+
+
+def test_every_queue_of_dead_letters_rings_and_so_does_a_sweep_that_fails(
+    operations: Template,
+) -> None:
+    told = json.dumps(alarms(operations)["dead-letters"])
+
+    for queue in ("archive-events", "replay", "import-events"):
+        assert f"forebay-dev-{queue}-dead" in told
+    assert "forebay-dev-sweep" in told
+
+
+_EMITTED = """
+from forebay.aws.metrics import metrics_of
+from lambdas.firehose_consumer.bootstrap import SERVICE
+metrics = metrics_of(SERVICE, {"FOREBAY_ENV": "dev"})
+metrics.add_metric(name="CommandsRejected", unit="Count", value=1)
+metrics.flush_metrics()
+"""
+
+
+def test_alarms_look_at_the_metrics_that_the_consumer_writes(operations: Template) -> None:
+    """In a process of its own, since the library keeps dimensions for all metrics of a process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EMITTED], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    emitted = json.loads(done.stdout)
+    (told,) = emitted["_aws"]["CloudWatchMetrics"]
+    alarm = alarms(operations)["commands-rejected"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == (told["Namespace"], "CommandsRejected")
+    (names,) = told["Dimensions"]
+    assert {found["Name"]: found["Value"] for found in alarm["Dimensions"]} == {
+        name: emitted[name] for name in names
+    }
 
 
 def test_the_database_rings_for_processor_connections_and_storage(

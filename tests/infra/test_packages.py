@@ -24,6 +24,7 @@ CARRIED: dict[FunctionName, set[str]] = {
     "read": _CORE | _POSTGRES,
     "about": _CORE | _POSTGRES | {"jiter"},
     "firehose_consumer": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath"},
+    "sweep": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath"},
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
 #: Unpacked; what makes a cold start slow is what has to be read.
@@ -32,7 +33,8 @@ LIMITS_MEBIBYTES: dict[FunctionName, int] = {
     "imports": 15,
     "read": 30,
     "about": 30,
-    "firehose_consumer": 40,
+    "firehose_consumer": 30,
+    "sweep": 30,
     "migrate": 50,
 }
 

@@ -46,8 +46,6 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
 }
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
-    "POWERTOOLS_SERVICE_NAME",
-    "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
 
@@ -213,10 +211,9 @@ def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
 def test_the_sweep_is_called_on_its_schedule_and_by_nobody_else(either: Synthesised) -> None:
     rule = either.only("service", "AWS::Events::Rule")
     minutes = either.settings.sweep.every_minutes
-    unit = "minute" if minutes == 1 else "minutes"
-    rate = "rate(1 hour)" if minutes == 60 else f"rate({minutes} {unit})"
+    rates = {1: "rate(1 minute)", 1_440: "rate(1 day)"}
 
-    assert (rule["ScheduleExpression"], rule["State"]) == (rate, "ENABLED")
+    assert (rule["ScheduleExpression"], rule["State"]) == (rates[minutes], "ENABLED")
     (target,) = rule["Targets"]
     sweep = target["Arn"]["Fn::GetAtt"][0]
     handler = either.service["Resources"][sweep]["Properties"]["Handler"]

@@ -145,23 +145,38 @@ def test_functions_in_the_network_reach_the_archive(
     prod: Synthesised, flags: Mapping[str, Any]
 ) -> None:
     """Trap: a consumer in a network without the endpoint of S3 hangs until its time is over."""
-    (endpoint,) = prod.properties("database", "AWS::EC2::VPCEndpoint")
+    (endpoint,) = (
+        found
+        for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
+        if found["VpcEndpointType"] == "Gateway"
+    )
 
-    assert endpoint["VpcEndpointType"] == "Gateway"
     assert readable(endpoint["ServiceName"]).endswith(".s3")
     assert len(endpoint["RouteTableIds"]) == prod.settings.database.network.availability_zones  # type: ignore[union-attr]
     (statement,) = endpoint["PolicyDocument"]["Statement"]
     assert {"s3:GetObject", "s3:ListBucket", "s3:PutObject"} == set(statement["Action"])
 
 
-@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate"])
+def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> None:
+    """Trap: without an address of SQS inside, every sweep hangs, and says nothing to anybody."""
+    (endpoint,) = (
+        found
+        for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
+        if found["VpcEndpointType"] == "Interface"
+    )
+
+    assert readable(endpoint["ServiceName"]).endswith(".sqs")
+    assert endpoint["PrivateDnsEnabled"] is True
+
+
+@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])
 def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
     """Trap: a function outside can't reach it; the one that only writes must not be inside."""
     assert "VpcConfig" in prod.function(name)
     assert "VpcConfig" not in prod.function("write")
 
 
-@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate"])
+@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])
 def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, name: Any) -> None:
     """Trap: AWS's managed policy for a VPC lets the function's own code write every log."""
     role = prod.service["Resources"][prod.function(name)["Role"]["Fn::GetAtt"][0]]["Properties"]
@@ -201,8 +216,9 @@ def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
     """Trap: a region that follows has no writer; applying there would only make dead letters."""
     mappings = standby.properties("service", "AWS::Lambda::EventSourceMapping")
 
-    assert [mapping["Enabled"] for mapping in mappings] == [False, False]
+    assert [mapping["Enabled"] for mapping in mappings] == [False] * 3
     assert standby.function("write")["ReservedConcurrentExecutions"] == 0
+    assert standby.resources("service", "AWS::Events::Rule") == []
     assert standby.resources("service", "Custom::Trigger") == []
 
 
