@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from forebay.errors import ForebayError, SettingsError, TransientError
 from ops.commands import (
     archive,
+    cost,
     dlq,
     history,
     outdate,
@@ -57,6 +58,7 @@ app.command()(history.history)
 app.command()(outdate.outdate)
 app.command()(status.status)
 app.command()(sweep.sweep)
+app.command()(cost.cost)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(rejections.app, name="rejections")
 

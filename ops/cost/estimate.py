@@ -178,6 +178,8 @@ def _pipeline(load: Load) -> Iterator[Item]:
     )
     messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
+    endpoint = HOURS_PER_MONTH * prices.ENDPOINT.dollars
+    yield Item("Endpoint to SQS", endpoint, "for the sweep, in one zone")
     # An object takes as long as its rows, and a tenth of a second in any case.
     busy = commands / APPLIED_PER_PROCESSOR + objects * 0.1
     yield Item("Lambda, consumer", _lambda(objects, busy, load), f"{objects:,.0f} calls")

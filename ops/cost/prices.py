@@ -60,6 +60,8 @@ SQS: Final = Price(0.40e-6, "request", _PRICE_LIST)
 DATABASE: Final = Price(0.145, "hour of db.t3.large", "2026-05, Price List API by infracost")
 DATABASE_STORAGE: Final = Price(0.115, "GB-month", "2026-05, half of Multi-AZ's 0.23")
 DATABASE_PROXY: Final = Price(0.015, "vCPU-hour", "2026-08, AWS's advisor for RDS Proxy")
+#: Besides its traffic, of which the sweep has next to none.
+ENDPOINT: Final = Price(0.01, "hour and zone of an interface endpoint", _PRICE_LIST)
 LOGS: Final = Price(0.50, "GB", "2026-08, aws.amazon.com/cloudwatch/pricing")
 WAF_FIXED: Final = Price(11.0, "month: one ACL and six rules", _PRICE_LIST)
 WAF_REQUEST: Final = Price(0.60e-6, "request", _PRICE_LIST)

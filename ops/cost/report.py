@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ops.cost.estimate import Estimate, Load, buffered, quotas, synchronous
+
+
+def as_json_object(load: Load) -> dict[str, Any]:
+    """Both bills in dollars a month, and every quota, the nearest first."""
+    return {
+        "buffered": _bill(buffered(load)),
+        "synchronous": _bill(synchronous(load)),
+        "largest": [item.name for item in buffered(load).largest],
+        "quotas": [
+            {"name": quota.name, "used": quota.used, "limit": quota.limit, "share": quota.share}
+            for quota in quotas(load)
+        ],
+    }
 
 
 def report(load: Load) -> str:
@@ -17,7 +32,12 @@ def report(load: Load) -> str:
     first = quotas(load)[0]
     said = "does not fit" if first.share > 1 else f"is met at {1 / first.share:,.1f} times the load"
     lines.append(f"The first quota: {first.name}; {first.used:,.1f} of {first.limit:,.0f}, {said}.")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _bill(estimate: Estimate) -> dict[str, Any]:
+    items = {item.name: round(item.dollars, 2) for item in estimate.items}
+    return {"dollars": round(estimate.dollars, 2), "items": items}
 
 
 def _row(name: str, ours: str, theirs: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from ops.cost.__main__ import main
+from ops import cli
 from ops.cost.estimate import (
     SECONDS_PER_MONTH,
     Estimate,
@@ -15,6 +16,7 @@ from ops.cost.estimate import (
     quotas,
     synchronous,
 )
+from ops.exit_codes import ExitCode
 from tests.fixtures.pages import text_of
 
 LOAD = Load(reads_per_second=100, hit_rate=0.8, writes_per_second=50, bytes=500)
@@ -95,23 +97,31 @@ def test_the_three_largest_items_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--hit-rate", "1.5"], ["--writes", "0"], ["--reads", "inf"], ["--cache", "3"]]
+    "wrong", [["--hit-rate", "1.5"], ["--writes", "-1"], ["--reads", "inf"], ["--cache", "3"]]
 )
 def test_nonsense_is_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--reads", "1", "--hit-rate", "0.5", "--writes", "1", "--bytes", "100", *wrong]
-    with pytest.raises(SystemExit) as ended:
-        main(given)
 
-    assert ended.value.code == 2
+    assert cli.run(["cost", *given]) == ExitCode.USAGE
     assert wrong[0] in capsys.readouterr().err
 
 
 def test_the_page_shows_what_the_program_says(capsys: pytest.CaptureFixture[str]) -> None:
     page = text_of("docs/cost.md")
-    examples = page.split("$ python -m ops.cost ")[1:]
+    examples = page.split("$ forebay cost ")[1:]
 
     assert len(examples) == 2
     for example in examples:
         arguments, _, shown = example.partition("\n")
-        main(arguments.split())
+        assert cli.run(["cost", *arguments.split()]) == ExitCode.OK
         assert shown.partition("```")[0] == capsys.readouterr().out
+
+
+def test_programs_read_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--reads", "100", "--hit-rate", "0.8", "--writes", "50", "--bytes", "500", "--json"]
+
+    assert cli.run(["cost", *given]) == ExitCode.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["buffered"]["dollars"] == pytest.approx(buffered(LOAD).dollars, abs=0.01)
+    assert told["quotas"][0]["name"] == quotas(LOAD)[0].name
+    assert len(told["largest"]) == 3
