@@ -90,8 +90,12 @@ migration: $(READY) ## write a migration for changed resources (m="what it does"
 	@exec $(BIN)/python -m local alembic revision --autogenerate -m "$(m)"
 
 .PHONY: synth
-synth: $(READY) ## make the CloudFormation templates of an environment (env=dev)
-	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(env),dev)
+synth: $(READY) $(PACKAGES) ## make the CloudFormation templates of an environment (ENV=dev)
+	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),$(env),dev)
+
+.PHONY: templates
+templates: $(READY) $(PACKAGES) ## make the templates of every environment, and check them
+	@exec $(BIN)/python -m local templates
 
 .PHONY: clean
 clean: ## delete what the chores made, but not the stack's state

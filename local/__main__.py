@@ -90,6 +90,14 @@ def _openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local import node
+    from local.templates import check_templates
+
+    node.ensure(settings.root)
+    return check_templates(settings.root)
+
+
 def _audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.audit import audit
 
@@ -121,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add("setup", _setup, "install the npm packages")
     cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("templates", _templates, "synthesise every environment and check its templates")
     add("audit", _audit, "ask for known holes in what the lock files name")
     add("openapi", _openapi, "write docs/openapi.json")
     alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")

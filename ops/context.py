@@ -196,14 +196,16 @@ class Context:
         return self._described()
 
     def _described(self) -> Mapping[str, str]:
-        """The outputs of both CloudFormation stacks of an environment on AWS."""
+        """The outputs of the CloudFormation stacks of an environment on AWS."""
         outputs: dict[str, str] = {}
         cloudformation = self._client("cloudformation")
-        for role in ("data", "service"):
+        for role in ("data", "service", "database"):
             name = f"forebay-{self.env}-{role}"
             try:
                 stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
             except ClientError as exc:
+                if role == "database" and exc.response["Error"]["Code"] == "ValidationError":
+                    continue  # there is none where the database is somebody else's
                 raise UsageError(
                     f"the stack {name} can't be described: {exc}; "
                     "is it deployed, and are account and region the right ones?"

@@ -94,8 +94,8 @@ class DatabaseStack(EnvironmentStack):
             self._direct, self.servers = self.servers, proxy.servers
         else:
             self._direct = self.servers
-        self.output("PrimaryHost", self.servers.primary)
-        self.output("ReplicaHosts", ",".join(self.servers.replicas))
+        self.output("DatabaseUrl", self.reach.writer.url)
+        self.output("ReplicaUrl", self.reach.replicas.url)
 
     @property
     def availability_zones(self) -> list[str]:

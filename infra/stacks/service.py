@@ -217,6 +217,10 @@ class ServiceStack(EnvironmentStack):
         )
 
     def _outputs(self) -> None:
+        if isinstance(self.settings.database, ExternalDatabase):
+            # No stack of its own tells where it is.
+            self.output("DatabaseUrl", self._reach.writer.url)
+            self.output("ReplicaUrl", self._reach.replicas.url)
         self.output("ApiId", self.api.api.rest_api_id)
         self.output("StageName", STAGE_NAME)
         self.output("ApiKeyId", self.api.api_key.key_id)
@@ -225,8 +229,6 @@ class ServiceStack(EnvironmentStack):
         self.output("AboutFunctionName", self.about.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
-        self.output("DatabaseUrl", self._reach.writer.url)
-        self.output("ReplicaUrl", self._reach.replicas.url)
         self.output("SweepFunctionName", self.sweep.function.function_name)
 
 

@@ -15,7 +15,7 @@ from ops.errors import UsageError
 from ops.exit_codes import ExitCode
 
 
-def cost(  # noqa: PLR0913 - a load has so many sides
+def cost(
     *,
     reads: Annotated[float, typer.Option(min=0, help="Reads a second, on average.")],
     writes: Annotated[float, typer.Option(min=0, help="Commands a second, on average.")],

@@ -16,9 +16,12 @@ from tests.fixtures.operating import Operator
 from tests.fixtures.site import Site
 
 
-@pytest.fixture
-def deployed(site: Site, emulator: Emulator) -> Iterator[str]:
-    """The name of an environment whose stacks tell of the site, as those of `infra` do."""
+@pytest.fixture(params=["service", "database"])
+def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> Iterator[str]:
+    """The name of an environment whose stacks tell of the site, as those of `infra` do.
+
+    A database of the environment's own has a stack, somebody else's is told by the service.
+    """
     name = f"t{uuid.uuid4().hex[:8]}"
     outputs = {
         "data": {
@@ -26,7 +29,8 @@ def deployed(site: Site, emulator: Emulator) -> Iterator[str]:
             "QueueUrl": site.queue.url,
             "DeadLetterQueueUrl": site.dead_letters.url,
         },
-        "service": {"DatabaseUrl": site.database.url},
+        "service": {},
+        request.param: {"DatabaseUrl": site.database.url},
     }
     cloudformation = emulator.client("cloudformation")
     for role, told in outputs.items():
