@@ -15,4 +15,5 @@ pytest_plugins = [
     "tests.fixtures.operating",
     "tests.fixtures.site",
     "tests.fixtures.guarded",
+    "tests.fixtures.previous",
 ]
