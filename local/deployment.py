@@ -31,6 +31,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "write": "WriteFunctionName",
     "read": "ReadFunctionName",
     "about": "AboutFunctionName",
+    "imports": "ImportsFunctionName",
     "firehose_consumer": "ConsumerFunctionName",
     "migrate": "MigrateFunctionName",
     "sweep": "SweepFunctionName",

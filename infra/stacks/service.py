@@ -227,6 +227,7 @@ class ServiceStack(EnvironmentStack):
         self.output("WriteFunctionName", self.write.function.function_name)
         self.output("ReadFunctionName", self.read.function.function_name)
         self.output("AboutFunctionName", self.about.function.function_name)
+        self.output("ImportsFunctionName", self.imports.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
         self.output("MigrateFunctionName", self.migrate.function.function_name)
         self.output("SweepFunctionName", self.sweep.function.function_name)

@@ -308,6 +308,8 @@ def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
         "WriteFunctionName",
         "ReadFunctionName",
         "AboutFunctionName",
+        "ImportsFunctionName",
+        "SweepFunctionName",
         "ConsumerFunctionName",
         "MigrateFunctionName",
     } <= set(either.service["Outputs"])

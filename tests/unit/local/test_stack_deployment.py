@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.bundling import PACKAGES
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
 from local.settings import LocalSettings, Ports
@@ -22,6 +23,7 @@ OUTPUTS = {
         "WriteFunctionName": "write",
         "ReadFunctionName": "read",
         "AboutFunctionName": "about",
+        "ImportsFunctionName": "imports",
         "ConsumerFunctionName": "consumer",
         "MigrateFunctionName": "migrate",
         "SweepFunctionName": "sweep",
@@ -62,6 +64,8 @@ def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> 
     assert found is not None
     assert (found.api_id, found.archive_bucket) == ("api", "archive")
     assert found.functions["firehose_consumer"] == "consumer"
+    # Each may be reloaded after a saved change.
+    assert set(found.functions) == set(PACKAGES)
 
 
 def change_a_source(checkout: Path) -> None:
