@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 .PHONY: help
 help: ## list these chores
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 
 # Done again when the lock file or the Python it is for changes, which takes seconds.
@@ -54,6 +54,11 @@ test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
 	@exec $(BIN)/python -m pytest -m "e2e and not long and not runbook" -n 2 --dist loadgroup
+
+.PHONY: test-containers
+test-containers: $(READY) ## those that need only Postgres, in containers (FOREBAY_POSTGRES_IMAGE=postgres:18)
+	@FOREBAY_DELIVERIES=60 $(BIN)/python -m tests.fixtures.containers $(BIN)/python -m pytest \
+		-m "postgres and not long" --postgres=containers -n 2 --dist loadgroup
 
 .PHONY: test-runbooks
 test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stack of its own
