@@ -14,4 +14,7 @@ pytest_plugins = [
     "tests.fixtures.geonames",
     "tests.fixtures.operating",
     "tests.fixtures.site",
+    "tests.fixtures.consumer",
+    "tests.fixtures.faults",
+    "tests.fixtures.faulty",
 ]

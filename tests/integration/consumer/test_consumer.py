@@ -5,92 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from typing import Any
 
 import psycopg
 import pytest
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 
-import resources
-from forebay.aws.archive import Archive
 from forebay.codec import encode
-from forebay.command import Command
-from forebay.db.session import Session
-from lambdas.firehose_consumer.app import Consumer
 from tests.fixtures.commands import city, command_id
+from tests.fixtures.consumer import Bench, text_message
 from tests.fixtures.emulator import Emulator
-from tests.fixtures.tables import Database, open_connection
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-
-@dataclass
-class Bench:
-    """A consumer with its bucket and its database."""
-
-    database: Database
-    bucket: str
-    s3: S3Client
-    consumer: Consumer
-    session: Session
-    metrics: Metrics
-
-    def put(self, key: str, *commands: Command, raw: bytes | None = None) -> str:
-        content = raw if raw is not None else gzip.compress(b"".join(map(encode, commands)))
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
-        return key
-
-    def message(self, *keys: str, bucket: str | None = None) -> dict[str, Any]:
-        records = [
-            {
-                "eventName": "ObjectCreated:Put",
-                "s3": {
-                    "bucket": {"name": bucket or self.bucket},
-                    "object": {"key": quote_plus(key)},
-                },
-            }
-            for key in keys
-        ]
-        return text_message(json.dumps({"Records": records}))
-
-    def handle(self, *messages: dict[str, Any]) -> set[str]:
-        """The ids of the messages that failed."""
-        answer = self.consumer.handle({"Records": list(messages)})
-        assert set(answer) == {"batchItemFailures"}
-        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-
-    def counted(self) -> dict[str, float]:
-        metrics = self.metrics.serialize_metric_set()
-        self.metrics.clear_metrics()
-        names = [found["Name"] for found in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-        return {name: sum(metrics[name]) for name in names}  # type: ignore[literal-required]
-
-
-def text_message(body: str) -> dict[str, Any]:
-    return {"messageId": str(uuid.uuid4()), "body": body, "attributes": {}}
-
-
-@pytest.fixture
-def bench(database: Database, emulator: Emulator) -> Iterator[Bench]:
-    bucket = f"archive-{uuid.uuid4().hex}"
-    emulator.s3.create_bucket(Bucket=bucket)
-    session = Session(lambda: open_connection(database.url))
-    metrics = Metrics(namespace="Test", service=f"consumer-{uuid.uuid4().hex}")
-    consumer = Consumer(
-        resources=resources.load(),
-        archive=Archive(emulator.s3, bucket),
-        session=session,
-        logger=Logger(service="test"),
-        metrics=metrics,
-    )
-    yield Bench(database, bucket, emulator.s3, consumer, session, metrics)
-    session.close()
-    metrics.clear_metrics()
 
 
 def test_objects_are_applied_and_counted(bench: Bench) -> None:
