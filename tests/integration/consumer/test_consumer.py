@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import uuid
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 
 from forebay.codec import encode
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.consumer import Bench, text_message
-from tests.fixtures.emulator import Emulator
+from tests.fixtures.consumer import Bench, bench_of, text_message
+from tests.fixtures.emulator import Emulator, wait_until
+from tests.fixtures.proxies import postgres_proxy
+from tests.fixtures.tables import Database
 
 
 def test_objects_are_applied_and_counted(bench: Bench) -> None:
@@ -129,23 +131,42 @@ def test_what_cannot_be_read_is_rejected_and_stops_no_neighbour(
     assert bench.database.ledger()["commands/bad.gz"]["completed_at"] is not None
 
 
-def test_while_the_primary_is_away_messages_fail_and_later_apply(bench: Bench) -> None:
-    messages = [
-        bench.message(bench.put(f"commands/{number}.gz", city(number, key=number)))
-        for number in range(10)
-    ]
-    tries = []
+def test_while_the_primary_is_away_messages_fail_and_later_apply(
+    database: Database, emulator: Emulator
+) -> None:
+    """And it is waited for once, not for each message."""
+    with (
+        postgres_proxy(database.connection.info.port) as proxy,
+        bench_of(database, emulator, proxy.url(database.url), patience_seconds=0.5) as bench,
+    ):
+        messages = [
+            bench.message(bench.put(f"commands/{number}.gz", city(number, key=number)))
+            for number in range(10)
+        ]
+        with proxy.refusing():
+            began = time.monotonic()
+            assert bench.handle(*messages) == {message["messageId"] for message in messages}
+            assert time.monotonic() - began < 10 * 0.5
+        assert bench.handle(*messages) == set()
+        assert set(database.cities()) == set(range(10))
 
-    def refuse() -> Any:
-        tries.append(1)
-        return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
 
-    connect, bench.session._connect = bench.session._connect, refuse
-    assert bench.handle(*messages) == {message["messageId"] for message in messages}
-    assert len(tries) == 2
-    bench.session._connect = connect
-    assert bench.handle(*messages) == set()
-    assert set(bench.database.cities()) == set(range(10))
+def test_a_primary_that_is_back_soon_costs_no_message(
+    database: Database, emulator: Emulator
+) -> None:
+    with (
+        postgres_proxy(database.connection.info.port) as proxy,
+        bench_of(database, emulator, proxy.url(database.url)) as bench,
+    ):
+        bench.handle(bench.message(bench.put("commands/a.gz", city(1, key=1))))
+        with proxy.refusing():
+            message = bench.message(bench.put("commands/b.gz", city(2, key=2)))
+            with ThreadPoolExecutor() as pool:
+                failures = pool.submit(bench.handle, message)
+                wait_until(lambda: proxy.refused > 3, "it has tried more than twice")
+                proxy.allow()
+                assert failures.result() == set()
+        assert set(database.cities()) == {1, 2}
 
 
 def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Bench) -> None:
