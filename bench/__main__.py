@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.monotonic()
         module = import_module(f"bench.comparisons.{name}")
         about = results.about(quick=asked.quick)
-        with open_stage(quick=asked.quick, rounds=asked.rounds) as stage:
+        with open_stage(quick=asked.quick, rounds=asked.rounds, chosen_size=asked.size) as stage:
             findings: Findings = module.compare(stage)
         file = results.write(name, findings, folder=folder, about=about)
         for ratio in findings.ratios:
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
     parser.add_argument("--long", action="store_true", help=f"also {', '.join(LONG)}")
     parser.add_argument("--rounds", type=int, help="how often each contender runs")
+    parser.add_argument("--size", type=int, help="of growth and rebuild: how many commands")
     parser.add_argument("--results", help="folder for the results")
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from bench import orders
+from bench.machine import own_peak_mebibytes
 from forebay.apply import Counts, Outcome, Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.db.connect import connect
@@ -114,5 +114,4 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
             except BaseException as exc:
                 pipe.send(exc)
                 raise
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            pipe.send(Done(counts, peak))
+            pipe.send(Done(counts, own_peak_mebibytes()))

@@ -136,6 +136,11 @@ def duration(
     return _ratio(what, against, values, aim, "time")
 
 
+def single(what: str, against: str, value: float, kind: str, aim: Aim | None = None) -> Ratio:
+    """A figure that is taken once."""
+    return Ratio(what, against, value, value, value, aim, kind)
+
+
 def _pair(measured: Sequence[Series], name: str, against: str) -> tuple[Series, Series]:
     named = {series.name: series for series in measured}
     return named[name], named[against]

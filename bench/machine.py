@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +56,19 @@ def commit() -> str:
     told = _git("rev-parse", "--short=12", "HEAD")
     changed = _git("status", "--porcelain", "--", "forebay", "lambdas", "ops", "bench/*.py")
     return told + ("+" if changed else "")
+
+
+def own_peak_mebibytes() -> float:
+    """The most memory that this process has had resident.
+
+    Not `ru_maxrss` on Linux: a process that was forked has its parent's there, too.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def _git(*arguments: str) -> str:

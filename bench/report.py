@@ -24,6 +24,7 @@ _WORDS = {
     "speed": "{:.2f} times as fast",
     "time": "{:.2f} times the time",
     "size": "{:.2f} times the size",
+    "exponent": "{:.2f}",
 }
 _LARGE = 10
 

@@ -21,10 +21,20 @@ _SETTINGS = (
 class Stage:
     """One run's means."""
 
-    def __init__(self, opened: ExitStack, folder: Path, *, quick: bool, rounds: int | None) -> None:
+    def __init__(
+        self,
+        opened: ExitStack,
+        folder: Path,
+        *,
+        quick: bool,
+        rounds: int | None,
+        chosen_size: int | None = None,
+    ) -> None:
         self._opened = opened
         self._rounds = rounds
         self.folder = folder
+        #: How many items, where somebody has chosen; for the comparisons that say so.
+        self.chosen_size = chosen_size
         #: A tenth of the rows: for trying the benchmark, not for figures.
         self.quick = quick
 
@@ -48,14 +58,22 @@ class Stage:
         with new_database(self.cluster) as database:
             yield database
 
+    @contextmanager
+    def bare_database(self) -> Iterator[Database]:
+        """A new database with nothing but the resources' migrations."""
+        with new_database(self.cluster, {}) as database:
+            yield database
+
     def postgres_settings(self) -> dict[str, str]:
         """What the server runs with."""
         return settings_of(self.cluster, _SETTINGS)
 
 
 @contextmanager
-def open_stage(*, quick: bool, rounds: int | None) -> Iterator[Stage]:
+def open_stage(
+    *, quick: bool, rounds: int | None, chosen_size: int | None = None
+) -> Iterator[Stage]:
     """A stage; what it started is stopped, and its folder removed, at the end of the block."""
     with ExitStack() as opened:
         name = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-bench-"))
-        yield Stage(opened, Path(name), quick=quick, rounds=rounds)
+        yield Stage(opened, Path(name), quick=quick, rounds=rounds, chosen_size=chosen_size)
