@@ -15,6 +15,7 @@ from bench import orders
 from bench.machine import own_peak_mebibytes
 from forebay.apply import Counts, Outcome, Source, apply
 from forebay.apply.lines import read_chunks
+from forebay.collector import collect_seldom
 from forebay.db.connect import connect
 from ops.archive.store import Folder
 
@@ -98,6 +99,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
         lock_timeout_ms=_LOCK_TIMEOUT_MS,
     ) as connection:
         connection.execute("SELECT 1")
+        collect_seldom()  # as the consumer's handler does
         pipe.send("ready")
         while (order := pipe.recv()) is not _STOP:
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
 from bench import cities
 from bench.events import proxy_event, unheard
@@ -22,7 +22,7 @@ from forebay.db.connect import Connection, connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Media
 from forebay.resource.relations import relations
-from lambdas.read.pages import read_page
+from lambdas.read.sql.page import page_query
 from lambdas.read.sql.rows import item_query
 from lambdas.read.sql.statement import Query
 from resources import load
@@ -47,7 +47,7 @@ def compare(stage: Stage) -> Findings:
         key = int(database.rows("SELECT geonameid FROM cities ORDER BY name LIMIT 1")[0][0])
         item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
         page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
-        item_sql, list_sql = item_query(load()["cities"], key), _list_query(database)
+        item_sql, list_sql = item_query(load()["cities"], key).spelt_out(), _list_query()
         bare = opened.enter_context(_bare(database))
         _check(app.handle(page).to_proxy("*")["body"], bare, list_sql, orm)
         contenders = [
@@ -99,27 +99,12 @@ def _bare(database: Database) -> Connection:
     return connect(database.url, application_name="bench-bare", statement_timeout_ms=10_000)
 
 
-class _Noting:
-    """In the place of the read function's database: notes the query, and asks it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.queries: list[Query] = []
-
-    def fetch(self, query: Query) -> list[tuple[Any, ...]]:
-        self.queries.append(query)
-        return self._connection.execute(query.text, query.values).fetchall()
-
-
-def _list_query(database: Database) -> Query:
+def _list_query() -> Query:
     """The statement of the list, as the read function makes it."""
     specs = load()
     spec = specs["cities"]
     wanted = parse_list(spec, relations(specs)["cities"], {"limit": str(ROWS)}, None)
-    with _bare(database) as connection:
-        noting = _Noting(connection)
-        read_page(cast("Any", noting), spec, wanted, Media.JSON, None)
-        return noting.queries[0]
+    return page_query(spec, wanted, Media.JSON, None).spelt_out()
 
 
 def _check(ours: str, bare: Connection, query: Query, orm: OrmApi) -> None:

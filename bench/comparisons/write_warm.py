@@ -95,12 +95,12 @@ def _all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:
     return run
 
 
-def ours(client: Any) -> Handler:  # noqa: ANN401
+def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
     """The write function."""
     log = Log("write")
     app = WriteApp(
         resources=orders.RESOURCES,
-        acceptor=Acceptor(FirehoseSink(client, _STREAM), cast("Any", None), log),
+        acceptor=Acceptor(FirehoseSink(client, stream), cast("Any", None), log),
         ids=IdSource(),
         answers=Answers(15),
         log=log,

@@ -7,11 +7,13 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import Metrics
 
+from forebay.collector import collect_seldom
 from lambdas.firehose_consumer import bootstrap
 from lambdas.firehose_consumer.settings import ConsumerSettings
 
 metrics = Metrics(namespace=bootstrap.METRICS_NAMESPACE, service=bootstrap.SERVICE)
 consumer = bootstrap.build(ConsumerSettings.from_env(os.environ), metrics)  # once per cold start
+collect_seldom()
 
 
 @metrics.log_metrics
