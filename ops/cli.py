@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 from typer.exceptions import TyperException
 
+from forebay.collector import collect_seldom
 from forebay.errors import ForebayError, SettingsError, TransientError
 from ops.commands import (
     archive,
@@ -65,6 +66,7 @@ app.add_typer(rejections.app, name="rejections")
 
 def main() -> None:
     """Runs the command that the process was called with, and ends with its exit code."""
+    collect_seldom()
     sys.exit(run())
 
 

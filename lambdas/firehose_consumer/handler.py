@@ -6,11 +6,13 @@ import os
 from typing import Any
 
 from forebay.aws.metrics import metrics_of
+from forebay.collector import collect_seldom
 from lambdas.firehose_consumer import bootstrap
 from lambdas.firehose_consumer.settings import ConsumerSettings
 
 metrics = metrics_of(bootstrap.SERVICE, os.environ)
 consumer = bootstrap.build(ConsumerSettings.from_env(os.environ), metrics)  # once per cold start
+collect_seldom()
 
 
 @metrics.log_metrics

@@ -16,6 +16,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.sql.rows import item_query
+from lambdas.read.sql.statement import Query
 from lambdas.read.visibility import Visibility, read_command_id
 
 # Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
@@ -37,6 +38,8 @@ class ItemReader:
         self._database = database
         self._visibility = visibility
         self._wait_seconds = read_after_wait_seconds
+        #: By the resource's path; they differ in the key's value only.
+        self._statements: dict[str, Query] = {}
         self._now_ms = now_ms
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
@@ -58,7 +61,7 @@ class ItemReader:
         return Response(200, text, content_type=media.value, headers=headers)
 
     def _rows(self, spec: ResourceSpec, key: KeyValue, after: str | None) -> Rows:
-        query = item_query(spec, key)
+        query = self._query(spec, key)
         if after is None:
             return self._database.fetch(query)
         command_id = read_command_id(after.strip(), "bad_header", "Read-After", self._now_ms())
@@ -70,6 +73,11 @@ class ItemReader:
         if self._visibility.on_primary(spec, key, command_id) == "pending":
             raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
         return self._database.fetch_from_primary(query)
+
+    def _query(self, spec: ResourceSpec, key: KeyValue) -> Query:
+        if spec.path not in self._statements:
+            self._statements[spec.path] = item_query(spec, key).spelt_out()
+        return Query(self._statements[spec.path].text, {"key": key})
 
 
 def _media(view: RequestView) -> Media:

@@ -11,10 +11,11 @@ from forebay.db.faults import fault_detail, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
 from forebay.query.grammar import MAX_LIMIT
-from forebay.query.representation import Count, Media
+from forebay.query.representation import Count
 from forebay.resource.spec import ResourceSpec
 from lambdas.read.database import ReadDatabase
-from lambdas.read.sql.page import estimate_query, page_query
+from lambdas.read.sql.page import estimate_query
+from lambdas.read.sql.statement import Query
 
 # Lambda refuses an answer above 6 MiB ("Lambda quotas"); some of that is headers and envelope.
 _ANSWER_MAX_BYTES = 6 * 1024 * 1024 - 64 * 1024
@@ -43,17 +44,24 @@ def read_page(
     database: ReadDatabase,
     spec: ResourceSpec,
     query: ListQuery,
-    media: Media,
+    statement: Query,
     count: Count | None,
 ) -> Page:
     """The page that the query asks for, cut where an answer would become too large.
+
+    Args:
+        database: to be asked.
+        spec: of the resource.
+        query: what is asked for.
+        statement: `page_query` of it.
+        count: as in that.
 
     Raises:
         ProblemError: Postgres can't carry out what was asked, or one row alone is too large.
         psycopg.Error: the database could not answer.
     """
     try:
-        row = database.fetch(page_query(spec, query, media, count))[0]
+        row = database.fetch(statement)[0]
     except psycopg.Error as exc:
         if not is_query_fault(exc):
             raise

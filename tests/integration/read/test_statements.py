@@ -49,7 +49,7 @@ def plan(
     """How Postgres carries out a page's statement, carried out."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
     statement = page_query(SPECS[path], parsed, Media.JSON, count)
-    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.text.as_bytes(connection)
+    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
     row = connection.execute(text, statement.values).fetchone()
     assert row is not None
     found: dict[str, Any] = row[0][0]["Plan"]

@@ -72,7 +72,7 @@ class RecordingDatabase(ReadDatabase):
         self.queries: list[tuple[str, str]] = []
 
     def fetch(self, query: Query) -> Rows:
-        self.queries.append((query[0].as_string(None), repr(query[1])))
+        self.queries.append((query.as_bytes().decode(), repr(query[1])))
         if "tombstones" in self.queries[-1][0]:
             return [(COMMAND_ID, False, None, None, None)]
         if "WITH found" in self.queries[-1][0]:

@@ -1,0 +1,71 @@
+"""One POST of 500 items beside 500 POSTs of one, with the call to the stream.
+
+The stream is the one-machine stack's: a server that writes each record to disk before it
+acknowledges, as Firehose does; each request is one call over HTTP by the real client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import orders
+from bench.comparisons.write_warm import ours
+from bench.events import json_bytes, proxy_event, unheard
+from bench.harness import Aim, Contender, Findings, measure, speed
+from bench.stage import Stage
+from tests.fixtures.emulator import Emulator, free_port
+from tests.fixtures.firehose import FirehoseServer, deploy_stream
+
+ITEMS = 500
+ROUNDS = 5
+BULK, SINGLE = "one POST of 500", "500 POSTs of one"
+
+
+def compare(stage: Stage) -> Findings:
+    """The same items both ways."""
+    items = [command.body for command in orders.commands(ITEMS)]
+    single = [proxy_event("POST", "/orders", body=json_bytes(item)) for item in items]
+    bulk = proxy_event("POST", "/orders", body=json_bytes(items))
+    with ExitStack() as opened:
+        client, name = opened.enter_context(_stream(stage.folder))
+        handle = ours(client, name)
+        opened.enter_context(unheard())
+
+        def one_by_one() -> None:
+            for event in single:
+                _check(handle(event), 202)
+
+        contenders = [
+            Contender(BULK, lambda: _check(handle(bulk), 207), ITEMS),
+            Contender(SINGLE, one_by_one, ITEMS),
+        ]
+        series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
+    return Findings(
+        series, [speed("bulk POST, per item", series, BULK, SINGLE, Aim(at_least=30))], {}
+    )
+
+
+def _check(answer: dict[str, Any], status: int) -> None:
+    if answer["statusCode"] != status:
+        raise AssertionError(answer)
+
+
+@contextmanager
+def _stream(folder: Path) -> Iterator[Any]:
+    """A client of a stream server of its own, whose stream the emulator describes."""
+    folder.chmod(0o755)
+    emulator = Emulator(folder / "emulator", free_port())
+    emulator.directory.mkdir()
+    emulator.start()
+    server = FirehoseServer(folder / "spool", emulator.url)
+    try:
+        stream = deploy_stream(emulator)
+        server.start()
+        yield server.client(), stream.name
+    finally:
+        if server.process is not None:
+            server.kill()
+        emulator.stop()

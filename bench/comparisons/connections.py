@@ -1,0 +1,113 @@
+"""Consumers from one to four, and what they wait for: which of CPU, log or locks is the limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any, Self
+
+import psutil
+import psycopg
+
+from bench import orders
+from bench.consumers import Consumers, running
+from bench.harness import Contender, Findings, measure, speed
+from bench.postgres import Database
+from bench.stage import Stage
+from local.postgres.config import SUPERUSER
+
+COMMANDS = 200_000
+ROUNDS = 3
+MOST = 4
+_SAMPLE_SECONDS = 0.02
+
+
+def compare(stage: Stage) -> Findings:
+    """The same new rows by one consumer, two, three, four."""
+    made = list(orders.commands(stage.size(COMMANDS)))
+    objects = orders.write_objects(stage.folder, orders.lines_of(made), name="new")
+    findings = Findings()
+    seen: dict[str, Any] = {}
+    with ExitStack() as opened:
+        database = opened.enter_context(stage.database())
+        contenders = []
+        for count in range(1, MOST + 1):
+            some = opened.enter_context(running(count, url=database.url, folder=stage.folder))
+            name = _name(count)
+
+            def apply(some: Consumers = some, name: str = name) -> None:
+                with _Watch(database) as watch:
+                    counts = some.apply(objects.keys)
+                if counts.applied != len(made):
+                    raise AssertionError(counts)
+                seen[name] = watch.told()
+
+            contenders.append(Contender(name, apply, len(made), database.empty))
+        findings.series = measure(contenders, rounds=stage.rounds(ROUNDS))
+    findings.ratios = [
+        speed(f"new rows by {_name(count)}", findings.series, _name(count), _name(1))
+        for count in range(2, MOST + 1)
+    ]
+    findings.facts = {"commands": len(made), "seen": seen}
+    return findings
+
+
+def _name(count: int) -> str:
+    return "1 consumer" if count == 1 else f"{count} consumers"
+
+
+class _Watch:
+    """Looks at the machine and at what the consumers' backends wait for, while they work."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waits: Counter[str] = Counter()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._wal = self._wal_bytes()
+        self._cpu = psutil.cpu_times()
+        self._started = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds = time.perf_counter() - self._started
+        self._ended.set()
+        self._thread.join()
+        self._cpu_after = psutil.cpu_times()
+        self._wal = self._wal_bytes() - self._wal
+
+    def told(self) -> dict[str, Any]:
+        """Shares of samples by what a backend did, of the cores that were busy, and log a second.
+
+        `Client` waits are for the consumer's Python, `running` is Postgres at work.
+        """
+        total = sum(self._waits.values()) or 1
+        idle = self._cpu_after.idle - self._cpu.idle
+        cores = psutil.cpu_count() or 1
+        return {
+            "backends": {what: round(n / total, 2) for what, n in self._waits.most_common(8)},
+            "cores_busy": round(1 - idle / (self._seconds * cores), 2),
+            "log_mebibytes_per_second": round(self._wal / 2**20 / self._seconds, 1),
+        }
+
+    def _look(self) -> None:
+        url = self._database.cluster.url(SUPERUSER, self._database.name)
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not self._ended.wait(_SAMPLE_SECONDS):
+                for kind, event in connection.execute(_WAITS).fetchall():
+                    self._waits["running" if kind is None else f"{kind}: {event}"] += 1
+
+    def _wal_bytes(self) -> int:
+        row = self._database.rows("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+        return int(row[0][0])
+
+
+_WAITS = """
+    SELECT wait_event_type, wait_event FROM pg_stat_activity
+    WHERE application_name = 'forebay-consumer' AND datname = current_database()
+"""

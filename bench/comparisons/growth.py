@@ -1,0 +1,88 @@
+"""How apply grows with the number of commands: time by commands, and memory.
+
+New rows by one consumer into a table that grows along. A power law is fitted to the times:
+an exponent of 1 is linear. Up to 10 million by `--size 10000000`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+
+from bench import orders
+from bench.consumers import running
+from bench.harness import Aim, Contender, Findings, Series, measure, single
+from bench.stage import Stage
+
+LARGEST = 1_000_000
+SMALLEST = 1_000
+ROUNDS = 3
+_AT_ONCE = 100_000  # commands made at a time: ten million would not fit into memory
+
+
+def compare(stage: Stage) -> Findings:
+    """Ten times as many each time; a consumer of its own for each, for its memory."""
+    largest = stage.chosen_size or stage.size(LARGEST)
+    sizes = [SMALLEST * 10**step for step in range(round(math.log10(largest / SMALLEST)) + 1)]
+    findings = Findings()
+    peaks: dict[str, int] = {}
+    with stage.database() as database:
+        for size in sizes:
+            keys = _write(stage, size)
+            with running(1, url=database.url, folder=stage.folder) as one:
+
+                def apply(keys: list[str] = keys, size: int = size) -> None:
+                    counts = one.apply(keys)
+                    if counts.applied != size:
+                        raise AssertionError(f"{counts} instead of {size}")
+
+                rounds = stage.rounds(ROUNDS) if size < LARGEST else 1
+                name = f"{size:,} commands"
+                findings.series += measure(
+                    [Contender(name, apply, size, database.empty)], rounds=rounds
+                )
+                peaks[name] = round(one.peak_mebibytes)
+    exponent = fitted_exponent(findings.series)
+    first, last = (peaks[f"{size:,} commands"] for size in (sizes[-2], sizes[-1]))
+    findings.ratios = [
+        single(
+            f"growth of time, {sizes[0]:,} to {sizes[-1]:,} commands: exponent",
+            "linear",
+            exponent,
+            "exponent",
+            Aim(at_most=1.05),
+        ),
+        single(
+            f"peak memory at {sizes[-1]:,} commands, {last} MiB",
+            f"{first} MiB at {sizes[-2]:,}",
+            last / first,
+            "size",
+            Aim(at_most=1.1),
+        ),
+    ]
+    findings.facts = {"exponent": round(exponent, 4), "peak_mebibytes": peaks}
+    return findings
+
+
+def fitted_exponent(series: list[Series]) -> float:
+    """The slope of log time over log commands, by least squares over the fastest rounds."""
+    points = [(math.log(found.items), math.log(min(found.seconds))) for found in series]
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    above = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    return above / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def _write(stage: Stage, size: int) -> list[str]:
+    """The objects' keys; made in parts, each with keys and ids of its own."""
+    parts = (
+        orders.write_objects(
+            stage.folder,
+            orders.lines_of(
+                list(orders.commands(min(_AT_ONCE, size), generation=part, seed=1000 + part))
+            ),
+            name=f"{size}-{part:03d}",
+        ).keys
+        for part in range(-(-size // _AT_ONCE))
+    )
+    return list(chain.from_iterable(parts))

@@ -1,0 +1,117 @@
+"""The read function, warm: beside bare psycopg fetching the same text, and beside an ORM.
+
+Bare psycopg sends the very statement of the read function, so the difference is the function: the
+route, the query's grammar, links, ETag, log, answer. FastAPI with SQLAlchemy's ORM and pydantic
+models gives the same 100 rows, called as an ASGI application, without a server between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from bench import cities
+from bench.events import proxy_event, unheard
+from bench.harness import Aim, Contender, Findings, duration, measure, speed
+from bench.peers.ormapi import OrmApi
+from bench.postgres import Database
+from bench.stage import Stage
+from forebay.db.connect import Connection, connect
+from forebay.query.parse import parse_list
+from forebay.query.representation import Media
+from forebay.resource.relations import relations
+from lambdas.read.sql.page import page_query
+from lambdas.read.sql.rows import item_query
+from lambdas.read.sql.statement import Query
+from resources import load
+
+REQUESTS = 2_000
+LISTS = 1_000
+ROUNDS = 7
+ITEM, BARE_ITEM = "item", "item, bare psycopg"
+LIST, BARE_LIST, ORM_LIST = "list", "list, bare psycopg", "list, FastAPI and SQLAlchemy"
+ROWS = 100
+
+
+def compare(stage: Stage) -> Findings:
+    """Items and lists of 100 rows, one request after another."""
+    requests, lists = stage.size(REQUESTS), stage.size(LISTS)
+    with ExitStack() as opened:
+        database = opened.enter_context(stage.database())
+        cities.fill(database)
+        app = cities.reader(database)
+        orm = opened.enter_context(OrmApi(database.url))
+        opened.enter_context(unheard())
+        key = int(database.rows("SELECT geonameid FROM cities ORDER BY name LIMIT 1")[0][0])
+        item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
+        page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
+        item_sql, list_sql = item_query(load()["cities"], key).spelt_out(), _list_query()
+        bare = opened.enter_context(_bare(database))
+        _check(app.handle(page).to_proxy("*")["body"], bare, list_sql, orm)
+        contenders = [
+            Contender(ITEM, _handled(app, item, requests), requests),
+            Contender(BARE_ITEM, _fetched(bare, item_sql, requests), requests),
+            Contender(LIST, _handled(app, page, lists), lists),
+            Contender(BARE_LIST, _fetched(bare, list_sql, lists), lists),
+            Contender(ORM_LIST, _by_orm(orm, lists // 10), lists // 10),
+        ]
+        series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
+    findings = Findings(series)
+    findings.ratios = [
+        duration("read function, warm, one item", series, ITEM, BARE_ITEM, Aim(at_most=1.5)),
+        duration("read function, warm, 100 rows", series, LIST, BARE_LIST, Aim(at_most=1.25)),
+        speed("read function, warm, 100 rows", series, LIST, ORM_LIST, Aim(at_least=5)),
+    ]
+    findings.facts["microseconds"] = {
+        found.name: round(1e6 * min(found.seconds) / found.items, 1) for found in series
+    }
+    return findings
+
+
+def _handled(app: Any, event: dict[str, Any], count: int) -> Callable[[], None]:  # noqa: ANN401
+    def run() -> None:
+        for _ in range(count):
+            if app.handle(event).to_proxy("*")["statusCode"] != 200:  # noqa: PLR2004
+                raise AssertionError(event)
+
+    return run
+
+
+def _fetched(connection: Connection, query: Query, count: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(count):
+            if len(connection.execute(query.text, query.values).fetchall()) != 1:
+                raise AssertionError(query)
+
+    return run
+
+
+def _by_orm(orm: OrmApi, count: int) -> Callable[[], None]:
+    def run() -> None:
+        orm.get(f"/cities?limit={ROWS}", count)
+
+    return run
+
+
+def _bare(database: Database) -> Connection:
+    return connect(database.url, application_name="bench-bare", statement_timeout_ms=10_000)
+
+
+def _list_query() -> Query:
+    """The statement of the list, as the read function makes it."""
+    specs = load()
+    spec = specs["cities"]
+    wanted = parse_list(spec, relations(specs)["cities"], {"limit": str(ROWS)}, None)
+    return page_query(spec, wanted, Media.JSON, None).spelt_out()
+
+
+def _check(ours: str, bare: Connection, query: Query, orm: OrmApi) -> None:
+    """All three give the same rows."""
+    rows = json.loads(ours)
+    texts = bare.execute(query.text, query.values).fetchall()[0]
+    if not any(json.loads(text) == rows for text in texts if str(text).startswith("[")):
+        raise AssertionError(texts)
+    if len(rows) != ROWS or json.loads(orm.get(f"/cities?limit={ROWS}", 1)) != rows:
+        raise AssertionError("the ORM gives other rows")

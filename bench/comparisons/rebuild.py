@@ -1,0 +1,119 @@
+"""`forebay rebuild` beside its limit: COPY of the final rows into a bare table, then its indexes.
+
+The archive holds cities as years of traffic would (10 % updates, 2 % deletes, shuffled over 400
+objects). A rebuild reads all of it, folds it on disk, and ends with tables, tombstones and ledger;
+`fsync` is on. 5 million commands by `--size 5000000`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.harness import Aim, Contender, Findings, measure, say, single, speed
+from bench.postgres import Database
+from bench.stage import Stage
+from local.settings import ROOT
+from ops.rebuild.target import put_off
+from resources import load
+from tests.fixtures.archives import Recipe, write_archive
+
+COMMANDS = 1_000_000
+ROUNDS = 1
+_PROGRAM = """
+from bench.machine import own_peak_mebibytes
+from forebay.collector import collect_seldom
+from ops import cli
+collect_seldom()
+code = cli.run(["rebuild", "--yes", "--json"])
+print(own_peak_mebibytes())
+raise SystemExit(int(code))
+"""
+REBUILD, COPY = "rebuild", "COPY of the rows, then indexes"
+MAX_MEBIBYTES = 256
+
+
+def compare(stage: Stage) -> Findings:
+    """Once each, in turn."""
+    count = stage.chosen_size or stage.size(COMMANDS)
+    archive = stage.folder / "archive"
+    say(f"  writing an archive of {count:,} commands")
+    write_archive(archive, Recipe(count, poison=0))
+    told: dict[str, Any] = {}
+
+    def rebuild() -> float:
+        with stage.bare_database() as database:
+            told.update(_rebuild(database, archive))
+            if "rows" not in told["limit"]:
+                told["limit"] = _limit(database)
+        return float(told["seconds"])
+
+    told["limit"] = {}
+    rounds = stage.rounds(ROUNDS)
+    series = measure([Contender(REBUILD, rebuild, count)], rounds=rounds)
+    limit = told["limit"]
+    series += measure([Contender(COPY, lambda: float(limit["seconds"]), count)], rounds=rounds)
+    peak = told["peak_mebibytes"]
+    return Findings(
+        series,
+        [
+            speed(f"rebuild of {count:,} commands", series, REBUILD, COPY, Aim(at_least=0.6)),
+            single(
+                f"peak memory of a rebuild, {peak:.0f} MiB",
+                f"{MAX_MEBIBYTES} MiB",
+                peak / MAX_MEBIBYTES,
+                "size",
+                Aim(at_most=1),
+            ),
+        ],
+        {"commands": count, "rows": limit["rows"], "postgres": stage.postgres_settings()},
+    )
+
+
+def _rebuild(database: Database, archive: Path) -> dict[str, Any]:
+    """What the command tells, its seconds and its peak memory."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("FOREBAY")}
+    environment |= {
+        "FOREBAY_DATABASE_URL": database.url,
+        "FOREBAY_ARCHIVE_BUCKET": f"file://{archive}",
+    }
+    started = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603 - our own command line
+        [sys.executable, "-c", _PROGRAM],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    out, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"rebuild ended with {process.returncode}: {out[-500:]}")
+    seconds = time.perf_counter() - started
+    told, _, peak = out.rstrip().rpartition("\n")
+    return {**json.loads(told), "seconds": seconds, "peak_mebibytes": float(peak)}
+
+
+def _limit(database: Database) -> dict[str, float]:
+    """The same rows by COPY into a table without indexes, then the indexes, in one transaction."""
+    with database.connect() as connection:
+        with connection.cursor().copy("COPY cities TO STDOUT") as out:
+            rows = b"".join(bytes(block) for block in out)
+        database.settle("cities")
+        with connection.transaction():
+            later = put_off(connection, load()["cities"])
+            started = time.perf_counter()
+            connection.execute("TRUNCATE cities")
+            for item in later:
+                connection.execute(item.drop)
+            with connection.cursor().copy("COPY cities FROM STDIN (FREEZE)") as copy:
+                copy.write(rows)
+            for item in reversed(later):
+                connection.execute(item.make)
+        seconds = time.perf_counter() - started
+    return {"rows": rows.count(b"\n"), "seconds": seconds}

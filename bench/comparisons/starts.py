@@ -1,0 +1,86 @@
+"""Cold starts: a fresh process that imports a function and makes what it needs.
+
+What is timed begins when Python is up, and ends with the answer to a first request (read) or when
+the function could take one (write). Both sides have their bytecode cached.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from bench import cities
+from bench.harness import Aim, Contender, Findings, duration, measure
+from bench.stage import Stage
+from local.settings import ROOT
+
+ROUNDS = 15
+WRITE, BOTO3 = "write function", "boto3 and its Firehose client"
+READ, PSYCOPG = "read function", "psycopg and a connection"
+
+_TIMED = "import time; started = time.perf_counter()\n{}\nprint(time.perf_counter() - started)"
+_WRITE = "import lambdas.write.handler"
+_BOTO3 = "import boto3; boto3.client('firehose')"
+_READ = """
+import json, sys
+from lambdas.read.handler import lambda_handler
+sys.stdout, out = sys.stderr, sys.stdout
+headers = {"Accept": "application/json"}
+answer = lambda_handler({
+  "httpMethod": "GET", "resource": "/cities/{key}", "path": "/cities/1", "headers": headers,
+  "pathParameters": {"key": "1"}, "queryStringParameters": None, "requestContext": {}}, None)
+sys.stdout = out
+assert answer["statusCode"] == 404, answer
+"""
+_PSYCOPG = """
+import os, psycopg
+connection = psycopg.connect(os.environ["FOREBAY_REPLICA_URL"], autocommit=True)
+assert connection.execute("SELECT name FROM cities WHERE geonameid = 1").fetchall() == []
+"""
+
+
+def compare(stage: Stage) -> Findings:
+    """Fresh processes, one after another."""
+    with stage.database() as database:
+        cities.fill(database)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "FOREBAY_STREAM": "commands",
+            "FOREBAY_ARCHIVE_BUCKET": "archive",
+            "FOREBAY_DATABASE_URL": database.url,
+            "FOREBAY_REPLICA_URL": database.url,
+        }
+        programs = {WRITE: _WRITE, BOTO3: _BOTO3, READ: _READ, PSYCOPG: _PSYCOPG}
+        contenders = [
+            Contender(name, lambda program=program: _seconds(program, environment), 1)  # type: ignore[misc]
+            for name, program in programs.items()
+        ]
+        series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
+    findings = Findings(series)
+    findings.ratios = [
+        duration("write function, cold", series, WRITE, BOTO3, Aim(at_most=1.25)),
+        duration("read function, cold, first item", series, READ, PSYCOPG, Aim(at_most=2)),
+    ]
+    findings.facts["milliseconds_at_best"] = {
+        found.name: round(1000 * min(found.seconds)) for found in series
+    }
+    return findings
+
+
+def _seconds(program: str, environment: Mapping[str, str]) -> float:
+    done = subprocess.run(  # noqa: S603 - our own programs
+        [sys.executable, "-c", _TIMED.format(program)],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)

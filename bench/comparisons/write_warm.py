@@ -1,0 +1,257 @@
+"""The write function, warm, without the call to Firehose: beside powertools and beside bare hands.
+
+All three take the same proxy event, validate the same item, make a command with a UUIDv7 and an
+archive line, hand it to a stream that acknowledges at once, log one line and answer 202. Only
+Forebay's refuses what JSON leaves open (members given twice, lone surrogates), tells all faults at
+once as RFC 9457 asks, and looks after Idempotency-Key, If-Match and Read-After.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
+
+import orjson
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench import orders
+from bench.events import json_bytes, proxy_event, unheard
+from bench.harness import Aim, Contender, Findings, duration, measure
+from bench.stage import Stage
+from forebay.aws.firehose import FirehoseSink
+from forebay.ids import IdSource
+from forebay.intake.acceptance import Acceptor
+from forebay.intake.commands import CommandMaker
+from forebay.intake.json_text import parse
+from forebay.log import Log
+from lambdas.write.answers import Answers
+from lambdas.write.app import WriteApp
+from lambdas.write.requests import WriteRequest
+
+REQUESTS = 5_000
+ROUNDS = 7
+OURS, POWERTOOLS, BARE = "write function", "powertools and pydantic", "by hand with orjson"
+WHAT = "write function, warm, one POST"
+_STREAM = "commands"
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Acknowledging:
+    """A Firehose client that acknowledges everything at once: the network call is left out."""
+
+    def put_record(self, **_: object) -> dict[str, Any]:
+        """As AWS answers."""
+        return {"RecordId": "1", "Encrypted": True}
+
+    def put_record_batch(self, *, Records: list[object], **_: object) -> dict[str, Any]:  # noqa: N803
+        """As AWS answers."""
+        return {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"} for _ in Records]}
+
+
+def compare(stage: Stage) -> Findings:
+    """One POST after another."""
+    count = stage.size(REQUESTS)
+    events = [
+        proxy_event("POST", "/orders", body=json_bytes(command.body))
+        for command in orders.commands(count)
+    ]
+    client = Acknowledging()
+    handlers = {OURS: ours(client), POWERTOOLS: powertools(client), BARE: bare(client)}
+    contenders = [
+        Contender(name, _all(handler, events), count) for name, handler in handlers.items()
+    ]
+    with unheard():
+        series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
+        steps = breakdown(events)
+    findings = Findings(series)
+    findings.ratios = [
+        duration(WHAT, series, OURS, POWERTOOLS, Aim(at_most=1.0)),
+        duration(WHAT, series, OURS, BARE),
+    ]
+    findings.facts = {
+        "requests": count,
+        "microseconds": {
+            found.name: round(1e6 * min(found.seconds) / found.items, 1) for found in series
+        },
+        "microseconds_of_the_write_functions_steps": steps,
+    }
+    return findings
+
+
+def _all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:
+    def run() -> None:
+        for event in events:
+            if handler(event)["statusCode"] != 202:  # noqa: PLR2004
+                raise AssertionError(handler(event))
+
+    return run
+
+
+def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
+    """The write function."""
+    log = Log("write")
+    app = WriteApp(
+        resources=orders.RESOURCES,
+        acceptor=Acceptor(FirehoseSink(client, stream), cast("Any", None), log),
+        ids=IdSource(),
+        answers=Answers(15),
+        log=log,
+    )
+    return lambda event: app.handle(event).to_proxy("*")
+
+
+class Item(BaseModel):
+    """The item, declared once more for the others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer: Annotated[str, Field(min_length=1, max_length=20)]
+    sku: Annotated[str, Field(min_length=1, max_length=20)]
+    quantity: Annotated[int, Field(ge=1, le=10_000)]
+    price: Annotated[Decimal, Field(max_digits=10, decimal_places=2)]
+    paid: bool
+    placed_on: dt.date
+    note: Annotated[str | None, Field(max_length=200)] = None
+
+
+def powertools(client: Any) -> Handler:  # noqa: ANN401
+    """The least that powertools' documentation shows: resolver, model, logger."""
+    app = APIGatewayRestResolver()
+    logger = Logger(service="write")
+    ids = IdSource()
+
+    @app.post("/orders")
+    def create() -> Response[str]:
+        item = Item.model_validate_json(app.current_event.body or "")
+        command_id, key = ids.make(create=True), str(uuid.uuid4())
+        by = f"api-key:{app.current_event.request_context.identity.api_key_id}"
+        line = _line(command_id, key, by, item.model_dump(mode="json"))
+        client.put_record(DeliveryStreamName=_STREAM, Record={"Data": line})
+        logger.info("write_answered", extra={"status": 202, "path": app.current_event.path})
+        return Response(
+            202, "application/json", orjson.dumps(_answer(command_id, key)).decode(), _links(key)
+        )
+
+    context = SimpleNamespace(
+        aws_request_id="1",
+        function_name="write",
+        memory_limit_in_mb=512,
+        invoked_function_arn="arn:aws:lambda:us-east-1:1:function:write",
+    )
+    return lambda event: app.resolve(event, cast("Any", context))
+
+
+def bare(client: Any) -> Handler:  # noqa: ANN401
+    """What one writes by hand for this one resource: checks in `if`s, one message per fault."""
+    ids = IdSource()
+    log = Log("write")
+
+    def handle(event: dict[str, Any]) -> dict[str, Any]:
+        body = orjson.loads(event["body"])
+        if not _is_order(body):
+            return {"statusCode": 422, "body": "{}"}
+        command_id, key = ids.make(create=True), str(uuid.uuid4())
+        by = f"api-key:{event['requestContext']['identity']['apiKeyId']}"
+        line = _line(command_id, key, by, body)
+        client.put_record(DeliveryStreamName=_STREAM, Record={"Data": line})
+        log.event("write_answered", status=202, path=event["path"])
+        return {
+            "statusCode": 202,
+            "headers": {"Content-Type": "application/json", **_links(key)},
+            "body": orjson.dumps(_answer(command_id, key)).decode(),
+        }
+
+    return handle
+
+
+def _is_order(body: dict[str, Any]) -> bool:
+    customer, sku, quantity = body["customer"], body["sku"], body["quantity"]
+    note = body.get("note")
+    Decimal(body["price"])
+    dt.date.fromisoformat(body["placed_on"])
+    return (
+        isinstance(customer, str)
+        and 0 < len(customer) <= 20  # noqa: PLR2004
+        and isinstance(sku, str)
+        and 0 < len(sku) <= 20  # noqa: PLR2004
+        and isinstance(quantity, int)
+        and 0 < quantity <= 10_000  # noqa: PLR2004
+        and isinstance(body["paid"], bool)
+        and (note is None or (isinstance(note, str) and len(note) <= 200))  # noqa: PLR2004
+    )
+
+
+def _line(command_id: str, key: str, by: str, body: dict[str, Any]) -> bytes:
+    return orjson.dumps(
+        {
+            "v": 1,
+            "id": command_id,
+            "op": "create",
+            "resource": "orders",
+            "key": key,
+            "schema": 1,
+            "by": by,
+            "trace": None,
+            "body": body,
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _answer(command_id: str, key: str) -> dict[str, Any]:
+    return {"command_id": command_id, "resource": "orders", "key": key, "status": "pending"}
+
+
+def _links(key: str) -> dict[str, str]:
+    return {"Content-Location": f"/v1/orders/{key}", "Retry-After": "15"}
+
+
+def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
+    """Microseconds of each step of a request, each taken by itself over all requests."""
+    ids = IdSource()
+    maker = CommandMaker(ids)
+    answers, log = Answers(15), Log("write")
+    sink = FirehoseSink(cast("Any", Acknowledging()), _STREAM)
+    requests = [WriteRequest.of_event(event, "/v1") for event in events]
+    callers = [request.caller(ids.now_ms()) for request in requests]
+    raw = [request.body() for request in requests]
+    read = [orders.SPEC.body.read(item) for item in raw]
+    lines = [
+        maker.post(orders.SPEC, item, caller) for item, caller in zip(raw, callers, strict=True)
+    ]
+    responses = [answers.accepted(line.command) for line in lines]
+    steps: dict[str, Callable[[int], object]] = {
+        "event to request and caller": lambda i: WriteRequest.of_event(events[i], "/v1").caller(
+            ids.now_ms()
+        ),
+        "body, strict JSON": lambda i: parse(requests[i].body()),
+        "exact decimals, validation": lambda i: orders.SPEC.body.read(raw[i]),
+        "validation to archive line": lambda i: maker.post(orders.SPEC, raw[i], callers[i]),
+        "stream": lambda i: sink.put([lines[i].data]),
+        "answer": lambda i: answers.accepted(lines[i].command),
+        "log": lambda _: log.event("write_answered", status=202, path="/v1/orders"),
+        "to proxy": lambda i: responses[i].to_proxy("*"),
+    }
+    told = {name: _microseconds(step, len(read)) for name, step in steps.items()}
+    told["id, key, archive line"] = round(
+        told.pop("validation to archive line") - told["exact decimals, validation"], 1
+    )
+    return told
+
+
+def _microseconds(step: Callable[[int], object], count: int) -> float:
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        for index in range(count):
+            step(index)
+        best = min(best, time.perf_counter() - started)
+    return round(1e6 * best / count, 1)
