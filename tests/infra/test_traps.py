@@ -157,6 +157,14 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
 
     assert readable(endpoint["ServiceName"]).endswith(".sqs")
     assert endpoint["PrivateDnsEnabled"] is True
+    # Nor does it lead to anybody else's queues, and all that the sweep may do passes.
+    (statement,) = endpoint["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Allow"
+    assert readable(statement["Resource"]).endswith(
+        ":sqs:us-east-1:<AWS::AccountId>:forebay-prod-*"
+    )
+    granted = {action for action, _ in prod.granted("sweep") if action.startswith("sqs:")}
+    assert set(statement["Action"]) == granted
 
 
 @pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])

@@ -32,9 +32,9 @@ STANDBY: Mapping[str, Any] = {
 JUDGE_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:judge"
 
 
-def settings_of(name: str, changes: Mapping[str, Any]) -> Settings:
-    """The named environment with some of its keys changed, as `api.endpoint`."""
-    values: dict[str, Any] = {"name": name}
+def settings_of(name: str, changes: Mapping[str, Any], *, named: str | None = None) -> Settings:
+    """The named environment with some of its keys changed, as `api.endpoint`, or its name."""
+    values: dict[str, Any] = {"name": named or name}
     values |= tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
     for path, value in changes.items():
         *tables, key = path.split(".")
