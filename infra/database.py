@@ -142,8 +142,16 @@ class GlobalSettings(Section):
     """Part of an Aurora Global Database, which spans regions."""
 
     identifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    #: Only the primary region takes writes. Promoting another is a change of this line.
+    #: What this region is now; only the primary takes writes.
     role: Literal["primary", "secondary"]
+    #: What it was when its cluster was made. Needed once a failover has changed the role: a cluster
+    #: can't be described as another kind without being made anew.
+    made_as: Literal["primary", "secondary"] | None = None
+
+    @property
+    def began_as(self) -> Literal["primary", "secondary"]:
+        """What it was when its cluster was made."""
+        return self.made_as or self.role
 
 
 class AuroraDatabase(ManagedDatabase):

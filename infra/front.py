@@ -193,6 +193,13 @@ def check_front(
             raise ValueError("edge must be absent: the emulator has no CloudFront")
         if api.endpoint != "regional":
             raise ValueError("edge needs api.endpoint = 'regional', not a second CloudFront")
+        if isinstance(api.authorization, IamSettings):
+            # A signature covers the host (AWS: "Create a signed AWS API request"), which is another
+            # one behind CloudFront, and the query, which the edge's function writes anew.
+            raise ValueError(
+                "edge and api.authorization.kind = 'iam' exclude each other: "
+                "signatures are for the host that was asked, and the edge asks another"
+            )
         if api.domain is not None:
             raise ValueError("api.domain must be absent where there is an edge: use edge.domain")
         _check_certificate("edge.domain", edge.domain, EDGE_REGION)

@@ -115,8 +115,10 @@ class FunctionsSettings(Section):
 class Settings(Section):
     """All that differs between environments."""
 
-    #: The environment's name, which is its file's.
-    name: str
+    #: The environment's name, which is its file's. The longest name made of it is the archive's,
+    #: `forebay-<env>-archive-<account>-<region>`, of which S3 takes 63 characters; RDS takes no two
+    #: hyphens in a row.
+    name: Annotated[str, Field(pattern=r"^[a-z](-?[a-z0-9]){0,18}$")]
     target: Literal["aws", "emulator"]
     region: str
     #: Where absent, the stacks go to whatever account the CLI is logged in to.

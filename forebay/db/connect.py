@@ -20,6 +20,9 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 CONNECT_TIMEOUT_SECONDS = 5
 #: The least that libpq knows. Of several hosts each is tried for so long.
 STANDBY_CONNECT_TIMEOUT_SECONDS = 2
+#: For whom nobody waits. A cluster that sleeps takes about 15 seconds to answer, 30 after a long
+#: pause (Amazon Aurora user guide, "Scaling to Zero ACUs with automatic pause and resume").
+WAKING_CONNECT_TIMEOUT_SECONDS = 45
 
 # Asked of the operating system: the module's own generator would be part of a Lambda snapshot, and
 # every function restored from it would choose the same host.
@@ -41,6 +44,7 @@ def connect(
     lock_timeout_ms: int = 0,
     read_only: bool = False,
     prefer_standby: bool = False,
+    may_wake: bool = False,
 ) -> Connection:
     """An autocommit connection: transactions are opened where they are meant.
 
@@ -48,6 +52,7 @@ def connect(
     same everywhere. Keepalives notice a primary that vanished in well under a minute.
     With `prefer_standby`, one of the URL's hosts is chosen at random among those that are standbys;
     what the URL itself says of that has precedence.
+    With `may_wake`, a server that sleeps is given the time that it needs to wake up.
     Where the URL names hosts of RDS and no password, the login is by an IAM token.
 
     Raises:
@@ -67,6 +72,9 @@ def connect(
     attempts = login_attempts(
         _preferring_standbys(url) if prefer_standby else url, environment=os.environ
     )
+    timeout = STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
+    if may_wake:
+        timeout = WAKING_CONNECT_TIMEOUT_SECONDS
     refused: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
@@ -74,9 +82,7 @@ def connect(
                 attempt,
                 autocommit=True,
                 application_name=application_name,
-                connect_timeout=(
-                    STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
-                ),
+                connect_timeout=timeout,
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,

@@ -113,6 +113,7 @@ class RoutesApi(Construct):
             # A domain of one's own takes the place of AWS's; a client could still use both.
             disable_execute_api_endpoint=settings.domain is not None or None,
         )
+        self._keep_execution_log_for(log_retention)
         # It says an address on AWS, which is wrong for the emulator and incomplete behind a CDN.
         self.api.node.try_remove_child("Endpoint")
         add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
@@ -128,6 +129,17 @@ class RoutesApi(Construct):
                 endpoint=_ENDPOINTS[settings.endpoint],
             )
         self._accept_findings()
+
+    def _keep_execution_log_for(self, retention: logs.RetentionDays) -> None:
+        """API Gateway would make the log of its own errors itself, and keep it for ever."""
+        log = logs.LogGroup(
+            self,
+            "ExecutionLog",
+            log_group_name=f"API-Gateway-Execution-Logs_{self.api.rest_api_id}/{STAGE_NAME}",
+            retention=retention,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        self.api.deployment_stage.node.add_dependency(log)
 
     def _endpoint(self) -> apigateway.EndpointConfiguration:
         endpoints = [
@@ -159,7 +171,9 @@ class RoutesApi(Construct):
             cache_data_encrypted=True,
             throttling_rate_limit=self._settings.rate_per_second,
             throttling_burst_limit=self._settings.burst,
-            metrics_enabled=True,
+            # Those of the API as a whole come free of charge. One each for every method would be
+            # custom metrics by price, and nobody looks at them: the access log knows the route.
+            metrics_enabled=False,
             logging_level=apigateway.MethodLoggingLevel.ERROR,
             data_trace_enabled=False,
             method_options={
@@ -180,7 +194,7 @@ class RoutesApi(Construct):
             cache_data_encrypted=True,
             throttling_rate_limit=self._settings.rate_per_second,
             throttling_burst_limit=self._settings.burst,
-            metrics_enabled=True,
+            metrics_enabled=False,
             logging_level=apigateway.MethodLoggingLevel.ERROR,
             data_trace_enabled=False,
         )

@@ -51,7 +51,8 @@ class Archive(Construct):
             enforce_ssl=True,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            # A first deployment that fails takes it along, or the next would meet its name.
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
             lifecycle_rules=_lifecycle(settings),
             object_lock_enabled=True if settings.lock else None,
             object_lock_default_retention=_retention(settings.lock),

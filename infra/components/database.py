@@ -116,6 +116,7 @@ class RdsInstances(Construct):
             backup_retention_period=settings.backup_days,
             preferred_backup_window=settings.backup_window,
             delete_automated_backups=False,
+            deletion_protection=settings.deletion_protection,
             storage_encrypted=True,
             **self._common(),
         )
@@ -135,9 +136,17 @@ class RdsInstances(Construct):
             max_allocated_storage=settings.max_storage_gibibytes,
             **self._common(),
         )
+        _may_go(replica)
         _forget_logs(replica, f"instance/{self._name}-replica-{number}", self._log_retention)
         _accept_findings(replica, settings, multi_az=False)
-        accept(replica, {"AwsSolutions-RDS2": "A replica is encrypted as its source is."})
+        accept(
+            replica,
+            {
+                "AwsSolutions-RDS2": "A replica is encrypted as its source is.",
+                "AwsSolutions-RDS10": "A replica holds nothing of its own, and a protected one "
+                "could not be taken away by lowering the settings' number.",
+            },
+        )
         return replica
 
     def _common(self) -> dict[str, Any]:
@@ -152,7 +161,6 @@ class RdsInstances(Construct):
             "port": str(POSTGRES_PORT),
             "ca_certificate_identifier": "rds-ca-rsa2048-g1",
             "copy_tags_to_snapshot": True,
-            "deletion_protection": settings.deletion_protection,
             "auto_minor_version_upgrade": True,
             "preferred_maintenance_window": settings.maintenance_window,
             "enable_cloudwatch_logs_exports": ["postgresql"],
@@ -183,7 +191,7 @@ class AuroraCluster(Construct):
         self._monitoring = _monitoring_role(self)
         self.cluster = self._cluster(network)
         _forget_logs(self.cluster, f"cluster/{name}", log_retention)
-        if settings.in_global is not None and settings.in_global.role == "primary":
+        if settings.in_global is not None and settings.in_global.began_as == "primary":
             self._begin_global(settings.in_global.identifier)
         # A secondary has readers only, and needs one to be of use.
         count = max(1, settings.replicas) if settings.secondary else 1 + settings.replicas
@@ -240,9 +248,12 @@ class AuroraCluster(Construct):
         return cluster
 
     def _origin(self) -> dict[str, Any]:
-        """A new database with its owner, or the copy of one: its names then come from there."""
+        """A new database with its owner, or the copy of one: its names then come from there.
+
+        CloudFormation takes none of this back: another value would be another cluster.
+        """
         global_settings = self._settings.in_global
-        if global_settings is not None and global_settings.role == "secondary":
+        if global_settings is not None and global_settings.began_as == "secondary":
             return {
                 "global_cluster_identifier": global_settings.identifier,
                 # A key is of one region, so an encrypted copy must name one of its own.
@@ -352,6 +363,7 @@ class Proxy(Construct):
             vpc_subnet_ids=network.subnet_ids(),
             vpc_security_group_ids=[network.servers.security_group_id],
         )
+        _may_go(proxy)
         group = rds.CfnDBProxyTargetGroup(
             self,
             "Target",
@@ -449,10 +461,20 @@ def _monitoring_role(scope: Construct) -> iam.Role:
     return role
 
 
+def _may_go(resource: cdk.CfnResource) -> None:
+    """Settings may take it away again, although functions know its address.
+
+    CloudFormation refuses to delete what another stack imports, and the functions' stack, which
+    would stop importing it, is deployed after this one. So they read the address when they are
+    deployed, and meanwhile use another server.
+    """
+    resource.apply_cross_stack_reference_strength(cdk.ReferenceStrength.WEAK)
+
+
 def _survives(resource: cdk.CfnResource) -> None:
     """Whatever happens to the stack, the data is there: a final snapshot is made first."""
     if isinstance(resource, rds.CfnGlobalCluster):
-        resource.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        resource.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
     else:
         resource.apply_removal_policy(cdk.RemovalPolicy.SNAPSHOT)
 

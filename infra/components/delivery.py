@@ -37,6 +37,9 @@ class Delivery(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         name = f"{name_prefix}-commands"
+        #: What the write function spreads commands over. Made and not read from the streams, as the
+        #: ARNs are: CloudFormation would take away no stream that another stack imports.
+        self.names = [_numbered(name, number) for number in range(1, count + 1)]
         log_group = logs.LogGroup(
             self,
             "Log",
@@ -50,35 +53,35 @@ class Delivery(Construct):
             size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
         )
         role_arn = self._role(archive, log_group).role_arn
-        #: The first keeps the name and the log that it had when it was the only one.
-        self.streams = [
-            self._stream("" if number == 1 else str(number), name, role_arn)
-            for number in range(1, count + 1)
-        ]
-
-    @property
-    def names(self) -> list[str]:
-        """What the write function spreads commands over."""
-        return [stream.ref for stream in self.streams]
+        for number, stream_name in enumerate(self.names, 1):
+            stream = self._stream(number, stream_name, role_arn)
+            if number > 1:
+                # Where settings take it away, it still has to deliver what it holds.
+                stream.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
 
     @property
     def arns(self) -> list[str]:
-        """The same, as IAM names them."""
-        return [stream.attr_arn for stream in self.streams]
+        """The streams as IAM names them."""
+        stack = cdk.Stack.of(self)
+        return [
+            stack.format_arn(service="firehose", resource="deliverystream", resource_name=name)
+            for name in self.names
+        ]
 
-    def _stream(self, number: str, name: str, role_arn: str) -> firehose.CfnDeliveryStream:
-        suffix = f"-{number}" if number else ""
+    def _stream(self, number: int, name: str, role_arn: str) -> firehose.CfnDeliveryStream:
+        # The first keeps the names that it had when it was the only one.
+        part = "" if number == 1 else str(number)
         log_stream = logs.LogStream(
             self,
-            f"LogStream{number}",
+            f"LogStream{part}",
             log_group=self._log_group,
-            log_stream_name=f"S3Delivery{suffix}",
+            log_stream_name=_numbered("S3Delivery", number),
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         return firehose.CfnDeliveryStream(
             self,
-            f"Stream{number}",
-            delivery_stream_name=f"{name}{suffix}",
+            f"Stream{part}",
+            delivery_stream_name=name,
             delivery_stream_type="DirectPut",
             delivery_stream_encryption_configuration_input=(
                 firehose.CfnDeliveryStream.DeliveryStreamEncryptionConfigurationInputProperty(
@@ -140,6 +143,10 @@ class Delivery(Construct):
         for pattern in written:
             accept_objects_below(role, pattern)
         return role
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _allowing(*actions: str, on: list[str]) -> iam.PolicyStatement:

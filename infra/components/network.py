@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import aws_cdk as cdk
@@ -76,8 +77,18 @@ class Network(Construct):
         """The subnets, one in each zone."""
         return self.vpc.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED).subnet_ids
 
-    def interface(self, construct_id: str, service: ec2.InterfaceVpcEndpointAwsService) -> None:
+    def interface(
+        self,
+        construct_id: str,
+        service: ec2.InterfaceVpcEndpointAwsService,
+        *,
+        actions: Sequence[str],
+        on: str,
+    ) -> None:
         """An address inside of the network for one more of AWS's services.
+
+        It lets nothing through but the actions, on what the ARN pattern names: without a policy it
+        would be a way to anybody's account.
 
         It costs by the hour and zone ($0.01 in us-east-1), so it is in one zone, which the others
         reach too; whoever asks for it says why.
@@ -90,12 +101,17 @@ class Network(Construct):
             allow_all_outbound=False,
         )
         group.add_ingress_rule(self.clients, ec2.Port.tcp(_HTTPS), "Functions")
-        self.vpc.add_interface_endpoint(
+        endpoint = self.vpc.add_interface_endpoint(
             construct_id,
             service=service,
             open=False,
             security_groups=[group],
             subnets=ec2.SubnetSelection(subnets=[self.vpc.isolated_subnets[0]]),
+        )
+        endpoint.add_to_policy(
+            iam.PolicyStatement(
+                principals=[iam.AnyPrincipal()], actions=list(actions), resources=[on]
+            )
         )
 
     def _s3(self, archive_arn: str) -> None:

@@ -10,7 +10,11 @@ from constructs import Construct
 
 
 class Schedule(Construct):
-    """Calls a function every so many minutes; a call that fails is left to the next one."""
+    """Calls a function every so many minutes.
+
+    Lambda tries a call that fails again after one and two minutes more; then it is left to the
+    next one.
+    """
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class Watched:
     streams: Sequence[str]
     queue: str
     dead_letters: Sequence[str]
+    #: Whether nobody applies here: what is copied to the archive then waits in the queue.
+    standby: bool = False
     database: WatchedDatabase | None = None
 
     @classmethod
@@ -63,6 +65,7 @@ class Watched:
                 f"{name}-dead"
                 for name in (queue, f"{settings.prefix}-replay", f"{settings.prefix}-import-events")
             ],
+            standby=settings.standby,
             database=_watched_database(settings),
         )
 

@@ -75,7 +75,17 @@ class DatabaseStack(EnvironmentStack):
             log_retention=retention,
         )
         # The sweep is in the network for the ledger's sake, and has to ask and to fill the queues.
-        self.network.interface("Sqs", ec2.InterfaceVpcEndpointAwsService.SQS)
+        self.network.interface(
+            "Sqs",
+            ec2.InterfaceVpcEndpointAwsService.SQS,
+            actions=[
+                "sqs:ChangeMessageVisibility",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:SendMessage",
+            ],
+            on=self.format_arn(service="sqs", resource=f"{settings.prefix}-*"),
+        )
         kind = RdsInstances if isinstance(database, RdsDatabase) else AuroraCluster
         self.database: RdsInstances | AuroraCluster = kind(
             self,

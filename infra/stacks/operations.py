@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
@@ -31,6 +33,17 @@ class OperationsStack(EnvironmentStack):
         topic = sns.Topic(
             self, "Topic", topic_name=f"{self.settings.prefix}-alarms", enforce_ssl=True
         )
+        # A policy of its own takes the place of SNS's default, by which the account's alarms may
+        # publish (Amazon SNS developer guide, "Example cases for Amazon SNS access control").
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsOfThisAccount",
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"ArnLike": {"aws:SourceArn": self._alarms_arn()}},
+            )
+        )
         accept(
             topic,
             {
@@ -41,6 +54,14 @@ class OperationsStack(EnvironmentStack):
         for address in self.settings.operations.emails:
             topic.add_subscription(subscriptions.EmailSubscription(address))
         return topic
+
+    def _alarms_arn(self) -> str:
+        return self.format_arn(
+            service="cloudwatch",
+            resource="alarm",
+            resource_name=f"{self.settings.prefix}-*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
 
     def _budget(self, dollars: int) -> None:
         """Mails at 80 % of the budget, and where it is forecast to be exceeded."""

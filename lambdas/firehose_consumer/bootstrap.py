@@ -39,6 +39,8 @@ def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
                 application_name="forebay-consumer",
                 statement_timeout_ms=round(settings.statement_timeout_seconds * 1000),
                 lock_timeout_ms=round(settings.lock_timeout_seconds * 1000),
+                # Giving up would cost the message's whole visibility time-out.
+                may_wake=True,
             )
         ),
         logger=Logger(service=SERVICE),

@@ -45,6 +45,7 @@ def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
                 application_name="forebay-sweep",
                 statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
                 read_only=True,
+                may_wake=True,
             )
         ),
         logger=Logger(service=SERVICE),

@@ -10,7 +10,7 @@ import pytest
 
 from forebay.routes import Parameter, Route
 from infra.components.gateway_responses import RESPONSES
-from tests.infra.templates import Synthesised
+from tests.infra.templates import Synthesised, readable
 
 SPELLED = {"path": "path", "query": "querystring", "header": "header"}
 
@@ -55,6 +55,28 @@ def _routes(synthesised: Synthesised, *, cached: bool) -> Iterator[tuple[Route, 
             # AWS: slashes are ~1 behind the first, and the root path is only a slash.
             path = "/" + route.path.replace("/", "~1").removesuffix("~1")
             yield route, _setting(synthesised, "GET", path)
+
+
+def test_no_method_has_metrics_of_its_own(either: Synthesised) -> None:
+    """AWS asks the price of custom metrics for those, several for each method that is called (API
+    Gateway developer guide, "Amazon API Gateway dimensions and metrics").
+    """
+    stage = either.only("service", "AWS::ApiGateway::Stage")
+
+    assert {setting["MetricsEnabled"] for setting in stage["MethodSettings"]} == {False}
+
+
+def test_api_gateway_s_own_log_ends_too(either: Synthesised) -> None:
+    """It would make that log itself with the first error, without an end."""
+    (log,) = (
+        found
+        for found in either.properties("service", "AWS::Logs::LogGroup")
+        if "Execution-Logs" in readable(found["LogGroupName"])
+    )
+
+    assert readable(log["LogGroupName"]).startswith("API-Gateway-Execution-Logs_<RestApi")
+    assert readable(log["LogGroupName"]).endswith("/v1")
+    assert log["RetentionInDays"] == either.settings.logs.retention_days
 
 
 def test_the_api_answers_exactly_the_declared_routes(either: Synthesised) -> None:

@@ -13,7 +13,7 @@ DAY_SECONDS = 24 * 60 * 60
 def test_the_archive_survives_its_stack(either: Synthesised) -> None:
     (bucket,) = either.resources("data", "AWS::S3::Bucket")
 
-    assert bucket["DeletionPolicy"] == "Retain"
+    assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
     assert bucket["UpdateReplacePolicy"] == "Retain"
     assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
 

@@ -155,7 +155,7 @@ def test_production_survives_a_zone_and_a_slip(made: Made) -> None:
     assert primary["BackupRetentionPeriod"] == 30
     assert primary["EnablePerformanceInsights"] is True
     assert primary["MaxAllocatedStorage"] > int(primary["AllocatedStorage"])
-    assert all(found["DeletionProtection"] for found in instances)
+    assert primary["DeletionProtection"] is True
     assert len(replicas) == 2
     assert all(found["EnableIAMDatabaseAuthentication"] for found in replicas)
     template.resource_count_is("AWS::EC2::Subnet", 3)
@@ -228,6 +228,52 @@ def test_a_secondary_follows_and_is_only_read(made: Made) -> None:
     template.resource_count_is("AWS::RDS::GlobalCluster", 0)
     template.resource_count_is("AWS::RDS::DBInstance", 1)
     assert logins["reader"]["url"] == logins["replicas"]["url"]
+
+
+def test_a_failover_changes_what_a_region_does_and_not_its_cluster(made: Made) -> None:
+    """CloudFormation replaces a cluster whose user, database or key changes, which it refuses for
+    one that has a name (AWS::RDS::DBCluster: update requires replacement).
+    """
+    follows = {**GLOBAL, "database.in_global": {"identifier": "forebay", "role": "secondary"}}
+    leads = {
+        **GLOBAL,
+        "database.in_global": {
+            "identifier": "forebay",
+            "role": "primary",
+            "made_as": "secondary",
+        },
+    }
+    before, _ = made("dev", follows)
+    after, logins = made("dev", leads)
+
+    assert properties(before, "AWS::RDS::DBCluster") == properties(after, "AWS::RDS::DBCluster")
+    after.resource_count_is("AWS::RDS::GlobalCluster", 0)
+    assert "ReadEndpoint" not in logins["writer"]["url"]
+    back, logins = made(
+        "dev",
+        {
+            **GLOBAL,
+            "database.in_global": {
+                "identifier": "forebay",
+                "role": "secondary",
+                "made_as": "primary",
+            },
+        },
+    )
+    first, _ = made("dev", GLOBAL)
+    assert properties(first, "AWS::RDS::DBCluster") == properties(back, "AWS::RDS::DBCluster")
+    back.resource_count_is("AWS::RDS::GlobalCluster", 1)
+    assert "ReadEndpoint" in logins["writer"]["url"]
+
+
+def test_replicas_can_be_taken_away_again(made: Made) -> None:
+    """CloudFormation deletes nothing that is protected, though it is in production."""
+    template, _ = made("prod", {})
+
+    for server in properties(template, "AWS::RDS::DBInstance"):
+        assert server.get("DeletionProtection", False) is not (
+            "SourceDBInstanceIdentifier" in server
+        )
 
 
 def test_a_proxy_knows_no_secret(made: Made) -> None:

@@ -183,6 +183,13 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
             "edge.domain",
         ),
         (
+            {
+                "api.authorization": {"kind": "iam"},
+                "edge": {"requests_per_address": 10, "requests_per_signature": 10},
+            },
+            "signatures are for the host",
+        ),
+        (
             {"api.domain": {**DOMAIN, "certificate_arn": DOMAIN["certificate_arn"].replace(
                 "us-east-1", "eu-west-1")}},
             "certificate in us-east-1",

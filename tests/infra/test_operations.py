@@ -18,12 +18,12 @@ from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
 from infra.app import build_app
-from infra.components.alarms import RUNBOOKS
+from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
 from infra.settings import Settings
 from infra.stacks.operations import OperationsStack
-from tests.infra.templates import ROOT
-from tests.infra.variants import properties, settings_of
+from tests.infra.templates import ROOT, readable
+from tests.infra.variants import STANDBY, properties, settings_of
 
 RDS = WatchedDatabase(
     kind="rds", primary="db", replicas=["db-1", "db-2"], max_connections=200, storage_gibibytes=100
@@ -57,7 +57,7 @@ def alarms(template: Template) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def test_there_are_no_more_alarms_than_are_free_of_charge(operations: Template) -> None:
+def test_there_are_no_more_alarms_than_one_can_look_after(operations: Template) -> None:
     found = set(alarms(operations))
 
     assert len(found) <= 10
@@ -81,6 +81,33 @@ def test_every_alarm_tells_somebody_and_says_when_it_is_over(operations: Templat
     assert (mails["Protocol"], mails["Endpoint"]) == ("email", "someone@example.com")
 
 
+def test_alarms_may_publish_to_their_topic(operations: Template) -> None:
+    """A topic's own policy replaces SNS's default, so what it doesn't allow reaches nobody (Amazon
+    SNS developer guide, "Example cases for Amazon SNS access control").
+    """
+    (topic,) = operations.find_resources("AWS::SNS::Topic")
+    (policy,) = properties(operations, "AWS::SNS::TopicPolicy")
+    (allowed,) = (
+        statement
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    )
+
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert (allowed["Action"], allowed["Resource"]) == ("sns:Publish", {"Ref": topic})
+    source = readable(allowed["Condition"]["ArnLike"]["aws:SourceArn"])
+    assert source.endswith(":<AWS::AccountId>:alarm:forebay-dev-*")
+
+
+def test_an_alarm_waits_for_no_minute_that_has_not_come_in_yet(operations: Template) -> None:
+    """FILL makes a late minute look like a good one; such an alarm would never ring (Amazon
+    CloudWatch user guide, "Using math expressions with CloudWatch metrics": FILL).
+    """
+    for name, alarm in alarms(operations).items():
+        spare = alarm["EvaluationPeriods"] - alarm["DatapointsToAlarm"]
+        assert spare >= LATE_MINUTES >= 2, name
+
+
 def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropped(
     operations: Template,
 ) -> None:
@@ -93,6 +120,19 @@ def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropp
     assert '"forebay-dev-commands"' in told
     assert '"forebay-dev-commands-2"' in told
     assert "MAX(" in told
+
+
+def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
+    flags: Mapping[str, Any],
+) -> None:
+    """Nobody takes from its queue, so its oldest message is as old as the queue lets it be."""
+    settings = settings_of("prod", {"database": STANDBY})
+    found = properties(synthesised(settings, flags, AURORA), "AWS::CloudWatch::Alarm")
+    names = {alarm["AlarmName"].removeprefix("forebay-prod-") for alarm in found}
+
+    assert settings.standby
+    assert "apply-behind" not in names
+    assert "replicas-behind" in names
 
 
 def test_a_failed_message_rings_though_the_function_succeeds(operations: Template) -> None:

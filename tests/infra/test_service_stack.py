@@ -123,7 +123,9 @@ def test_each_function_writes_its_own_log_only(either: Synthesised, name: Functi
 
 
 def test_the_write_function_may_put_commands_and_nothing_else(either: Synthesised) -> None:
-    stream = f"<{_export(either, 'DeliveryStream', 'Arn')}>"
+    name = either.only("data", "AWS::KinesisFirehose::DeliveryStream")["DeliveryStreamName"]
+    account = either.settings.account or "<AWS::AccountId>"
+    stream = f"arn:aws:firehose:us-east-1:{account}:deliverystream/{name}"
 
     assert _own(either.granted("write")) == {
         ("firehose:PutRecord", stream),

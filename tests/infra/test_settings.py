@@ -12,7 +12,8 @@ import pytest
 from forebay.errors import SettingsError
 from infra.database import ExternalDatabase
 from infra.settings import ENVIRONMENTS, Settings
-from tests.infra.templates import LOCAL_CONTEXT
+from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
+from tests.infra.variants import settings_of
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -249,6 +250,28 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(
     assert sentence in said
     assert said.startswith(str(tmp_path / f"{name}.toml"))
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["production-in-frankfurt", "two--hyphens", "Prod", "1st", "end-"])
+def test_a_name_that_resources_can_not_have_is_refused(tmp_path: Path, name: str) -> None:
+    """S3: 63 characters; RDS: no hyphen at the end, nor two in a row."""
+    source = (ENVIRONMENTS / "dev.toml").read_text(encoding="utf-8")
+    (tmp_path / f"{name}.toml").write_text(source, encoding="utf-8")
+
+    assert f"{name}.toml: name: String should match" in _refusal(tmp_path, name, {})
+
+
+def test_the_longest_name_fits_buckets_and_functions(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    """AWS limits their names most: to 63 and 64 characters."""
+    made = Synthesised.of(settings_of("prod", {}, named="a" * 19), flags, package)
+
+    (bucket,) = made.properties("data", "AWS::S3::Bucket")
+    archive = readable(bucket["BucketName"]).replace("<AWS::AccountId>", "1" * 12)
+    assert len(archive.replace("us-east-1", "ap-northeast-1")) <= 63
+    for function in made.properties("service", "AWS::Lambda::Function"):
+        assert len(function.get("FunctionName", "")) <= 64
 
 
 @pytest.mark.parametrize(

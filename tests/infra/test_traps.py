@@ -6,6 +6,8 @@ Those of the API, of the edge and of the alarms are in `test_api.py`, `test_edge
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from infra.settings import Settings
 from tests.infra.templates import Synthesised, readable
-from tests.infra.variants import settings_of
+from tests.infra.variants import STANDBY, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,7 @@ def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
 @pytest.fixture(scope="module")
 def standby(flags: Mapping[str, Any], package: Path) -> Synthesised:
     """The region that follows production's, and would take its place."""
-    changes = {
-        "database": {
-            "kind": "aurora",
-            "instance_class": "r8g.large",
-            "replicas": 1,
-            "read_timeout_seconds": 10,
-            "max_connections": 1000,
-            "backup_days": 7,
-            "deletion_protection": True,
-            "in_global": {"identifier": "forebay", "role": "secondary"},
-        },
-    }
-    return Synthesised.of(settings_of("prod", changes), flags, package)
+    return Synthesised.of(settings_of("prod", {"database": STANDBY}), flags, package)
 
 
 def _streams(synthesised: Synthesised) -> list[Mapping[str, Any]]:
@@ -167,6 +157,14 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
 
     assert readable(endpoint["ServiceName"]).endswith(".sqs")
     assert endpoint["PrivateDnsEnabled"] is True
+    # Nor does it lead to anybody else's queues, and all that the sweep may do passes.
+    (statement,) = endpoint["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Allow"
+    assert readable(statement["Resource"]).endswith(
+        ":sqs:us-east-1:<AWS::AccountId>:forebay-prod-*"
+    )
+    granted = {action for action, _ in prod.granted("sweep") if action.startswith("sqs:")}
+    assert set(statement["Action"]) == granted
 
 
 @pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])
@@ -220,6 +218,60 @@ def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
     assert standby.function("write")["ReservedConcurrentExecutions"] == 0
     assert standby.resources("service", "AWS::Events::Rule") == []
     assert standby.resources("service", "Custom::Trigger") == []
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ({"database.replicas": 2}, {"database.replicas": 1}),
+        ({"database.proxy": True}, {"database.proxy": False}),
+        ({"stream.count": 3}, {"stream.count": 1}),
+    ],
+    ids=["replicas", "proxy", "streams"],
+)
+def test_what_settings_take_away_no_other_stack_holds(
+    flags: Mapping[str, Any], package: Path, more: Mapping[str, Any], less: Mapping[str, Any]
+) -> None:
+    """Trap: CloudFormation refuses to delete what another stack imports, and that one is deployed
+    later (AWS CloudFormation: "Get exported outputs from a deployed CloudFormation stack").
+    """
+    imported = _imports(Synthesised.of(settings_of("prod", more), flags, package).service)
+    left = Synthesised.of(settings_of("prod", less), flags, package)
+
+    exported = {
+        output["Export"]["Name"]
+        for stack in (left.data, left.database)
+        for output in stack["Outputs"].values()
+        if "Export" in output
+    }
+    assert {name for name in imported if "prod-identity:" not in name} <= exported
+
+
+def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -> None:
+    """Trap: Firehose drops what a deleted stream still buffers, and it was answered 202."""
+    streams = prod.resources("data", "AWS::KinesisFirehose::DeliveryStream")
+    added = [
+        found
+        for found in streams
+        if found["Properties"]["DeliveryStreamName"] != "forebay-prod-commands"
+    ]
+
+    assert added
+    for stream in added:
+        assert stream["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
+def test_a_first_deployment_that_fails_leaves_no_name_taken(prod: Synthesised) -> None:
+    """Trap: `Retain` also keeps what a failed first deployment made, and the next one meets it."""
+    (bucket,) = prod.resources("data", "AWS::S3::Bucket")
+
+    assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert bucket["UpdateReplacePolicy"] == "Retain"
+
+
+def _imports(template: Mapping[str, Any]) -> set[str]:
+    """The names of the exports that a template imports."""
+    return set(re.findall(r'"Fn::ImportValue": "([^"]+)"', json.dumps(template)))
 
 
 def test_the_archive_keeps_what_is_deleted_and_moves_what_is_old(prod: Synthesised) -> None:

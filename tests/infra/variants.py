@@ -18,12 +18,23 @@ from infra.settings import ENVIRONMENTS, Settings
 
 ACCOUNT = "123456789012"
 POOL_ARN = f"arn:aws:cognito-idp:eu-central-1:{ACCOUNT}:userpool/eu-central-1_Example"
+#: The database of a region that follows production's.
+STANDBY: Mapping[str, Any] = {
+    "kind": "aurora",
+    "instance_class": "r8g.large",
+    "replicas": 1,
+    "read_timeout_seconds": 10,
+    "max_connections": 1000,
+    "backup_days": 7,
+    "deletion_protection": True,
+    "in_global": {"identifier": "forebay", "role": "secondary"},
+}
 JUDGE_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:judge"
 
 
-def settings_of(name: str, changes: Mapping[str, Any]) -> Settings:
-    """The named environment with some of its keys changed, as `api.endpoint`."""
-    values: dict[str, Any] = {"name": name}
+def settings_of(name: str, changes: Mapping[str, Any], *, named: str | None = None) -> Settings:
+    """The named environment with some of its keys changed, as `api.endpoint`, or its name."""
+    values: dict[str, Any] = {"name": named or name}
     values |= tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
     for path, value in changes.items():
         *tables, key = path.split(".")
