@@ -18,7 +18,8 @@ from local.settings import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 
-_MARKED = re.compile(r"(<!-- bench: ([a-z_ ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+#: A table's comments, the comparisons that it shows, and the table.
+MARKED = re.compile(r"(<!-- bench: ([a-z_ ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _HEAD = ("| What | Beside | Ratio | Rounds from, to | Aim | |", "|---|---|---|---|---|---|")
 _WORDS = {
     "speed": "{:.2f} times as fast",
@@ -45,7 +46,7 @@ def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
         lines = _machines(names, found) if names == ["machine"] else _rows(names, found)
         return match[1] + "\n".join(lines) + "\n" + match[3]
 
-    return _MARKED.sub(table, page)
+    return MARKED.sub(table, page)
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ class NewRows:
         self._connection = connection
         self._spec = spec
         self._names = [column.name for column in spec.columns]
+        self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
         self._sql = statements
 
     def insert(self, fresh: Sequence[Encoded]) -> tuple[int, list[Refusal], list[Encoded]]:
@@ -45,17 +46,17 @@ class NewRows:
             psycopg.Error: not the data's fault.
         """
         inserted = 0
+        gappy: list[Encoded] = []
         refusals: list[Refusal] = []
         others: list[Encoded] = []
-        # One order of keys in every transaction: see `_UPSERT_TAIL`.
-        pieces = [sorted(fresh, key=_key)]
+        pieces = self._pieces(fresh)
         while pieces:
             piece = pieces.pop()
             if not piece:
                 continue
             try:
                 with self._connection.transaction():
-                    found = self._copy(piece)
+                    copied = self._copy(piece)
             except psycopg.Error as exc:
                 if not is_data_fault(exc) or needs_newer_code(exc, self._spec):
                     raise
@@ -69,33 +70,46 @@ class NewRows:
                 else:
                     refusals.append(refused(piece[0].command, exc))
             else:
-                inserted += len(piece) - len(found)
-                refusals += found
-        return inserted, refusals, others
+                inserted += copied
+                if copied < len(piece):
+                    gappy += piece
+        return inserted, refusals + self._left_out(gappy), others
 
-    def _copy(self, piece: Sequence[Encoded]) -> list[Refusal]:
-        """Copies rows; those that the columns' types can't read are left out, and returned."""
+    def _pieces(self, fresh: Sequence[Encoded]) -> list[list[Encoded]]:
+        """The rows to be tried together, the last ones first.
+
+        A row without a value that it should have is tried alone: the declaration can tell, but
+        only the table knows, so it has the last word.
+        """
+        required = self._required
+        suspects: list[Encoded] = []
+        well: list[Encoded] = []
+        for item in fresh:
+            row = item.row
+            is_suspect = None in row and any(row[place] is None for place in required)
+            (suspects if is_suspect else well).append(item)
+        # One order of keys in every transaction: see `_UPSERT_TAIL`.
+        return [*([item] for item in suspects), sorted(well, key=_key)]
+
+    def _copy(self, piece: Sequence[Encoded]) -> int:
+        """Copies rows but those that the columns' types can't read; how many that are."""
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
                 for item in piece:
                     copy.write_row(item.row)
-            copied = cursor.rowcount
-        if copied == len(piece):
+            return cursor.rowcount
+
+    def _left_out(self, gappy: Sequence[Encoded]) -> list[Refusal]:
+        """Why some of these rows were not copied, though the others were."""
+        if not gappy:
             return []
-        commands = [command for command, _ in piece]
-        present = {
-            key
-            for (key,) in self._connection.execute(
-                self._sql.present_keys, {"keys": key_array(self._spec, commands)}
-            )
+        commands = [command for command, _ in gappy]
+        asked = {
+            "keys": key_array(self._spec, commands),
+            "versions": "{" + ",".join([command.id for command in commands]) + "}",
         }
-        left_out = [item for item in piece if str(item.command.key) not in present]
-        if len(left_out) != len(piece) - copied:
-            # Only a key column that somebody gave another type can do that. To go on would be to
-            # reject what is applied.
-            raise RuntimeError(
-                f"{self._spec.path}: keys come back from their column in another form"
-            )
+        present = {version for (version,) in self._connection.execute(self._sql.copied, asked)}
+        left_out = [item for item in gappy if item.command.id not in present]
         return unreadable(self._connection, self._sql, self._names, left_out)
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:

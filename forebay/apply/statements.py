@@ -15,7 +15,7 @@ class Statements:
 
     probe: sql.Composed
     copy_new: sql.Composed
-    present_keys: sql.Composed
+    copied: sql.Composed
     create_stage: sql.Composed
     clear_stage: sql.Composed
     copy: sql.Composed
@@ -114,8 +114,10 @@ _PROBE = (
 _TEMPLATES = {
     "probe": _PROBE,
     "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
-    "present_keys": """
-        SELECT {key}::text FROM {table} WHERE {key} = ANY(%(keys)s::{key_type}[])
+    # By version, too: another consumer may have inserted a key whose row was left out here.
+    "copied": """
+        SELECT _version::text FROM {table}
+        WHERE {key} = ANY(%(keys)s::{key_type}[]) AND _version = ANY(%(versions)s::uuid[])
     """,
     # AS SELECT keeps the types but no NOT NULL: a delete has no values.
     "create_stage": """

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.comparisons.assets import LIMITS_MEBIBYTES, MEBIBYTE, unzipped_bytes
 from forebay.errors import SettingsError
 from infra.bundling import (
     CERTIFICATES,
@@ -209,6 +210,14 @@ def test_dependencies_are_those_of_the_lock_file_for_the_runtime_on_aws(tmp_path
     assert (package / "lambdas" / "write" / "handler.py").is_file()
     assert not (package / "boto3").exists()
     assert not (package / "psycopg").exists()
+
+
+@pytest.mark.parametrize("function", LIMITS_MEBIBYTES)
+def test_a_package_is_small(tmp_path: Path, function: FunctionName) -> None:
+    """A cold start loads it; the sums are of the runtime on AWS, whatever this machine is."""
+    package = tmp_path / "package"
+    build_asset(function, package, with_dependencies=True)
+    assert unzipped_bytes(package) <= LIMITS_MEBIBYTES[function] * MEBIBYTE
 
 
 def test_dependencies_are_part_of_the_hash() -> None:
