@@ -68,7 +68,7 @@ test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stac
 # The page is made from a full run only; one in a hurry keeps its results to itself.
 FAULT_RESULTS := $(if $(FOREBAY_FAULT_SECONDS),.build/faults.json,docs/reliability.json)
 .PHONY: test-faults
-test-faults: $(READY) $(PACKAGES) ## what fails, measured, for docs/reliability.md; 20 minutes (FOREBAY_FAULT_SECONDS=5: 10)
+test-faults: $(READY) $(PACKAGES) ## what fails, measured, for docs/reliability.md; 20 minutes (FOREBAY_FAULT_SECONDS=12: 10)
 	@FOREBAY_FAULT_RESULTS=$(FAULT_RESULTS) $(BIN)/python -m pytest -m fault
 	$(if $(FOREBAY_FAULT_SECONDS),,@$(BIN)/python -m tests.faults.report)
 

@@ -13,6 +13,7 @@ PART = "intake"
 
 #: Longer than a request takes: what was due so long before a fault's end was sent during it.
 _REQUEST_SECONDS = 8
+_KILLS = 10
 
 
 def direct(stack: FaultyStack) -> set[str]:
@@ -102,17 +103,12 @@ def test_a_write_function_killed_after_firehose_has_acknowledged(
         "a proxy holds Firehose's answer back and kills every instance instead",
         part=PART,
     ) as watched:
-        kills = 0
-
-        def kill() -> None:
-            nonlocal kills
-            kills += stack.kill_workers("write")
-
-        stack.firehose_proxy.answered = kill
-        wait_until(lambda: kills >= 5, "some were killed")
+        kills: list[int] = []
+        stack.firehose_proxy.answered = lambda: kills.append(stack.kill_workers("write"))
+        wait_until(lambda: len(kills) >= _KILLS, "answers were held back")
         stack.firehose_proxy.answered = None
         watched.ends()
-        watched.fault.remark = f"{kills} instances killed"
+        watched.fault.remark = f"{len(kills)} answers held back, {sum(kills)} instances killed"
     unsure = [one for one in watched.traffic.sent if one.status != 202]
     assert unsure, "somebody must have been told that it failed"
     watched.fault.remark += f"; {stored(stack, unsure)} of {len(unsure)} failed writes were stored"

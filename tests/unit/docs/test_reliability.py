@@ -1,0 +1,16 @@
+"""The page about faults says what the last full run measured, and nothing else."""
+
+import json
+
+from tests.faults.report import PAGE, RESULTS, with_tables
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    assert PAGE.read_text() == with_tables(PAGE.read_text(), json.loads(RESULTS.read_text()))
+
+
+def test_what_is_published_was_a_full_run_that_lost_nothing() -> None:
+    results = json.loads(RESULTS.read_text())
+    assert results["run"]["longest_fault_seconds"] == 60
+    for fault in results["faults"]:
+        assert (fault["lost"], fault["hurt"], fault["verified"]) == (0, 0, True), fault["name"]
