@@ -6,11 +6,13 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import psycopg
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed
 from forebay.aws.queue import Queue
+from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.sweep import (
     Survey,
@@ -50,12 +52,24 @@ class SweepApp:
         self._now = now
 
     def sweep(self) -> dict[str, Any]:
-        """Sweeps once; what was found, and what was done about it.
+        """Sweeps; what was found, and what was done about it.
+
+        A warm function finds out by an error that a restart or a failover has ended its connection;
+        the next sweep may be an hour away, so it sweeps again at once.
 
         Raises:
             TransientError: S3 or SQS did not answer; the next sweep tries again.
             psycopg.Error: the primary did not.
         """
+        was_open = self._session.is_open
+        try:
+            return self._sweep_once()
+        except psycopg.OperationalError as exc:
+            if not (was_open and is_connection_lost(exc)):
+                raise
+        return self._sweep_once()
+
+    def _sweep_once(self) -> dict[str, Any]:
         now = self._now()
         patience = dt.timedelta(seconds=self._settings.patience_seconds)
         dead = dead_objects(self._dead_letters, self._archive.bucket)

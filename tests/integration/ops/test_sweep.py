@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -56,6 +57,20 @@ def told(site: Site) -> set[str]:
     """The objects that the consumer is told of."""
     keys = partial(object_keys, bucket=site.bucket, prefix="commands/")
     return {key for body in site.told() for key in keys(body)}
+
+
+def test_a_connection_that_was_lost_since_the_last_sweep_costs_no_sweep(site: Site) -> None:
+    """The next one may be an hour away."""
+    site.put(city(1, key=1))
+    with closing(Session(lambda: open_connection(site.database.url))) as session:
+        swept = app(site)
+        swept._session = session
+        assert swept.sweep()["result"] == "enqueued"
+        site.database.connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        assert swept.sweep()["listed"] == 1
 
 
 def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) -> None:
