@@ -6,6 +6,7 @@ PORT ?= 8080
 BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := node_modules/.package-lock.json
+PEERS := .build/bench/.ready
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -62,6 +63,20 @@ test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stac
 .PHONY: test-long
 test-long: $(READY) ## the long ones: minutes of examples
 	@exec $(BIN)/python -m pytest -m long
+
+# Has the peers as well, which nothing else needs.
+$(PEERS): pyproject.toml uv.lock | $(READY)
+	@UV_PROJECT_ENVIRONMENT=.build/bench $(BIN)/uv sync --frozen --quiet --group bench
+	@touch $@
+
+.PHONY: bench
+bench: $(PEERS) ## measure, for minutes (NAMES="apply rebuild", QUICK=1), into bench/results
+	@exec .build/bench/bin/python -m bench $(NAMES) $(if $(QUICK),--quick)
+	@exec .build/bench/bin/python -m bench.report
+
+.PHONY: bench-report
+bench-report: $(READY) ## write the tables of docs/performance.md from bench/results
+	@exec $(BIN)/python -m bench.report
 
 .PHONY: check
 check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, migrations

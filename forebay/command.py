@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Op: TypeAlias = Literal["create", "put", "delete"]
 OPS: frozenset[str] = frozenset({"create", "put", "delete"})
@@ -13,9 +12,11 @@ KeyValue: TypeAlias = int | str
 Body: TypeAlias = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One accepted write. Immutable; a replay never re-stamps any part of it."""
+class Command(NamedTuple):
+    """One accepted write. Immutable; a replay never re-stamps any part of it.
+
+    A tuple, as apply makes a great many: a frozen dataclass takes eight times as long to make.
+    """
 
     #: UUIDv7 in canonical text: accept time and order among writers.
     id: str

@@ -14,6 +14,11 @@ from forebay.db.connect import Connection
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
+# A deferred constraint would fail at the commit, where nobody can tell who is guilty. And of a
+# table, however large, apply wants only the rows of a chunk's keys: the planner, which knows
+# a staging table badly, must not come to think that reading all of it would be as quick.
+_BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
+
 
 class ChunkApplier:
     """Applies chunks of one source over one connection."""
@@ -38,12 +43,11 @@ class ChunkApplier:
         Raises:
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
-        # A deferred constraint would fail at the commit, where nobody can tell who is guilty.
-        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        self._connection.execute(_BEGIN)
         self._book.open()
         self._archived = {}
         commands, held = self._readable(entries)
-        known = self._book.known(command.id for command in commands)
+        known = self._book.known([command.id for command in commands])
         folded = fold(command for command in commands if command.id not in known)
         counts = Counts()
         for applier, winners in self._by_table(folded):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeAlias
 
 import psycopg
@@ -59,12 +61,12 @@ def apply(
     done = ledger.lines_done()
     outcome = Outcome()
     position = 0
-    for chunk, is_last in _with_last(chunks):
+    for chunk, is_last in _read_ahead(chunks):
         while done is not None:
             start = max(position, done)
             entries = chunk[start - position :]
             try:
-                if entries or is_last:
+                if entries or is_last():
                     outcome = _apply_chunk(
                         connection, applier, ledger, outcome, entries, start=start, is_last=is_last
                     )
@@ -111,7 +113,7 @@ def _apply_chunk(
     entries: Sequence[Entry],
     *,
     start: int,
-    is_last: bool,
+    is_last: Callable[[], bool],
 ) -> Outcome:
     """One chunk, one transaction; deadlocks are retried at once, for the connection is well."""
     attempt = 0
@@ -129,7 +131,7 @@ def _apply_chunk(
                         ids=[entry.id for entry in entries if isinstance(entry, Command)],
                         counts=counts,
                         total=after,
-                        is_last=is_last,
+                        is_last=is_last(),
                     )
             return after  # noqa: TRY300 - after the commit, not inside the transaction
         except psycopg.Error as exc:
@@ -139,11 +141,24 @@ def _apply_chunk(
             time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
 
 
-def _with_last(chunks: Iterable[Sequence[Entry]]) -> Iterator[tuple[Sequence[Entry], bool]]:
-    """Each chunk with whether it is the last; an object without any line is one empty chunk."""
-    previous: Sequence[Entry] | None = None
-    for chunk in chunks:
-        if previous is not None:
-            yield previous, False
-        previous = chunk
-    yield previous if previous is not None else (), True
+def _is_end(following: Future[Sequence[Entry] | None]) -> bool:
+    return following.result() is None
+
+
+def _read_ahead(
+    chunks: Iterable[Sequence[Entry]],
+) -> Iterator[tuple[Sequence[Entry], Callable[[], bool]]]:
+    """Each chunk, and what tells whether it is the last, once that is known.
+
+    The next chunk is read and decoded in a thread meanwhile, for most of apply's time is spent
+    waiting for Postgres. An object without any line is one empty chunk.
+    """
+    left = iter(chunks)
+    with ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead") as reader:
+        chunk = next(left, None)
+        while True:
+            following = reader.submit(next, left, None)
+            yield chunk or (), partial(_is_end, following)
+            chunk = following.result()
+            if chunk is None:
+                return

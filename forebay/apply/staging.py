@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forebay.apply.rows import Row
+import psycopg
+
+from forebay.apply.rows import Encoded
 from forebay.apply.statements import Statements
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.db.faults import code_of_state
+from forebay.db.faults import (
+    code_of_state,
+    fault_code,
+    fault_detail,
+    is_conflict_with_neighbours,
+)
 from forebay.resource.spec import ResourceSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A command, and its row for COPY."""
-
-    command: Command
-    row: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +46,20 @@ class Stage:
         self._sql = statements
         self._used = False
 
-    def create(self) -> None:
-        """Makes the table, once for a connection; call at the beginning of a transaction."""
-        self._connection.execute(self._sql.create_stage)
-        self._used = False  # the last commit emptied it
+    def begin(self) -> None:
+        """Begins a transaction: the last commit emptied the table, or there is none yet."""
+        self._used = False
 
     def clear(self) -> None:
-        """Empties it, if need be; call outside any savepoint.
+        """Makes the table, or empties it, if need be; call outside any savepoint.
 
         Within one, Postgres gives the table a new file for each TRUNCATE, which takes longer than
         all the rest; outside it empties the file in place from the second time on.
         """
-        if self._used:
-            self._connection.execute(self._sql.clear_stage)
+        self._connection.execute(self._sql.clear_stage if self._used else self._sql.create_stage)
         self._used = True
 
-    def fill(self, group: Sequence[Staged]) -> tuple[list[Staged], list[Refusal]]:
+    def fill(self, group: Sequence[Encoded]) -> tuple[list[Encoded], list[Refusal]]:
         """Copies the rows; those that are there now, and why the others are not.
 
         Raises:
@@ -71,7 +68,7 @@ class Stage:
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy) as copy:
                 for item in group:
-                    copy.write_row(item.row)
+                    copy.write_row((*item.row, item.command.op == "delete"))
             if cursor.rowcount == len(group):
                 return list(group), []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
@@ -81,27 +78,39 @@ class Stage:
             # Only a key column that somebody gave another type can do that. To go on would be to
             # reject what is applied.
             raise RuntimeError(f"{self._path}: keys come back from their column in another form")
-        return there, self._reasons(left_out)
+        return there, unreadable(self._connection, self._sql, self._names, left_out)
 
-    def _reasons(self, left_out: Sequence[Staged]) -> list[Refusal]:
-        """Asks the types about each value of the rows that they could not read."""
-        values = [
-            (position, name, _as_copied(value))
-            for position, item in enumerate(left_out)
-            for name, value in zip(self._names, item.row, strict=False)
-            if value is not None
-        ]
-        positions, names, texts = zip(*values, strict=True)
-        found = self._connection.execute(
-            self._sql.input_errors,
-            {"positions": list(positions), "names": list(names), "texts": list(texts)},
-        )
-        reasons: dict[int, tuple[str, str]] = {}
-        for position, state, said in found:
-            reasons.setdefault(position, (state, said))
-        return [
-            _refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)
-        ]
+
+def unreadable(
+    connection: Connection, sql: Statements, names: Sequence[str], left_out: Sequence[Encoded]
+) -> list[Refusal]:
+    """Why each of these rows was left out: asks the types about all their values, at once."""
+    values = [
+        (position, name, _as_copied(value))
+        for position, item in enumerate(left_out)
+        for name, value in zip(names, item.row, strict=False)
+        if value is not None
+    ]
+    positions, named, texts = zip(*values, strict=True)
+    found = connection.execute(
+        sql.input_errors,
+        {"positions": list(positions), "names": list(named), "texts": list(texts)},
+    )
+    reasons: dict[int, tuple[str, str]] = {}
+    for position, state, said in found:
+        reasons.setdefault(position, (state, said))
+    return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
+
+
+def refused(command: Command, error: psycopg.Error) -> Refusal:
+    """The refusal of a command that failed by itself."""
+    return Refusal(
+        command,
+        fault_code(error),
+        fault_detail(error),
+        error.sqlstate,
+        conflict=is_conflict_with_neighbours(error),
+    )
 
 
 def _as_copied(value: object) -> str:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.spec import Kind, ResourceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statements:
     """Set-based statements over one staging table, in the order in which they run."""
 
+    probe: sql.Composed
+    copy_new: sql.Composed
+    present_keys: sql.Composed
     create_stage: sql.Composed
     clear_stage: sql.Composed
     copy: sql.Composed
@@ -32,12 +35,17 @@ def statements(spec: ResourceSpec) -> Statements:
     """Every statement that applies commands of this resource."""
     names = [column.name for column in spec.columns]
     stage = sql.Identifier("pg_temp", f"forebay_in_{spec.table}")
+    key = sql.Identifier(spec.key.name)
+    is_text = spec.key.kind is Kind.TEXT
     parts: dict[str, sql.Composable] = {
         "table": sql.Identifier("public", spec.table),
         "stage": stage,
-        "stage_name": sql.Literal(f'pg_temp."forebay_in_{spec.table}"'),
+        "table_name": sql.Literal(f'public."{spec.table}"'),
         "resource": sql.Literal(spec.path),
-        "key": sql.Identifier(spec.key.name),
+        "key": key,
+        # The order that Python sorts texts in, whatever the database's collation is.
+        "key_order": sql.SQL('{} COLLATE "C"').format(key) if is_text else key,
+        "key_type": sql.SQL(_KEY_TYPES[spec.key.kind]),
         "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
         "set": sql.SQL(", ").join(
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
@@ -48,27 +56,67 @@ def statements(spec: ResourceSpec) -> Statements:
     return Statements(**made)
 
 
-# `t` is a row of the resource, `s` a staged command, `d` a tombstone. "Beats" is law 2: a put or
-# delete beats a create; among puts and deletes the greater id, among creates the smaller.
+#: What an archived key can be, whatever range its column has.
+_KEY_TYPES = {Kind.INTEGER: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
+
+# `t` is a row of the resource, `s` a staged command, `d` a tombstone, `a` a command that is asked
+# about. "Beats" is law 2: a put or delete beats a create; among puts and deletes the greater id,
+# among creates the smaller.
+_BEATS_ROW = """
+    CASE WHEN <new>._by_create
+         THEN t._by_create AND <new>._version < t._version
+         ELSE t._by_create OR <new>._version > t._version END
+"""
+_IS_BURIED = "(<new>._by_create OR d.version > <new>._version)"
 _UPSERT_HEAD = """
     INSERT INTO {table} AS t ({columns}, _version, _by_create)
     SELECT {columns}, _version, _by_create FROM {stage} AS s WHERE NOT s._delete
 """
 # One order of keys in every transaction: two consumers then never wait for each other in a ring.
 _UPSERT_TAIL = """
-    ORDER BY {key}
+    ORDER BY s.{key_order}
     ON CONFLICT ({key}) DO UPDATE SET {set}
-    WHERE CASE WHEN excluded._by_create
-               THEN t._by_create AND excluded._version < t._version
-               ELSE t._by_create OR excluded._version > t._version END
-"""
+    WHERE <beats>
+""".replace("<beats>", _BEATS_ROW.replace("<new>", "excluded"))
 _NOT_BURIED = """
     AND NOT EXISTS (
       SELECT FROM forebay.tombstones AS d
-      WHERE d.resource = {resource} AND d.key = s.{key}::text
-        AND (s._by_create OR d.version > s._version))
+      WHERE d.resource = {resource} AND d.key = s.{key}::text AND <buried>)
+""".replace("<buried>", _IS_BURIED.replace("<new>", "s"))
+_PROBE = (
+    (
+        """
+    SELECT array_agg(position - 1) FILTER (WHERE beaten),
+           array_agg(position - 1) FILTER (WHERE NOT beaten),
+           count(*) FILTER (WHERE here)
+    FROM (
+      SELECT a.position, t._version IS NOT DISTINCT FROM a._version AS here,
+             coalesce(NOT <beats>, false)
+               OR (d.version IS NOT NULL AND <buried>) AS beaten
+      FROM unnest(%(keys)s::{key_type}[], %(versions)s::uuid[], %(creates)s::bool[])
+           WITH ORDINALITY AS a (key, _version, _by_create, position)
+      -- OFFSET keeps these apart: one walk along an index each, for all keys together.
+      LEFT JOIN (
+        SELECT {key} AS key, _version, _by_create FROM {table}
+        WHERE {key} = ANY(%(keys)s::{key_type}[]) OFFSET 0) AS t ON t.key = a.key
+      LEFT JOIN (
+        SELECT key, version FROM forebay.tombstones
+        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]) OFFSET 0) AS d
+        ON d.key = a.key::text
+      WHERE t._version IS NOT NULL OR d.version IS NOT NULL
+    ) AS met
 """
+    )
+    .replace("<beats>", f"({_BEATS_ROW})")
+    .replace("<buried>", _IS_BURIED)
+    .replace("<new>", "a")
+)
 _TEMPLATES = {
+    "probe": _PROBE,
+    "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
+    "present_keys": """
+        SELECT {key}::text FROM {table} WHERE {key} = ANY(%(keys)s::{key_type}[])
+    """,
     # AS SELECT keeps the types but no NOT NULL: a delete has no values.
     "create_stage": """
         CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS
@@ -79,13 +127,13 @@ _TEMPLATES = {
         COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)
     """,
     "staged_keys": "SELECT {key}::text FROM {stage}",
-    # The staging table has the real table's types, whatever an operator has made of them.
+    # The real table's types, whatever an operator has made of them.
     "input_errors": """
         SELECT v.position, e.sql_error_code,
                concat_ws('; ', e.message, e.detail, 'column ' || v.name)
         FROM unnest(%(positions)s::int[], %(names)s::text[], %(texts)s::text[])
              AS v (position, name, value)
-        JOIN pg_attribute AS a ON a.attrelid = {stage_name}::regclass AND a.attname = v.name
+        JOIN pg_attribute AS a ON a.attrelid = {table_name}::regclass AND a.attname = v.name
         CROSS JOIN LATERAL
           pg_input_error_info(v.value, format_type(a.atttypid, a.atttypmod)) AS e
         WHERE e.sql_error_code IS NOT NULL

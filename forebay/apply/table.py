@@ -1,4 +1,8 @@
-"""Applies the winners of one resource: COPY to a staging table, then set-based statements."""
+"""Applies the winners of one resource.
+
+What is there already travels no further than by its id; new rows go straight into the table; what
+has to take the place of something is staged, and then changed by set-based statements.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,15 @@ from collections.abc import Sequence
 
 import psycopg
 
+from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
-from forebay.apply.rows import row_encoder
-from forebay.apply.staging import Refusal, Stage, Staged
+from forebay.apply.probe import probe
+from forebay.apply.rows import Encoded, row_encoder, rows_encoder
+from forebay.apply.staging import Refusal, Stage, refused
 from forebay.apply.statements import statements
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.db.faults import (
-    fault_code,
-    fault_detail,
-    is_conflict_with_neighbours,
-    is_data_fault,
-    null_column,
-)
-from forebay.errors import BodyError
+from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.resource.spec import ResourceSpec
 
 _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
@@ -37,10 +36,11 @@ class TableApplier:
         #: Where this resource's advisory lock stands in the order in which locks are taken.
         self.lock_id = zlib.crc32(spec.path.encode()) - 2**31
         self._connection = connection
-        self._encode = row_encoder(spec)
+        self._encode = rows_encoder(spec)
+        self._encode_one = row_encoder(spec)
         self._sql = statements(spec)
+        self._new_rows = NewRows(connection, spec, self._sql)
         self._stage = Stage(connection, spec, self._sql)
-        self._written = {column.name for column in spec.columns}
 
     def lock(self, *, exclusive: bool) -> None:
         """Takes this resource's lock until the transaction ends; call before `apply`.
@@ -50,7 +50,7 @@ class TableApplier:
         """
         function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
         self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
-        self._stage.create()
+        self._stage.begin()
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Applies commands of different keys; those that can't apply are in the refusals.
@@ -58,18 +58,25 @@ class TableApplier:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        staged: list[Staged] = []
-        refusals: list[Refusal] = []
-        for command in winners:
-            try:
-                staged.append(Staged(command, self._encode(command)))
-            except BodyError as exc:
-                refusals.append(Refusal(command, exc.code, str(exc)))
-        counts, refused = self._bisect(staged)
-        again, refused = self._retry_conflicts(refused)
-        return counts + again, refusals + refused
+        rows, unfit = self._encode(winners)
+        refusals = [Refusal(command, exc.code, str(exc)) for command, exc in unfit]
+        # Deletes come first: they may give up values that must be unique.
+        counts, failed = self._bisect([item for item in rows if item.command.op == "delete"])
+        done, found = self._put([item for item in rows if item.command.op != "delete"])
+        again, failed = self._retry_conflicts(failed + found)
+        return counts + done + again, refusals + failed
 
-    def _bisect(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
+    def _put(self, puts: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
+        """Those that are no deletes; of what loses to the table, only the id is sent."""
+        if not puts:
+            return Counts(), []
+        probed = probe(self._connection, self.spec, self._sql, puts)
+        counts = Counts(duplicates=probed.here, superseded=probed.beaten)
+        inserted, refusals, others = self._new_rows.insert(probed.fresh)
+        changed, failed = self._bisect(probed.contested + others)
+        return counts + Counts(applied=inserted) + changed, refusals + failed
+
+    def _bisect(self, group: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
         if not group:
             return Counts(), []
@@ -78,19 +85,14 @@ class TableApplier:
             with self._connection.transaction():
                 return self._run(group)
         except psycopg.Error as exc:
-            if not is_data_fault(exc) or self._needs_newer_code(exc):
+            if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
             if len(group) == 1:
-                return Counts(), [_refusal(group[0].command, exc)]
+                return Counts(), [refused(group[0].command, exc)]
         middle = len(group) // 2
         left_counts, left = self._bisect(group[:middle])
         right_counts, right = self._bisect(group[middle:])
         return left_counts + right_counts, left + right
-
-    def _needs_newer_code(self, error: psycopg.Error) -> bool:
-        """Whether a column that this release doesn't write must have a value: no row could."""
-        column = null_column(error, self.spec.table)
-        return column is not None and column not in self._written
 
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Gives commands that conflicted with a neighbour another try, now that all are in.
@@ -104,7 +106,7 @@ class TableApplier:
             left = [refusal for refusal in refused if not refusal.conflict]
             still: list[Refusal] = []
             for refusal in conflicts:
-                row = Staged(refusal.command, self._encode(refusal.command))
+                row = Encoded(refusal.command, self._encode_one(refusal.command))
                 done, again = self._bisect([row])
                 counts += done
                 still += again
@@ -114,7 +116,7 @@ class TableApplier:
                 break
         return counts, refused
 
-    def _run(self, group: Sequence[Staged]) -> tuple[Counts, list[Refusal]]:
+    def _run(self, group: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
         staged, refusals = self._stage.fill(group)
         deletes = sum(1 for item in staged if item.command.op == "delete")
@@ -151,13 +153,3 @@ class TableApplier:
             return 0
         row = self._connection.execute(count).fetchone()
         return int(row[0]) - changed if row else 0
-
-
-def _refusal(command: Command, error: psycopg.Error) -> Refusal:
-    return Refusal(
-        command,
-        fault_code(error),
-        fault_detail(error),
-        error.sqlstate,
-        conflict=is_conflict_with_neighbours(error),
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -29,4 +27,4 @@ def upcast(command: Command, spec: ResourceSpec) -> Command:
             ) from exc
         if not isinstance(body, dict):
             raise BodyError("upcast_failed", f"the upcaster from version {version} made no object")
-    return replace(command, body=body, schema=spec.schema_version)
+    return command._replace(body=body, schema=spec.schema_version)

@@ -9,6 +9,8 @@ import re
 
 import psycopg
 
+from forebay.resource.spec import ResourceSpec
+
 # 20 a CASE without a branch for the value, 21 cardinality (two spellings of one key in a batch:
 # apart, they apply), 22 data exception, 23 integrity constraint, 38 an external routine's own,
 # 44 WITH CHECK OPTION, 45 a trigger's own by the SQL standard, 54 program limit (a row or an index
@@ -19,6 +21,7 @@ _DATA_CLASSES = frozenset({"20", "21", "22", "23", "38", "44", "45", "54", "P0"}
 _OWN_CODES = re.compile(r"[5-9I-Z]")
 _POSTGRES_CLASSES = frozenset({"53", "54", "55", "57", "58", "72", "P0", "XX"})
 
+_COPY_LINE = re.compile(r"^COPY \w+, \D*(\d+)", re.MULTILINE)
 _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -38,6 +41,21 @@ def null_column(error: psycopg.Error, table: str) -> str | None:
     if error.sqlstate != "23502" or (diag.schema_name, diag.table_name) != ("public", table):
         return None
     return diag.column_name
+
+
+def needs_newer_code(error: psycopg.Error, spec: ResourceSpec) -> bool:
+    """Whether a column that this release doesn't write must have a value: no row could."""
+    column = null_column(error, spec.table)
+    return column is not None and spec.column(column) is None
+
+
+def failed_line(error: psycopg.Error) -> int | None:
+    """The number of the line at which a COPY failed, from 1, if it tells of one.
+
+    Postgres says so in the error's context, in its own language: `COPY cities, line 7`.
+    """
+    found = _COPY_LINE.search(error.diag.context or "")
+    return int(found[1]) if found else None
 
 
 def is_conflict_with_neighbours(error: psycopg.Error) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.apply.rows import body_completer
@@ -176,6 +176,6 @@ def _checker(resources: Mapping[str, ResourceSpec]) -> Callable[[Command], Comma
         completed = completers[spec.path](current.body)
         if completed is current.body:
             return current
-        return replace(current, body=completed)
+        return current._replace(body=completed)
 
     return check

@@ -98,8 +98,7 @@ class Loader:
         )
         encode = self._encoders[spec.path]
         for group in _groups(commands):
-            # The encoder's last column says that it is a delete, which none of these is.
-            rows = [encode(command)[:-1] for command in group]
+            rows = [encode(command) for command in group]
             try:
                 with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
                     for row in rows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -32,7 +31,7 @@ def hours_ago(hours: int, name: str = "a") -> str:
 def late(seconds: float, key: int) -> Command:
     """A command that was accepted so long ago."""
     ids = IdSource(now_ms=lambda: round((time.time() - seconds) * 1000))
-    return replace(city(1, key=key), id=ids.make(create=False))
+    return city(1, key=key)._replace(id=ids.make(create=False))
 
 
 def test_the_status_is_what_its_schema_says(about: AboutBench) -> None:

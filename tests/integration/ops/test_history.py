@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from dataclasses import replace
 from typing import Any
 
 import resources
@@ -23,7 +22,7 @@ def at(second: int, op: Op = "put", key: int = 5, **changes: Any) -> Command:
     """A command that was accepted in that second."""
     made = city(second, op, key, **changes)
     stamp = f"{START_MS + second * 1000:012x}"
-    return replace(made, id=f"{stamp[:8]}-{stamp[8:]}-{made.id[14:]}", by=f"user:{second}")
+    return made._replace(id=f"{stamp[:8]}-{stamp[8:]}-{made.id[14:]}", by=f"user:{second}")
 
 
 def moment(second: float) -> dt.datetime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -153,7 +152,7 @@ def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 1), city(2, key=2, latitude="north"), city(3, key="x"))
-    site.put_and_apply(replace(city(4, key=4), resource="towns"))
+    site.put_and_apply(city(4, key=4)._replace(resource="towns"))
     site.apply(site.put(raw=b"no gzip"))
     assert operator.states().keys() >= {command_id(number) for number in (1, 2, 3, 4)}
 
@@ -173,7 +172,7 @@ def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
 
 
 def test_a_rule_can_mend_key_and_resource(site: Site, operator: Operator) -> None:
-    site.put_and_apply(replace(city(1, key="17"), resource="towns"))
+    site.put_and_apply(city(1, key="17")._replace(resource="towns"))
     rule = Rule.model_validate(
         {
             "name": "towns are cities",
@@ -313,7 +312,7 @@ def test_many_are_selected_page_by_page(
 ) -> None:
     monkeypatch.setattr(store, "PAGE", 7)
     site.put_and_apply(*(too_long(number, number) for number in range(1, 31)))
-    site.put_and_apply(replace(city(99, key=99), resource="towns"))
+    site.put_and_apply(city(99, key=99)._replace(resource="towns"))
     counts = store.count(operator.connection, Selection())
     assert counts == [
         ("cities", "string_data_right_truncation", 30),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.codec import decode, encode
+from forebay.codec import _carefully, _quickly, decode, encode
 from forebay.command import Command
 from forebay.errors import UnreadableLine
 from tests.fixtures.commands import city, command_id
@@ -44,6 +43,26 @@ def test_a_command_survives_the_archive(body: dict[str, Any], key: int | str, by
     assert decode(line) == decode(line[:-1]) == command
 
 
+@given(
+    body=st.dictionaries(st.text(), VALUES, max_size=5),
+    number=st.integers(2**63 - 2, 2**64 + 2) | st.integers(-(2**63) - 2, -(2**63) + 2),
+    place=st.sampled_from(["value", "nested", "key", "nowhere"]),
+    numbers=st.lists(st.sampled_from(["-0", "-0.0", "1E5", "1e-400", "0.1", "123456789.5e-12"])),
+)
+def test_a_line_is_read_quickly_as_it_is_read_carefully(
+    body: dict[str, Any], number: int, place: str, numbers: list[str]
+) -> None:
+    """Two parsers read lines; nobody may be able to tell which of them it was."""
+    body = body | {"value": {"value": number, "nested": [{"a": [number]}]}.get(place)}
+    line = envelope(body=body, key=number if place == "key" else 1)
+    line = line.replace(b'"body": {', b'"body": {"numbers": [%s], ' % ",".join(numbers).encode())
+    quickly = _quickly(line)
+    if place == "nowhere":
+        assert quickly is not None
+    if quickly is not None:
+        assert repr(quickly) == repr(_carefully(line))
+
+
 def test_the_envelope_is_the_documented_one() -> None:
     assert json.loads(encode(city(7, "delete", 5))) == {
         "v": 1,
@@ -60,7 +79,7 @@ def test_the_envelope_is_the_documented_one() -> None:
 
 def test_an_amendment_says_what_it_amends_and_other_lines_stay_as_they_were() -> None:
     plain = city(7)
-    amending = replace(plain, amends=command_id(3))
+    amending = plain._replace(amends=command_id(3))
     assert b"amends" not in encode(plain)
     assert json.loads(encode(amending)) == {**json.loads(encode(plain)), "amends": command_id(3)}
     assert decode(encode(amending)) == amending

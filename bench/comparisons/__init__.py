@@ -1,0 +1,6 @@
+"""The comparisons: a module each, with `compare(stage) -> Findings`."""
+
+#: In the order in which they run and are shown.
+NAMES = ("apply", "peers")
+#: Those that take more than some minutes, run when they are named or asked for by `--long`.
+LONG: frozenset[str] = frozenset()

@@ -1,0 +1,151 @@
+"""Apply beside the limit: a plain COPY of the same rows into the same indexed table.
+
+Apply does all that production does: it reads and inflates the objects, decodes and checks each
+line, asks for rejections and tombstones (there are some), folds, changes the table, and commits
+each chunk with its ledger row; `fsync` is on. The COPY's text is made beforehand, and it is one
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench import orders
+from bench.consumers import Consumers, running
+from bench.harness import Aim, Contender, Findings, Ratio, Series, measure, speed
+from bench.orders import Objects
+from bench.postgres import Database, copy_rows
+from bench.stage import Stage
+from forebay.apply import Counts
+
+COMMANDS = 100_000
+ROUNDS = 5
+POISON_SHARE = 0.01
+
+COPY = "COPY"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Something to apply, and where it starts from."""
+
+    name: str
+    objects: Objects
+    #: What the table holds before, in COPY's text format.
+    before: bytes
+    expected: Counts
+    replay: bool = False
+
+
+def compare(stage: Stage) -> Findings:
+    """New rows, updates, replay and poison, by one consumer and by two."""
+    count = stage.size(COMMANDS)
+    first = list(orders.commands(count))
+    later = list(orders.commands(count, generation=1))
+    lines = orders.lines_of(first)
+    rows, later_rows = orders.copy_text(first), orders.copy_text(later)
+    objects = orders.write_objects(stage.folder, lines, name="new")
+    updates = orders.write_objects(stage.folder, orders.lines_of(later), name="updates")
+    poisoned, bad = poison(lines)
+    poison_objects = orders.write_objects(stage.folder, poisoned, name="poison")
+    cases = (
+        _Case("new rows", objects, b"", Counts(applied=count)),
+        _Case("updates", updates, rows, Counts(applied=count)),
+        _Case(
+            "replay of what is there", updates, later_rows, Counts(duplicates=count), replay=True
+        ),
+        _Case("1 % poison", poison_objects, b"", Counts(applied=count - bad, rejected=bad)),
+    )
+    findings = Findings()
+    with ExitStack() as opened:
+        database = opened.enter_context(stage.database())
+        one, two = (
+            opened.enter_context(running(number, url=database.url, folder=stage.folder))
+            for number in (1, 2)
+        )
+        contenders = [_copy(database, rows, count)]
+        contenders += [_apply(database, case, one, "one consumer") for case in cases]
+        contenders += [_apply(database, case, two, "two consumers") for case in cases[:3]]
+        findings.series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=not stage.quick)
+        findings.facts = {
+            "commands": count,
+            "objects": len(objects.keys),
+            "line_bytes": objects.line_bytes,
+            "peak_mebibytes_of_a_consumer": round(max(one.peak_mebibytes, two.peak_mebibytes)),
+            "postgres": stage.postgres_settings(),
+        }
+    findings.ratios = list(_ratios(findings.series))
+    return findings
+
+
+def poison(lines: Sequence[bytes]) -> tuple[list[bytes], int]:
+    """The lines with every hundredth one spoilt, and how many that are.
+
+    In turn: a line that is cut off, a value that its column can't hold, a null where none may be,
+    and a body that lacks a field. That is what can reach a table's own constraints: clients'
+    mistakes are refused at the API.
+    """
+    step = round(1 / POISON_SHARE)
+    spoilt, made = 0, list(lines)
+    for index in range(step // 2, len(lines), step):
+        made[index] = _SPOILT[spoilt % len(_SPOILT)](made[index])
+        spoilt += 1
+    return made, spoilt
+
+
+_SPOILT: Sequence[Callable[[bytes], bytes]] = (
+    lambda line: line[: len(line) // 2] + b"\n",
+    lambda line: line.replace(b'"customer":"', b'"customer":"' + b"x" * 30),
+    lambda line: line.replace(b'"paid":true', b'"paid":null').replace(
+        b'"paid":false', b'"paid":null'
+    ),
+    lambda line: line.replace(b'"sku"', b'"sukk"'),
+)
+
+
+def _copy(database: Database, rows: bytes, count: int) -> Contender:
+    connection = database.connect()
+
+    def run() -> None:
+        copy_rows(connection, rows)
+
+    return Contender(COPY, run, count, database.empty)
+
+
+def _apply(database: Database, case: _Case, consumers: Consumers, who: str) -> Contender:
+    keys = list(case.objects.keys)
+
+    def prepare() -> None:
+        if case.before:
+            database.fill(case.before)
+        else:
+            database.empty()
+
+    def run() -> None:
+        counts = consumers.apply(keys, replay=case.replay)
+        if counts != case.expected:
+            raise AssertionError(f"{case.name}, {who}: {counts} instead of {case.expected}")
+
+    return Contender(f"{case.name}, {who}", run, case.objects.commands, prepare)
+
+
+def _ratios(series: Sequence[Series]) -> list[Ratio]:
+    aims = {
+        "new rows, one consumer": Aim(at_least=0.70),
+        "new rows, two consumers": Aim(at_least=0.90),
+        "updates, one consumer": Aim(at_least=0.50),
+        "updates, two consumers": None,
+        "replay of what is there, one consumer": Aim(at_least=1.0),
+        "replay of what is there, two consumers": None,
+    }
+    made = [speed(name, series, name, COPY, aim) for name, aim in aims.items()]
+    poisoned = speed(
+        "1 % poison",
+        series,
+        "1 % poison, one consumer",
+        "new rows, one consumer",
+        Aim(at_least=0.7),
+    )
+    return [*made, poisoned]

@@ -1,0 +1,118 @@
+"""Consumers as they really are: one process and one connection each, warm before time is taken."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from bench import orders
+from forebay.apply import Counts, Outcome, Source, apply
+from forebay.apply.lines import read_chunks
+from forebay.db.connect import connect
+from ops.archive.store import Folder
+
+_STATEMENT_TIMEOUT_MS = 240_000
+_LOCK_TIMEOUT_MS = 60_000
+_STOP: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Objects to apply."""
+
+    keys: tuple[str, ...]
+    replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a consumer did."""
+
+    counts: Counts
+    peak_mebibytes: float
+
+
+class Consumers:
+    """Some consumers of one archive and one database."""
+
+    def __init__(self, pipes: Sequence[Pipe]) -> None:
+        self._pipes = pipes
+        #: Resident memory of the largest of them, ever.
+        self.peak_mebibytes = 0.0
+
+    def apply(self, keys: Sequence[str], *, replay: bool = False) -> Counts:
+        """Has the objects applied, each by one of them; what became of their lines.
+
+        Each gets every n-th object, as pollers of one queue would share them.
+        """
+        count = len(self._pipes)
+        for index, pipe in enumerate(self._pipes):
+            pipe.send(Order(tuple(keys[index::count]), replay))
+        total = Counts()
+        for pipe in self._pipes:
+            done = pipe.recv()
+            if isinstance(done, BaseException):
+                raise done
+            total += done.counts
+            self.peak_mebibytes = max(self.peak_mebibytes, done.peak_mebibytes)
+        return total
+
+
+@contextmanager
+def running(count: int, *, url: str, folder: Path) -> Iterator[Consumers]:
+    """So many consumers, connected; ended at the end of the block."""
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as opened:
+        pipes: list[Pipe] = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_consume, args=(theirs, url, folder), daemon=True)
+            process.start()
+            opened.callback(_end, process, ours)
+            pipes.append(ours)
+        for pipe in pipes:
+            pipe.recv()
+        yield Consumers(pipes)
+
+
+def _end(process: SpawnProcess, pipe: Pipe) -> None:
+    if process.is_alive():
+        pipe.send(_STOP)
+    process.join()
+
+
+def _consume(pipe: Pipe, url: str, folder: Path) -> None:
+    """A consumer process: applies what it is told to until it is told to stop."""
+    archive = Folder(folder)
+    with connect(
+        url,
+        application_name="forebay-consumer",
+        statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+        lock_timeout_ms=_LOCK_TIMEOUT_MS,
+    ) as connection:
+        connection.execute("SELECT 1")
+        pipe.send("ready")
+        while (order := pipe.recv()) is not _STOP:
+            try:
+                counts = Counts()
+                for key in order.keys:
+                    outcome: Outcome = apply(
+                        connection,
+                        read_chunks(archive.read(key)),
+                        Source(key, replay=order.replay),
+                        resources=orders.RESOURCES,
+                        archive_rejections=partial(archive.write_rejections, key),
+                    )
+                    counts += outcome.counts
+            except BaseException as exc:
+                pipe.send(exc)
+                raise
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            pipe.send(Done(counts, peak))

@@ -1,0 +1,150 @@
+"""Measures contenders side by side: round after round, each once per round, in changing order.
+
+The machine's noise then hits all of them alike, and a ratio is taken within each round.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Something whose time is taken."""
+
+    name: str
+    #: What is timed. A number that it returns is taken instead, as seconds.
+    run: Callable[[], float | None]
+    #: How many items (commands, rows, requests) it handles.
+    items: int
+    #: Done before each round, without being timed.
+    prepare: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The times of one contender, one for each round."""
+
+    name: str
+    items: int
+    seconds: tuple[float, ...]
+
+    @property
+    def per_second(self) -> float:
+        """Items a second, in the round of median time."""
+        return self.items / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a ratio should be."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def is_met(self, value: float) -> bool:
+        """Whether the value is on the right side."""
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
+
+    def __str__(self) -> str:
+        """As the table shows it."""
+        return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One figure: how a contender compares with its limit or peer."""
+
+    what: str
+    against: str
+    value: float
+    low: float
+    high: float
+    aim: Aim | None = None
+    #: How the value is read: `speed` (more is better), `time` or `size` (less is better).
+    kind: str = "speed"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a comparison found."""
+
+    series: list[Series] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+    #: Sizes, fits, profiles, versions of peers: whatever explains the figures.
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = False) -> list[Series]:
+    """The times of all contenders.
+
+    Args:
+        contenders: at least one.
+        rounds: how many times each runs.
+        warm_up: whether each runs once before, untimed.
+    """
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for number in range(-1 if warm_up else 0, rounds):
+        turn = number % len(contenders)
+        for contender in (*contenders[turn:], *contenders[:turn]):
+            contender.prepare()
+            gc.collect()
+            started = time.perf_counter()
+            own = contender.run()
+            seconds = time.perf_counter() - started if own is None else own
+            if number >= 0:
+                times[contender.name].append(seconds)
+                say(
+                    f"  {number + 1}/{rounds} {contender.name}: {seconds:.3f} s, "
+                    f"{contender.items / seconds:,.0f}/s"
+                )
+    return [
+        Series(contender.name, contender.items, tuple(times[contender.name]))
+        for contender in contenders
+    ]
+
+
+def speed(
+    what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
+) -> Ratio:
+    """How many times as fast as the other, by items a second: the median over the rounds."""
+    mine, other = _pair(measured, name, against)
+    values = [
+        (mine.items / own) / (other.items / its)
+        for own, its in zip(mine.seconds, other.seconds, strict=True)
+    ]
+    return _ratio(what, against, values, aim, "speed")
+
+
+def duration(
+    what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
+) -> Ratio:
+    """How many times the other's time per item it takes: the median over the rounds."""
+    mine, other = _pair(measured, name, against)
+    values = [
+        (own / mine.items) / (its / other.items)
+        for own, its in zip(mine.seconds, other.seconds, strict=True)
+    ]
+    return _ratio(what, against, values, aim, "time")
+
+
+def _pair(measured: Sequence[Series], name: str, against: str) -> tuple[Series, Series]:
+    named = {series.name: series for series in measured}
+    return named[name], named[against]
+
+
+def _ratio(what: str, against: str, values: list[float], aim: Aim | None, kind: str) -> Ratio:
+    return Ratio(what, against, statistics.median(values), min(values), max(values), aim, kind)
+
+
+def say(text: str) -> None:
+    """Tells whoever waits; results go to files."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,79 @@
+"""On what a figure was taken: machine, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from local.settings import ROOT
+
+_PACKAGES = (
+    *(
+        "awswrangler",
+        "boto3",
+        "botocore",
+        "dlt",
+        "fastapi",
+        "jiter",
+        "orjson",
+        "aws-lambda-powertools",
+    ),
+    *("psycopg", "psycopg-binary", "pydantic", "pydantic-core", "sqlalchemy"),
+)
+
+
+def describe() -> dict[str, Any]:
+    """The machine, as far as it matters for speed."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gibibytes": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are measured."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit that is measured; `+` behind it where the work tree differs."""
+    told = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--", "forebay", "lambdas", "ops", "bench/*.py")
+    return told + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - fixed arguments
+        ["git", *arguments],  # noqa: S607 - the machine's own git
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -1,0 +1,158 @@
+"""The Postgres of a run: durable (fsync on, synchronous commits), with the measured table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from bench import orders
+from forebay.db.connect import Connection, connect
+from forebay.db.schema import metadata
+from forebay.resource import ResourceSpec
+from local.postgres.config import OWNER, SUPERUSER, Cluster
+from local.postgres.server import Servers
+from local.postgres.throwaway import free_port, open_folder
+from local.settings import ROOT
+from local.supervisor import Supervisor
+
+#: Of other keys and other commands: without any, apply would leave out the joins with them.
+OLD_TOMBSTONES = OLD_REJECTIONS = 1_000
+
+_PIPELINE = ("forebay.tombstones", "forebay.rejections", "forebay.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database with all migrations and the table of orders."""
+
+    cluster: Cluster
+    name: str
+
+    @property
+    def url(self) -> str:
+        """As the owner, who applies."""
+        return self.cluster.url(OWNER, self.name)
+
+    def connect(self) -> Connection:
+        """A connection like the consumer's."""
+        return connect(
+            self.url, application_name="forebay-bench", statement_timeout_ms=0, lock_timeout_ms=0
+        )
+
+    def empty(self) -> None:
+        """Empties the tables, but for old tombstones and rejections."""
+        with self.connect() as connection:
+            connection.execute(f"TRUNCATE orders, {', '.join(_PIPELINE)}".encode())
+            connection.execute(_TOMBSTONES, [OLD_TOMBSTONES])
+            connection.execute(_REJECTIONS, [OLD_REJECTIONS])
+        self.settle()
+
+    def fill(self, rows: bytes) -> None:
+        """Empties the tables, then copies rows into the table of orders."""
+        self.empty()
+        with self.connect() as connection:
+            copy_rows(connection, rows)
+        self.settle()
+
+    def settle(self) -> None:
+        """Leaves no work of the past to whoever is timed next: vacuum, statistics, checkpoint."""
+        with psycopg.connect(self.cluster.url(SUPERUSER, self.name), autocommit=True) as admin:
+            admin.execute("VACUUM (ANALYZE) orders")
+            admin.execute(f"VACUUM (ANALYZE) {', '.join(_PIPELINE)}".encode())
+            admin.execute("CHECKPOINT")
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        return int(self.rows("SELECT count(*) FROM " + table)[0][0])  # noqa: S608 - our own names
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Every row of a query, asked as superuser."""
+        with psycopg.connect(self.cluster.url(SUPERUSER, self.name), autocommit=True) as admin:
+            return admin.execute(query.encode(), parameters).fetchall()
+
+
+def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> None:
+    """A plain COPY of rows in text format, in one transaction."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, orders.columns()))
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(rows)
+
+
+@contextmanager
+def running_server() -> Iterator[Cluster]:
+    """A primary that survives crashes, in a temporary folder, stopped at the end of the block."""
+    with open_folder() as folder:
+        primary = Cluster("primary", folder / "primary", free_port(), folder / "primary.log")
+        unused = Cluster("replica", folder / "replica", free_port(), folder / "replica.log")
+        with Supervisor(folder / "processes.json") as supervisor:
+            Servers(supervisor, primary, unused).start_primary()
+            yield primary
+
+
+@contextmanager
+def new_database(
+    cluster: Cluster, resources: Mapping[str, ResourceSpec] = orders.RESOURCES
+) -> Iterator[Database]:
+    """A database with the migrations and, of resources that they don't know, the tables."""
+    name = f"bench_{uuid4().hex[:8]}"
+    identifier = sql.Identifier(name)
+    with psycopg.connect(cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(identifier, sql.Identifier(OWNER))
+        )
+        database = Database(cluster, name)
+        _migrate(database.url)
+        with database.connect() as connection:
+            create_tables(connection, resources)
+        yield database
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+
+
+def create_tables(connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
+    """The resources' tables with their indexes, as a migration would make them."""
+    tables = metadata(resources)
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for spec in resources.values():
+        table = tables.tables[spec.table]
+        connection.execute(str(CreateTable(table).compile(dialect=dialect)).encode())
+        for index in table.indexes:
+            connection.execute(str(CreateIndex(index).compile(dialect=dialect)).encode())
+
+
+def settings_of(cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
+    """Server parameters as they are, for the record."""
+    with psycopg.connect(cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
+        found = admin.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)]
+        )
+        return dict(found.fetchall())
+
+
+def _migrate(url: str) -> None:
+    config = Config(Path(ROOT) / "alembic.ini")
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
+_TOMBSTONES = """
+    INSERT INTO forebay.tombstones (resource, key, version)
+    SELECT 'orders', gen_random_uuid()::text, gen_random_uuid() FROM generate_series(1, %s)
+"""
+_REJECTIONS = """
+    INSERT INTO forebay.rejections (id, resource, key, op, code, detail, line, object)
+    SELECT gen_random_uuid(), 'orders', gen_random_uuid()::text, 'put', 'wrong_type', '', '', ''
+    FROM generate_series(1, %s)
+"""

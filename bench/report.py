@@ -1,0 +1,92 @@
+"""Writes the tables of docs/performance.md from the results: `python -m bench.report`.
+
+A table stands between two comments, `<!-- bench: apply writes -->` and `<!-- /bench -->`; what is
+between them is made here, all else is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import results
+from bench.harness import Ratio, say
+from local.settings import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+
+_MARKED = re.compile(r"(<!-- bench: ([a-z_ ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+_HEAD = ("| What | Beside | Ratio | Rounds from, to | Aim | |", "|---|---|---|---|---|---|")
+_WORDS = {
+    "speed": "{:.2f} times as fast",
+    "time": "{:.2f} times the time",
+    "size": "{:.2f} times the size",
+}
+_LARGE = 10
+
+
+def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
+    """The page with its tables made anew.
+
+    Args:
+        page: its text.
+        found: results by the comparison's name.
+
+    Raises:
+        KeyError: the page asks for a comparison that has no result.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        names = match[2].split()
+        lines = _machines(names, found) if names == ["machine"] else _rows(names, found)
+        return match[1] + "\n".join(lines) + "\n" + match[3]
+
+    return _MARKED.sub(table, page)
+
+
+def main() -> int:
+    """Writes the page."""
+    found = {result["comparison"]: result for result in results.read_all()}
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    say(f"wrote {PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE}")
+    return 0
+
+
+def _rows(names: Sequence[str], found: Mapping[str, dict[str, Any]]) -> list[str]:
+    made = [_row(ratio) for name in names for ratio in results.ratios_of(found[name])]
+    return [*_HEAD, *made]
+
+
+def _row(ratio: Ratio) -> str:
+    shown = _number(_WORDS[ratio.kind], ratio.value)
+    spread = f"{_plain(ratio.low)} to {_plain(ratio.high)}"
+    if ratio.aim is None:
+        return f"| {ratio.what} | {ratio.against} | {shown} | {spread} | | |"
+    met = "met" if ratio.aim.is_met(ratio.value) else "**missed**"
+    return f"| {ratio.what} | {ratio.against} | **{shown}** | {spread} | {ratio.aim} | {met} |"
+
+
+def _number(words: str, value: float) -> str:
+    return words.replace("{:.2f}", "{:.0f}" if value >= _LARGE else "{:.2f}").format(value)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if value >= _LARGE else f"{value:.2f}"
+
+
+def _machines(_: Sequence[str], found: Mapping[str, dict[str, Any]]) -> list[str]:
+    lines = ["| Comparison | Taken at | Commit | Machine |", "|---|---|---|---|"]
+    for name, result in found.items():
+        machine = result["machine"]
+        lines.append(
+            f"| `{name}` | {result['taken_at'][:16].replace('T', ' ')} | `{result['commit']}` | "
+            f"{machine['cores']} cores of {machine['cpu']}, load {machine['load_before']} before |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

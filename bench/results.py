@@ -1,0 +1,72 @@
+"""Results as JSON: one file per comparison, the newest taken; each says where it comes from."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.harness import Aim, Findings, Ratio
+from local.settings import ROOT
+
+FOLDER = ROOT / "bench" / "results"
+_DIGITS = 6  # of a second, of a ratio
+
+
+def write(name: str, findings: Findings, *, folder: Path, about: dict[str, Any]) -> Path:
+    """Writes what a comparison found; the file."""
+    content = {
+        "comparison": name,
+        "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        **about,
+        "ratios": [_ratio(ratio) for ratio in findings.ratios],
+        "series": [
+            {
+                "name": series.name,
+                "items": series.items,
+                "per_second": round(series.per_second, 1),
+                "seconds": [round(value, _DIGITS) for value in series.seconds],
+            }
+            for series in findings.series
+        ],
+        "facts": findings.facts,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file
+
+
+def about(*, quick: bool) -> dict[str, Any]:
+    """Where and of what the figures of this run are."""
+    return {
+        "commit": machine.commit(),
+        "quick": quick,
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+    }
+
+
+def read_all(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
+    """Every comparison's result, by name."""
+    for file in sorted(folder.glob("*.json")):
+        yield json.loads(file.read_text(encoding="utf-8"))
+
+
+def ratios_of(result: dict[str, Any]) -> list[Ratio]:
+    """The ratios of a result, as the comparison made them."""
+    return [
+        Ratio(**{**found, "aim": Aim(**found["aim"]) if found["aim"] else None})
+        for found in result["ratios"]
+    ]
+
+
+def _ratio(ratio: Ratio) -> dict[str, Any]:
+    told = asdict(ratio)
+    for name in ("value", "low", "high"):
+        told[name] = round(told[name], _DIGITS)
+    return told

@@ -1,0 +1,63 @@
+"""Asks a table what it has of some commands' keys, before any body travels to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forebay.apply.rows import Encoded
+from forebay.apply.statements import Statements
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.resource.spec import Kind, ResourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Puts and creates by what the table holds at their keys."""
+
+    #: Neither a row nor a tombstone.
+    fresh: list[Encoded]
+    #: A row or a tombstone that they beat.
+    contested: list[Encoded]
+    #: How many are there already, by their own id.
+    here: int
+    #: How many others have lost.
+    beaten: int
+
+
+def probe(
+    connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Encoded]
+) -> Probed:
+    """What the table holds at the keys of these commands, which are no deletes.
+
+    Another consumer may add or change rows after the answer, but neither delete nor bury any while
+    the resource's lock is held.
+    """
+    commands = [command for command, _ in puts]
+    row = connection.execute(
+        sql.probe,
+        {
+            "keys": key_array(spec, commands),
+            "versions": "{" + ",".join([command.id for command in commands]) + "}",
+            "creates": "{" + ",".join([_CREATE[c.op == "create"] for c in commands]) + "}",
+        },
+    ).fetchone()
+    lost, won, here = row or (None, None, 0)
+    contested = [puts[place] for place in won or ()]
+    if lost is None and won is None:
+        return Probed(list(puts), [], 0, 0)
+    met = {*(lost or ()), *(won or ())}
+    fresh = [item for place, item in enumerate(puts) if place not in met]
+    return Probed(fresh, contested, here, len(lost or ()) - here)
+
+
+def key_array(spec: ResourceSpec, commands: Sequence[Command]) -> str | list[object]:
+    """The commands' keys as an array parameter."""
+    keys = [command.key for command in commands]
+    if spec.key.kind is Kind.TEXT:  # which alone may need quotes
+        return list(keys)
+    return "{" + ",".join(map(str, keys)) + "}"
+
+
+_CREATE = ("f", "t")

@@ -1,0 +1,127 @@
+"""What the table has never seen goes straight into it; what it has already is not sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from forebay.command import Command
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.tables import CountingCursor, Database, open_connection
+
+
+class CopyingCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """Notes where rows are copied to, and lets somebody else act just before."""
+
+    copies: list[str]
+    before: Callable[[], object]
+
+    def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        type(self).copies.append(statement.as_string(self))
+        type(self).before()
+        return super().copy(statement, *args, **kwargs)
+
+
+def apply_watched(
+    database: Database,
+    chunk: list[Command],
+    before: Callable[[], object] = lambda: None,
+    **source: Any,
+) -> tuple[Any, list[str]]:
+    """What became of the chunk, and where its rows were copied to."""
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CopyingCursor
+        CopyingCursor.copies = []
+        CopyingCursor.before = staticmethod(before)
+        outcome = database.apply(chunk, connection=connection, **source)
+    targets = [text.split("(")[0].split()[1] for text in CopyingCursor.copies]
+    return outcome.counts, targets
+
+
+def test_new_rows_are_copied_straight_into_the_table(database: Database) -> None:
+    counts, targets = apply_watched(database, [city(n, key=n) for n in range(10)])
+    assert counts.applied == 10
+    assert targets == ['"public"."cities"']
+
+
+def test_of_what_is_there_no_row_is_sent(database: Database) -> None:
+    chunk = [city(n, key=n) for n in range(10, 20)]
+    database.apply(chunk)
+    counts, targets = apply_watched(database, chunk, replay=True)
+    assert (counts.duplicates, targets) == (10, [])
+    older = [city(n - 10, key=n) for n in range(10, 20)]
+    counts, targets = apply_watched(database, older, source="commands/older")
+    assert (counts.superseded, targets) == (10, [])
+
+
+def test_only_rows_that_must_take_a_place_are_staged(database: Database) -> None:
+    database.apply([city(5, key=1), city(6, key=2), city(7, "delete", 3)], source="commands/1")
+    chunk = [city(1, key=1), city(9, key=2), city(10, key=3), city(2, key=4)]
+    counts, targets = apply_watched(database, chunk, source="commands/2")
+    assert (counts.applied, counts.superseded) == (3, 1)
+    assert targets == ['"public"."cities"', '"pg_temp"."forebay_in_cities"']
+    assert {key: row[0] for key, row in database.cities().items()} == {
+        1: command_id(5),
+        2: command_id(9),
+        3: command_id(10),
+        4: command_id(2),
+    }
+    assert database.tombstones() == {}
+
+
+@pytest.mark.parametrize("theirs", [5, 50])
+def test_a_key_that_another_consumer_inserts_meanwhile_goes_to_the_greater_id(
+    database: Database, theirs: int
+) -> None:
+    """It was not there when the table was asked, and it is there when the rows come."""
+    chunk = [city(n, key=n) for n in range(10, 20)]
+    with open_connection(database.url) as other:
+        started: list[bool] = []
+
+        def intrude() -> None:
+            if not started:
+                started.append(True)
+                database.apply([city(theirs, key=15)], source="commands/b", connection=other)
+
+        counts, _ = apply_watched(database, chunk, intrude, source="commands/a")
+    assert set(database.cities()) == set(range(10, 20))
+    assert database.cities()[15][0] == command_id(max(theirs, 15))
+    assert counts.applied == 10 - (theirs > 15)
+    assert database.rejections() == {}
+
+
+def test_rows_that_a_constraint_refuses_are_found_by_the_line_that_postgres_names(
+    database: Database,
+) -> None:
+    database.connection.execute("ALTER TABLE cities ADD CHECK (population <> 13)")
+    bad = set(range(7, 2000, 100))
+    chunk = [
+        city(n, key=n, **({"population": 13} if n % 200 == 7 else {"name": None}))
+        if n in bad
+        else city(n, key=n)
+        for n in range(2000)
+    ]
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        outcome = database.apply(chunk, connection=connection)
+    assert (outcome.counts.applied, outcome.counts.rejected) == (2000 - len(bad), len(bad))
+    assert {
+        int(key): code for key, code in database.rows("SELECT key, code FROM forebay.rejections")
+    } == {n: "check_violation" if n % 200 == 7 else "not_null_violation" for n in bad}
+    # Halving would take some twenty for each of them.
+    assert CountingCursor.statements < 5 * len(bad)
+
+
+def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
+    database: Database,
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=1, name="Aachen")], source="commands/1")
+    chunk = [city(10 + n, key=10 + n) for n in range(50)] + [city(99, key=5, name="Aachen")]
+    counts, _ = apply_watched(database, chunk, source="commands/2")
+    assert (counts.applied, counts.rejected) == (50, 1)
+    assert database.rejections() == {command_id(99): "unique_violation"}
