@@ -14,7 +14,7 @@ MAKEFLAGS += --no-builtin-rules
 
 .PHONY: help
 help: ## list these chores
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 
 # Done again when the lock file or the Python it is for changes, which takes seconds.
@@ -50,15 +50,31 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 
 .PHONY: test
 test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
-	@exec $(BIN)/python -m pytest -m "not long and not runbook" -n auto --maxprocesses 4 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "not long and not runbook and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
 	@exec $(BIN)/python -m pytest -m "e2e and not long and not runbook" -n 2 --dist loadgroup
 
+.PHONY: test-containers
+test-containers: $(READY) ## those that need only Postgres, in containers (FOREBAY_POSTGRES_IMAGE=postgres:18)
+	@FOREBAY_DELIVERIES=60 $(BIN)/python -m tests.fixtures.containers $(BIN)/python -m pytest \
+		-m "postgres and not long and not fault" --postgres=containers -n 2 --dist loadgroup
+
 .PHONY: test-runbooks
 test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stack of its own
 	@exec $(BIN)/python -m pytest -m runbook
+
+# The page is made from a full run only; one in a hurry keeps its results to itself.
+FAULT_RESULTS := $(if $(FOREBAY_FAULT_SECONDS),.build/faults.json,docs/reliability.json)
+.PHONY: test-faults
+test-faults: $(READY) $(PACKAGES) ## what fails, measured, for docs/reliability.md; 20 minutes (FOREBAY_FAULT_SECONDS=5: 10)
+	@FOREBAY_FAULT_RESULTS=$(FAULT_RESULTS) $(BIN)/python -m pytest -m fault
+	$(if $(FOREBAY_FAULT_SECONDS),,@$(BIN)/python -m tests.faults.report)
+
+.PHONY: faults-report
+faults-report: $(READY) ## write the tables of docs/reliability.md from docs/reliability.json
+	@$(BIN)/python -m tests.faults.report
 
 .PHONY: test-long
 test-long: $(READY) ## the long ones: minutes of examples

@@ -16,4 +16,7 @@ pytest_plugins = [
     "tests.fixtures.site",
     "tests.fixtures.guarded",
     "tests.fixtures.previous",
+    "tests.fixtures.consumer",
+    "tests.fixtures.faults",
+    "tests.fixtures.faulty",
 ]

@@ -16,13 +16,15 @@ CONFIGURATIONS: Final = frozenset({
 _MAX_WORD = 500  # characters; Postgres takes 2,046 bytes
 _MAX_DISTANCE = 16_384  # words
 _MAX_BRACKETS = 50  # Postgres has a limit of its own, which depends on its stack
+# What Postgres takes for space everywhere; of others it depends on its locale.
+_SPACE = " \t\n\r\f\v"
 _TOKEN = re.compile(
-    r"""\s*(?:
+    rf"""[{_SPACE}]*(?:
         (?P<before>[!(])
       | (?P<after>\))
-      | (?P<joint>[&|] | <-> | <(?P<distance>[0-9]{1,5})>)
+      | (?P<joint>[&|] | <-> | <(?P<distance>[0-9]{{1,5}})>)
       | (?P<word>(?:[^\s&|!():<>*'\\]+ | '(?:[^'\\]|'')+') (?::[*a-dA-D]+)?)
-    )\s*""",
+    )[{_SPACE}]*""",
     re.VERBOSE,
 )
 
@@ -30,14 +32,14 @@ _TOKEN = re.compile(
 def check_tsquery(text: str) -> None:
     """Makes sure that `to_tsquery` can read the text: `fat & (rat | !cat:*) <-> 'old man'`.
 
-    It takes a little less than Postgres does (no backslashes), never more.
+    It takes a little less than Postgres does (no backslashes, no spaces but ASCII's), never more.
 
     Raises:
         ValueError: it can't be read.
     """
     at = depth = 0
     operand_due = True
-    while at < len(text.rstrip()):
+    while at < len(text.rstrip(_SPACE)):
         token = _TOKEN.match(text, at)
         if token is None or operand_due != (token.lastgroup in {"before", "word"}):
             raise ValueError(f"is no text search query, such as fat & rat, from character {at + 1}")
@@ -45,7 +47,7 @@ def check_tsquery(text: str) -> None:
         depth += {"(": 1, ")": -1}.get(token[0].strip(), 0)
         _check_sizes(token, depth)
         at = token.end()
-    if depth or (operand_due and text.strip()):
+    if depth or (operand_due and text.strip(_SPACE)):
         raise ValueError("is no text search query: it ends too early")
 
 

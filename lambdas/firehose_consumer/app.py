@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from forebay.apply import Outcome, Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive
 from forebay.aws.events import EventRefusedError, object_records
+from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.errors import ForebayError
 from forebay.ids import accepted_ms
@@ -23,10 +25,16 @@ from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 
+# How long a call waits for a primary that is away: for a restart, not for an outage. The last try
+# begins by then and takes CONNECT_TIMEOUT_SECONDS at most, which must fit the function's time-out.
+PATIENCE_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.1  # doubles up to the greatest, with full jitter
+_GREATEST_PAUSE_SECONDS = 2.0
+
 
 def _is_away(error: Exception) -> bool:
-    """Whether there was no answer from Postgres at all: an error of its own has an SQLSTATE."""
-    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    """Whether there was no answer from Postgres, or only that it is stopping or starting."""
+    return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
 
 
 def _replaying(record: Mapping[str, Any]) -> Replaying | None:
@@ -47,7 +55,9 @@ class Consumer:
         session: Session,
         logger: Logger,
         metrics: Metrics,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._resources = resources
         self._archive = archive
         self._session = session
@@ -76,7 +86,7 @@ class Consumer:
         try:
             bucket = self._archive.bucket
             for key, record in object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX):
-                self._apply_with_fresh_connection(key, _replaying(record))
+                self._apply_when_there(key, _replaying(record))
         except (ForebayError, psycopg.Error) as exc:
             return exc
         except Exception as exc:
@@ -85,18 +95,26 @@ class Consumer:
             return exc
         return None
 
-    def _apply_with_fresh_connection(self, key: str, replaying: Replaying | None) -> None:
-        """Applies an object, once more if the connection turned out to be dead.
+    def _apply_when_there(self, key: str, replaying: Replaying | None) -> None:
+        """Applies an object, again if the connection turned out to be dead, for a while.
 
-        A warm function finds that out after each restart of the primary; waiting for SQS to
-        deliver the message again would cost its whole visibility time-out.
+        A warm function finds that out after each restart of the primary, and meets one that is
+        just starting; waiting for SQS to deliver the message again would cost its whole visibility
+        time-out.
         """
-        try:
-            self.apply_object(key, replaying)
-        except psycopg.OperationalError as exc:
-            if not (_is_away(exc) or (exc.sqlstate or "").startswith("57P")):
-                raise
-            self.apply_object(key, replaying)
+        deadline = time.monotonic() + self._patience_seconds
+        pause = 0.0
+        while True:
+            try:
+                self.apply_object(key, replaying)
+            except psycopg.OperationalError as exc:
+                # The first further try is due at once, whatever the time: the primary may be well.
+                if not _is_away(exc) or (pause and time.monotonic() + pause > deadline):
+                    raise
+            else:
+                return
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
     def apply_object(self, key: str, replaying: Replaying | None = None) -> Outcome:
         """Applies one archive object, or what a replay wants of it.

@@ -9,6 +9,7 @@ from local.settings import LocalSettings
 
 Role = Literal["primary", "replica"]
 
+HOST = "127.0.0.1"
 DATABASE = "forebay"
 OWNER = "forebay"
 READER = "forebay_read"
@@ -66,9 +67,14 @@ class Cluster:
     #: False for a test's cluster, which needs neither to survive a crash nor a login.
     durable: bool = True
 
+    @property
+    def host(self) -> str:
+        """The address where it listens."""
+        return HOST
+
     def url(self, user: str = OWNER, database: str = DATABASE) -> str:
         """A libpq URL; the password of every role is its name."""
-        return f"postgresql://{user}:{user}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{user}@{HOST}:{self.port}/{database}"
 
     def hba(self) -> str:
         """The text of pg_hba.conf."""

@@ -20,20 +20,27 @@ class ReplicaLag:
 
     Notes the primary's position every half second, and which of the noted ones the replica has
     replayed: that needs no privilege, and an idle primary is no lag, as it would be by the time of
-    the last transaction.
+    the last transaction. A server that went away is connected to again when it is back.
     """
 
     def __init__(
         self,
-        primary: Connection,
-        replica: Connection,
+        primary: Callable[[], Connection],
+        replica: Callable[[], Connection],
         *,
         limit_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Takes both connections over; they are closed at the end."""
-        self._primary = primary
-        self._replica = replica
+        """Connects to nobody yet.
+
+        Args:
+            primary: opens a connection to the primary.
+            replica: opens one to the replica.
+            limit_seconds: the lag with which nothing may be applied.
+            clock: in seconds.
+        """
+        self._primary = _Kept(primary)
+        self._replica = _Kept(replica)
         self._limit = limit_seconds
         self._clock = clock
         self._behind: deque[tuple[float, str]] = deque()
@@ -69,18 +76,17 @@ class ReplicaLag:
         while not self._ended.wait(_EVERY_SECONDS):
             try:
                 self._look()
+                self._lost = None
             except psycopg.Error as exc:
                 # Who asks for this throttle wants no writes whose lag nobody can see.
                 self._lost = f"the replica's lag can't be measured ({' '.join(str(exc).split())})"
-                return
 
     def _look(self) -> None:
         now = self._clock()
-        position = _one(self._primary, "SELECT pg_current_wal_lsn()::text")
+        position = self._primary.one("SELECT pg_current_wal_lsn()::text")
         self._behind.append((now, position))
         while self._behind:
-            done = _one(
-                self._replica,
+            done = self._replica.one(
                 "SELECT coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, true)::text",
                 self._behind[0][1],
             )
@@ -89,7 +95,31 @@ class ReplicaLag:
             self._behind.popleft()
 
 
-def _one(connection: Connection, query: str, *parameters: object) -> str:
-    row = connection.execute(query.encode(), parameters).fetchone()
-    assert row is not None  # noqa: S101 - the queries give one row
-    return str(row[0])
+class _Kept:
+    """A connection that is opened when it is needed, and again after an error."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+
+    def one(self, query: str, *parameters: object) -> str:
+        """The one value of a query.
+
+        Raises:
+            psycopg.Error: the server is not there, or ended the connection.
+        """
+        if self._connection is None:
+            self._connection = self._connect()
+        try:
+            row = self._connection.execute(query.encode(), parameters).fetchone()
+        except psycopg.Error:
+            self.close()
+            raise
+        assert row is not None  # noqa: S101 - the queries give one row
+        return str(row[0])
+
+    def close(self) -> None:
+        """Closes the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

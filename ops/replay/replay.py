@@ -177,8 +177,8 @@ def _gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]:
         yield Gate(rate_per_second=pace.rate_per_second)
         return
     context.get(REPLICA)  # without one there is no lag to look at
-    primary = context.connect(purpose="replica-lag")
-    replica = context.connect_for_reading(purpose="replica-lag")
+    primary = partial(context.connect, purpose="replica-lag")
+    replica = partial(context.connect_for_reading, purpose="replica-lag")
     with ReplicaLag(primary, replica, limit_seconds=limit) as lag:
         yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, tell=console.note)
 

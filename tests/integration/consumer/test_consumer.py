@@ -4,93 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 
-import resources
-from forebay.aws.archive import Archive
 from forebay.codec import encode
-from forebay.command import Command
-from forebay.db.session import Session
-from lambdas.firehose_consumer.app import Consumer
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.emulator import Emulator
-from tests.fixtures.tables import Database, open_connection
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-
-@dataclass
-class Bench:
-    """A consumer with its bucket and its database."""
-
-    database: Database
-    bucket: str
-    s3: S3Client
-    consumer: Consumer
-    session: Session
-    metrics: Metrics
-
-    def put(self, key: str, *commands: Command, raw: bytes | None = None) -> str:
-        content = raw if raw is not None else gzip.compress(b"".join(map(encode, commands)))
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
-        return key
-
-    def message(self, *keys: str, bucket: str | None = None) -> dict[str, Any]:
-        records = [
-            {
-                "eventName": "ObjectCreated:Put",
-                "s3": {
-                    "bucket": {"name": bucket or self.bucket},
-                    "object": {"key": quote_plus(key)},
-                },
-            }
-            for key in keys
-        ]
-        return text_message(json.dumps({"Records": records}))
-
-    def handle(self, *messages: dict[str, Any]) -> set[str]:
-        """The ids of the messages that failed."""
-        answer = self.consumer.handle({"Records": list(messages)})
-        assert set(answer) == {"batchItemFailures"}
-        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-
-    def counted(self) -> dict[str, float]:
-        metrics = self.metrics.serialize_metric_set()
-        self.metrics.clear_metrics()
-        names = [found["Name"] for found in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-        return {name: sum(metrics[name]) for name in names}  # type: ignore[literal-required]
-
-
-def text_message(body: str) -> dict[str, Any]:
-    return {"messageId": str(uuid.uuid4()), "body": body, "attributes": {}}
-
-
-@pytest.fixture
-def bench(database: Database, emulator: Emulator) -> Iterator[Bench]:
-    bucket = f"archive-{uuid.uuid4().hex}"
-    emulator.s3.create_bucket(Bucket=bucket)
-    session = Session(lambda: open_connection(database.url))
-    metrics = Metrics(namespace="Test", service=f"consumer-{uuid.uuid4().hex}")
-    consumer = Consumer(
-        resources=resources.load(),
-        archive=Archive(emulator.s3, bucket),
-        session=session,
-        logger=Logger(service="test"),
-        metrics=metrics,
-    )
-    yield Bench(database, bucket, emulator.s3, consumer, session, metrics)
-    session.close()
-    metrics.clear_metrics()
+from tests.fixtures.consumer import Bench, bench_of, text_message
+from tests.fixtures.emulator import Emulator, wait_until
+from tests.fixtures.proxies import postgres_proxy
+from tests.fixtures.tables import Database
 
 
 def test_objects_are_applied_and_counted(bench: Bench) -> None:
@@ -206,23 +131,42 @@ def test_what_cannot_be_read_is_rejected_and_stops_no_neighbour(
     assert bench.database.ledger()["commands/bad.gz"]["completed_at"] is not None
 
 
-def test_while_the_primary_is_away_messages_fail_and_later_apply(bench: Bench) -> None:
-    messages = [
-        bench.message(bench.put(f"commands/{number}.gz", city(number, key=number)))
-        for number in range(10)
-    ]
-    tries = []
+def test_while_the_primary_is_away_messages_fail_and_later_apply(
+    database: Database, emulator: Emulator
+) -> None:
+    """And it is waited for once, not for each message."""
+    with (
+        postgres_proxy(database.connection.info.port) as proxy,
+        bench_of(database, emulator, proxy.url(database.url), patience_seconds=0.5) as bench,
+    ):
+        messages = [
+            bench.message(bench.put(f"commands/{number}.gz", city(number, key=number)))
+            for number in range(10)
+        ]
+        with proxy.refusing():
+            began = time.monotonic()
+            assert bench.handle(*messages) == {message["messageId"] for message in messages}
+            assert time.monotonic() - began < 10 * 0.5
+        assert bench.handle(*messages) == set()
+        assert set(database.cities()) == set(range(10))
 
-    def refuse() -> Any:
-        tries.append(1)
-        return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
 
-    connect, bench.session._connect = bench.session._connect, refuse
-    assert bench.handle(*messages) == {message["messageId"] for message in messages}
-    assert len(tries) == 2
-    bench.session._connect = connect
-    assert bench.handle(*messages) == set()
-    assert set(bench.database.cities()) == set(range(10))
+def test_a_primary_that_is_back_soon_costs_no_message(
+    database: Database, emulator: Emulator
+) -> None:
+    with (
+        postgres_proxy(database.connection.info.port) as proxy,
+        bench_of(database, emulator, proxy.url(database.url)) as bench,
+    ):
+        bench.handle(bench.message(bench.put("commands/a.gz", city(1, key=1))))
+        with proxy.refusing():
+            message = bench.message(bench.put("commands/b.gz", city(2, key=2)))
+            with ThreadPoolExecutor() as pool:
+                failures = pool.submit(bench.handle, message)
+                wait_until(lambda: proxy.refused > 3, "it has tried more than twice")
+                proxy.allow()
+                assert failures.result() == set()
+        assert set(database.cities()) == {1, 2}
 
 
 def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Bench) -> None:

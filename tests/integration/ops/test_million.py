@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from local.postgres.config import OWNER, Cluster
+from local.postgres.config import OWNER
 from tests.fixtures.archives import Recipe, write_archive
 from tests.fixtures.operating import Measured, Operator, kill_hard
-from tests.fixtures.postgres import cloned_database
+from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.integration.ops.test_replay import (
     _add,
     _apply_live,
@@ -33,7 +33,7 @@ MAX_MEBIBYTES = 256
 
 
 @pytest.fixture(scope="module")
-def databases(postgres_cluster: Cluster) -> Iterator[Callable[[], str]]:
+def databases(postgres_cluster: PostgresServer) -> Iterator[Callable[[], str]]:
     with ExitStack() as opened:
         yield lambda: postgres_cluster.url(
             OWNER, opened.enter_context(cloned_database(postgres_cluster))

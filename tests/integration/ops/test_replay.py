@@ -20,6 +20,7 @@ from tests.fixtures.archives import id_at
 from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator, kill_hard
 from tests.fixtures.postgres import ReplicatedCluster
+from tests.fixtures.proxies import postgres_proxy
 from tests.fixtures.tables import open_connection
 
 COMMANDS = 6_000
@@ -186,6 +187,28 @@ def test_a_replay_waits_for_a_replica_that_is_behind(
             standby.execute("SELECT pg_wal_replay_resume()")
     assert _said(process, "going on")
     _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert _objects(operator, run) == OBJECTS
+
+
+def test_a_replay_goes_on_when_a_replica_that_went_away_is_back(
+    operator: Operator,
+    replicated_cluster: ReplicatedCluster,
+    replicated_database_urls: tuple[str, str],
+) -> None:
+    operator.database_url, replica = replicated_database_urls
+    with postgres_proxy(replicated_cluster.replica.port, replicated_cluster.replica.host) as proxy:
+        lagging = ("--replica-url", proxy.url(replica), "--max-replica-lag", "5", "--rate", "1000")
+        process = operator.start("replay", "--yes", *lagging)
+        run = _run_of(process)
+        _wait_for_objects(operator, run, 1)
+        with proxy.refusing():
+            assert _said(process, "lag can't be measured")
+            _wait_until_quiet(operator, run)
+            assert process.poll() is None
+        assert _said(process, "going on")
+        _, err = process.communicate()
 
     assert process.returncode == 0, err
     assert _objects(operator, run) == OBJECTS

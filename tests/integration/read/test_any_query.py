@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from forebay.query.grammar import LIST_HEADERS, list_parameters
 from forebay.resource.relations import relations
-from local.postgres.config import OWNER, Cluster
+from local.postgres.config import OWNER
 from tests.fixtures import model
-from tests.fixtures.postgres import cloned_database
+from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
@@ -127,7 +127,7 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def asked(postgres_cluster: Cluster) -> Iterator[Asked]:
+def asked(postgres_cluster: PostgresServer) -> Iterator[Asked]:
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         with open_connection(url) as connection:

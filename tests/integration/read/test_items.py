@@ -12,6 +12,7 @@ from psycopg import sql
 from forebay.command import Command
 from forebay.errors import NotYetVisibleError
 from lambdas.read.sql.statement import Query
+from local.postgres.config import SUPERUSER
 from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database
@@ -103,7 +104,8 @@ def test_a_read_after_that_is_no_command_is_400(reader: Reader, value: str) -> N
 def test_reading_after_asks_the_primary_where_the_replica_is_behind(replicated: Replicated) -> None:
     database, reader, replica = replicated
     # As the superuser does it: the replica stops replaying, as one that lags does.
-    with psycopg.connect(replica.info.dsn, user="postgres", autocommit=True) as superuser:
+    dsn = replica.info.dsn
+    with psycopg.connect(dsn, user=SUPERUSER, password=SUPERUSER, autocommit=True) as superuser:
         superuser.execute("SELECT pg_wal_replay_pause()")
         try:
             database.apply([city(1, key=5)])

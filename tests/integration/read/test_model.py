@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.postgres.config import OWNER, Cluster
+from local.postgres.config import OWNER
 from tests.fixtures import model
 from tests.fixtures.model import Row
-from tests.fixtures.postgres import cloned_database
+from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
@@ -44,7 +44,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(postgres_cluster: Cluster) -> Iterator[Both]:
+def both(postgres_cluster: PostgresServer) -> Iterator[Both]:
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         rows = model.random_rows(seed=1)

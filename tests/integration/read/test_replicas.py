@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -15,10 +13,9 @@ import pytest
 
 from forebay.db.connect import connect
 from forebay.http import Response
-from local.postgres.config import OWNER, SUPERUSER, Cluster
-from local.postgres.throwaway import throwaway_servers
+from local.postgres.config import OWNER, SUPERUSER
 from tests.fixtures.commands import city
-from tests.fixtures.postgres import ReplicatedCluster, cloned_database, migrate_template
+from tests.fixtures.postgres import PostgresServer, ReplicatedCluster, cloned_database
 from tests.fixtures.reading import Reader, close, reader_of
 from tests.fixtures.tables import Database, open_connection
 
@@ -26,28 +23,24 @@ APPLICATION = "forebay-read"
 
 
 @pytest.fixture
-def pair() -> Iterator[ReplicatedCluster]:
+def pair(own_replicated_cluster: ReplicatedCluster) -> ReplicatedCluster:
     """A primary and a replica that a test may promote or set up otherwise."""
-    with throwaway_servers() as servers:
-        servers.start_primary()
-        migrate_template(servers.primary)
-        servers.start_replica()
-        yield ReplicatedCluster(servers.primary, servers.replica)
+    return own_replicated_cluster
 
 
-def both(first: Cluster, second: Cluster, database: str) -> str:
+def both(first: PostgresServer, second: PostgresServer, database: str) -> str:
     """The URL of two hosts."""
     _, _, rest = first.url(OWNER, database).partition("@")
     _, _, path = rest.partition("/")
-    hosts = ",".join(f"127.0.0.1:{cluster.port}" for cluster in (first, second))
+    hosts = ",".join(f"{cluster.host}:{cluster.port}" for cluster in (first, second))
     return f"postgresql://{OWNER}:{OWNER}@{hosts}/{path}"
 
 
-def superuser(cluster: Cluster, database: str = "postgres") -> psycopg.Connection[Any]:
+def superuser(cluster: PostgresServer, database: str = "postgres") -> psycopg.Connection[Any]:
     return psycopg.connect(cluster.url(SUPERUSER, database), autocommit=True)
 
 
-def readers_on(cluster: Cluster) -> int:
+def readers_on(cluster: PostgresServer) -> int:
     """Connections of the read function."""
     with superuser(cluster) as admin:
         row = admin.execute(
@@ -115,15 +108,18 @@ def test_a_replica_that_goes_away_leaves_the_primary_to_be_read(pair: Replicated
             assert readers_on(pair.primary) == 1
 
 
-def stop(cluster: Cluster) -> None:
+def stop(cluster: PostgresServer) -> None:
     """Fast shutdown, as for a restart; returns when nobody can connect."""
-    pid = int((cluster.folder / "postmaster.pid").read_text().split("\n", 1)[0])
-    os.kill(pid, signal.SIGINT)
+    with superuser(cluster) as admin, suppress(psycopg.OperationalError):
+        # By the server itself, which may be in a container.
+        admin.execute(
+            "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; kill -INT $(head -n 1 postmaster.pid)'"
+        )
     while True:
         try:
             superuser(cluster).close()
         except psycopg.OperationalError as exc:
-            if "refused" in str(exc):
+            if "refused" in str(exc) or "closed the connection" in str(exc):
                 return
 
 
@@ -149,7 +145,7 @@ def test_after_a_failover_reads_leave_the_new_primary_for_a_replica(
             assert pid_of_reader(pair.replica) == after
 
 
-def pid_of_reader(cluster: Cluster) -> int:
+def pid_of_reader(cluster: PostgresServer) -> int:
     with superuser(cluster) as admin:
         rows = admin.execute(
             "SELECT pid FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]

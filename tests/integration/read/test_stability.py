@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from local.load.data import cities
-from local.postgres.config import OWNER, Cluster
+from local.postgres.config import OWNER
 from tests.fixtures.geonames import CITIES, copy_items
-from tests.fixtures.postgres import cloned_database
+from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
 LIMIT = 1000
@@ -67,7 +67,7 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def crowd(postgres_cluster: Cluster) -> Iterator[Crowd]:
+def crowd(postgres_cluster: PostgresServer) -> Iterator[Crowd]:
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         reader = reader_of(url, url)

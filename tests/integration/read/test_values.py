@@ -95,6 +95,9 @@ def test_a_checked_search_is_one(database: Database) -> None:
     @settings(max_examples=500, deadline=None)
     @example("")
     @example("a & !(b | 'c d':*B) <-> e")
+    @example("b:*\x1f")  # white space to Python, and none to Postgres
+    @example("b:*\xa0& c")
+    @example("a:*\t&\nb\f|\vc\r")
     def holds(text: str) -> None:
         if accepted(lambda: check_tsquery(text)):
             database.rows("SELECT to_tsquery('english', %s::text)", text)

@@ -1,0 +1,60 @@
+"""The schema changes in the middle of traffic, while the release before still runs."""
+
+import shutil
+import time
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from local.settings import ROOT
+from tests.fixtures.faulty import FaultyStack
+
+MIGRATION = '''
+"""Expand, as docs/migrations.md has it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "expand"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    op.add_column("cities", sa.Column("elevation", sa.Integer(), nullable=True))
+    with op.get_context().autocommit_block():
+        op.create_index("ix_elevation", "cities", ["elevation"], postgresql_concurrently=True)
+
+
+def downgrade() -> None:
+    op.drop_column("cities", "elevation")
+'''
+
+
+def test_the_schema_is_migrated(faulty_stack: FaultyStack, tmp_path: Path) -> None:
+    stack = faulty_stack
+    config = migrations(tmp_path, stack.local.primary.url())
+    with stack.fault(
+        "schema migrated in the middle of traffic",
+        "a column and an index are added, and some seconds later the column is dropped",
+        part="primary",
+    ) as watched:
+        command.upgrade(config, "head")
+        time.sleep(5)
+        command.downgrade(config, "-1")
+        watched.ends()
+
+
+def migrations(folder: Path, url: str) -> Config:
+    """The project's migrations and one more."""
+    shutil.copytree(ROOT / "migrations", folder / "migrations")
+    shutil.copy(ROOT / "alembic.ini", folder)
+    config = Config(folder / "alembic.ini")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None
+    file = folder / "migrations" / "versions" / "expand.py"
+    file.write_text(MIGRATION.format(head=head))
+    config = Config(folder / "alembic.ini")
+    config.attributes["url"] = url
+    return config
