@@ -50,7 +50,7 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 
 .PHONY: test
 test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
-	@exec $(BIN)/python -m pytest -m "not long and not runbook and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
