@@ -25,4 +25,4 @@ def seconds() -> float:
 @pytest.fixture
 def clients() -> int:
     """How many clients a run has."""
-    return int(os.environ.get(CLIENTS_VARIABLE, "8"))
+    return int(os.environ.get(CLIENTS_VARIABLE, "12"))

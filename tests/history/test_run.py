@@ -23,7 +23,6 @@ def test_clients_see_no_promise_broken(
     assert checked.verified
     # Otherwise the run has shown nothing.
     assert told["acknowledged"] > seconds
-    assert told["open"] > 0
+    assert told["reads_with_read_after"] > seconds / 2
     assert told["refused"] > 0
-    assert told["reads_with_read_after"] > seconds
     assert told["hazards"] > seconds / 10
