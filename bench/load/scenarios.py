@@ -33,7 +33,7 @@ class Plan:
     step_seconds: float = 10.0
     most_steps: int = 10
     sheltered_rate: float = 100.0
-    sheltered_seconds: float = 60.0
+    sheltered_seconds: float = 40.0
     rounds: int = 2
     outage_seconds: float = 300.0
     outage_rate: float = 10.0
