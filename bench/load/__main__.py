@@ -15,7 +15,7 @@ from bench.results import FOLDER
 from local.settings import ROOT
 
 SCENARIOS = ("saturate", "shelter", "outage")
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 30.0
 _IDLE_SECONDS_IN_A_HURRY = 10.0
 _HURRY = Plan(
     step_seconds=4,

@@ -32,8 +32,8 @@ class Plan:
     first_rate: float = 20.0
     step_seconds: float = 10.0
     most_steps: int = 10
-    sheltered_rate: float = 100.0
-    sheltered_seconds: float = 40.0
+    sheltered_rate: float = 150.0
+    sheltered_seconds: float = 30.0
     rounds: int = 2
     outage_seconds: float = 300.0
     outage_rate: float = 10.0
@@ -158,6 +158,7 @@ def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
     rig.empty()
     with rig.front(mode, "write") as url:
         warm = asyncio.run(offer(url, new_cities(), rate=10, seconds=2, seed=0))
+        rig.flush()
         ids = [one for one, _ in warm.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
         objects = _objects(rig)
@@ -171,6 +172,7 @@ def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
                 seed=seed,
             )
         )
+        rig.flush()  # what an interval has begun
         ids = [one for one, _ in sent.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
         work = look(rig.stack.primary).since(before)

@@ -127,7 +127,7 @@ def read_history(file: Path) -> tuple[list[Operation], Final]:
         if "final" in line:
             final = _final(line["final"])
         else:
-            history.append(Operation(**line))
+            history.append(Operation(**{"key": None, **line}))
     return history, final
 
 

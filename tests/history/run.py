@@ -75,7 +75,7 @@ def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Check
         seed: of their choices.
         clients: how many at once.
     """
-    before = {place for place, _ in _places(stack)}
+    before = {place for place, _ in _places(stack)} | set(_tombstones(stack))
     keys = [str(new_city()["geonameid"]) for _ in range(_KEYS)]
     recorder = Recorder()
     hazards = Hazards(stack, seed)
@@ -205,19 +205,18 @@ def _faulty_names_are_refused(stack: FaultyStack, *, refused: bool = True) -> No
 
 def _final(stack: FaultyStack, before: set[Place], at: float) -> Final:
     """What the primary holds of this run."""
-    tombstones = {
-        (str(resource), str(key)): str(version)
-        for resource, key, version in stack.as_superuser(
-            "SELECT resource, key, version::text FROM forebay.tombstones"
-        )
-    }
     rejected = stack.as_superuser("SELECT id::text FROM forebay.rejections")
     return Final(
         rows={place: row for place, row in _places(stack) if place not in before},
-        tombstones={place: one for place, one in tombstones.items() if place not in before},
+        tombstones={place: one for place, one in _tombstones(stack).items() if place not in before},
         rejected=frozenset(str(command_id) for (command_id,) in rejected),
         at=at,
     )
+
+
+def _tombstones(stack: FaultyStack) -> dict[Place, str]:
+    rows = stack.as_superuser("SELECT resource, key, version::text FROM forebay.tombstones")
+    return {(str(resource), str(key)): str(version) for resource, key, version in rows}
 
 
 def _places(stack: FaultyStack) -> list[tuple[Place, Row]]:
