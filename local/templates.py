@@ -1,4 +1,4 @@
-"""Makes the CloudFormation templates of every environment as the CDK's CLI does, and checks them."""
+"""Makes the CloudFormation templates of every environment as the CDK's CLI does; checks them."""
 
 import os
 import subprocess

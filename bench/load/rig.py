@@ -188,7 +188,7 @@ def _copy_sources(root: Path, buffering: Buffering) -> None:
 def _free_ports() -> int:
     """The first of five ports in a row that nobody uses."""
     while True:
-        base = random.choice(_BASE_PORTS)  # noqa: S311
+        base = random.choice(_BASE_PORTS)
         with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as held:
             for port in range(base, base + _PORTS):
                 held.enter_context(contextlib.closing(socket.create_server((HOST, port))))
