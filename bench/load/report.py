@@ -26,6 +26,11 @@ _HEAD = (
     "Fresh after p50, ms | p99, ms | Primary's CPU ms per 1,000 | Transactions per 1,000 | |"
 )
 
+_COSTS = (
+    "| Per 10,000 commands | Way | CPU s | Transactions | WAL, MiB | Commands an object | "
+    "CPU ms an object | Transactions an object |"
+)
+
 Result = Mapping[str, Any]
 
 
@@ -103,15 +108,15 @@ def _factors(result: Result) -> list[str]:
 
 def _costs(result: Result) -> list[str]:
     lines = [
-        "| Per 10,000 commands | Way | CPU s | Transactions | WAL, MiB | Commands an object |",
-        "|---|---|---|---|---|---|",
+        _COSTS,
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, rounds in result["facts"].items():
         if name.startswith("sheltered_"):
             lines += _cost_rows(name.removeprefix("sheltered_"), rounds)
     idle = result["facts"]["idle_per_minute"]
     lines.append(
-        f"| idle, per minute | | {idle['cpu_seconds']:.2f} | {idle['transactions']:.0f} | | |"
+        f"| idle, per minute | | {idle['cpu_seconds']:.2f} | {idle['transactions']:.0f} | | | | |"
     )
     return lines
 
@@ -121,10 +126,17 @@ def _cost_rows(name: str, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     for mode in ("synchronous", "forebay"):
         for number, found in enumerate(rounds, 1):
             one, work = found[mode], found[mode]["per_10000"]
-            size = f"{one['succeeded'] / one['objects']:.0f}" if one["objects"] else ""
+            objects = one["objects"]
+            each = "| | |"
+            if objects:
+                each = (
+                    f"{one['succeeded'] / objects:.0f} | "
+                    f"{one['primary_cpu_seconds'] * 1000 / objects:.1f} | "
+                    f"{one['primary_transactions'] / objects:.1f} |"
+                )
             rows.append(
                 f"| {name}, round {number} | {mode} | {work['cpu_seconds']:.2f} | "
-                f"{work['transactions']:.0f} | {work['wal_mebibytes']:.1f} | {size} |"
+                f"{work['transactions']:.0f} | {work['wal_mebibytes']:.1f} | {each}"
             )
     return rows
 
