@@ -9,7 +9,7 @@ from dataclasses import fields
 from bench import results
 from bench.harness import Findings, say
 from bench.load import scenarios
-from bench.load.rig import LOCAL, PATIENT, PRODUCTION, open_rig
+from bench.load.rig import LOCAL, PRODUCTION, open_rig
 from bench.load.scenarios import Plan
 from bench.results import FOLDER
 from local.settings import ROOT
@@ -59,9 +59,8 @@ def _run(name: str, plan: Plan, findings: Findings, *, hurry: bool) -> None:
             scenarios.idle(rig, seconds, findings)
             scenarios.shelter(rig, plan, findings, "1 s of buffer")
     if name == "shelter":
-        for buffering in (PRODUCTION, PATIENT):
-            with open_rig(buffering) as rig:
-                scenarios.shelter(rig, plan, findings, f"{buffering.seconds} s of buffer")
+        with open_rig(PRODUCTION) as rig:
+            scenarios.shelter(rig, plan, findings, f"{PRODUCTION.seconds} s of buffer")
 
 
 def _parser() -> argparse.ArgumentParser:

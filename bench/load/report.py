@@ -149,7 +149,11 @@ def _outage(result: Result) -> list[str]:
         f"| Primary away for {facts['seconds']:.0f} s | Requests | Accepted | p50, ms | p99, ms |",
         "|---|---|---|---|---|",
     ]
-    for name, kind in (("forebay", "Forebay, whole stack"), ("synchronous", "synchronous")):
+    for name, kind in (
+        ("before", "Forebay, whole stack, before"),
+        ("forebay", "Forebay, whole stack, primary away"),
+        ("synchronous", "synchronous, primary away"),
+    ):
         sent = facts[name]
         latency = sent["latency_milliseconds"]
         lines.append(

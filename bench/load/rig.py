@@ -50,8 +50,6 @@ class Buffering:
 #: What `make run` has, and what environments/prod.toml asks for.
 LOCAL = Buffering(1, 1)
 PRODUCTION = Buffering(10, 64)
-#: A minute of patience, for whoever wants the primary to work still less.
-PATIENT = Buffering(60, 64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _GROWTH = 1.5
 _HELD_SHARE = 0.95  # of what is offered must be answered in time for a step to be held
 _HELD_SECONDS = 1.0  # and 99 of 100 within that
 _SEED = 1
+_BEFORE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +207,14 @@ def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
     rig.empty()
     with rig.front("synchronous", "write") as synchronous:
         both = asyncio.run(_during_outage(rig, plan, synchronous))
-    forebay, other = both
+    before, forebay, other = both
     took = rig.wait_until_applied(
         [one for one, _ in forebay.accepted], seconds=_APPLIED_SECONDS + plan.outage_seconds
     )
     findings.facts["outage"] = {
         "seconds": plan.outage_seconds,
+        "before": before.summary(),
+        "before_accepted_share": before.succeeded / max(1, len(before.lags)),
         "forebay": forebay.summary(),
         "forebay_accepted_share": forebay.succeeded / max(1, len(forebay.lags)),
         "synchronous": other.summary(),
@@ -221,10 +224,18 @@ def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
     say(f"  outage: {findings.facts['outage']}")
 
 
-async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent]:
+async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent, Sent]:
     seconds, rate = plan.outage_seconds, plan.outage_rate
     for url in (rig.settings.base_url, synchronous):
         await offer(url, new_cities(), rate=5, seconds=2, seed=0)
+    # What this machine makes of the same load while nothing is wrong.
+    before = await offer(
+        rig.settings.base_url,
+        new_cities(),
+        rate=rate,
+        seconds=min(seconds, _BEFORE_SECONDS),
+        seed=_SEED + 1,
+    )
     await asyncio.to_thread(rig.stop_primary)
     try:
         forebay, other = await asyncio.gather(
@@ -233,4 +244,4 @@ async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, 
         )
     finally:
         await asyncio.to_thread(rig.start_primary)
-    return forebay, other
+    return before, forebay, other
