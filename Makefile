@@ -50,7 +50,7 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 
 .PHONY: test
 test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
-	@exec $(BIN)/python -m pytest -m "not long and not runbook and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
+	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
@@ -76,6 +76,15 @@ test-faults: $(READY) $(PACKAGES) ## what fails, measured, for docs/reliability.
 faults-report: $(READY) ## write the tables of docs/reliability.md from docs/reliability.json
 	@$(BIN)/python -m tests.faults.report
 
+.PHONY: test-history
+test-history: $(READY) $(PACKAGES) ## clients of a stack that fails all the time; their histories are checked (SEEDS="1 2 3", SECONDS_EACH=60)
+	@FOREBAY_HISTORY_SEEDS="$(or $(SEEDS),1)" FOREBAY_HISTORY_SECONDS=$(or $(SECONDS_EACH),60) \
+		$(BIN)/python -m pytest -m history
+
+.PHONY: soak
+soak: $(READY) $(PACKAGES) ## the same for half an hour, with an eye on memory (FOREBAY_SOAK_SECONDS=1800)
+	@exec $(BIN)/python -m pytest -m soak -s
+
 .PHONY: test-long
 test-long: $(READY) ## the long ones: minutes of examples
 	@exec $(BIN)/python -m pytest -m long
@@ -93,6 +102,11 @@ bench: $(PEERS) ## measure, for minutes (NAMES="apply rebuild", QUICK=1), into b
 .PHONY: bench-report
 bench-report: $(READY) ## write the tables of docs/performance.md from bench/results
 	@exec $(BIN)/python -m bench.report
+
+.PHONY: bench-load
+bench-load: $(READY) $(PACKAGES) ## load writes and reads up to saturation, and count what the primary does (NAMES=shelter, QUICK=1)
+	@$(BIN)/python -m bench.load $(NAMES) $(if $(QUICK),--quick) $(ARGS)
+	$(if $(QUICK),,@$(BIN)/python -m bench.load.report)
 
 .PHONY: check
 check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, migrations

@@ -2,5 +2,16 @@
 
 from forebay.apply.engine import apply, rehearse
 from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Rejection, Source
+from forebay.apply.rejections import restore
 
-__all__ = ["BadLine", "Counts", "Entry", "Outcome", "Rejection", "Source", "apply", "rehearse"]
+__all__ = [
+    "BadLine",
+    "Counts",
+    "Entry",
+    "Outcome",
+    "Rejection",
+    "Source",
+    "apply",
+    "rehearse",
+    "restore",
+]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
+from typing import Any
 
 from forebay.apply.outcome import BadLine, Rejection, Source
 from forebay.codec import encode
@@ -96,6 +97,34 @@ class RejectionBook:
                 key=rejection.key and _storable(rejection.key, _MAX_NAME),
                 detail=_storable(rejection.detail, _MAX_DETAIL),
             )
+
+
+def restore(connection: Connection, told: Iterable[Mapping[str, Any]]) -> int:
+    """Takes over rejections that the archive tells of and the table may not have.
+
+    The archive is written first, so what was to commit them may have failed since. Without this,
+    the next try could find such a command superseded, where every rebuild finds it rejected.
+
+    Args:
+        connection: to the primary.
+        told: lines of archived rejections, decoded.
+
+    Returns:
+        How many the table did not have.
+    """
+    rows = [
+        [
+            *(one[name] for name in ("id", "resource", "key", "op", "code", "sqlstate", "detail")),
+            str(one["line"]).encode("utf-8", "surrogatepass"),
+            one["object"],
+        ]
+        for one in told
+    ]
+    if not rows:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.executemany(_INSERT, rows)
+        return cursor.rowcount
 
 
 def _storable(text: str, limit: int) -> str:

@@ -156,6 +156,16 @@ class Archive:
         key, content = rejections_object(source_key, rejections)
         self._put(key, content, gzipped=False)
 
+    def read_rejections(self, source_key: str) -> Iterator[dict[str, Any]]:
+        """What was archived as rejected of an object, as `write_rejections` wrote it.
+
+        Raises:
+            TransientError: S3 did not answer.
+        """
+        for found in self.list(_rejections_folder(source_key)):
+            content = b"".join(self.read(found.key))
+            yield from map(orjson.loads, content.splitlines())
+
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.
 
@@ -224,9 +234,13 @@ def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple
         source_key: of the archive object that the commands are in.
         rejections: at least one; the first one names the object.
     """
-    name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
     lines = b"".join(_rejection_line(rejection) for rejection in rejections)
-    return f"{REJECTIONS_PREFIX}{name}/{rejections[0].id}.ndjson", lines
+    return f"{_rejections_folder(source_key)}{rejections[0].id}.ndjson", lines
+
+
+def _rejections_folder(source_key: str) -> str:
+    name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
+    return f"{REJECTIONS_PREFIX}{name}/"
 
 
 def _rejection_line(rejection: Rejection) -> bytes:

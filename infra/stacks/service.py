@@ -176,6 +176,10 @@ class ServiceStack(EnvironmentStack):
         self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
+        # What an earlier try has archived, before it failed.
+        only_rejections = {"StringLike": {"s3:prefix": f"{REJECTIONS}*"}}
+        self.consumer.allow("s3:ListBucket", on=archive.arn, where=only_rejections)
+        self.consumer.allow("s3:GetObject", on=archive.objects(REJECTIONS))
         queue, dead_letters = data.events.queue, data.events.dead_letters
         self.sweep.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from forebay.apply import Outcome, Source, apply
+from forebay.apply import Outcome, Rejection, Source, apply, restore
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive
 from forebay.aws.events import EventRefusedError, object_records
@@ -126,14 +125,26 @@ class Consumer:
         started = time.monotonic()
         selection = replaying.selection if replaying else Selection()
         partly = not selection.is_everything
+        wrote_rejections = False
+
+        def archive_rejections(rejections: Sequence[Rejection]) -> None:
+            nonlocal wrote_rejections
+            wrote_rejections = True
+            self._archive.write_rejections(key, rejections)
+
         with self._session.connection() as connection:
+            # Of an earlier try that failed between the archive and its commit.
+            restore(connection, self._archive.read_rejections(key))
             outcome = apply(
                 connection,
                 selection.chunks(read_chunks(self._archive.read(key))),
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
-                archive_rejections=partial(self._archive.write_rejections, key),
+                archive_rejections=archive_rejections,
             )
+            if wrote_rejections:
+                # Perhaps in a try of ours that another consumer of the object has overtaken.
+                restore(connection, self._archive.read_rejections(key))
             if replaying is not None:
                 note_object(connection, replaying.run, key, outcome)
         self._report(key, outcome, time.monotonic() - started, replaying)

@@ -66,9 +66,9 @@ def _accepted(command: Command, *, status: int | str) -> dict[str, Any]:
 
 
 def not_accepted() -> Problem:
-    """503: the client knows that the write was *not* accepted."""
+    """503: nobody acknowledged the write. It may be stored all the same, if answers got lost."""
     return Problem(
         "not_accepted",
-        "neither the delivery stream nor the archive took the write; send it again",
+        "neither the delivery stream nor the archive acknowledged the write; send it again",
         headers={"Retry-After": str(NOT_ACCEPTED_RETRY_SECONDS)},
     )

@@ -144,12 +144,14 @@ def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesi
     }
 
 
-def test_the_consumer_may_read_commands_and_write_rejections(either: Synthesised) -> None:
+def test_the_consumer_may_read_commands_and_read_and_write_rejections(either: Synthesised) -> None:
     granted = either.granted("firehose_consumer")
 
     assert {grant for grant in granted if grant[0].startswith("s3:")} == {
         ("s3:GetObject", f"{_archive(either)}/commands/*"),
         ("s3:PutObject", f"{_archive(either)}/rejections/*"),
+        ("s3:GetObject", f"{_archive(either)}/rejections/*"),
+        ("s3:ListBucket", _archive(either)),
     }
 
 
@@ -163,7 +165,11 @@ def test_the_function_that_tells_about_the_api_may_list_commands_and_read_no_obj
         for statement in policy["PolicyDocument"]["Statement"]
         if statement["Action"] == "s3:ListBucket"
     ]
-    assert conditions == [{"StringEquals": {"s3:prefix": "commands/"}}] * 2  # the sweep's too
+    commands = {"StringEquals": {"s3:prefix": "commands/"}}
+    rejections = {"StringLike": {"s3:prefix": "rejections/*"}}
+    assert conditions.count(commands) == 2  # the sweep's too
+    assert conditions.count(rejections) == 1  # the consumer's
+    assert len(conditions) == 3
 
 
 def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesised) -> None:

@@ -6,7 +6,9 @@ import gzip
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -177,3 +179,33 @@ def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Benc
     )
     assert bench.handle(bench.message(bench.put("commands/b.gz", city(2, key=2)))) == set()
     assert set(bench.database.cities()) == {1, 2}
+
+
+def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
+    bench: Bench,
+) -> None:
+    """By the next try something newer may have come, and the command be superseded otherwise."""
+    bad = city(4, key=9, name="x" * 300)
+    message = bench.message(bench.put("commands/2026/01/01/00/a.gz", bad))
+    with ledger_failing(bench.database):
+        assert bench.handle(message)
+    assert bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="rejections/")["KeyCount"] == 1
+    bench.handle(bench.message(bench.put("commands/2026/01/01/00/b.gz", city(5, key=9))))
+
+    assert bench.handle(message) == set()
+    assert bench.database.rejections() == {command_id(4): "string_data_right_truncation"}
+    assert bench.database.cities()[9][0] == command_id(5)
+
+
+@contextmanager
+def ledger_failing(database: Database) -> Iterator[None]:
+    """The server ends whoever comes to the ledger, as when it is shut down."""
+    database.connection.execute(
+        """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'terminating connection' USING ERRCODE = 'admin_shutdown'; END $$;
+        CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON forebay.ledger EXECUTE FUNCTION fail();
+        """
+    )
+    yield
+    database.connection.execute("DROP TRIGGER fails ON forebay.ledger; DROP FUNCTION fail()")

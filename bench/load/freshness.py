@@ -1,0 +1,58 @@
+"""From the answer of an accepted write until a reader of the replica can see it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.load.rig import Rig
+
+_LOOK_SECONDS = 0.05
+_EVERY = 5  # one command of so many is watched
+
+
+class Freshness:
+    """Looks at the replica many times a second for a sample of what was accepted."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._count = 0
+        self._waiting: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        #: Seconds until each watched command was seen.
+        self.seconds: list[float] = []
+
+    def accepted(self, command_id: str, at: float) -> None:
+        """One more command, whose answer came then."""
+        self._count += 1
+        if self._count % _EVERY == 0:
+            with self._lock:
+                self._waiting[command_id] = at
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Looks for as long as the block lasts."""
+        looker = threading.Thread(target=self._look, daemon=True)
+        looker.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            looker.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            with self._lock:
+                ids = list(self._waiting)
+            if not ids:
+                continue
+            rows = self._rig.rows(
+                "SELECT _version::text FROM cities WHERE _version = ANY(%s::uuid[])", ids
+            )
+            now = time.monotonic()
+            with self._lock:
+                for (version,) in rows:
+                    self.seconds.append(now - self._waiting.pop(version))

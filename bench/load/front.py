@@ -1,0 +1,156 @@
+"""A plain HTTP server around one function: `python -m bench.load.front MODE PORT`.
+
+In the place of API Gateway and Lambda, whose emulator would be what is measured. `forebay` is the
+write function as it is deployed. `synchronous` is the same down to the last step, which is not the
+delivery stream but an INSERT of one row, in a transaction of its own, over connections that stay
+open. `read` is the read function. The variables are those of the deployed function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import psycopg
+from aiohttp import web
+
+import resources
+from forebay.http import Response
+from forebay.ids import IdSource, is_create_id
+from forebay.intake.commands import Line
+from forebay.log import Log
+from lambdas.read import bootstrap as reading
+from lambdas.read.settings import ReadSettings
+from lambdas.write import bootstrap as writing
+from lambdas.write.answers import Answers
+from lambdas.write.app import WriteApp
+from lambdas.write.settings import WriteSettings
+
+#: Requests at once, each with a connection of its own to what is behind the function.
+THREADS = 10
+HOST = "127.0.0.1"
+
+
+class App(Protocol):
+    """A function without Lambda."""
+
+    def handle(self, event: Mapping[str, Any]) -> Response:
+        """The answer to an event of API Gateway."""
+
+
+class Inserting:
+    """Accepts a command by inserting its row at once; the pool is a connection for each thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._own = threading.local()
+
+    def accept(self, lines: Sequence[Line]) -> set[int]:
+        """Inserts; the indexes of the lines that the database did not take."""
+        return {index for index, line in enumerate(lines) if not self._insert(line)}
+
+    def _insert(self, line: Line) -> bool:
+        command = line.command
+        spec = resources.load()[command.resource]
+        values = {spec.key.name: command.key, **(command.body or {})}
+        values |= {"_version": command.id, "_by_create": is_create_id(command.id)}
+        marks = ", ".join(["%s"] * len(values))
+        statement = f"INSERT INTO {spec.table} ({', '.join(values)}) VALUES ({marks})"  # noqa: S608 - names of ours
+        try:
+            self._connection().execute(statement.encode(), list(values.values()))
+        except psycopg.OperationalError:
+            self._own.connection = None  # the next request opens another, if there is any to have
+            return False
+        return True
+
+    def _connection(self) -> psycopg.Connection:
+        # Autocommit: the statement is the transaction, without the round trips of BEGIN and COMMIT.
+        found: psycopg.Connection | None = getattr(self._own, "connection", None)
+        if found is None:
+            found = self._own.connection = psycopg.connect(self._url, autocommit=True)
+        return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serves until it is ended."""
+    mode, port = arguments
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(_MODES[mode], int(port)))
+
+
+def _writing() -> Callable[[], App]:
+    app = writing.build(WriteSettings.from_env(os.environ))
+    return lambda: app
+
+
+def _synchronous() -> Callable[[], App]:
+    # Nothing is acceptable to Acceptor's protocol but what it needs: `accept`.
+    app = WriteApp(
+        resources=resources.load(),
+        acceptor=Inserting(os.environ["FOREBAY_DATABASE_URL"]),  # type: ignore[arg-type]
+        ids=IdSource(),
+        answers=Answers(0),
+        log=Log(writing.SERVICE),
+    )
+    return lambda: app
+
+
+def _reading() -> Callable[[], App]:
+    """An app for each thread: an instance of the function does one thing at a time."""
+    own = threading.local()
+
+    def app() -> App:
+        if not hasattr(own, "app"):
+            own.app = reading.build(ReadSettings.from_env(os.environ))
+        found: App = own.app
+        return found
+
+    return app
+
+
+_MODES = {"forebay": _writing, "synchronous": _synchronous, "read": _reading}
+
+
+async def _serve(mode: Callable[[], Callable[[], App]], port: int) -> None:
+    app, pool = mode(), ThreadPoolExecutor(THREADS)
+
+    async def answer(request: web.Request) -> web.Response:
+        event = _event(request, (await request.read()).decode())
+        made = await asyncio.get_running_loop().run_in_executor(
+            pool, lambda: app().handle(event).to_proxy("")
+        )
+        return web.Response(status=made["statusCode"], headers=made["headers"], text=made["body"])
+
+    server = web.Application()
+    server.router.add_route("*", "/v1/{resource}/{key}", answer)
+    runner = web.AppRunner(server, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, port, backlog=1024).start()
+    await asyncio.Event().wait()
+
+
+def _event(request: web.Request, body: str) -> dict[str, Any]:
+    """What API Gateway would make of the request."""
+    resource, key = request.match_info["resource"], request.match_info["key"]
+    return {
+        "httpMethod": request.method,
+        "path": f"/{resource}/{key}",
+        "resource": f"/{resource}/{{key}}",
+        "pathParameters": {"key": key},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "headers": dict(request.headers),
+        "body": body or None,
+        "isBase64Encoded": False,
+        "requestContext": {"identity": {}},
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,165 @@
+"""Sends requests when they are due, whatever became of those before: open-loop.
+
+All times of arrival are fixed in advance, as chance would have it at that rate (Poisson). A
+request's seconds count from when it was due, so that a server which stops for a second is charged
+for all who would have come in that second, not only for one ("coordinated omission"). How late the
+generator itself began is told beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import orjson
+
+#: Connections at once; who finds none waits, and that counts.
+CONNECTIONS = 200
+_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be sent."""
+
+    method: str
+    path: str
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of a load."""
+
+    offered_per_second: float
+    seconds: float
+    #: Of each answered request, from when it was due.
+    latencies: list[float] = field(default_factory=list)
+    #: Of each request: how much later than due the generator began with it.
+    lags: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    #: Of what was accepted: id, and when the answer came (`time.monotonic`).
+    accepted: list[tuple[str, float]] = field(default_factory=list)
+    #: From the first due time to the last answer.
+    took_seconds: float = 0.0
+
+    @property
+    def succeeded(self) -> int:
+        """How many were answered with success."""
+        return sum(count for status, count in self.statuses.items() if 200 <= status < 300)  # noqa: PLR2004
+
+    @property
+    def succeeded_per_second(self) -> float:
+        """Over all the time that it took to get the answers."""
+        return self.succeeded / self.took_seconds if self.took_seconds else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """In numbers."""
+        return {
+            "offered_per_second": round(self.offered_per_second, 1),
+            "succeeded_per_second": round(self.succeeded_per_second, 1),
+            "requests": len(self.lags),
+            "succeeded": self.succeeded,
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "latency_milliseconds": spread(self.latencies),
+            "generator_lag_milliseconds": spread(self.lags),
+        }
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Percentiles in milliseconds, each a value that was really measured."""
+    ranked = sorted(seconds)
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+    if not ranked:
+        return {}
+    return {
+        name: round(ranked[min(len(ranked) - 1, int(share * len(ranked)))] * 1000, 2)
+        for name, share in shares.items()
+    }
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """When requests are due, in seconds from the beginning."""
+    chance = random.Random(seed)
+    found = []
+    at = chance.expovariate(rate)
+    while at < seconds:
+        found.append(at)
+        at += chance.expovariate(rate)
+    return found
+
+
+async def offer(
+    base_url: str,
+    make: Callable[[int], Request],
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    on_accepted: Callable[[str, float], None] = lambda _id, _at: None,
+) -> Sent:
+    """Offers a load, and returns when each request is answered or given up.
+
+    Args:
+        base_url: with the stage.
+        make: the request of a number.
+        rate: requests a second, on average.
+        seconds: how long requests are due.
+        seed: of the times of arrival, so that another load may have the same.
+        on_accepted: told each command's id and when its answer came.
+    """
+    due = arrivals(rate, seconds, seed)
+    requests = [make(number) for number in range(len(due))]  # not in the way of sending later
+    sent = Sent(len(due) / seconds, seconds)
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        sender = _Sender(session, base_url, sent, on_accepted)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for at, request in zip(due, requests, strict=True):
+                await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+                sent.lags.append(max(0.0, time.monotonic() - began - at))
+                group.create_task(sender.send(request, began + at))
+        sent.took_seconds = max(seconds, time.monotonic() - began)
+    return sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    session: aiohttp.ClientSession
+    base_url: str
+    sent: Sent
+    on_accepted: Callable[[str, float], None]
+
+    async def send(self, request: Request, due: float) -> None:
+        """Sends a request that was due then, and notes what became of it."""
+        status, body = await self._ask(request)
+        now = time.monotonic()
+        self.sent.statuses[status] += 1
+        if status:
+            self.sent.latencies.append(now - due)
+        if status == HTTPStatus.ACCEPTED:
+            command_id = orjson.loads(body)["command_id"]
+            self.sent.accepted.append((command_id, now))
+            self.on_accepted(command_id, now)
+
+    async def _ask(self, request: Request) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"} if request.body else {}
+        try:
+            async with self.session.request(
+                request.method,
+                self.base_url + request.path,
+                data=request.body or None,
+                headers=headers,
+            ) as answer:
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return 0, b""

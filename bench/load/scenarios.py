@@ -1,0 +1,247 @@
+"""The loads: step up to saturation; one load both ways; writes while the primary is away."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.harness import Aim, Findings, Ratio, say
+from bench.load.freshness import Freshness
+from bench.load.generator import Request, Sent, offer, spread
+from bench.load.primary import look
+from bench.load.requests import new_cities, reads_of
+from bench.load.rig import Rig
+
+PER_CPU_AIM, PER_TRANSACTIONS_AIM = Aim(at_least=10), Aim(at_least=100)
+_UNIT = 10_000  # commands that the primary's work is told for
+_APPLIED_SECONDS = 300.0
+_GROWTH = 1.5
+_HELD_SHARE = 0.95  # of what is offered must be answered in time for a step to be held
+_HELD_SECONDS = 1.0  # and 99 of 100 within that
+_SEED = 1
+_BEFORE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how hard."""
+
+    first_rate: float = 20.0
+    step_seconds: float = 10.0
+    most_steps: int = 10
+    sheltered_rate: float = 150.0
+    sheltered_seconds: float = 30.0
+    rounds: int = 2
+    outage_seconds: float = 300.0
+    outage_rate: float = 10.0
+
+
+def saturate(rig: Rig, plan: Plan, findings: Findings) -> None:
+    """Writes, the same writes synchronously, and reads, each in steps until one is not held."""
+    for name, mode in (("forebay", "forebay"), ("synchronous", "synchronous")):
+        rig.empty()
+        with rig.front(mode, "write") as url:
+            steps = _steps(rig, url, new_cities, plan, applied=mode == "forebay")
+        findings.facts[f"saturation_{name}"] = steps
+    rig.empty()
+    findings.facts["saturation_whole_stack"] = _steps(
+        rig, rig.settings.base_url, new_cities, plan, applied=True
+    )
+    keys = [key for (key,) in rig.rows("SELECT geonameid FROM cities")]
+    with rig.front("read", "read") as url:
+        findings.facts["saturation_read"] = _steps(
+            rig, url, lambda: reads_of(keys), plan, applied=False
+        )
+
+
+def _steps(
+    rig: Rig,
+    url: str,
+    requests: Callable[[], Callable[[int], Request]],
+    plan: Plan,
+    *,
+    applied: bool,
+) -> list[dict[str, Any]]:
+    """Each step's figures; the last is the first that was not held."""
+    asyncio.run(offer(url, requests(), rate=plan.first_rate, seconds=2, seed=0))  # warm
+    rate, done = plan.first_rate, []
+    for _ in range(plan.most_steps):
+        freshness = Freshness(rig)
+        before = look(rig.stack.primary)
+        with freshness.watching():
+            told = freshness.accepted if applied else _nobody
+            sent = asyncio.run(
+                offer(
+                    url,
+                    requests(),
+                    rate=rate,
+                    seconds=plan.step_seconds,
+                    seed=_SEED,
+                    on_accepted=told,
+                )
+            )
+            if applied:
+                rig.wait_until_applied([one for one, _ in sent.accepted], seconds=_APPLIED_SECONDS)
+        work = look(rig.stack.primary).since(before)
+        held = _is_held(sent)
+        step = {
+            **sent.summary(),
+            "held": held,
+            "freshness_milliseconds": spread(freshness.seconds),
+            "primary_per_1000": work.per(sent.succeeded, 1000),
+        }
+        done.append(step)
+        _tell(step)
+        if not held:
+            break
+        rate *= _GROWTH
+    return done
+
+
+def _nobody(_command_id: str, _at: float) -> None:
+    """Nobody is told."""
+
+
+def _is_held(sent: Sent) -> bool:
+    answered = sent.succeeded >= _HELD_SHARE * len(sent.lags)
+    return answered and spread(sent.latencies)["p99"] <= _HELD_SECONDS * 1000
+
+
+def _tell(step: dict[str, Any]) -> None:
+    latency = step["latency_milliseconds"]
+    say(
+        f"  {step['offered_per_second']:.0f}/s offered: {step['succeeded_per_second']:.0f}/s, "
+        f"p50 {latency.get('p50')} ms, p99 {latency.get('p99')} ms, "
+        f"generator p99 {step['generator_lag_milliseconds'].get('p99')} ms late"
+        f"{'' if step['held'] else ', not held'}"
+    )
+
+
+def shelter(rig: Rig, plan: Plan, findings: Findings, name: str) -> None:
+    """The same arrivals both ways: what they cost the primary for each 10,000 commands."""
+    rounds: list[dict[str, Any]] = []
+    for number in range(plan.rounds):
+        ways = ["synchronous", "forebay"]
+        found = {
+            mode: _cost(rig, plan, mode, seed=number)
+            for mode in (ways if number % 2 else ways[::-1])
+        }
+        rounds.append(found)
+        say(f"  {name}, round {number + 1}: {found}")
+    findings.facts[f"sheltered_{name}"] = rounds
+    for what, aim in (
+        ("cpu_seconds", PER_CPU_AIM),
+        ("transactions", PER_TRANSACTIONS_AIM),
+        ("wal_mebibytes", None),
+    ):
+        values = [
+            one["synchronous"]["per_10000"][what] / max(one["forebay"]["per_10000"][what], 1e-9)
+            for one in rounds
+        ]
+        findings.ratios.append(
+            Ratio(
+                f"primary's {what.replace('_', ' ')}, {name}",
+                "Forebay's",
+                statistics.median(values),
+                min(values),
+                max(values),
+                aim,
+                "size",
+            )
+        )
+
+
+def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
+    rig.empty()
+    with rig.front(mode, "write") as url:
+        warm = asyncio.run(offer(url, new_cities(), rate=10, seconds=2, seed=0))
+        rig.flush()
+        ids = [one for one, _ in warm.accepted]
+        rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
+        objects = _objects(rig)
+        before = look(rig.stack.primary)
+        sent = asyncio.run(
+            offer(
+                url,
+                new_cities(),
+                rate=plan.sheltered_rate,
+                seconds=plan.sheltered_seconds,
+                seed=seed,
+            )
+        )
+        rig.flush()  # what an interval has begun
+        ids = [one for one, _ in sent.accepted]
+        rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
+        work = look(rig.stack.primary).since(before)
+    return {
+        **sent.summary(),
+        "objects": _objects(rig) - objects,
+        "per_10000": work.per(sent.succeeded, _UNIT),
+        "primary_cpu_seconds": round(work.cpu_seconds, 2),
+        "primary_transactions": work.transactions,
+        "watched_seconds": round(work.seconds, 1),
+    }
+
+
+def _objects(rig: Rig) -> int:
+    return int(rig.rows("SELECT count(*) FROM forebay.ledger")[0][0])
+
+
+def idle(rig: Rig, seconds: float, findings: Findings) -> None:
+    """What the primary does for nobody: sweeps, the replica, its own chores."""
+    before = look(rig.stack.primary)
+    time.sleep(seconds)
+    work = look(rig.stack.primary).since(before)
+    findings.facts["idle_per_minute"] = {
+        "cpu_seconds": round(work.cpu_seconds * 60 / work.seconds, 3),
+        "transactions": round(work.transactions * 60 / work.seconds, 1),
+    }
+
+
+def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
+    """Writes through the whole stack, and synchronous ones, while the primary is stopped."""
+    rig.empty()
+    with rig.front("synchronous", "write") as synchronous:
+        both = asyncio.run(_during_outage(rig, plan, synchronous))
+    before, forebay, other = both
+    took = rig.wait_until_applied(
+        [one for one, _ in forebay.accepted], seconds=_APPLIED_SECONDS + plan.outage_seconds
+    )
+    findings.facts["outage"] = {
+        "seconds": plan.outage_seconds,
+        "before": before.summary(),
+        "before_accepted_share": before.succeeded / max(1, len(before.lags)),
+        "forebay": forebay.summary(),
+        "forebay_accepted_share": forebay.succeeded / max(1, len(forebay.lags)),
+        "synchronous": other.summary(),
+        "synchronous_accepted_share": other.succeeded / max(1, len(other.lags)),
+        "all_applied_seconds_after": round(took, 1),
+    }
+    say(f"  outage: {findings.facts['outage']}")
+
+
+async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent, Sent]:
+    seconds, rate = plan.outage_seconds, plan.outage_rate
+    for url in (rig.settings.base_url, synchronous):
+        await offer(url, new_cities(), rate=5, seconds=2, seed=0)
+    # What this machine makes of the same load while nothing is wrong.
+    before = await offer(
+        rig.settings.base_url,
+        new_cities(),
+        rate=rate,
+        seconds=min(seconds, _BEFORE_SECONDS),
+        seed=_SEED + 1,
+    )
+    await asyncio.to_thread(rig.stop_primary)
+    try:
+        forebay, other = await asyncio.gather(
+            offer(rig.settings.base_url, new_cities(), rate=rate, seconds=seconds, seed=_SEED),
+            offer(synchronous, new_cities(), rate=1, seconds=seconds, seed=_SEED),
+        )
+    finally:
+        await asyncio.to_thread(rig.start_primary)
+    return before, forebay, other

@@ -1,0 +1,301 @@
+"""Says, from what clients did and were told alone, which promises a run broke.
+
+In the manner of Jepsen's checkers: nothing of the pipeline is looked into, and none of its code
+used. A write without an answer, or answered 5xx, may have happened or not; it is found again by its
+body, which must therefore be nobody else's. All the rest is certain:
+
+- what was accepted is applied, superseded by something stronger, or rejected for a fault of its
+  own; per key, the strongest of all remains (`strength`);
+- a read shows what somebody wrote to that key, who began before the read ended and was not refused;
+  what was seen is not lost either;
+- a read with `Read-After` shows that command or something stronger, and a client that always asks
+  for what it last saw never sees an older state;
+- a status that is final stays; of what was superseded, the stronger one is told;
+- a write that shows what its client has seen gets a greater id; ids are given once; a repeated
+  `Idempotency-Key` is the same item.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.history.operations import Body, Final, Operation, Place
+
+#: Which fates may be told after one, of the same command.
+_MAY_FOLLOW = {
+    "pending": {"pending", "applied", "superseded", "rejected"},
+    "applied": {"applied", "superseded"},
+    "superseded": {"superseded"},
+    "rejected": {"rejected"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise."""
+
+    #: Which: a short name.
+    what: str
+    detail: str
+    operation: Operation | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.detail}" + (f"\n    {self.operation}" if self.operation else "")
+
+
+def strength(command_id: str) -> tuple[int, int]:
+    """Which of two commands of a key wins: the one with the greater strength.
+
+    Puts and deletes before creates; of the former the greatest id, of creates the smallest. The
+    lowest bit of an id says whether it is a create's.
+    """
+    number = int(command_id.replace("-", ""), 16)
+    return (0, -number) if number & 1 else (1, number)
+
+
+def check(history: Sequence[Operation], final: Final) -> list[Violation]:
+    """Every broken promise of a run.
+
+    Args:
+        history: all operations that may have had an effect, in any order.
+        final: what was there when all that was accepted had been applied.
+    """
+    return list(_Check(history, final).violations())
+
+
+class _Check:
+    def __init__(self, history: Sequence[Operation], final: Final) -> None:
+        self._history = sorted(history, key=lambda operation: operation.began)
+        self._final = final
+        self._by_id: dict[str, Operation] = {}
+        self._at: defaultdict[Place, list[Operation]] = defaultdict(list)
+        self._open: defaultdict[str, list[Operation]] = defaultdict(list)
+        self._refused: defaultdict[str, list[Operation]] = defaultdict(list)
+        #: Versions that open writes turned out to have made.
+        self._versions: dict[int, str] = {}
+        for operation in self._history:
+            if operation.is_acknowledged and operation.command_id is not None:
+                self._by_id.setdefault(operation.command_id, operation)
+            if operation.is_write and operation.place and not operation.is_refused:
+                self._at[operation.place].append(operation)
+            if operation.is_open:
+                self._open[operation.resource].append(operation)
+            if operation.is_refused:
+                self._refused[operation.resource].append(operation)
+
+    def violations(self) -> Iterator[Violation]:
+        yield from self._ids()
+        yield from self._idempotency()
+        for operation in self._history:
+            if operation.found:
+                yield from self._value(operation)
+            if operation.is_acknowledged:
+                yield from self._order(operation)
+                yield from self._end(operation)
+        yield from self._chains()
+        yield from self._statuses()
+        yield from self._remains()
+
+    # Writes
+
+    def _ids(self) -> Iterator[Violation]:
+        for operation in self._history:
+            if (
+                operation.is_acknowledged
+                and operation is not self._by_id[str(operation.command_id)]
+            ):
+                yield Violation("id given twice", str(operation.command_id), operation)
+
+    def _idempotency(self) -> Iterator[Violation]:
+        keys: dict[tuple[str, str], str | None] = {}
+        for operation in self._history:
+            if operation.idempotency_key is None or operation.key is None:
+                continue
+            known = keys.setdefault((operation.resource, operation.idempotency_key), operation.key)
+            if known != operation.key:
+                yield Violation("repetition made another item", f"beside {known}", operation)
+
+    def _order(self, operation: Operation) -> Iterator[Violation]:
+        for seen in (operation.if_match, operation.read_after):
+            if seen is not None and str(operation.command_id) <= seen:
+                yield Violation("write not after what its client saw", seen, operation)
+
+    def _end(self, operation: Operation) -> Iterator[Violation]:
+        """What must have become of an accepted write."""
+        command_id, place = str(operation.command_id), operation.place
+        assert place is not None, operation
+        if command_id in self._final.rejected:
+            if not operation.faulty:
+                yield Violation("rejected without a fault", command_id, operation)
+            return
+        version = self._final.version(place)
+        if version is None:
+            yield Violation("accepted write lost", "the key has neither row nor trace", operation)
+        elif strength(version) < strength(command_id):
+            yield Violation("accepted write lost", f"the key is at {version}", operation)
+        # What is stronger must be somebody's: see _remains.
+
+    def _remains(self) -> Iterator[Violation]:
+        """What is there at the end must be what somebody wrote."""
+        for place, row in self._final.rows.items():
+            fault = self._fault_of(place, row.version, row.body, until=self._final.at)
+            if fault:
+                yield Violation(fault, f"{place} at the end: {row}")
+        for place, version in self._final.tombstones.items():
+            if place not in self._final.rows and not self._may_delete(place, version):
+                yield Violation("value never written", f"{place} was deleted by {version}")
+
+    # Reads
+
+    def _value(self, read: Operation) -> Iterator[Violation]:
+        assert read.place is not None, read
+        fault = self._fault_of(read.place, read.version, read.got, until=read.ended)
+        if fault:
+            yield Violation(fault, f"version {read.version}", read)
+        if read.version is not None:
+            last = self._final.version(read.place)
+            if last is None or strength(last) < strength(read.version):
+                yield Violation("seen write lost", f"the key is at {last} in the end", read)
+
+    def _fault_of(
+        self, place: Place, version: str | None, body: Body | None, *, until: float
+    ) -> str | None:
+        """What is wrong with an item's being so by a time."""
+        known = self._by_id.get(version) if version else None
+        if known is not None:
+            return self._fault_of_known(known, place, body, until)
+        if body is None:  # 304: the version is all that is known, and that some open write made it
+            return None if self._open_at(place, until) else "value never written"
+        if version is None and any(
+            _made(write, body) and write.began <= until
+            for write in self._at[place]
+            if not write.faulty
+        ):
+            return None
+        for write in self._open_at(place, until):
+            if not write.faulty and _made(write, body):
+                same = version is None or self._versions.setdefault(id(write), version) == version
+                return None if same else "one write, two versions"
+        if any(_made(write, body) for write in self._refused[place[0]]):
+            return "refused write seen"
+        return "value never written"
+
+    def _fault_of_known(
+        self, write: Operation, place: Place, body: Body | None, until: float
+    ) -> str | None:
+        if write.place != place:
+            return "value of another key"
+        if write.faulty:
+            return "faulty write applied"
+        if write.began > until:
+            return "value from the future"
+        if write.kind == "delete" or (body is not None and not _made(write, body)):
+            return "value never written"
+        return None
+
+    def _open_at(self, place: Place, until: float) -> list[Operation]:
+        return [
+            write
+            for write in self._open[place[0]]
+            if write.place in (None, place) and write.began <= until
+        ]
+
+    def _may_delete(self, place: Place, version: str, until: float = float("inf")) -> bool:
+        known = self._by_id.get(version)
+        if known is not None:
+            return known.kind == "delete" and known.place == place and not known.faulty
+        return any(write.kind == "delete" for write in self._open_at(place, until))
+
+    # Read-After
+
+    def _chains(self) -> Iterator[Violation]:
+        seen: dict[tuple[str, Place], str] = {}
+        for read in self._history:
+            if read.read_after is None or not (read.found or read.found_nothing):
+                continue
+            assert read.place is not None, read
+            who = (read.client, read.place)
+            last = seen.get(who)
+            asked = None if read.read_after in self._final.rejected else read.read_after
+            chained = last is not None and strength(read.read_after) >= strength(last)
+            if asked and not self._reaches(read, asked):
+                yield Violation("older than asked", f"got {read.version}", read)
+            elif last and chained and not self._reaches(read, last):
+                yield Violation("went back", f"{last} was seen, then {read.version}", read)
+            if read.version is not None:
+                seen[who] = read.version
+
+    def _reaches(self, read: Operation, floor: str) -> bool:
+        """Whether what a read showed can be a state in which `floor` is settled."""
+        assert read.place is not None
+        if read.found:
+            return read.version is not None and strength(read.version) >= strength(floor)
+        deletes = [
+            write
+            for write in self._at[read.place]
+            if write.kind == "delete" and write.began <= read.ended
+        ]
+        return any(
+            write.command_id is None or strength(write.command_id) >= strength(floor)
+            for write in deletes
+        )
+
+    # Statuses
+
+    def _statuses(self) -> Iterator[Violation]:
+        told: defaultdict[str, list[Operation]] = defaultdict(list)
+        for operation in self._history:
+            if operation.kind == "status" and operation.fate is not None:
+                told[str(operation.command_id)].append(operation)
+                yield from self._status(operation)
+        for answers in told.values():
+            yield from _turns(answers)
+
+    def _status(self, told: Operation) -> Iterator[Violation]:
+        write = self._by_id.get(str(told.command_id))
+        if write is None:
+            return
+        if told.fate == "rejected" and not write.faulty:
+            yield Violation("rejected without a fault", "as its status tells", told)
+        if told.fate == "applied" and write.faulty:
+            yield Violation("faulty write applied", "as its status tells", told)
+        if told.fate == "pending" and told.began > self._final.at:
+            yield Violation("accepted write lost", "it is pending for ever", told)
+        if told.fate == "superseded":
+            yield from self._superseded(told, write)
+
+    def _superseded(self, told: Operation, write: Operation) -> Iterator[Violation]:
+        by = told.superseded_by
+        if by is None or strength(by) <= strength(str(told.command_id)):
+            yield Violation("superseded by what is weaker", str(by), told)
+            return
+        assert write.place is not None
+        winner = self._by_id.get(by)
+        known = winner is not None and winner.place == write.place and winner.began <= told.ended
+        if not known and (winner or not self._open_at(write.place, told.ended)):
+            yield Violation("superseded by nobody's write", by, told)
+
+
+def _made(write: Operation, body: Body) -> bool:
+    """Whether a body is what a write sent; it may have more members, which were left out."""
+    if write.sent is None:
+        return False
+    return all(name in body and body[name] == value for name, value in write.sent.items())
+
+
+def _turns(answers: Sequence[Operation]) -> Iterator[Violation]:
+    """Fates that were told after others that exclude them. Answers at the same time have no order.
+
+    Args:
+        answers: about one command, by their beginning.
+    """
+    by_end = sorted(answers, key=lambda told: told.ended)
+    before: set[str] = set()
+    passed = 0
+    for told in answers:
+        while passed < len(by_end) and by_end[passed].ended < told.began:
+            before.add(str(by_end[passed].fate))
+            passed += 1
+        excluding = {fate for fate in before if told.fate not in _MAY_FOLLOW[fate]}
+        if excluding:
+            yield Violation("status turned", f"{', '.join(sorted(excluding))} before", told)

@@ -1,0 +1,229 @@
+"""One run: clients and hazards, then rest, then a look at everything."""
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+
+from local.settings import ROOT
+from tests.fixtures.faulty import FaultyStack
+from tests.fixtures.gateway import Client
+from tests.fixtures.stack import new_city
+from tests.history.checker import Violation, check
+from tests.history.clients import FAULTY, Recorder, Someone, new_session
+from tests.history.hazards import Hazards
+from tests.history.operations import Final, Operation, Place, Row, write_history
+
+_KEYS = 10
+_SETTLING_SECONDS = 180.0
+#: The write function's time-out: what was sent so long ago happens no more.
+_LONGEST_WRITE_SECONDS = 25.0
+_ASKING_AT_ONCE = 8
+#: Where runs are kept; what a seed did is nothing that a second run with it repeats exactly.
+_FOLDER = Path(os.environ.get("FOREBAY_HISTORY", ROOT / ".build" / "history"))
+_TABLES = {"cities": "geonameid", "announcements": "id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A run that was looked into."""
+
+    history: list[Operation]
+    violations: list[Violation]
+    #: Whether `forebay verify` found archive and database in agreement.
+    verified: bool
+    hazards: int
+    #: Messages that were given up, and that an operator would have moved back.
+    dead_letters: int
+    file: Path
+
+    def summary(self) -> dict[str, Any]:
+        """The run in numbers."""
+        writes = [one for one in self.history if one.is_write]
+        return {
+            "operations": len(self.history),
+            "writes": len(writes),
+            "acknowledged": sum(one.is_acknowledged for one in writes),
+            "open": sum(one.is_open for one in writes),
+            "refused": sum(one.is_refused for one in writes),
+            "reads": sum(one.kind == "read" for one in self.history),
+            "reads_with_read_after": sum(
+                one.kind == "read" and one.read_after is not None for one in self.history
+            ),
+            "statuses": sum(one.kind == "status" for one in self.history),
+            "answers": dict(sorted(Counter(str(one.status) for one in self.history).items())),
+            "hazards": self.hazards,
+            "dead_letters": self.dead_letters,
+            "violations": len(self.violations),
+            "verified": self.verified,
+        }
+
+
+def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Checked:
+    """Has clients work on a stack that fails, and checks what they saw.
+
+    Args:
+        stack: running; it is left healed.
+        seconds: how long clients and hazards go on.
+        seed: of their choices.
+        clients: how many at once.
+    """
+    before = {place for place, _ in _places(stack)} | set(_tombstones(stack))
+    keys = [str(new_city()["geonameid"]) for _ in range(_KEYS)]
+    recorder = Recorder()
+    hazards = Hazards(stack, seed)
+    _faulty_names_are_refused(stack)
+    try:
+        people = asyncio.run(_work(stack, keys, recorder, hazards, (seconds, seed, clients)))
+        dead_letters = _settle(stack, recorder)
+        at = time.monotonic()
+        final = _final(stack, before, at)
+        asyncio.run(_ask_everything(people, recorder))
+    finally:
+        _faulty_names_are_refused(stack, refused=False)
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    file = _FOLDER / f"seed-{seed}.ndjson"
+    write_history(file, recorder.history, final)
+    file.with_suffix(".hazards.json").write_text(json.dumps(hazards.log, indent=0))
+    violations = check(recorder.history, final)
+    verified = stack.verify()
+    return Checked(recorder.history, violations, verified, len(hazards.log), dead_letters, file)
+
+
+async def _work(
+    stack: FaultyStack,
+    keys: list[str],
+    recorder: Recorder,
+    hazards: Hazards,
+    how: tuple[float, int, int],
+) -> list[Someone]:
+    seconds, seed, clients = how
+    async with new_session() as session:
+        people = [
+            Someone(
+                f"client-{seed}-{number}",
+                session,
+                stack.settings.base_url,
+                keys,
+                recorder,
+                random.Random(seed * 1000 + number),
+            )
+            for number in range(clients)
+        ]
+        until = time.monotonic() + seconds
+        everybody = asyncio.gather(*(someone.work(until) for someone in people))
+        raging = hazards.raging()
+        await asyncio.to_thread(raging.__enter__)
+        try:
+            await everybody
+        finally:
+            await asyncio.to_thread(raging.__exit__, None, None, None)
+    return people
+
+
+async def _ask_everything(people: list[Someone], recorder: Recorder) -> None:
+    """The status of every accepted command, and every key after what each client knows."""
+    writes = recorder.acknowledged()
+    async with new_session() as session:
+        for someone in people:
+            someone.session = session
+        turns = asyncio.Semaphore(_ASKING_AT_ONCE)
+
+        async def ask(someone: Someone, write: Operation) -> None:
+            async with turns:
+                await someone.ask_for(write, wait_seconds=5)
+
+        # Each as a client of its own: they do not wait for each other.
+        await asyncio.gather(
+            *(ask(people[number % len(people)], write) for number, write in enumerate(writes))
+        )
+        await asyncio.gather(*(someone.read_all_keys() for someone in people))
+
+
+def _settle(stack: FaultyStack, recorder: Recorder) -> int:
+    """Returns when nothing more can happen and all in the archive is applied, or hope is lost.
+
+    What was given up by the queue is moved back, as the runbook for it says.
+
+    Returns:
+        How many messages those were.
+    """
+    moved = 0
+    last = max((one.began for one in recorder.history if one.is_open), default=0.0)
+    time.sleep(max(0.0, last + _LONGEST_WRITE_SECONDS - time.monotonic()))
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    quiet = 0
+    while time.monotonic() < deadline and quiet < 3:
+        dead = stack.dead_letters()
+        if dead:
+            moved += dead
+            _redrive(stack)
+        query = "SELECT object FROM forebay.ledger WHERE completed_at IS NOT NULL"
+        applied = {key for (key,) in stack.as_superuser(query)}
+        done = _delivered(stack) and set(stack.keys()) <= applied
+        quiet = quiet + 1 if done else 0
+        time.sleep(0.5)
+    return moved
+
+
+def _delivered(stack: FaultyStack) -> bool:
+    firehose = Client(stack.settings.ports.firehose)
+    return firehose.request("POST", "/_flush?timeout=5").status == 200
+
+
+def _redrive(stack: FaultyStack) -> None:
+    queue = stack.deployed
+    while True:
+        found = stack.sqs.receive_message(
+            QueueUrl=queue.dead_letter_queue_url, MaxNumberOfMessages=10
+        ).get("Messages", [])
+        if not found:
+            return
+        for message in found:
+            stack.sqs.send_message(QueueUrl=queue.queue_url, MessageBody=message["Body"])
+            stack.sqs.delete_message(
+                QueueUrl=queue.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
+            )
+
+
+def _faulty_names_are_refused(stack: FaultyStack, *, refused: bool = True) -> None:
+    """Has the database refuse what the API accepts, as a constraint of somebody's own would."""
+    stack.as_superuser("ALTER TABLE cities DROP CONSTRAINT IF EXISTS no_faulty_names")
+    if refused:
+        stack.as_superuser(
+            "ALTER TABLE cities ADD CONSTRAINT no_faulty_names "
+            f"CHECK (name NOT LIKE '{FAULTY} %') NOT VALID"
+        )
+
+
+def _final(stack: FaultyStack, before: set[Place], at: float) -> Final:
+    """What the primary holds of this run."""
+    rejected = stack.as_superuser("SELECT id::text FROM forebay.rejections")
+    return Final(
+        rows={place: row for place, row in _places(stack) if place not in before},
+        tombstones={place: one for place, one in _tombstones(stack).items() if place not in before},
+        rejected=frozenset(str(command_id) for (command_id,) in rejected),
+        at=at,
+    )
+
+
+def _tombstones(stack: FaultyStack) -> dict[Place, str]:
+    rows = stack.as_superuser("SELECT resource, key, version::text FROM forebay.tombstones")
+    return {(str(resource), str(key)): str(version) for resource, key, version in rows}
+
+
+def _places(stack: FaultyStack) -> list[tuple[Place, Row]]:
+    found = []
+    with psycopg.connect(stack.primary_url, autocommit=True) as connection:
+        for resource, key in _TABLES.items():
+            query = f"SELECT {key}::text, _version::text, to_jsonb({resource}) FROM {resource}"
+            for name, version, body in connection.execute(query.encode()):
+                found.append(((resource, str(name)), Row(version, cast("dict[str, Any]", body))))
+    return found

@@ -1,0 +1,10 @@
+"""The tables of docs/load.md are those of the stored results."""
+
+from bench import results
+from bench.load.report import PAGE, render
+
+
+def test_the_tables_are_made_from_the_results() -> None:
+    found = {result["comparison"]: result for result in results.read_all()}
+    page = PAGE.read_text(encoding="utf-8")
+    assert render(page, found) == page, "run `python -m bench.load.report`"
