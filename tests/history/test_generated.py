@@ -15,7 +15,6 @@ Run = tuple[list[Operation], Final]
 
 # Many histories have nothing in them that could be broken in the wanted way.
 SLOW = settings(
-    deadline=None,
     max_examples=100,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )

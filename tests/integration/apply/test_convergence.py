@@ -155,7 +155,6 @@ def examples(count: int) -> settings:
     """One database serves all examples: each begins by emptying it."""
     return settings(
         max_examples=count,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

@@ -164,7 +164,6 @@ def check(sent: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 @settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(sent=BODIES, in_array=st.booleans())

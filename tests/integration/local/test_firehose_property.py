@@ -124,7 +124,7 @@ no_health_checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @given(plan=plans, interval=intervals)
-@settings(max_examples=10, deadline=None, suppress_health_check=no_health_checks)
+@settings(max_examples=10, suppress_health_check=no_health_checks)
 def test_every_acknowledged_record_is_delivered(
     emulator: Emulator,
     server: FirehoseServer,
@@ -137,7 +137,7 @@ def test_every_acknowledged_record_is_delivered(
 
 @pytest.mark.long
 @given(plan=plans, interval=intervals)
-@settings(max_examples=120, deadline=None, suppress_health_check=no_health_checks)
+@settings(max_examples=120, suppress_health_check=no_health_checks)
 def test_every_acknowledged_record_is_delivered_in_many_more_runs(
     emulator: Emulator,
     server: FirehoseServer,

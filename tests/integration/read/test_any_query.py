@@ -143,7 +143,6 @@ def asked(postgres_cluster: PostgresServer) -> Iterator[Asked]:
 def examples(count: int) -> Callable[[Any], Any]:
     return settings(
         max_examples=count,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

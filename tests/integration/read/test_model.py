@@ -62,7 +62,6 @@ def both(postgres_cluster: PostgresServer) -> Iterator[Both]:
 def examples(count: int) -> settings:
     return settings(
         max_examples=count,
-        deadline=None,
         suppress_health_check=[
             HealthCheck.function_scoped_fixture,
             HealthCheck.too_slow,

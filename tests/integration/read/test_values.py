@@ -79,7 +79,7 @@ def test_a_checked_value_is_one_of_its_type(database: Database, kind: Kind) -> N
     read = 0
 
     @given(TEXTS[kind])
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.filter_too_much])
     def holds(text: str) -> None:
         nonlocal read
         if accepted(lambda: checked(operand, text)):
@@ -92,7 +92,7 @@ def test_a_checked_value_is_one_of_its_type(database: Database, kind: Kind) -> N
 
 def test_a_checked_search_is_one(database: Database) -> None:
     @given(QUERIES)
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @example("")
     @example("a & !(b | 'c d':*B) <-> e")
     @example("b:*\x1f")  # white space to Python, and none to Postgres
@@ -107,7 +107,7 @@ def test_a_checked_search_is_one(database: Database) -> None:
 
 def test_a_checked_pattern_is_one(database: Database) -> None:
     @given(st.text(st.sampled_from("a\\%_*"), max_size=6))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def holds(text: str) -> None:
         if accepted(lambda: pattern(text)):
             database.rows("SELECT %s LIKE %s::text", text.replace("\\", ""), pattern(text))

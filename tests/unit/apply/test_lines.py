@@ -31,7 +31,7 @@ def codes(found: list[Entry]) -> list[str]:
     return [entry.code for entry in found if isinstance(entry, BadLine)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(size=st.integers(1, 5000), cut=st.integers(0, len(LINES)), most=st.integers(1, 60))
 def test_an_object_reads_the_same_in_any_blocks_and_gzip_members(
     size: int, cut: int, most: int
@@ -116,7 +116,7 @@ def test_a_bomb_takes_no_more_memory_than_a_line() -> None:
     assert peak < 8 * MAX_LINE_BYTES
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_do_worse_than_bad_lines(data: bytes, zipped: bool) -> None:  # noqa: FBT001
     found = entries(gzip.compress(data) if zipped else data)

@@ -42,7 +42,7 @@ def read_back(directory: Path) -> list[Record]:
 
 
 @given(commits, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_cut_anywhere_leaves_the_commits_before_it(
     blocks: list[list[Record]], data: st.DataObject
 ) -> None:

@@ -35,7 +35,7 @@ def _problem(parse: Callable[[], object]) -> Problem | None:
 
 
 # Time is the last test's business; here a busy machine must not count.
-UNHURRIED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 @UNHURRIED

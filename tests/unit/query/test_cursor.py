@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forebay.query.ast import ListQuery, Position
@@ -87,7 +87,6 @@ def test_a_cursor_of_another_resource_is_refused() -> None:
     assert refused({"cursor": cursor}).code == "bad_cursor"
 
 
-@settings(deadline=None)
 @example(len(CURSOR) - 1, chr(ord(CURSOR[-1]) + 1))  # a bit that base64 leaves unused
 @given(st.integers(min_value=0), st.characters(codec="utf-8"))
 def test_a_damaged_cursor_is_refused(place: int, other: str) -> None:
@@ -98,7 +97,6 @@ def test_a_damaged_cursor_is_refused(place: int, other: str) -> None:
     assert refused({**QUERY, "cursor": damaged}).code in {"bad_cursor", "PGRST100"}
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=len(CURSOR) - 1))
 def test_a_cut_cursor_is_refused(length: int) -> None:
     assert refused({**QUERY, "cursor": CURSOR[:length]}).code == "bad_cursor"

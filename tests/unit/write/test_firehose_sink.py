@@ -81,7 +81,7 @@ def put(firehose: RecordingFirehose, lines: Sequence[bytes]) -> set[int]:
     return FirehoseSink(cast("FirehoseClient", firehose), ["s"], sleep=lambda _: None).put(lines)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sizes=st.lists(st.sampled_from([10, 5000, 400_000, MAX_RECORD_BYTES]), max_size=30))
 def test_every_line_arrives_once_in_order_within_the_limits(sizes: list[int]) -> None:
     firehose = RecordingFirehose()
