@@ -1,6 +1,7 @@
 """Lists the fixtures; they live by topic in tests/fixtures."""
 
 pytest_plugins = [
+    "tests.fixtures.interrupts",
     "tests.fixtures.properties",
     "tests.fixtures.emulator",
     "tests.fixtures.firehose",
