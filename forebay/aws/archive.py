@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -162,9 +162,8 @@ class Archive:
         Raises:
             TransientError: S3 did not answer.
         """
-        for found in self.list(_rejections_folder(source_key)):
-            content = b"".join(self.read(found.key))
-            yield from map(orjson.loads, content.splitlines())
+        for found in self.list(rejections_folder(source_key)):
+            yield from read_rejections(self.read(found.key))
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.
@@ -235,10 +234,16 @@ def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple
         rejections: at least one; the first one names the object.
     """
     lines = b"".join(_rejection_line(rejection) for rejection in rejections)
-    return f"{_rejections_folder(source_key)}{rejections[0].id}.ndjson", lines
+    return f"{rejections_folder(source_key)}{rejections[0].id}.ndjson", lines
 
 
-def _rejections_folder(source_key: str) -> str:
+def read_rejections(content: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rejections that an archive object tells of, from its content in blocks."""
+    yield from map(orjson.loads, b"".join(content).splitlines())
+
+
+def rejections_folder(source_key: str) -> str:
+    """What the keys of all rejections of an archive object begin with."""
     name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
     return f"{REJECTIONS_PREFIX}{name}/"
 

@@ -6,12 +6,18 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from forebay.aws.archive import Archive, ObjectGoneError, rejections_object
+from forebay.aws.archive import (
+    Archive,
+    ObjectGoneError,
+    read_rejections,
+    rejections_folder,
+    rejections_object,
+)
 from forebay.errors import TransientError
 from ops.errors import UsageError
 
@@ -109,7 +115,10 @@ class Folder:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """See ObjectStore."""
-        for path in self._walk(self._folder):
+        beginning = self._folder / prefix.rpartition("/")[0]
+        if not beginning.is_dir():
+            return
+        for path in self._walk(beginning):
             key = path.relative_to(self._folder).as_posix()
             if key.startswith(prefix) and key > after:
                 stat = path.stat()
@@ -148,6 +157,16 @@ class Folder:
                 yield from self._walk(entry)
             else:
                 yield entry
+
+
+def archived_rejections(store: ObjectStore, source_key: str) -> Iterator[dict[str, Any]]:
+    """What the archive has of an object as rejected.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    for found in store.list(rejections_folder(source_key)):
+        yield from read_rejections(store.read(found.key))
 
 
 def bucket_name(source: str) -> str:

@@ -13,14 +13,14 @@ from functools import partial
 
 import psycopg
 
-from forebay.apply import Outcome, Source, apply, rehearse
+from forebay.apply import Outcome, Source, apply, rehearse, restore
 from forebay.apply.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
 from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay.runs import note_failure, note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore, StoredObject, archived_rejections
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
 
@@ -189,6 +189,8 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
         if job.run_id is None:
             outcome = rehearse(connection, chunks, source, resources=job.resources)
             return Done(found.key, found.size_bytes, outcome, outcome.held)
+        # Of an earlier try, perhaps of another run, that failed between the archive and its commit.
+        restore(connection, archived_rejections(job.store, found.key))
         outcome = apply(
             connection,
             chunks,

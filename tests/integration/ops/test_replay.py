@@ -12,10 +12,11 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import Source, apply
+from forebay.apply import Rejection, Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.codec import encode
 from local.postgres.config import SUPERUSER
+from ops.archive.store import Folder
 from tests.fixtures.archives import id_at
 from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator, kill_hard
@@ -235,6 +236,33 @@ def test_a_replay_over_live_traffic_loses_none_of_it(operator: Operator) -> None
     operator.done("verify", "--at", "2026-02-01")
     names = operator.rows("SELECT count(*) FROM cities WHERE name LIKE 'live %%'")
     assert names[0][0] == 10 * 40
+
+
+def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
+    operator: Operator,
+) -> None:
+    """A killed run leaves it so, and by the next one something newer may be there."""
+    bad = city(1, key=9, name="x" * 300)
+    key = _add(operator, "zz-bad", encode(bad))
+    rejection = Rejection(
+        id=bad.id,
+        resource="cities",
+        key="9",
+        op=bad.op,
+        code="string_data_right_truncation",
+        sqlstate="22001",
+        detail="too long",
+        line=encode(bad),
+        object=key,
+    )
+    Folder(operator.archive).write_rejections(key, [rejection])
+    _add(operator, "a-newer", encode(city(2, key=9)))
+    operator.done("replay", "--yes")
+
+    assert operator.rows("SELECT code FROM forebay.rejections WHERE id = %s", bad.id) == [
+        ("string_data_right_truncation",)
+    ]
+    operator.done("verify", "--at", "2026-02-01")
 
 
 def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operator) -> None:
