@@ -6,9 +6,6 @@ import io
 import os
 import shutil
 import ssl
-import subprocess
-import sys
-import sysconfig
 import time
 import zipfile
 from pathlib import Path
@@ -27,7 +24,7 @@ from infra.bundling import (
     zip_asset,
 )
 from infra.settings import FunctionName
-from tests.infra.templates import ROOT, Synthesised, readable
+from tests.infra.templates import ROOT
 
 FUNCTIONS = list(PACKAGES)
 YEAR_SECONDS = 365 * 24 * 60 * 60
@@ -224,37 +221,6 @@ def test_dependencies_are_part_of_the_hash() -> None:
     with_them, without = (asset_hash("write", with_dependencies=want) for want in (True, False))
 
     assert with_them != without
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_starts_from_its_package_with_the_variables_it_is_given(
-    local: Synthesised, tmp_path: Path, function: FunctionName
-) -> None:
-    """Nothing else of the checkout is there, and no other variable: as on Lambda."""
-    package = tmp_path / function
-    build_asset(function, package, with_dependencies=False)
-    variables = local.function(function)["Environment"]["Variables"]
-    start = (
-        f"import sys; sys.path[:0] = [{str(package)!r}, {sysconfig.get_path('purelib')!r}]; "
-        f"from lambdas.{function}.handler import lambda_handler as handler; "
-        "print(sys.modules[handler.__module__].__file__)"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", start],
-        cwd=tmp_path,
-        env={
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            **{name: readable(value) for name, value in variables.items()},
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.splitlines()[-1]).is_relative_to(package)
 
 
 def test_every_function_of_the_product_has_a_package() -> None:

@@ -7,5 +7,6 @@ from tests.infra.templates import Synthesised
 
 
 def test_every_setting_of_the_command_line_is_an_output(either: Synthesised) -> None:
-    told = {**either.data.get("Outputs", {}), **either.service.get("Outputs", {})}
-    assert set(_OUTPUTS.values()) <= set(told)
+    stacks = (either.data, either.service, either.database)
+    told = {name for stack in stacks for name in stack.get("Outputs", {})}
+    assert set(_OUTPUTS.values()) <= told

@@ -23,8 +23,8 @@ CARRIED: dict[FunctionName, set[str]] = {
     "imports": _CORE | {"jiter"},
     "read": _CORE | _POSTGRES,
     "about": _CORE | _POSTGRES | {"jiter"},
-    "firehose_consumer": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath"},
-    "sweep": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath"},
+    "firehose_consumer": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath", "msgspec"},
+    "sweep": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath", "msgspec"},
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
 #: Unpacked; what makes a cold start slow is what has to be read.
@@ -98,7 +98,8 @@ def test_a_function_starts_where_nothing_else_is_installed(
     variables = local.function(name)["Environment"]["Variables"]
     start = (
         f"import sys; sys.path[:0] = [{str(tmp_path / 'package')!r}, {str(installed)!r}]; "
-        f"import lambdas.{name}.handler"
+        f"from lambdas.{name}.handler import lambda_handler as handler; "
+        "print(sys.modules[handler.__module__].__file__)"
     )
 
     done = subprocess.run(
@@ -115,3 +116,4 @@ def test_a_function_starts_where_nothing_else_is_installed(
     )
 
     assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")
