@@ -14,6 +14,8 @@ from bench.harness import Aim, Findings, Ratio
 from local.settings import ROOT
 
 FOLDER = ROOT / "bench" / "results"
+#: Of load, soak and outages, which have a page of their own.
+LOAD_FOLDER = FOLDER / "load"
 _DIGITS = 6  # of a second, of a ratio
 
 

@@ -11,7 +11,7 @@ from bench.harness import Findings, say
 from bench.load import scenarios
 from bench.load.rig import LOCAL, PRODUCTION, open_rig
 from bench.load.scenarios import Plan
-from bench.results import FOLDER
+from bench.results import LOAD_FOLDER
 from local.settings import ROOT
 
 SCENARIOS = ("saturate", "shelter", "outage")
@@ -33,14 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     plan = _HURRY if asked.quick else Plan()
     given = {name.name: getattr(asked, name.name) for name in fields(Plan)}
     plan = Plan(**{name: given[name] or getattr(plan, name) for name in given})
-    folder = ROOT / ".build" / "bench-quick" if asked.quick else FOLDER
+    folder = ROOT / ".build" / "bench-quick" if asked.quick else LOAD_FOLDER
     about = results.about(quick=asked.quick)
     for name in asked.scenario or SCENARIOS:
         findings = Findings()
         findings.facts["plan"] = {name: getattr(plan, name) for name in given}
         say(f"{name}:")
         _run(name, plan, findings, hurry=asked.quick)
-        file = results.write(f"load_{name}", findings, folder=folder, about=about)
+        file = results.write(name, findings, folder=folder, about=about)
         for ratio in findings.ratios:
             aim = f", aim {ratio.aim}" if ratio.aim else ""
             say(f"  = {ratio.what}: {ratio.value:.1f} times {ratio.against}{aim}")

@@ -39,7 +39,7 @@ def render(page: str, found: Mapping[str, Result]) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match[2]
-        result = found.get(f"load_{name.split()[0]}")
+        result = found.get(name.split()[0])
         lines = ["Not measured yet."] if result is None else _TABLES[name](result)
         return match[1] + "\n".join(lines) + "\n" + match[3]
 
@@ -48,7 +48,7 @@ def render(page: str, found: Mapping[str, Result]) -> str:
 
 def main() -> int:
     """Writes the page."""
-    found = {result["comparison"]: result for result in results.read_all()}
+    found = {result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)}
     PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     say(f"wrote {PAGE}")
     return 0

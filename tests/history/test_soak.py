@@ -29,7 +29,7 @@ def test_half_an_hour_of_trouble(faulty_stack: FaultyStack) -> None:
         checked = run(faulty_stack, seconds=seconds, seed=7, clients=4)
     told = {"seconds": seconds, **checked.summary(), "memory_mebibytes": memory.summary()}
     sys.stderr.write(f"\n{json.dumps(told)}\n")
-    results.write("load_soak", Findings(facts=told), folder=results.FOLDER, about=about)
+    results.write("soak", Findings(facts=told), folder=results.LOAD_FOLDER, about=about)
     assert not checked.violations, "\n".join(
         [str(checked.file), *map(str, checked.violations[:20])]
     )
