@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 
@@ -18,11 +20,14 @@ MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
 #: Levels of a line; intake takes far fewer, and what is read must be writable (orjson: 254).
 MAX_LINE_DEPTH = 200
 
+# Lines tried together after one of a larger lot was not as expected: the odd one is in few of them.
+_PIECE = 20
+
 # A line that is no longer than this can't nest deeper: each level takes two brackets.
 _SHALLOW_BYTES = 2 * MAX_LINE_DEPTH
 
 _NESTED = frozenset({dict, list})
-_is_command_id = COMMAND_ID.fullmatch
+_COMMAND_IDS = re.compile(rf"(?:{COMMAND_ID.pattern}\n)*")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -59,61 +64,113 @@ def decode(line: bytes) -> Command:
     return _quickly(line) or _carefully(line)
 
 
+def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
+    """What `decode` makes of each of these lines, or raises; in half the time.
+
+    Lines are nearly always all well, and mostly without lists or objects in their bodies; so what
+    can be asked about all of them at once is not asked about each.
+    """
+    commands = _all_flat(lines)
+    if commands is not None:
+        return list(commands)
+    if len(lines) <= _PIECE:
+        return [_decode_or_error(line) for line in lines]
+    pieces = (lines[start : start + _PIECE] for start in range(0, len(lines), _PIECE))
+    return [entry for piece in pieces for entry in decode_all(piece)]
+
+
+def _all_flat(lines: Sequence[bytes]) -> list[Command] | None:
+    """The commands of lines that are all well and flat; None if one of them isn't."""
+    reader = _reader()
+    try:
+        commands = [_command_of(_MEMBERS(found)) for found in map(reader.flat, lines)]
+    except reader.errors:
+        return None
+    are_well = (
+        _COMMAND_IDS.fullmatch("\n".join([command.id for command in commands]) + "\n")
+        and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
+        and not [c for c in commands if c.amends is not None]
+    )
+    return commands if are_well else None
+
+
+def _decode_or_error(line: bytes) -> Command | UnreadableLine:
+    try:
+        return decode(line)
+    except UnreadableLine as exc:
+        return exc
+
+
 def _quickly(line: bytes) -> Command | None:
     """The command of a line that is well in every way; else None, for others to say what is wrong.
 
     Apply decodes millions of lines. Here the parser itself checks the envelope, member by member.
     """
-    read, errors = _reader()
+    reader = _reader()
     try:
-        found = read(line)
-    except errors:
+        found = reader.any(line)
+    except reader.errors:
         return None
-    command_id, op, body, amends = found.id, found.op, found.body, found.amends
+    command = _command_of(_MEMBERS(found))
+    body, amends = command.body, command.amends
     is_well = (
-        _is_command_id(command_id) is not None
-        and (body is None) == (op == "delete")
+        is_command_id(command.id)
+        and (body is None) == (command.op == "delete")
         and (amends is None or is_rejection_id(amends))
         and (len(line) <= _SHALLOW_BYTES or _brackets(line) <= MAX_LINE_DEPTH)
         and (body is None or _NESTED.isdisjoint(map(type, body.values())) or _is_plain(body))
     )
-    if not is_well:
-        return None
-    return Command(
-        command_id, op, found.resource, found.key, found.schema, found.by, found.trace, body, amends
-    )
+    return command if is_well else None
+
+
+#: The members of a parsed envelope in the order of a command's.
+_MEMBERS = attrgetter(*Command._fields)
+#: A command of its members; a quarter of the time that calling `Command` takes.
+_command_of: Callable[[tuple[Any, ...]], Command] = partial(tuple.__new__, Command)
+
+
+class _Reader(NamedTuple):
+    """What parses well-formed lines."""
+
+    #: Any of them.
+    any: Callable[[bytes], Any]
+    #: Those whose body has no list and no object in it.
+    flat: Callable[[bytes], Any]
+    #: What they raise on others.
+    errors: tuple[type[Exception], ...]
 
 
 @cache
-def _reader() -> tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]:
-    """What parses a well-formed line, and what it raises on others.
-
-    Imported when first needed: those who only write lines do without it.
-    """
+def _reader() -> _Reader:
+    """Imported when first needed: those who only write lines do without the parser."""
     import msgspec  # noqa: PLC0415
     from msgspec import Meta  # noqa: PLC0415
 
     integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    value = integer | float | str | bool | list[Any] | dict[str, Any] | None
-    envelope = msgspec.defstruct(
-        "Envelope",
-        [
-            ("v", Literal[1]),
-            ("id", str),
-            ("op", Literal["create", "put", "delete"]),
-            ("resource", Annotated[str, Meta(min_length=1)]),
-            ("key", integer | str),
-            ("schema", Annotated[int, Meta(ge=1)]),
-            ("by", str),
-            ("trace", str | None, None),
-            ("body", dict[str, value] | None, None),
-            ("amends", str | None, None),
-        ],
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-    read = msgspec.json.Decoder(envelope).decode
-    return read, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+    scalar = integer | float | str | bool | None
+    envelopes = [
+        msgspec.defstruct(
+            "Envelope",
+            [
+                ("v", Literal[1]),
+                ("id", str),
+                ("op", Literal["create", "put", "delete"]),
+                ("resource", Annotated[str, Meta(min_length=1)]),
+                ("key", integer | str),
+                ("schema", Annotated[int, Meta(ge=1)]),
+                ("by", str),
+                ("trace", str | None, None),
+                ("body", dict[str, value] | None, None),  # type: ignore[valid-type]
+                ("amends", str | None, None),
+            ],
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        for value in (scalar, scalar | list[Any] | dict[str, Any])
+    ]
+    readers = [msgspec.json.Decoder(envelope).decode for envelope in envelopes]
+    flat, nested = readers
+    return _Reader(nested, flat, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError))
 
 
 def _is_plain(value: object) -> bool:

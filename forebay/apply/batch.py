@@ -48,7 +48,9 @@ class ChunkApplier:
         self._archived = {}
         commands, held = self._readable(entries)
         known = self._book.known([command.id for command in commands])
-        folded = fold(command for command in commands if command.id not in known)
+        if known:
+            commands = [command for command in commands if command.id not in known]
+        folded = fold(commands)
         counts = Counts()
         for applier, winners in self._by_table(folded):
             counts += self._apply_with_runners_up(applier, winners, folded)
@@ -62,11 +64,30 @@ class ChunkApplier:
 
     def _readable(self, entries: Sequence[Entry]) -> tuple[list[Command], str | None]:
         commands: list[Command] = []
-        held: str | None = None
         for entry in entries:
             if isinstance(entry, BadLine):
                 self._book.reject_line(entry)
-                continue
+            else:
+                commands.append(entry)
+        if self._are_current(commands):
+            return commands, None
+        return self._made_current(commands)
+
+    def _are_current(self, commands: Sequence[Command]) -> bool:
+        """Whether every command is of a known resource, its schema version and its key's type."""
+        for path, schema in {(command.resource, command.schema) for command in commands}:
+            spec = self._resources.get(path)
+            if spec is None or schema != spec.schema_version:
+                return False
+            keys = [command.key for command in commands if command.resource == path]
+            if not spec.fit_keys(keys):
+                return False
+        return True
+
+    def _made_current(self, found: Iterable[Command]) -> tuple[list[Command], str | None]:
+        commands: list[Command] = []
+        held: str | None = None
+        for entry in found:
             spec = self._resources.get(entry.resource)
             if spec is None:
                 self._book.reject(entry, "unknown_resource", f"no resource {entry.resource!r}")
@@ -96,17 +117,11 @@ class ChunkApplier:
         groups: dict[str, list[Command]] = {}
         for command in folded.winners.values():
             groups.setdefault(command.resource, []).append(command)
+        losers = [command for losers in folded.losers.values() for command in losers]
+        deleting = {c.resource for c in (*folded.winners.values(), *losers) if c.op == "delete"}
         appliers = sorted((self._table(path) for path in groups), key=lambda found: found.lock_id)
         for applier in appliers:
-            path = applier.spec.path
-            contenders: Iterable[Command] = (
-                command
-                for target, losers in folded.losers.items()
-                if target[0] == path
-                for command in losers
-            )
-            deletes = any(command.op == "delete" for command in (*groups[path], *contenders))
-            applier.lock(exclusive=deletes)
+            applier.lock(exclusive=applier.spec.path in deleting)
         appliers.sort(key=lambda found: self._depth(found.spec.path))
         return [(applier, groups[applier.spec.path]) for applier in appliers]
 

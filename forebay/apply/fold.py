@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -34,8 +34,16 @@ class Folded:
         return best
 
 
-def fold(commands: Iterable[Command]) -> Folded:
+def fold(commands: Sequence[Command]) -> Folded:
     """One winner per key of every resource."""
+    winners = {(command.resource, command.key): command for command in commands}
+    ids = {command.id for command in commands}
+    if len(winners) == len(ids) == len(commands):  # as mostly
+        return Folded(winners)
+    return _contest(commands)
+
+
+def _contest(commands: Iterable[Command]) -> Folded:
     folded = Folded()
     winners, losers = folded.winners, folded.losers
     seen: set[str] = set()

@@ -7,10 +7,10 @@ inflates to. What can't be read is handed on as a `BadLine`; it stops none of it
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from forebay.apply.outcome import BadLine, Entry
-from forebay.codec import MAX_LINE_BYTES, decode
+from forebay.codec import MAX_LINE_BYTES, decode, decode_all
 from forebay.command import Command
 from forebay.errors import UnreadableLine
 
@@ -48,34 +48,54 @@ def read_chunks(
     """
     chunk: list[Entry] = []
     size = 0
-    for line, entry in read_lines(blocks):
-        if chunk and (len(chunk) >= max_commands or size + len(line) > max_bytes):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(entry)
-        size += len(line)
+    for lines, entries in read_lines(blocks):
+        lengths = list(map(len, lines))
+        total = sum(lengths)
+        if len(chunk) + len(entries) <= max_commands and size + total <= max_bytes:
+            chunk += entries
+            size += total
+            continue
+        for length, entry in zip(lengths, entries, strict=True):
+            if chunk and (len(chunk) >= max_commands or size + length > max_bytes):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(entry)
+            size += length
     if chunk:
         yield chunk
 
 
-def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
-    """The lines of an archive object, each with its entry; as `read_chunks` has them."""
+def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Sequence[Entry]]]:
+    """Some lines of an archive object at a time, and their entries; as `read_chunks` has them."""
     number = 0
     try:
-        for line in _lines(_inflate(blocks)):
-            yield line, _entry(number, line)
-            number += 1
+        for lines in _lines(_inflate(blocks)):
+            entries = _entries(number, lines)
+            yield lines, entries
+            number += len(lines)
     except _CorruptError as exc:
         rest = exc.raw
-        last = _entry(number, rest)
+        (last,) = _entries(number, [rest])
         if isinstance(last, Command):  # whole but for its newline
-            yield rest, last
+            yield [rest], [last]
             number, rest = number + 1, b""
-        yield rest, BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))
+        yield [rest], [BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))]
+
+
+def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
+    """The entries of the lines from that number on."""
+    if max(map(len, lines)) >= MAX_LINE_BYTES:  # the newline is gone by now
+        return [_entry(number + place, line) for place, line in enumerate(lines)]
+    return [
+        BadLine(number + place, lines[place], entry.code, str(entry))
+        if isinstance(entry, UnreadableLine)
+        else entry
+        for place, entry in enumerate(decode_all(lines))
+    ]
 
 
 def _entry(number: int, line: bytes) -> Entry:
-    if len(line) >= MAX_LINE_BYTES:  # the newline is gone by now
+    if len(line) >= MAX_LINE_BYTES:
         detail = f"the line is longer than {MAX_LINE_BYTES} bytes"
         return BadLine(number, line[:_SHOWN_BYTES], "line_too_long", detail)
     try:
@@ -84,21 +104,26 @@ def _entry(number: int, line: bytes) -> Entry:
         return BadLine(number, line, exc.code, str(exc))
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their newlines; blank ones are skipped, the excess of long ones is dropped."""
+def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines without their newlines, some at a time and never none.
+
+    Blank ones are skipped, the excess of long ones is dropped.
+    """
     rest = b""
     try:
         for block in blocks:
             *lines, rest = (rest + block).split(b"\n")
-            yield from filter(None, lines)
+            found = list(filter(None, lines))
+            if found:
+                yield found
             rest = rest[:MAX_LINE_BYTES]
     except _CorruptError as exc:
         if exc.raw and rest:  # junk behind a member whose last line lacks its newline
-            yield rest
+            yield [rest]
         exc.raw = exc.raw or rest
         raise
     if rest:
-        yield rest
+        yield [rest]
 
 
 def _inflate(blocks: Iterable[bytes]) -> Iterator[bytes]:

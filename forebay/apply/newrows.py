@@ -6,15 +6,17 @@ way is handed back to be staged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 import psycopg
 
 from forebay.apply.probe import key_array
-from forebay.apply.rows import Encoded
+from forebay.apply.rows import Encoded, rows_encoder
 from forebay.apply.staging import Refusal, refused, unreadable
 from forebay.apply.statements import Statements
+from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import (
     failed_line,
@@ -29,6 +31,15 @@ from forebay.resource.spec import ResourceSpec
 _PIECE = 500
 
 
+class Inserted(NamedTuple):
+    """What became of new rows."""
+
+    rows: int
+    refusals: list[Refusal]
+    #: Those that must be staged instead.
+    others: list[Encoded]
+
+
 class NewRows:
     """Inserts into one table over one connection."""
 
@@ -37,10 +48,11 @@ class NewRows:
         self._spec = spec
         self._names = [column.name for column in spec.columns]
         self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
+        self._encode = rows_encoder(spec)
         self._sql = statements
 
-    def insert(self, fresh: Sequence[Encoded]) -> tuple[int, list[Refusal], list[Encoded]]:
-        """How many rows were inserted, which are refused, and which must be staged instead.
+    def insert(self, fresh: Sequence[Command]) -> Inserted:
+        """Inserts commands whose keys the table had not.
 
         Raises:
             psycopg.Error: not the data's fault.
@@ -49,54 +61,63 @@ class NewRows:
         gappy: list[Encoded] = []
         refusals: list[Refusal] = []
         others: list[Encoded] = []
-        pieces = self._pieces(fresh)
-        while pieces:
+        suspects: list[Encoded] = []
+        # One order of keys in every transaction: see `_UPSERT_TAIL`.
+        in_order = sorted(fresh, key=attrgetter("key"))
+        pieces = [_Piece(self._rows(in_order, suspects, refusals))] if fresh else []
+        while pieces or suspects:
+            if not pieces:
+                pieces = [_Piece([[suspect]]) for suspect in reversed(suspects)]
+                suspects = []
             piece = pieces.pop()
-            if not piece:
-                continue
             try:
                 with self._connection.transaction():
                     copied = self._copy(piece)
             except psycopg.Error as exc:
                 if not is_data_fault(exc) or needs_newer_code(exc, self._spec):
                     raise
-                line = failed_line(exc)
-                if line is None or line > len(piece) or self._is_there_by_now(exc):
-                    others += piece
-                elif len(piece) > 1:
-                    pieces += self._parts(piece, line - 1)
+                rows, line = piece.all_rows(), failed_line(exc)
+                if line is None or line > len(rows) or self._is_there_by_now(exc):
+                    others += rows
+                elif len(rows) > 1:
+                    pieces += self._parts(rows, line - 1)
                 elif is_conflict_with_neighbours(exc):
-                    others += piece
+                    others += rows
                 else:
-                    refusals.append(refused(piece[0].command, exc))
+                    refusals.append(refused(rows[0].command, exc))
             else:
                 inserted += copied
-                if copied < len(piece):
-                    gappy += piece
-        return inserted, refusals + self._left_out(gappy), others
+                if copied < len(piece.rows):
+                    gappy += piece.rows
+        return Inserted(inserted, refusals + self._left_out(gappy), others)
 
-    def _pieces(self, fresh: Sequence[Encoded]) -> list[list[Encoded]]:
-        """The rows to be tried together, the last ones first.
+    def _rows(
+        self, commands: Sequence[Command], suspects: list[Encoded], refusals: list[Refusal]
+    ) -> Iterator[list[Encoded]]:
+        """Some rows at a time, made while Postgres works on those before.
 
         A row without a value that it should have is tried alone: the declaration can tell, but
         only the table knows, so it has the last word.
         """
-        required = self._required
-        suspects: list[Encoded] = []
-        well: list[Encoded] = []
-        for item in fresh:
-            row = item.row
-            is_suspect = None in row and any(row[place] is None for place in required)
-            (suspects if is_suspect else well).append(item)
-        # One order of keys in every transaction: see `_UPSERT_TAIL`.
-        return [*([item] for item in suspects), sorted(well, key=_key)]
+        for start in range(0, len(commands), _PIECE):
+            encoded, unfit, may_lack = self._encode(commands[start : start + _PIECE])
+            refusals += [Refusal(command, exc.code, str(exc)) for command, exc in unfit]
+            if not may_lack:
+                yield encoded
+                continue
+            well: list[Encoded] = []
+            for item in encoded:
+                lacks = any(item.row[place] is None for place in self._required)
+                (suspects if lacks else well).append(item)
+            yield well
 
-    def _copy(self, piece: Sequence[Encoded]) -> int:
+    def _copy(self, piece: _Piece) -> int:
         """Copies rows but those that the columns' types can't read; how many that are."""
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
-                for item in piece:
-                    copy.write_row(item.row)
+                for rows in piece:
+                    for item in rows:
+                        copy.write_row(item.row)
             return cursor.rowcount
 
     def _left_out(self, gappy: Sequence[Encoded]) -> list[Refusal]:
@@ -119,14 +140,31 @@ class NewRows:
             and error.diag.constraint_name == f"{self._spec.table}_pkey"
         )
 
-    def _parts(self, piece: list[Encoded], guilty: int) -> Iterator[list[Encoded]]:
+    def _parts(self, rows: list[Encoded], guilty: int) -> Iterator[_Piece]:
         """The rows in parts, the last one to be tried first; the guilty one is by itself."""
-        rest = piece[guilty + 1 :]
+        rest = rows[guilty + 1 :]
         for start in reversed(range(0, len(rest), _PIECE)):
-            yield rest[start : start + _PIECE]
-        yield [piece[guilty]]
-        yield piece[:guilty]
+            yield _Piece([rest[start : start + _PIECE]])
+        yield _Piece([[rows[guilty]]])
+        if guilty:
+            yield _Piece([rows[:guilty]])
 
 
-def _key(item: Encoded) -> Any:  # noqa: ANN401 - int or str, but of one kind in a table
-    return item.row[0]
+class _Piece:
+    """Rows to be tried together, of which some may not have been made yet."""
+
+    def __init__(self, rows: Iterable[list[Encoded]]) -> None:
+        self._left = iter(rows)
+        #: Those that have been made so far.
+        self.rows: list[Encoded] = []
+
+    def __iter__(self) -> Iterator[list[Encoded]]:
+        for rows in self._left:
+            self.rows += rows
+            yield rows
+
+    def all_rows(self) -> list[Encoded]:
+        """Those too that nobody has asked for yet."""
+        for _ in self:
+            pass
+        return self.rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forebay.apply.rows import Encoded
 from forebay.apply.statements import Statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -17,9 +16,9 @@ class Probed:
     """Puts and creates by what the table holds at their keys."""
 
     #: Neither a row nor a tombstone.
-    fresh: list[Encoded]
+    fresh: list[Command]
     #: A row or a tombstone that they beat.
-    contested: list[Encoded]
+    contested: list[Command]
     #: How many are there already, by their own id.
     here: int
     #: How many others have lost.
@@ -27,20 +26,19 @@ class Probed:
 
 
 def probe(
-    connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Encoded]
+    connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Command]
 ) -> Probed:
     """What the table holds at the keys of these commands, which are no deletes.
 
     Another consumer may add or change rows after the answer, but neither delete nor bury any while
     the resource's lock is held.
     """
-    commands = [command for command, _ in puts]
     row = connection.execute(
         sql.probe,
         {
-            "keys": key_array(spec, commands),
-            "versions": "{" + ",".join([command.id for command in commands]) + "}",
-            "creates": "{" + ",".join([_CREATE[c.op == "create"] for c in commands]) + "}",
+            "keys": key_array(spec, puts),
+            "versions": "{" + ",".join([command.id for command in puts]) + "}",
+            "creates": "{" + ",".join([_CREATE[command.op == "create"] for command in puts]) + "}",
         },
     ).fetchone()
     lost, won, here = row or (None, None, 0)
@@ -48,7 +46,7 @@ def probe(
     if lost is None and won is None:
         return Probed(list(puts), [], 0, 0)
     met = {*(lost or ()), *(won or ())}
-    fresh = [item for place, item in enumerate(puts) if place not in met]
+    fresh = [command for place, command in enumerate(puts) if place not in met]
     return Probed(fresh, contested, here, len(lost or ()) - here)
 
 

@@ -6,7 +6,8 @@ down with an error of its own, not of Postgres: so it must not get to see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -31,7 +32,17 @@ class Encoded(NamedTuple):
     row: Row
 
 
-def rows_encoder(spec: ResourceSpec) -> Callable[[Iterable[Command]], tuple[list[Encoded], Unfit]]:
+class Rows(NamedTuple):
+    """What some commands come to as rows."""
+
+    encoded: list[Encoded]
+    #: Commands that have no row, with the reason.
+    unfit: Unfit
+    #: Whether a row may lack a value that its column should have.
+    may_lack: bool
+
+
+def rows_encoder(spec: ResourceSpec) -> Callable[[Sequence[Command]], Rows]:
     """A function from commands of that resource to their rows, and to those that have none.
 
     It does what `row_encoder` does for each, in a third of the time, by looking at whole columns:
@@ -40,35 +51,74 @@ def rows_encoder(spec: ResourceSpec) -> Callable[[Iterable[Command]], tuple[list
     one = row_encoder(spec)
     values_of = _picker(spec)
     fields = len(spec.fields)
+    required = [place for place, column in enumerate(spec.columns) if not column.nullable]
 
-    def encode(commands: Iterable[Command]) -> tuple[list[Encoded], Unfit]:
-        rows: list[Encoded] = []
-        doubtful: list[Command] = []
-        for command in commands:
-            body = command.body
-            if body is not None and len(body) == fields:
-                try:
-                    values = values_of(body)
-                except (KeyError, BodyError):
-                    doubtful.append(command)
-                else:
-                    is_create = command.op == "create"
-                    row = (command.key, *values, command.id, is_create)
-                    rows.append(Encoded(command, row))
-            else:
-                doubtful.append(command)
-        if not _are_storable([row for _, row in rows]):
-            doubtful += [command for command, _ in rows]
-            rows = []
-        unfit: Unfit = []
-        for command in doubtful:
-            try:
-                rows.append(Encoded(command, one(command)))
-            except BodyError as exc:
-                unfit.append((command, exc))
-        return rows, unfit
+    def encode(commands: Sequence[Command]) -> Rows:
+        rows = encode_well(commands)
+        if rows is not None:
+            return rows
+        if len(commands) > _PIECE:
+            pieces = range(0, len(commands), _PIECE)
+            return _joined([encode(commands[start : start + _PIECE]) for start in pieces])
+        return _one_by_one(one, commands)
+
+    def encode_well(commands: Sequence[Command]) -> Rows | None:
+        """None if one of them is not as it should be."""
+        bodies = [command.body or {} for command in commands]
+        if set(map(len, bodies)) != {fields}:
+            return None
+        try:
+            values = list(map(values_of, bodies))
+        except (KeyError, BodyError):
+            return None
+        made = [
+            (command.key, *fields, command.id, command.op == "create")
+            for command, fields in zip(commands, values, strict=True)
+        ]
+        kinds = _storable_kinds(made)
+        if kinds is None:
+            return None
+        lacking = any(type(None) in kinds[place] for place in required)
+        return Rows(list(map(_encoded_of, zip(commands, made, strict=True))), [], lacking)
 
     return encode
+
+
+def unfit_keys(spec: ResourceSpec, commands: Sequence[Command]) -> Unfit:
+    """Those of the commands whose keys no statement could even name."""
+    if spec.key.kind is not Kind.TEXT or _is_storable("".join([str(c.key) for c in commands])):
+        return []
+    unfit: Unfit = []
+    for command in commands:
+        try:
+            _scalar(spec.key.name, command.key)
+        except BodyError as exc:
+            unfit.append((command, exc))
+    return unfit
+
+
+# Commands looked at together after one of a larger lot was not as expected.
+_PIECE = 20
+#: A quarter of the time that calling `Encoded` takes.
+_encoded_of: Callable[[tuple[Command, Row]], Encoded] = partial(tuple.__new__, Encoded)
+
+
+def _one_by_one(one: Callable[[Command], Row], commands: Sequence[Command]) -> Rows:
+    rows = Rows([], [], may_lack=True)
+    for command in commands:
+        try:
+            rows.encoded.append(Encoded(command, one(command)))
+        except BodyError as exc:
+            rows.unfit.append((command, exc))
+    return rows
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        [encoded for part in parts for encoded in part.encoded],
+        [unfit for part in parts for unfit in part.unfit],
+        any(part.may_lack for part in parts),
+    )
 
 
 def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
@@ -91,18 +141,23 @@ def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
     return values_of
 
 
-def _are_storable(rows: Sequence[Row]) -> bool:
-    """Whether every value is one that the driver can write and Postgres can read as text."""
+def _storable_kinds(rows: Sequence[Row]) -> list[set[type]] | None:
+    """The types in each column, if the driver can write every value and Postgres read its text."""
+    kinds: list[set[type]] = []
     for column in zip(*rows, strict=True):
-        kinds = set(map(type, column))
-        if not kinds <= _PLAIN:
-            return False
-        if str in kinds:
-            texts = column if len(kinds) == 1 else [v for v in column if isinstance(v, str)]
-            text = "".join(texts)
-            if "\x00" in text or not _is_encodable(text):
-                return False
-    return True
+        found = set(map(type, column))
+        if not found <= _PLAIN:
+            return None
+        if str in found:
+            texts = column if len(found) == 1 else [v for v in column if isinstance(v, str)]
+            if not _is_storable("".join(texts)):
+                return None
+        kinds.append(found)
+    return kinds
+
+
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text and _is_encodable(text)
 
 
 def _is_encodable(text: str) -> bool:

@@ -14,7 +14,7 @@ import psycopg
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
 from forebay.apply.probe import probe
-from forebay.apply.rows import Encoded, row_encoder, rows_encoder
+from forebay.apply.rows import Encoded, Rows, Unfit, row_encoder, rows_encoder, unfit_keys
 from forebay.apply.staging import Refusal, Stage, refused
 from forebay.apply.statements import statements
 from forebay.command import Command
@@ -58,23 +58,32 @@ class TableApplier:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        rows, unfit = self._encode(winners)
-        refusals = [Refusal(command, exc.code, str(exc)) for command, exc in unfit]
+        unfit = unfit_keys(self.spec, winners)
+        if unfit:
+            names = {command.id for command, _ in unfit}
+            winners = [command for command in winners if command.id not in names]
         # Deletes come first: they may give up values that must be unique.
-        counts, failed = self._bisect([item for item in rows if item.command.op == "delete"])
-        done, found = self._put([item for item in rows if item.command.op != "delete"])
-        again, failed = self._retry_conflicts(failed + found)
-        return counts + done + again, refusals + failed
+        counts, failed = self._stage_all([item for item in winners if item.op == "delete"])
+        done, found = self._put([item for item in winners if item.op != "delete"])
+        again, refusals = self._retry_conflicts(failed + found)
+        return counts + done + again, refusals + _refusals(unfit)
 
-    def _put(self, puts: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
-        """Those that are no deletes; of what loses to the table, only the id is sent."""
+    def _put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+        """Those that are no deletes; of what loses to the table, only the id is looked at."""
         if not puts:
             return Counts(), []
         probed = probe(self._connection, self.spec, self._sql, puts)
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted, refusals, others = self._new_rows.insert(probed.fresh)
-        changed, failed = self._bisect(probed.contested + others)
-        return counts + Counts(applied=inserted) + changed, refusals + failed
+        changed, failed = self._stage_all(probed.contested)
+        late, refused_late = self._bisect(others)
+        counts += Counts(applied=inserted) + changed + late
+        return counts, refusals + failed + refused_late
+
+    def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+        rows = self._encode(commands) if commands else Rows([], [], may_lack=False)
+        counts, refusals = self._bisect(rows.encoded)
+        return counts, refusals + _refusals(rows.unfit)
 
     def _bisect(self, group: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
@@ -153,3 +162,7 @@ class TableApplier:
             return 0
         row = self._connection.execute(count).fetchone()
         return int(row[0]) - changed if row else 0
+
+
+def _refusals(unfit: Unfit) -> list[Refusal]:
+    return [Refusal(command, exc.code, str(exc)) for command, exc in unfit]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -79,7 +79,8 @@ class FieldSpec:
         return low is not None and high is not None and low >= -(2**31) and high < 2**31
 
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUIDS = re.compile(rf"(?:{_UUID.pattern}\n)*")
 _SQL_TYPES = {
     Kind.FLOAT: "double precision",
     Kind.BOOLEAN: "boolean",
@@ -123,6 +124,18 @@ class ResourceSpec:
             return isinstance(key, str) and _UUID.fullmatch(key) is not None
         limit = self.key.max_length
         return isinstance(key, str) and (limit is None or len(key) <= limit)
+
+    def fit_keys(self, keys: Sequence[int | str]) -> bool:
+        """Whether all of these do, in a tenth of the time."""
+        kinds = set(map(type, keys))
+        if self.key.kind is Kind.INTEGER:
+            return kinds <= {int}
+        if not kinds <= {str}:
+            return False
+        if self.key.kind is Kind.UUID:
+            return _UUIDS.fullmatch("".join([f"{key}\n" for key in keys])) is not None
+        limit = self.key.max_length
+        return limit is None or max(map(len, map(str, keys)), default=0) <= limit
 
     def column(self, name: str) -> FieldSpec | None:
         """The column of that name."""
