@@ -8,7 +8,7 @@ from forebay.apply.fold import Folded, fold
 from forebay.apply.outcome import BadLine, Counts, Entry, Rejection, Source
 from forebay.apply.rejections import RejectionBook
 from forebay.apply.table import TableApplier
-from forebay.apply.upcast import upcast
+from forebay.apply.upcast import are_all_current, upcast
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import BodyError
@@ -69,20 +69,9 @@ class ChunkApplier:
                 self._book.reject_line(entry)
             else:
                 commands.append(entry)
-        if self._are_current(commands):
+        if are_all_current(commands, self._resources):
             return commands, None
         return self._made_current(commands)
-
-    def _are_current(self, commands: Sequence[Command]) -> bool:
-        """Whether every command is of a known resource, its schema version and its key's type."""
-        for path, schema in {(command.resource, command.schema) for command in commands}:
-            spec = self._resources.get(path)
-            if spec is None or schema != spec.schema_version:
-                return False
-            keys = [command.key for command in commands if command.resource == path]
-            if not spec.fit_keys(keys):
-                return False
-        return True
 
     def _made_current(self, found: Iterable[Command]) -> tuple[list[Command], str | None]:
         commands: list[Command] = []

@@ -198,22 +198,35 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
     return encode
 
 
-def body_completer(spec: ResourceSpec) -> Callable[[Body], Body]:
-    """A function from bodies of that resource to bodies with every field, as rows hold them.
+def bodies_completer(
+    spec: ResourceSpec,
+) -> Callable[[Sequence[Command]], tuple[list[Command], Unfit]]:
+    """A function that gives commands of that resource the bodies that their rows hold.
 
-    The function raises:
-        BodyError: the body lacks a field, has an unknown one, or holds what its column can't.
+    That is with every field; and it tells those commands that can have no row.
     """
+    encode = rows_encoder(spec)
+    complete = _completer(spec)
+
+    def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Unfit]:
+        deletes = [command for command in commands if command.body is None]
+        puts = [command for command in commands if command.body is not None]
+        unfit = [*unfit_keys(spec, deletes), *encode(puts).unfit]
+        without = {command.id for command, _ in unfit}
+        return [complete(command) for command in commands if command.id not in without], unfit
+
+    return complete_all
+
+
+def _completer(spec: ResourceSpec) -> Callable[[Command], Command]:
     fields = {field.name: field for field in spec.fields}
     known = frozenset(fields)
-    checks = [(name, _json if f.kind is Kind.JSON else _scalar) for name, f in fields.items()]
 
-    def complete(body: Body) -> Body:
-        if len(body) != len(known) or not body.keys() <= known:
-            body = _completed(body, known, fields)
-        for name, check in checks:
-            check(name, body[name])
-        return body
+    def complete(command: Command) -> Command:
+        body = command.body
+        if body is None or len(body) == len(known):
+            return command
+        return command._replace(body=_completed(body, known, fields))
 
     return complete
 

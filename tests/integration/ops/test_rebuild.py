@@ -112,6 +112,31 @@ def test_each_kind_of_new_rejection_stops_it(
     assert other.rows("SELECT FROM cities LIMIT 1") == []
 
 
+@pytest.mark.parametrize("objects", [["bad", "good"], ["good", "bad"], ["bad good"], ["good bad"]])
+@pytest.mark.parametrize("body", [{"mayor": "x"}, {"name": "x" * 300}], ids=["unfit", "refused"])
+def test_what_could_not_apply_and_has_lost_is_the_same_in_a_rebuild(
+    operator: Operator,
+    another_database: Callable[[], str],
+    objects: list[str],
+    body: dict[str, str],
+) -> None:
+    """Whether it was rejected depends on what came first; a loser's body is never looked at."""
+    lines = {"good": encode(city(9, key=900_077)), "bad": encode(city(1, key=900_077, **body))}
+    for number, names in enumerate(objects):
+        content = b"".join(lines[name] for name in names.split())
+        path = operator.archive / f"commands/2026/01/01/00/z{number}.gz"
+        path.write_bytes(gzip.compress(content))
+    apply_live(operator)
+    rejected = operator.rows("SELECT FROM forebay.rejections WHERE key = '900077'")
+    assert len(rejected) == int(objects == ["bad", "good"])
+
+    other = rebuilt(operator, another_database())
+
+    assert other.dump() == operator.dump()
+    for one in (operator, other):
+        one.done("verify", "--at", "2026-02-01")
+
+
 def test_new_rejections_are_made_where_they_are_allowed(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:

@@ -17,7 +17,12 @@ def filled(partition: Partition, keys: list[str], each: int = 1) -> None:
 
 def read(bucket: Bucket) -> list[tuple[str, int]]:
     """Keys and numbers of a bucket's records."""
-    found = [content.decode().split() for kind, content in bucket.records() if kind is Kind.APPLIED]
+    found = [
+        content.decode().split()
+        for kind, contents in bucket.runs()
+        for content in contents
+        if kind is Kind.APPLIED
+    ]
     return [(key, int(number)) for key, number in found]
 
 
