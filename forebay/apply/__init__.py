@@ -1,6 +1,7 @@
 """Apply: turns batches of commands into table changes; the only writer of resource tables."""
 
-from forebay.apply.engine import apply, rehearse
+from forebay.apply.ahead import ReadAhead
+from forebay.apply.engine import apply, read_ahead, rehearse
 from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Rejection, Source
 from forebay.apply.rejections import restore
 
@@ -9,9 +10,11 @@ __all__ = [
     "Counts",
     "Entry",
     "Outcome",
+    "ReadAhead",
     "Rejection",
     "Source",
     "apply",
+    "read_ahead",
     "rehearse",
     "restore",
 ]

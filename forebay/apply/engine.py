@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
 import psycopg
 
+from forebay.apply.ahead import ReadAhead
 from forebay.apply.batch import ChunkApplier
 from forebay.apply.ledger import Ledger, OvertakenError
 from forebay.apply.outcome import Entry, Outcome, Rejection, Source
-from forebay.command import Command
+from forebay.apply.prepare import Prepared, prepare
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.errors import HeldError
@@ -26,9 +26,22 @@ _INSTANT_RETRIES = 5
 _RETRY_PAUSE_SECONDS = 0.1
 
 
+def read_ahead(
+    chunks: Iterable[Sequence[Entry]], resources: Mapping[str, ResourceSpec]
+) -> ReadAhead:
+    """Begins to read an object that `apply` gets when it is done with another.
+
+    Args:
+        chunks: the object's lines in their order; each chunk becomes one transaction, so it bounds
+            memory and the time that locks are held.
+        resources: the declarations, by path.
+    """
+    return ReadAhead(chunks, partial(prepare, resources=resources))
+
+
 def apply(
     connection: Connection,
-    chunks: Iterable[Sequence[Entry]],
+    chunks: Iterable[Sequence[Entry]] | ReadAhead,
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
@@ -41,8 +54,7 @@ def apply(
 
     Args:
         connection: to the primary, autocommit, used by nobody else meanwhile.
-        chunks: the object's lines in their order; each chunk becomes one transaction, so it bounds
-            memory and the time that locks are held.
+        chunks: as `read_ahead` takes or gives them; closed in the end.
         source: the object's name, and whether this is a replay.
         resources: the declarations, by path.
         archive_rejections: called with a chunk's new rejections before they are committed; when
@@ -54,28 +66,32 @@ def apply(
             applying the object again is safe.
         ValueError: the connection is not autocommit.
     """
-    if not connection.autocommit:
-        raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-    ledger = Ledger(connection, source)
-    applier = ChunkApplier(connection, source, resources, archive_rejections)
-    done = ledger.lines_done()
-    outcome = Outcome()
-    position = 0
-    for chunk, is_last in _read_ahead(chunks):
-        while done is not None:
-            start = max(position, done)
-            entries = chunk[start - position :]
-            try:
-                if entries or is_last():
-                    outcome = _apply_chunk(
-                        connection, applier, ledger, outcome, entries, start=start, is_last=is_last
-                    )
-                break
-            except OvertakenError:  # another consumer has this object too and is ahead of us
-                done = ledger.lines_done()
-        if done is None:
-            return outcome if outcome.lines else Outcome(already_applied=True)
-        position += len(chunk)
+    ahead = chunks if isinstance(chunks, ReadAhead) else read_ahead(chunks, resources)
+    with ahead:
+        if not connection.autocommit:
+            raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
+        ledger = Ledger(connection, source)
+        applier = ChunkApplier(connection, source, resources, archive_rejections)
+        done = ledger.lines_done()
+        outcome = Outcome()
+        position = 0
+        for chunk, is_last in ahead:
+            while done is not None:
+                start = max(position, done)
+                rest = chunk
+                if start > position:
+                    rest = prepare(chunk.entries[start - position :], resources)
+                try:
+                    if rest.entries or is_last():
+                        outcome = _apply_chunk(
+                            connection, applier, ledger, outcome, rest, start=start, is_last=is_last
+                        )
+                    break
+                except OvertakenError:  # another consumer has this object too and is ahead of us
+                    done = ledger.lines_done()
+            if done is None:
+                return outcome if outcome.lines else Outcome(already_applied=True)
+            position += len(chunk.entries)
     if outcome.held is not None:
         raise HeldError(f"{source.object}: {outcome.held}")
     return outcome
@@ -99,9 +115,10 @@ def rehearse(
     applier = ChunkApplier(connection, source, resources, lambda _: None)
     outcome = Outcome()
     for entries in chunks:
+        chunk = prepare(entries, resources)
         with connection.transaction(force_rollback=True):
-            counts, held = applier.apply(entries)
-        outcome = outcome.plus(entries, counts, held=held)
+            counts = applier.apply(chunk)
+        outcome = outcome.plus(len(entries), chunk.ids, counts, held=chunk.held)
     return outcome
 
 
@@ -110,25 +127,24 @@ def _apply_chunk(
     applier: ChunkApplier,
     ledger: Ledger,
     before: Outcome,
-    entries: Sequence[Entry],
+    chunk: Prepared,
     *,
     start: int,
     is_last: Callable[[], bool],
 ) -> Outcome:
     """One chunk, one transaction; deadlocks are retried at once, for the connection is well."""
-    attempt = 0
+    attempt, lines = 0, len(chunk.entries)
     while True:
         try:
             with connection.transaction():
-                counts, held = applier.apply(entries)
-                after = before.plus(entries, counts, held=held)
+                counts = applier.apply(chunk)
+                after = before.plus(lines, chunk.ids, counts, held=chunk.held)
                 # Held commands keep the ledger where it is, so that the next try meets them again.
                 if after.held is None:
-                    end = start + len(entries)
                     ledger.advance(
                         start=start,
-                        end=end,
-                        ids=[entry.id for entry in entries if isinstance(entry, Command)],
+                        end=start + lines,
+                        ids=chunk.ids,
                         counts=counts,
                         total=after,
                         is_last=is_last(),
@@ -139,26 +155,3 @@ def _apply_chunk(
             if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(exc):
                 raise
             time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
-
-
-def _is_end(following: Future[Sequence[Entry] | None]) -> bool:
-    return following.result() is None
-
-
-def _read_ahead(
-    chunks: Iterable[Sequence[Entry]],
-) -> Iterator[tuple[Sequence[Entry], Callable[[], bool]]]:
-    """Each chunk, and what tells whether it is the last, once that is known.
-
-    The next chunk is read and decoded in a thread meanwhile, for most of apply's time is spent
-    waiting for Postgres. An object without any line is one empty chunk.
-    """
-    left = iter(chunks)
-    with ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead") as reader:
-        chunk = next(left, None)
-        while True:
-            following = reader.submit(next, left, None)
-            yield chunk or (), partial(_is_end, following)
-            chunk = following.result()
-            if chunk is None:
-                return

@@ -7,7 +7,6 @@ way is handed back to be staged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 import psycopg
@@ -52,7 +51,7 @@ class NewRows:
         self._sql = statements
 
     def insert(self, fresh: Sequence[Command]) -> Inserted:
-        """Inserts commands whose keys the table had not.
+        """Inserts commands whose keys the table had not, and which come in the keys' order.
 
         Raises:
             psycopg.Error: not the data's fault.
@@ -62,9 +61,7 @@ class NewRows:
         refusals: list[Refusal] = []
         others: list[Encoded] = []
         suspects: list[Encoded] = []
-        # One order of keys in every transaction: see `_UPSERT_TAIL`.
-        in_order = sorted(fresh, key=attrgetter("key"))
-        pieces = [_Piece(self._rows(in_order, suspects, refusals))] if fresh else []
+        pieces = [_Piece(self._rows(fresh, suspects, refusals))] if fresh else []
         while pieces or suspects:
             if not pieces:
                 pieces = [_Piece([[suspect]]) for suspect in reversed(suspects)]

@@ -113,17 +113,22 @@ class Outcome:
     #: The object had been applied before, and nothing was done.
     already_applied: bool = False
 
-    def plus(self, entries: Sequence[Entry], counts: Counts, *, held: str | None) -> Outcome:
-        """This outcome after one more chunk."""
+    def plus(self, lines: int, ids: Sequence[str], counts: Counts, *, held: str | None) -> Outcome:
+        """This outcome after one more chunk.
+
+        Args:
+            lines: how many it has.
+            ids: of its commands, ascending.
+            counts: what became of its lines.
+            held: why some of them must wait, if any must.
+        """
         first, last = self.first_id, self.last_id
-        ids = [entry.id for entry in entries if isinstance(entry, Command)]
         if ids:
-            low, high = min(ids), max(ids)
-            first = low if first is None else min(first, low)
-            last = high if last is None else max(last, high)
+            first = ids[0] if first is None else min(first, ids[0])
+            last = ids[-1] if last is None else max(last, ids[-1])
         return replace(
             self,
-            lines=self.lines + len(entries),
+            lines=self.lines + lines,
             counts=self.counts + counts,
             first_id=first,
             last_id=last,

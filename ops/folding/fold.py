@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from forebay.apply.prepare import made_current
 from forebay.apply.rows import bodies_completer
-from forebay.apply.upcast import are_all_current, upcast
+from forebay.apply.upcast import are_all_current
 from forebay.codec import decode_all
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError, UnreadableLine
@@ -177,7 +178,7 @@ class _Folding:
                     winners.held_in.add(number)
                     continue
                 try:
-                    current = _made_current(command, spec)
+                    current = made_current(command, spec)
                 except BodyError as exc:
                     if kind is Kind.APPLIED:
                         winners.unfit.append((command, str(exc)))
@@ -220,16 +221,3 @@ class _Folding:
                 winners.candidates[target] = fit
             else:
                 del winners.candidates[target]
-
-
-def _made_current(command: Command, spec: ResourceSpec | None) -> Command:
-    """The command under its resource's current schema version.
-
-    Raises:
-        BodyError: it can never apply.
-    """
-    if spec is None:
-        raise BodyError("unknown_resource", f"no resource {command.resource!r}")
-    if not spec.fits_key(command.key):
-        raise BodyError("key_invalid", f"{command.key!r} is no key of {spec.path}")
-    return upcast(command, spec)

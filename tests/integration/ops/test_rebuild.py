@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -118,7 +119,7 @@ def test_what_could_not_apply_and_has_lost_is_the_same_in_a_rebuild(
     operator: Operator,
     another_database: Callable[[], str],
     objects: list[str],
-    body: dict[str, str],
+    body: dict[str, Any],
 ) -> None:
     """Whether it was rejected depends on what came first; a loser's body is never looked at."""
     lines = {"good": encode(city(9, key=900_077)), "bad": encode(city(1, key=900_077, **body))}

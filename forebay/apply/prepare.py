@@ -1,0 +1,110 @@
+"""What can be decided about a chunk before the database is asked: the read-ahead thread does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from forebay.apply.fold import Folded, fold
+from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.upcast import are_all_current, upcast
+from forebay.command import Command
+from forebay.errors import BodyError
+from forebay.resource.spec import ResourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A chunk that is ready to be applied."""
+
+    entries: Sequence[Entry]
+    #: Of every command in it, ascending.
+    ids: Sequence[str]
+    #: Commands that may apply, under the current schema versions.
+    commands: Sequence[Command]
+    #: Commands that can't apply, as they were archived, with the reason.
+    unfit: Sequence[tuple[Command, BodyError]]
+    #: The upcast commands as the archive has them: a rejection tells what was archived.
+    archived: Mapping[str, Command]
+    #: Why commands must wait for newer code, if any must.
+    held: str | None
+    contest: Contest
+
+    @property
+    def bad_lines(self) -> Iterator[BadLine]:
+        """The lines that are no commands."""
+        return (entry for entry in self.entries if isinstance(entry, BadLine))
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Who has won among some commands."""
+
+    folded: Folded
+    #: The winners by resource, each in the order of their keys. One order in every transaction:
+    #: two consumers then never wait for each other in a ring.
+    winners: Mapping[str, list[Command]]
+    #: Resources of which something may be deleted.
+    deleting: frozenset[str]
+
+    @classmethod
+    def among(cls, commands: Sequence[Command]) -> Contest:
+        """Folds commands of the current schema versions."""
+        folded = fold(commands)
+        winners: dict[str, list[Command]] = {}
+        for command in folded.winners.values():
+            winners.setdefault(command.resource, []).append(command)
+        for of_resource in winners.values():
+            of_resource.sort(key=_key)
+        deleting = {command.resource for command in commands if command.op == "delete"}
+        return cls(folded, winners, frozenset(deleting))
+
+
+_key = attrgetter("key")
+
+
+def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Prepared:
+    """Sorts a chunk out, brings its commands up to date, and folds them."""
+    found = [entry for entry in entries if isinstance(entry, Command)]
+    ids = sorted([command.id for command in found])
+    if are_all_current(found, resources):
+        return Prepared(entries, ids, found, (), {}, None, Contest.among(found))
+    commands: list[Command] = []
+    unfit: list[tuple[Command, BodyError]] = []
+    archived: dict[str, Command] = {}
+    held: str | None = None
+    for command in found:
+        spec = resources.get(command.resource)
+        if spec is not None and spec.fits_key(command.key) and command.schema > spec.schema_version:
+            held = held or (
+                f"command {command.id} has schema version {command.schema} of {spec.path}, this "
+                f"release knows {spec.schema_version}; deploy the newer release"
+            )
+            continue
+        try:
+            current = made_current(command, spec)
+        except BodyError as exc:
+            unfit.append((command, exc))
+            continue
+        if current is not command:
+            archived[command.id] = command
+        commands.append(current)
+    return Prepared(entries, ids, commands, unfit, archived, held, Contest.among(commands))
+
+
+def made_current(command: Command, spec: ResourceSpec | None) -> Command:
+    """The command under its resource's current schema version.
+
+    Args:
+        command: of a schema version that is not newer than that.
+        spec: its resource; None if there is none of that name.
+
+    Raises:
+        BodyError: it can never apply.
+    """
+    if spec is None:
+        raise BodyError("unknown_resource", f"no resource {command.resource!r}")
+    if not spec.fits_key(command.key):
+        raise BodyError("key_invalid", f"{command.key!r} is no key of {spec.path}")
+    return upcast(command, spec)
