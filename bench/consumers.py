@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import orders
 from bench.machine import own_peak_mebibytes
-from forebay.apply import Counts, Outcome, Source, apply
+from forebay.apply import Counts, Outcome, ReadAhead, Source, apply, one_ahead, read_ahead
 from forebay.apply.lines import read_chunks
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
@@ -104,10 +104,10 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
         while (order := pipe.recv()) is not _STOP:
             try:
                 counts = Counts()
-                for key in order.keys:
+                for key, ahead in one_ahead(order.keys, partial(_begin, archive)):
                     outcome: Outcome = apply(
                         connection,
-                        read_chunks(archive.read(key)),
+                        ahead,
                         Source(key, replay=order.replay),
                         resources=orders.RESOURCES,
                         archive_rejections=partial(archive.write_rejections, key),
@@ -117,3 +117,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
                 pipe.send(exc)
                 raise
             pipe.send(Done(counts, own_peak_mebibytes()))
+
+
+def _begin(archive: Folder, key: str) -> ReadAhead:
+    return read_ahead(read_chunks(archive.read(key)), orders.RESOURCES)

@@ -1,6 +1,6 @@
 """Apply: turns batches of commands into table changes; the only writer of resource tables."""
 
-from forebay.apply.ahead import ReadAhead
+from forebay.apply.ahead import ReadAhead, one_ahead
 from forebay.apply.engine import apply, read_ahead, rehearse
 from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Rejection, Source
 from forebay.apply.rejections import restore
@@ -14,6 +14,7 @@ __all__ = [
     "Rejection",
     "Source",
     "apply",
+    "one_ahead",
     "read_ahead",
     "rehearse",
     "restore",

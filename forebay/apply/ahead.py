@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
-from typing import Self
+from typing import Self, TypeVar
 
 from forebay.apply.outcome import Entry
 from forebay.apply.prepare import Prepared
 
+Item = TypeVar("Item")
 #: Makes a chunk ready to be applied.
 Preparing = Callable[[Sequence[Entry]], Prepared]
 
@@ -60,6 +62,31 @@ class ReadAhead:
     def _read(self) -> Prepared | None:
         chunk = next(self._chunks, None)
         return None if chunk is None else self._preparing(chunk)
+
+
+def one_ahead(
+    items: Iterable[Item], begin: Callable[[Item], ReadAhead]
+) -> Generator[tuple[Item, ReadAhead]]:
+    """Each item with its chunks; those of the following one are begun at the same time.
+
+    What is left is closed when the next item is asked for, or the generator closed.
+    """
+    left = iter(items)
+    with ExitStack() as opened:
+
+        def begun() -> tuple[Item, ReadAhead] | None:
+            for item in left:
+                ahead = begin(item)
+                opened.callback(ahead.close)
+                return item, ahead
+            return None
+
+        current = begun()
+        while current is not None:
+            following = begun()
+            yield current
+            current[1].close()
+            current = following
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from forebay.apply import Outcome, Rejection, Source, apply, restore
+from forebay.apply import (
+    Outcome,
+    ReadAhead,
+    Rejection,
+    Source,
+    apply,
+    one_ahead,
+    read_ahead,
+    restore,
+)
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive
 from forebay.aws.events import EventRefusedError, object_records
@@ -43,6 +54,20 @@ def _replaying(record: Mapping[str, Any]) -> Replaying | None:
         raise EventRefusedError(str(exc)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """An archive object that a message tells of."""
+
+    message_id: str
+    key: str
+    replaying: Replaying | None
+
+    @property
+    def selection(self) -> Selection:
+        """What of it is to be applied."""
+        return self.replaying.selection if self.replaying else Selection()
+
+
 class Consumer:
     """Applies the archive objects that messages tell of."""
 
@@ -69,32 +94,59 @@ class Consumer:
         A message that fails is delivered again, and in the end goes to the dead-letter queue; its
         neighbours in the batch are done with.
         """
-        failures = []
-        away: Exception | None = None
-        for message in event["Records"]:
-            # A primary that is away for one is away for all: don't wait for it again and again.
-            error = away or self._try(message["body"])
-            if error is not None:
-                self._failed(message["messageId"], error)
-                failures.append({"itemIdentifier": message["messageId"]})
-                away = error if _is_away(error) else None
-        return {"batchItemFailures": failures}
+        failed: dict[str, Exception] = {}
+        objects = list(self._objects(event["Records"], failed))
+        given_up: set[str] = set()
+        with closing(one_ahead(objects, self._begin)) as reading:
+            for place, (found, ahead) in enumerate(reading):
+                if found.message_id in given_up:
+                    continue
+                error = self._try(found, ahead)
+                if error is None:
+                    continue
+                failed[found.message_id] = error
+                given_up.add(found.message_id)
+                if _is_away(error):
+                    # For one is for all: don't wait for it again and again.
+                    failed |= {other.message_id: error for other in objects[place + 1 :]}
+                    break
+        for message_id, error in failed.items():
+            self._failed(message_id, error)
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
-    def _try(self, body: str) -> Exception | None:
-        """Applies a message's objects; what went wrong, if anything."""
+    def _objects(
+        self, messages: Iterable[Mapping[str, Any]], failed: dict[str, Exception]
+    ) -> Iterator[_Object]:
+        """What the messages tell of, up to what can't be understood, which is noted as failed."""
+        bucket = self._archive.bucket
+        for message in messages:
+            found = message["messageId"]
+            try:
+                told = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
+                for key, record in told:
+                    yield _Object(found, key, _replaying(record))
+            except Exception as exc:  # noqa: BLE001 - it must not take the neighbours along
+                failed[found] = self._told(exc)
+
+    def _begin(self, found: _Object) -> ReadAhead:
+        chunks = read_chunks(self._archive.read(found.key))
+        return read_ahead(found.selection.chunks(chunks), self._resources)
+
+    def _try(self, found: _Object, ahead: ReadAhead) -> Exception | None:
+        """Applies an object; what went wrong, if anything."""
         try:
-            bucket = self._archive.bucket
-            for key, record in object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX):
-                self._apply_when_there(key, _replaying(record))
-        except (ForebayError, psycopg.Error) as exc:
-            return exc
-        except Exception as exc:
-            # A defect of ours: it must not take the neighbours along to the dead-letter queue.
-            self._logger.exception("defect", action="defect")
-            return exc
+            self._apply_when_there(found, ahead)
+        except Exception as exc:  # noqa: BLE001 - it must not take the neighbours along
+            return self._told(exc)
         return None
 
-    def _apply_when_there(self, key: str, replaying: Replaying | None) -> None:
+    def _told(self, error: Exception) -> Exception:
+        """The error, logged with all that is known if it is a defect of ours."""
+        if not isinstance(error, ForebayError | psycopg.Error):
+            self._logger.error("defect", action="defect", exc_info=error)
+        return error
+
+    def _apply_when_there(self, found: _Object, ahead: ReadAhead) -> None:
         """Applies an object, again if the connection turned out to be dead, for a while.
 
         A warm function finds that out after each restart of the primary, and meets one that is
@@ -105,13 +157,14 @@ class Consumer:
         pause = 0.0
         while True:
             try:
-                self.apply_object(key, replaying)
+                self._apply_object(found, ahead)
             except psycopg.OperationalError as exc:
                 # The first further try is due at once, whatever the time: the primary may be well.
                 if not _is_away(exc) or (pause and time.monotonic() + pause > deadline):
                     raise
             else:
                 return
+            ahead = self._begin(found)
             time.sleep(random.uniform(0, pause))
             pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
@@ -122,9 +175,12 @@ class Consumer:
             ForebayError: the archive has no such object, or didn't answer, or commands are held.
             psycopg.Error: the primary is not there, or does not fit.
         """
+        found = _Object("", key, replaying)
+        return self._apply_object(found, self._begin(found))
+
+    def _apply_object(self, found: _Object, ahead: ReadAhead) -> Outcome:
         started = time.monotonic()
-        selection = replaying.selection if replaying else Selection()
-        partly = not selection.is_everything
+        key, replaying = found.key, found.replaying
         wrote_rejections = False
 
         def archive_rejections(rejections: Sequence[Rejection]) -> None:
@@ -132,12 +188,13 @@ class Consumer:
             wrote_rejections = True
             self._archive.write_rejections(key, rejections)
 
-        with self._session.connection() as connection:
+        partly = not found.selection.is_everything
+        with ahead, self._session.connection() as connection:
             # Of an earlier try that failed between the archive and its commit.
             restore(connection, self._archive.read_rejections(key))
             outcome = apply(
                 connection,
-                selection.chunks(read_chunks(self._archive.read(key))),
+                ahead,
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
                 archive_rejections=archive_rejections,
