@@ -70,31 +70,14 @@ def apply(
     with ahead:
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-        ledger = Ledger(connection, source)
         applier = ChunkApplier(connection, source, resources, archive_rejections)
-        done = ledger.lines_done()
-        outcome = Outcome()
-        position = 0
+        run = _Run(connection, applier, Ledger(connection, source), resources)
         for chunk, is_last in ahead:
-            while done is not None:
-                start = max(position, done)
-                rest = chunk
-                if start > position:
-                    rest = prepare(chunk.entries[start - position :], resources)
-                try:
-                    if rest.entries or is_last():
-                        outcome = _apply_chunk(
-                            connection, applier, ledger, outcome, rest, start=start, is_last=is_last
-                        )
-                    break
-                except OvertakenError:  # another consumer has this object too and is ahead of us
-                    done = ledger.lines_done()
-            if done is None:
-                return outcome if outcome.lines else Outcome(already_applied=True)
-            position += len(chunk.entries)
-    if outcome.held is not None:
-        raise HeldError(f"{source.object}: {outcome.held}")
-    return outcome
+            if not run.take(chunk, is_last):
+                return run.outcome if run.outcome.lines else Outcome(already_applied=True)
+    if run.outcome.held is not None:
+        raise HeldError(f"{source.object}: {run.outcome.held}")
+    return run.outcome
 
 
 def rehearse(
@@ -122,36 +105,70 @@ def rehearse(
     return outcome
 
 
-def _apply_chunk(
-    connection: Connection,
-    applier: ChunkApplier,
-    ledger: Ledger,
-    before: Outcome,
-    chunk: Prepared,
-    *,
-    start: int,
-    is_last: Callable[[], bool],
-) -> Outcome:
-    """One chunk, one transaction; deadlocks are retried at once, for the connection is well."""
-    attempt, lines = 0, len(chunk.entries)
-    while True:
-        try:
-            with connection.transaction():
-                counts = applier.apply(chunk)
-                after = before.plus(lines, chunk.ids, counts, held=chunk.held)
-                # Held commands keep the ledger where it is, so that the next try meets them again.
-                if after.held is None:
-                    ledger.advance(
-                        start=start,
-                        end=start + lines,
-                        ids=chunk.ids,
-                        counts=counts,
-                        total=after,
-                        is_last=is_last(),
-                    )
-            return after  # noqa: TRY300 - after the commit, not inside the transaction
-        except psycopg.Error as exc:
-            attempt += 1
-            if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(exc):
-                raise
-            time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+class _Run:
+    """One object on its way into the tables."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        applier: ChunkApplier,
+        ledger: Ledger,
+        resources: Mapping[str, ResourceSpec],
+    ) -> None:
+        self.outcome = Outcome()
+        self._connection = connection
+        self._applier = applier
+        self._ledger = ledger
+        self._resources = resources
+        self._position = 0
+        #: How many lines are applied; asked of the ledger in the transaction that needs to know.
+        self._done: int | None = None
+
+    def take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
+        """Applies what is not applied of the next chunk; False if all of the object is.
+
+        A deadlock is retried at once, for the connection is well.
+        """
+        attempt = 0
+        while True:
+            try:
+                taken = self._take(chunk, is_last)
+            except OvertakenError:  # another consumer has this object too and is ahead of us
+                self._done = None
+            except psycopg.Error as exc:
+                attempt += 1
+                if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(exc):
+                    raise
+                time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+            else:
+                self._position += len(chunk.entries)
+                return taken
+
+    def _take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
+        """One chunk, one transaction."""
+        with self._connection.transaction():
+            done = self._ledger.lines_done() if self._done is None else self._done
+            if done is None:
+                return False
+            start = max(self._position, done)
+            if start > self._position:
+                chunk = prepare(chunk.entries[start - self._position :], self._resources)
+            if not chunk.entries and not is_last():
+                self._done = done
+                return True
+            lines = len(chunk.entries)
+            counts = self._applier.apply(chunk)
+            after = self.outcome.plus(lines, chunk.ids, counts, held=chunk.held)
+            # Held commands keep the ledger where it is, so that the next try meets them again.
+            if after.held is None:
+                self._ledger.advance(
+                    start=start,
+                    end=start + lines,
+                    ids=chunk.ids,
+                    counts=counts,
+                    total=after,
+                    is_last=is_last(),
+                )
+        # Only what was committed counts.
+        self.outcome, self._done = after, done
+        return True

@@ -39,7 +39,7 @@ def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
 
     sink = FirehoseSink(
         client("firehose", stack.settings.firehose_url),  # type: ignore[arg-type]
-        stack.variables("write")["FOREBAY_STREAM"],
+        stack.variables("write")["FOREBAY_STREAMS"].split(","),
     )
     store = Archive(
         client("s3", stack.settings.emulator_url),  # type: ignore[arg-type]
