@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from forebay.apply.outcome import BadLine, Entry
 from forebay.codec import MAX_LINE_BYTES, decode
@@ -17,11 +18,23 @@ from forebay.errors import UnreadableLine
 CHUNK_COMMANDS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024  # of lines; decoded they take about five times as much
 
+#: Bytes of an object's lines that are read; Firehose buffers 128 MiB at most, and nothing else that
+#: Forebay writes is larger. A few MiB of gzip may say more than any disk holds.
+MAX_OBJECT_BYTES = 1024 * 1024 * 1024
+#: Lines of an object that may be no commands, and their bytes, before the object is taken for
+#: something else: each becomes a rejection, so 30 KB of gzip could become millions of them.
+MAX_BAD_LINES = 10_000
+MAX_BAD_BYTES = 64 * 1024 * 1024
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _INFLATE_STEP = 256 * 1024  # bytes; a bomb inflates a step at a time, and we look after each
 _SALVAGE_STEPS = (4096, 64, 1)  # bytes
 _SHOWN_BYTES = 4096  # of a line that is too long or cut off, for the rejection
+_NO_COMMANDS = (
+    f"more than {MAX_BAD_LINES:,} lines of the object, or {MAX_BAD_BYTES:,} bytes of them, are no "
+    "commands; from here on it is not read"
+)
 
 
 class _CorruptError(Exception):
@@ -40,6 +53,8 @@ def read_chunks(
     max_bytes: int = CHUNK_BYTES,
 ) -> Iterator[list[Entry]]:
     """The entries of an archive object in chunks; the same object always gives the same chunks.
+
+    What is no object of commands ends with an entry that says so; see MAX_OBJECT_BYTES.
 
     Args:
         blocks: the object's bytes, in blocks of any size.
@@ -60,10 +75,13 @@ def read_chunks(
 
 def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
     """The lines of an archive object, each with its entry; as `read_chunks` has them."""
-    number = 0
+    number, bad = 0, _BadLines()
     try:
-        for line in _lines(_inflate(blocks)):
-            yield line, _entry(number, line)
+        for line in _lines(_bounded(_inflate(blocks))):
+            entry = _entry(number, line)
+            if isinstance(entry, BadLine):
+                bad.note(entry)
+            yield line, entry
             number += 1
     except _CorruptError as exc:
         rest = exc.raw
@@ -72,6 +90,35 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
             yield rest, last
             number, rest = number + 1, b""
         yield rest, BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))
+
+
+@dataclass(slots=True)
+class _BadLines:
+    """Those of one object that are no commands."""
+
+    lines: int = 0
+    size: int = 0
+
+    def note(self, bad: BadLine) -> None:
+        """Counts one more; raises _CorruptError when there are too many for an object of ours."""
+        self.lines += 1
+        self.size += len(bad.raw)
+        if self.lines > MAX_BAD_LINES or self.size > MAX_BAD_BYTES:
+            raise _CorruptError("object_refused", _NO_COMMANDS, bad.raw)
+
+
+def _bounded(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks up to MAX_OBJECT_BYTES."""
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > MAX_OBJECT_BYTES:
+            detail = (
+                f"the object inflates to more than {MAX_OBJECT_BYTES:,} bytes, as nothing does "
+                "that Forebay writes; what comes after them is not read"
+            )
+            raise _CorruptError("object_too_large", detail)
+        yield block
 
 
 def _entry(number: int, line: bytes) -> Entry:
