@@ -84,9 +84,9 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
             yield line, entry
             number += 1
     except _CorruptError as exc:
-        rest = exc.raw
+        rest = exc.raw.rstrip(b"\n")
         last = _entry(number, rest)
-        if isinstance(last, Command):  # whole but for its newline
+        if isinstance(last, Command) and b"\n" not in rest:  # whole but for its newline
             yield rest, last
             number, rest = number + 1, b""
         yield rest, BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +16,11 @@ from forebay.command import Command
 from forebay.ids import MAX_AHEAD_MS
 from local.postgres.config import OWNER
 from tests.fixtures.bombs import BOMBS, MIB
-from tests.fixtures.commands import city, command_id
+from tests.fixtures.commands import city
 from tests.fixtures.consumer import Bench, bench_of, consume_within, text_message
 from tests.fixtures.emulator import Emulator
 from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.strangers import LINES, strange_line
 from tests.fixtures.tables import Database, open_connection
 
 #: What a consumer needs to be there at all is about 90 MiB, and two chunks come on top.
@@ -235,65 +235,6 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 # Lines by somebody else
 
 
-def _line(**changes: Any) -> bytes:
-    return json.dumps({**json.loads(encode(city(50, key=50))), **changes}).encode() + b"\n"
-
-
-def _body(text: str) -> bytes:
-    return encode(city(50, key=50)).replace(b'"version 50"', text.encode())
-
-
-#: Lines that no release of ours has written, and what becomes of them: the code of a rejection, or
-#: None where there is nothing wrong with them.
-LINES: Mapping[str, tuple[bytes, str | None]] = {
-    "another resource": (_line(resource="rivers"), "unknown_resource"),
-    "resource that is a statement": (
-        _line(resource="cities; DROP TABLE cities"),
-        "unknown_resource",
-    ),
-    "resource of the pipeline": (_line(resource="forebay.ledger"), "unknown_resource"),
-    "resource with NUL": (_line(resource="a\x00"), "unknown_resource"),
-    "resource with a path": (_line(resource="../cities"), "unknown_resource"),
-    "resource of 900,000 characters": (_line(resource="x" * 900_000), "unknown_resource"),
-    "key of another type": (_line(key="50"), "key_invalid"),
-    # A declaration's bounds are intake's business: an older release may have had others.
-    "key out of range": (_line(key=0), None),
-    "key beyond 64 bits": (_line(key=2**70), "envelope_invalid"),
-    "key that is a list": (_line(key=[50]), "envelope_invalid"),
-    "operation of nobody": (_line(op="truncate"), "envelope_invalid"),
-    "id that is none": (_line(id="1; DROP TABLE cities"), "envelope_invalid"),
-    "id after the end of calendars": (
-        _line(id="ffffffff-ffff-7fff-bfff-fffffffffffe"),
-        "envelope_invalid",
-    ),
-    "id of another version": (_line(id=str(uuid.UUID(int=5, version=4))), "envelope_invalid"),
-    "schema of zero": (_line(schema=0), "envelope_invalid"),
-    "format of the future": (_line(v=2), "envelope_version_unknown"),
-    "body that is text": (_line(body="x"), "envelope_invalid"),
-    "field that is none": (_line(body={"a; DROP TABLE cities": 1}), "unknown_field"),
-    "field of the pipeline": (
-        _line(body={**json.loads(_body('"x"'))["body"], "_version": command_id(99)}),
-        "unknown_field",
-    ),
-    "NUL": (_body('"a\\u0000b"'), "unstorable_text"),
-    "lone surrogate": (_body('"\\ud800"'), "line_not_json"),
-    "no UTF-8": (_body('"x"').replace(b'"x"', b'"\xff"'), "line_not_json"),
-    "number for a text": (_body("1e300"), None),
-    "number beyond a double": (_body("1e400"), "line_not_json"),
-    "NaN": (_body("NaN"), "line_not_json"),
-    "5,000 digits": (_body("9" * 5_000), "line_not_json"),
-    "list for a text": (_body("[1]"), "wrong_type"),
-    "nested 150 levels": (_body("[" * 150 + "]" * 150), "wrong_type"),
-    "nested 5,000 levels": (_body("[" * 5_000 + "]" * 5_000), "line_not_json"),
-    "too long for its column": (_body('"' + "x" * 500_000 + '"'), "string_data_right_truncation"),
-    "end of a COPY": (_body('"\\\\."'), None),
-    "tabs and line breaks": (_body('"a\\tb\\nc\\\\N\\\\t"'), None),
-    "a statement": (_body('"\'; DROP TABLE cities; --"'), None),
-    "member that is twice there": (_body('"x","name":"the last one counts"'), None),
-    "member that nobody knows": (_line(admin=True), None),
-}
-
-
 @pytest.mark.parametrize("case", LINES)
 def test_a_strange_line_is_rejected_by_name_or_applied_and_hurts_no_neighbour(
     bench: Bench, case: str
@@ -318,7 +259,7 @@ def test_a_strange_line_is_rejected_by_name_or_applied_and_hurts_no_neighbour(
 def test_a_body_of_a_newer_schema_is_held_and_its_neighbours_apply(
     caplog: pytest.LogCaptureFixture, bench: Bench
 ) -> None:
-    raw = gzip.compress(encode(city(1, key=1)) + _line(schema=99) + encode(city(2, key=2)))
+    raw = gzip.compress(encode(city(1, key=1)) + strange_line(schema=99) + encode(city(2, key=2)))
     bad = bench.message(bench.put("commands/a.gz", raw=raw))
     assert bench.handle(bad) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1, 2}

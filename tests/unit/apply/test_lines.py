@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 import tracemalloc
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks
+from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks, read_lines
 from forebay.apply.outcome import BadLine, Entry
 from forebay.codec import MAX_LINE_BYTES, encode
 from tests.fixtures.bombs import BOMBS
@@ -168,3 +169,15 @@ def test_what_a_bomb_gives_is_the_same_in_any_blocks(name: str) -> None:
     """Or a retry would go on at another line than the one where it was interrupted."""
     data = BOMBS[name].make()
     assert entries(data, 10_000) == entries(data, 1_000_000)
+
+
+def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
+    """Whoever keeps lines keeps one a line; JSON on several lines is none of ours."""
+    for ending in (b"", b"\n", b"\n\n"):
+        (line, entry), (_, bad) = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])
+        assert (line, entry) == (encode(COMMANDS[0]).rstrip(b"\n"), COMMANDS[0])
+        assert isinstance(bad, BadLine)
+        assert bad.code == "object_not_gzip"
+    spread = json.dumps(json.loads(encode(COMMANDS[0])), indent=1).encode()
+    assert codes(entries(spread)) == ["object_not_gzip"]
+    assert len(entries(spread)) == 1
