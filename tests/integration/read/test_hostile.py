@@ -5,11 +5,13 @@ Which parameters there are is asked of the routes, so a new one is attacked by i
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -20,12 +22,12 @@ from forebay.http import Response
 from forebay.ids import is_command_id
 from forebay.routes import Parameter, Route, routes
 from local.postgres.config import OWNER
-from tests.fixtures import hostile
+from tests.fixtures import hostile, model
 from tests.fixtures.api import event
 from tests.fixtures.commands import city, command_id, country
 from tests.fixtures.postgres import PostgresServer, cloned_database
-from tests.fixtures.reading import Reader, close, reader_of
-from tests.fixtures.tables import Database, open_connection
+from tests.fixtures.reading import Reader, close, reader_for, reader_of
+from tests.fixtures.tables import Database, create_tables, open_connection
 
 READS = [route for route in routes(resources.load()) if route.function == "read"]
 KEYS = {
@@ -221,3 +223,93 @@ def test_what_is_looked_for_is_found_as_it_is_written(target: Target, text: str)
         assert json.loads(response.body) == [{"name": text}], query
     target.database.connection.execute("DELETE FROM cities WHERE geonameid = 1000")
     target.database.connection.execute("TRUNCATE forebay.ledger")
+
+
+# Cursors: a digest without a secret, so whoever likes can make them
+
+
+def forged(cursor: str, **changes: Any) -> str:
+    """A cursor with other content and a digest that fits."""
+    raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    content = json.loads(raw[8:])
+    version, owner, backward, values = content
+    told = {"version": version, "owner": owner, "backward": backward, "values": values, **changes}
+    made = json.dumps(list(told.values()), separators=(",", ":")).encode()
+    digest = hashlib.sha256(made).digest()[:8]
+    return base64.urlsafe_b64encode(digest + made).rstrip(b"=").decode()
+
+
+def ask_list(target: Target, path: str, query: dict[str, str]) -> Response:
+    return target.reader.app.handle(event("GET", f"/{path}", query=query))
+
+
+ORDERS = [
+    (route.resource, column.name)
+    for route in READS
+    if route.name.endswith(".list")
+    for column in resources.load()[route.resource].columns
+    if column.comparable
+]
+
+
+@pytest.mark.parametrize(("path", "column"), ORDERS, ids=[".".join(order) for order in ORDERS])
+def test_a_forged_cursor_is_a_place_in_the_order_or_refused(
+    target: Target, path: str, column: str
+) -> None:
+    """As a filter would be: its values are values, and nothing else of it is believed."""
+    before = target.state()
+    query = {"order": column, "limit": "1", "select": column}
+    if path == "announcements":
+        target.database.apply(
+            [ANNOUNCEMENT._replace(id=command_id(12), key=KEYS[path][:-1] + "1")],
+            source="commands/second.gz",
+        )
+        before = target.state()
+    link = ask_list(target, path, query).headers["Link"]
+    cursor = parse_qs(urlsplit(link[1 : link.index(">")]).query)["cursor"][0]
+    _, _, _, values = json.loads(base64.urlsafe_b64decode(cursor + "==="[: -len(cursor) % 4])[8:])
+    assert ask_list(target, path, {**query, "cursor": forged(cursor)}).status == 200
+    hostile_values: tuple[Any, ...] = (*hostile.TEXTS, None, 5, 1e300, True, [], {"a": 1}, [[[]]])
+    for text in hostile_values:
+        made = forged(cursor, values=[text, *values[1:]])
+        response = ask_list(target, path, {**query, "cursor": made})
+        assert response.status in {200, 206, 400, 416}, ascii((text, response))
+        if response.status >= 400:
+            problem = json.loads(response.body)
+            assert problem["code"] in {"bad_cursor", "PGRST100"}, ascii(problem)
+            assert not hostile.leaks(response.body, [str(text)])
+    changes: tuple[dict[str, Any], ...] = (
+        *({"version": 1}, {"version": "2"}, {"version": 2**70}, {"owner": "x"}, {"owner": None}),
+        *({"backward": "x"}, {"backward": None}, {"values": []}, {"values": [*values, "x"]}),
+        *({"values": None}, {"values": {"a": 1}}, {"more": 1}, {"owner": "x" * 5_000}),
+    )
+    for change in changes:
+        response = ask_list(target, path, {**query, "cursor": forged(cursor, **change)})
+        assert (response.status, json.loads(response.body)["code"]) == (400, "bad_cursor"), change
+    assert target.state() == before
+
+
+# Keys that look alike
+
+TWINS = ("\u00c5", "A\u030a", "\u212b", "\ufb01", "fi", "\u0435", "e", "D\u200bE", "DE", "\u202eDE")
+
+
+def test_keys_that_look_alike_are_keys_of_their_own(postgres_cluster: PostgresServer) -> None:
+    """Nothing is normalised: what a client wrote is what it finds, and nobody else's item."""
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(OWNER, name)
+        with open_connection(url) as connection:
+            create_tables(connection, model.RESOURCES)
+            shelves = [
+                Command(command_id(n), "put", "shelves", key, 1, "t", None, {"label": f"{n}"})
+                for n, key in enumerate(TWINS)
+            ]
+            outcome = Database(url, connection).apply(shelves, resources=model.RESOURCES)
+        assert outcome.counts.applied == len(TWINS)
+        reader = reader_for(url, model.RESOURCES)
+        for number, key in enumerate(TWINS):
+            found = reader.get("shelves", key=quote(key, safe=""))
+            assert json.loads(found.body) == {"code": key, "label": f"{number}"}
+            listed = reader.get("shelves", query={"code": f"eq.{key}"})
+            assert len(json.loads(listed.body)) == 1
+        close(reader)

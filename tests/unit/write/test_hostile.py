@@ -159,7 +159,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "field"), FIELDS, ids=".".join)
+@pytest.mark.parametrize(("name", "field"), FIELDS, ids=[".".join(pair) for pair in FIELDS])
 def test_any_value_of_any_field(name: str, field: str) -> None:
     bench = WriteBench()
     for method, path, _ in WRITES:
