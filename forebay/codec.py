@@ -98,7 +98,7 @@ def _decode_or_error(line: bytes) -> Command | UnreadableLine:
     try:
         return decode(line)
     except UnreadableLine as exc:
-        return exc
+        return exc.with_traceback(None)  # which would keep every frame that it names
 
 
 def _quickly(line: bytes) -> Command | None:

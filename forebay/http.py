@@ -57,11 +57,21 @@ def json_response(
 
 def problem_response(problem: Problem, instance: str, *, to_read: bool = False) -> Response:
     """The problem as an answer; to a read, with the members that PostgREST's clients look for."""
-    encodable = instance.encode(errors="backslashreplace").decode()
-    document = problem.read_document(encodable) if to_read else problem.document(encodable)
+    document = problem.read_document(instance) if to_read else problem.document(instance)
     return Response(
         problem.status,
-        orjson.dumps(document).decode(),
+        orjson.dumps(_encodable(document)).decode(),
         content_type=CONTENT_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The value with lone surrogates spelled out: a problem may quote any text of a request."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _encodable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    return value

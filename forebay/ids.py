@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-#: A canonical (lower-case) UUIDv7; such texts sort as the ids do.
-COMMAND_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+#: A canonical (lower-case) UUIDv7; such texts sort as the ids do. It ends in the year 9774: a
+#: first digit of e or f would be a time that calendars can't say.
+COMMAND_ID = re.compile(
+    r"[0-9a-d][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+)
 
 _REJECTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

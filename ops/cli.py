@@ -34,6 +34,7 @@ from ops.commands import (
     sweep,
     verify,
 )
+from ops.console import visible
 from ops.errors import OpsError
 from ops.exit_codes import ExitCode
 
@@ -79,7 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("FOREBAY_DEBUG"):
             raise
         said, exit_code = _ending(exc)
-        sys.stderr.write(f"forebay: {said}\n")
+        sys.stderr.write(f"forebay: {visible(said)}\n")
         return exit_code
     return code if isinstance(code, int) else ExitCode.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,13 @@ from rich.table import Table
 from ops.errors import DeclinedError, UsageError
 
 _PLAIN_LINE_SECONDS = 5.0
+# Control characters but for line feed and tab, lone surrogates, and the marks by which Unicode
+# turns the direction of writing (UAX #9, §2).
+_COMMANDING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# What is shown comes from clients and archives: `[/]` and `:smile:` in it are no markup.
+_LITERALLY: Mapping[str, Any] = {"markup": False, "emoji": False}
 _WIDTH = 240  # characters of a table that no terminal shows
 
 
@@ -71,14 +79,15 @@ class Meter:
         self._done += done
         rate = f"{self.rate:,.0f}/s"
         if self._bar is not None:
-            self._bar.update(self._task, advance=done, rate=rate, note=note)
+            self._bar.update(self._task, advance=done, rate=rate, note=visible(note))
             return
         now = time.monotonic()
         if now - self._last_line >= _PLAIN_LINE_SECONDS:
             self._last_line = now
             eta = self._eta()
             line = f"{self._what}: {self._done:,}/{_number(self._total)} {self._unit}, {rate}"
-            self._console.print(line + (f", ETA {eta}" if eta else "") + (f", {note}" * bool(note)))
+            line += (f", ETA {eta}" if eta else "") + (f", {note}" * bool(note))
+            self._console.print(visible(line))
 
     @property
     def rate(self) -> float:
@@ -96,14 +105,14 @@ class Console:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, **_LITERALLY)
         # What a file or another program gets is not folded to the width of a terminal.
         width = None if sys.stdout.isatty() else _WIDTH
-        self._out = RichConsole(highlight=False, soft_wrap=True, width=width)
+        self._out = RichConsole(highlight=False, soft_wrap=True, width=width, **_LITERALLY)
 
     def note(self, text: str) -> None:
         """A sentence on standard error."""
-        self._err.print(text, markup=False)
+        self._err.print(visible(text))
 
     @contextmanager
     def live(self) -> Iterator[Callable[[Mapping[str, Any], RenderableType], None]]:
@@ -124,7 +133,7 @@ class Console:
     def show(self, text: RenderableType) -> None:
         """Something for people besides the result: on standard output, unless that is JSON."""
         if not self.as_json:
-            self._out.print(text, markup=False)
+            self._out.print(visible(text) if isinstance(text, str) else text)
 
     def result(self, value: Mapping[str, Any], text: str | Table | None = None) -> None:
         """The command's result: one JSON object with `--json`, else the text or the table."""
@@ -136,7 +145,7 @@ class Console:
         elif isinstance(text, Table):
             self._out.print(text)
         elif text:
-            self._out.print(text, markup=False)
+            self._out.print(visible(text))
 
     def facts(self, value: Mapping[str, Any]) -> None:
         """A result as a list of names and values, or as JSON."""
@@ -167,7 +176,7 @@ class Console:
             return
         if not sys.stdin.isatty():
             raise UsageError(f"{question} Nobody can be asked here: give --yes to agree")
-        self._err.print(f"{question} [y/N] ", end="", markup=False)
+        self._err.print(f"{visible(question)} [y/N] ", end="")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise DeclinedError("nothing was changed")
 
@@ -177,7 +186,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(_shown(value) for value in row))
     return made
@@ -189,8 +198,16 @@ def pairs(value: Mapping[str, Any]) -> Table:
     made.add_column(style="dim")
     made.add_column(overflow="fold")
     for name, item in value.items():
-        made.add_row(name.replace("_", " "), _shown(item))
+        made.add_row(visible(name.replace("_", " ")), _shown(item))
     return made
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would obey spelled out, so that it shows what there is.
+
+    A client's text may be in it: it must neither move the cursor nor turn round what follows.
+    """
+    return _COMMANDING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def short(text: str, length: int = 60) -> str:
@@ -225,9 +242,10 @@ def _shown(value: object) -> str:
         case float():
             shown = f"{value:,.3f}"
         case Mapping():
-            shown = ", ".join(f"{name} {_shown(item)}" for name, item in value.items()) or "-"
+            named = (f"{visible(str(name))} {_shown(item)}" for name, item in value.items())
+            shown = ", ".join(named) or "-"
         case list() | tuple() | set():
             shown = ", ".join(map(_shown, value)) or "-"
         case _:
-            shown = str(value)
+            shown = visible(str(value))
     return shown

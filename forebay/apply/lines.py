@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from forebay.apply.outcome import BadLine, Entry
 from forebay.codec import MAX_LINE_BYTES, decode, decode_all
@@ -17,11 +18,24 @@ from forebay.errors import UnreadableLine
 CHUNK_COMMANDS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024  # of lines; decoded they take about five times as much
 
+#: Bytes of an object's lines that are read; Firehose buffers 128 MiB at most, and nothing else that
+#: Forebay writes is larger. A few MiB of gzip may say more than any disk holds.
+MAX_OBJECT_BYTES = 1024 * 1024 * 1024
+#: Lines of an object that may be no commands, and their bytes, before the object is taken for
+#: something else: each becomes a rejection, so 30 KB of gzip could become millions of them.
+MAX_BAD_LINES = 10_000
+MAX_BAD_BYTES = 64 * 1024 * 1024
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _INFLATE_STEP = 256 * 1024  # bytes; a bomb inflates a step at a time, and we look after each
+_FEW_LINES = 1_000  # decoded at once
 _SALVAGE_STEPS = (4096, 64, 1)  # bytes
 _SHOWN_BYTES = 4096  # of a line that is too long or cut off, for the rejection
+_NO_COMMANDS = (
+    f"more than {MAX_BAD_LINES:,} lines of the object, or {MAX_BAD_BYTES:,} bytes of them, are no "
+    "commands; from here on it is not read"
+)
 
 
 class _CorruptError(Exception):
@@ -40,6 +54,8 @@ def read_chunks(
     max_bytes: int = CHUNK_BYTES,
 ) -> Iterator[list[Entry]]:
     """The entries of an archive object in chunks; the same object always gives the same chunks.
+
+    What is no object of commands ends with an entry that says so; see MAX_OBJECT_BYTES.
 
     Args:
         blocks: the object's bytes, in blocks of any size.
@@ -69,17 +85,35 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
     """Some lines of an archive object at a time, and their entries; as `read_chunks` has them."""
     number = 0
     try:
-        for lines in _lines(_inflate(blocks)):
-            entries = _entries(number, lines)
+        for lines, entries in _decoded(_lines(_bounded(_inflate(blocks)))):
             yield lines, entries
             number += len(lines)
     except _CorruptError as exc:
-        rest = exc.raw
+        rest = exc.raw.rstrip(b"\n")
         (last,) = _entries(number, [rest])
-        if isinstance(last, Command):  # whole but for its newline
+        if isinstance(last, Command) and b"\n" not in rest:  # whole but for its newline
             yield [rest], [last]
             number, rest = number + 1, b""
         yield [rest], [BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))]
+
+
+def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[Entry]]]:
+    number, bad = 0, _BadLines()
+    for lines in _few_at_a_time(found):
+        entries = _entries(number, lines)
+        fitting = bad.note(entries)
+        if fitting:
+            yield lines[:fitting], entries[:fitting]
+        if fitting < len(entries):
+            raise _CorruptError("object_refused", _NO_COMMANDS, lines[fitting])
+        number += len(lines)
+
+
+def _few_at_a_time(found: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+    """The same lines: of a step of inflating each byte may be a line, and a line take a KiB."""
+    for lines in found:
+        for start in range(0, len(lines), _FEW_LINES):
+            yield lines[start : start + _FEW_LINES]
 
 
 def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
@@ -92,6 +126,38 @@ def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
         else entry
         for place, entry in enumerate(decode_all(lines))
     ]
+
+
+@dataclass(slots=True)
+class _BadLines:
+    """Those of one object that are no commands."""
+
+    lines: int = 0
+    size: int = 0
+
+    def note(self, entries: Sequence[Entry]) -> int:
+        """How many entries come before there are too many bad ones for an object of ours."""
+        for place, entry in enumerate(entries):
+            if isinstance(entry, BadLine):
+                self.lines += 1
+                self.size += len(entry.raw)
+                if self.lines > MAX_BAD_LINES or self.size > MAX_BAD_BYTES:
+                    return place
+        return len(entries)
+
+
+def _bounded(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks up to MAX_OBJECT_BYTES."""
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > MAX_OBJECT_BYTES:
+            detail = (
+                f"the object inflates to more than {MAX_OBJECT_BYTES:,} bytes, as nothing does "
+                "that Forebay writes; what comes after them is not read"
+            )
+            raise _CorruptError("object_too_large", detail)
+        yield block
 
 
 def _entry(number: int, line: bytes) -> Entry:

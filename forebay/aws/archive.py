@@ -13,7 +13,7 @@ import orjson
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from forebay.errors import PermanentError, TransientError
-from forebay.ids import accepted_ms
+from forebay.ids import accepted_ms, is_rejection_id
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,8 +28,17 @@ _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
 
 
+#: Members of an archived rejection that are text, and those that may be null instead.
+_REJECTION_TEXTS = ("id", "code", "detail", "object", "line")
+_REJECTION_TEXTS_OR_NULL = ("resource", "key", "op", "sqlstate")
+
+
 class ObjectGoneError(PermanentError):
     """The archive has no such object."""
+
+
+class NoRejectionsError(PermanentError):
+    """An object under `rejections/` is not what was written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +169,11 @@ class Archive:
         """What was archived as rejected of an object, as `write_rejections` wrote it.
 
         Raises:
+            NoRejectionsError: somebody else has written there.
             TransientError: S3 did not answer.
         """
         for found in self.list(rejections_folder(source_key)):
-            yield from read_rejections(self.read(found.key))
+            yield from read_rejections(f"s3://{self.bucket}/{found.key}", self.read(found.key))
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.
@@ -237,9 +247,37 @@ def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple
     return f"{rejections_folder(source_key)}{rejections[0].id}.ndjson", lines
 
 
-def read_rejections(content: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The rejections that an archive object tells of, from its content in blocks."""
-    yield from map(orjson.loads, b"".join(content).splitlines())
+def read_rejections(name: str, content: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rejections that an archive object tells of.
+
+    Args:
+        name: of the object, for the message.
+        content: of it, in blocks.
+
+    Raises:
+        NoRejectionsError: a line is none.
+    """
+    for line in b"".join(content).splitlines():
+        try:
+            told = orjson.loads(line)
+        except orjson.JSONDecodeError as exc:
+            raise _no_rejections(name, f"a line is not JSON: {exc}") from None
+        if not isinstance(told, dict):
+            raise _no_rejections(name, "a line is no object")
+        for member in (*_REJECTION_TEXTS, *_REJECTION_TEXTS_OR_NULL):
+            value = told.get(member)
+            if not (isinstance(value, str) or (value is None and member not in _REJECTION_TEXTS)):
+                raise _no_rejections(name, f"`{member}` is missing, or no text")
+        if not is_rejection_id(told["id"]):
+            raise _no_rejections(name, f"`id` is none: {told['id'][:80]!r}")
+        yield told
+
+
+def _no_rejections(name: str, why: str) -> NoRejectionsError:
+    return NoRejectionsError(
+        f"{name} is no object of rejections: {why}; restore its first version, for nothing "
+        "rewrites it, or remove it if it has none"
+    )
 
 
 def rejections_folder(source_key: str) -> str:

@@ -29,7 +29,7 @@ from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.errors import ForebayError
-from forebay.ids import accepted_ms
+from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.replay.messages import Replaying
 from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
@@ -211,6 +211,7 @@ class Consumer:
         self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None
     ) -> None:
         counts = outcome.counts
+        self._warn_of_the_future(key, outcome)
         fields: dict[str, Any] = {
             "object": key,
             "lines": outcome.lines,
@@ -244,6 +245,19 @@ class Consumer:
                     unit=MetricUnit.Milliseconds,
                     value=max(0.0, now - accepted_ms(command_id)),
                 )
+
+    def _warn_of_the_future(self, key: str, outcome: Outcome) -> None:
+        """Names an object whose commands beat all others for a while, as none of ours would.
+
+        They are applied all the same: which of them win must not depend on when they are applied.
+        """
+        if outcome.last_id and accepted_ms(outcome.last_id) > time.time() * 1000 + MAX_AHEAD_MS:
+            self._logger.warning(
+                "ids_from_the_future",
+                action="ids_from_the_future",
+                object=key,
+                last_id=outcome.last_id,
+            )
 
     def _failed(self, message_id: str, error: Exception) -> None:
         self._count("MessagesFailed", 1)

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -52,7 +53,7 @@ def items(name: str, file: BinaryIO, spec: ResourceSpec) -> Iterator[Item]:
             yield from _of_csv(source, spec)
         else:
             yield from _of_ndjson(source)
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as exc:
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as exc:
         raise UnreadableFileError(f"{name}: {exc}") from exc
 
 
@@ -65,9 +66,11 @@ def _of_ndjson(source: Iterable[bytes]) -> Iterator[Item]:
 
 def _of_csv(source: Iterable[bytes], spec: ResourceSpec) -> Iterator[Item]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    rows = csv.reader((decoder.decode(line) for line in _lines(source)), strict=True)
+    lines = _RowLines(source)
+    rows = csv.reader(map(decoder.decode, lines), strict=True)
     columns = _columns(next(rows, []), spec)
     for row in rows:
+        lines.size = 0
         if row and len(row) != len(columns):
             fault = f"{len(row)} cells instead of {len(columns)}"
             yield Item(rows.line_num, b"", fault)
@@ -82,6 +85,23 @@ def _lines(source: Iterable[bytes]) -> Iterator[bytes]:
         if len(line) > MAX_LINE_BYTES:
             raise UnreadableFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
         yield line
+
+
+class _RowLines:
+    """The lines of a file, of which a row may have several: as many as one line may be long."""
+
+    def __init__(self, source: Iterable[bytes]) -> None:
+        self._lines = _lines(source)
+        #: Of those since it was last set to 0, when a row had ended.
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises UnreadableFileError for a row that does not end."""
+        for line in self._lines:
+            self.size += len(line)
+            if self.size > MAX_LINE_BYTES:
+                raise UnreadableFileError(f"a row is longer than {MAX_LINE_BYTES} bytes")
+            yield line
 
 
 def _columns(header: list[str], spec: ResourceSpec) -> list[FieldSpec]:

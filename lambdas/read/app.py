@@ -68,7 +68,7 @@ class ReadApp:
             response = problem_response(exc.problem, instance, to_read=True)
         self._log.event(
             "read_answered",
-            path=instance,
+            path=ascii(instance)[1:-1],
             route=route.name,
             status=response.status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),

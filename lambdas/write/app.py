@@ -174,7 +174,7 @@ def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
 
 
 def _media_problem(media: str, allowed: frozenset[str]) -> Problem:
-    found = media or "no content type"
+    found = f"Content-Type {media[:80]!a}" if media else "no content type"
     return Problem(
         "unsupported_media_type",
         f"{found} is not supported here; send {', '.join(sorted(allowed))}",

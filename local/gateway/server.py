@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 from local.gateway.cache import StageCache
 from local.gateway.errors import EmulatorUnreachableError, GatewayError, NotDeployedError
 from local.gateway.forward import Emulator
+from local.gateway.malformed import Runner, refuse_expectation, refuse_unrouted
 from local.gateway.messages import Answer, Incoming
 from local.gateway.reader import ApiReader
 from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, BodyTooLargeError, Stage
@@ -70,12 +71,12 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_unrouted])
         app.router.add_get(f"/{ADMIN_SEGMENT}/health", self._health)
         app.router.add_get(f"/{ADMIN_SEGMENT}/stats", self._stats)
         app.router.add_post(f"/{ADMIN_SEGMENT}/flush", self._flush)
         # A dot would not match the line breaks that a path may hold, percent-encoded.
-        app.router.add_route("*", r"/{path:[\s\S]*}", self._pass)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._pass, expect_handler=refuse_expectation)
         return app
 
     async def load(self) -> None:
@@ -184,7 +185,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(
+    runner = Runner(
         gateway.application(),
         access_log=None,
         # A compressed body is the function's to read.

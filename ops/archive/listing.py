@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from itertools import takewhile
 
 from forebay.aws.archive import COMMANDS_PREFIX
 from ops.archive.store import ObjectStore, StoredObject
@@ -21,13 +22,18 @@ EARLIER = dt.timedelta(seconds=900 + 600)
 #: the same hour or the next; a direct object is named after its command's own hour.
 LATER = dt.timedelta(minutes=10)
 
+# What sorts before and after every name that begins with a digit, as hours do.
+_FIRST_DIGIT = f"{COMMANDS_PREFIX}0"
+_AFTER_DIGITS = f"{COMMANDS_PREFIX}:"
+
 
 def list_commands(
     store: ObjectStore, *, since: dt.datetime | None = None, until: dt.datetime | None = None
 ) -> Iterator[StoredObject]:
     """Every object that may hold commands accepted in that time, by key.
 
-    It may hold others too: filter its commands by their ids.
+    It may hold others too: filter its commands by their ids. Objects whose names begin with no
+    digit are none of ours; they have no hour, and may hold anything.
 
     Args:
         store: the archive.
@@ -39,7 +45,10 @@ def list_commands(
     """
     after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
     last = f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None
+    if after:
+        yield from takewhile(lambda found: found.key < _FIRST_DIGIT, store.list(COMMANDS_PREFIX))
     for found in store.list(COMMANDS_PREFIX, after=after):
-        if last is not None and found.key[: len(last)] > last:
+        if last is not None and last < found.key[: len(last)] < _AFTER_DIGITS:
+            yield from store.list(COMMANDS_PREFIX, after=_AFTER_DIGITS)
             return
         yield found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from forebay.aws.archive import (
     rejections_object,
 )
 from forebay.errors import TransientError
-from ops.errors import UsageError
+from ops.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -107,7 +109,10 @@ class Bucket:
 
 
 class Folder:
-    """An archive copied to a folder, such as `aws s3 sync` makes it."""
+    """An archive copied to a folder, such as `aws s3 sync` makes it.
+
+    Whoever made the copy may have made it for others: links are not followed, see `_check`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -115,15 +120,20 @@ class Folder:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """See ObjectStore."""
-        beginning = self._folder / prefix.rpartition("/")[0]
+        beginning = self._folder
+        for part in prefix.split("/")[:-1]:
+            beginning /= part
+            if not os.path.lexists(beginning):
+                return
+            self._check(beginning)
         if not beginning.is_dir():
             return
         for path in self._walk(beginning):
             key = path.relative_to(self._folder).as_posix()
             if key.startswith(prefix) and key > after:
-                stat = path.stat()
-                modified = dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC)
-                yield StoredObject(key, stat.st_size, modified)
+                found = path.stat()
+                modified = dt.datetime.fromtimestamp(found.st_mtime, dt.UTC)
+                yield StoredObject(key, found.st_size, modified)
 
     def read(self, key: str) -> Iterator[bytes]:
         """See ObjectStore."""
@@ -153,20 +163,43 @@ class Folder:
             key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
         )
         for entry in entries:
+            self._check(entry)
             if entry.is_dir():
                 yield from self._walk(entry)
             else:
                 yield entry
+
+    def _check(self, entry: Path) -> None:
+        """Makes sure that an entry is the copy of an object, or leads to such.
+
+        Raises:
+            RefusedError: reading it would lead out of the folder, in a circle, or never end; or
+                its name can be no object's.
+        """
+        mode = entry.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            kind = "a link" if stat.S_ISLNK(mode) else "no file"
+            raise RefusedError(
+                f"{str(entry)!a} is {kind}, and the copy of an archive has plain files and folders "
+                "only; remove it"
+            )
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            raise RefusedError(
+                f"{str(entry)!a} is not named in UTF-8, as every object is; remove it"
+            ) from None
 
 
 def archived_rejections(store: ObjectStore, source_key: str) -> Iterator[dict[str, Any]]:
     """What the archive has of an object as rejected.
 
     Raises:
+        NoRejectionsError: somebody else has written there.
         TransientError: the store did not answer.
     """
     for found in store.list(rejections_folder(source_key)):
-        yield from read_rejections(store.read(found.key))
+        yield from read_rejections(f"{store.url}/{found.key}", store.read(found.key))
 
 
 def bucket_name(source: str) -> str:

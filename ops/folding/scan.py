@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import orjson
-
 from forebay.apply import BadLine, Entry, Rejection, Source
 from forebay.apply.lines import read_lines
+from forebay.aws import archive
 from forebay.aws.archive import REJECTIONS_PREFIX
 from forebay.command import Command
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Meter
-from ops.errors import RefusedError
 from ops.folding.partition import Kind, Partition
 
 _PAGE = 500
@@ -122,21 +120,11 @@ def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
     """Every archived rejection of a command up to the cut, and of all lines that are none.
 
     Raises:
-        RefusedError: an object of rejections can't be read.
+        NoRejectionsError: somebody else has written there.
     """
     for found in store.list(REJECTIONS_PREFIX):
-        content = b"".join(store.read(found.key))
-        for line in content.splitlines():
-            try:
-                told: dict[str, Any] = orjson.loads(line)
-                rejected, resource = told["id"], told["resource"]
-            except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
-                raise RefusedError(
-                    f"{store.url}/{found.key} is no object of rejections ({exc!r}); "
-                    "restore its first version, for nothing rewrites it"
-                ) from None
-            if resource is None or rejected <= cut:
-                yield told
+        told_of = archive.read_rejections(f"{store.url}/{found.key}", store.read(found.key))
+        yield from (told for told in told_of if told["resource"] is None or told["id"] <= cut)
 
 
 def _read(

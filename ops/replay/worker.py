@@ -164,15 +164,17 @@ def _apply_patiently(
             if connection is None or connection.closed:
                 connection = job.connect()
             return connection, _apply(job, connection, found)
-        except HeldError:
-            raise
-        except (psycopg.OperationalError, TransientError):
+        except (psycopg.OperationalError, TransientError) as exc:
             if connection is not None:
                 connection.close()
             attempt += 1
-            if attempt >= _ATTEMPTS:
+            if isinstance(exc, HeldError) or attempt >= _ATTEMPTS:
                 raise
             time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
 
 
 def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:

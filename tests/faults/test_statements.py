@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import pytest
 from forebay.codec import encode
 from forebay.command import Command
 from tests.fixtures.commands import city
-from tests.fixtures.consumer import Bench, another_consumer, bench_of
-from tests.fixtures.emulator import REGION, Emulator
+from tests.fixtures.consumer import Bench, another_consumer, aws_environment, bench_of
+from tests.fixtures.emulator import Emulator
 from tests.fixtures.faults import Fault, Results
 from tests.fixtures.operating import Operator
 from tests.fixtures.proxies import postgres_proxy
@@ -79,19 +79,6 @@ def verified(bench: Bench) -> bool:
     told = operator.run("verify", "--json")
     sys.stderr.write(told.out + told.err)
     return told.code == 0 and told.json["agrees"] and not told.json["not_applied"]
-
-
-def aws_environment(bench: Bench) -> Mapping[str, str]:
-    """Variables that lead the SDK to the emulator."""
-    return {
-        "PATH": os.environ["PATH"],
-        "AWS_ENDPOINT_URL": bench.s3.meta.endpoint_url,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
 
 
 def deliver(bench: Bench, key: str) -> tuple[int, float]:

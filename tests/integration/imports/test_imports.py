@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import tracemalloc
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote_plus
 from uuid import uuid4
 
 import pytest
@@ -242,3 +245,62 @@ def test_another_bucket_s_file_is_refused(bench: Bench) -> None:
         "batchItemFailures": [{"itemIdentifier": "m"}]
     }
     bench.bucket = own
+
+
+def _damaged(content: bytes) -> bytes:
+    """Gzip whose data, not only its checksum, is damaged in the middle."""
+    packed = bytearray(gzip.compress(content, 1))
+    packed[len(packed) // 2 : len(packed) // 2 + 8] = b"\xff" * 8
+    return bytes(packed)
+
+
+def test_what_is_left_of_a_damaged_file_is_accepted_and_the_report_says_so(bench: Bench) -> None:
+    chance = random.Random(3)
+    lines = [
+        json.dumps({**CITY, "geonameid": n + 1, "name": f"{chance.random()}"}) for n in range(3000)
+    ]
+    key = bench.put("cities/put/x.ndjson.gz", _damaged("\n".join(lines).encode()))
+    assert bench.tell(key) == {"batchItemFailures": []}
+    report = bench.report(key)
+    assert report["error"]
+    assert 0 < report["accepted"] == len(bench.commands()) < 3000
+
+
+BOMBS = {
+    "one line": ("ndjson", b"\x00"),
+    "one cell": ("csv", b"a"),
+    "one row of many lines": ("csv", b'x","\n'),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_bomb_is_read_no_further_than_a_line(bench: Bench, case: str) -> None:
+    """Of a CSV a row may have many lines: one that never ends took all memory."""
+    kind, text = BOMBS[case]
+    head = ",".join(CITY).encode() + b'\n"' if kind == "csv" else b""
+    unit = gzip.compress(text * (2**20 // len(text)))
+    key = bench.put(f"cities/put/bomb.{kind}.gz", gzip.compress(head) + unit * 200)
+    tracemalloc.start()
+    try:
+        assert bench.tell(key) == {"batchItemFailures": []}
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 2**20
+    assert bench.report(key)["accepted"] == 0
+    assert "longer than" in bench.report(key)["error"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../cities/put/x.ndjson", "cities/../put/x.ndjson", "cities/delete/x.ndjson"),
+        *("cities/put/x.ndjson.exe", "cities;DROP TABLE cities/put/x.csv", "cities/put/.csv"),
+        "forebay.ledger/put/x.ndjson",
+    ],
+)
+def test_a_file_of_a_strange_name_is_not_imported_and_says_why(bench: Bench, name: str) -> None:
+    key = bench.put(name, ndjson(CITY))
+    assert bench.tell(quote_plus(key)) == {"batchItemFailures": []}
+    assert bench.objects() == {}
+    assert "the name must be imports/<resource>" in bench.report(key)["error"]

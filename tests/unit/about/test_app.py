@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from typing import cast
+from urllib.parse import quote
+
+import pytest
 
 import resources
 from forebay.log import Log
@@ -12,6 +15,7 @@ from lambdas.about.app import AboutApp
 from lambdas.about.health import Health
 from lambdas.about.pages import Pages
 from local.settings import ROOT
+from tests.fixtures import hostile
 from tests.fixtures.api import document, event
 
 PAGES = Pages(ROOT / "node_modules" / "swagger-ui-dist")
@@ -76,3 +80,17 @@ def test_a_method_that_a_path_does_not_have_is_405_with_those_it_has() -> None:
 def test_head_is_get_without_its_body() -> None:
     get, head = (app().handle(event(method, "/openapi.json")) for method in ("GET", "HEAD"))
     assert (head.status, head.body, head.headers["ETag"]) == (200, "", get.headers["ETag"])
+
+
+@pytest.mark.parametrize("place", ["version", "file"])
+def test_no_file_but_the_page_s_own_is_served_by_any_name(place: str) -> None:
+    about = app()
+    good = {"version": PAGES.version, "file": "init.js"}
+    assert about.handle(event("GET", "/docs/{version}/{file}", path=good)).status == 200
+    for text in (*hostile.TEXTS, "../app.py", "..%2f..%2fapp.py", "index.html", "handler.py"):
+        for sent in (text, quote(text, safe="")):
+            answer = about.handle(
+                event("GET", "/docs/{version}/{file}", path={**good, place: sent})
+            )
+            assert (answer.status, document(answer)["code"]) == (404, "unknown_resource")
+            assert not hostile.leaks(answer.body, [text, sent])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import json
 import tracemalloc
 from collections.abc import Iterator
 
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.lines import read_chunks
+from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks, read_lines
 from forebay.apply.outcome import BadLine, Entry
 from forebay.codec import MAX_LINE_BYTES, encode
+from tests.fixtures.bombs import BOMBS
 from tests.fixtures.commands import city
 
 COMMANDS = [city(number, key=number) for number in range(50)]
@@ -130,3 +133,54 @@ def test_junk_behind_a_last_line_without_its_newline_costs_no_command() -> None:
     found = entries(gzip.compress(LINES.rstrip(b"\n")) + b"junk")
     assert found[:-1] == COMMANDS
     assert codes(found) == ["object_not_gzip"]
+
+
+def bad_codes(data: bytes) -> list[str]:
+    """The codes of an object's bad lines, of equal neighbours one."""
+    return [code for code, _ in itertools.groupby(codes(entries(data, 100_000)))]
+
+
+def test_an_object_of_nothing_but_bad_lines_is_given_up_and_its_good_ones_before_are_read() -> None:
+    """Each of them becomes a rejection: of 30 KB of gzip there were 15 million."""
+    found = entries(gzip.compress(LINES + b"x\n" * 1_000_000), 100_000)
+    assert found[: len(COMMANDS)] == COMMANDS
+    assert len(found) == len(COMMANDS) + MAX_BAD_LINES + 1
+    assert bad_codes(gzip.compress(b"x\n" * 1_000_000)) == ["line_not_json", "object_refused"]
+
+
+def test_so_is_one_whose_bad_lines_are_long() -> None:
+    line = b"[" * (MAX_LINE_BYTES - 2) + b"\n"
+    found = entries(gzip.compress(line * 100), 100_000)
+    assert len(found) == MAX_BAD_BYTES // (len(line) - 1) + 1
+    assert codes(found)[-1] == "object_refused"
+
+
+def test_bad_lines_below_the_limit_cost_no_good_one() -> None:
+    data = (b"x\n" * (MAX_BAD_LINES // len(COMMANDS))).join(
+        encode(command) for command in (*COMMANDS, COMMANDS[0])
+    )
+    found = entries(gzip.compress(data), 100_000)
+    assert codes(found) == ["line_not_json"] * MAX_BAD_LINES
+    assert len(found) == MAX_BAD_LINES + len(COMMANDS) + 1
+
+
+@pytest.mark.parametrize("name", ["2 GiB of lines of a byte", "2 GiB of long lines"])
+def test_what_a_bomb_gives_is_the_same_in_any_blocks(name: str) -> None:
+    """Or a retry would go on at another line than the one where it was interrupted."""
+    data = BOMBS[name].make()
+    assert entries(data, 10_000) == entries(data, 1_000_000)
+
+
+def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
+    """Whoever keeps lines keeps one a line; JSON on several lines is none of ours."""
+    for ending in (b"", b"\n", b"\n\n"):
+        found = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])
+        (line, entry), (_, bad) = (
+            one for lines, read in found for one in zip(lines, read, strict=True)
+        )
+        assert (line, entry) == (encode(COMMANDS[0]).rstrip(b"\n"), COMMANDS[0])
+        assert isinstance(bad, BadLine)
+        assert bad.code == "object_not_gzip"
+    spread = json.dumps(json.loads(encode(COMMANDS[0])), indent=1).encode()
+    assert codes(entries(spread)) == ["object_not_gzip"]
+    assert len(entries(spread)) == 1

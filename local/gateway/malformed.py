@@ -1,0 +1,88 @@
+"""What is no request that can be answered is refused with a problem, as everything else is.
+
+The HTTP server words such refusals itself, in plain text that quotes the bytes it stumbled over.
+"""
+
+import logging
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from forebay.problem import Problem
+from local.gateway.messages import new_request_id, problem_answer
+
+_logger = logging.getLogger(__name__)
+
+_MALFORMED = Problem("bad_request", "The request is not well-formed HTTP (RFC 9112).")
+_UNROUTED = Problem("bad_request", "The request target names no resource; send its path.")
+_EXPECTING = Problem("bad_request", "Of expectations only `Expect: 100-continue` can be met.")
+_DEFECT = Problem(
+    "unavailable",
+    "The gateway failed; the request may or may not have been carried out.",
+    headers={"Retry-After": "5"},
+)
+
+
+class Runner(web.AppRunner):
+    """Runs the application on a server that answers malformed requests with problems."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """Words the refusals of the HTTP parser, and failures of the gateway itself."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - quotes the bytes, so nobody is told
+    ) -> web.StreamResponse:
+        """The answer to what could not be handled, after which the connection is closed.
+
+        Raises:
+            ConnectionError: an answer has begun already, so there can be no other.
+        """
+        malformed = status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if malformed:  # everybody can send such, so nobody is to be woken by it
+            _logger.info("malformed request from %s: %s", request.remote, type(exc).__name__)
+        else:
+            _logger.error("the gateway failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        response = _refusal(_MALFORMED if malformed else _DEFECT)
+        response.force_close()
+        return response
+
+
+@web.middleware
+async def refuse_unrouted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses targets that are no paths, such as `*` or those of CONNECT."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _refusal(_UNROUTED)
+
+
+async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Has the client go on where it asks for that, and refuses every other `Expect`."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return _refusal(_EXPECTING)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # What comes next is the answer's beginning.
+    request.writer.output_size = 0
+    return None
+
+
+def _refusal(problem: Problem) -> web.Response:
+    answer = problem_answer(problem, f"urn:uuid:{new_request_id()}")
+    return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)

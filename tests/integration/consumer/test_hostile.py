@@ -1,0 +1,332 @@
+"""What somebody else puts into archive or queue is refused or rejected; no neighbour is hurt."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from forebay.codec import encode
+from forebay.command import Command
+from forebay.ids import MAX_AHEAD_MS
+from local.postgres.config import OWNER
+from tests.fixtures.bombs import BOMBS, MIB
+from tests.fixtures.commands import city
+from tests.fixtures.consumer import Bench, bench_of, consume_within, text_message
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.strangers import LINES, strange_line
+from tests.fixtures.tables import Database, open_connection
+
+#: What a consumer needs to be there at all is about 90 MiB, and two chunks come on top.
+FUNCTION_BYTES = 256 * MIB
+#: Those that take seconds of inflating alone.
+SLOW = {"10 GiB in members", "2 GiB of empty lines", "a bomb behind commands"}
+
+
+@pytest.fixture(scope="module")
+def one_bench(postgres_cluster: PostgresServer, emulator: Emulator) -> Iterator[Bench]:
+    """One consumer for all of these tests."""
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(OWNER, name)
+        with (
+            open_connection(url) as connection,
+            bench_of(Database(url, connection), emulator) as made,
+        ):
+            yield made
+
+
+@pytest.fixture
+def bench(one_bench: Bench) -> Bench:
+    """It, with empty tables and an empty bucket."""
+    one_bench.database.empty()
+    for found in one_bench.s3.list_objects_v2(Bucket=one_bench.bucket).get("Contents", []):
+        one_bench.s3.delete_object(Bucket=one_bench.bucket, Key=found["Key"])
+    one_bench.metrics.clear_metrics()
+    return one_bench
+
+
+# Bombs
+
+
+def explode(bench: Bench, names: list[str]) -> dict[str, Any]:
+    """What the consumer tells after bombs with a good object behind each."""
+    messages = []
+    for number, name in enumerate(names):
+        messages.append(bench.message(bench.put(f"commands/b{number}.gz", raw=BOMBS[name].make())))
+        good = city(100 + number, key=100 + number)
+        messages.append(bench.message(bench.put(f"commands/g{number}.gz", good)))
+    return consume_within(bench, FUNCTION_BYTES, messages)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [name for name in BOMBS if name not in SLOW],
+        pytest.param(sorted(SLOW), marks=pytest.mark.long),
+    ],
+    ids=["quick", "slow"],
+)
+def test_a_bomb_ends_as_a_rejection_and_its_neighbours_are_applied(
+    bench: Bench, names: list[str]
+) -> None:
+    told = explode(bench, names)
+    assert told["answer"] == {"batchItemFailures": []}
+    assert told["peak_kibibytes"] * 1024 < FUNCTION_BYTES
+    applied = set(bench.database.cities())
+    assert {100 + number for number in range(len(names))} <= applied
+    for number, name in enumerate(names):
+        key = f"commands/b{number}.gz"
+        codes = [
+            code
+            for (code,) in bench.database.rows(
+                "SELECT code FROM forebay.rejections WHERE object = %s", key
+            )
+        ]
+        assert BOMBS[name].code in codes, (name, set(codes))
+        assert len(codes) <= 10_001, name
+        assert bench.database.ledger()[key]["completed_at"] is not None
+        if name == "a bomb behind commands":
+            assert set(range(50)) <= applied
+
+
+# Events
+
+
+@contextmanager
+def no_call_of_s3(bench: Bench) -> Iterator[None]:
+    """Fails where anything is asked of S3."""
+    asked: list[str] = []
+
+    def note(**told: Any) -> None:
+        asked.append(told["event_name"])
+
+    bench.s3.meta.events.register("before-call.s3", note)
+    try:
+        yield
+    finally:
+        bench.s3.meta.events.unregister("before-call.s3", note)
+    assert asked == []
+
+
+def event(bucket: object, key: object, **more: Any) -> str:
+    entity = {"bucket": {"name": bucket}, "object": {"key": key}}
+    return json.dumps({"Records": [{"eventVersion": "2.1", "s3": entity, **more}]})
+
+
+OURS = "the bench's own bucket"
+REFUSED: Mapping[str, tuple[object, object]] = {
+    "foreign bucket": ("another", "commands/a.gz"),
+    "bucket that begins like ours": (f"{OURS}-2", "commands/a.gz"),
+    "ours in capitals": (OURS.upper(), "commands/a.gz"),
+    "ours with a line break": (f"{OURS}\n", "commands/a.gz"),
+    "address of ours": (f"arn:aws:s3:::{OURS}", "commands/a.gz"),
+    "access point": ("arn:aws:s3:us-east-1:123456789012:accesspoint/x", "commands/a.gz"),
+    "path out of ours": (f"{OURS}/../another", "commands/a.gz"),
+    "no text for a bucket": ({"": OURS}, "commands/a.gz"),
+    "null": (None, None),
+    "rejections": (OURS, "rejections/a.gz"),
+    "imports": (OURS, "imports/cities/put/a.ndjson"),
+    "audit": (OURS, "audit/a"),
+    "no prefix": (OURS, "a.gz"),
+    "slash ahead": (OURS, "/commands/a.gz"),
+    "dots ahead": (OURS, "../commands/a.gz"),
+    "prefix in capitals": (OURS, "COMMANDS/a.gz"),
+    "prefix without its slash": (OURS, "commands"),
+    "prefix, encoded twice": (OURS, "commands%252Fa.gz"),
+    "white space ahead": (OURS, "+commands/a.gz"),
+    "line break ahead": (OURS, "%0Acommands/a.gz"),
+    "NUL in the prefix": (OURS, "comm%00ands/a.gz"),
+    "overlong slash": (OURS, "commands%c0%afa.gz"),
+    "list of keys": (OURS, ["commands/a.gz"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
+    caplog: pytest.LogCaptureFixture, bench: Bench, case: str
+) -> None:
+    bucket, key = json.loads(json.dumps(REFUSED[case]).replace(OURS, bench.bucket))
+    bad = text_message(event(bucket, key))
+    with no_call_of_s3(bench):
+        assert bench.handle(bad) == {bad["messageId"]}
+    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    assert line["error"] == "EventRefusedError"
+    assert line["message_id"] == bad["messageId"]
+    assert "is not under s3://" in line["reason"] or "names no bucket and object" in line["reason"]
+    good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
+    assert bench.handle(bad, good) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {1}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "commands/",
+        "commands/../rejections/a.gz",
+        "commands/../../etc/passwd",
+        "commands//a.gz",
+        "commands/a%0AERROR+forged+log+line",
+        "commands/%00",
+        "commands/%ff%fe",
+        "commands/" + "a" * 1_100,
+        "commands/%E2%80%AE.gz",
+    ],
+)
+def test_a_strange_key_names_that_object_and_no_other(
+    caplog: pytest.LogCaptureFixture, bench: Bench, key: str
+) -> None:
+    """There is none of that name, so the message fails, in one line of the log."""
+    bench.put("rejections/a.gz", city(7, key=7))
+    bad = text_message(event(bench.bucket, key))
+    good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
+    assert bench.handle(bad, good) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {1}
+    assert sum(found["action"] == "message_failed" for found in _logged(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"Records":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"Records":[{"s3":{"bucket":{"name":"\\ud800"},"object":{"key":"commands/a"}}}]}',
+        '{"Records":{"s3":{}}}',
+        '{"Records":"commands/a.gz"}',
+        '{"Records":[null]}',
+        '{"Records":[[["s3"]]]}',
+        '{"Records":[{"s3":"bucket"}]}',
+        '{"Records":[{"s3":{"bucket":"name","object":"key"}}]}',
+        '{"Message":"{\\"Records\\":[]}"}',
+        "null",
+        "1e999",
+        '"' + "a" * 200_000 + '"',
+        "\x00",
+    ],
+)
+def test_what_is_no_event_fails_alone(bench: Bench, body: str) -> None:
+    bad = text_message(body)
+    good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
+    with no_call_of_s3(bench):
+        assert bench.handle(bad) == {bad["messageId"]}
+    assert bench.handle(bad, good) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {1}
+
+
+@pytest.mark.parametrize(
+    "told", [5, [], "x", {}, {"run": "x"}, {"run": "x", "selection": 5}, {"run": None}]
+)
+def test_a_forged_order_to_replay_is_refused(bench: Bench, told: object) -> None:
+    bench.put("commands/a.gz", city(1, key=1))
+    bad = text_message(event(bench.bucket, "commands/a.gz", forebay=told))
+    assert bench.handle(bad) == {bad["messageId"]}
+    assert bench.database.cities() == {}
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The events that were logged."""
+    return [vars(record) for record in caplog.records if hasattr(record, "action")]
+
+
+# Lines by somebody else
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_strange_line_is_rejected_by_name_or_applied_and_hurts_no_neighbour(
+    bench: Bench, case: str
+) -> None:
+    line, code = LINES[case]
+    before = bench.database.rows("SELECT count(*) FROM pg_class")
+    raw = gzip.compress(encode(city(1, key=1)) + line + encode(city(2, key=2)))
+    assert bench.handle(bench.message(bench.put("commands/a.gz", raw=raw))) == set()
+    cities = bench.database.cities()
+    assert {1, 2} <= set(cities)
+    assert len(cities) == 2 + (code is None)
+    assert list(bench.database.rejections().values()) == ([code] if code else [])
+    row = bench.database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["applied"], row["rejected"]) == (
+        3,
+        2 + (code is None),
+        code is not None,
+    )
+    assert bench.database.rows("SELECT count(*) FROM pg_class") == before
+
+
+def test_a_body_of_a_newer_schema_is_held_and_its_neighbours_apply(
+    caplog: pytest.LogCaptureFixture, bench: Bench
+) -> None:
+    raw = gzip.compress(encode(city(1, key=1)) + strange_line(schema=99) + encode(city(2, key=2)))
+    bad = bench.message(bench.put("commands/a.gz", raw=raw))
+    assert bench.handle(bad) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {1, 2}
+    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    assert "deploy the newer release" in line["reason"]
+
+
+# Ids by somebody else
+
+
+def _ahead(ms: int, **changes: Any) -> Command:
+    text = f"{time.time_ns() // 1_000_000 + ms:012x}"
+    return city(1, key=1, **changes)._replace(id=f"{text[:8]}-{text[8:]}-7000-8000-000000000000")
+
+
+def test_ids_from_the_future_are_applied_and_their_object_is_named(
+    caplog: pytest.LogCaptureFixture, bench: Bench
+) -> None:
+    """Order must not matter, so they win; who has to be told is told."""
+    forged = _ahead(365 * 86_400_000, name="forged")
+    bench.put("commands/fine.gz", _ahead(MAX_AHEAD_MS // 2, name="a clock that is ahead"))
+    bench.put("commands/forged.gz", forged)
+    bench.put("commands/later.gz", _ahead(0, name="later"))
+    for name in ("fine", "forged", "later"):
+        assert bench.handle(bench.message(f"commands/{name}.gz")) == set()
+    assert bench.database.cities()[1][2] == "forged"
+    assert bench.database.ledger()["commands/later.gz"]["superseded"] == 1
+    (line,) = [found for found in _logged(caplog) if found["action"] == "ids_from_the_future"]
+    assert (line["object"], line["last_id"]) == ("commands/forged.gz", forged.id)
+    assert line["levelname"] == "WARNING"
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_two_contents_under_one_id_the_first_that_comes_stays(
+    bench: Bench, order: tuple[str, str]
+) -> None:
+    """Ids are made of 74 random bits, so one of the two is forged; `forebay verify` tells."""
+    for name in order:
+        bench.put(f"commands/{name}.gz", city(5, key=1, name=name))
+        assert bench.handle(bench.message(f"commands/{name}.gz")) == set()
+    assert bench.database.cities()[1][2] == order[0]
+    assert sum(row["duplicates"] for row in bench.database.ledger().values()) == 1
+
+
+# Rejections by somebody else
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no JSON",
+        b"5",
+        b"{}",
+        b'{"id":"x","code":"c","detail":"d","object":"o","line":"l"}',
+        b'{"id":"0199f0c2-0000-7000-8000-000000000000","code":5,"detail":"d"}',
+        b"\xff\xfe",
+        gzip.compress(b"{}", mtime=0),
+    ],
+)
+def test_a_forged_object_of_rejections_fails_its_object_alone_and_is_named(
+    caplog: pytest.LogCaptureFixture, bench: Bench, content: bytes
+) -> None:
+    bench.put("rejections/a/forged.ndjson", raw=content)
+    bad = bench.message(bench.put("commands/a.gz", city(1, key=1)))
+    good = bench.message(bench.put("commands/b.gz", city(2, key=2)))
+    assert bench.handle(bad, good) == {bad["messageId"]}
+    assert set(bench.database.cities()) == {2}
+    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    assert line["error"] == "NoRejectionsError"
+    assert "rejections/a/forged.ndjson is no object of rejections" in line["reason"]

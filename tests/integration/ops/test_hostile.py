@@ -1,0 +1,266 @@
+"""Archives that somebody else wrote: what operators see of them, and what they can do about it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forebay.codec import encode
+from ops.exit_codes import ExitCode
+from tests.fixtures.bombs import BOMBS
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.operating import Operator
+from tests.fixtures.strangers import LINES
+
+HOUR = "commands/2025/10/17/00"
+SECRET = b"a secret outside of the archive\n"
+
+
+@pytest.fixture
+def operator(tmp_path: Path, database_url: str) -> Operator:
+    """An operator whose archive has one good object."""
+    made = Operator(tmp_path / "archive", database_url)
+    put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
+    return made
+
+
+def put(operator: Operator, key: str, content: bytes) -> Path:
+    file = operator.archive / key
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def cities(operator: Operator) -> dict[int, str]:
+    return dict(operator.rows("SELECT geonameid, name FROM cities"))
+
+
+# Folders
+
+
+def _link_out(operator: Operator) -> None:
+    outside = operator.archive.parent / "outside.gz"
+    outside.write_bytes(SECRET)
+    (operator.archive / HOUR / "link.gz").symlink_to(outside)
+
+
+def _link_up(operator: Operator) -> None:
+    outside = operator.archive.parent / "outside"
+    outside.mkdir()
+    (outside / "x.gz").write_bytes(SECRET)
+    (operator.archive / "commands" / "up").symlink_to("../../outside")
+
+
+def _circle(operator: Operator) -> None:
+    (operator.archive / "commands" / "2025" / "circle").symlink_to("..")
+
+
+def _dangling(operator: Operator) -> None:
+    (operator.archive / HOUR / "gone.gz").symlink_to("/nonexistent")
+
+
+def _endless_device(operator: Operator) -> None:
+    (operator.archive / HOUR / "zero.gz").symlink_to("/dev/zero")
+
+
+def _pipe(operator: Operator) -> None:
+    os.mkfifo(operator.archive / HOUR / "pipe.gz")
+
+
+def _socket(operator: Operator) -> None:
+    here = Path.cwd()
+    os.chdir(operator.archive / HOUR)  # for a socket's address must be short
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind("socket.gz")
+    finally:
+        os.chdir(here)
+
+
+def _all_of_it(operator: Operator) -> None:
+    (operator.archive / "commands").rename(operator.archive.parent / "elsewhere")
+    (operator.archive / "commands").symlink_to("../elsewhere")
+
+
+def _rejections_elsewhere(operator: Operator) -> None:
+    (operator.archive.parent / "elsewhere").mkdir()
+    (operator.archive / "rejections").symlink_to("../elsewhere")
+
+
+def _no_text(operator: Operator) -> None:
+    (operator.archive / HOUR / os.fsdecode(b"\xff\xfe.gz")).write_bytes(gzip.compress(b""))
+
+
+STRANGE_ENTRIES = [
+    _link_out,
+    _link_up,
+    _circle,
+    _dangling,
+    _endless_device,
+    _pipe,
+    _socket,
+    _all_of_it,
+    _no_text,
+]
+
+
+@pytest.mark.parametrize("make", STRANGE_ENTRIES, ids=lambda make: make.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "command",
+    [("replay", "--yes"), ("replay", "--plan"), ("verify",), ("history", "cities", "1")],
+    ids=" ".join,
+)
+def test_what_is_no_plain_file_is_refused_by_name_before_anything_is_applied(
+    operator: Operator, make: Callable[[Operator], None], command: tuple[str, ...]
+) -> None:
+    make(operator)
+    ended = operator.run(*command)
+    assert ended.code == ExitCode.REFUSED, ended.err
+    assert "; remove it" in ended.err
+    assert str(operator.archive) in ended.err
+    assert SECRET.decode().strip() not in ended.out + ended.err
+    assert cities(operator) == {}
+    assert operator.rows("SELECT 1 FROM forebay.rejections") == []
+
+
+def test_rejections_are_not_written_out_of_the_folder(operator: Operator) -> None:
+    _rejections_elsewhere(operator)
+    put(operator, f"{HOUR}/bad.gz", gzip.compress(b"no command\n"))
+    operator.run("replay", "--yes")
+    assert list((operator.archive.parent / "elsewhere").iterdir()) == []
+    assert operator.run("verify").code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "line\nbreak.gz",
+        "\x1b[2Jclear.gz",
+        "%2e%2e%2fdots.gz",
+        "..gz",
+        "-rf.gz",
+        "$(id).gz",
+        "'; DROP TABLE cities; --.gz",
+        "\u202egz.txt",
+        "a" * 200 + ".gz",
+        "no-extension",
+    ],
+)
+def test_a_strange_name_is_a_name_like_any_other(operator: Operator, name: str) -> None:
+    put(operator, f"{HOUR}/{name}", gzip.compress(encode(city(3, key=3)) + b"no command\n"))
+    told = operator.done("replay", "--yes")
+    assert (told["applied"], told["rejected"]) == ((3, 1) if not name.startswith(".") else (2, 0))
+    assert operator.done("verify")["agrees"] is True
+    ended = operator.run("history", "cities", "3")
+    assert "\x1b" not in ended.out + ended.err
+
+
+# Layouts
+
+
+def test_of_another_layout_nothing_is_found_and_that_is_said(operator: Operator) -> None:
+    """Whose prefix is another one; nothing is looked for elsewhere."""
+    (operator.archive / "commands").rename(operator.archive / "events")
+    told = operator.done("replay", "--yes")
+    assert (told["objects"], told["commands"]) == (0, 0)
+    assert cities(operator) == {}
+
+
+def test_keys_without_hours_are_read_and_ids_decide(operator: Operator) -> None:
+    put(operator, "commands/part-00000.gz", gzip.compress(encode(city(3, key=3))))
+    put(operator, "commands/dt=2025-10-17/part-1.gz", gzip.compress(encode(city(4, key=4))))
+    put(operator, "commands/!first.gz", gzip.compress(b""))
+    put(operator, "commands/plain.ndjson", encode(city(5, key=5)))
+    told = operator.done("replay", "--yes")
+    assert (told["objects"], told["applied"], told["rejected"]) == (5, 5, 1)
+    assert set(cities(operator)) == {1, 2, 3, 4, 5}, "even what is not gzip is read"
+    assert operator.rows("SELECT code FROM forebay.rejections") == [("object_not_gzip",)]
+    assert operator.done("verify")["agrees"] is True
+    operator.rows("DELETE FROM cities")
+    when = ("--from", "2025-10-17", "--to", "2025-10-18")
+    assert operator.done("replay", *when, "--yes")["applied"] == 5
+    assert len(operator.done("history", "cities", "4", *when)["commands"]) == 1
+
+
+# Contents
+
+
+def test_a_strangers_archive_is_applied_where_it_fits_and_rebuilt_the_same(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    """Every line has its fate, each tool the same view of it, and no neighbour is hurt."""
+    for number, (line, _) in enumerate(LINES.values()):
+        own = line.replace(command_id(50).encode(), command_id(100 + number).encode())
+        put(operator, f"{HOUR}/s{number:02}.gz", gzip.compress(own + encode(city(3, key=3))))
+    for name in ("2 GiB of lines of a byte", "2 GiB of long lines", "a bomb in gzip in gzip"):
+        put(operator, f"{HOUR}/{name}.gz", BOMBS[name].make())
+    operator.done("replay", "--yes")
+    assert {1, 2, 3} <= set(cities(operator))
+    assert operator.done("verify")["agrees"] is True
+    again = operator.done("replay", "--yes")
+    assert (again["applied"], again["rejected"]) == (0, 0)
+
+    rebuilt = Operator(operator.archive, another_database())
+    rebuilt.done("rebuild", "--yes")
+    assert rebuilt.dump() == operator.dump()
+    rejections = "SELECT id, code, object FROM forebay.rejections ORDER BY id"
+    assert rebuilt.rows(rejections) == operator.rows(rejections)
+
+
+def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Operator) -> None:
+    """What `docs/security.md` says to do about it."""
+    forged = city(9, key=1, name="forged")._replace(
+        id="d0000000-0000-7000-8000-000000000000", by="nobody"
+    )
+    put(operator, f"{HOUR}/later.gz", gzip.compress(encode(city(5, key=1, name="mine"))))
+    object_ = put(operator, f"{HOUR}/forged.gz", gzip.compress(encode(forged)))
+    operator.done("replay", "--yes")
+    assert cities(operator)[1] == "forged"
+
+    told = operator.done("history", "cities", "1")
+    (shown,) = [found for found in told["commands"] if found["id"] == forged.id]
+    assert (shown["by"], shown["outcome"]) == ("nobody", "applied")
+    assert f"{HOUR}/forged.gz" in str(shown)
+
+    object_.unlink()
+    when = ("--from", "9000-01-01", "--to", "9700-01-01")
+    assert operator.done("outdate", "cities", *when, "--key", "1", "--yes")["rows"] == 1
+    operator.done("replay", "--resource", "cities", "--key", "1", "--yes")
+    assert cities(operator)[1] == "mine"
+
+
+def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> None:
+    put(operator, f"{HOUR}/a.gz", gzip.compress(encode(city(5, key=7, name="a"))))
+    operator.done("replay", "--yes")
+    put(operator, f"{HOUR}/0.gz", gzip.compress(encode(city(5, key=7, name="b"))))
+    operator.done("replay", "--yes")
+    assert cities(operator)[7] == "a"
+    told = operator.done("verify", code=ExitCode.FOUND)
+    assert [(found["key"], found["database"]) for found in told["named"]] == [
+        ("7", f"{command_id(5)} with other values")
+    ]
+
+
+@pytest.mark.parametrize("command", [("verify",), ("rebuild", "--yes")], ids=" ".join)
+def test_a_forged_object_of_rejections_is_refused_by_name(
+    operator: Operator, command: tuple[str, ...]
+) -> None:
+    put(operator, "rejections/2025/10/17/00/good/forged.ndjson", b'{"id":"x"}\n')
+    ended = operator.run(*command)
+    assert ended.code == ExitCode.REFUSED
+    assert "forged.ndjson is no object of rejections" in ended.err
+    assert cities(operator) == {}
+
+
+@pytest.mark.parametrize("text", ["ffffffff-ffff-7fff-bfff-fffffffffffe", "9999-12-31", "-1", "'"])
+@pytest.mark.parametrize("command", [("verify", "--at"), ("rebuild", "--yes", "--until")])
+def test_a_cut_at_the_end_of_time_is_a_cut_or_no_usage(
+    operator: Operator, command: tuple[str, ...], text: str
+) -> None:
+    ended = operator.run(*command, text)
+    assert ended.code in {ExitCode.OK, ExitCode.FOUND, ExitCode.USAGE}, ended.err

@@ -1,0 +1,315 @@
+"""Everything that attackers send, in every parameter of every read; the tables stay as they are.
+
+Which parameters there are is asked of the routes, so a new one is attacked by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+import resources
+from forebay.command import Command
+from forebay.errors import NotYetVisibleError
+from forebay.http import Response
+from forebay.ids import is_command_id
+from forebay.routes import Parameter, Route, routes
+from local.postgres.config import OWNER
+from tests.fixtures import hostile, model
+from tests.fixtures.api import event
+from tests.fixtures.commands import city, command_id, country
+from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.reading import Reader, close, reader_for, reader_of
+from tests.fixtures.tables import Database, create_tables, open_connection
+
+READS = [route for route in routes(resources.load()) if route.function == "read"]
+KEYS = {
+    "cities": "1",
+    "countries": "AD",
+    "announcements": "0199f0c2-0000-4000-8000-000000000000",
+}
+ANNOUNCEMENT = Command(
+    id=command_id(11),
+    op="put",
+    resource="announcements",
+    key=KEYS["announcements"],
+    schema=1,
+    by="test",
+    trace=None,
+    body={
+        "title": "t",
+        "body": "b",
+        "published_on": "2026-01-01",
+        "expires_at": None,
+        "status": "published",
+        "pinned": False,
+        "tags": ["a"],
+    },
+)
+#: What a text is put into: the grammar's ways to a value, and none.
+FORMS = (
+    "{}",
+    "eq.{}",
+    "not.eq.{}",
+    'in.("{}",b)',
+    "like.{}",
+    "match.{}",
+    "like(any).{{{}}}",
+    "fts({}).a",
+    "plfts.{}",
+    "cs.{}",
+    "cs.{{{}}}",
+    "is.{}",
+    "gte.{}",
+    "isdistinct.{}",
+    "(name.eq.{})",
+    "({}.eq.a)",
+    "name,{}",
+    "{}:name",
+    "name::{}",
+    "name->{}",
+    "name->>{}",
+    "country({})",
+    "name.{}",
+    "wait={}",
+    "count={}",
+    '"{}"',
+    'W/"{}"',
+)
+#: Sets of texts for a run of `make test`, each parameter gets one of them: all get all in the end.
+SHARES = 5
+
+
+_CATALOGUE = """
+    SELECT relname, relkind, relnatts FROM pg_class
+    WHERE relnamespace IN ('public'::regnamespace, 'forebay'::regnamespace) ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The read function over a few rows that must stay as they are."""
+
+    reader: Reader
+    database: Database
+
+    def ask(self, route: Route, location: str, name: str, text: str) -> Response:
+        """The answer to a good request but for one parameter."""
+        path = {"key": KEYS[route.resource], "id": command_id(1)}
+        path = {known: path[known] for known in path if f"{{{known}}}" in route.path}
+        query: dict[str, str] = {}
+        headers: dict[str, str] = {}
+        {"path": path, "query": query, "header": headers}[location][name] = text
+        try:
+            response = self.reader.app.handle(
+                event(route.method, route.path, path=path, query=query, headers=headers)
+            )
+            response.body.encode()
+        except NotYetVisibleError:
+            assert name == "Read-After"
+            assert is_command_id(text.strip())
+            return Response(304)  # behind the gateway a 503 with Retry-After: it may yet come
+        except Exception as exc:  # noqa: BLE001 - a failed test's report can't hold surrogates
+            raise AssertionError(ascii((route.name, location, name, text, repr(exc)))) from None
+        return response
+
+    def attack(self, route: Route, parameter: Parameter, text: str) -> int:
+        """Asks, and judges the answer; its status."""
+        response = self.ask(route, parameter.location, parameter.name, text)
+        about = ascii((route.name, parameter, text, response.status, response.body[:500]))
+        assert response.status in {200, 202, 206, 300, 304} or 400 <= response.status < 500, about
+        for value in response.headers.values():
+            assert all(" " <= char < "\x7f" for char in value), about
+        if response.status >= 400 and response.body:
+            assert response.content_type == "application/problem+json", about
+            problem = json.loads(response.body)
+            assert problem["status"] == response.status, about
+            assert problem["message"], about
+            assert not hostile.leaks(response.body, [text]), about
+        return response.status
+
+    def state(self) -> tuple[Any, ...]:
+        """All rows, and what the catalogues say of everything that is ours."""
+        return tuple(
+            tuple(self.database.rows(query))
+            for query in (
+                "SELECT * FROM cities ORDER BY 1",
+                "SELECT * FROM countries ORDER BY 1",
+                "SELECT * FROM announcements ORDER BY 1",
+                _CATALOGUE,
+                "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+                "SELECT rolname, rolsuper FROM pg_roles ORDER BY 1",
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def target(postgres_cluster: PostgresServer) -> Iterator[Target]:
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(OWNER, name)
+        with open_connection(url) as connection:
+            database = Database(url, connection)
+            rows = [city(number, key=number) for number in range(1, 6)]
+            rows += [country(9, "AD"), country(10, "DE", name="Germany"), ANNOUNCEMENT]
+            database.apply(rows)
+            reader = reader_of(
+                url, url, FOREBAY_READ_AFTER_WAIT_SECONDS="0", FOREBAY_WAIT_CAP_SECONDS="0"
+            )
+            yield Target(reader, database)
+            close(reader)
+
+
+def spelled(form: str, text: str) -> str:
+    """The text in a form; quoted where the form quotes, so that it gets further."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"') if '"{}"' in form else text
+    return form.format(escaped)
+
+
+def texts(number: int, share: int) -> Iterator[str]:
+    """For one parameter, every text of a share, each in two forms that vary."""
+    for index, text in enumerate((*hostile.TEXTS, *hostile.SURROGATES)):
+        if index % SHARES == share:
+            yield text
+            yield spelled(FORMS[(index + number) % len(FORMS)], text)
+
+
+def attack_all(target: Target, route: Route, shares: Sequence[int]) -> set[int]:
+    """The statuses of attacks on every parameter of a route."""
+    seen = set()
+    for number, parameter in enumerate(route.parameters):
+        for share in shares or [number % SHARES]:
+            for text in texts(number, share):
+                seen.add(target.attack(route, parameter, text))
+                if parameter.location == "path":
+                    encoded = quote(text, safe="", errors="surrogatepass")
+                    seen.add(target.attack(route, parameter, encoded))
+    return seen
+
+
+@pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
+def test_any_parameter(target: Target, route: Route) -> None:
+    before = target.state()
+    seen = attack_all(target, route, [])
+    assert any(status < 400 for status in seen), "nothing got as far as the database"
+    assert any(status >= 400 for status in seen)
+    assert target.state() == before
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
+def test_any_parameter_with_any_text(target: Target, route: Route) -> None:
+    before = target.state()
+    attack_all(target, route, range(SHARES))
+    assert target.state() == before
+
+
+@pytest.mark.parametrize("text", hostile.SQL)
+def test_what_is_looked_for_is_found_as_it_is_written(target: Target, text: str) -> None:
+    """A text that is a statement elsewhere is here a value like any other, and equal to itself."""
+    if "\n" in text:
+        return
+    target.database.apply([city(1_000, key=1_000, name=text)], source=f"commands/{text!a}")
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    for query in ({"name": f"eq.{text}"}, {"name": f'in.("{quoted}")'}):
+        response = target.reader.get("cities", query={**query, "select": "name"})
+        assert json.loads(response.body) == [{"name": text}], query
+    target.database.connection.execute("DELETE FROM cities WHERE geonameid = 1000")
+    target.database.connection.execute("TRUNCATE forebay.ledger")
+
+
+# Cursors: a digest without a secret, so whoever likes can make them
+
+
+def forged(cursor: str, **changes: Any) -> str:
+    """A cursor with other content and a digest that fits."""
+    raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    content = json.loads(raw[8:])
+    version, owner, backward, values = content
+    told = {"version": version, "owner": owner, "backward": backward, "values": values, **changes}
+    made = json.dumps(list(told.values()), separators=(",", ":")).encode()
+    digest = hashlib.sha256(made).digest()[:8]
+    return base64.urlsafe_b64encode(digest + made).rstrip(b"=").decode()
+
+
+def ask_list(target: Target, path: str, query: dict[str, str]) -> Response:
+    return target.reader.app.handle(event("GET", f"/{path}", query=query))
+
+
+ORDERS = [
+    (route.resource, column.name)
+    for route in READS
+    if route.name.endswith(".list")
+    for column in resources.load()[route.resource].columns
+    if column.comparable
+]
+
+
+@pytest.mark.parametrize(("path", "column"), ORDERS, ids=[".".join(order) for order in ORDERS])
+def test_a_forged_cursor_is_a_place_in_the_order_or_refused(
+    target: Target, path: str, column: str
+) -> None:
+    """As a filter would be: its values are values, and nothing else of it is believed."""
+    before = target.state()
+    query = {"order": column, "limit": "1", "select": column}
+    if path == "announcements":
+        target.database.apply(
+            [ANNOUNCEMENT._replace(id=command_id(12), key=KEYS[path][:-1] + "1")],
+            source="commands/second.gz",
+        )
+        before = target.state()
+    link = ask_list(target, path, query).headers["Link"]
+    cursor = parse_qs(urlsplit(link[1 : link.index(">")]).query)["cursor"][0]
+    _, _, _, values = json.loads(base64.urlsafe_b64decode(cursor + "==="[: -len(cursor) % 4])[8:])
+    assert ask_list(target, path, {**query, "cursor": forged(cursor)}).status == 200
+    hostile_values: tuple[Any, ...] = (*hostile.TEXTS, None, 5, 1e300, True, [], {"a": 1}, [[[]]])
+    for text in hostile_values:
+        made = forged(cursor, values=[text, *values[1:]])
+        response = ask_list(target, path, {**query, "cursor": made})
+        assert response.status in {200, 206, 400, 416}, ascii((text, response))
+        if response.status >= 400:
+            problem = json.loads(response.body)
+            assert problem["code"] in {"bad_cursor", "PGRST100"}, ascii(problem)
+            assert not hostile.leaks(response.body, [str(text)])
+    changes: tuple[dict[str, Any], ...] = (
+        *({"version": 1}, {"version": "2"}, {"version": 2**70}, {"owner": "x"}, {"owner": None}),
+        *({"backward": "x"}, {"backward": None}, {"values": []}, {"values": [*values, "x"]}),
+        *({"values": None}, {"values": {"a": 1}}, {"more": 1}, {"owner": "x" * 5_000}),
+    )
+    for change in changes:
+        response = ask_list(target, path, {**query, "cursor": forged(cursor, **change)})
+        assert (response.status, json.loads(response.body)["code"]) == (400, "bad_cursor"), change
+    assert target.state() == before
+
+
+# Keys that look alike
+
+TWINS = ("\u00c5", "A\u030a", "\u212b", "\ufb01", "fi", "\u0435", "e", "D\u200bE", "DE", "\u202eDE")
+
+
+def test_keys_that_look_alike_are_keys_of_their_own(postgres_cluster: PostgresServer) -> None:
+    """Nothing is normalised: what a client wrote is what it finds, and nobody else's item."""
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(OWNER, name)
+        with open_connection(url) as connection:
+            create_tables(connection, model.RESOURCES)
+            shelves = [
+                Command(command_id(n), "put", "shelves", key, 1, "t", None, {"label": f"{n}"})
+                for n, key in enumerate(TWINS)
+            ]
+            outcome = Database(url, connection).apply(shelves, resources=model.RESOURCES)
+        assert outcome.counts.applied == len(TWINS)
+        reader = reader_for(url, model.RESOURCES)
+        for number, key in enumerate(TWINS):
+            found = reader.get("shelves", key=quote(key, safe=""))
+            assert json.loads(found.body) == {"code": key, "label": f"{number}"}
+            listed = reader.get("shelves", query={"code": f"eq.{key}"})
+            assert len(json.loads(listed.body)) == 1
+        close(reader)

@@ -1,0 +1,44 @@
+"""What operators are shown is what there is: no text of a client commands the terminal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.console import Console, pairs, table, visible
+from tests.fixtures import hostile
+
+TEXTS = (
+    *hostile.TEXTS,
+    *hostile.SURROGATES,
+    *("[/]", "[/x]", "[bold]x[/bold]", "[link=http://127.0.0.1]x[/link]", "[red", ":smile:", "\\["),
+    *("\x1b]0;title\x07", "\x1b]8;;http://127.0.0.1\x07x", "\x9b31m", "a\rb", "a\x08b"),
+)
+
+
+def test_any_text_is_shown_in_any_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Square brackets were markup once: `[/x]` in a name ended the command, `[bold]` vanished."""
+    console = Console()
+    for text in TEXTS:
+        if "\n" in text or len(text) > 100:
+            continue
+        console.result({}, table([text], [[text]]))
+        console.result({}, pairs({text: text, "nested": {text: [text]}}))
+        console.result({}, text)
+        console.show(text)
+        console.note(text)
+        shown = capsys.readouterr()
+        squeezed = "".join((shown.out + shown.err).split())
+        assert squeezed.count("".join(visible(text).split())) >= 6, ascii(text)
+        assert visible(shown.out) == shown.out, ascii(text)
+        assert visible(shown.err) == shown.err, ascii(text)
+
+
+@given(st.text())
+def test_what_can_be_seen_is_left_as_it_is(text: str) -> None:
+    shown = visible(text)
+    assert visible(shown) == shown
+    assert shown.encode().decode() == shown
+    if text.isprintable() or (text.isascii() and text.replace("\n", "").isprintable()):
+        assert shown == text

@@ -1,0 +1,238 @@
+"""Everything that attackers send, in every part of every write that the API describes.
+
+Which parts there are is asked of the description of the API, so a new one is attacked by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import resources
+from forebay.codec import MAX_LINE_BYTES
+from forebay.http import Response
+from forebay.openapi import describe
+from tests.fixtures import hostile
+from tests.fixtures.api import WriteBench, document, event
+from tests.fixtures.commands import CITY
+
+RESOURCES = resources.load()
+DESCRIBED = describe(RESOURCES, require_api_key=True)
+VALID: Mapping[str, dict[str, Any]] = {
+    "cities": {**CITY},
+    "countries": {
+        "name": "Andorra",
+        "iso3": "AND",
+        "capital": None,
+        "continent": "EU",
+        "currency": "EUR",
+        "population": 77006,
+        "area_km2": 468.0,
+    },
+    "announcements": {"title": "t", "body": "b", "published_on": "2026-01-01"},
+}
+KEYS = {
+    "cities": "5",
+    "countries": "AD",
+    "announcements": "0199f0c2-0000-4000-8000-000000000000",
+}
+#: What the function reads besides what the description says of headers.
+MORE_HEADERS = ("Content-Type", "Content-Encoding", "traceparent", "Prefer", "X-Anything")
+
+
+def writes() -> Iterator[tuple[str, str, list[str]]]:
+    """Method, path template and described headers of every write."""
+    for path, operations in DESCRIBED["paths"].items():
+        for method, operation in operations.items():
+            if method in {"post", "put", "delete"}:
+                described = [
+                    parameter["name"]
+                    for parameter in operation.get("parameters", [])
+                    if parameter["in"] == "header"
+                ]
+                yield method.upper(), path, described
+
+
+WRITES = list(writes())
+NAMES = [f"{method} {path}" for method, path, _ in WRITES]
+
+
+def resource_of(path: str) -> str:
+    return path.split("/")[1]
+
+
+def request_of(
+    method: str,
+    path: str,
+    *,
+    body: str | None = None,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A good request but for what is given."""
+    name = resource_of(path)
+    good = dict(VALID[name])
+    if method == "POST" and not RESOURCES[name].key_is_made:
+        own = KEYS[name]
+        good[RESOURCES[name].key.name] = int(own) if own.isdigit() else own
+    text = json.dumps(good) if body is None else body
+    return event(
+        method,
+        path,
+        path={"key": KEYS[name] if key is None else key} if "{key}" in path else None,
+        query=query,
+        headers={"Content-Type": "application/json", **(headers or {})},
+        body=None if method == "DELETE" else text,
+    )
+
+
+def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Response:
+    """The answer, which is no failure and tells nothing; what was accepted is one good line."""
+    before = len(bench.sink.taken)
+    try:
+        response = bench.app.handle(request)
+        response.body.encode()
+    except Exception as exc:  # noqa: BLE001 - a failed test's report can't hold surrogates
+        raise AssertionError(ascii((repr(exc), asked))) from None
+    assert response.status in {202, 207} or 400 <= response.status < 500, ascii(response)
+    for name, value in response.headers.items():
+        assert all(" " <= char < "\x7f" for char in value), (name, value)
+    told = document(response)
+    if response.status >= 400:
+        assert response.content_type == "application/problem+json"
+        assert told["status"] == response.status
+        assert len(bench.sink.taken) == before, "refused, and yet sent"
+    assert not hostile.leaks(response.body, asked), (response.body[:500], asked)
+    for line in bench.sink.taken[before:]:
+        assert line.count(b"\n") == 1
+        assert len(line) <= MAX_LINE_BYTES
+    return response
+
+
+def test_the_samples_are_all_there_is() -> None:
+    assert {resource_of(path) for _, path, _ in WRITES} == set(VALID)
+    bench = WriteBench()
+    for method, path, _ in WRITES:
+        assert bench.app.handle(request_of(method, path)).status == 202, (method, path)
+
+
+@pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
+def test_any_header(method: str, path: str, described: list[str]) -> None:
+    bench = WriteBench()
+    for name in (*described, *MORE_HEADERS):
+        for text in (*hostile.TEXTS, *hostile.SURROGATES):
+            judge(bench, request_of(method, path, headers={name: text}), text)
+
+
+@pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
+def test_any_key(method: str, path: str, described: list[str]) -> None:
+    if "{key}" not in path:
+        return
+    bench = WriteBench()
+    for text in (*hostile.TEXTS, *hostile.SURROGATES):
+        for sent in (text, quote(text, safe="", errors="surrogatepass")):
+            response = judge(bench, request_of(method, path, key=sent), text, sent)
+            if response.status == 202:
+                # Addresses are given encoded: nothing of a key is a part of their paths.
+                assert document(response)["links"]["item"].count("/") == 3
+
+
+@pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
+def test_any_query_parameter_is_refused(method: str, path: str, described: list[str]) -> None:
+    bench = WriteBench()
+    for text in (*hostile.TEXTS, *hostile.SURROGATES):
+        response = judge(bench, request_of(method, path, query={text: text}), text)
+        assert response.status == 400
+
+
+FIELDS = [
+    (path, field)
+    for path, spec in RESOURCES.items()
+    for field in (spec.key.name, *(column.name for column in spec.fields))
+]
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS, ids=[".".join(pair) for pair in FIELDS])
+def test_any_value_of_any_field(name: str, field: str) -> None:
+    bench = WriteBench()
+    for method, path, _ in WRITES:
+        if resource_of(path) != name or method == "DELETE":
+            continue
+        rest = {member: value for member, value in VALID[name].items() if member != field}
+        for text in hostile.VALUES:
+            body = f"{{{json.dumps(field)}:{text},{json.dumps(rest)[1:]}"
+            judge(bench, request_of(method, path, body=body), body)
+
+
+@pytest.mark.parametrize(("method", "path", "described"), WRITES, ids=NAMES)
+def test_any_body_and_any_name_of_a_member(method: str, path: str, described: list[str]) -> None:
+    bench = WriteBench()
+    good = json.dumps(VALID[resource_of(path)])[1:-1]
+    for text in (*hostile.VALUES, *hostile.TEXTS, *hostile.SURROGATES):
+        judge(bench, request_of(method, path, body=text), text)
+    for text in (*hostile.TEXTS, *hostile.SURROGATES):
+        body = f"{{{json.dumps(text)}:1,{good}}}"
+        judge(bench, request_of(method, path, body=body), text, json.dumps(text))
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("name", sorted(VALID))
+def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> None:
+    """One refusal for each hostile item; the good one before and behind it is not touched."""
+    bench = WriteBench()
+    good = json.loads(request_of("POST", f"/{name}")["body"])
+    field = RESOURCES[name].fields[0].name
+    # U+FFFD stands for bytes that are no UTF-8, and then nothing of the body can be trusted.
+    small = [
+        text
+        for text in hostile.VALUES
+        if len(text) < 10_000 and "\n" not in text and "\ufffd" not in text
+    ]
+    for text in small:
+        bad = f"{{{json.dumps(field)}:{text}}}"  # lacks the others, so it can't be good
+        if media == "application/json" and not _is_json(bad):
+            continue
+        items = [json.dumps(good), bad, json.dumps(good)]
+        body = f"[{','.join(items)}]" if media == "application/json" else "\n".join(items)
+        request = request_of("POST", f"/{name}", body=body, headers={"Content-Type": media})
+        response = judge(bench, request, body)
+        statuses = [result["status"] for result in document(response)["results"]]
+        assert (statuses[0], statuses[2]) == (202, 202), (text, statuses)
+        assert statuses[1] in {400, 413, 422}, (text, statuses)
+
+
+def _is_json(text: str) -> bool:
+    """Whether a whole array may have it: else the array is none, and refused as one."""
+    return WriteBench().send("POST", "/cities", raw=f"[{text}]").status == 207
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(WRITES), st.data())
+def test_any_request_at_all(operation: tuple[str, str, list[str]], data: st.DataObject) -> None:
+    method, path, described = operation
+    names = st.sampled_from([*described, *MORE_HEADERS])
+    headers = data.draw(st.dictionaries(names, st.text(), max_size=3))
+    fields = st.sampled_from([field for name, field in FIELDS if name == resource_of(path)])
+    changed = data.draw(st.dictionaries(fields, ANYTHING, max_size=3))
+    body = json.dumps({**VALID[resource_of(path)], **changed})
+    body = data.draw(st.just(body) | ANYTHING.map(json.dumps) | st.text())
+    key = data.draw(st.none() | st.text())
+    request = request_of(method, path, body=body, key=key, headers=headers)
+    asked = [body, key or "", *headers.values()]
+    judge(
+        WriteBench(), request, *asked, *map(ascii, asked), json.dumps(changed, ensure_ascii=False)
+    )
