@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from forebay.ids import COMMAND_ID
 from forebay.problem import CATALOGUE, TYPE_PREFIX
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -153,7 +154,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
         {
             "type": "string",
             "format": "command-id",
-            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            "pattern": f"^{COMMAND_ID.pattern}$",
             "description": "A UUIDv7, at most ten minutes ahead of the server's clock.",
         },
     )

@@ -17,6 +17,11 @@ from local.settings import ROOT
 from tests.fixtures.stack import RunningStack
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
+#: Where something has to be tried that the description forbids.
+FORBIDDEN = {
+    *("path of a read", "query of a read", "header of a read"),
+    *("path of a write", "header of a write", "body of a write"),
+}
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
@@ -30,12 +35,14 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
             *("--continue-on-failure", "--no-color", *options),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FOREBAY_TRIED": str(folder / "tried")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    # Not only what it allows was sent, wherever it says what is allowed.
+    assert set((folder / "tried").read_text().splitlines()) >= FORBIDDEN
     # Nothing was left out in silence, but for the document itself, from which it took the rest.
     assert "disabled" not in done.stdout
     paths = stack.send("GET", "/openapi.json").json()["paths"]
