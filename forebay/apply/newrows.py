@@ -7,7 +7,7 @@ way is handed back to be staged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -25,18 +25,19 @@ from forebay.db.faults import (
 )
 from forebay.resource.spec import ResourceSpec
 
-# Rows tried together after a failure: where there is one bad row there are more, and each failure
-# wastes what was copied before it.
+# Rows made at once, while Postgres works on those before; and tried together after a failure: where
+# there is one bad row there are more, and each failure wastes what was copied before it.
 _PIECE = 500
 
 
-class Inserted(NamedTuple):
+@dataclass(slots=True)
+class Inserted:
     """What became of new rows."""
 
-    rows: int
-    refusals: list[Refusal]
+    rows: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
     #: Those that must be staged instead.
-    others: list[Encoded]
+    others: list[Encoded] = field(default_factory=list)
 
 
 class NewRows:
@@ -56,12 +57,10 @@ class NewRows:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        inserted = 0
+        done = Inserted()
         gappy: list[Encoded] = []
-        refusals: list[Refusal] = []
-        others: list[Encoded] = []
         suspects: list[Encoded] = []
-        pieces = [_Piece(self._rows(fresh, suspects, refusals))] if fresh else []
+        pieces = [_Piece(self._rows(fresh, suspects, done.refusals))] if fresh else []
         while pieces or suspects:
             if not pieces:
                 pieces = [_Piece([[suspect]]) for suspect in reversed(suspects)]
@@ -71,22 +70,13 @@ class NewRows:
                 with self._connection.transaction():
                     copied = self._copy(piece)
             except psycopg.Error as exc:
-                if not is_data_fault(exc) or needs_newer_code(exc, self._spec):
-                    raise
-                rows, line = piece.all_rows(), failed_line(exc)
-                if line is None or line > len(rows) or self._is_there_by_now(exc):
-                    others += rows
-                elif len(rows) > 1:
-                    pieces += self._parts(rows, line - 1)
-                elif is_conflict_with_neighbours(exc):
-                    others += rows
-                else:
-                    refusals.append(refused(rows[0].command, exc))
+                pieces += self._failed(piece.all_rows(), exc, done)
             else:
-                inserted += copied
+                done.rows += copied
                 if copied < len(piece.rows):
                     gappy += piece.rows
-        return Inserted(inserted, refusals + self._left_out(gappy), others)
+        done.refusals += self._left_out(gappy)
+        return done
 
     def _rows(
         self, commands: Sequence[Command], suspects: list[Encoded], refusals: list[Refusal]
@@ -116,6 +106,27 @@ class NewRows:
                     for item in rows:
                         copy.write_row(item.row)
             return cursor.rowcount
+
+    def _failed(
+        self, rows: list[Encoded], error: psycopg.Error, done: Inserted
+    ) -> Iterable[_Piece]:
+        """What to try next, the last one first; rows that are done with are noted.
+
+        Raises:
+            psycopg.Error: the same error, not the data's fault.
+        """
+        if not is_data_fault(error) or needs_newer_code(error, self._spec):
+            raise error
+        line = failed_line(error)
+        if line is None or line > len(rows) or self._is_there_by_now(error):
+            done.others += rows
+        elif len(rows) > 1:
+            return self._parts(rows, line - 1)
+        elif is_conflict_with_neighbours(error):
+            done.others += rows
+        else:
+            done.refusals.append(refused(rows[0].command, error))
+        return ()
 
     def _left_out(self, gappy: Sequence[Encoded]) -> list[Refusal]:
         """Why some of these rows were not copied, though the others were."""

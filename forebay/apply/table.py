@@ -74,11 +74,11 @@ class TableApplier:
             return Counts(), []
         probed = probe(self._connection, self.spec, self._sql, puts)
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
-        inserted, refusals, others = self._new_rows.insert(probed.fresh)
+        inserted = self._new_rows.insert(probed.fresh)
         changed, failed = self._stage_all(probed.contested)
-        late, refused_late = self._bisect(others)
-        counts += Counts(applied=inserted) + changed + late
-        return counts, refusals + failed + refused_late
+        late, refused_late = self._bisect(inserted.others)
+        counts += Counts(applied=inserted.rows) + changed + late
+        return counts, inserted.refusals + failed + refused_late
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         rows = self._encode(commands) if commands else Rows([], [], may_lack=False)
