@@ -258,6 +258,13 @@ def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
     assert told["status"] == "applied"
 
 
+def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire) -> None:
+    body = a_city()
+    expecting = b"Expect: 100-Continue\r\nContent-Length: %d\r\n" % len(body)
+    first, second = wire.send(post(expecting, body))
+    assert (first.status, first.body, second.status) == (100, b"", 202)
+
+
 def test_of_two_requests_on_one_connection_each_is_answered(wire: Wire) -> None:
     """Pipelined, the second with a body that looks like a third."""
     inner = b"DELETE /v1/cities/1 HTTP/1.1\r\nHost: x\r\n\r\n"

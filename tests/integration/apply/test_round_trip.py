@@ -25,6 +25,7 @@ from forebay.intake.json_text import dump, parse
 from forebay.problem import ProblemError
 from forebay.resource import Resource
 from lambdas.read.sql.rows import item_query
+from tests.fixtures import hostile
 from tests.fixtures.tables import Database
 
 
@@ -222,3 +223,27 @@ def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
 def test_what_could_not_be_read_again_is_refused_at_once(sent: str, *, in_array: bool) -> None:
     with pytest.raises(ProblemError):
         accepted(sent, in_array=in_array)
+
+
+def test_nothing_hostile_that_is_accepted_is_rejected_when_it_is_applied(
+    samples: Database,
+) -> None:
+    """In any field, and as a value in JSON: intake knows all that Postgres can't store."""
+    lines = []
+    for field in Sample.spec_.fields:
+        for text in hostile.VALUES:
+            for value in (text, f"[{text}]", f'{{"a":{text}}}', f'{{{text}:"a"}}'):
+                try:
+                    lines.append(accepted(f'{{"{field.name}":{value}}}', in_array=False))
+                except ProblemError:
+                    continue
+    entries = [decode(line.data) for line in lines]
+    outcome = apply(
+        samples.connection,
+        [entries],
+        Source("commands/hostile.gz"),
+        resources={"samples": Sample.spec_},
+        archive_rejections=samples.archived.extend,
+    )
+    assert samples.archived == []
+    assert outcome.counts.applied == len(lines) > len(hostile.VALUES)

@@ -109,21 +109,20 @@ STRANGE_ENTRIES = [
 ]
 
 
+COMMANDS = [("replay", "--yes"), ("replay", "--plan"), ("verify",), ("history", "cities", "1")]
+
+
 @pytest.mark.parametrize("make", STRANGE_ENTRIES, ids=lambda make: make.__name__.strip("_"))
-@pytest.mark.parametrize(
-    "command",
-    [("replay", "--yes"), ("replay", "--plan"), ("verify",), ("history", "cities", "1")],
-    ids=" ".join,
-)
 def test_what_is_no_plain_file_is_refused_by_name_before_anything_is_applied(
-    operator: Operator, make: Callable[[Operator], None], command: tuple[str, ...]
+    operator: Operator, make: Callable[[Operator], None]
 ) -> None:
     make(operator)
-    ended = operator.run(*command)
-    assert ended.code == ExitCode.REFUSED, ended.err
-    assert "; remove it" in ended.err
-    assert str(operator.archive) in ended.err
-    assert SECRET.decode().strip() not in ended.out + ended.err
+    for command in COMMANDS:
+        ended = operator.run(*command)
+        assert ended.code == ExitCode.REFUSED, (command, ended.err)
+        assert "; remove it" in ended.err
+        assert str(operator.archive) in ended.err
+        assert SECRET.decode().strip() not in ended.out + ended.err
     assert cities(operator) == {}
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
 
@@ -136,28 +135,33 @@ def test_rejections_are_not_written_out_of_the_folder(operator: Operator) -> Non
     assert operator.run("verify").code == ExitCode.REFUSED
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "line\nbreak.gz",
-        "\x1b[2Jclear.gz",
-        "%2e%2e%2fdots.gz",
-        "..gz",
-        "-rf.gz",
-        "$(id).gz",
-        "'; DROP TABLE cities; --.gz",
-        "\u202egz.txt",
-        "a" * 200 + ".gz",
-        "no-extension",
-    ],
-)
-def test_a_strange_name_is_a_name_like_any_other(operator: Operator, name: str) -> None:
-    put(operator, f"{HOUR}/{name}", gzip.compress(encode(city(3, key=3)) + b"no command\n"))
+NAMES = [
+    "line\nbreak.gz",
+    "\x1b[2Jclear.gz",
+    "[/x].gz",
+    "%2e%2e%2fdots.gz",
+    "-rf.gz",
+    "$(id).gz",
+    "'; DROP TABLE cities; --.gz",
+    "\u202egz.txt",
+    "a" * 200 + ".gz",
+    "no-extension",
+]
+
+
+def test_a_strange_name_is_a_name_like_any_other(operator: Operator) -> None:
+    for number, name in enumerate(NAMES):
+        good = encode(city(10 + number, key=10 + number))
+        put(operator, f"{HOUR}/{name}", gzip.compress(good + b"no command\n"))
+    put(operator, f"{HOUR}/.hidden.gz", SECRET)
     told = operator.done("replay", "--yes")
-    assert (told["applied"], told["rejected"]) == ((3, 1) if not name.startswith(".") else (2, 0))
+    assert (told["applied"], told["rejected"]) == (2 + len(NAMES), len(NAMES))
     assert operator.done("verify")["agrees"] is True
-    ended = operator.run("history", "cities", "3")
-    assert "\x1b" not in ended.out + ended.err
+    for number in range(len(NAMES)):
+        ended = operator.run("history", "cities", f"{10 + number}")
+        assert ended.code == ExitCode.OK
+        assert "\x1b" not in ended.out + ended.err
+        assert "\u202e" not in ended.out + ended.err
 
 
 # Layouts
@@ -197,7 +201,7 @@ def test_a_strangers_archive_is_applied_where_it_fits_and_rebuilt_the_same(
     for number, (line, _) in enumerate(LINES.values()):
         own = line.replace(command_id(50).encode(), command_id(100 + number).encode())
         put(operator, f"{HOUR}/s{number:02}.gz", gzip.compress(own + encode(city(3, key=3))))
-    for name in ("2 GiB of lines of a byte", "2 GiB of long lines", "a bomb in gzip in gzip"):
+    for name in ("2 GiB of lines of a byte", "a bomb in gzip in gzip"):
         put(operator, f"{HOUR}/{name}.gz", BOMBS[name].make())
     operator.done("replay", "--yes")
     assert {1, 2, 3} <= set(cities(operator))
@@ -246,21 +250,18 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
     ]
 
 
-@pytest.mark.parametrize("command", [("verify",), ("rebuild", "--yes")], ids=" ".join)
-def test_a_forged_object_of_rejections_is_refused_by_name(
-    operator: Operator, command: tuple[str, ...]
-) -> None:
+def test_a_forged_object_of_rejections_is_refused_by_name(operator: Operator) -> None:
     put(operator, "rejections/2025/10/17/00/good/forged.ndjson", b'{"id":"x"}\n')
-    ended = operator.run(*command)
-    assert ended.code == ExitCode.REFUSED
-    assert "forged.ndjson is no object of rejections" in ended.err
-    assert cities(operator) == {}
+    for command in (("verify",), ("rebuild", "--yes")):
+        ended = operator.run(*command)
+        assert ended.code == ExitCode.REFUSED
+        assert "forged.ndjson is no object of rejections" in ended.err
+        assert cities(operator) == {}
 
 
-@pytest.mark.parametrize("text", ["ffffffff-ffff-7fff-bfff-fffffffffffe", "9999-12-31", "-1", "'"])
-@pytest.mark.parametrize("command", [("verify", "--at"), ("rebuild", "--yes", "--until")])
-def test_a_cut_at_the_end_of_time_is_a_cut_or_no_usage(
-    operator: Operator, command: tuple[str, ...], text: str
-) -> None:
-    ended = operator.run(*command, text)
-    assert ended.code in {ExitCode.OK, ExitCode.FOUND, ExitCode.USAGE}, ended.err
+def test_a_cut_at_the_end_of_time_is_a_cut_or_wrong_usage(operator: Operator) -> None:
+    for text in ("ffffffff-ffff-7fff-bfff-fffffffffffe", "9999-12-31", "-1", "'"):
+        ended = operator.run("verify", "--at", text)
+        assert ended.code in {ExitCode.OK, ExitCode.FOUND, ExitCode.USAGE}, ended.err
+        ended = operator.run("rebuild", "--yes", "--until", text)
+        assert ended.code in {ExitCode.OK, ExitCode.REFUSED, ExitCode.USAGE}, ended.err
