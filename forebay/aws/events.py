@@ -67,4 +67,6 @@ def _key(record: object, bucket: str, prefix: str) -> str:
     key = unquote_plus(encoded)  # keys in events are form-encoded: a space is a plus
     if name != bucket or not key.startswith(prefix):
         raise EventRefusedError(f"s3://{name}/{key} is not under s3://{bucket}/{prefix}")
+    if "\x00" in key:  # the ledger could not be asked about it, nor about others with it
+        raise EventRefusedError(f"a record of the S3 event names no key of an object: {key!a}")
     return key

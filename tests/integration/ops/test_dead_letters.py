@@ -10,6 +10,7 @@ from forebay.aws.events import object_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
 from ops.dead_letters import letters
+from tests.fixtures import hostile
 from tests.fixtures.commands import city
 from tests.fixtures.site import Site
 
@@ -27,6 +28,23 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     told = {tuple(letter.objects): letter.applied for letter in found}
     assert told == {(done,): "yes", (open_,): "no", (): "no"}
     assert site.dead_letters.depth().visible == 3
+
+
+def test_no_letter_hides_the_others(site: Site) -> None:
+    """Whatever somebody has sent: it is shown, and so are its neighbours."""
+    done = site.put_and_apply(city(1, key=1))
+    strange = [
+        *("null", "[]", '{"Records":[]}', "[" * 5_000, "\u202e", "[/x]", "x" * 1_000),
+        object_event("another-bucket", "commands/a.gz"),
+        *(object_event(site.bucket, f"commands/{text}") for text in hostile.TRAVERSAL),
+        *(object_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
+    ]
+    site.dead_letters.send([*strange, object_event(site.bucket, done)])
+    found = letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
+    assert sorted(letter.body for letter in found) == sorted(
+        [*strange, object_event(site.bucket, done)]
+    )
+    assert [letter.objects for letter in found if letter.applied == "yes"] == [[done]]
 
 
 def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
