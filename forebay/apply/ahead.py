@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from typing import Self, TypeVar
 
@@ -32,6 +31,8 @@ class ReadAhead:
         """
         self._chunks = iter(chunks)
         self._preparing = preparing
+        #: Done when the last chunk has been read.
+        self.read_out: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
         self._next = self._reader.submit(self._read)
 
@@ -61,32 +62,43 @@ class ReadAhead:
 
     def _read(self) -> Prepared | None:
         chunk = next(self._chunks, None)
-        return None if chunk is None else self._preparing(chunk)
+        if chunk is not None:
+            return self._preparing(chunk)
+        if not self.read_out.done():  # an empty object ends twice: before and behind its one chunk
+            self.read_out.set_result(None)
+        return None
 
 
 def one_ahead(
-    items: Iterable[Item], begin: Callable[[Item], ReadAhead]
+    items: Sequence[Item], begin: Callable[[Item], ReadAhead]
 ) -> Generator[tuple[Item, ReadAhead]]:
-    """Each item with its chunks; those of the following one are begun at the same time.
+    """Each item with its chunks; the following one is begun when all chunks of this one are read.
 
-    What is left is closed when the next item is asked for, or the generator closed.
+    Not sooner, for its stream would wait for minutes, and who serves it would hang up. What is left
+    of an item is closed when the next one is asked for, or the generator closed.
+
+    Raises:
+        Exception: what `begin` raised, where the item is asked for.
     """
-    left = iter(items)
-    with ExitStack() as opened:
+    place = 0
+    begun: list[ReadAhead] = []
 
-        def begun() -> tuple[Item, ReadAhead] | None:
-            for item in left:
-                ahead = begin(item)
-                opened.callback(ahead.close)
-                return item, ahead
-            return None
+    def begin_next(_: object = None) -> None:
+        if not begun and place + 1 < len(items):
+            begun.append(begin(items[place + 1]))
 
-        current = begun()
+    current = begin(items[0]) if items else None
+    try:
         while current is not None:
-            following = begun()
-            yield current
-            current[1].close()
-            current = following
+            current.read_out.add_done_callback(begin_next)
+            yield items[place], current
+            current.close()
+            begin_next()
+            place, current = place + 1, begun.pop() if begun else None
+    finally:
+        for left in (current, *begun):
+            if left is not None:
+                left.close()
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:

@@ -1,0 +1,137 @@
+"""Reading ahead: one chunk, and one object; nothing is lost by it, nothing goes on for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+
+import pytest
+
+import resources
+from forebay.apply import ReadAhead, one_ahead, read_ahead
+from forebay.command import Command
+from tests.fixtures.commands import city
+from tests.fixtures.emulator import wait_until
+
+
+class Objects:
+    """Objects of a few chunks each, with a note of all that is read of them."""
+
+    def __init__(self, **chunks: int) -> None:
+        self.chunks = chunks
+        self.noted: list[str] = []
+        self.broken: set[str] = set()
+
+    def begin(self, name: str) -> ReadAhead:
+        if f"{name} can't begin" in self.broken:
+            raise OSError(name)
+        return read_ahead(self._read(name), resources.load())
+
+    def _read(self, name: str) -> Iterator[Sequence[Command]]:
+        try:
+            for number in range(self.chunks[name]):
+                self.noted.append(f"{name}{number}")
+                if f"{name}{number}" in self.broken:
+                    raise OSError(name)
+                yield [city(number, key=number)]
+        finally:
+            self.noted.append(f"{name} closed")
+
+    def wait_for(self, note: str) -> None:
+        wait_until(lambda: note in self.noted, note)
+
+
+def ids(ahead: ReadAhead) -> list[str]:
+    return [command.id for chunk, _ in ahead for command in chunk.commands]
+
+
+def test_every_chunk_comes_in_order_and_the_last_one_says_so() -> None:
+    with Objects(a=3).begin("a") as ahead:
+        told = [(chunk.ids, is_last()) for chunk, is_last in ahead]
+    assert told == [([city(n).id], n == 2) for n in range(3)]
+
+
+def test_an_object_without_a_line_is_one_empty_chunk() -> None:
+    with Objects(a=0).begin("a") as ahead:
+        ((chunk, is_last),) = ahead
+    assert (chunk.entries, is_last()) == ((), True)
+
+
+def test_one_chunk_is_read_while_another_is_applied_and_no_more() -> None:
+    objects = Objects(a=9)
+    with objects.begin("a") as ahead:
+        chunks = iter(ahead)
+        next(chunks)
+        objects.wait_for("a1")
+    assert objects.noted == ["a0", "a1", "a closed"]
+
+
+def test_the_next_object_is_begun_when_this_one_is_read_and_the_one_after_it_is_not() -> None:
+    objects = Objects(a=2, b=1, c=1)
+    with closing(one_ahead(["a", "b", "c"], objects.begin)) as reading:
+        name, ahead = next(reading)
+        chunks = iter(ahead)
+        next(chunks)
+        objects.wait_for("a1")
+        assert "b0" not in objects.noted
+        next(chunks)
+        objects.wait_for("b0")
+        assert (name, "c0" in objects.noted) == ("a", False)
+        assert [(name, ids(ahead)) for name, ahead in reading] == [
+            (name, [city(0).id]) for name in "bc"
+        ]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_whoever_stops_leaves_no_object_open(taken: int) -> None:
+    objects = Objects(a=3, b=3, c=3)
+    reading = one_ahead(["a", "b", "c"], objects.begin)
+    for _ in range(taken):
+        _, ahead = next(reading)
+        ids(ahead)
+    reading.close()
+    begun = {note[0] for note in objects.noted}
+    assert begun == set("abc"[: taken + 1] if taken else "")
+    assert all(f"{name} closed" in objects.noted for name in begun)
+
+
+def test_an_object_that_is_given_up_costs_no_other() -> None:
+    objects = Objects(a=5, b=1)
+    given = []
+    for name, ahead in one_ahead(["a", "b"], objects.begin):
+        given.append(name)
+        next(iter(ahead))
+    assert given == ["a", "b"]
+
+
+def test_an_object_that_cannot_be_read_fails_where_it_is_asked_for() -> None:
+    objects = Objects(a=1, b=2, c=1)
+    objects.broken.add("b1")
+    told: dict[str, object] = {}
+    for name, ahead in one_ahead(["a", "b", "c"], objects.begin):
+        try:
+            told[name] = len(ids(ahead))
+        except OSError as exc:
+            told[name] = str(exc)
+    assert told == {"a": 1, "b": "b", "c": 1}
+
+
+def test_an_object_that_cannot_be_begun_is_not_passed_over() -> None:
+    objects = Objects(a=1, b=1)
+    objects.broken.add("b can't begin")
+    reading = one_ahead(["a", "b"], objects.begin)
+    ids(next(reading)[1])
+    with pytest.raises(OSError, match="b"):
+        next(reading)
+
+
+def test_what_preparing_raises_is_raised_where_the_chunk_is_asked_for() -> None:
+    def refuse(_: object) -> None:
+        raise ValueError("not this one")
+
+    with (
+        ReadAhead([[city(1)]], partial(refuse)) as ahead,  # type: ignore[arg-type]
+        pytest.raises(ValueError, match="not this one"),
+    ):
+        next(iter(ahead))
