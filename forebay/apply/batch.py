@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from forebay.apply.fold import Folded
 from forebay.apply.outcome import Counts, Rejection, Source
-from forebay.apply.prepare import Contest, Prepared
+from forebay.apply.prepare import Contest, Prepared, in_order
 from forebay.apply.rejections import RejectionBook
 from forebay.apply.table import TableApplier
 from forebay.command import Command
@@ -96,14 +96,19 @@ class ChunkApplier:
     ) -> Counts:
         """A rejected winner's place goes to the next best command of its key, and so on."""
         counts = Counts()
+        out: set[str] = set()
         while winners:
             done, refusals = applier.apply(winners)
             counts += done
+            out |= {refusal.command.id for refusal in refusals}
             winners = []
             for refusal in refusals:
                 found = archived.get(refusal.command.id, refusal.command)
                 self._book.reject(found, refusal.code, refusal.detail, sqlstate=refusal.sqlstate)
-                runner_up = folded.runner_up(refusal.command)
+                runner_up = folded.runner_up(refusal.command, out)
                 if runner_up is not None:
                     winners.append(runner_up)
+            winners.sort(key=in_order)
+            # Which the fold has counted as superseded.
+            counts += Counts(superseded=-len(winners))
         return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -13,24 +13,27 @@ Target: TypeAlias = tuple[str, KeyValue]
 
 @dataclass(slots=True)
 class Folded:
-    """The winners of a batch and, per key with more than one command, the others."""
+    """The winners of a batch and, per key with more than one command, the others.
+
+    A chunk is folded once and may be tried several times: whoever tries it changes nothing here.
+    """
 
     winners: dict[Target, Command] = field(default_factory=dict)
     losers: dict[Target, list[Command]] = field(default_factory=dict)
     superseded: int = 0
     duplicates: int = 0
 
-    def runner_up(self, rejected: Command) -> Command | None:
-        """The best of the rest of that key, taken out of the losers; None if there is none."""
-        rest = self.losers.get((rejected.resource, rejected.key))
-        if not rest:
-            return None
-        best = rest[0]
-        for candidate in rest[1:]:
-            if candidate.beats(best):
+    def runner_up(self, rejected: Command, refused: Collection[str]) -> Command | None:
+        """The best of the others of that key; None if there is none left.
+
+        Args:
+            rejected: a command of the key.
+            refused: the ids of all commands that are out.
+        """
+        best: Command | None = None
+        for candidate in self.losers.get((rejected.resource, rejected.key), ()):
+            if candidate.id not in refused and (best is None or candidate.beats(best)):
                 best = candidate
-        rest.remove(best)
-        self.superseded -= 1
         return best
 
 

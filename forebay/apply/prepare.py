@@ -42,8 +42,8 @@ class Contest:
     """Who has won among some commands."""
 
     folded: Folded
-    #: The winners by resource, each in the order of their keys. One order in every transaction:
-    #: two consumers then never wait for each other in a ring.
+    #: The winners by resource, each in the order of their keys: two consumers then never wait for
+    #: each other in a ring.
     winners: Mapping[str, list[Command]]
     #: Resources of which something may be deleted.
     deleting: frozenset[str]
@@ -56,12 +56,13 @@ class Contest:
         for command in folded.winners.values():
             winners.setdefault(command.resource, []).append(command)
         for of_resource in winners.values():
-            of_resource.sort(key=_key)
+            of_resource.sort(key=in_order)
         deleting = {command.resource for command in commands if command.op == "delete"}
         return cls(folded, winners, frozenset(deleting))
 
 
-_key = attrgetter("key")
+#: The order of a resource's commands in every transaction.
+in_order = attrgetter("key")
 
 
 def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Prepared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import BadLine, Entry
+from forebay.apply import BadLine, Counts, Entry, Rejection, Source, apply
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import HeldError, TransientError
@@ -90,6 +91,28 @@ def test_a_missing_field_with_a_default_gets_it(database: Database) -> None:
     assert database.rows("SELECT status, pinned, tags, expires_at FROM announcements") == [
         ("published", False, [], None)
     ]
+
+
+def test_a_chunk_that_is_tried_again_has_all_its_runners_up(database: Database) -> None:
+    """After a deadlock, here while rejections are archived."""
+    chunk = [city(3, key=1, name="x" * 300), city(2, key=1, name="y" * 300), city(1, key=1)]
+    tries: list[int] = []
+
+    def archive(rejections: Sequence[Rejection]) -> None:
+        tries.append(len(rejections))
+        if len(tries) == 1:
+            raise psycopg.errors.DeadlockDetected
+
+    outcome = apply(
+        database.connection,
+        [chunk],
+        Source("commands/a.gz"),
+        resources=resources.load(),
+        archive_rejections=archive,
+    )
+    assert tries == [2, 2]
+    assert outcome.counts == Counts(applied=1, rejected=2)
+    assert database.cities()[1][0] == command_id(1)
 
 
 def test_the_runner_up_takes_a_rejected_winners_place(database: Database) -> None:
