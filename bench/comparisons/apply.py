@@ -65,7 +65,8 @@ def compare(stage: Stage) -> Findings:
             opened.enter_context(running(number, url=database.url, folder=stage.folder))
             for number in (1, 2)
         )
-        contenders = [_copy(database, rows, count)]
+        connection = opened.enter_context(database.connect())
+        contenders = [Contender(COPY, lambda: copy_rows(connection, rows), count, database.empty)]
         contenders += [_apply(database, case, one, "one consumer") for case in cases]
         contenders += [_apply(database, case, two, "two consumers") for case in cases[:3]]
         findings.series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=not stage.quick)
@@ -103,15 +104,6 @@ _SPOILT: Sequence[Callable[[bytes], bytes]] = (
     ),
     lambda line: line.replace(b'"sku"', b'"sukk"'),
 )
-
-
-def _copy(database: Database, rows: bytes, count: int) -> Contender:
-    connection = database.connect()
-
-    def run() -> None:
-        copy_rows(connection, rows)
-
-    return Contender(COPY, run, count, database.empty)
 
 
 def _apply(database: Database, case: _Case, consumers: Consumers, who: str) -> Contender:

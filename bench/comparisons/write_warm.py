@@ -100,7 +100,7 @@ def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
     log = Log("write")
     app = WriteApp(
         resources=orders.RESOURCES,
-        acceptor=Acceptor(FirehoseSink(client, stream), cast("Any", None), log),
+        acceptor=Acceptor(FirehoseSink(client, [stream]), cast("Any", None), log),
         ids=IdSource(),
         answers=Answers(15),
         log=log,
@@ -219,7 +219,7 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     ids = IdSource()
     maker = CommandMaker(ids)
     answers, log = Answers(15), Log("write")
-    sink = FirehoseSink(cast("Any", Acknowledging()), _STREAM)
+    sink = FirehoseSink(cast("Any", Acknowledging()), [_STREAM])
     requests = [WriteRequest.of_event(event, "/v1") for event in events]
     callers = [request.caller(ids.now_ms()) for request in requests]
     raw = [request.body() for request in requests]

@@ -1,0 +1,23 @@
+"""The comparisons that need no peer can be run: nobody runs the benchmarks every day."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from bench.comparisons import apply, assets, bulk_post, starts, write_warm
+from bench.stage import open_stage
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "comparison",
+    [apply, assets, bulk_post, starts, write_warm],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
+def test_a_comparison_ends_with_its_ratios(comparison: ModuleType) -> None:
+    with open_stage(quick=True, rounds=1) as stage:
+        findings = comparison.compare(stage)
+    assert findings.ratios
+    assert all(ratio.value > 0 for ratio in findings.ratios)
