@@ -1,7 +1,6 @@
 """Clients of a stack that fails all the time see no promise broken."""
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.history.run import Checked, run
 _LEAST = 20
 _SHORT_SECONDS = 12.0
 _FEW_CLIENTS = 8
+_SEED = 1  # the same plan each time; what meets what still depends on the machine
 
 
 @pytest.mark.history
@@ -32,10 +32,9 @@ def test_clients_see_no_promise_broken(
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("fault")
 def test_a_few_clients_see_no_promise_broken_for_a_few_seconds(faulty_stack: FaultyStack) -> None:
-    """For `make test`: a short run with a few hazards, others each time; it need not show much."""
-    seed = int.from_bytes(os.urandom(3), "big")
-    checked = run(faulty_stack, seconds=_SHORT_SECONDS, seed=seed, clients=_FEW_CLIENTS)
-    told = look_into(checked, seed)
+    """For `make test`: a short run with a few hazards; it need not show much."""
+    checked = run(faulty_stack, seconds=_SHORT_SECONDS, seed=_SEED, clients=_FEW_CLIENTS)
+    told = look_into(checked, _SEED)
     assert told["acknowledged"] > 0
     assert told["hazards"] > 0
 
