@@ -27,6 +27,7 @@ _PIECE = 20
 _SHALLOW_BYTES = 2 * MAX_LINE_DEPTH
 
 _NESTED = frozenset({dict, list})
+_ID_LINE = 37  # characters of an id and a line feed
 _COMMAND_IDS = re.compile(rf"(?:{COMMAND_ID.pattern}\n)*")
 _INT64 = range(-(2**63), 2**63)
 
@@ -86,8 +87,10 @@ def _all_flat(lines: Sequence[bytes]) -> list[Command] | None:
         commands = [_command_of(_MEMBERS(found)) for found in map(reader.flat, lines)]
     except reader.errors:
         return None
+    ids = "\n".join([command.id for command in commands]) + "\n"
     are_well = (
-        _COMMAND_IDS.fullmatch("\n".join([command.id for command in commands]) + "\n")
+        len(ids) == _ID_LINE * len(commands)  # an id may hold line feeds
+        and _COMMAND_IDS.fullmatch(ids)
         and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
         and not [c for c in commands if c.amends is not None]
     )

@@ -34,7 +34,8 @@ class ReadAhead:
         #: Done when the last chunk has been read.
         self.read_out: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
-        self._next = self._reader.submit(self._read)
+        #: The first chunk, until somebody takes it.
+        self._first = [self._reader.submit(self._read)]
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +55,7 @@ class ReadAhead:
 
         An object without any line is one empty chunk.
         """
-        chunk: Prepared | None = self._next.result() or self._preparing(())
+        chunk: Prepared | None = self._first.pop().result() or self._preparing(())
         while chunk is not None:
             following = self._reader.submit(self._read)
             yield chunk, partial(_is_end, following)
@@ -96,9 +97,10 @@ def one_ahead(
             begin_next()
             place, current = place + 1, begun.pop() if begun else None
     finally:
-        for left in (current, *begun):
-            if left is not None:
-                left.close()
+        if current is not None:
+            current.close()
+        for left in begun:  # by now there is nobody who could begin another
+            left.close()
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:

@@ -50,13 +50,15 @@ class ChunkApplier:
         known = self._book.known([command.id for command in chunk.commands])
         if known:
             contest = Contest.among([one for one in chunk.commands if one.id not in known])
+        # A known one may be in the chunk more than once.
+        known_lines = sum(one.id in known for one in chunk.commands) if known else 0
         counts = Counts()
         for applier, winners in self._by_table(contest):
             counts += self._apply_with_runners_up(applier, winners, contest.folded, chunk.archived)
         new, seen_before = self._book.close()
         return counts + Counts(
             superseded=contest.folded.superseded,
-            duplicates=contest.folded.duplicates + len(known) + seen_before,
+            duplicates=contest.folded.duplicates + known_lines + seen_before,
             rejected=new,
         )
 

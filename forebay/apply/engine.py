@@ -46,6 +46,7 @@ def apply(
     *,
     resources: Mapping[str, ResourceSpec],
     archive_rejections: ArchiveRejections,
+    admit: Callable[[int], None] = lambda _: None,
 ) -> Outcome:
     """Applies one archive object, a transaction per chunk.
 
@@ -59,6 +60,8 @@ def apply(
         resources: the declarations, by path.
         archive_rejections: called with a chunk's new rejections before they are committed; when
             it raises, the chunk is rolled back.
+        admit: called with the number of a chunk's lines before its transaction begins; returns when
+            it may.
 
     Raises:
         HeldError: everything was applied but commands that need newer code; the ledger stays open.
@@ -73,6 +76,7 @@ def apply(
         applier = ChunkApplier(connection, source, resources, archive_rejections)
         run = _Run(connection, applier, Ledger(connection, source), resources)
         for chunk, is_last in ahead:
+            admit(len(chunk.entries))
             if not run.take(chunk, is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
     if run.outcome.held is not None:

@@ -94,7 +94,7 @@ class RejectionBook:
             self._new[rejection.id] = replace(
                 rejection,
                 resource=rejection.resource and _storable(rejection.resource, _MAX_NAME),
-                key=rejection.key and _storable(rejection.key, _MAX_NAME),
+                key=rejection.key and noted_key(rejection.key),
                 detail=_storable(rejection.detail, _MAX_DETAIL),
             )
 
@@ -125,6 +125,11 @@ def restore(connection: Connection, told: Iterable[Mapping[str, Any]]) -> int:
     with connection.cursor() as cursor:
         cursor.executemany(_INSERT, rows)
         return cursor.rowcount
+
+
+def noted_key(key: str) -> str:
+    """The key as the rejection of its command has it."""
+    return _storable(key, _MAX_NAME)
 
 
 def _storable(text: str, limit: int) -> str:

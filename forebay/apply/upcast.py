@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 from forebay.command import Command
 from forebay.errors import BodyError
@@ -17,7 +18,9 @@ def upcast(command: Command, spec: ResourceSpec) -> Command:
     """
     if command.body is None or command.schema == spec.schema_version:
         return command
-    body = dict(command.body)
+    # A copy of all of it: an upcaster may change what is nested, and a rejection tells what was
+    # archived.
+    body = deepcopy(command.body)
     for version in range(command.schema, spec.schema_version):
         try:
             body = spec.upcasters[version](body)

@@ -80,6 +80,7 @@ class FieldSpec:
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID_LINE = 37  # characters of a UUID and a line feed
 _UUIDS = re.compile(rf"(?:{_UUID.pattern}\n)*")
 _SQL_TYPES = {
     Kind.FLOAT: "double precision",
@@ -133,7 +134,9 @@ class ResourceSpec:
         if not kinds <= {str}:
             return False
         if self.key.kind is Kind.UUID:
-            return _UUIDS.fullmatch("".join([f"{key}\n" for key in keys])) is not None
+            lines = "".join([f"{key}\n" for key in keys])
+            # A key may hold line feeds.
+            return len(lines) == _UUID_LINE * len(keys) and _UUIDS.fullmatch(lines) is not None
         limit = self.key.max_length
         return limit is None or max(map(len, map(str, keys)), default=0) <= limit
 

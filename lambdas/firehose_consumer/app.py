@@ -144,7 +144,9 @@ class Consumer:
         """The error, logged with all that is known if it is a defect of ours."""
         if not isinstance(error, ForebayError | psycopg.Error):
             self._logger.error("defect", action="defect", exc_info=error)
-        return error
+        # Its frames hold chunks, and it is kept until the batch is done.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
 
     def _apply_when_there(self, found: _Object, ahead: ReadAhead) -> None:
         """Applies an object, again if the connection turned out to be dead, for a while.

@@ -113,6 +113,10 @@ class _Folding:
         self.tally = _Tally()
         self._resources = resources
         self._excluded = unfit
+        #: Keys whose winner can have no row: of these each command's body is looked at, for there
+        #: may be as many such as the key has commands.
+        self._suspect = {(command.resource, command.key) for command, _ in unfit.values()}
+        self._completers = {path: bodies_completer(spec) for path, spec in resources.items()}
         self._seen: set[str] = set()
         self._ids: dict[Kind, set[str]] = {
             Kind.REJECTED: self.winners.rejected,
@@ -191,6 +195,12 @@ class _Folding:
         for command, number in commands:
             seen.add(command.id)
             target = (command.resource, command.key)
+            if target in self._suspect:
+                _, unfit = self._completers[command.resource]([command])
+                if unfit:
+                    tally.rejected[number] += 1
+                    self.winners.unfit.append((command, str(unfit[0][1])))
+                    continue
             best = applied.get(target)
             if best is not None:
                 if not command.beats(best):

@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.apply import BadLine, Entry, Rejection, Source
 from forebay.apply.lines import read_lines
+from forebay.apply.rejections import noted_key
 from forebay.aws import archive
 from forebay.aws.archive import REJECTIONS_PREFIX
 from forebay.command import Command
@@ -173,7 +174,7 @@ class _Adding:
             for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
                 self.partition.add(Kind.BAD_LINE, line_id, prefix + line_id.encode())
         wanted = [
-            (str(entry.key), line)
+            (noted_key(str(entry.key)), line)
             for entry, line in zip(entries, lines, strict=True)
             if not isinstance(entry, BadLine) and entry.id <= self.cut
         ]

@@ -180,16 +180,15 @@ def _apply_patiently(
 def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
     partial_replay = not job.selection.is_everything
     source = Source(found.key, replay=True, partial=partial_replay)
-    chunks = job.gate.chunks(
-        job.selection.chunks(
-            read_chunks(
-                job.store.read(found.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
-            )
+    chunks = job.selection.chunks(
+        read_chunks(
+            job.store.read(found.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
         )
     )
     try:
         if job.run_id is None:
-            outcome = rehearse(connection, chunks, source, resources=job.resources)
+            admitted = job.gate.chunks(chunks)
+            outcome = rehearse(connection, admitted, source, resources=job.resources)
             return Done(found.key, found.size_bytes, outcome, outcome.held)
         # Of an earlier try, perhaps of another run, that failed between the archive and its commit.
         restore(connection, archived_rejections(job.store, found.key))
@@ -199,6 +198,8 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
             source,
             resources=job.resources,
             archive_rejections=partial(job.store.write_rejections, found.key),
+            # Not while the chunk is read: that is done ahead, while another one's locks are held.
+            admit=job.gate.pass_through,
         )
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:

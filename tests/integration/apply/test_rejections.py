@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import random
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +14,12 @@ import pytest
 
 import resources
 from forebay.apply import BadLine, Counts, Entry, Rejection, Source, apply
-from forebay.codec import decode
-from forebay.command import Command
+from forebay.apply.lines import read_chunks
+from forebay.codec import decode, encode
+from forebay.command import Command, Op
 from forebay.errors import HeldError, TransientError
 from forebay.resource import References, ResourceSpec
+from forebay.resource.spec import Kind
 from tests.fixtures.commands import CITY, city, command_id, country
 from tests.fixtures.tables import CountingCursor, Database, open_connection
 
@@ -91,6 +95,32 @@ def test_a_missing_field_with_a_default_gets_it(database: Database) -> None:
     assert database.rows("SELECT status, pinned, tags, expires_at FROM announcements") == [
         ("published", False, [], None)
     ]
+
+
+def test_a_known_rejection_that_is_there_twice_counts_as_two_lines(database: Database) -> None:
+    chunk = [bad(9, 1), bad(9, 1), city(3, key=3)]
+    assert database.apply(chunk).counts == Counts(applied=1, rejected=1, duplicates=1)
+    assert database.apply(chunk, replay=True).counts == Counts(duplicates=3)
+
+
+def test_an_id_of_two_lines_is_no_id(database: Database) -> None:
+    """Ids are looked at by the batch, as lines of one text."""
+    good = encode(city(5, key=5))
+    two = f"{command_id(1)}\\n{command_id(2)}".encode()
+    line = encode(city(1, key=1)).replace(command_id(1).encode(), two)
+    outcome = database.apply(*read_chunks([gzip.compress(line + good)]))
+    assert outcome.counts == Counts(applied=1, rejected=1)
+    assert set(database.rejections().values()) == {"envelope_invalid"}
+
+
+@pytest.mark.parametrize("op", ["put", "delete"])
+def test_a_key_of_two_lines_is_no_key(database: Database, op: Op) -> None:
+    spec = next(one for one in resources.load().values() if one.key.kind is Kind.UUID)
+    key = "\n".join(str(uuid.UUID(int=n)) for n in range(2))
+    one = city(1, op)._replace(resource=spec.path, key=key, schema=spec.schema_version)
+    outcome = database.apply([one, city(2, key=2)])
+    assert outcome.counts == Counts(applied=1, rejected=1)
+    assert database.rejections() == {command_id(1): "key_invalid"}
 
 
 def test_a_chunk_that_is_tried_again_has_all_its_runners_up(database: Database) -> None:

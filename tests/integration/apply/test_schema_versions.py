@@ -88,3 +88,38 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
     assert (outcome.counts.applied, outcome.counts.rejected) == (1, 1)
     assert database.rows("SELECT geonameid, more FROM cities") == [(2, body["more"])]
     assert [rejection.id for rejection in database.archived] == [command_id(1)]
+
+
+def test_an_upcaster_that_changes_what_is_nested_meets_each_body_as_it_was_archived(
+    database: Database,
+) -> None:
+    """A chunk of which a part is done already is brought up to date again."""
+
+    def flatten(body: dict[str, Any]) -> dict[str, Any]:
+        body["name"] = body["nested"].pop("title")  # KeyError the second time
+        del body["nested"]
+        return body
+
+    class Flat(City, path="cities", schema_version=2, upcasters={1: flatten}):
+        """The city of a release in which its name is no longer nested."""
+
+    bodies = [{**CITY, "nested": {"title": f"city {key}"}} for key in range(3)]
+    for body in bodies:
+        del body["name"]
+    chunk = [
+        Command(command_id(key), "put", "cities", key, 1, "test", None, body)
+        for key, body in enumerate(bodies)
+    ]
+    newer = {**resources.load(), "cities": Flat.spec_}
+    database.connection.execute(
+        "INSERT INTO forebay.ledger"
+        " (object, lines, applied, superseded, duplicates, rejected, lags)"
+        " VALUES ('commands/a.gz', 1, 1, 0, 0, 0, '{}')"
+    )
+    database.apply(chunk, resources=newer)
+    assert database.rejections() == {}
+    assert {key: name for key, (_, _, name) in database.cities().items()} == {
+        1: "city 1",
+        2: "city 2",
+    }
+    assert bodies[0]["nested"] == {"title": "city 0"}

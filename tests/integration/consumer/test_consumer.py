@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from forebay.apply.prepare import Prepared
 from forebay.codec import encode
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.consumer import Bench, bench_of, text_message
@@ -32,6 +34,25 @@ def test_objects_are_applied_and_counted(bench: Bench) -> None:
     assert counted["CommandsApplied"] == 3
     assert counted["CommandsRejected"] == 1
     assert counted["ApplyLagOldest"] >= counted["ApplyLagNewest"] > 0
+
+
+def test_objects_that_fail_leave_no_commands_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of which all must wait for a newer release, as while it is being deployed."""
+    messages = [
+        bench.message(bench.put(f"commands/{n}.gz", city(n + 1, key=n)._replace(schema=99)))
+        for n in range(10)
+    ]
+    left: list[int] = []
+
+    def note(*_: object) -> None:
+        left.append(sum(isinstance(found, Prepared) for found in gc.get_objects()))
+
+    monkeypatch.setattr(bench.consumer, "_failed", note)
+    gc.collect()
+    assert len(bench.handle(*messages)) == 10
+    assert max(left) <= 2
 
 
 def test_a_rejection_is_archived_beside_the_commands(bench: Bench) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from threading import Event, Timer
 
 import pytest
 
@@ -81,6 +84,46 @@ def test_the_next_object_is_begun_when_this_one_is_read_and_the_one_after_it_is_
         assert [(name, ids(ahead)) for name, ahead in reading] == [
             (name, [city(0).id]) for name in "bc"
         ]
+
+
+def test_whoever_stops_while_the_next_object_is_being_begun_leaves_none_open() -> None:
+    objects = Objects(a=1, b=1)
+    at_the_end, go_on = Event(), Event()
+
+    def begin(name: str) -> ReadAhead:
+        return objects.begin(name) if name == "b" else read_ahead(slowly(), resources.load())
+
+    def slowly() -> Iterator[Sequence[Command]]:
+        yield [city(1)]
+        at_the_end.set()
+        go_on.wait(5)
+
+    reading = one_ahead(["a", "b"], begin)
+    next(iter(next(reading)[1]))
+    assert at_the_end.wait(5)
+    Timer(0.1, go_on.set).start()
+    reading.close()
+    assert objects.noted in ([], ["b0", "b closed"])
+
+
+def test_a_chunk_that_has_been_applied_is_not_kept() -> None:
+    class Entries(list[Command]):
+        """Of which there can be weak references."""
+
+    alive: list[weakref.ref[Entries]] = []
+
+    def chunks() -> Iterator[Entries]:
+        for number in range(5):
+            entries = Entries([city(number, key=number)])
+            alive.append(weakref.ref(entries))
+            yield entries
+            del entries
+
+    with read_ahead(chunks(), resources.load()) as ahead:
+        for number, (_, is_last) in enumerate(ahead):
+            is_last()
+            gc.collect()
+            assert all(found() is None for found in alive[:number])
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])

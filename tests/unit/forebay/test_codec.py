@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.codec import _carefully, _quickly, decode, encode
+from forebay.codec import _carefully, _quickly, decode, decode_all, encode
 from forebay.command import Command
 from forebay.errors import UnreadableLine
 from tests.fixtures.commands import city, command_id
@@ -61,6 +61,38 @@ def test_a_line_is_read_quickly_as_it_is_read_carefully(
         assert quickly is not None
     if quickly is not None:
         assert repr(quickly) == repr(_carefully(line))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(encode(city(n)) for n in (1, 2)),
+                encode(city(3, "delete")),
+                encode(city(4, name="ä\n", extra={"a": [1]})),
+                encode(city(5)._replace(amends=command_id(1))),
+                encode(city(1)).replace(command_id(1).encode(), f"{command_id(1)}\\n".encode() * 2),
+                encode(city(6)).replace(b'"op":"put"', b'"op":"delete"'),
+                encode(city(7)).replace(b'"v":1', b'"v":2'),
+                b"no JSON",
+                b'{"v":1}',
+            ]
+        ),
+        max_size=60,
+    )
+)
+def test_lines_are_read_by_the_batch_as_each_is_by_itself(lines: list[bytes]) -> None:
+    def one(line: bytes) -> Command | tuple[str, str]:
+        try:
+            return decode(line)
+        except UnreadableLine as exc:
+            return exc.code, str(exc)
+
+    read = [
+        found if isinstance(found, Command) else (found.code, str(found))
+        for found in decode_all(lines)
+    ]
+    assert repr(read) == repr([one(line) for line in lines])
 
 
 def test_the_envelope_is_the_documented_one() -> None:

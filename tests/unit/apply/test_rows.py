@@ -1,0 +1,71 @@
+"""Rows and keys are looked at by the batch: nobody may be able to tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import resources
+from forebay.apply.rows import row_encoder, rows_encoder
+from forebay.command import Command
+from forebay.errors import BodyError
+from forebay.resource.spec import ResourceSpec
+from tests.fixtures.commands import CITY, city
+
+SPECS = resources.load()
+VALUES = st.sampled_from(
+    ["", "a", "ä\n", "a\x00b", "\ud800", 1, 2**70, 1.5, True, None, {"a": 1}, [1, "x"]]
+)
+BODIES = st.one_of(
+    st.just(CITY),
+    st.dictionaries(st.sampled_from([*CITY, "mayor"]), VALUES, max_size=3).map(
+        lambda changed: {**CITY, **changed}
+    ),
+    st.sets(st.sampled_from(sorted(CITY)), max_size=2).map(
+        lambda left_out: {name: value for name, value in CITY.items() if name not in left_out}
+    ),
+)
+KEYS = st.sampled_from(
+    [
+        *("", "DE", "x" * 256, 1, -5, True, 2**63),
+        "00000000-0000-0000-0000-000000000000",
+        "00000000-0000-0000-0000-00000000000A",
+        "00000000-0000-0000-0000-000000000000\n00000000-0000-0000-0000-000000000000",
+        *("\n", "00000000-0000-0000-0000-000000000000\n"),
+    ]
+)
+
+
+@given(st.lists(BODIES, max_size=60))
+def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, Any]]) -> None:
+    spec = SPECS["cities"]
+    commands = [city(n, key=n)._replace(body=body) for n, body in enumerate(bodies)]
+    rows: dict[str, object] = {}
+    unfit: dict[str, tuple[str, str]] = {}
+    one = row_encoder(spec)
+    for command in commands:
+        try:
+            rows[command.id] = one(command)
+        except BodyError as exc:
+            unfit[command.id] = (exc.code, str(exc))
+
+    found = rows_encoder(spec)(commands)
+
+    assert {command.id: row for command, row in found.encoded} == rows
+    assert {command.id: (exc.code, str(exc)) for command, exc in found.unfit} == unfit
+    required = [place for place, column in enumerate(spec.columns) if not column.nullable]
+    if any(row[place] is None for _, row in found.encoded for place in required):
+        assert found.may_lack
+
+
+@given(st.sampled_from(sorted(SPECS)), st.lists(KEYS, max_size=4))
+def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None:
+    spec: ResourceSpec = SPECS[path]
+    assert spec.fit_keys(keys) == all(type(key) is not bool and spec.fits_key(key) for key in keys)
+
+
+def test_no_command_has_no_row() -> None:
+    commands: list[Command] = []
+    assert rows_encoder(SPECS["cities"])(commands).encoded == []

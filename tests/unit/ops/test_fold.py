@@ -1,0 +1,93 @@
+"""Folding a bucket: what loses is not looked at, and what can't apply costs no pass of its own."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import resources
+from forebay.apply import Rejection
+from forebay.codec import encode
+from ops.archive.store import Folder
+from ops.console import Console
+from ops.folding.fold import ObjectCounts, Winners, fold_bucket
+from ops.folding.partition import Bucket, Kind, Partition
+from ops.folding.scan import scan
+from tests.fixtures.commands import city, command_id, country
+
+
+def folded(folder: Path, *lines: bytes) -> tuple[Winners, ObjectCounts]:
+    counts = ObjectCounts()
+    counts.add_object()
+    with Partition(folder, expected_bytes=1) as partition:
+        partition.add_all(Kind.APPLIED, [("1", line.rstrip()) for line in lines], b"0\t")
+        (bucket,) = partition.buckets()
+        return fold_bucket(bucket, resources.load(), counts), counts
+
+
+def test_a_winner_that_cannot_apply_is_named_and_the_next_one_has_won(tmp_path: Path) -> None:
+    bodies: dict[int, dict[str, Any]] = {
+        3: {"mayor": "x"},
+        2: {"name": {"a": 1}},
+        1: {},
+        0: {"mayor": "x"},
+    }
+    lines = [encode(city(n, key=1, **body)) for n, body in bodies.items()]
+    winners, counts = folded(tmp_path / "p", *lines)
+    assert [command.id for command in winners.applied.values()] == [command_id(1)]
+    # The last one too: of a key with such a command every body is looked at.
+    assert {command.id for command, _ in winners.unfit} == {command_id(n) for n in (3, 2, 0)}
+    assert counts.applied[0] == 1
+
+
+def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[Bucket] = []
+    read = Bucket.runs
+
+    def noted(bucket: Bucket) -> Iterator[tuple[Kind, list[bytes]]]:
+        passes.append(bucket)
+        return read(bucket)
+
+    monkeypatch.setattr(Bucket, "runs", noted)
+    winners, _ = folded(tmp_path / "p", *(encode(city(n, key=1, mayor="x")) for n in range(500)))
+    assert (len(winners.unfit), winners.applied) == (500, {})
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize("key", ["a\x00b", "x" * 300], ids=["NUL", "long"])
+def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key: str) -> None:
+    """However many files there are: what is noted of such a key is not the key itself."""
+    name = "commands/2025/10/17/00/a.gz"
+    command = country(1, key)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(gzip.compress(encode(command)))
+    store = Folder(tmp_path)
+    noted = key[:255].replace("\x00", "\ufffd")
+    store.write_rejections(
+        name,
+        [
+            Rejection(
+                *(command.id, "countries", noted, "put", "key_invalid", None, "no key"),
+                encode(command),
+                name,
+            )
+        ],
+    )
+    with (
+        Console().progress("read", unit="objects", total=1) as meter,
+        Partition(tmp_path / "buckets", expected_bytes=2**40) as partition,
+    ):
+        found = store.list("commands/")
+        scan(store, partition, cut="f" * 36, objects=found, ledger=None, meter=meter)
+        unfit = [
+            refused
+            for bucket in partition.buckets()
+            for refused in fold_bucket(bucket, resources.load()).unfit
+        ]
+    assert unfit == []
