@@ -166,8 +166,8 @@ class Consumer:
                     raise
             else:
                 return
-            ahead = self._begin(found)
             time.sleep(random.uniform(0, pause))
+            ahead = self._begin(found)
             pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
     def apply_object(self, key: str, replaying: Replaying | None = None) -> Outcome:
