@@ -144,9 +144,9 @@ class _Folding:
         """Completes the bodies of winners and candidates; which of the winners can have no row."""
         winners = self.winners
         found: dict[str, tuple[Command, str]] = {}
-        for path, spec in self._resources.items():
-            complete = bodies_completer(spec)
-            commands, unfit = complete([c for c in winners.applied.values() if c.resource == path])
+        for path in self._resources:
+            of_resource = [c for c in winners.applied.values() if c.resource == path]
+            commands, unfit = self._completers[path](of_resource)
             winners.applied.update({(path, command.key): command for command in commands})
             found |= {command.id: (command, str(exc)) for command, exc in unfit}
         if found:
@@ -222,11 +222,10 @@ class _Folding:
     def _keep_what_beats_the_winners(self) -> None:
         """Of the candidates, and with their bodies complete."""
         winners = self.winners
-        completers = {path: bodies_completer(spec) for path, spec in self._resources.items()}
         for target, candidates in list(winners.candidates.items()):
             best = winners.applied.get(target)
             left = [c for c in candidates if best is None or c.beats(best)]
-            fit, _ = completers[target[0]](left)
+            fit, _ = self._completers[target[0]](left)
             if fit:
                 winners.candidates[target] = fit
             else:
