@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Self, TypeVar
 
@@ -13,6 +13,8 @@ from forebay.apply.prepare import Prepared
 Item = TypeVar("Item")
 #: Makes a chunk ready to be applied.
 Preparing = Callable[[Sequence[Entry]], Prepared]
+
+_PATIENCE_SECONDS = 1.0  # reading a chunk takes a tenth of that
 
 
 class ReadAhead:
@@ -51,7 +53,7 @@ class ReadAhead:
             close()
 
     def __iter__(self) -> Iterator[tuple[Prepared, Callable[[], bool]]]:
-        """Each chunk, and what tells whether it is the last, once that is known.
+        """Each chunk, and what tells whether it is the last, if that is known by then.
 
         An object without any line is one empty chunk.
         """
@@ -104,4 +106,10 @@ def one_ahead(
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:
-    return following.result() is None
+    """Whether nothing follows; False as well where that is not known soon, or can't be read.
+
+    Who asks holds the locks of a transaction meanwhile: a source that stalls must not hold up
+    others, nor one that fails undo what has been applied. Both show when the chunk is asked for.
+    """
+    known, _ = wait([following], timeout=_PATIENCE_SECONDS)
+    return bool(known) and following.exception() is None and following.result() is None

@@ -79,6 +79,7 @@ def apply(
             admit(len(chunk.entries))
             if not run.take(chunk, is_last):
                 return run.outcome if run.outcome.lines else Outcome(already_applied=True)
+        run.finish()
     if run.outcome.held is not None:
         raise HeldError(f"{source.object}: {run.outcome.held}")
     return run.outcome
@@ -127,6 +128,7 @@ class _Run:
         self._position = 0
         #: How many lines are applied; asked of the ledger in the transaction that needs to know.
         self._done: int | None = None
+        self._is_complete = False
 
     def take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
         """Applies what is not applied of the next chunk; False if all of the object is.
@@ -148,6 +150,11 @@ class _Run:
                 self._position += len(chunk.entries)
                 return taken
 
+    def finish(self) -> None:
+        """Calls the object applied, if it was not known of the last chunk that it was the last."""
+        if not self._is_complete and self.outcome.held is None:
+            self.take(prepare((), self._resources), lambda: True)
+
     def _take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
         """One chunk, one transaction."""
         with self._connection.transaction():
@@ -164,6 +171,7 @@ class _Run:
             counts = self._applier.apply(chunk)
             after = self.outcome.plus(lines, chunk.ids, counts, held=chunk.held)
             # Held commands keep the ledger where it is, so that the next try meets them again.
+            is_complete = after.held is None and is_last()
             if after.held is None:
                 self._ledger.advance(
                     start=start,
@@ -171,8 +179,8 @@ class _Run:
                     ids=chunk.ids,
                     counts=counts,
                     total=after,
-                    is_last=is_last(),
+                    is_last=is_complete,
                 )
         # Only what was committed counts.
-        self.outcome, self._done = after, done
+        self.outcome, self._done, self._is_complete = after, done, is_complete
         return True

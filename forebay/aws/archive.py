@@ -127,9 +127,7 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
-        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/direct-{command_id}.gz"
-        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+        self._put_commands("direct", lines, command_id)
 
     def write_import(self, lines: Sequence[bytes], command_id: str) -> None:
         """Stores lines of a bulk import as an object, which the same event applies.
@@ -143,9 +141,7 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
-        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/import-{command_id}.gz"
-        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+        self._put_commands("import", lines, command_id)
 
     def write_import_report(self, source_key: str, report: Mapping[str, Any]) -> None:
         """Stores what became of an imported file beside it.
@@ -189,6 +185,11 @@ class Archive:
         key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
         self._put(key, b"".join(lines), gzipped=False)
         return key
+
+    def _put_commands(self, way: str, lines: Sequence[bytes], command_id: str) -> None:
+        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
+        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{command_id}.gz"
+        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
 
     def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
         try:
