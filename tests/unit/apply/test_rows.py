@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import resources
@@ -27,18 +27,17 @@ BODIES = st.one_of(
         lambda left_out: {name: value for name, value in CITY.items() if name not in left_out}
     ),
 )
+NIL = "00000000-0000-0000-0000-000000000000"
 KEYS = st.sampled_from(
     [
         *("", "DE", "x" * 256, 1, -5, True, 2**63),
-        "00000000-0000-0000-0000-000000000000",
-        "00000000-0000-0000-0000-00000000000A",
-        "00000000-0000-0000-0000-000000000000\n00000000-0000-0000-0000-000000000000",
-        *("\n", "00000000-0000-0000-0000-000000000000\n"),
+        *(NIL, f"{NIL[:-1]}A", f"{NIL}\n{NIL}", "\n", f"{NIL}\n"),
     ]
 )
 
 
 @given(st.lists(BODIES, max_size=60))
+@example([{**CITY, "name": None}])
 def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, Any]]) -> None:
     spec = SPECS["cities"]
     commands = [city(n, key=n)._replace(body=body) for n, body in enumerate(bodies)]
@@ -61,6 +60,7 @@ def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, 
 
 
 @given(st.sampled_from(sorted(SPECS)), st.lists(KEYS, max_size=4))
+@example("announcements", [f"{NIL}\n{NIL}"])
 def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None:
     spec: ResourceSpec = SPECS[path]
     assert spec.fit_keys(keys) == all(type(key) is not bool and spec.fits_key(key) for key in keys)

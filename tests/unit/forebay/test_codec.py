@@ -71,7 +71,9 @@ def test_a_line_is_read_quickly_as_it_is_read_carefully(
                 encode(city(3, "delete")),
                 encode(city(4, name="ä\n", extra={"a": [1]})),
                 encode(city(5)._replace(amends=command_id(1))),
-                encode(city(1)).replace(command_id(1).encode(), f"{command_id(1)}\\n".encode() * 2),
+                encode(city(1)).replace(
+                    command_id(1).encode(), f"{command_id(1)}\\n{command_id(2)}".encode()
+                ),
                 encode(city(6)).replace(b'"op":"put"', b'"op":"delete"'),
                 encode(city(7)).replace(b'"v":1', b'"v":2'),
                 b"no JSON",
