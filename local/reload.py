@@ -13,6 +13,7 @@ from pathlib import Path
 
 from watchfiles import PythonFilter, watch
 
+from forebay.errors import SettingsError
 from infra.bundling import PACKAGES, sources, zip_asset
 from infra.settings import FunctionName
 from local import servers
@@ -65,7 +66,7 @@ class Reloader:
             replaced = self._replace()
             if replaced and any("migrations" in path.parts for path in changed):
                 self._emulated.invoke(self._deployed.functions["migrate"])
-        except (OSError, ToolFailedError) as exc:
+        except (OSError, ToolFailedError, SettingsError) as exc:
             self._listener(Remark(f"not reloaded: {exc}"))
             return
         if replaced:

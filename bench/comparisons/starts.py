@@ -1,7 +1,8 @@
 """Cold starts: a fresh process that imports a function and makes what it needs.
 
 What is timed begins when Python is up, and ends with the answer to a first request (read) or when
-the function could take one (write). Both sides have their bytecode cached.
+the function could take one (write). A function starts from its package, as on Lambda. Both sides
+have their bytecode cached.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from bench import cities
 from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
-from local.settings import ROOT
+from infra.bundling import build_asset
 
 ROUNDS = 15
 WRITE, BOTO3 = "write function", "boto3 and its Firehose client"
@@ -43,11 +47,13 @@ assert connection.execute("SELECT name FROM cities WHERE geonameid = 1").fetchal
 
 def compare(stage: Stage) -> Findings:
     """Fresh processes, one after another."""
-    with stage.database() as database:
+    with stage.database() as database, tempfile.TemporaryDirectory() as packages:
         cities.fill(database)
+        write, read = Path(packages, "write"), Path(packages, "read")
+        build_asset("write", write, with_dependencies=False)
+        build_asset("read", read, with_dependencies=False)
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test",
@@ -58,10 +64,15 @@ def compare(stage: Stage) -> Findings:
             "FOREBAY_DATABASE_URL": database.url,
             "FOREBAY_REPLICA_URL": database.url,
         }
-        programs = {WRITE: _WRITE, BOTO3: _BOTO3, READ: _READ, PSYCOPG: _PSYCOPG}
+        programs = {
+            WRITE: (_WRITE, write),
+            BOTO3: (_BOTO3, write),
+            READ: (_READ, read),
+            PSYCOPG: (_PSYCOPG, read),
+        }
         contenders = [
-            Contender(name, lambda program=program: _seconds(program, environment), 1)  # type: ignore[misc]
-            for name, program in programs.items()
+            Contender(name, partial(_seconds, program, folder, environment), 1)
+            for name, (program, folder) in programs.items()
         ]
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
     findings = Findings(series)
@@ -75,10 +86,11 @@ def compare(stage: Stage) -> Findings:
     return findings
 
 
-def _seconds(program: str, environment: Mapping[str, str]) -> float:
+def _seconds(program: str, folder: Path, environment: Mapping[str, str]) -> float:
     done = subprocess.run(  # noqa: S603 - our own programs
         [sys.executable, "-c", _TIMED.format(program)],
-        env=dict(environment),
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=True,

@@ -13,8 +13,8 @@ import orjson
 
 from forebay.query.arrays import read_array
 from forebay.query.ast import Operand
+from forebay.resource.body import INT64_MAX, INT64_MIN
 from forebay.resource.body import MAX_DEPTH as MAX_JSON_DEPTH
-from forebay.resource.fields import INT64_MAX, INT64_MIN
 from forebay.resource.spec import FieldSpec, Kind
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")

@@ -8,9 +8,15 @@ class City(Resource, path="cities"):
     country_code: Annotated[str, Field(pattern="^[A-Z]{2}$", max_length=2), References("countries")]
 """
 
-from forebay.resource.declaration import Resource, discover
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from forebay.resource.marks import Index, Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+if TYPE_CHECKING:
+    from forebay.resource.declaration import Resource, discover
 
 __all__ = [
     "FieldSpec",
@@ -24,3 +30,12 @@ __all__ = [
     "Unique",
     "discover",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What needs pydantic is imported when it is asked for: functions that start fast never do."""
+    if name not in {"Resource", "discover"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from forebay.resource import declaration  # noqa: PLC0415 - the point of this function
+
+    return getattr(declaration, name)

@@ -1,4 +1,9 @@
-"""Reads a client's JSON into a body that the archive can carry and Postgres can store."""
+"""Reads a client's JSON into a body that the archive can carry and Postgres can store.
+
+It needs pydantic-core only: importing pydantic, with which resources are declared, takes a function
+longer than everything else of ours, and its package brings the schemas made already
+(`forebay.resource.compiled`).
+"""
 
 from __future__ import annotations
 
@@ -6,46 +11,67 @@ import datetime as dt
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from annotated_types import Ge, Le, MinLen
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-)
+from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, ValidationError
 
 from forebay.command import Body, KeyValue
-from forebay.resource.fields import INT64_MAX, INT64_MIN, annotated, pydantic_type
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
-from forebay.resource.spec import FieldSpec, Kind
 
 _DELETE = 0x7F
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # levels of a JSON value; people nest a handful, attackers thousands
+
+
+class Item:
+    """What pydantic-core puts the values of one item in, a class of pydantic's in the small."""
+
+    __slots__ = (
+        "__dict__",
+        "__pydantic_extra__",
+        "__pydantic_fields_set__",
+        "__pydantic_private__",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodySchema:
+    """What bodies and keys of one resource are read by."""
+
+    #: Of a whole item, which becomes an `Item`; its key is optional.
+    item: CoreSchema
+    key: CoreSchema
+    key_name: str
+    json_fields: tuple[str, ...]
+    timestamps: tuple[str, ...]
+    decimals: tuple[str, ...]
+
+
+class BodySource(Protocol):
+    """Where a reader's schema comes from: the declaration, or what was made of it before."""
+
+    @property
+    def declared_as(self) -> tuple[str, str]:
+        """The module and the qualified name of the class that declares the resource."""
+
+    def schema(self) -> BodySchema:
+        """The schema; asked for once, on first use."""
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of the same bodies, the key among their members."""
 
 
 class BodyReader:
     """Validates bodies and keys of one resource.
 
-    Its models are built on first use: a cold start pays only for the resource it serves.
+    Its validators are built on first use: a cold start pays only for the resource it serves.
     """
 
-    def __init__(
-        self, declared: type[BaseModel], key: FieldSpec, fields: Sequence[FieldSpec]
-    ) -> None:
-        self._declared = declared
-        self._key = key
-        self._fields = fields
-        self._json_fields = _names(fields, Kind.JSON)
-        self._timestamps = _names(fields, Kind.TIMESTAMP)
-        self._decimals = _names(fields, Kind.DECIMAL)
+    def __init__(self, source: BodySource) -> None:
+        self.source = source
 
     def read(self, raw: bytes) -> ReadBody:
         """The body of one item.
@@ -57,7 +83,7 @@ class BodyReader:
             BodyInvalidError: with every fault at once.
         """
         try:
-            item = self._model.model_validate_json(raw, strict=True)
+            item = self._validator.validate_json(raw, strict=True)
         except ValidationError as exc:
             raise BodyInvalidError(
                 [
@@ -65,12 +91,13 @@ class BodyReader:
                     for error in exc.errors(include_url=False, include_context=False)
                 ]
             ) from None
-        body = item.model_dump(mode="json", exclude={self._key.name})
+        key_name = self._schema.key_name
+        body: Body = self._serializer.to_python(item, mode="json", exclude={key_name})
         faults = list(self._normalize(item, body))
         faults += self._unstorable(body, nul_possible=b"\\u0000" in raw)
         if faults:
             raise BodyInvalidError(faults)
-        key = getattr(item, self._key.name)
+        key = getattr(item, key_name)
         return ReadBody(body, str(key) if isinstance(key, uuid.UUID) else key)
 
     def read_key(self, text: str) -> KeyValue:
@@ -81,7 +108,7 @@ class BodyReader:
                 canonical spelling is one: two spellings of a key would be two cache entries.
         """
         try:
-            value = self._key_adapter.validate_strings(text, strict=False)
+            value = self._key_validator.validate_strings(text, strict=False)  # type: ignore[arg-type]
         except ValidationError as exc:
             raise ValueError(exc.errors(include_url=False)[0]["msg"]) from None
         if str(value) != text:
@@ -90,18 +117,11 @@ class BodyReader:
 
     def json_schema(self) -> Mapping[str, Any]:
         """The JSON Schema of bodies as `read` takes them, the key among their members."""
-        schema = self._model.model_json_schema(mode="validation")
-        key = self._declared.model_fields.get(self._key.name)
-        told = {
-            "description": self._key.description,
-            "examples": key.examples if key is not None else None,
-        }
-        schema["properties"][self._key.name] |= {n: value for n, value in told.items() if value}
-        return schema
+        return self.source.json_schema()
 
-    def _normalize(self, item: BaseModel, body: Body) -> Iterator[Fault]:
+    def _normalize(self, item: Item, body: Body) -> Iterator[Fault]:
         """Gives the body those spellings of its values that Postgres takes, and gives back."""
-        for name in self._timestamps:
+        for name in self._schema.timestamps:
             moment: dt.datetime | None = getattr(item, name)
             if moment is None:
                 continue
@@ -109,68 +129,43 @@ class BodyReader:
                 body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
             except OverflowError:
                 yield Fault(pointer((name,)), "in UTC it is outside the years 1 to 9999")
-        for name in self._decimals:
+        for name in self._schema.decimals:
             if getattr(item, name) == 0:
                 body[name] = "0"  # a zero may have an exponent beyond all bounds
 
     def _unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
-        for name in body if nul_possible else self._json_fields:
+        for name in body if nul_possible else self._schema.json_fields:
             yield from _walk(body[name], (name,))
 
     @cached_property
-    def _model(self) -> type[BaseModel]:
-        declared = self._declared.model_fields
-        definitions: dict[str, Any] = {
-            field.name: (
-                annotated(pydantic_type(declared[field.name]), _of_column(field)),
-                declared[field.name],
-            )
-            for field in self._fields
-        }
-        definitions[self._key.name] = (self._key_type, Field(default=None))
-        return create_model(
-            f"{self._declared.__name__}Body",
-            __config__=ConfigDict(
-                extra="forbid",
-                strict=True,
-                allow_inf_nan=False,
-                # An infinity inside of JSON must be found, not become null.
-                ser_json_inf_nan="constants",
-            ),
-            **definitions,
-        )
+    def _schema(self) -> BodySchema:
+        return self.source.schema()
 
     @cached_property
-    def _key_adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self._key_type)
+    def _validator(self) -> SchemaValidator:
+        return SchemaValidator(self._schema.item)
 
     @cached_property
-    def _key_type(self) -> Any:  # noqa: ANN401 - a type form has no static type
-        info = self._declared.model_fields.get(self._key.name)
-        if info is None:
-            return uuid.UUID
-        metadata = (*info.metadata, *_of_column(self._key))
-        if self._key.kind is Kind.TEXT:
-            metadata = (*metadata, MinLen(1), AfterValidator(_plain_key))
-        return annotated(info.annotation, metadata)
+    def _serializer(self) -> SchemaSerializer:
+        return SchemaSerializer(self._schema.item)
+
+    @cached_property
+    def _key_validator(self) -> SchemaValidator:
+        return SchemaValidator(self._schema.key)
 
 
-def _names(fields: Sequence[FieldSpec], kind: Kind) -> list[str]:
-    return [field.name for field in fields if field.kind is kind]
-
-
-def _of_column(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
-    """What an integer's column adds: the bounds of its type where the declaration sets none."""
-    if field.kind is not Kind.INTEGER:
-        return []
-    low = [Ge(INT64_MIN)] if field.minimum is None else []
-    high = [Le(INT64_MAX)] if field.maximum is None else []
-    return [*low, *high, BeforeValidator(_integral)]
-
-
-def _integral(value: object) -> object:
+def integral(value: object) -> object:
     """JSON has one kind of number: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plain_key(key: str) -> str:
+    """A str key must survive a URL's path as it is, however often proxies decode it."""
+    if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
+        raise ValueError("a key has no control characters and none of % / \\ ? #")
+    if key in {".", ".."}:
+        raise ValueError("a key is not a dot segment, which URLs fold away")
+    return key
 
 
 def pointer(location: Sequence[str | int]) -> str:
@@ -203,12 +198,3 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
 def _text_faults(text: str, where: tuple[str | int, ...]) -> Iterator[Fault]:
     if "\x00" in text:
         yield Fault(pointer(where), "NUL can't be stored by Postgres", "unstorable_text")
-
-
-def _plain_key(key: str) -> str:
-    """A str key must survive a URL's path as it is, however often proxies decode it."""
-    if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
-        raise ValueError("a key has no control characters and none of % / \\ ? #")
-    if key in {".", ".."}:
-        raise ValueError("a key is not a dot segment, which URLs fold away")
-    return key

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError
 
 from forebay.errors import DeclarationError
 from forebay.resource.body import BodyReader
+from forebay.resource.declared import DeclaredBody
 from forebay.resource.fields import RESERVED_NAMES, KeyDeclared, made_key, read_field
 from forebay.resource.marks import Index
 from forebay.resource.relations import Relation, relations
@@ -74,7 +75,7 @@ class Resource(BaseModel):
             indexes=_checked_indexes(cls, indexes, fields),
             schema_version=schema_version,
             upcasters=_checked_upcasters(cls, schema_version, upcasters or {}),
-            body=BodyReader(cls, key or made_key(), fields),
+            body=BodyReader(DeclaredBody(cls, key or made_key(), fields)),
         )
 
 

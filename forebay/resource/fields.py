@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from forebay.errors import DeclarationError
+from forebay.resource.body import INT64_MAX, INT64_MIN
 from forebay.resource.marks import Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind
 
@@ -39,7 +40,6 @@ RESERVED_NAMES = frozenset(
         "all",
     ]
 )
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_KEY_LENGTH = 255  # characters; with it a key fits any B-tree index entry and a URL
 _MAX_VARCHAR = 1_000_000
 _MAX_PRECISION = 1000  # numeric's own limit

@@ -1,10 +1,9 @@
-"""What reading a client's JSON comes to, and the port by which others have it read."""
+"""What reading a client's JSON comes to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from forebay.command import Body, KeyValue
 
@@ -33,16 +32,3 @@ class ReadBody:
 
     body: Body
     key: KeyValue | None
-
-
-class ReadsBodies(Protocol):
-    """Reads the bodies and keys of one resource."""
-
-    def read(self, raw: bytes) -> ReadBody:
-        """The body of one item; raises BodyInvalidError with every fault at once."""
-
-    def read_key(self, text: str) -> KeyValue:
-        """The key that a path segment names; raises ValueError if none can."""
-
-    def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of bodies, the key among their members."""

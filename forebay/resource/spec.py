@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from forebay.resource.body import BodyReader
 from forebay.resource.marks import Index, References
-from forebay.resource.reading import ReadsBodies
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -110,7 +110,7 @@ class ResourceSpec:
     indexes: tuple[Index, ...]
     schema_version: int
     upcasters: Mapping[int, Upcaster]
-    body: ReadsBodies
+    body: BodyReader
 
     @property
     def columns(self) -> tuple[FieldSpec, ...]:

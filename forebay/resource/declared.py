@@ -1,0 +1,130 @@
+"""What pydantic makes of a declaration: the schemas by which its bodies and keys are read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from annotated_types import Ge, Le, MinLen
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    create_model,
+)
+from pydantic_core import CoreSchema
+
+from forebay.resource.body import (
+    INT64_MAX,
+    INT64_MIN,
+    BodySchema,
+    Item,
+    integral,
+    plain_key,
+)
+from forebay.resource.fields import annotated, pydantic_type
+from forebay.resource.spec import FieldSpec, Kind
+
+
+class DeclaredBody:
+    """The source of a reader's schema where the resource's class is there."""
+
+    def __init__(
+        self, declared: type[BaseModel], key: FieldSpec, fields: Sequence[FieldSpec]
+    ) -> None:
+        self._declared = declared
+        self._key = key
+        self._fields = fields
+
+    @property
+    def declared_as(self) -> tuple[str, str]:
+        """The module and the qualified name of the resource's class."""
+        return self._declared.__module__, self._declared.__qualname__
+
+    def schema(self) -> BodySchema:
+        """What bodies and keys are read by."""
+        return BodySchema(
+            item=_of_items(self._model.__pydantic_core_schema__),
+            key=TypeAdapter(self._key_type).core_schema,
+            key_name=self._key.name,
+            json_fields=_names(self._fields, Kind.JSON),
+            timestamps=_names(self._fields, Kind.TIMESTAMP),
+            decimals=_names(self._fields, Kind.DECIMAL),
+        )
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of the same bodies, the key among their members."""
+        schema = self._model.model_json_schema(mode="validation")
+        key = self._declared.model_fields.get(self._key.name)
+        told = {
+            "description": self._key.description,
+            "examples": key.examples if key is not None else None,
+        }
+        schema["properties"][self._key.name] |= {n: value for n, value in told.items() if value}
+        return schema
+
+    @cached_property
+    def _model(self) -> type[BaseModel]:
+        declared = self._declared.model_fields
+        definitions: dict[str, Any] = {
+            field.name: (
+                annotated(pydantic_type(declared[field.name]), _of_column(field)),
+                declared[field.name],
+            )
+            for field in self._fields
+        }
+        definitions[self._key.name] = (self._key_type, Field(default=None))
+        return create_model(
+            f"{self._declared.__name__}Body",
+            __config__=ConfigDict(
+                extra="forbid",
+                strict=True,
+                allow_inf_nan=False,
+                # An infinity inside of JSON must be found, not become null.
+                ser_json_inf_nan="constants",
+            ),
+            **definitions,
+        )
+
+    @property
+    def _key_type(self) -> Any:  # noqa: ANN401 - a type form has no static type
+        info = self._declared.model_fields.get(self._key.name)
+        if info is None:
+            return uuid.UUID
+        metadata = (*info.metadata, *_of_column(self._key))
+        if self._key.kind is Kind.TEXT:
+            metadata = (*metadata, MinLen(1), AfterValidator(plain_key))
+        return annotated(info.annotation, metadata)
+
+
+def _of_items(schema: CoreSchema) -> CoreSchema:
+    """The schema of a model, for `Item`s in the place of its instances.
+
+    A model that holds others, or a type that refers to itself, has them beside it.
+    """
+    made: dict[str, Any] = dict(schema)
+    if made["type"] == "definitions":
+        made["schema"] = _of_items(made["schema"])
+    else:
+        made["cls"] = Item
+        for told in ("ref", "metadata"):  # they name the model, and no reading needs them
+            made.pop(told, None)
+    return made
+
+
+def _names(fields: Sequence[FieldSpec], kind: Kind) -> tuple[str, ...]:
+    return tuple(field.name for field in fields if field.kind is kind)
+
+
+def _of_column(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
+    """What an integer's column adds: the bounds of its type where the declaration sets none."""
+    if field.kind is not Kind.INTEGER:
+        return []
+    low = [Ge(INT64_MIN)] if field.minimum is None else []
+    high = [Le(INT64_MAX)] if field.maximum is None else []
+    return [*low, *high, BeforeValidator(integral)]

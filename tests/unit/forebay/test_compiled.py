@@ -1,0 +1,176 @@
+"""Compiled declarations do all that the declarations do, and need no pydantic for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import pydantic_core
+import pytest
+from pydantic import AfterValidator, BaseModel, Field
+
+import resources
+from forebay.errors import SettingsError
+from forebay.resource import Key, Resource, ResourceSpec, compiled
+from forebay.resource.reading import BodyInvalidError
+from infra.bundling import COMPILED, build_asset
+from infra.compiling import compiled_resources
+from infra.settings import FunctionName
+from local.settings import ROOT
+from tests.fixtures.hostile import TEXTS
+from tests.unit.forebay.test_declaration import Everything, Shapes
+
+
+def _even(value: int) -> int:
+    if value % 2:
+        raise ValueError("must be even")
+    return value
+
+
+class _Part(BaseModel):
+    name: str
+    parts: list[_Part] = []
+
+
+class Odd(Resource, path="odd", schema_version=3, upcasters={1: lambda b: {**b, "a": 2}, 2: dict}):
+    """What calls functions, and holds models that hold themselves."""
+
+    code: Annotated[str, Field(max_length=10, pattern="^[a-z]+$"), Key()]
+    even: Annotated[int, AfterValidator(_even)]
+    parts: list[_Part] = []  # noqa: RUF012 - pydantic copies it
+
+
+class Nameless(Resource, path="nameless"):
+    """What calls a function that can't be named, so that it can't be written down."""
+
+    even: Annotated[int, AfterValidator(lambda value: value * 2)]
+
+
+DECLARED = {
+    **resources.load(),
+    **{cls.spec_.path: cls.spec_ for cls in (Everything, Shapes, Odd, Nameless)},
+}
+COMPILED_SPECS = compiled.load(compiled.dump(DECLARED)) or {}
+
+VALUES: list[Any] = [
+    *(None, True, 0, 1, -1, 2.0, 5.5, 100, 101, 2**63, "", "a", "DE", "abcdef", "red", "s", "1.25"),
+    *("0E-9", "2024-02-29", "2024-02-30", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00"),
+    *("0001-01-01T00:00:00+15:00", "01890000-0000-7000-8000-000000000000", [], ["a"], [1], {}),
+    *({"a": 1}, [{"name": "x", "parts": [{"name": "y"}]}], [{"name": "x", "parts": [1]}]),
+    *TEXTS,
+]
+WHOLE = {
+    "text": "a", "short": "a", "small": 1, "ratio": 1.5, "price": "1.25", "day": "2024-01-01",
+    "other": "01890000-0000-7000-8000-000000000000", "extra": {"a": [1.5, None]}, "even": 2,
+    "plain": "a", "words": [], "numbers": [], "moods": [], "colors": ["red"], "days": [],
+    "anything": [], "unions": [], "nested": [], "members": {},
+    "title": "a", "body": "a", "published_on": "2024-01-01",
+    "name": "a", "country_code": "DE", "population": 1, "latitude": 1.5, "longitude": 1,
+    "timezone": "a", "iso3": "DEU", "continent": "EU", "area_km2": 1,
+}  # fmt: skip
+
+
+def _outcome(spec: ResourceSpec, raw: bytes) -> object:
+    try:
+        read = spec.body.read(raw)
+    except BodyInvalidError as exc:
+        return exc.faults
+    return read, list(read.body)
+
+
+def _bodies(spec: ResourceSpec) -> list[bytes]:
+    whole = {field.name: WHOLE[field.name] for field in spec.fields if field.name in WHOLE}
+    changed = [{**whole, column.name: value} for column in spec.columns for value in VALUES]
+    lacking = [{n: v for n, v in whole.items() if n != left} for left in whole]
+    made = [orjson.dumps(body) for body in (whole, {**whole, "more": 1}, {}, *changed, *lacking)]
+    return [*made, b"[]", b"null", b'{"ratio": 1e400}', b'{"extra": {"a": "\\u0000"}}']
+
+
+@pytest.mark.parametrize("path", DECLARED)
+def test_bodies_are_read_as_by_the_declaration(path: str) -> None:
+    declared, made = DECLARED[path], COMPILED_SPECS[path]
+    outcomes = [_outcome(made, raw) for raw in _bodies(declared)]
+
+    assert outcomes == [_outcome(declared, raw) for raw in _bodies(declared)]
+    assert isinstance(outcomes[0], tuple)
+    assert {type(outcome[0]).__name__ for outcome in outcomes if isinstance(outcome, tuple)} == {
+        "ReadBody",
+        "Fault",
+    }, "the bodies tried should be of both kinds"
+
+
+@pytest.mark.parametrize("path", DECLARED)
+def test_keys_are_read_as_by_the_declaration(path: str) -> None:
+    def key(spec: ResourceSpec, text: str) -> object:
+        try:
+            return spec.body.read_key(text)
+        except ValueError as exc:
+            return str(exc)
+
+    texts = [str(value) for value in VALUES]
+    made = [key(COMPILED_SPECS[path], text) for text in texts]
+    assert made == [key(DECLARED[path], text) for text in texts]
+
+
+@pytest.mark.parametrize("path", DECLARED)
+def test_a_compiled_spec_says_what_the_declared_one_says(path: str) -> None:
+    declared, made = DECLARED[path], COMPILED_SPECS[path]
+    for field in fields(ResourceSpec):
+        if field.name not in {"body", "upcasters"}:
+            assert getattr(made, field.name) == getattr(declared, field.name)
+    assert made.body.json_schema() == declared.body.json_schema()
+    assert set(made.upcasters) == set(declared.upcasters)
+
+
+def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not() -> None:
+    upcasters = COMPILED_SPECS["odd"].upcasters
+    assert upcasters[1]({"b": 1}) == {"b": 1, "a": 2}
+    assert upcasters[2]({"b": 1}) == {"b": 1}
+
+
+def test_what_was_compiled_for_another_pydantic_core_is_not_read() -> None:
+    data = compiled.dump(DECLARED)
+    version = pydantic_core.__version__.encode()
+    assert data.count(version) == 1
+    assert compiled.load(data.replace(version, version + b".1")) is None
+
+
+@pytest.mark.parametrize("function", ["write", "read"])
+def test_a_function_that_clients_wait_for_starts_without_pydantic(
+    tmp_path: Path, function: FunctionName
+) -> None:
+    build_asset(function, tmp_path, with_dependencies=False)
+    program = (
+        "import sys, resources; from forebay.query import select; "
+        "cities = resources.load()['cities']; cities.body.read_key('5'); "
+        "sys.exit('pydantic' in sys.modules)"
+    )
+
+    def runs() -> int:
+        environment = {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode
+
+    assert runs() == 0
+    file = tmp_path / COMPILED
+    file.write_bytes(b"pydantic-core 1.0\n" + file.read_bytes())
+    assert runs() == 1, "it should import the declarations then"
+
+
+def test_a_declaration_that_cannot_work_stops_the_build(tmp_path: Path) -> None:
+    (tmp_path / "forebay").symlink_to(ROOT / "forebay")
+    folder = tmp_path / "resources"
+    folder.mkdir()
+    (folder / "__init__.py").write_bytes((ROOT / "resources" / "__init__.py").read_bytes())
+    (folder / "bad.py").write_text(
+        "from forebay.resource import Resource\nclass Bad(Resource, path='Bad'):\n    a: int\n"
+    )
+
+    with pytest.raises(
+        SettingsError, match=r"DeclarationError: Bad: path='Bad' must be a lower-case"
+    ):
+        compiled_resources(tmp_path)
