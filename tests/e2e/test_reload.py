@@ -76,13 +76,17 @@ def test_a_syntax_error_leaves_the_old_code_live(stack: RunningStack, mistake: s
 
 
 def test_a_declaration_that_cannot_work_leaves_the_old_code_live(stack: RunningStack) -> None:
+    path = stack.machine.root / "resources" / "countries.py"
+    text = path.read_text()
     before = stack.process.said()
-    change = ('path="countries"', 'path="Countries"')
-    with changed(stack, "resources/countries.py", *change):
+    path.write_text(text.replace('path="countries"', 'path="Countries"'))
+    try:
         wait_until(
             lambda: "Country: path='Countries' must be" in stack.process.said()[len(before) :],
             "the mistake is told",
         )
         assert fresh_list(stack) == "no-cache"
+    finally:
+        path.write_text(text)
     with changed(stack, "lambdas/read/lists.py", '"no-cache"', '"no-cache, private"'):
         wait_until(lambda: fresh_list(stack) == "no-cache, private", "later changes are live")
