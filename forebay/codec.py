@@ -20,8 +20,10 @@ MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
 #: Levels of a line; intake takes far fewer, and what is read must be writable (orjson: 254).
 MAX_LINE_DEPTH = 200
 
-# Lines tried together after one of a larger lot was not as expected: the odd one is in few of them.
+# Lines tried together after some of a larger lot were not as expected: the odd ones are in few.
 _PIECE = 20
+# Of a lot, as many lines as that may fail without the rest being tried in pieces.
+_FEW = 0.02
 
 # A line that is no longer than this can't nest deeper: each level takes two brackets.
 _SHALLOW_BYTES = 2 * MAX_LINE_DEPTH
@@ -71,30 +73,46 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
     Lines are nearly always all well, and mostly without lists or objects in their bodies; so what
     can be asked about all of them at once is not asked about each.
     """
-    commands = _all_flat(lines)
-    if commands is not None:
-        return list(commands)
+    found = _flat(lines)
+    if found is not None:
+        commands, failed = found
+        if _are_well(commands):
+            made: list[Command | UnreadableLine] = list(commands)
+            for place in failed:  # ascending, so that each finds its place
+                made.insert(place, _decode_or_error(lines[place]))
+            return made
     if len(lines) <= _PIECE:
         return [_decode_or_error(line) for line in lines]
     pieces = (lines[start : start + _PIECE] for start in range(0, len(lines), _PIECE))
     return [entry for piece in pieces for entry in decode_all(piece)]
 
 
-def _all_flat(lines: Sequence[bytes]) -> list[Command] | None:
-    """The commands of lines that are all well and flat; None if one of them isn't."""
+def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
+    """The commands of those lines that are flat, and the places of the others; None if many are."""
     reader = _reader()
-    try:
-        commands = [_command_of(_MEMBERS(found)) for found in map(reader.flat, lines)]
-    except reader.errors:
-        return None
-    ids = "\n".join([command.id for command in commands]) + "\n"
-    are_well = (
+    commands: list[Command] = []
+    failed: list[int] = []
+    left = iter(lines)
+    while len(failed) <= _FEW * len(lines):
+        try:
+            for found in map(reader.flat, left):
+                commands.append(_command_of(_MEMBERS(found)))  # noqa: PERF401 - what is made stays
+        except reader.errors:  # the next try begins behind it
+            failed.append(len(commands) + len(failed))
+        else:
+            return commands, failed
+    return None
+
+
+def _are_well(commands: Sequence[Command]) -> bool:
+    """Whether these parsed lines hold all that the parser doesn't check."""
+    ids = "\n".join([*[command.id for command in commands], ""])
+    return (
         len(ids) == _ID_LINE * len(commands)  # an id may hold line feeds
-        and _COMMAND_IDS.fullmatch(ids)
+        and _COMMAND_IDS.fullmatch(ids) is not None
         and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
         and not [c for c in commands if c.amends is not None]
     )
-    return commands if are_well else None
 
 
 def _decode_or_error(line: bytes) -> Command | UnreadableLine:

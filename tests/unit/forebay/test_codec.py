@@ -63,24 +63,34 @@ def test_a_line_is_read_quickly_as_it_is_read_carefully(
         assert repr(quickly) == repr(_carefully(line))
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                *(encode(city(n)) for n in (1, 2)),
-                encode(city(3, "delete")),
-                encode(city(4, name="ä\n", extra={"a": [1]})),
-                encode(city(5)._replace(amends=command_id(1))),
-                encode(city(1)).replace(
-                    command_id(1).encode(), f"{command_id(1)}\\n{command_id(2)}".encode()
-                ),
-                encode(city(6)).replace(b'"op":"put"', b'"op":"delete"'),
-                encode(city(7)).replace(b'"v":1', b'"v":2'),
-                b"no JSON",
-                b'{"v":1}',
-            ]
+_LINES = st.sampled_from(
+    [
+        *(encode(city(n)) for n in (1, 2)),
+        encode(city(3, "delete")),
+        encode(city(4, name="ä\n", extra={"a": [1]})),
+        encode(city(5)._replace(amends=command_id(1))),
+        encode(city(1)).replace(
+            command_id(1).encode(), f"{command_id(1)}\\n{command_id(2)}".encode()
         ),
-        max_size=60,
+        encode(city(6)).replace(b'"op":"put"', b'"op":"delete"'),
+        encode(city(7)).replace(b'"v":1', b'"v":2'),
+        b"no JSON",
+        b'{"v":1}',
+    ]
+)
+
+
+def _few_odd(odd: list[tuple[int, bytes]]) -> list[bytes]:
+    lines = [encode(city(number)) for number in range(200)]
+    for place, line in odd:
+        lines.insert(place, line)
+    return lines
+
+
+@given(
+    st.one_of(
+        st.lists(_LINES, max_size=60),
+        st.lists(st.tuples(st.integers(0, 200), _LINES), max_size=6).map(_few_odd),
     )
 )
 def test_lines_are_read_by_the_batch_as_each_is_by_itself(lines: list[bytes]) -> None:
