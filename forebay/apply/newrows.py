@@ -7,12 +7,12 @@ way is handed back to be staged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
 from forebay.apply.probe import key_array
-from forebay.apply.rows import Encoded, rows_encoder
+from forebay.apply.rows import Encoded, RowsEncoder
 from forebay.apply.staging import Refusal, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -47,8 +47,7 @@ class NewRows:
         self._connection = connection
         self._spec = spec
         self._names = [column.name for column in spec.columns]
-        self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
-        self._encode = rows_encoder(spec)
+        self._encode = RowsEncoder(spec)
         self._sql = statements
 
     def insert(self, fresh: Sequence[Command]) -> Inserted:
@@ -58,13 +57,50 @@ class NewRows:
             psycopg.Error: not the data's fault.
         """
         done = Inserted()
+        lacking: list[Encoded] = []
+        if fresh:
+            self._try([_Piece(self._rows(fresh, lacking, done.refusals))], done)
+        by_gaps: dict[tuple[bool, ...], list[Encoded]] = {}
+        for item in lacking:
+            by_gaps.setdefault(tuple([value is None for value in item.row]), []).append(item)
+        for alike in by_gaps.values():
+            self._try_lacking(alike, done)
+        return done
+
+    def _rows(
+        self, commands: Sequence[Command], lacking: list[Encoded], refusals: list[Refusal]
+    ) -> Iterator[list[Encoded]]:
+        """Some whole rows at a time, made while Postgres works on those before."""
+        for start in range(0, len(commands), _PIECE):
+            rows = self._encode(commands[start : start + _PIECE])
+            refusals += [Refusal(command, exc.code, str(exc)) for command, exc in rows.unfit]
+            lacking += rows.lacking
+            yield rows.whole
+
+    def _try_lacking(self, alike: Sequence[Encoded], done: Inserted) -> None:
+        """Tries rows without values that the same columns should have.
+
+        The declaration can tell, but only the table knows, so the first one is tried, alone. What
+        it says of a column without a value it says of each of them, unless a trigger may fill it.
+        """
+        first, *others = alike
+        self._try([_Piece([[first]])], done)
+        last = done.refusals[-1] if done.refusals else None
+        if (
+            last is None
+            or last.command is not first.command
+            or last.null_column is None
+            or (others and self._has_triggers())
+        ):
+            self._try([_Piece([[item]]) for item in reversed(others)], done)
+            return
+        said = f"{last.null_column} must have a value; column {last.null_column}"
+        done.refusals += [replace(last, command=item.command, detail=said) for item in others]
+
+    def _try(self, pieces: list[_Piece], done: Inserted) -> None:
+        """Inserts pieces, the last one first, and parts of those that fail."""
         gappy: list[Encoded] = []
-        suspects: list[Encoded] = []
-        pieces = [_Piece(self._rows(fresh, suspects, done.refusals))] if fresh else []
-        while pieces or suspects:
-            if not pieces:
-                pieces = [_Piece([[suspect]]) for suspect in reversed(suspects)]
-                suspects = []
+        while pieces:
             piece = pieces.pop()
             try:
                 with self._connection.transaction():
@@ -76,27 +112,10 @@ class NewRows:
                 if copied < len(piece.rows):
                     gappy += piece.rows
         done.refusals += self._left_out(gappy)
-        return done
 
-    def _rows(
-        self, commands: Sequence[Command], suspects: list[Encoded], refusals: list[Refusal]
-    ) -> Iterator[list[Encoded]]:
-        """Some rows at a time, made while Postgres works on those before.
-
-        A row without a value that it should have is tried alone: the declaration can tell, but
-        only the table knows, so it has the last word.
-        """
-        for start in range(0, len(commands), _PIECE):
-            encoded, unfit, may_lack = self._encode(commands[start : start + _PIECE])
-            refusals += [Refusal(command, exc.code, str(exc)) for command, exc in unfit]
-            if not may_lack:
-                yield encoded
-                continue
-            well: list[Encoded] = []
-            for item in encoded:
-                lacks = any(item.row[place] is None for place in self._required)
-                (suspects if lacks else well).append(item)
-            yield well
+    def _has_triggers(self) -> bool:
+        row = self._connection.execute(self._sql.has_triggers).fetchone()
+        return row is None or bool(row[0])
 
     def _copy(self, piece: _Piece) -> int:
         """Copies rows but those that the columns' types can't read; how many that are."""
@@ -125,7 +144,7 @@ class NewRows:
         elif is_conflict_with_neighbours(error):
             done.others += rows
         else:
-            done.refusals.append(refused(rows[0].command, error))
+            done.refusals.append(refused(rows[0].command, error, self._spec))
         return ()
 
     def _left_out(self, gappy: Sequence[Encoded]) -> list[Refusal]:
@@ -137,8 +156,8 @@ class NewRows:
             "keys": key_array(self._spec, commands),
             "versions": "{" + ",".join([command.id for command in commands]) + "}",
         }
-        present = {version for (version,) in self._connection.execute(self._sql.copied, asked)}
-        left_out = [item for item in gappy if item.command.id not in present]
+        found = self._connection.execute(self._sql.not_copied, asked)
+        left_out = [gappy[place] for (place,) in found]
         return unreadable(self._connection, self._sql, self._names, left_out)
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:

@@ -20,6 +20,7 @@ from forebay.db.faults import (
     fault_code,
     fault_detail,
     is_conflict_with_neighbours,
+    null_column,
 )
 from forebay.resource.spec import ResourceSpec
 
@@ -34,6 +35,8 @@ class Refusal:
     sqlstate: str | None = None
     #: It failed because of other rows, so it may pass once its neighbours are in.
     conflict: bool = False
+    #: The column that must have a value, if that is why.
+    null_column: str | None = None
 
 
 class Stage:
@@ -102,7 +105,7 @@ def unreadable(
     return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
 
 
-def refused(command: Command, error: psycopg.Error) -> Refusal:
+def refused(command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refusal:
     """The refusal of a command that failed by itself."""
     return Refusal(
         command,
@@ -110,6 +113,7 @@ def refused(command: Command, error: psycopg.Error) -> Refusal:
         fault_detail(error),
         error.sqlstate,
         conflict=is_conflict_with_neighbours(error),
+        null_column=null_column(error, spec.table),
     )
 
 

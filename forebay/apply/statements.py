@@ -15,7 +15,8 @@ class Statements:
 
     probe: sql.Composed
     copy_new: sql.Composed
-    copied: sql.Composed
+    not_copied: sql.Composed
+    has_triggers: sql.Composed
     create_stage: sql.Composed
     clear_stage: sql.Composed
     copy: sql.Composed
@@ -115,9 +116,20 @@ _TEMPLATES = {
     "probe": _PROBE,
     "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
     # By version, too: another consumer may have inserted a key whose row was left out here.
-    "copied": """
-        SELECT _version::text FROM {table}
-        WHERE {key} = ANY(%(keys)s::{key_type}[]) AND _version = ANY(%(versions)s::uuid[])
+    "not_copied": """
+        SELECT a.position - 1
+        FROM unnest(%(keys)s::{key_type}[], %(versions)s::uuid[])
+             WITH ORDINALITY AS a (key, _version, position)
+        LEFT JOIN (
+          SELECT {key} AS key, _version FROM {table}
+          WHERE {key} = ANY(%(keys)s::{key_type}[]) OFFSET 0) AS t
+          ON t.key = a.key AND t._version = a._version
+        WHERE t.key IS NULL
+        ORDER BY a.position
+    """,
+    "has_triggers": """
+        SELECT EXISTS (SELECT FROM pg_trigger
+                       WHERE tgrelid = {table_name}::regclass AND NOT tgisinternal)
     """,
     # AS SELECT keeps the types but no NOT NULL: a delete has no values.
     "create_stage": """

@@ -14,7 +14,7 @@ import psycopg
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
 from forebay.apply.probe import probe
-from forebay.apply.rows import Encoded, Rows, Unfit, row_encoder, rows_encoder, unfit_keys
+from forebay.apply.rows import Encoded, Rows, RowsEncoder, Unfit, row_encoder, unfit_keys
 from forebay.apply.staging import Refusal, Stage, refused
 from forebay.apply.statements import statements
 from forebay.command import Command
@@ -36,7 +36,7 @@ class TableApplier:
         #: Where this resource's advisory lock stands in the order in which locks are taken.
         self.lock_id = zlib.crc32(spec.path.encode()) - 2**31
         self._connection = connection
-        self._encode = rows_encoder(spec)
+        self._encode = RowsEncoder(spec)
         self._encode_one = row_encoder(spec)
         self._sql = statements(spec)
         self._new_rows = NewRows(connection, spec, self._sql)
@@ -81,7 +81,7 @@ class TableApplier:
         return counts, inserted.refusals + failed + refused_late
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        rows = self._encode(commands) if commands else Rows([], [], may_lack=False)
+        rows = self._encode(commands) if commands else Rows([], [], [])
         counts, refusals = self._bisect(rows.encoded)
         return counts, refusals + _refusals(rows.unfit)
 
@@ -97,7 +97,7 @@ class TableApplier:
             if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
             if len(group) == 1:
-                return Counts(), [refused(group[0].command, exc)]
+                return Counts(), [refused(group[0].command, exc, self.spec)]
         middle = len(group) // 2
         left_counts, left = self._bisect(group[:middle])
         right_counts, right = self._bisect(group[middle:])

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, ValidationError
+from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator, ValidationError
 
 from forebay.command import Body, KeyValue
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
@@ -43,6 +43,8 @@ class BodySchema:
 
     #: Of a whole item, which becomes an `Item`; its key is optional.
     item: CoreSchema
+    #: What holds wherever `item` says nothing else.
+    config: CoreConfig
     key: CoreSchema
     key_name: str
     json_fields: tuple[str, ...]
@@ -143,11 +145,11 @@ class BodyReader:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        return SchemaValidator(self._schema.item)
+        return SchemaValidator(self._schema.item, self._schema.config)
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:
-        return SchemaSerializer(self._schema.item)
+        return SchemaSerializer(self._schema.item, self._schema.config)
 
     @cached_property
     def _key_validator(self) -> SchemaValidator:

@@ -17,7 +17,7 @@ from pydantic import (
     TypeAdapter,
     create_model,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreConfig, CoreSchema
 
 from forebay.resource.body import (
     INT64_MAX,
@@ -48,8 +48,10 @@ class DeclaredBody:
 
     def schema(self) -> BodySchema:
         """What bodies and keys are read by."""
+        item = _of_items(self._model.__pydantic_core_schema__)
         return BodySchema(
-            item=_of_items(self._model.__pydantic_core_schema__),
+            item=item,
+            config=_config(item),
             key=TypeAdapter(self._key_type).core_schema,
             key_name=self._key.name,
             json_fields=_names(self._fields, Kind.JSON),
@@ -115,6 +117,12 @@ def _of_items(schema: CoreSchema) -> CoreSchema:
         for told in ("ref", "metadata"):  # they name the model, and no reading needs them
             made.pop(told, None)
     return made
+
+
+def _config(schema: CoreSchema) -> CoreConfig:
+    made: dict[str, Any] = dict(schema)
+    found: CoreConfig = made["config"] if made["type"] == "model" else _config(made["schema"])
+    return found
 
 
 def _names(fields: Sequence[FieldSpec], kind: Kind) -> tuple[str, ...]:

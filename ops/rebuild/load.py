@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rows import rows_encoder
+from forebay.apply.rows import RowsEncoder
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
@@ -27,7 +27,7 @@ class Loader:
     def __init__(self, connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
         self._connection = connection
         self._resources = resources
-        self._encoders = {path: rows_encoder(spec) for path, spec in resources.items()}
+        self._encoders = {path: RowsEncoder(spec) for path, spec in resources.items()}
         self.rows = 0
         self.tombstones = 0
 

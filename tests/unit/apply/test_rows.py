@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import resources
-from forebay.apply.rows import row_encoder, rows_encoder
+from forebay.apply.rows import RowsEncoder, row_encoder
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -41,7 +41,7 @@ KEYS = st.sampled_from(
 def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, Any]]) -> None:
     spec = SPECS["cities"]
     commands = [city(n, key=n)._replace(body=body) for n, body in enumerate(bodies)]
-    rows: dict[str, object] = {}
+    rows: dict[str, tuple[object, ...]] = {}
     unfit: dict[str, tuple[str, str]] = {}
     one = row_encoder(spec)
     for command in commands:
@@ -50,13 +50,21 @@ def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, 
         except BodyError as exc:
             unfit[command.id] = (exc.code, str(exc))
 
-    found = rows_encoder(spec)(commands)
+    found = RowsEncoder(spec)(commands)
 
     assert {command.id: row for command, row in found.encoded} == rows
     assert {command.id: (exc.code, str(exc)) for command, exc in found.unfit} == unfit
     required = [place for place, column in enumerate(spec.columns) if not column.nullable]
-    if any(row[place] is None for _, row in found.encoded for place in required):
-        assert found.may_lack
+    assert [command.id for command, _ in found.lacking] == [
+        command.id
+        for command in commands
+        if command.id in rows and any(rows[command.id][place] is None for place in required)
+    ]
+    assert [command.id for command, _ in found.whole] == [
+        command.id
+        for command in commands
+        if command.id in rows and all(rows[command.id][place] is not None for place in required)
+    ]
 
 
 @given(st.sampled_from(sorted(SPECS)), st.lists(KEYS, max_size=4))
@@ -68,4 +76,4 @@ def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None
 
 def test_no_command_has_no_row() -> None:
     commands: list[Command] = []
-    assert rows_encoder(SPECS["cities"])(commands).encoded == []
+    assert RowsEncoder(SPECS["cities"])(commands).encoded == []
