@@ -116,6 +116,47 @@ def test_rows_that_a_constraint_refuses_are_found_by_the_line_that_postgres_name
     assert CountingCursor.statements < 5 * len(bad)
 
 
+def test_rows_that_lack_the_same_value_are_refused_by_one_try(database: Database) -> None:
+    lacking = {n: {"name": None} if n % 2 else {"population": None} for n in range(20)}
+    both = {n: {"name": None, "population": None} for n in range(20, 30)}
+    gaps = lacking | both
+    counts, targets = apply_watched(
+        database, [city(n, key=n, **gaps.get(n, {})) for n in range(100)]
+    )
+    assert (counts.applied, counts.rejected) == (70, 30)
+    assert len(targets) == 1 + 3
+    found = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
+    assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in found} == dict.fromkeys(
+        range(30), ("not_null_violation", "23502")
+    )
+    for key, _, _, detail in found:  # Postgres names the first of two, in the table's order
+        assert detail.endswith(
+            "; column " + ("population" if int(key) in range(0, 20, 2) else "name")
+        )
+        assert "Failing row" not in detail or f"({key}, " in detail
+
+
+def test_a_value_that_a_trigger_fills_in_is_not_missed(database: Database) -> None:
+    database.connection.execute(
+        """
+        CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF new.geonameid >= 5 THEN new.name := 'filled'; END IF; RETURN new; END $$;
+        CREATE TRIGGER fill BEFORE INSERT ON cities FOR EACH ROW EXECUTE FUNCTION fill();
+        """
+    )
+    database.apply([city(n, key=n, name=None) for n in range(10)])
+    assert set(database.cities()) == set(range(5, 10))
+    assert set(database.rejections()) == {command_id(n) for n in range(5)}
+
+
+def test_rows_that_lack_a_value_for_which_the_table_asks_nobody_are_there(
+    database: Database,
+) -> None:
+    database.connection.execute("ALTER TABLE cities ALTER name DROP NOT NULL")
+    database.apply([city(n, key=n, name=None) for n in range(10)])
+    assert set(database.cities()) == set(range(10))
+
+
 def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
     database: Database,
 ) -> None:
