@@ -114,6 +114,10 @@ class Context:
             or self._outputs.get(_OUTPUTS[setting])
         )
 
+    def anew(self) -> Context:
+        """One that works on the same, but has looked nothing up yet: it can go to a process."""
+        return Context(self.options, self.env, self.environment)
+
     @cached_property
     def resources(self) -> Mapping[str, ResourceSpec]:
         """Every declared resource by its path."""

@@ -231,20 +231,21 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
 
 def bodies_completer(
     spec: ResourceSpec,
-) -> Callable[[Sequence[Command]], tuple[list[Command], Unfit]]:
+) -> Callable[[Sequence[Command]], tuple[list[Command], Rows]]:
     """A function that gives commands of that resource the bodies that their rows hold.
 
-    That is with every field; and it tells those commands that can have no row.
+    That is with every field. Its rows are those of puts; it leaves out what can have no row.
     """
     encode = RowsEncoder(spec)
     complete = _completer(spec)
 
-    def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Unfit]:
+    def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Rows]:
         deletes = [command for command in commands if command.body is None]
         puts = [command for command in commands if command.body is not None]
-        unfit = [*unfit_keys(spec, deletes), *encode(puts).unfit]
-        without = {command.id for command, _ in unfit}
-        return [complete(command) for command in commands if command.id not in without], unfit
+        rows = encode(puts)
+        rows.unfit.extend(unfit_keys(spec, deletes))
+        without = {command.id for command, _ in rows.unfit}
+        return [complete(command) for command in commands if command.id not in without], rows
 
     return complete_all
 

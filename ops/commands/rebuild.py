@@ -36,6 +36,15 @@ def rebuild(
         int,
         typer.Option("--workers", min=1, max=32, help="With --allow-new-rejections: connections."),
     ] = 2,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            max=64,
+            help="How many read and fold (default: one to each processor, at most 8).",
+        ),
+    ] = None,
     scratch: options.Scratch = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
@@ -59,6 +68,5 @@ def rebuild(
         if tally.failed:
             raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
         return
-    console.facts(
-        {"cut": cut, **rebuilding.rebuild(context, console, cut=cut, scratch=scratch).facts()}
-    )
+    done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+    console.facts({"cut": cut, **done.facts()})

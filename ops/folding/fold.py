@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forebay.apply.prepare import made_current
-from forebay.apply.rows import bodies_completer
+from forebay.apply.rows import Encoded, bodies_completer
 from forebay.apply.upcast import are_all_current
 from forebay.codec import decode_all
 from forebay.command import Command, KeyValue
@@ -22,16 +22,36 @@ Target = tuple[str, KeyValue]
 class ObjectCounts:
     """What becomes of each object's lines, by the object's number; all of them add up."""
 
-    def __init__(self) -> None:
-        self.applied = array("q")
-        self.superseded = array("q")
-        self.duplicates = array("q")
-        self.rejected = array("q")
+    def __init__(self, numbers: int) -> None:
+        """Of objects that have no lines yet.
 
-    def add_object(self) -> None:
-        """One more object, without lines."""
-        for counts in (self.applied, self.superseded, self.duplicates, self.rejected):
-            counts.append(0)
+        Args:
+            numbers: how many numbers objects may have.
+        """
+        none = array("q", bytes(8 * numbers))
+        self.applied, self.superseded = none[:], none[:]
+        self.duplicates, self.rejected = none[:], none[:]
+
+    def add(self, tally: Tally) -> None:
+        """Adds what became of some lines."""
+        for counts, more in (
+            (self.applied, tally.applied),
+            (self.superseded, tally.superseded),
+            (self.duplicates, tally.duplicates),
+            (self.rejected, tally.rejected),
+        ):
+            for number, count in more.items():
+                counts[number] += count
+
+
+@dataclass(slots=True)
+class Tally:
+    """What becomes of the lines of one bucket, by the numbers of their objects."""
+
+    applied: Counter[int] = field(default_factory=Counter)
+    superseded: Counter[int] = field(default_factory=Counter)
+    duplicates: Counter[int] = field(default_factory=Counter)
+    rejected: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -40,6 +60,8 @@ class Winners:
 
     #: By the commands that the ledger calls applied.
     applied: dict[Target, Command] = field(default_factory=dict)
+    #: Rows of the puts among those, by their resources' paths.
+    rows: dict[str, list[Encoded]] = field(default_factory=dict)
     #: Commands that it does not, and that beat those: one of them may have been applied since.
     candidates: dict[Target, list[Command]] = field(default_factory=dict)
     #: The numbers of the objects that candidates and winners are in, by command id.
@@ -55,17 +77,15 @@ class Winners:
     maybe_rejected: set[str] = field(default_factory=set)
     bad_lines: set[str] = field(default_factory=set)
     in_database: set[str] = field(default_factory=set)
+    tally: Tally = field(default_factory=Tally)
 
 
-def fold_bucket(
-    bucket: Bucket, resources: Mapping[str, ResourceSpec], counts: ObjectCounts | None = None
-) -> Winners:
+def fold_bucket(bucket: Bucket, resources: Mapping[str, ResourceSpec]) -> Winners:
     """The winners of a bucket's keys; memory holds one command per key, and every id.
 
     Args:
         bucket: of a partition.
         resources: the declarations, by path.
-        counts: where what becomes of each line is added, if wanted.
     """
     unfit: dict[str, tuple[Command, str]] = {}
     while True:
@@ -77,30 +97,7 @@ def fold_bucket(
             break
         # Such a command was never applied, so another of its key has won. That hardly ever is.
         unfit |= more
-    if counts is not None:
-        folding.tally.add_to(counts)
     return folding.winners
-
-
-class _Tally:
-    """What becomes of the lines of one bucket, by the numbers of their objects."""
-
-    def __init__(self) -> None:
-        self.applied: Counter[int] = Counter()
-        self.superseded: Counter[int] = Counter()
-        self.duplicates: Counter[int] = Counter()
-        self.rejected: Counter[int] = Counter()
-
-    def add_to(self, counts: ObjectCounts) -> None:
-        """Adds it to that of the other buckets."""
-        for mine, all_of_them in (
-            (self.applied, counts.applied),
-            (self.superseded, counts.superseded),
-            (self.duplicates, counts.duplicates),
-            (self.rejected, counts.rejected),
-        ):
-            for number, count in mine.items():
-                all_of_them[number] += count
 
 
 class _Folding:
@@ -110,7 +107,7 @@ class _Folding:
         self, resources: Mapping[str, ResourceSpec], unfit: Mapping[str, tuple[Command, str]]
     ) -> None:
         self.winners = Winners()
-        self.tally = _Tally()
+        self.tally = self.winners.tally
         self._resources = resources
         self._excluded = unfit
         #: Keys whose winner can have no row: of these each command's body is looked at, for there
@@ -146,9 +143,10 @@ class _Folding:
         found: dict[str, tuple[Command, str]] = {}
         for path in self._resources:
             of_resource = [c for c in winners.applied.values() if c.resource == path]
-            commands, unfit = self._completers[path](of_resource)
+            commands, rows = self._completers[path](of_resource)
+            winners.rows[path] = rows.encoded
             winners.applied.update({(path, command.key): command for command in commands})
-            found |= {command.id: (command, str(exc)) for command, exc in unfit}
+            found |= {command.id: (command, str(exc)) for command, exc in rows.unfit}
         if found:
             return found
         winners.unfit += self._excluded.values()
@@ -196,10 +194,10 @@ class _Folding:
             seen.add(command.id)
             target = (command.resource, command.key)
             if target in self._suspect:
-                _, unfit = self._completers[command.resource]([command])
-                if unfit:
+                _, rows = self._completers[command.resource]([command])
+                if rows.unfit:
                     tally.rejected[number] += 1
-                    self.winners.unfit.append((command, str(unfit[0][1])))
+                    self.winners.unfit.append((command, str(rows.unfit[0][1])))
                     continue
             best = applied.get(target)
             if best is not None:

@@ -67,12 +67,18 @@ def slice_of(key: str) -> int:
 class Bucket:
     """The commands of some keys."""
 
-    file: Path
+    #: In the order in which their records count.
+    files: tuple[Path, ...]
     #: Of the first spreading: which of how many.
     index: int
     of: int
     #: Of each further spreading, which nibble of the hash.
     nibbles: tuple[int, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its files."""
+        return sum(file.stat().st_size for file in self.files)
 
     @property
     def slices(self) -> range:
@@ -90,45 +96,98 @@ class Bucket:
 
     def runs(self) -> Iterator[tuple[Kind, list[bytes]]]:
         """Contents of records of one kind that follow each other, in the order of their adding."""
-        with self.file.open("rb") as file:
-            while records := file.readlines(_READ_BYTES):
-                for first, run in groupby(records, _first_byte):
-                    yield Kind(first - _ZERO), [record[1 + _MAX_DEPTH * 2 : -1] for record in run]
+        for path in self.files:
+            with path.open("rb") as file:
+                while records := file.readlines(_READ_BYTES):
+                    for first, run in groupby(records, _first_byte):
+                        contents = [record[1 + _MAX_DEPTH * 2 : -1] for record in run]
+                        yield Kind(first - _ZERO), contents
 
 
 _first_byte: Callable[[bytes], int] = itemgetter(0)
 
 
-class Partition:
-    """Files of commands below a folder of our own, removed at the end of the block."""
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the records of a partition are: each writer has a file for each bucket."""
 
-    def __init__(
-        self, folder: Path, *, expected_bytes: int, bucket_bytes: int = BUCKET_BYTES
-    ) -> None:
-        """An empty one.
+    folder: Path
+    of: int
+    writers: int = 1
+    bucket_bytes: int = BUCKET_BYTES
+
+    def path(self, index: int, writer: int) -> Path:
+        """The file of a writer's records of a bucket."""
+        return self.folder / f"{index:04d}.{writer:02d}"
+
+    def buckets(self, index: int) -> Iterator[Bucket]:
+        """A bucket, or several if it is too large; each is there until the next is asked for."""
+        files = tuple(self.path(index, writer) for writer in range(self.writers))
+        yield from self._spread(Bucket(files, index, self.of))
+
+    def _spread(self, bucket: Bucket) -> Iterator[Bucket]:
+        depth = len(bucket.nibbles)
+        whole = bucket.size_bytes
+        if whole <= 4 * self.bucket_bytes or depth >= _MAX_DEPTH:
+            yield bucket
+            return
+        name = bucket.files[0].name
+        parts = [
+            Bucket(
+                (self.folder / f"{name}-{nibble:x}",),
+                bucket.index,
+                bucket.of,
+                (*bucket.nibbles, nibble),
+            )
+            for nibble in range(_SPREAD)
+        ]
+        with ExitStack() as opened:
+            written = [
+                opened.enter_context(part.files[0].open("wb", buffering=_WRITE_BUFFER))
+                for part in parts
+            ]
+            for path in bucket.files:
+                with path.open("rb") as records:
+                    for record in records:
+                        written[int(record[2 + 2 * depth : 3 + 2 * depth], 16)].write(record)
+        for part in parts:
+            # One key with a great many commands: spreading it further changes nothing.
+            if part.size_bytes == whole:
+                yield part
+            else:
+                yield from self._spread(part)
+            part.files[0].unlink()
+
+
+class Writer:
+    """Writes records into a partition's files; they are there when the block ends."""
+
+    def __init__(self, files: Files, number: int) -> None:
+        """One of its writers.
 
         Args:
-            folder: made, and removed with everything in it.
-            expected_bytes: of lines, roughly: decides the number of files.
-            bucket_bytes: what a file should have at most.
+            files: in a folder that is there.
+            number: which of the partition's writers; the records of lower ones count as older.
         """
-        self._folder = folder
-        self._bucket_bytes = bucket_bytes
-        self._of = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
+        self._where = files
+        self._number = number
         self._files: list[BinaryIO] = []
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, mode=0o700)
+        paths = [self._where.path(index, self._number) for index in range(self._where.of)]
         self._files = [
-            self._open.enter_context(path.open("wb", buffering=_WRITE_BUFFER))
-            for path in map(self._path, range(self._of))
+            self._open.enter_context(path.open("wb", buffering=_WRITE_BUFFER)) for path in paths
         ]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def flush(self) -> None:
+        """Has all records in the files."""
+        for file in self._files:
+            file.flush()
 
     def add(self, kind: Kind, key: str, content: bytes) -> None:
         """One more record; rejections come before the commands of their keys.
@@ -144,7 +203,7 @@ class Partition:
         self, kind: Kind, records: Iterable[tuple[str, bytes]], prefix: bytes = b""
     ) -> None:
         """More records of one kind, as keys and contents; the prefix comes before each content."""
-        files, of = self._files, self._of
+        files, of = self._files, self._where.of
         head = b"%d" % kind
         for key, content in records:
             digest = key_hash(key)
@@ -152,43 +211,41 @@ class Partition:
             rest = digest[2 : 2 + _MAX_DEPTH].hex().encode()
             files[number].write(b"%b%b%b%b\n" % (head, rest, prefix, content))
 
+
+class Partition:
+    """Files of commands below a folder of our own, removed at the end of the block."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        expected_bytes: int,
+        bucket_bytes: int = BUCKET_BYTES,
+        writers: int = 1,
+    ) -> None:
+        """An empty one.
+
+        Args:
+            folder: made, and removed with everything in it.
+            expected_bytes: of lines, roughly: decides the number of files.
+            bucket_bytes: what a file should have at most.
+            writers: how many there are; the first one, number 0, is `self.writer`.
+        """
+        of = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
+        self.files = Files(folder, of, writers, bucket_bytes)
+        self.writer = Writer(self.files, 0)
+
+    def __enter__(self) -> Self:
+        self.files.folder.mkdir(parents=True, mode=0o700)
+        self.writer.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.__exit__()
+        shutil.rmtree(self.files.folder, ignore_errors=True)
+
     def buckets(self) -> Iterator[Bucket]:
         """Every bucket, after the last `add`; one is there until the next is asked for."""
-        for file in self._files:
-            file.flush()
-        for index in range(self._of):
-            yield from self._spread(Bucket(self._path(index), index, self._of))
-
-    def _spread(self, bucket: Bucket) -> Iterator[Bucket]:
-        depth = len(bucket.nibbles)
-        if bucket.file.stat().st_size <= 4 * self._bucket_bytes or depth >= _MAX_DEPTH:
-            yield bucket
-            return
-        parts = [
-            Bucket(
-                bucket.file.with_name(f"{bucket.file.name}-{nibble:x}"),
-                bucket.index,
-                bucket.of,
-                (*bucket.nibbles, nibble),
-            )
-            for nibble in range(_SPREAD)
-        ]
-        with ExitStack() as opened:
-            files = [
-                opened.enter_context(part.file.open("wb", buffering=_WRITE_BUFFER))
-                for part in parts
-            ]
-            with bucket.file.open("rb") as whole_file:
-                for record in whole_file:
-                    files[int(record[2 + 2 * depth : 3 + 2 * depth], 16)].write(record)
-        whole = bucket.file.stat().st_size
-        for part in parts:
-            # One key with a great many commands: spreading it further changes nothing.
-            if part.file.stat().st_size == whole:
-                yield part
-            else:
-                yield from self._spread(part)
-            part.file.unlink()
-
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{index:04d}"
+        self.writer.flush()
+        for index in range(self.files.of):
+            yield from self.files.buckets(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from forebay.apply import BadLine, Entry, Rejection, Source
 from forebay.apply.lines import read_lines
@@ -14,8 +14,7 @@ from forebay.aws import archive
 from forebay.aws.archive import REJECTIONS_PREFIX
 from forebay.command import Command
 from ops.archive.store import ObjectStore, StoredObject
-from ops.console import Meter
-from ops.folding.partition import Kind, Partition
+from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
 _EVERYTHING = 2**63
@@ -55,66 +54,86 @@ class Scanned:
     ledger_rows: int = 0
 
 
+class Numbers(NamedTuple):
+    """The numbers that one of several readers gives its objects; no other one gives them."""
+
+    reader: int = 0
+    readers: int = 1
+
+    def of(self, place: int) -> int:
+        """The number of its object at that place, from 0."""
+        return place * self.readers + self.reader
+
+
+_ALONE = Numbers()
+
+
 def scan(
     store: ObjectStore,
-    partition: Partition,
+    writer: Writer,
     *,
     cut: str,
     objects: Iterator[StoredObject],
     ledger: Ledger | None,
-    meter: Meter,
+    advance: Callable[[int], None],
     noted: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
+    numbers: Numbers = _ALONE,
 ) -> Scanned:
-    """Puts every command up to the cut into the partition, rejections first.
+    """Puts every command up to the cut into a partition; its rejections are there before.
 
     Args:
         store: the archive.
-        partition: empty.
+        writer: of the partition.
         cut: the greatest command id that counts.
         objects: of commands, by key.
         ledger: says which parts were applied; None where all of them count.
-        meter: advanced by objects.
+        advance: called after each object, with how many commands there were so far.
         noted: told each object, what its ledger row should say, and how many of its commands come
-            after the cut. The first one is number 0, and so on.
+            after the cut.
+        numbers: of the objects.
 
     Raises:
         TransientError: the archive did not answer.
     """
     scanned = Scanned()
-    _add_rejections(store, partition, cut, ledger, scanned)
     while page := list(islice(objects, _PAGE)):
         rows = ledger([found.key for found in page]) if ledger else None
         for found in page:
             row = rows.get(found.key) if rows is not None else None
             applied = _EVERYTHING if rows is None else row.lines if row else 0
-            read, later = _read(store, found, partition, cut, applied=applied, scanned=scanned)
+            number = numbers.of(scanned.objects)
+            adding = _Adding(writer, scanned, Source(found.key), cut, b"%d\t" % number)
+            read, later = _read(store, adding, applied=applied)
             noted(found, read, later)
             # An object of later commands only is none of this cut's business.
             if rows is not None and (later == 0 or later < read.lines):
-                _compare(scanned, found.key, row, read)
+                _compare(scanned, number, found.key, row, read)
             scanned.objects += 1
-            meter.advance(1, note=f"{scanned.commands:,} commands")
+            advance(scanned.commands)
     return scanned
 
 
-def _add_rejections(
-    store: ObjectStore,
-    partition: Partition,
-    cut: str,
-    ledger: Ledger | None,
-    scanned: Scanned,
-) -> None:
-    """Those of objects that are applied must be in the database, others need not be there yet."""
+def add_rejections(store: ObjectStore, writer: Writer, *, cut: str, ledger: Ledger | None) -> int:
+    """Puts the archive's rejections into a partition; how many.
+
+    Those of objects that are applied must be in the database, others need not be there yet.
+
+    Raises:
+        NoRejectionsError: somebody else has written there.
+        TransientError: the archive did not answer.
+    """
+    count = 0
     known: tuple[str, bool] = ("", True)
     for told in read_rejections(store, cut):
         source = told["object"]
         if ledger is not None and source != known[0]:
             row = ledger([source]).get(source)
             known = (source, row is not None and row.complete)
-        scanned.rejections += 1
+        count += 1
         key = told["key"] if told["resource"] is not None else told["id"]
         kind = Kind.REJECTED if known[1] else Kind.MAYBE_REJECTED
-        partition.add(kind, str(key), told["id"].encode())
+        writer.add(kind, str(key), told["id"].encode())
+    return count
 
 
 def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
@@ -128,20 +147,12 @@ def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
         yield from (told for told in told_of if told["resource"] is None or told["id"] <= cut)
 
 
-def _read(
-    store: ObjectStore,
-    found: StoredObject,
-    partition: Partition,
-    cut: str,
-    *,
-    applied: int,
-    scanned: Scanned,
-) -> tuple[LedgerRow, int]:
+def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerRow, int]:
     """Reads one object; what the ledger should say of it, and how much of it is after the cut."""
-    adding = _Adding(partition, scanned, Source(found.key), cut)
+    cut = adding.cut
     first = last = None
     done = later = 0
-    for lines, entries in read_lines(store.read(found.key)):
+    for lines, entries in read_lines(store.read(adding.source.object)):
         ids = [entry.id for entry in entries if isinstance(entry, Command)]
         if ids:
             low, high = min(ids), max(ids)
@@ -152,7 +163,7 @@ def _read(
         adding.add(Kind.APPLIED, lines[:split], entries[:split])
         adding.add(Kind.UNAPPLIED, lines[split:], entries[split:])
         done += len(lines)
-    scanned.after_cut += later
+    adding.scanned.after_cut += later
     return LedgerRow(done, True, first, last), later
 
 
@@ -160,31 +171,34 @@ def _read(
 class _Adding:
     """Puts the lines of one object into the partition."""
 
-    partition: Partition
+    writer: Writer
     scanned: Scanned
     source: Source
     cut: str
+    #: Of each content: the object's number.
+    prefix: bytes
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Some lines of one kind, and their entries."""
-        prefix = b"%d\t" % self.scanned.objects
         bad = [entry for entry in entries if isinstance(entry, BadLine)]
         self.scanned.unreadable_lines += len(bad)
         if kind is Kind.APPLIED:
             for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
-                self.partition.add(Kind.BAD_LINE, line_id, prefix + line_id.encode())
+                self.writer.add(Kind.BAD_LINE, line_id, self.prefix + line_id.encode())
         wanted = [
             (noted_key(str(entry.key)), line)
             for entry, line in zip(entries, lines, strict=True)
             if not isinstance(entry, BadLine) and entry.id <= self.cut
         ]
         self.scanned.commands += len(wanted)
-        self.partition.add_all(kind, wanted, prefix)
+        self.writer.add_all(kind, wanted, self.prefix)
 
 
-def _compare(scanned: Scanned, key: str, row: LedgerRow | None, read: LedgerRow) -> None:
+def _compare(
+    scanned: Scanned, number: int, key: str, row: LedgerRow | None, read: LedgerRow
+) -> None:
     if row is None or not row.complete:
-        scanned.unapplied[scanned.objects] = key
+        scanned.unapplied[number] = key
         return
     scanned.ledger_rows += 1
     if row != read:

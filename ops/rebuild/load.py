@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rows import RowsEncoder
-from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.resource.spec import ResourceSpec
 from ops.errors import RefusedError
-from ops.folding.fold import ObjectCounts, Winners
-
-_ROWS = 5_000
-_PIECE = 500  # made into rows while Postgres works on those before
+from ops.folding.fold import ObjectCounts
+from ops.folding.scan import Numbers
+from ops.rebuild.share import Block, Folded
 
 
 class Loader:
@@ -26,27 +23,19 @@ class Loader:
 
     def __init__(self, connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
         self._connection = connection
-        self._resources = resources
-        self._encoders = {path: RowsEncoder(spec) for path, spec in resources.items()}
+        self._statements = {path: _copying(spec) for path, spec in resources.items()}
         self.rows = 0
         self.tombstones = 0
 
-    def load(self, winners: Winners) -> None:
-        """Writes what a bucket comes to.
+    def load(self, folded: Folded) -> None:
+        """Writes what some commands come to.
 
         Raises:
             RefusedError: Postgres refuses a row that the live run has not rejected.
         """
-        puts: dict[str, list[Command]] = {}
-        deletes: list[Command] = []
-        for (path, _), command in winners.applied.items():
-            if command.op == "delete":
-                deletes.append(command)
-            else:
-                puts.setdefault(path, []).append(command)
-        for path, commands in puts.items():
-            self._copy(self._resources[path], commands)
-        self._bury(deletes)
+        for block in folded.blocks:
+            self._copy(block)
+        self._bury(folded.tombstones)
 
     def reject(self, told: Iterable[Mapping[str, Any]]) -> int:
         """Writes the archive's rejections; how many."""
@@ -66,12 +55,13 @@ class Loader:
             )
             return cursor.rowcount
 
-    def note(self, ledger: Path, counts: ObjectCounts) -> None:
-        """Writes the ledger.
+    def note(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
+        """Writes the ledger of one reader's objects.
 
         Args:
-            ledger: a line per object, in the order of their numbers: key, lines, first and last id.
-            counts: what became of the lines.
+            ledger: a line for each: key, lines, first and last id, completeness.
+            numbers: of its objects.
+            counts: what became of all objects' lines.
         """
         columns = "object, lines, applied, superseded, duplicates, rejected, first_id, last_id"
         with (
@@ -81,7 +71,8 @@ class Loader:
                 f"COPY forebay.ledger ({columns}, completed_at, replays) FROM STDIN".encode()
             ) as copy,
         ):
-            for number, line in enumerate(lines):
+            for place, line in enumerate(lines):
+                number = numbers.of(place)
                 key, total, first, last, complete = line.rstrip("\n").split("\t")
                 if complete != "1":
                     continue
@@ -92,42 +83,35 @@ class Loader:
                 )
                 copy.write_row(row)
 
-    def _copy(self, spec: ResourceSpec, commands: list[Command]) -> None:
-        names = [*(column.name for column in spec.columns), "_version", "_by_create"]
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FREEZE)").format(
-            sql.Identifier("public", spec.table), sql.SQL(", ").join(map(sql.Identifier, names))
-        )
-        encode = self._encoders[spec.path]
-        for group in _pieces(commands, _ROWS):
-            try:
-                with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-                    for piece in _pieces(group, _PIECE):
-                        for item in encode(piece).encoded:
-                            copy.write_row(item.row)
-            except psycopg.Error as exc:
-                if not is_data_fault(exc):
-                    raise
-                first = group[0]
-                raise RefusedError(
-                    f"Postgres refuses a row of {spec.path} that the live run has not rejected: "
-                    f"{fault_detail(exc)} (among {len(group):,} commands from {first.id}, key "
-                    f"{first.key}); nothing was changed. Look at it, then rebuild with "
-                    "--allow-new-rejections"
-                ) from None
-            self.rows += len(group)
+    def _copy(self, block: Block) -> None:
+        statement = self._statements[block.resource]
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+                copy.write(block.text)
+        except psycopg.Error as exc:
+            if not is_data_fault(exc):
+                raise
+            raise RefusedError(
+                f"Postgres refuses a row of {block.resource} that the live run has not rejected: "
+                f"{fault_detail(exc)} (among {block.rows:,} commands from {block.first}); nothing "
+                "was changed. Look at it, then rebuild with --allow-new-rejections"
+            ) from None
+        self.rows += block.rows
 
-    def _bury(self, deletes: list[Command]) -> None:
-        if not deletes:
+    def _bury(self, tombstones: Sequence[tuple[str, str, str]]) -> None:
+        if not tombstones:
             return
         with (
             self._connection.cursor() as cursor,
             cursor.copy("COPY forebay.tombstones (resource, key, version) FROM STDIN") as copy,
         ):
-            for command in deletes:
-                copy.write_row((command.resource, str(command.key), command.id))
-        self.tombstones += len(deletes)
+            for tombstone in tombstones:
+                copy.write_row(tombstone)
+        self.tombstones += len(tombstones)
 
 
-def _pieces(commands: list[Command], size: int) -> Iterator[list[Command]]:
-    for start in range(0, len(commands), size):
-        yield commands[start : start + size]
+def _copying(spec: ResourceSpec) -> sql.Composed:
+    names = [*(column.name for column in spec.columns), "_version", "_by_create"]
+    return sql.SQL("COPY {} ({}) FROM STDIN (FREEZE)").format(
+        sql.Identifier("public", spec.table), sql.SQL(", ").join(map(sql.Identifier, names))
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +14,22 @@ import psycopg
 from psycopg import sql
 
 from forebay.db.connect import Connection
-from ops.archive.store import StoredObject
-from ops.console import Console
+from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import accepted, commands_until
 from ops.errors import RefusedError
-from ops.folding.fold import ObjectCounts, Winners, fold_bucket
+from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition
-from ops.folding.scan import INFLATION, LedgerRow, Scanned, read_rejections, scan
+from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, read_rejections
+from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
+from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
 
+#: Of gzip; below, processes would take longer to start than to work.
+_SMALL_BYTES = 16 * 1024 * 1024
+_MOST = 8  # processes, of a hundred MiB each: with more, Postgres's COPY is the limit
 _SHOWN = 3
 
 
@@ -31,24 +37,30 @@ _SHOWN = 3
 class Rebuilt:
     """What was made."""
 
-    scanned: Scanned
+    objects: int
+    commands: int
+    #: Commands that were accepted after the cut.
+    after_cut: int
     rows: int
     tombstones: int
     rejections: int
     decisions: int
     ledger_rows: int
+    #: That read and folded.
+    processes: int
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
         return {
-            "objects": self.scanned.objects,
-            "commands": self.scanned.commands,
-            "commands_after_cut": self.scanned.after_cut,
+            "objects": self.objects,
+            "commands": self.commands,
+            "commands_after_cut": self.after_cut,
             "rows": self.rows,
             "tombstones": self.tombstones,
             "rejections": self.rejections,
             "decisions": self.decisions,
             "ledger_rows": self.ledger_rows,
+            "processes": self.processes,
         }
 
 
@@ -66,104 +78,129 @@ def prepare(context: Context) -> None:
         check_empty(connection, context.resources)
 
 
-def rebuild(context: Context, console: Console, *, cut: str, scratch: Path | None) -> Rebuilt:
+def rebuild(
+    context: Context,
+    console: Console,
+    *,
+    cut: str,
+    scratch: Path | None,
+    processes: int | None = None,
+) -> Rebuilt:
     """Fills an empty database with what the archive's commands up to the cut come to.
+
+    Args:
+        context: says where everything is.
+        console: for the progress.
+        cut: the greatest command id that counts.
+        scratch: folder for temporary files of about the size of the inflated archive.
+        processes: how many read and fold; None for one to each processor, and for a small archive
+            one.
 
     Raises:
         RefusedError: the database is not empty, or a command can't apply that the live run has
             not rejected. Nothing was changed.
     """
-    store = context.archive
     total = size = 0
-    for found in commands_until(store, cut):
+    for found in commands_until(context.archive, cut):
         total, size = total + 1, size + found.size_bytes
+    readers = processes or (1 if size < _SMALL_BYTES else min(_MOST, _processors()))
     with ExitStack() as opened:
         folder = Path(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
         )
         partition = opened.enter_context(
-            Partition(folder / "buckets", expected_bytes=size * INFLATION)
+            Partition(folder / "buckets", expected_bytes=size * INFLATION, writers=1 + readers)
         )
-        counts, ledger = ObjectCounts(), folder / "ledger"
-        with (
-            console.progress("read the archive", unit="objects", total=total) as meter,
-            ledger.open("w", encoding="utf-8") as noted,
-        ):
-
-            def note(found: StoredObject, read: LedgerRow, later: int) -> None:
-                counts.add_object()
-                fields = (found.key, read.lines, read.first_id or "", read.last_id or "")
-                # Where commands after the cut are left out, the object is not applied.
-                noted.write("\t".join(map(str, (*fields, int(not later)))) + "\n")
-
-            scanned = scan(
-                store,
-                partition,
-                cut=cut,
-                objects=commands_until(store, cut),
-                ledger=None,
-                meter=meter,
-                noted=note,
-            )
+        (folder / "ledgers").mkdir()
+        shares = [
+            Share(context.anew(), cut, partition.files, folder / "ledgers", Numbers(one, readers))
+            for one in range(readers)
+        ]
+        crew = opened.enter_context(Crew(shares))
+        with console.progress("read the archive", unit="objects", total=total) as meter:
+            add_rejections(context.archive, partition.writer, cut=cut, ledger=None)
+            partition.writer.flush()
+            scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
         connection = opened.enter_context(context.connect(purpose="rebuild"))
-        return _fill(
-            connection,
-            context,
-            console,
-            cut=cut,
-            partition=partition,
-            scanned=scanned,
-            ledger=ledger,
-            counts=counts,
+        filling = _Filling(connection, context, cut, shares, scanned)
+        with console.progress("load", unit="commands", total=filling.commands) as meter:
+            return filling.fill(crew.fold(partition.files.of), meter)
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Filling:
+    """The one transaction in which all tables are filled."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        context: Context,
+        cut: str,
+        shares: Sequence[Share],
+        scanned: Sequence[Scanned],
+    ) -> None:
+        self._connection = connection
+        self._context = context
+        self._cut = cut
+        self._shares = shares
+        self._scanned = scanned
+
+    @property
+    def commands(self) -> int:
+        """How many have been read."""
+        return sum(found.commands for found in self._scanned)
+
+    def fill(self, folded: Iterator[Folded], meter: Meter) -> Rebuilt:
+        """Fills them with what the commands come to."""
+        connection, context, cut = self._connection, self._context, self._cut
+        loader = Loader(connection, context.resources)
+        with connection.transaction():
+            # Nobody else gets in until all is there; and a table emptied here can be copied to
+            # frozen.
+            every = sql.SQL(", ").join(tables(context.resources))
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
+            check_empty(connection, context.resources)
+            connection.execute(sql.SQL("TRUNCATE {}").format(every))
+            later = [
+                item for spec in context.resources.values() for item in put_off(connection, spec)
+            ]
+            for item in later:
+                connection.execute(item.drop)
+            rejections = loader.reject(read_rejections(context.archive, cut))
+            decisions = audit.restore(connection, context.archive, until=accepted(cut))
+            self._load(loader, folded, meter)
+            for item in reversed(later):
+                meter.advance(0, note=f"making {item.name}")
+                _make(connection, item)
+            for table in tables(context.resources):
+                connection.execute(sql.SQL("ANALYZE {}").format(table))
+            row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
+        return Rebuilt(
+            objects=sum(found.objects for found in self._scanned),
+            commands=self.commands,
+            after_cut=sum(found.after_cut for found in self._scanned),
+            rows=loader.rows,
+            tombstones=loader.tombstones,
+            rejections=rejections,
+            decisions=decisions,
+            ledger_rows=int(row[0]) if row else 0,
+            processes=len(self._shares),
         )
 
-
-def _fill(
-    connection: Connection,
-    context: Context,
-    console: Console,
-    *,
-    cut: str,
-    partition: Partition,
-    scanned: Scanned,
-    ledger: Path,
-    counts: ObjectCounts,
-) -> Rebuilt:
-    loader = Loader(connection, context.resources)
-    with (
-        console.progress("load", unit="commands", total=scanned.commands) as meter,
-        connection.transaction(),
-    ):
-        # Nobody else gets in until all is there; and a table emptied here can be copied to frozen.
-        every = sql.SQL(", ").join(tables(context.resources))
-        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
-        check_empty(connection, context.resources)
-        connection.execute(sql.SQL("TRUNCATE {}").format(every))
-        later = [item for spec in context.resources.values() for item in put_off(connection, spec)]
-        for item in later:
-            connection.execute(item.drop)
-        rejections = loader.reject(read_rejections(context.archive, cut))
-        decisions = audit.restore(connection, context.archive, until=accepted(cut))
-        for bucket in partition.buckets():
-            winners = fold_bucket(bucket, context.resources, counts)
-            _refuse_new_rejections(winners)
-            loader.load(winners)
-            meter.advance(len(winners.applied))
-        loader.note(ledger, counts)
-        for item in reversed(later):
-            meter.advance(0, note=f"making {item.name}")
-            _make(connection, item)
-        for table in tables(context.resources):
-            connection.execute(sql.SQL("ANALYZE {}").format(table))
-        row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
-    return Rebuilt(
-        scanned=scanned,
-        rows=loader.rows,
-        tombstones=loader.tombstones,
-        rejections=rejections,
-        decisions=decisions,
-        ledger_rows=int(row[0]) if row else 0,
-    )
+    def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> None:
+        readers = len(self._shares)
+        counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
+        for found in folded:
+            _refuse_new_rejections(found)
+            loader.load(found)
+            counts.add(found.tally)
+            meter.advance(found.commands)
+        for share in self._shares:
+            loader.note(share.ledger, share.numbers, counts)
 
 
 def _make(connection: Connection, item: PutOff) -> None:
@@ -178,17 +215,16 @@ def _make(connection: Connection, item: PutOff) -> None:
         ) from None
 
 
-def _refuse_new_rejections(winners: Winners) -> None:
-    unknown = winners.bad_lines - winners.rejected
-    if not winners.unfit and not unknown and not winners.held:
+def _refuse_new_rejections(folded: Folded) -> None:
+    if not folded.unfit and not folded.unknown and not folded.held:
         return
-    if winners.held:
+    if folded.held:
         raise RefusedError(
-            f"{winners.held:,} commands have a schema version that this release does not know; "
+            f"{folded.held:,} commands have a schema version that this release does not know; "
             "nothing was changed. Rebuild with the newer release"
         )
-    named = [f"{command.id} ({reason})" for command, reason in winners.unfit]
-    named += [f"{line} (a line that is no command)" for line in sorted(unknown)]
+    named = [f"{command} ({reason})" for command, reason in folded.unfit]
+    named += [f"{line} (a line that is no command)" for line in folded.unknown]
     raise RefusedError(
         f"{len(named):,} commands can't apply that the live run has not rejected: "
         f"{'; '.join(named[:_SHOWN])}; nothing was changed. Look at them, then rebuild with "

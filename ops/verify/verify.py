@@ -16,8 +16,8 @@ from ops.console import Console
 from ops.context import Context
 from ops.cut import accepted, commands_until
 from ops.folding.fold import Winners, fold_bucket
-from ops.folding.partition import Kind, Partition
-from ops.folding.scan import INFLATION, LedgerRow, Scanned, scan
+from ops.folding.partition import Kind, Partition, Writer
+from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan
 from ops.verify.compare import Findings, TableComparison
 
 _PAGE = 5_000
@@ -93,15 +93,18 @@ def verify(
         )
         connection = opened.enter_context(context.connect_for_reading(purpose="verify"))
         with console.progress("read the archive", unit="objects", total=total) as meter:
+            ledger = _Ledger(connection).rows if trust_ledger else None
+            rejections = add_rejections(store, partition.writer, cut=cut, ledger=ledger)
             scanned = scan(
                 store,
-                partition,
+                partition.writer,
                 cut=cut,
                 objects=commands_until(store, cut),
-                ledger=_Ledger(connection).rows if trust_ledger else None,
-                meter=meter,
+                ledger=ledger,
+                advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
             )
-        _add_database_rejections(connection, partition, cut)
+            scanned.rejections = rejections
+        _add_database_rejections(connection, partition.writer, cut)
         verifier = _Verifier(connection, context, cut, Findings(limit))
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
@@ -264,7 +267,7 @@ class _Ledger:
             last = page[-1][0]
 
 
-def _add_database_rejections(connection: Connection, partition: Partition, cut: str) -> None:
+def _add_database_rejections(connection: Connection, writer: Writer, cut: str) -> None:
     """Every rejection that the database has of the cut's commands, and of all unreadable lines."""
     last = "00000000-0000-0000-0000-000000000000"
     while page := connection.execute(
@@ -273,7 +276,7 @@ def _add_database_rejections(connection: Connection, partition: Partition, cut: 
         [last, cut, _PAGE],
     ).fetchall():
         for rejected, resource, key in page:
-            partition.add(
+            writer.add(
                 Kind.IN_DATABASE, key if resource is not None else rejected, rejected.encode()
             )
         last = page[-1][0]

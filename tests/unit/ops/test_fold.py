@@ -13,20 +13,20 @@ import resources
 from forebay.apply import Rejection
 from forebay.codec import encode
 from ops.archive.store import Folder
-from ops.console import Console
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Bucket, Kind, Partition
-from ops.folding.scan import scan
+from ops.folding.scan import add_rejections, scan
 from tests.fixtures.commands import city, command_id, country
 
 
 def folded(folder: Path, *lines: bytes) -> tuple[Winners, ObjectCounts]:
-    counts = ObjectCounts()
-    counts.add_object()
+    counts = ObjectCounts(1)
     with Partition(folder, expected_bytes=1) as partition:
-        partition.add_all(Kind.APPLIED, [("1", line.rstrip()) for line in lines], b"0\t")
+        partition.writer.add_all(Kind.APPLIED, [("1", line.rstrip()) for line in lines], b"0\t")
         (bucket,) = partition.buckets()
-        return fold_bucket(bucket, resources.load(), counts), counts
+        winners = fold_bucket(bucket, resources.load())
+        counts.add(winners.tally)
+        return winners, counts
 
 
 def test_a_winner_that_cannot_apply_is_named_and_the_next_one_has_won(tmp_path: Path) -> None:
@@ -79,12 +79,18 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
             )
         ],
     )
-    with (
-        Console().progress("read", unit="objects", total=1) as meter,
-        Partition(tmp_path / "buckets", expected_bytes=2**40) as partition,
-    ):
+    with Partition(tmp_path / "buckets", expected_bytes=2**40) as partition:
         found = store.list("commands/")
-        scan(store, partition, cut="f" * 36, objects=found, ledger=None, meter=meter)
+        cut = "f" * 36
+        assert add_rejections(store, partition.writer, cut=cut, ledger=None) == 1
+        scan(
+            store,
+            partition.writer,
+            cut=cut,
+            objects=found,
+            ledger=None,
+            advance=lambda _: None,
+        )
         unfit = [
             refused
             for bucket in partition.buckets()

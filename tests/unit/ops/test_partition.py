@@ -12,7 +12,7 @@ SMALL = 1_000
 def filled(partition: Partition, keys: list[str], each: int = 1) -> None:
     for number in range(each):
         for key in keys:
-            partition.add(Kind.APPLIED, key, f"{key} {number}".encode())
+            partition.writer.add(Kind.APPLIED, key, f"{key} {number}".encode())
 
 
 def read(bucket: Bucket) -> list[tuple[str, int]]:
@@ -36,7 +36,7 @@ def test_a_bucket_that_is_too_large_is_spread_by_key(tmp_path: Path) -> None:
         for bucket in partition.buckets():
             records = read(bucket)
             mine = {key for key, _ in records}
-            assert bucket.file.stat().st_size <= 4 * SMALL
+            assert bucket.size_bytes <= 4 * SMALL
             assert all(bucket.holds(key) for key in mine)
             assert sum(map(bucket.holds, keys)) == len(mine), "no other key is held to be here"
             assert all([n for k, n in records if k == key] == [0, 1] for key in mine)

@@ -1,0 +1,161 @@
+"""Has the shares of a rebuild done: a single one in this process, several in one process each.
+
+Nothing but their results comes over a pipe, which takes only so much: who is ahead waits. A process
+whose pipe has no other end any more ends by itself, so none is left when this one is killed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from typing import Self, TypeAlias
+
+from forebay.collector import collect_seldom
+from ops.errors import OpsError
+from ops.folding.scan import Scanned
+from ops.rebuild.share import Folded, Share
+
+#: Called after each object of any share, with how many commands there were so far in all of them.
+Advance: TypeAlias = Callable[[int], None]
+
+_GO = "fold"
+
+
+class Crew:
+    """Those who do the shares; their processes end with the block."""
+
+    def __init__(self, shares: Sequence[Share]) -> None:
+        self._shares = shares
+        self._others: list[_Other] = []
+
+    def __enter__(self) -> Self:
+        if len(self._shares) > 1:
+            for share in self._shares:
+                self._others.append(_Other(share))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for other in self._others:
+            other.end()
+
+    def read(self, advance: Advance) -> list[Scanned]:
+        """Has all objects read; what each share has met.
+
+        Raises:
+            TransientError: the archive did not answer.
+            OpsError: a process has ended.
+        """
+        if not self._others:
+            return [share.read(advance) for share in self._shares]
+        scanned: dict[_Other, Scanned] = {}
+        so_far = dict.fromkeys(self._others, 0)
+        by_pipe: dict[object, _Other] = {other.pipe: other for other in self._others}
+        while len(scanned) < len(self._others):
+            left = [other.pipe for other in self._others if other not in scanned]
+            for ready in wait(left):
+                other = by_pipe[ready]
+                told = other.receive()
+                if isinstance(told, Scanned):
+                    scanned[other] = told
+                elif isinstance(told, int):
+                    so_far[other] = told
+                    advance(sum(so_far.values()))
+        return [scanned[other] for other in self._others]
+
+    def fold(self, buckets: int) -> Iterator[Folded]:
+        """What the buckets come to, in their order, when all objects have been read.
+
+        Args:
+            buckets: how many there are.
+
+        Raises:
+            OpsError: a process has ended.
+        """
+        results = [other.folded() for other in self._others] or [
+            share.fold() for share in self._shares
+        ]
+        for index in range(buckets):
+            yield from _of_one_bucket(results[index % len(results)])
+
+
+def _of_one_bucket(results: Iterator[Folded | None]) -> Iterator[Folded]:
+    for folded in results:
+        if folded is None:
+            return
+        yield folded
+
+
+class _Other:
+    """A process that does a share."""
+
+    def __init__(self, share: Share) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process: SpawnProcess = context.Process(
+            target=_serve, args=(theirs, share), name="forebay-rebuild", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def receive(self) -> object:
+        """What it says next; raises what it has failed with."""
+        try:
+            told = self.pipe.recv()
+        except EOFError:
+            self._process.join()
+            code = self._process.exitcode
+            raise OpsError(
+                f"a process of the rebuild has ended ({code}); nothing was changed"
+            ) from None
+        if isinstance(told, BaseException):
+            raise told
+        return told
+
+    def folded(self) -> Iterator[Folded | None]:
+        """Has it fold its buckets."""
+        self.pipe.send(_GO)
+        while True:
+            told = self.receive()
+            if not (told is None or isinstance(told, Folded)):
+                raise TypeError(f"a process of the rebuild has said {told!r}")
+            yield told
+
+    def end(self) -> None:
+        """Ends it, whatever it is doing."""
+        self.pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Pipe, share: Share) -> None:
+    """What such a process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees
+    try:
+        _do(pipe, share)
+    except (BrokenPipeError, EOFError):
+        return  # nobody is there any more
+    except Exception as exc:  # noqa: BLE001 - raised by the other process
+        pipe.send(_portable(exc))
+
+
+def _do(pipe: Pipe, share: Share) -> None:
+    scanned = share.read(pipe.send)
+    collect_seldom()
+    pipe.send(scanned)
+    pipe.recv()
+    for folded in share.fold():
+        pipe.send(folded)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or if it can't travel, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    except Exception:  # noqa: BLE001 - whatever its class does
+        return OpsError(f"{type(error).__name__}: {error}")
+    return error

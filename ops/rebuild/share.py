@@ -1,0 +1,143 @@
+"""One reader's share of a rebuild: it reads some of the objects, and folds some of the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+from forebay.apply.copytext import copy_text
+from forebay.apply.rows import Encoded
+from ops.archive.store import StoredObject
+from ops.context import Context
+from ops.cut import commands_until
+from ops.folding.fold import Tally, Winners, fold_bucket
+from ops.folding.partition import Bucket, Files, Writer
+from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
+
+# Rows of a block, copied by a COPY of its own: what Postgres refuses is among so many.
+_ROWS = 5_000
+_PIECE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of one table, for COPY."""
+
+    resource: str
+    rows: int
+    #: The first command, for a message about the block.
+    first: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the commands of some keys come to."""
+
+    blocks: Sequence[Block]
+    #: Resource, key and version of each.
+    tombstones: Sequence[tuple[str, str, str]]
+    tally: Tally
+    #: Commands that can't apply and were never rejected, with the reason.
+    unfit: Sequence[tuple[str, str]]
+    #: Lines that are no commands, and of which the archive has no rejection.
+    unknown: Sequence[str]
+    #: Commands that need a newer release.
+    held: int
+
+    @property
+    def commands(self) -> int:
+        """How many have won."""
+        return sum(block.rows for block in self.blocks) + len(self.tombstones)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one of several readers does; any of them may be in a process of its own."""
+
+    context: Context
+    #: The greatest command id that counts.
+    cut: str
+    #: Of the partition; reader 0 is its writer 1, and so on.
+    files: Files
+    #: A folder for what the ledger will say.
+    ledgers: Path
+    numbers: Numbers
+
+    @property
+    def ledger(self) -> Path:
+        """A line for each object that it has read: key, lines, first and last id, completeness."""
+        return self.ledgers / str(self.numbers.reader)
+
+    def read(self, advance: Callable[[int], None]) -> Scanned:
+        """Reads its objects into the partition and the ledger.
+
+        Args:
+            advance: called after each object, with how many commands there were so far.
+
+        Raises:
+            TransientError: the archive did not answer.
+        """
+        store = self.context.archive
+        with (
+            Writer(self.files, 1 + self.numbers.reader) as writer,
+            self.ledger.open("w", encoding="utf-8") as noted,
+        ):
+
+            def note(found: StoredObject, read: LedgerRow, later: int) -> None:
+                fields = (found.key, read.lines, read.first_id or "", read.last_id or "")
+                # Where commands after the cut are left out, the object is not applied.
+                noted.write("\t".join(map(str, (*fields, int(not later)))) + "\n")
+
+            return scan(
+                store,
+                writer,
+                cut=self.cut,
+                objects=filter(self._is_mine, commands_until(store, self.cut)),
+                ledger=None,
+                advance=advance,
+                noted=note,
+                numbers=self.numbers,
+            )
+
+    def fold(self) -> Iterator[Folded | None]:
+        """What its buckets come to, when everybody has read; None after each of them."""
+        reader, readers = self.numbers
+        for index in range(reader, self.files.of, readers):
+            for bucket in self.files.buckets(index):
+                yield self._folded(bucket)
+            yield None
+
+    def _is_mine(self, found: StoredObject) -> bool:
+        """By the name: readers list the archive at different times, and it may have grown."""
+        return crc32(found.key.encode()) % self.numbers.readers == self.numbers.reader
+
+    def _folded(self, bucket: Bucket) -> Folded:
+        winners = fold_bucket(bucket, self.context.resources)
+        return Folded(
+            blocks=list(_blocks(winners)),
+            tombstones=[
+                (command.resource, str(command.key), command.id)
+                for command in winners.applied.values()
+                if command.op == "delete"
+            ],
+            tally=winners.tally,
+            unfit=[(command.id, reason) for command, reason in winners.unfit],
+            unknown=sorted(winners.bad_lines - winners.rejected),
+            held=winners.held,
+        )
+
+
+def _blocks(winners: Winners) -> Iterator[Block]:
+    for path, rows in winners.rows.items():
+        for start in range(0, len(rows), _ROWS):
+            block = rows[start : start + _ROWS]
+            first = block[0].command
+            yield Block(path, len(block), f"{first.id}, key {first.key}", _text(block))
+
+
+def _text(rows: Sequence[Encoded]) -> bytes:
+    pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+    return b"".join([copy_text([item.row for item in piece]) for piece in pieces])
