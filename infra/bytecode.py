@@ -104,7 +104,8 @@ def find_compiler(version: str) -> Compiler | NoCompiler:
     candidate, whose bytecode the release may not read.
     """
     found = _run(
-        *(find_uv_bin(), "python", "find", "--no-python-downloads", "--no-project"),
+        *(find_uv_bin(), "--color", "never", "python", "find"),
+        *("--no-python-downloads", "--no-project"),
         f"cpython@{version}",
         # The shims of pyenv stand for the versions that this variable names, and fail for others.
         PYENV_VERSION=version,

@@ -70,9 +70,11 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoC
     monkeypatch.setenv("PATH", str(nothing))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(nothing))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the CDK's CLI does
     find_compiler.cache_clear()
     found = find_compiler(PYTHON_VERSION)
     assert isinstance(found, NoCompiler)
+    assert found.reason.startswith("No interpreter found")
     yield found
     find_compiler.cache_clear()
 
