@@ -11,7 +11,8 @@ import aws_cdk as cdk
 import resources
 from forebay.errors import ForebayError, SettingsError
 from forebay.routes import Route, routes
-from infra.bundling import Packages, staged_asset
+from infra.bundling import PYTHON_VERSION, Packages, staged_asset
+from infra.bytecode import NoCompiler, find_compiler
 from infra.components.authorization import all_scopes
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
@@ -57,6 +58,8 @@ def build_app(
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
         user_pool_arn=_user_pool_arn(app, settings, served),
     )
+    if packages is None and not settings.emulated:
+        _warn_without_bytecode(service)
     if settings.edge is not None:
         EdgeStack(app, settings=settings, edge=settings.edge, service=service, routes=served)
     if not settings.emulated:
@@ -76,6 +79,18 @@ def main() -> None:
     except ForebayError as refused:
         sys.exit(f"forebay: {refused}")
     app.synth()
+
+
+def _warn_without_bytecode(service: ServiceStack) -> None:
+    """Says so where packages can be built without bytecode only: they work, but start late."""
+    compiler = find_compiler(PYTHON_VERSION)
+    if isinstance(compiler, NoCompiler):
+        cdk.Annotations.of(service).add_warning_v2(
+            "forebay:noBytecode",
+            f"The functions' packages have no bytecode, as there is no Python {PYTHON_VERSION} to "
+            f"make it: {compiler.reason}. Each cold start compiles all that it imports. "
+            f"`uv python install {PYTHON_VERSION}` helps.",
+        )
 
 
 def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:

@@ -1,8 +1,9 @@
 """What each function's package carries, and how it is put together without Docker.
 
 A package holds the function's own folder, the shared core without the parts that the function
-never imports, the resources, and on AWS the locked dependencies of the function's group. The same
-sources give the same hash on every machine, so nothing is deployed that hasn't changed.
+never imports, the resources, and on AWS the locked dependencies of the function's group and
+bytecode. The same sources give the same hash on every machine, so nothing is deployed that hasn't
+changed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,7 @@ from typing import Final
 from uv import find_uv_bin
 
 from forebay.errors import SettingsError
+from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compiled_resources
 from infra.settings import FunctionName
 
@@ -133,6 +136,8 @@ def asset_hash(function: FunctionName, *, with_dependencies: bool, root: Path = 
         digest.update(f"pydantic-core {version('pydantic-core')}\n".encode())
     if with_dependencies:
         digest.update(f"{PLATFORM} {PYTHON_VERSION}\n{_requirements(function, root)}".encode())
+        if isinstance(find_compiler(PYTHON_VERSION), Compiler):
+            digest.update(RECIPE.encode())
     return digest.hexdigest()
 
 
@@ -149,27 +154,37 @@ def zip_asset(function: FunctionName, root: Path = ROOT) -> bytes:
 
 
 def build_asset(
-    function: FunctionName, target_dir: Path, *, with_dependencies: bool, root: Path = ROOT
+    function: FunctionName,
+    target_dir: Path,
+    *,
+    with_dependencies: bool,
+    root: Path = ROOT,
+    platform: str = PLATFORM,
 ) -> None:
     """Lays out the function's package in `target_dir`, which is created where it is missing.
 
     Args:
         function: whose package.
         target_dir: empty or absent.
-        with_dependencies: also the locked dependencies, for the runtime on AWS. boto3 isn't among
-            them: the runtime brings it.
+        with_dependencies: also the locked dependencies, for the runtime on AWS, and bytecode where
+            the machine has a Python of the runtime's version. boto3 isn't among them: the runtime
+            brings it.
         root: of the checkout.
+        platform: of the dependencies, as uv names it; another one to try a package on this machine.
 
     Raises:
-        SettingsError: the dependencies can't be installed, or a declaration can't work; says why.
+        SettingsError: the dependencies can't be installed, a declaration can't work, or a source
+            can't be compiled; says why.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if with_dependencies:
-        _install(_requirements(function, root), target_dir)
+        _install(_requirements(function, root), target_dir, platform)
     for name, content in _contents(function, root):
         destination = target_dir / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(content)
+    if with_dependencies and isinstance(compiler := find_compiler(PYTHON_VERSION), Compiler):
+        compiler.compile(target_dir)
 
 
 def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
@@ -178,7 +193,7 @@ def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path 
     The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
 
     Raises:
-        SettingsError: the dependencies can't be installed; says why.
+        SettingsError: the dependencies can't be installed, or a source compiled; says why.
     """
     kind = f"{function}-{'bundled' if with_dependencies else 'sources'}"
     content = asset_hash(function, with_dependencies=with_dependencies, root=root)
@@ -263,13 +278,14 @@ def _requirements(function: FunctionName, root: Path) -> str:
     )  # fmt: skip
 
 
-def _install(requirements: str, target_dir: Path) -> None:
+def _install(requirements: str, target_dir: Path, platform: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write(requirements)
         listed.flush()
         _uv(
             "pip", "install", "--quiet", "--no-config", "--no-deps", "--only-binary", ":all:",
-            "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION,
+            "--python", sys.executable,
+            "--python-platform", platform, "--python-version", PYTHON_VERSION,
             "--link-mode", "copy", "--target", str(target_dir), "--requirements", listed.name,
             directory=target_dir,
         )  # fmt: skip
@@ -277,7 +293,13 @@ def _install(requirements: str, target_dir: Path) -> None:
 
 def _uv(*arguments: str, directory: Path) -> str:
     done = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
-        [find_uv_bin(), *arguments], cwd=directory, capture_output=True, text=True, check=False
+        [find_uv_bin(), *arguments],
+        cwd=directory,
+        # It would be that of the Python which runs this.
+        env={**os.environ, "UV_COMPILE_BYTECODE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise SettingsError(f"`uv {' '.join(arguments[:2])}` failed: {done.stderr.strip()}")

@@ -8,6 +8,7 @@ NAMES = (
     "bulk_post",
     "read_warm",
     "starts",
+    "bytecode",
     "assets",
     "pages",
     "connections",

@@ -9,16 +9,11 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
-from infra.components.database import (
-    OWNER,
-    READER,
-    WRITER,
-    AuroraCluster,
-    Proxy,
-    RdsInstances,
-    login_arn,
-)
+from infra.components.aurora_cluster import AuroraCluster
+from infra.components.database_proxy import Proxy
+from infra.components.database_servers import OWNER, READER, WRITER, login_arn
 from infra.components.network import Network
+from infra.components.rds_instances import RdsInstances
 from infra.components.retention import log_retention
 from infra.database import ExternalDatabase, ManagedDatabase, RdsDatabase
 from infra.settings import Settings

@@ -10,7 +10,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
 
-from infra.components.database import CERTIFICATES, OWNER, READER, WRITER
+from infra.components.database_servers import CERTIFICATES, OWNER, READER, WRITER
 from infra.database import ExternalDatabase
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.database import DatabaseStack, Reach, external_reach

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
-from importlib.metadata import files
 from pathlib import Path
 
 import pytest
 
 from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, staged_asset
+from infra.bytecode import NEVER_IMPORTED
 from infra.settings import FunctionName
-from tests.infra.templates import Synthesised, readable
+from tests.infra.runtime import RUNTIME, link, start, variables
+from tests.infra.templates import Synthesised
 
 #: Distributions beside our own code. boto3 is not among them: the runtime has it.
 _CORE = {"annotated_types", "orjson", "pydantic", "pydantic_core", "typing_extensions",
@@ -78,8 +78,13 @@ def test_everything_compiled_is_for_the_runtime(
             assert f".cpython-{tag}-aarch64" in file.name
 
 
-#: What the runtime on AWS brings, as boto3 needs it.
-_RUNTIME = {"boto3", "botocore", "s3transfer", "jmespath", "urllib3", "python_dateutil", "six"}
+def test_what_gets_no_bytecode_is_in_the_packages(built: dict[FunctionName, Path]) -> None:
+    """A name that dependencies have given up says nothing any more."""
+    for left in NEVER_IMPORTED:
+        assert any(
+            (package / left).is_dir() or (package / f"{left}.py").is_file()
+            for package in built.values()
+        ), left
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -88,28 +93,12 @@ def test_a_function_starts_where_nothing_else_is_installed(
 ) -> None:
     """What it imports beyond its list is there in every checkout, and missing on Lambda."""
     build_asset(name, tmp_path / "package", with_dependencies=False)
-    installed = tmp_path / "installed"
-    installed.mkdir()
-    for distribution in CARRIED[name] | _RUNTIME:
-        for top in {file.parts[0] for file in files(distribution) or []} - {"..", "__pycache__"}:
-            source = Path(sysconfig.get_path("purelib")) / top
-            if source.exists() and not (installed / top).exists():
-                (installed / top).symlink_to(source)
-    variables = local.function(name)["Environment"]["Variables"]
-    start = (
-        f"import sys; sys.path[:0] = [{str(tmp_path / 'package')!r}, {str(installed)!r}]; "
-        f"from lambdas.{name}.handler import lambda_handler as handler; "
-        "print(sys.modules[handler.__module__].__file__)"
-    )
+    installed = link(CARRIED[name] | RUNTIME, tmp_path / "installed")
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", start],
+        [sys.executable, "-I", "-S", "-c", start(name, tmp_path / "package", installed)],
         cwd=tmp_path,
-        env={
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            **{key: readable(value) for key, value in variables.items()},
-        },
+        env=variables(local, name),
         capture_output=True,
         text=True,
         check=False,

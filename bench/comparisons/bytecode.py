@@ -1,0 +1,133 @@
+"""Cold starts from the packages that go to AWS, with bytecode in them and without.
+
+As on Lambda: the runtime's Python, packages that nobody can write to, and boto3 beside them, whose
+bytecode is cached. The dependencies are those for this machine instead of the runtime's. What is
+timed begins when Python is up, and ends when the function could take a request.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.harness import Contender, Findings, duration, measure
+from bench.stage import Stage
+from infra.bundling import PYTHON_VERSION, build_asset
+from infra.bytecode import Compiler, NoCompiler, find_compiler
+from infra.settings import FunctionName
+
+ROUNDS = 15
+FUNCTIONS: tuple[FunctionName, ...] = ("write", "read", "firehose_consumer")
+WITH, WITHOUT = "with bytecode", "without"
+
+_TIMED = """
+import time
+started = time.perf_counter()
+import lambdas.{}.handler
+print(time.perf_counter() - started)
+"""
+_RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
+_ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "FOREBAY_ENV": "bench",
+    "FOREBAY_STREAMS": "commands",
+    "FOREBAY_ARCHIVE_BUCKET": "archive",
+    "FOREBAY_DATABASE_URL": "postgresql://forebay@127.0.0.1/forebay",
+    "FOREBAY_REPLICA_URL": "postgresql://forebay@127.0.0.1/forebay",
+}
+
+
+def compare(stage: Stage) -> Findings:
+    """Fresh processes, one after another.
+
+    Raises:
+        SystemExit: the machine has no Python of the runtime's version.
+    """
+    compiler = find_compiler(PYTHON_VERSION)
+    if isinstance(compiler, NoCompiler):
+        raise SystemExit(f"needs Python {PYTHON_VERSION}: {compiler.reason}")
+    runtime = _runtime(compiler, stage.folder / "runtime")
+    contenders = []
+    for function in FUNCTIONS:
+        bare, compiled = _packages(function, stage.folder)
+        for kind, package in ((WITHOUT, bare), (WITH, compiled)):
+            program = _TIMED.format(function)
+            environment = {**_ENVIRONMENT, "PYTHONPATH": f"{package}{os.pathsep}{runtime}"}
+            contenders.append(
+                Contender(
+                    f"{function}, {kind}",
+                    lambda program=program, environment=environment: _seconds(  # type: ignore[misc]
+                        compiler.python, program, environment, stage.folder
+                    ),
+                    1,
+                )
+            )
+    series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
+    findings = Findings(series)
+    findings.ratios = [
+        duration(
+            f"{function.replace('firehose_', '')} function, cold, {WITH}",
+            series,
+            f"{function}, {WITH}",
+            f"{function}, {WITHOUT}",
+        )
+        for function in FUNCTIONS
+    ]
+    findings.facts["python_of_the_runtime"] = _version(compiler)
+    findings.facts["milliseconds_at_best"] = {
+        found.name: round(1000 * min(found.seconds)) for found in series
+    }
+    return findings
+
+
+def _packages(function: FunctionName, folder: Path) -> tuple[Path, Path]:
+    """The function's package without and with bytecode."""
+    bare, compiled = folder / f"{function}-bare", folder / f"{function}-compiled"
+    build_asset(
+        function,
+        compiled,
+        with_dependencies=True,
+        platform=f"{platform.machine()}-manylinux_2_28",
+    )
+    shutil.copytree(compiled, bare, ignore=shutil.ignore_patterns("__pycache__"))
+    return bare, compiled
+
+
+def _runtime(compiler: Compiler, folder: Path) -> Path:
+    """What Lambda brings, with bytecode."""
+    installed = Path(sysconfig.get_path("purelib"))
+    for name in _RUNTIME:
+        source = installed / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, folder / name)
+    compiler.compile(folder)
+    return folder
+
+
+def _version(compiler: Compiler) -> str:
+    asked = [compiler.python, "-S", "-c", "import platform; print(platform.python_version())"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stdout.strip()
+
+
+def _seconds(python: str, program: str, environment: Mapping[str, str], folder: Path) -> float:
+    done = subprocess.run(  # noqa: S603 - our own programs
+        [python, "-S", "-c", program],
+        cwd=folder,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])

@@ -1,0 +1,173 @@
+"""The database on AWS as an Aurora cluster.
+
+Written with CloudFormation's own properties: the master user logs in by IAM token, so that there is
+no password anywhere, which CDK's higher classes don't know yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_rds as rds
+from constructs import Construct
+
+from infra.components.database_parts import (
+    MONITORING_SECONDS,
+    accept_findings,
+    forget_logs,
+    major,
+    monitoring_role,
+    parameters,
+    subnet_group,
+    survives,
+)
+from infra.components.database_servers import DATABASE, OWNER, Servers
+from infra.components.findings import accept
+from infra.components.network import POSTGRES_PORT, Network
+from infra.database import AuroraDatabase
+
+
+class AuroraCluster(Construct):
+    """A writer and its readers on one storage, perhaps following a cluster elsewhere."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        network: Network,
+        settings: AuroraDatabase,
+        log_retention: logs.RetentionDays,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._name = name
+        self._settings = settings
+        self._family = f"aurora-postgresql{major(settings.version)}"
+        self._monitoring = monitoring_role(self)
+        self.cluster = self._cluster(network)
+        forget_logs(self.cluster, f"cluster/{name}", log_retention)
+        if settings.in_global is not None and settings.in_global.began_as == "primary":
+            self._begin_global(settings.in_global.identifier)
+        # A secondary has readers only, and needs one to be of use.
+        count = max(1, settings.replicas) if settings.secondary else 1 + settings.replicas
+        for number in range(count):
+            self._instance(number)
+        writer, reader = (
+            self.cluster.attr_endpoint_address,
+            self.cluster.attr_read_endpoint_address,
+        )
+        ids = (self.cluster.attr_db_cluster_resource_id,)
+        self.servers = Servers(
+            # The primary of a secondary is far away, where no route leads: ask what is near.
+            primary=reader if settings.secondary else writer,
+            # With no reader it leads to the writer, which the sessions notice.
+            replicas=(reader,),
+            primary_ids=ids,
+            replica_ids=ids,
+        )
+
+    def _cluster(self, network: Network) -> rds.CfnDBCluster:
+        settings = self._settings
+        parameter_group = rds.CfnDBClusterParameterGroup(
+            self,
+            "Parameters",
+            family=self._family,
+            description=f"Forebay: {self._name}",
+            parameters=parameters(settings),
+        )
+        cluster = rds.CfnDBCluster(
+            self,
+            "Cluster",
+            db_cluster_identifier=self._name,
+            engine="aurora-postgresql",
+            engine_version=settings.version,
+            db_cluster_parameter_group_name=parameter_group.ref,
+            db_subnet_group_name=subnet_group(self, network).ref,
+            vpc_security_group_ids=[network.servers.security_group_id],
+            enable_iam_database_authentication=True,
+            storage_encrypted=True,
+            storage_type="aurora-iopt1" if settings.io_optimized else None,
+            serverless_v2_scaling_configuration=self._scaling(),
+            backup_retention_period=settings.backup_days,
+            preferred_backup_window=settings.backup_window,
+            delete_automated_backups=False,
+            copy_tags_to_snapshot=True,
+            deletion_protection=settings.deletion_protection,
+            preferred_maintenance_window=settings.maintenance_window,
+            enable_cloudwatch_logs_exports=["postgresql"],
+            port=POSTGRES_PORT,
+            **self._origin(),
+        )
+        survives(cluster)
+        accept_findings(cluster, settings, multi_az=True)
+        return cluster
+
+    def _origin(self) -> dict[str, Any]:
+        """A new database with its owner, or the copy of one: its names then come from there.
+
+        CloudFormation takes none of this back: another value would be another cluster.
+        """
+        global_settings = self._settings.in_global
+        if global_settings is not None and global_settings.began_as == "secondary":
+            return {
+                "global_cluster_identifier": global_settings.identifier,
+                # A key is of one region, so an encrypted copy must name one of its own.
+                "kms_key_id": "alias/aws/rds",
+            }
+        return {
+            "database_name": DATABASE,
+            "master_username": OWNER,
+            "master_user_authentication_type": "iam-db-auth",
+        }
+
+    def _begin_global(self, identifier: str) -> None:
+        group = rds.CfnGlobalCluster(
+            self,
+            "Global",
+            global_cluster_identifier=identifier,
+            source_db_cluster_identifier=self.cluster.attr_db_cluster_arn,
+            deletion_protection=self._settings.deletion_protection,
+        )
+        survives(group)
+
+    def _scaling(self) -> rds.CfnDBCluster.ServerlessV2ScalingConfigurationProperty | None:
+        serverless = self._settings.serverless
+        if serverless is None:
+            return None
+        return rds.CfnDBCluster.ServerlessV2ScalingConfigurationProperty(
+            min_capacity=serverless.min_units,
+            max_capacity=serverless.max_units,
+            seconds_until_auto_pause=serverless.pause_after_seconds,
+        )
+
+    def _instance(self, number: int) -> None:
+        settings = self._settings
+        instance = rds.CfnDBInstance(
+            self,
+            f"Instance{number}",
+            db_instance_identifier=f"{self._name}-{number}",
+            db_cluster_identifier=self.cluster.ref,
+            db_instance_class=(
+                "db.serverless" if settings.serverless else f"db.{settings.instance_class}"
+            ),
+            engine="aurora-postgresql",
+            # The first two may become the writer; serverless ones then are as large as it is.
+            promotion_tier=min(number, 15),
+            publicly_accessible=False,
+            ca_certificate_identifier="rds-ca-rsa2048-g1",
+            auto_minor_version_upgrade=True,
+            preferred_maintenance_window=settings.maintenance_window,
+            enable_performance_insights=settings.insights_days is not None,
+            performance_insights_retention_period=settings.insights_days,
+            monitoring_interval=MONITORING_SECONDS,
+            monitoring_role_arn=self._monitoring.role_arn,
+        )
+        accept(
+            instance,
+            {
+                "AwsSolutions-RDS10": "The cluster is what is protected; its instances hold "
+                "nothing.",
+            },
+        )

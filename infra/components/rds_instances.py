@@ -1,0 +1,140 @@
+"""The database on AWS as an RDS instance with read replicas.
+
+Written with CloudFormation's own properties: the master user logs in by IAM token, so that there is
+no password anywhere, which CDK's higher classes don't know yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_rds as rds
+from constructs import Construct
+
+from infra.components.database_parts import (
+    MONITORING_SECONDS,
+    accept_findings,
+    forget_logs,
+    major,
+    may_go,
+    monitoring_role,
+    parameters,
+    subnet_group,
+    survives,
+)
+from infra.components.database_servers import DATABASE, OWNER, Servers
+from infra.components.findings import accept
+from infra.components.network import POSTGRES_PORT, Network
+from infra.database import RdsDatabase
+
+
+class RdsInstances(Construct):
+    """A primary, and as many read replicas as the settings say."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        network: Network,
+        settings: RdsDatabase,
+        log_retention: logs.RetentionDays,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._name = name
+        self._settings = settings
+        self._network = network
+        self._monitoring = monitoring_role(self)
+        self._parameters = rds.CfnDBParameterGroup(
+            self,
+            "Parameters",
+            family=f"postgres{major(settings.version)}",
+            description=f"Forebay: {name}",
+            parameters=parameters(settings),
+        )
+        self._subnets = subnet_group(self, network)
+        self._log_retention = log_retention
+        self.primary = self._primary()
+        replicas = [self._replica(number) for number in range(1, settings.replicas + 1)]
+        read = replicas or [self.primary]
+        self.servers = Servers(
+            primary=self.primary.attr_endpoint_address,
+            replicas=tuple(found.attr_endpoint_address for found in read),
+            primary_ids=(self.primary.attr_dbi_resource_id,),
+            replica_ids=tuple(found.attr_dbi_resource_id for found in read),
+        )
+
+    def _primary(self) -> rds.CfnDBInstance:
+        settings = self._settings
+        instance = rds.CfnDBInstance(
+            self,
+            "Primary",
+            db_instance_identifier=self._name,
+            db_name=DATABASE,
+            engine="postgres",
+            engine_version=settings.version,
+            db_instance_class=f"db.{settings.instance_class}",
+            master_username=OWNER,
+            master_user_authentication_type="iam-db-auth",
+            multi_az=settings.multi_az,
+            allocated_storage=str(settings.storage_gibibytes),
+            max_allocated_storage=settings.max_storage_gibibytes,
+            db_subnet_group_name=self._subnets.ref,
+            backup_retention_period=settings.backup_days,
+            preferred_backup_window=settings.backup_window,
+            delete_automated_backups=False,
+            deletion_protection=settings.deletion_protection,
+            storage_encrypted=True,
+            **self._common(),
+        )
+        survives(instance)
+        forget_logs(instance, f"instance/{self._name}", self._log_retention)
+        accept_findings(instance, settings, multi_az=settings.multi_az)
+        return instance
+
+    def _replica(self, number: int) -> rds.CfnDBInstance:
+        settings = self._settings
+        replica = rds.CfnDBInstance(
+            self,
+            f"Replica{number}",
+            db_instance_identifier=f"{self._name}-replica-{number}",
+            source_db_instance_identifier=self.primary.ref,
+            db_instance_class=f"db.{settings.replica_class or settings.instance_class}",
+            max_allocated_storage=settings.max_storage_gibibytes,
+            **self._common(),
+        )
+        may_go(replica)
+        forget_logs(replica, f"instance/{self._name}-replica-{number}", self._log_retention)
+        accept_findings(replica, settings, multi_az=False)
+        accept(
+            replica,
+            {
+                "AwsSolutions-RDS2": "A replica is encrypted as its source is.",
+                "AwsSolutions-RDS10": "A replica holds nothing of its own, and a protected one "
+                "could not be taken away by lowering the settings' number.",
+            },
+        )
+        return replica
+
+    def _common(self) -> dict[str, Any]:
+        """What primary and replicas share: they must take each other's place."""
+        settings = self._settings
+        return {
+            "db_parameter_group_name": self._parameters.ref,
+            "vpc_security_groups": [self._network.servers.security_group_id],
+            "enable_iam_database_authentication": True,
+            "storage_type": "gp3",
+            "publicly_accessible": False,
+            "port": str(POSTGRES_PORT),
+            "ca_certificate_identifier": "rds-ca-rsa2048-g1",
+            "copy_tags_to_snapshot": True,
+            "auto_minor_version_upgrade": True,
+            "preferred_maintenance_window": settings.maintenance_window,
+            "enable_cloudwatch_logs_exports": ["postgresql"],
+            "enable_performance_insights": settings.insights_days is not None,
+            "performance_insights_retention_period": settings.insights_days,
+            "monitoring_interval": MONITORING_SECONDS,
+            "monitoring_role_arn": self._monitoring.role_arn,
+        }

@@ -1,0 +1,44 @@
+"""Starts functions from their packages, with what the runtime on AWS has, and nothing else."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterable, Mapping
+from importlib.metadata import files
+from pathlib import Path
+
+from infra.settings import FunctionName
+from tests.infra.templates import Synthesised, readable
+
+#: What the runtime on AWS brings, as boto3 needs it.
+RUNTIME = {"boto3", "botocore", "s3transfer", "jmespath", "urllib3", "python_dateutil", "six"}
+
+
+def link(distributions: Iterable[str], folder: Path) -> Path:
+    """Makes a folder that has these of the installed distributions, and no other."""
+    folder.mkdir()
+    for distribution in distributions:
+        for top in {file.parts[0] for file in files(distribution) or []} - {"..", "__pycache__"}:
+            source = Path(sysconfig.get_path("purelib")) / top
+            if source.exists() and not (folder / top).exists():
+                (folder / top).symlink_to(source)
+    return folder
+
+
+def start(name: FunctionName, *paths: Path) -> str:
+    """A program that imports a function from the paths, and prints where its handler is."""
+    return (
+        f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}; "
+        f"from lambdas.{name}.handler import lambda_handler as handler; "
+        "print(sys.modules[handler.__module__].__file__)"
+    )
+
+
+def variables(environment: Synthesised, name: FunctionName) -> Mapping[str, str]:
+    """The function's variables, and those that the runtime sets."""
+    own = environment.function(name)["Environment"]["Variables"]
+    return {
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **{key: readable(value) for key, value in own.items()},
+    }
