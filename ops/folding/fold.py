@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from forebay.apply.prepare import made_current
 from forebay.apply.rows import Encoded, bodies_completer
 from forebay.apply.upcast import are_all_current
-from forebay.codec import decode_all
 from forebay.command import Command, KeyValue
-from forebay.errors import BodyError, UnreadableLine
+from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
-from ops.folding.partition import Bucket, Kind
+from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]
 
@@ -121,17 +120,17 @@ class _Folding:
             Kind.IN_DATABASE: self.winners.in_database,
         }
 
-    def take(self, kind: Kind, contents: Sequence[bytes]) -> None:
+    def take(self, kind: Kind, contents: Sequence[Content]) -> None:
         """Takes records of one kind in."""
         if kind in self._ids:
-            self._ids[kind].update([content.decode() for content in contents])
+            self._ids[kind].update(contents)
             return
-        numbers, _, lines = zip(*[content.partition(b"\t") for content in contents], strict=True)
+        numbers, said = zip(*contents, strict=True)
         if kind is Kind.BAD_LINE:
-            self.winners.bad_lines.update([line.decode() for line in lines])
-            self.tally.rejected.update(map(int, numbers))
+            self.winners.bad_lines.update(said)
+            self.tally.rejected.update(numbers)
             return
-        commands = self._unrejected(kind, decode_all(lines), numbers)
+        commands = self._unrejected(kind, list(map(Command._make, said)), numbers)
         if kind is Kind.UNAPPLIED:
             self._add_candidates(commands)
         else:
@@ -154,17 +153,14 @@ class _Folding:
         return {}
 
     def _unrejected(
-        self, kind: Kind, found: Sequence[Command | UnreadableLine], numbers: Sequence[bytes]
+        self, kind: Kind, commands: Sequence[Command], numbers: Sequence[int]
     ) -> Iterator[tuple[Command, int]]:
         """Those that are neither rejected nor held, under the current schema version."""
         winners, seen, tally = self.winners, self._seen, self.tally
         known = (winners.rejected, winners.maybe_rejected, self._excluded.keys())
         rejected = [ids for ids in known if ids]
-        commands = [command for command in found if isinstance(command, Command)]
-        if len(commands) < len(found):
-            raise RuntimeError("a line that was readable when the archive was scanned is not now")
         are_current = are_all_current(commands, self._resources)
-        for command, number in zip(commands, map(int, numbers), strict=True):
+        for command, number in zip(commands, numbers, strict=True):
             if command.id in seen:
                 tally.duplicates[number] += 1
                 continue

@@ -1,12 +1,14 @@
 """Spreads the commands of an archive over files by the hash of their keys.
 
 All commands of a key are in one file, and a file's keys fit into memory; so each file can be folded
-by itself. Files that are too large are spread again.
+by itself. Files that are too large are spread again. They hold Python's own values (marshal), which
+are read in a fifth of the time that lines of the archive take, and are gone with the process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import marshal
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -15,7 +17,7 @@ from enum import IntEnum
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeAlias
 
 #: Keys are counted and compared by slices; both sides compute them, see `SLICE_SQL`.
 SLICES = 4096
@@ -23,10 +25,16 @@ _SLICE_BITS = 12
 BUCKET_BYTES = 3 * 1024 * 1024  # of lines; the winners among them take about five times as much
 _MAX_FILES = 512
 _SPREAD = 16
-_ZERO = ord("0")
-_WRITE_BUFFER = 16 * 1024
-_READ_BYTES = 256 * 1024
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
+_PENDING_BYTES = (
+    3 * 1024 * 1024
+)  # of lines whose records a writer holds back, to write many at once
+_LENGTH_BYTES = 8  # before a block of records
+_MARSHAL = 2  # the last version that looks for no value that it has met before
+
+#: What a record says: an id, or the number of an object and what is in it.
+Content: TypeAlias = Any
+_Record: TypeAlias = tuple[int, bytes, Content]
 
 #: The slice of a key, made by Postgres; `{key}` is its text.
 SLICE_SQL = (
@@ -40,11 +48,11 @@ class Kind(IntEnum):
 
     #: The id of a rejected command.
     REJECTED = 0
-    #: A command of a part of the archive that the ledger calls applied.
+    #: A command's object and members, of a part of the archive that the ledger calls applied.
     APPLIED = 1
-    #: A command of a part that the ledger does not call applied (yet).
+    #: The same of a part that the ledger does not call applied (yet).
     UNAPPLIED = 2
-    #: The id that the rejection of an unreadable line must have.
+    #: An unreadable line's object, and the id that its rejection must have.
     BAD_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4
@@ -94,17 +102,26 @@ class Bucket:
             digest[2 + depth] % _SPREAD == nibble for depth, nibble in enumerate(self.nibbles)
         )
 
-    def runs(self) -> Iterator[tuple[Kind, list[bytes]]]:
+    def runs(self) -> Iterator[tuple[Kind, list[Content]]]:
         """Contents of records of one kind that follow each other, in the order of their adding."""
-        for path in self.files:
-            with path.open("rb") as file:
-                while records := file.readlines(_READ_BYTES):
-                    for first, run in groupby(records, _first_byte):
-                        contents = [record[1 + _MAX_DEPTH * 2 : -1] for record in run]
-                        yield Kind(first - _ZERO), contents
+        for records in _blocks(self.files):
+            for kind, run in groupby(records, _kind_of):
+                yield Kind(kind), [content for _, _, content in run]
 
 
-_first_byte: Callable[[bytes], int] = itemgetter(0)
+_kind_of: Callable[[_Record], int] = itemgetter(0)
+
+
+def _blocks(files: Iterable[Path]) -> Iterator[list[_Record]]:
+    for path in files:
+        with path.open("rb") as file:
+            while length := file.read(_LENGTH_BYTES):
+                yield marshal.loads(file.read(int.from_bytes(length)))  # noqa: S302 - our own
+
+
+def _write(file: BinaryIO, records: list[_Record]) -> None:
+    block = marshal.dumps(records, _MARSHAL)
+    file.write(len(block).to_bytes(_LENGTH_BYTES) + block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +159,14 @@ class Files:
             for nibble in range(_SPREAD)
         ]
         with ExitStack() as opened:
-            written = [
-                opened.enter_context(part.files[0].open("wb", buffering=_WRITE_BUFFER))
-                for part in parts
-            ]
-            for path in bucket.files:
-                with path.open("rb") as records:
-                    for record in records:
-                        written[int(record[2 + 2 * depth : 3 + 2 * depth], 16)].write(record)
+            written = [opened.enter_context(part.files[0].open("wb")) for part in parts]
+            for records in _blocks(bucket.files):
+                shares: list[list[_Record]] = [[] for _ in parts]
+                for record in records:
+                    shares[record[1][depth] % _SPREAD].append(record)
+                for file, share in zip(written, shares, strict=True):
+                    if share:
+                        _write(file, share)
         for part in parts:
             # One key with a great many commands: spreading it further changes nothing.
             if part.size_bytes == whole:
@@ -172,44 +189,56 @@ class Writer:
         self._where = files
         self._number = number
         self._files: list[BinaryIO] = []
+        self._pending: list[list[_Record]] = [[] for _ in range(files.of)]
+        self._pending_bytes = 0
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         paths = [self._where.path(index, self._number) for index in range(self._where.of)]
-        self._files = [
-            self._open.enter_context(path.open("wb", buffering=_WRITE_BUFFER)) for path in paths
-        ]
+        self._files = [self._open.enter_context(path.open("wb", buffering=0)) for path in paths]
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(self, *failed: object) -> None:
+        with self._open:
+            if failed == (None, None, None):
+                self.flush()
 
     def flush(self) -> None:
         """Has all records in the files."""
-        for file in self._files:
-            file.flush()
+        for file, records in zip(self._files, self._pending, strict=True):
+            if records:
+                _write(file, records)
+                records.clear()
+        self._pending_bytes = 0
 
-    def add(self, kind: Kind, key: str, content: bytes) -> None:
+    def add(self, kind: Kind, key: str, content: Content) -> None:
         """One more record; rejections come before the commands of their keys.
 
         Args:
             kind: of the record.
             key: the command's, as text.
-            content: without a line feed.
+            content: as the kind says.
         """
-        self.add_all(kind, [(key, content)])
+        self.add_all(kind, [(key, content)], size_bytes=len(key))
 
     def add_all(
-        self, kind: Kind, records: Iterable[tuple[str, bytes]], prefix: bytes = b""
+        self, kind: Kind, records: Iterable[tuple[str, Content]], *, size_bytes: int
     ) -> None:
-        """More records of one kind, as keys and contents; the prefix comes before each content."""
-        files, of = self._files, self._where.of
-        head = b"%d" % kind
+        """More records of one kind, as keys and contents.
+
+        Args:
+            kind: of the records.
+            records: keys, as text, and contents as the kind says.
+            size_bytes: of what the contents are made of, roughly.
+        """
+        pending, of, mark = self._pending, self._where.of, int(kind)
         for key, content in records:
             digest = key_hash(key)
             number = (digest[0] << 4 | digest[1] >> 4) * of // SLICES
-            rest = digest[2 : 2 + _MAX_DEPTH].hex().encode()
-            files[number].write(b"%b%b%b%b\n" % (head, rest, prefix, content))
+            pending[number].append((mark, digest[2 : 2 + _MAX_DEPTH], content))
+        self._pending_bytes += size_bytes
+        if self._pending_bytes > _PENDING_BYTES:
+            self.flush()
 
 
 class Partition:
@@ -240,8 +269,8 @@ class Partition:
         self.writer.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.writer.__exit__()
+    def __exit__(self, *failed: object) -> None:
+        self.writer.__exit__(*failed)
         shutil.rmtree(self.files.folder, ignore_errors=True)
 
     def buckets(self) -> Iterator[Bucket]:

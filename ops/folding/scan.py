@@ -102,7 +102,7 @@ def scan(
             row = rows.get(found.key) if rows is not None else None
             applied = _EVERYTHING if rows is None else row.lines if row else 0
             number = numbers.of(scanned.objects)
-            adding = _Adding(writer, scanned, Source(found.key), cut, b"%d\t" % number)
+            adding = _Adding(writer, scanned, Source(found.key), cut, number)
             read, later = _read(store, adding, applied=applied)
             noted(found, read, later)
             # An object of later commands only is none of this cut's business.
@@ -132,7 +132,7 @@ def add_rejections(store: ObjectStore, writer: Writer, *, cut: str, ledger: Ledg
         count += 1
         key = told["key"] if told["resource"] is not None else told["id"]
         kind = Kind.REJECTED if known[1] else Kind.MAYBE_REJECTED
-        writer.add(kind, str(key), told["id"].encode())
+        writer.add(kind, str(key), told["id"])
     return count
 
 
@@ -175,8 +175,8 @@ class _Adding:
     scanned: Scanned
     source: Source
     cut: str
-    #: Of each content: the object's number.
-    prefix: bytes
+    #: Of the object.
+    number: int
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Some lines of one kind, and their entries."""
@@ -184,14 +184,14 @@ class _Adding:
         self.scanned.unreadable_lines += len(bad)
         if kind is Kind.APPLIED:
             for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
-                self.writer.add(Kind.BAD_LINE, line_id, self.prefix + line_id.encode())
+                self.writer.add(Kind.BAD_LINE, line_id, (self.number, line_id))
         wanted = [
-            (noted_key(str(entry.key)), line)
-            for entry, line in zip(entries, lines, strict=True)
-            if not isinstance(entry, BadLine) and entry.id <= self.cut
+            (noted_key(str(entry.key)), (self.number, tuple(entry)))
+            for entry in entries
+            if isinstance(entry, Command) and entry.id <= self.cut
         ]
         self.scanned.commands += len(wanted)
-        self.writer.add_all(kind, wanted, self.prefix)
+        self.writer.add_all(kind, wanted, size_bytes=sum(map(len, lines)))
 
 
 def _compare(

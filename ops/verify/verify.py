@@ -276,7 +276,5 @@ def _add_database_rejections(connection: Connection, writer: Writer, cut: str) -
         [last, cut, _PAGE],
     ).fetchall():
         for rejected, resource, key in page:
-            writer.add(
-                Kind.IN_DATABASE, key if resource is not None else rejected, rejected.encode()
-            )
+            writer.add(Kind.IN_DATABASE, key if resource is not None else rejected, rejected)
         last = page[-1][0]

@@ -11,7 +11,7 @@ import pytest
 
 import resources
 from forebay.apply import Rejection
-from forebay.codec import encode
+from forebay.codec import decode, encode
 from ops.archive.store import Folder
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Bucket, Kind, Partition
@@ -22,7 +22,8 @@ from tests.fixtures.commands import city, command_id, country
 def folded(folder: Path, *lines: bytes) -> tuple[Winners, ObjectCounts]:
     counts = ObjectCounts(1)
     with Partition(folder, expected_bytes=1) as partition:
-        partition.writer.add_all(Kind.APPLIED, [("1", line.rstrip()) for line in lines], b"0\t")
+        records = [("1", (0, tuple(decode(line)))) for line in lines]
+        partition.writer.add_all(Kind.APPLIED, records, size_bytes=1)
         (bucket,) = partition.buckets()
         winners = fold_bucket(bucket, resources.load())
         counts.add(winners.tally)
@@ -50,7 +51,7 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
     passes: list[Bucket] = []
     read = Bucket.runs
 
-    def noted(bucket: Bucket) -> Iterator[tuple[Kind, list[bytes]]]:
+    def noted(bucket: Bucket) -> Iterator[tuple[Kind, list[Any]]]:
         passes.append(bucket)
         return read(bucket)
 

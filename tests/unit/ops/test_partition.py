@@ -12,18 +12,14 @@ SMALL = 1_000
 def filled(partition: Partition, keys: list[str], each: int = 1) -> None:
     for number in range(each):
         for key in keys:
-            partition.writer.add(Kind.APPLIED, key, f"{key} {number}".encode())
+            partition.writer.add(Kind.APPLIED, key, (key, number))
 
 
 def read(bucket: Bucket) -> list[tuple[str, int]]:
     """Keys and numbers of a bucket's records."""
-    found = [
-        content.decode().split()
-        for kind, contents in bucket.runs()
-        for content in contents
-        if kind is Kind.APPLIED
+    return [
+        content for kind, contents in bucket.runs() for content in contents if kind is Kind.APPLIED
     ]
-    return [(key, int(number)) for key, number in found]
 
 
 def test_a_bucket_that_is_too_large_is_spread_by_key(tmp_path: Path) -> None:
