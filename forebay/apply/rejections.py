@@ -94,7 +94,7 @@ class RejectionBook:
             self._new[rejection.id] = replace(
                 rejection,
                 resource=rejection.resource and _storable(rejection.resource, _MAX_NAME),
-                key=rejection.key and noted_key(rejection.key),
+                key=rejection.key and _storable(rejection.key, _MAX_NAME),
                 detail=_storable(rejection.detail, _MAX_DETAIL),
             )
 
@@ -127,9 +127,13 @@ def restore(connection: Connection, told: Iterable[Mapping[str, Any]]) -> int:
         return cursor.rowcount
 
 
-def noted_key(key: str) -> str:
-    """The key as the rejection of its command has it."""
-    return _storable(key, _MAX_NAME)
+def noted_keys(keys: Sequence[str]) -> Sequence[str]:
+    """The keys as the rejections of their commands have them."""
+    if max(map(len, keys), default=0) <= _MAX_NAME:
+        joined = "".join(keys)
+        if joined.isascii() and "\x00" not in joined:  # as mostly
+            return keys
+    return [_storable(key, _MAX_NAME) for key in keys]
 
 
 def _storable(text: str, limit: int) -> str:

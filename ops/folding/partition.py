@@ -1,14 +1,13 @@
 """Spreads the commands of an archive over files by the hash of their keys.
 
 All commands of a key are in one file, and a file's keys fit into memory; so each file can be folded
-by itself. Files that are too large are spread again. They hold Python's own values (marshal), which
-are read in a fifth of the time that lines of the archive take, and are gone with the process.
+by itself. Files that are too large are spread again. They hold commands as they were decoded
+(MessagePack), which are read in a third of the time that lines of the archive take.
 """
 
 from __future__ import annotations
 
 import hashlib
-import marshal
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -18,6 +17,8 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeAlias
+
+import msgspec
 
 #: Keys are counted and compared by slices; both sides compute them, see `SLICE_SQL`.
 SLICES = 4096
@@ -30,7 +31,6 @@ _PENDING_BYTES = (
     3 * 1024 * 1024
 )  # of lines whose records a writer holds back, to write many at once
 _LENGTH_BYTES = 8  # before a block of records
-_MARSHAL = 2  # the last version that looks for no value that it has met before
 
 #: What a record says: an id, or the number of an object and what is in it.
 Content: TypeAlias = Any
@@ -109,6 +109,10 @@ class Bucket:
                 yield Kind(kind), [content for _, _, content in run]
 
 
+_encode: Callable[[list[_Record]], bytes] = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], list[_Record]] = msgspec.msgpack.Decoder(
+    list[tuple[int, bytes, Any]]
+).decode
 _kind_of: Callable[[_Record], int] = itemgetter(0)
 
 
@@ -116,11 +120,11 @@ def _blocks(files: Iterable[Path]) -> Iterator[list[_Record]]:
     for path in files:
         with path.open("rb") as file:
             while length := file.read(_LENGTH_BYTES):
-                yield marshal.loads(file.read(int.from_bytes(length)))  # noqa: S302 - our own
+                yield _decode(file.read(int.from_bytes(length)))
 
 
 def _write(file: BinaryIO, records: list[_Record]) -> None:
-    block = marshal.dumps(records, _MARSHAL)
+    block = _encode(records)
     file.write(len(block).to_bytes(_LENGTH_BYTES) + block)
 
 
@@ -231,11 +235,11 @@ class Writer:
             records: keys, as text, and contents as the kind says.
             size_bytes: of what the contents are made of, roughly.
         """
-        pending, of, mark = self._pending, self._where.of, int(kind)
+        pending, of = self._pending, self._where.of
         for key, content in records:
             digest = key_hash(key)
             number = (digest[0] << 4 | digest[1] >> 4) * of // SLICES
-            pending[number].append((mark, digest[2 : 2 + _MAX_DEPTH], content))
+            pending[number].append((kind, digest[2 : 2 + _MAX_DEPTH], content))
         self._pending_bytes += size_bytes
         if self._pending_bytes > _PENDING_BYTES:
             self.flush()

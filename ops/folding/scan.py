@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from forebay.apply import BadLine, Entry, Rejection, Source
 from forebay.apply.lines import read_lines
-from forebay.apply.rejections import noted_key
+from forebay.apply.rejections import noted_keys
 from forebay.aws import archive
 from forebay.aws.archive import REJECTIONS_PREFIX
 from forebay.command import Command
@@ -185,13 +185,11 @@ class _Adding:
         if kind is Kind.APPLIED:
             for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
                 self.writer.add(Kind.BAD_LINE, line_id, (self.number, line_id))
-        wanted = [
-            (noted_key(str(entry.key)), (self.number, tuple(entry)))
-            for entry in entries
-            if isinstance(entry, Command) and entry.id <= self.cut
-        ]
+        wanted = [entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut]
         self.scanned.commands += len(wanted)
-        self.writer.add_all(kind, wanted, size_bytes=sum(map(len, lines)))
+        records = [(self.number, command) for command in wanted]
+        keys = noted_keys([str(command.key) for command in wanted])
+        self.writer.add_all(kind, zip(keys, records, strict=True), size_bytes=sum(map(len, lines)))
 
 
 def _compare(
