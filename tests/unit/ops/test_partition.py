@@ -18,7 +18,10 @@ def filled(partition: Partition, keys: list[str], each: int = 1) -> None:
 def read(bucket: Bucket) -> list[tuple[str, int]]:
     """Keys and numbers of a bucket's records."""
     return [
-        content for kind, contents in bucket.runs() for content in contents if kind is Kind.APPLIED
+        (key, number)
+        for kind, contents in bucket.runs()
+        for key, number in contents
+        if kind is Kind.APPLIED
     ]
 
 
