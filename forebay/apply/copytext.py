@@ -5,7 +5,7 @@ Source of the form: PostgreSQL documentation of COPY, "Text Format".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from forebay.apply.rows import Row
@@ -13,6 +13,7 @@ from forebay.apply.rows import Row
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _BOOLS = {True: "t", False: "f"}
 _NULL = r"\N"
+_PIECE = 500  # rows
 
 
 def copy_text(rows: Sequence[Row]) -> bytes:
@@ -21,6 +22,12 @@ def copy_text(rows: Sequence[Row]) -> bytes:
         return b""
     columns = [_texts(column) for column in zip(*rows, strict=True)]
     return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
+
+
+def copy_texts(rows: Sequence[Row]) -> Iterator[bytes]:
+    """The same of many rows, some of them at a time."""
+    for start in range(0, len(rows), _PIECE):
+        yield copy_text(rows[start : start + _PIECE])
 
 
 def _texts(column: Sequence[Any]) -> Sequence[str]:

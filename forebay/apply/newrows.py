@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import Encoded, RowsEncoder
 from forebay.apply.staging import Refusal, refused, unreadable
@@ -122,8 +123,7 @@ class NewRows:
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
                 for rows in piece:
-                    for item in rows:
-                        copy.write_row(item.row)
+                    copy.write(copy_text([item.row for item in rows]))
             return cursor.rowcount
 
     def _failed(

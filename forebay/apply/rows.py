@@ -1,7 +1,7 @@
 """Turns commands into rows for COPY, checking what COPY could not say.
 
-The driver writes the rows (`Copy.write_row`). What it refuses by itself would take the whole COPY
-down with an error of its own, not of Postgres: so it must not get to see it.
+What can't be written as text (`copytext`), or what Postgres doesn't take for text, would take the
+whole COPY down with an error that names no row: so it must not get there.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
 
 
 def _storable_kinds(rows: Sequence[Row]) -> list[set[type]] | None:
-    """The types in each column, if the driver can write every value and Postgres read its text."""
+    """The types in each column, if every value can be written, and Postgres can read its text."""
     kinds: list[set[type]] = []
     for column in zip(*rows, strict=True):
         found = set(map(type, column))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from forebay.apply.copytext import copy_texts
 from forebay.apply.rows import Encoded
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -70,8 +71,8 @@ class Stage:
         """
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy) as copy:
-                for item in group:
-                    copy.write_row((*item.row, item.command.op == "delete"))
+                for text in copy_texts([(*row, command.op == "delete") for command, row in group]):
+                    copy.write(text)
             if cursor.rowcount == len(group):
                 return list(group), []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}

@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Self, TypeAlias
 
 from forebay.collector import collect_seldom
-from ops.errors import OpsError
+from ops.errors import OpsError, UnavailableError
 from ops.folding.scan import Scanned
 from ops.rebuild.share import Folded, Share
 
@@ -48,7 +48,7 @@ class Crew:
 
         Raises:
             TransientError: the archive did not answer.
-            OpsError: a process has ended.
+            UnavailableError: a process has ended.
         """
         if not self._others:
             return [share.read(advance) for share in self._shares]
@@ -74,8 +74,10 @@ class Crew:
             buckets: how many there are.
 
         Raises:
-            OpsError: a process has ended.
+            UnavailableError: a process has ended.
         """
+        for other in self._others:
+            other.send_go()
         results = [other.folded() for other in self._others] or [
             share.fold() for share in self._shares
         ]
@@ -106,24 +108,33 @@ class _Other:
         """What it says next; raises what it has failed with."""
         try:
             told = self.pipe.recv()
-        except EOFError:
-            self._process.join()
-            code = self._process.exitcode
-            raise OpsError(
-                f"a process of the rebuild has ended ({code}); nothing was changed"
-            ) from None
+        except (EOFError, ConnectionError):
+            raise self._has_ended() from None
         if isinstance(told, BaseException):
             raise told
         return told
 
-    def folded(self) -> Iterator[Folded | None]:
+    def send_go(self) -> None:
         """Has it fold its buckets."""
-        self.pipe.send(_GO)
+        try:
+            self.pipe.send(_GO)
+        except ConnectionError:
+            raise self._has_ended() from None
+
+    def folded(self) -> Iterator[Folded | None]:
+        """What its buckets come to, None after each of them."""
         while True:
             told = self.receive()
             if not (told is None or isinstance(told, Folded)):
                 raise TypeError(f"a process of the rebuild has said {told!r}")
             yield told
+
+    def _has_ended(self) -> UnavailableError:
+        self._process.join()
+        return UnavailableError(
+            f"a process of the rebuild has ended before its time (exit code "
+            f"{self._process.exitcode}); nothing was changed"
+        )
 
     def end(self) -> None:
         """Ends it, whatever it is doing."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from forebay.apply.copytext import copy_text
-from forebay.apply.rows import Encoded
+from forebay.apply.copytext import copy_texts
 from ops.archive.store import StoredObject
 from ops.context import Context
 from ops.cut import commands_until
@@ -18,7 +17,6 @@ from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
 
 # Rows of a block, copied by a COPY of its own: what Postgres refuses is among so many.
 _ROWS = 5_000
-_PIECE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +133,9 @@ def _blocks(winners: Winners) -> Iterator[Block]:
         for start in range(0, len(rows), _ROWS):
             block = rows[start : start + _ROWS]
             first = block[0].command
-            yield Block(path, len(block), f"{first.id}, key {first.key}", _text(block))
-
-
-def _text(rows: Sequence[Encoded]) -> bytes:
-    pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
-    return b"".join([copy_text([item.row for item in piece]) for piece in pieces])
+            yield Block(
+                path,
+                len(block),
+                f"{first.id}, key {first.key}",
+                b"".join(copy_texts([row for _, row in block])),
+            )

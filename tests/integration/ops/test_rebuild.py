@@ -28,12 +28,17 @@ def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
     return other
 
 
+#: One reads and folds in the command's own process, several in one each.
+PROCESSES = pytest.mark.parametrize("processes", ["1", "3"])
+
+
+@PROCESSES
 def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
-    operator: Operator, another_database: Callable[[], str]
+    operator: Operator, another_database: Callable[[], str], processes: str
 ) -> None:
     """Rejections too, which are in the archive; order of objects and chunks is another one."""
     apply_live(operator)
-    other = rebuilt(operator, another_database())
+    other = rebuilt(operator, another_database(), "--processes", processes)
 
     assert other.dump() == operator.dump()
     for query in (
@@ -46,11 +51,12 @@ def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
     other.done("verify", "--at", "2026-02-01")
 
 
+@PROCESSES
 def test_the_ledger_of_a_rebuild_counts_every_line(
-    operator: Operator, another_database: Callable[[], str]
+    operator: Operator, another_database: Callable[[], str], processes: str
 ) -> None:
     apply_live(operator)
-    other = rebuilt(operator, another_database())
+    other = rebuilt(operator, another_database(), "--processes", processes)
 
     assert other.rows(
         "SELECT count(*) FROM forebay.ledger"
@@ -61,15 +67,16 @@ def test_the_ledger_of_a_rebuild_counts_every_line(
     )
 
 
+@PROCESSES
 def test_a_rebuild_to_a_moment_equals_the_tables_of_that_moment(
-    operator: Operator, another_database: Callable[[], str]
+    operator: Operator, another_database: Callable[[], str], processes: str
 ) -> None:
     """The live tables are dumped when exactly the commands up to the moment were applied."""
     cut = id_at(1_767_225_600_000 + 360_000, 2**60, create=True)
     apply_live(operator, until=cut)
     snapshot = operator.dump()
 
-    other = rebuilt(operator, another_database(), "--until", cut)
+    other = rebuilt(operator, another_database(), "--until", cut, "--processes", processes)
 
     assert other.dump() == snapshot
     assert b"\t" in snapshot

@@ -1,0 +1,132 @@
+"""A rebuild by several processes: what becomes of them, and of it, when one of them fails."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from forebay.errors import TransientError
+from ops.context import Context
+from ops.cut import EVERYTHING
+from ops.errors import OpsError
+from ops.folding.partition import Partition
+from ops.folding.scan import Numbers, Scanned
+from ops.rebuild.crew import Crew
+from ops.rebuild.share import Share
+from tests.fixtures.emulator import wait_until
+from tests.fixtures.operating import Operator, kill_hard
+
+
+class Rebuilding:
+    """A rebuild that has read all, and waits for somebody who looks at a table."""
+
+    def __init__(self, process: subprocess.Popen[str], other: psycopg.Connection) -> None:
+        self.process = process
+        self.readers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        self._other = other
+
+    def has_left_nobody(self) -> bool:
+        return not any(one.is_running() and one.status() != "zombie" for one in self.readers)
+
+    def end(self) -> tuple[int, str]:
+        """Gives it the table; its exit code, and what it said."""
+        self._other.rollback()
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+
+@contextmanager
+def rebuilding(operator: Operator) -> Iterator[Rebuilding]:
+    with psycopg.connect(operator.database_url) as other:
+        other.execute("SELECT FROM cities")
+        process = operator.start("rebuild", "--yes", "--processes", "2")
+        try:
+            waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+            wait_until(lambda: bool(operator.rows(waits)), "it waits for the table")
+            found = Rebuilding(process, other)
+            assert len(found.readers) == 2
+            yield found
+        finally:
+            if process.poll() is None:
+                kill_hard(process)
+
+
+@pytest.fixture
+def empty(operator: Operator, another_database: Callable[[], str]) -> Operator:
+    """Beside the archive a database that has its schema and no more."""
+    return replace(operator, database_url=another_database())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_process_that_is_killed_stops_it_and_changes_nothing(empty: Operator, which: int) -> None:
+    with rebuilding(empty) as found:
+        found.readers[which].kill()
+        code, err = found.end()
+        wait_until(found.has_left_nobody, "the other one has ended")
+    assert (code, "exit code -9); nothing was changed" in err) == (4, True), err
+    assert empty.rows("SELECT 1 FROM cities") == empty.rows("SELECT 1 FROM forebay.ledger") == []
+
+
+def test_if_it_is_killed_none_of_its_processes_is_left(empty: Operator) -> None:
+    with rebuilding(empty) as found:
+        kill_hard(found.process)
+        wait_until(found.has_left_nobody, "they have ended")
+
+
+def test_an_interrupt_of_all_of_them_ends_it_without_a_word_of_the_others(empty: Operator) -> None:
+    with rebuilding(empty) as found:
+        for reader in found.readers:
+            reader.send_signal(signal.SIGINT)
+        found.process.send_signal(signal.SIGINT)
+        code, err = found.end()
+        wait_until(found.has_left_nobody, "they have ended")
+    assert code == 130
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+
+
+class OddError(Exception):
+    """An error that can't be made from what it is pickled as."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class FailingShare(Share):
+    """A share of somebody whose archive fails."""
+
+    def read(self, advance: Callable[[int], None]) -> Scanned:  # noqa: ARG002
+        if self.cut == "odd":
+            raise OddError(1, 2)
+        raise TransientError("the store did not answer")
+
+
+@pytest.mark.parametrize(
+    ("cut", "error", "said"),
+    [
+        (EVERYTHING, TransientError, "the store did not answer"),
+        ("odd", OpsError, "OddError: 1 and 2"),
+    ],
+)
+def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
+    tmp_path: Path, cut: str, error: type[Exception], said: str
+) -> None:
+    with Partition(tmp_path / "buckets", expected_bytes=1, writers=3) as partition:
+        shares = [
+            FailingShare(Context(), cut, partition.files, tmp_path, Numbers(reader, 2))
+            for reader in range(2)
+        ]
+        with Crew(shares) as crew, pytest.raises(error, match=f"^{said}$"):
+            crew.read(lambda _: None)
