@@ -123,12 +123,11 @@ def _content_range(query: ListQuery, page: Page) -> str:
 
 def _digest(*parts: str) -> str:
     """Weak: it says that two answers mean the same, not that each byte is the same."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(8, "big"))
-        digest.update(encoded)
-    return digest.hexdigest()
+    encoded = [part.encode() for part in parts]
+    lengths = [len(part).to_bytes(8, "big") for part in encoded]
+    # In one piece: each call takes as long as some hundred bytes.
+    told = [half for pair in zip(lengths, encoded, strict=True) for half in pair]
+    return hashlib.blake2b(b"".join(told), digest_size=16).hexdigest()
 
 
 def _not_one(rows: int) -> Problem:
