@@ -83,6 +83,8 @@ def connect(
                 autocommit=True,
                 application_name=application_name,
                 connect_timeout=timeout,
+                # Lists are answered with the bytes that come.
+                client_encoding="UTF8",
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,

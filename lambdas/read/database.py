@@ -20,17 +20,15 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The rows of a query as they came: each value as the text that Postgres writes of it."""
+    """The rows of a query as they came: each value as the text that Postgres writes, in UTF-8."""
 
     result: PGresult
-    #: The session's, as Python calls it.
-    encoding: str
 
     def __len__(self) -> int:
         return self.result.ntuples
 
     def column(self, column: int, rows: int) -> list[bytes | None]:
-        """So many values of a column, of the first rows, in the session's encoding."""
+        """So many values of a column, of the first rows."""
         value = self.result.get_value
         return [value(row, column) for row in range(rows)]
 
@@ -38,7 +36,7 @@ class Texts:
         """The values of a row from that column on."""
         columns = range(first, self.result.nfields)
         values = [self.result.get_value(row, column) for column in columns]
-        return [None if value is None else value.decode(self.encoding) for value in values]
+        return [None if value is None else value.decode() for value in values]
 
 
 class ReadDatabase:
@@ -107,4 +105,4 @@ def _rows(cursor: _Cursor) -> Rows:
 
 def _texts(cursor: _Cursor) -> Texts:
     assert cursor.pgresult is not None  # noqa: S101 - there is one after each statement
-    return Texts(cursor.pgresult, cursor.connection.info.encoding)
+    return Texts(cursor.pgresult)

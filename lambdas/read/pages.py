@@ -50,8 +50,8 @@ class Asked:
 class Page:
     """Some of the rows of a list."""
 
-    #: The body, which is never taken apart here.
-    text: str
+    #: The text in UTF-8, which is never taken apart here.
+    body: bytes
     rows: int
     #: Of the first and the last row, in the order that was asked for; None of an empty page.
     first: Place | None
@@ -65,7 +65,7 @@ class Page:
 class _Found(NamedTuple):
     """What a statement says of the page, in the direction in which its rows are looked for."""
 
-    text: str
+    body: bytes
     rows: int
     more: bool
     nearest: Place | None
@@ -102,7 +102,7 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
     query = asked.query
     came_from_elsewhere = query.position is not None or query.offset > 0
     return Page(
-        text=found.text,
+        body=found.body,
         rows=found.rows,
         first=found.farthest if query.backward else found.nearest,
         last=found.nearest if query.backward else found.farthest,
@@ -126,7 +126,7 @@ def _written_as_one(database: ReadDatabase, statement: Query) -> _Found:
     text, rows, more, nearest, farthest, size, total = database.fetch(statement)[0]
     if size > _ANSWER_MAX_BYTES:
         raise ProblemError(_too_large(size))
-    return _Found(text, rows, more, nearest, farthest, total)
+    return _Found(text.encode(), rows, more, nearest, farthest, total)
 
 
 def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
@@ -135,17 +135,17 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
     found = database.fetch_texts(asked.statement)
     rows = min(len(found), query.limit)
     lines = found.column(0, rows)
-    if None in lines:
-        return None
     if query.backward:
         lines.reverse()
-    head, separator, tail = frame(query, asked.media)
-    encoded = separator.encode().join(cast("list[bytes]", lines))
-    text = encoded.decode(found.encoding)
-    if _LONGEST_ESCAPE * len(encoded) > PAGE_MAX_BYTES and _size(text, rows) > PAGE_MAX_BYTES:
+    head, separator, tail = (part.encode() for part in frame(query, asked.media))
+    try:
+        body = head + separator.join(cast("list[bytes]", lines)) + tail
+    except TypeError:  # one is None; to look for it beforehand would take longer
+        return None
+    if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _size(body, rows) > PAGE_MAX_BYTES:
         return None
     return _Found(
-        text=f"{head}{text}{tail}",
+        body=body,
         rows=rows,
         more=len(found) > rows,
         nearest=found.row(0, 1) if rows else None,
@@ -154,9 +154,9 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
     )
 
 
-def _size(text: str, rows: int) -> int:
+def _size(body: bytes, rows: int) -> int:
     """At least what `page_query` counts: each row as a JSON string, with its quotes."""
-    return len(orjson.dumps(text)) + rows * len('""')
+    return len(orjson.dumps(body.decode())) + rows * len('""')
 
 
 def _total(database: ReadDatabase, asked: Asked, found: _Found) -> int | None:

@@ -84,7 +84,7 @@ class RecordingDatabase(ReadDatabase):
 
     def fetch_texts(self, query: Query) -> Texts:
         self.fetch(query)
-        return Texts(cast("PGresult", OneRow()), "utf-8")
+        return Texts(cast("PGresult", OneRow()))
 
 
 class OneRow:
