@@ -75,10 +75,10 @@ SPEC = SPECS["extremes"]
 VALUES: Mapping[str, list[str | None]] = {
     "number": [str(-(2**63)), "0", str(2**63 - 1)],
     "short": [
-        "\x01" * 5,
-        "\U0010ffff" * 5,
-        '"' * 5,
-        "\\" * 5,
+        "\x01" * 20,
+        "\U0010ffff" * 20,
+        '"' * 20,
+        "\\" * 20,
         "\b\f\n\r\t",
         "\x7f\x85\u2028é ",
         "",
