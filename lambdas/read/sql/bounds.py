@@ -16,8 +16,9 @@ from forebay.resource.spec import FieldSpec, Kind
 _CHARACTER: Final = 7
 _QUOTES: Final = len(r"\"\"")
 _NULL: Final = len("null")
-# Braces or the line's end, and as in `page_query` a string's quotes.
-_ROW: Final = 8
+# Braces and, as in `page_query`, a string's quotes; the last member has no comma. A line of CSV has
+# its end instead, but no names.
+_ROW: Final = len('"{}"') - len(",")
 
 _INTEGER: Final = len(str(-(2**63)))
 _DOUBLE: Final = len("-2.2250738585072014e-308")  # Postgres writes the shortest that is exact
@@ -73,7 +74,7 @@ def _row_bound(embedded: Embedded) -> int | None:
     if embedded.relation.many:
         return None
     members = _members_bound(embedded.members)
-    return None if members is None else members + len("{}")
+    return None if members is None else members + len("{}") - len(",")
 
 
 def _value_bound(member: Selected) -> int | None:
