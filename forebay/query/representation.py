@@ -98,6 +98,7 @@ def _representation(
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Media:
     """The most wanted of what is offered (RFC 9110 §12.5.1).
 

@@ -16,6 +16,7 @@ from forebay.db.connect import connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
 from forebay.resource.relations import relations
+from lambdas.read.pages import asked_for
 from lambdas.read.sql.page import page_query
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
@@ -48,7 +49,7 @@ def plan(
 ) -> dict[str, Any]:
     """How Postgres carries out a page's statement, carried out."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
-    statement = page_query(SPECS[path], parsed, Media.JSON, count)
+    statement = asked_for(SPECS[path], parsed, Media.JSON, count).statement
     text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
     row = connection.execute(text, statement.values).fetchone()
     assert row is not None
