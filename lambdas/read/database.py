@@ -32,10 +32,13 @@ class Texts:
         value = self.result.get_value
         return [value(row, column) for row in range(rows)]
 
+    def value(self, row: int, column: int) -> bytes | None:
+        """One value."""
+        return self.result.get_value(row, column)
+
     def row(self, row: int, first: int) -> list[str | None]:
         """The values of a row from that column on."""
-        columns = range(first, self.result.nfields)
-        values = [self.result.get_value(row, column) for column in columns]
+        values = [self.value(row, column) for column in range(first, self.result.nfields)]
         return [None if value is None else value.decode() for value in values]
 
 

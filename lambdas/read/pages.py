@@ -20,8 +20,15 @@ from forebay.query.ast import ListQuery
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
-from lambdas.read.database import ReadDatabase
-from lambdas.read.sql.page import PAGE_MAX_BYTES, estimate_query, frame, page_query, rows_query
+from lambdas.read.database import ReadDatabase, Texts
+from lambdas.read.sql.page import (
+    PAGE_MAX_BYTES,
+    estimate_query,
+    frame,
+    page_query,
+    place_members,
+    rows_query,
+)
 from lambdas.read.sql.statement import Query
 
 # Lambda refuses an answer above 6 MiB ("Lambda quotas"); some of that is headers and envelope.
@@ -44,6 +51,8 @@ class Asked:
     #: `rows_query` or, where there is none or rows have to be counted, `page_query`.
     statement: Query
     is_row_by_row: bool
+    #: `place_members` of a page that is read row by row.
+    place: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,7 @@ def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count |
         count=count,
         statement=(rows or page_query(spec, query, media, count)).spelt_out(),
         is_row_by_row=rows is not None,
+        place=place_members(query, media),
     )
 
 
@@ -148,10 +158,17 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
         body=body,
         rows=rows,
         more=len(found) > rows,
-        nearest=found.row(0, 1) if rows else None,
-        farthest=found.row(rows - 1, 1) if rows else None,
+        nearest=_place(found, 0, asked.place) if rows else None,
+        farthest=_place(found, rows - 1, asked.place) if rows else None,
         total=None,
     )
+
+
+def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
+    if members is None:
+        return found.row(row, 1)
+    shown = orjson.loads(found.value(row, 0) or b"")
+    return [None if shown[name] is None else str(shown[name]) for name in members]
 
 
 def _size(body: bytes, rows: int) -> int:

@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from forebay.query.ast import ListQuery, OrderTerm
+from forebay.query.ast import ListQuery, OrderTerm, Selected
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import Kind, ResourceSpec
@@ -21,8 +21,11 @@ from lambdas.read.sql.statement import Query, Scope, Values, table
 #: more. Lambda takes 6 MiB of an answer ("Lambda quotas"), headers included.
 PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
 
+#: A JSON string or an integer, from which the text of the value in SQL follows.
+_SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
+
 _ROWS: Final[LiteralString] = """
-SELECT {text}, {place} FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
+SELECT {text}{place} FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
 """
 
 # Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
@@ -59,7 +62,8 @@ FROM page
 def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | None:
     """The rows of a page, nearest first, and one more if there is one.
 
-    Columns: the row's text, null where it has to be made by `page_query`; then the order's values.
+    Columns: the row's text, null where it has to be made by `page_query`; then the order's values,
+    unless `place_members` names where in the text they are.
     None if the page may have to end before its rows do, for what they take of an answer.
     """
     bound = rows_bound(query, media)
@@ -69,12 +73,15 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
     scope = Scope("t", values)
     order, behind = _way(query, scope)
     write = csv_line if media is Media.CSV else json_pieces
+    place: Sequence[sql.Composable] = ()
+    if place_members(query, media) is None:
+        place = [sql.SQL(", {}").format(_shown(term, scope)) for term in query.order]
     offset: sql.Composable = sql.SQL("")
     if query.offset:
         offset = sql.SQL(" OFFSET {}").format(values.bind(query.offset, "bigint"))
     text = sql.SQL(_ROWS).format(
         text=write(query.select, scope),
-        place=sql.SQL(", ").join([_shown(term, scope) for term in query.order]),
+        place=sql.Composed(place),
         table=table(spec),
         where=sql.SQL(" AND ").join([_matching(query, scope), *behind]),
         order=order_by(order, scope),
@@ -82,6 +89,25 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
         offset=offset,
     )
     return Query(text, values.bound)
+
+
+def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
+    """The members of a row's JSON that have the order's values, if all are there as they are.
+
+    Else Postgres would write them once more for each row, of which two are looked at.
+    """
+    if media is Media.CSV:
+        return None
+    shown = {
+        member.operand.column.name: member.name
+        for member in query.select
+        if isinstance(member, Selected) and member.cast is None and not member.operand.path
+    }
+    operands = [term.operand for term in query.order]
+    if any(operand.path or operand.kind not in _SAME_IN_JSON for operand in operands):
+        return None
+    columns = [operand.column.name for operand in operands]
+    return [shown[column] for column in columns] if shown.keys() >= set(columns) else None
 
 
 def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Query:

@@ -245,6 +245,9 @@ QUERIES: list[dict[str, str]] = [
         if column.kind is not Kind.JSON
         for way in ("", ".desc", ".nullsfirst")
     ),
+    {"limit": "2", "select": "short:number,number:short", "order": "short,note"},
+    {"limit": "2", "select": "number::text,a:note", "order": "note.desc"},
+    {"limit": "2", "select": "number,link,small,note", "order": "note,small,link.desc"},
     {"limit": "2", "order": "things->a.desc,things->>c,flag.desc"},
 ]
 BOUNDED = ",".join(column.name for column in SPEC.columns if column.name != "things")

@@ -93,7 +93,7 @@ class OneRow:
     ntuples, nfields = 1, 2
 
     def get_value(self, row: int, column: int) -> bytes:
-        return ((b'{"a":1}', b"5"),)[row][column]
+        return ((b'{"a":1,"geonameid":1,"code":"DE","id":""}', b"5"),)[row][column]
 
 
 def app(database: ReadDatabase) -> ReadApp:
