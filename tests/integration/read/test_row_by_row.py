@@ -247,6 +247,7 @@ QUERIES: list[dict[str, str]] = [
     ),
     {"limit": "2", "select": "short:number,number:short", "order": "short,note"},
     {"limit": "2", "select": "number::text,a:note", "order": "note.desc"},
+    {"limit": "2", "select": "number::float8,note", "order": "note"},
     {"limit": "2", "select": "number,link,small,note", "order": "note,small,link.desc"},
     {"limit": "2", "order": "things->a.desc,things->>c,flag.desc"},
 ]
