@@ -16,6 +16,7 @@ from forebay.db import iam
 from forebay.errors import SettingsError
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 #: The least that libpq knows. Of several hosts each is tried for so long.

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias, TypeVar
 import psycopg
 from psycopg.pq.abc import PGresult
 
+from forebay.db.connect import Cursor
 from forebay.db.faults import is_connection_lost, is_recovery_conflict
 from forebay.db.session import Session
 from lambdas.read.sql.statement import Query
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
-_Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 _Found = TypeVar("_Found")
 
 
@@ -78,7 +78,7 @@ class ReadDatabase:
         """
         return _fetch(self._primary, query, _rows)
 
-    def _read(self, query: Query, take: Callable[[_Cursor], _Found]) -> _Found:
+    def _read(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
         try:
             return self._read_from_replica(query, take)
         except psycopg.OperationalError as exc:
@@ -86,7 +86,7 @@ class ReadDatabase:
                 raise
         return _fetch(self._primary, query, take)
 
-    def _read_from_replica(self, query: Query, take: Callable[[_Cursor], _Found]) -> _Found:
+    def _read_from_replica(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
         was_open = self._replica.is_open
         try:
             return _fetch(self._replica, query, take)
@@ -97,15 +97,15 @@ class ReadDatabase:
         return _fetch(self._replica, query, take)
 
 
-def _fetch(session: Session, query: Query, take: Callable[[_Cursor], _Found]) -> _Found:
-    with session.connection() as connection:
-        return take(connection.execute(query.text, query.values))
+def _fetch(session: Session, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
+    with session.cursor() as cursor:
+        return take(cursor.execute(query.text, query.values))
 
 
-def _rows(cursor: _Cursor) -> Rows:
+def _rows(cursor: Cursor) -> Rows:
     return cursor.fetchall()
 
 
-def _texts(cursor: _Cursor) -> Texts:
+def _texts(cursor: Cursor) -> Texts:
     assert cursor.pgresult is not None  # noqa: S101 - there is one after each statement
     return Texts(cursor.pgresult)
