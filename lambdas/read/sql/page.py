@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from forebay.query.ast import ListQuery, OrderTerm, Selected
+from forebay.query.ast import Embedded, ListQuery, OrderTerm, Selected
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import Kind, ResourceSpec
@@ -24,8 +24,8 @@ PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
 #: A JSON string or an integer, from which the text of the value in SQL follows.
 _SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
 
-_ROWS: Final[LiteralString] = """
-SELECT {text}{place} FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
+_FOUND: Final[LiteralString] = """
+FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
 """
 
 # Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
@@ -79,16 +79,27 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
     offset: sql.Composable = sql.SQL("")
     if query.offset:
         offset = sql.SQL(" OFFSET {}").format(values.bind(query.offset, "bigint"))
-    text = sql.SQL(_ROWS).format(
-        text=write(query.select, scope),
-        place=sql.Composed(place),
+    found: sql.Composable = sql.SQL(_FOUND).format(
         table=table(spec),
         where=sql.SQL(" AND ").join([_matching(query, scope), *behind]),
         order=order_by(order, scope),
         limit=values.bind(query.limit + 1, "bigint"),
         offset=offset,
     )
+    if not _follows_the_key(spec, query):
+        # Else Postgres may make the text of rows that it skips, or leaves out after sorting them.
+        found = sql.SQL("FROM (SELECT t.* {}) AS t").format(found)
+    text = sql.SQL("SELECT {}{} {}").format(write(query.select, scope), sql.Composed(place), found)
     return Query(text, values.bound)
+
+
+def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
+    """Whether the first rows on the way along the primary key are the page."""
+    is_filtered = query.where.members or any(
+        isinstance(member, Embedded) and member.inner for member in query.select
+    )
+    by_key = [term.operand.column.name for term in query.order] == [spec.key.name]
+    return by_key and not is_filtered and not query.offset
 
 
 def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
