@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -45,7 +46,7 @@ class RequestView:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, for what is worked out once
 class Route:
     """One method on one path template."""
 
@@ -80,22 +81,28 @@ class Route:
         query = event.get("queryStringParameters") or {}
         return RequestView(
             path={
-                name: unquote(path[name])
-                for name in self._names("path")
-                if path.get(name) is not None
+                name: unquote(path[name]) for name in self._path_names if path.get(name) is not None
             },
-            query={
-                name: query[name] for name in self._names("query") if query.get(name) is not None
-            },
+            query={name: query[name] for name in self._query_names if query.get(name) is not None},
             headers={
-                name.lower(): headers[name.lower()]
-                for name in self._names("header")
-                if headers.get(name.lower()) is not None
+                name: headers[name] for name in self._header_names if headers.get(name) is not None
             },
         )
 
-    def _names(self, location: Location) -> Iterator[str]:
-        return (found.name for found in self.parameters if found.location == location)
+    @cached_property
+    def _path_names(self) -> tuple[str, ...]:
+        return self._names("path")
+
+    @cached_property
+    def _query_names(self) -> tuple[str, ...]:
+        return self._names("query")
+
+    @cached_property
+    def _header_names(self) -> tuple[str, ...]:
+        return tuple(name.lower() for name in self._names("header"))
+
+    def _names(self, location: Location) -> tuple[str, ...]:
+        return tuple(found.name for found in self.parameters if found.location == location)
 
 
 def _about(path: str, action: Action, *parameters: Parameter, public: bool = True) -> Route:

@@ -16,6 +16,7 @@ from forebay.db import iam
 from forebay.errors import SettingsError
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 #: The least that libpq knows. Of several hosts each is tried for so long.
@@ -83,6 +84,8 @@ def connect(
                 autocommit=True,
                 application_name=application_name,
                 connect_timeout=timeout,
+                # Lists are answered with the bytes that come.
+                client_encoding="UTF8",
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,

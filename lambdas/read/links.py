@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
@@ -11,6 +12,9 @@ from forebay.query.cursor import make_cursor
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView
 from lambdas.read.pages import Page
+
+_SAFE = "().,:*!"
+_PLAIN = re.compile(rf"[a-zA-Z0-9_.~\-{re.escape(_SAFE)}]*")
 
 
 def links(
@@ -63,5 +67,10 @@ def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
 
 
 def _target(spec: ResourceSpec, parameters: dict[str, str]) -> str:
-    text = urlencode(sorted(parameters.items()), quote_via=quote, safe="().,:*!")
-    return f"{API_PREFIX}/{spec.path}?{text}"
+    pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items())]
+    return f"{API_PREFIX}/{spec.path}?{'&'.join(pairs)}"
+
+
+def _quoted(text: str) -> str:
+    """Most texts are as they are; to see that is much less work than `quote`."""
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)

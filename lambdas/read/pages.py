@@ -1,35 +1,66 @@
-"""Reads one page of a list: one statement, or two where the total is to be estimated."""
+"""Reads one page of a list: one statement, or two where the total is to be estimated.
+
+A page whose rows are small by declaration is read row by row, by the simplest statement there is.
+Any other is written by Postgres as a whole, which measures each row and ends where an answer would
+become too large.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple, cast
 
+import orjson
 import psycopg
 
 from forebay.db.faults import fault_detail, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
 from forebay.query.grammar import MAX_LIMIT
-from forebay.query.representation import Count
+from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
-from lambdas.read.database import ReadDatabase
-from lambdas.read.sql.page import estimate_query
+from lambdas.read.database import ReadDatabase, Texts
+from lambdas.read.sql.page import (
+    PAGE_MAX_BYTES,
+    estimate_query,
+    frame,
+    page_query,
+    place_members,
+    rows_query,
+)
 from lambdas.read.sql.statement import Query
 
 # Lambda refuses an answer above 6 MiB ("Lambda quotas"); some of that is headers and envelope.
 _ANSWER_MAX_BYTES = 6 * 1024 * 1024 - 64 * 1024
+# A control character, as JSON has it within a string: `\u0001`.
+_LONGEST_ESCAPE: Final = 6
 
 #: The values of the order's terms in one row, each as text.
 Place = Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a page is read by: it follows from the request, and from nothing else."""
+
+    spec: ResourceSpec
+    query: ListQuery
+    media: Media
+    count: Count | None
+    #: `rows_query` or, where there is none or rows have to be counted, `page_query`.
+    statement: Query
+    is_row_by_row: bool
+    #: `place_members` of a page that is read row by row.
+    place: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Some of the rows of a list."""
 
-    #: The body: made by Postgres as a whole, never taken apart here.
-    text: str
+    #: The text in UTF-8, which is never taken apart here.
+    body: bytes
     rows: int
     #: Of the first and the last row, in the order that was asked for; None of an empty page.
     first: Place | None
@@ -40,50 +71,118 @@ class Page:
     total: int | None
 
 
-def read_page(
-    database: ReadDatabase,
-    spec: ResourceSpec,
-    query: ListQuery,
-    statement: Query,
-    count: Count | None,
-) -> Page:
-    """The page that the query asks for, cut where an answer would become too large.
+class _Found(NamedTuple):
+    """What a statement says of the page, in the direction in which its rows are looked for."""
 
-    Args:
-        database: to be asked.
-        spec: of the resource.
-        query: what is asked for.
-        statement: `page_query` of it.
-        count: as in that.
+    body: bytes
+    rows: int
+    more: bool
+    nearest: Place | None
+    farthest: Place | None
+    total: int | None
+
+
+def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Asked:
+    """A page, with the cheapest statement that can read it."""
+    rows = rows_query(spec, query, media) if count in {None, "planned"} else None
+    return Asked(
+        spec=spec,
+        query=query,
+        media=media,
+        count=count,
+        statement=(rows or page_query(spec, query, media, count)).spelt_out(),
+        is_row_by_row=rows is not None,
+        place=place_members(query, media),
+    )
+
+
+def read_page(database: ReadDatabase, asked: Asked) -> Page:
+    """The page that is asked for, cut where an answer would become too large.
 
     Raises:
         ProblemError: Postgres can't carry out what was asked, or one row alone is too large.
         psycopg.Error: the database could not answer.
     """
     try:
-        row = database.fetch(statement)[0]
+        found = _found(database, asked)
     except psycopg.Error as exc:
         if not is_query_fault(exc):
             raise
         raise _refused(exc) from exc
-    text, rows, more, nearest, farthest, size, total = row
-    if size > _ANSWER_MAX_BYTES:
-        raise ProblemError(_too_large(size))
-    if count == "planned" or (count == "estimated" and total > MAX_LIMIT):
-        # Rows that are there outdo an estimate that says they are not.
-        seen = query.offset + rows + more if rows else 0
-        total = max(total or 0, _estimate(database, spec, query), seen)
-    backward = query.position is not None and query.position.backward
+    query = asked.query
     came_from_elsewhere = query.position is not None or query.offset > 0
     return Page(
-        text=text,
-        rows=rows,
-        first=farthest if backward else nearest,
-        last=nearest if backward else farthest,
-        rows_before=more if backward else came_from_elsewhere,
-        rows_behind=backward or more,
-        total=total,
+        body=found.body,
+        rows=found.rows,
+        first=found.farthest if query.backward else found.nearest,
+        last=found.nearest if query.backward else found.farthest,
+        rows_before=found.more if query.backward else came_from_elsewhere,
+        rows_behind=query.backward or found.more,
+        total=_total(database, asked, found),
     )
+
+
+def _found(database: ReadDatabase, asked: Asked) -> _Found:
+    if not asked.is_row_by_row:
+        return _written_as_one(database, asked.statement)
+    found = _row_by_row(database, asked)
+    if found is not None:
+        return found
+    # The table has rows that are not as the declaration says, which this statement takes as well.
+    return _written_as_one(database, page_query(asked.spec, asked.query, asked.media, asked.count))
+
+
+def _written_as_one(database: ReadDatabase, statement: Query) -> _Found:
+    text, rows, more, nearest, farthest, size, total = database.fetch(statement)[0]
+    if size > _ANSWER_MAX_BYTES:
+        raise ProblemError(_too_large(size))
+    return _Found(text.encode(), rows, more, nearest, farthest, total)
+
+
+def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
+    """None if a row has no text, or the rows take more of an answer than a page may."""
+    query = asked.query
+    found = database.fetch_texts(asked.statement)
+    rows = min(len(found), query.limit)
+    lines = found.column(0, rows)
+    if query.backward:
+        lines.reverse()
+    head, separator, tail = (part.encode() for part in frame(query, asked.media))
+    try:
+        body = head + separator.join(cast("list[bytes]", lines)) + tail
+    except TypeError:  # one is None; to look for it beforehand would take longer
+        return None
+    if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _size(body, rows) > PAGE_MAX_BYTES:
+        return None
+    return _Found(
+        body=body,
+        rows=rows,
+        more=len(found) > rows,
+        nearest=_place(found, 0, asked.place) if rows else None,
+        farthest=_place(found, rows - 1, asked.place) if rows else None,
+        total=None,
+    )
+
+
+def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
+    if members is None:
+        return found.row(row, 1)
+    shown = orjson.loads(found.value(row, 0) or b"")
+    return [None if shown[name] is None else str(shown[name]) for name in members]
+
+
+def _size(body: bytes, rows: int) -> int:
+    """At least what `page_query` counts: each row as a JSON string, with its quotes."""
+    return len(orjson.dumps(body.decode())) + rows * len('""')
+
+
+def _total(database: ReadDatabase, asked: Asked, found: _Found) -> int | None:
+    total = found.total
+    if asked.count == "planned" or (asked.count == "estimated" and (total or 0) > MAX_LIMIT):
+        # Rows that are there outdo an estimate that says they are not.
+        seen = asked.query.offset + found.rows + found.more if found.rows else 0
+        return max(total or 0, _estimate(database, asked.spec, asked.query), seen)
+    return total
 
 
 def _estimate(database: ReadDatabase, spec: ResourceSpec, query: ListQuery) -> int:

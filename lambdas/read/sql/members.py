@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, LiteralString
 
+import orjson
 from psycopg import sql
 
 from forebay.query.ast import Cast, Embedded, Operand, Selected
@@ -41,6 +42,19 @@ def json_text(members: Members, scope: Scope) -> sql.Composed:
     return sql.SQL("(SELECT row_to_json(j)::text FROM (SELECT {}) AS j)").format(
         _columns(members, scope)
     )
+
+
+def json_pieces(members: Members, scope: Scope) -> sql.Composed:
+    """The same text as `json_text` has, in less time; null where a value must not be null but is.
+
+    `row_to_json` looks up each column's type and its output function anew for every row;
+    JSON_SCALAR (SQL:2023, PostgreSQL 17) does so once for the statement.
+    """
+    pieces: list[sql.Composable] = []
+    for number, member in enumerate(_written(members)):
+        before = ("," if number else "{") + orjson.dumps(member.name).decode() + ":"
+        pieces += [_constant(before, member, scope), _json_value(member, scope)]
+    return _joined([*pieces, sql.SQL("'}'")])
 
 
 def csv_line(members: Members, scope: Scope) -> sql.Composed:
@@ -93,6 +107,36 @@ def _value(member: Selected | Embedded, scope: Scope) -> sql.Composable:
     if member.cast is None:
         return operand
     return sql.SQL("({})::{}").format(operand, sql.SQL(_CASTS[member.cast]))
+
+
+def _constant(text: str, member: Selected | Embedded, scope: Scope) -> sql.Composable:
+    """A name with its quotes; what a client made up is a value like others."""
+    if isinstance(member, Selected) and member.name == member.operand.column.name:
+        return sql.Literal(text)
+    return scope.values.bind(text, "text")
+
+
+def _json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
+    """What `row_to_json` makes of the value, as text."""
+    value = sql.SQL("({})").format(_value(member, scope))
+    if isinstance(member, Embedded):
+        nullable, is_json, is_integer = not member.relation.many, True, False
+    else:
+        kind, cast = member.operand.kind, member.cast
+        nullable = member.operand.nullable
+        is_json = cast is None and kind is Kind.JSON
+        is_integer = cast in {"integer", "bigint"} or (cast is None and kind is Kind.INTEGER)
+    plain = "{}::text" if is_json or is_integer else "JSON_SCALAR({})::text"
+    text = sql.SQL(plain).format(value)
+    return sql.SQL("coalesce({}, 'null')").format(text) if nullable else sql.Composed([text])
+
+
+def _joined(pieces: Sequence[sql.Composable]) -> sql.Composed:
+    """By halves: from left to right, each `||` would copy all that is before it."""
+    if len(pieces) == 1:
+        return sql.Composed([pieces[0]])
+    half = len(pieces) // 2
+    return sql.SQL("({} || {})").format(_joined(pieces[:half]), _joined(pieces[half:]))
 
 
 def _field(member: Selected | Embedded, scope: Scope) -> sql.Composable:

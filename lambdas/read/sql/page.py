@@ -1,4 +1,4 @@
-"""A page of a list as one row: its text, and all that its headers are made from."""
+"""A page of a list, and all that its headers are made from: row by row, or written as one text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from forebay.query.ast import ListQuery
+from forebay.query.ast import Embedded, ListQuery, OrderTerm, Selected
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.spec import Kind, ResourceSpec
+from lambdas.read.sql.bounds import rows_bound
 from lambdas.read.sql.conditions import where
-from lambdas.read.sql.members import csv_line, inner_joins, json_text, names
+from lambdas.read.sql.members import csv_line, inner_joins, json_pieces, json_text, names
 from lambdas.read.sql.order import beyond, order_by, reversed_order
 from lambdas.read.sql.statement import Query, Scope, Values, table
 
 #: A page ends before its text, written as the string that a function's answer has it in, takes
 #: more. Lambda takes 6 MiB of an answer ("Lambda quotas"), headers included.
 PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
+
+#: A JSON string or an integer, from which the text of the value in SQL follows.
+_SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
+
+_FOUND: Final[LiteralString] = """
+FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
+"""
 
 # Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
 # place that names it, and so from working it out several times.
@@ -51,6 +59,68 @@ FROM page
 """
 
 
+def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | None:
+    """The rows of a page, nearest first, and one more if there is one.
+
+    Columns: the row's text, null where it has to be made by `page_query`; then the order's values,
+    unless `place_members` names where in the text they are.
+    None if the page may have to end before its rows do, for what they take of an answer.
+    """
+    bound = rows_bound(query, media)
+    if bound is None or bound > PAGE_MAX_BYTES:
+        return None
+    values = Values()
+    scope = Scope("t", values)
+    order, behind = _way(query, scope)
+    write = csv_line if media is Media.CSV else json_pieces
+    place: Sequence[sql.Composable] = ()
+    if place_members(query, media) is None:
+        place = [sql.SQL(", {}").format(_shown(term, scope)) for term in query.order]
+    offset: sql.Composable = sql.SQL("")
+    if query.offset:
+        offset = sql.SQL(" OFFSET {}").format(values.bind(query.offset, "bigint"))
+    found: sql.Composable = sql.SQL(_FOUND).format(
+        table=table(spec),
+        where=sql.SQL(" AND ").join([_matching(query, scope), *behind]),
+        order=order_by(order, scope),
+        limit=values.bind(query.limit + 1, "bigint"),
+        offset=offset,
+    )
+    if not _follows_the_key(spec, query):
+        # Else Postgres may make the text of rows that it skips, or leaves out after sorting them.
+        found = sql.SQL("FROM (SELECT t.* {}) AS t").format(found)
+    text = sql.SQL("SELECT {}{} {}").format(write(query.select, scope), sql.Composed(place), found)
+    return Query(text, values.bound)
+
+
+def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
+    """Whether the first rows on the way along the primary key are the page."""
+    is_filtered = query.where.members or any(
+        isinstance(member, Embedded) and member.inner for member in query.select
+    )
+    by_key = [term.operand.column.name for term in query.order] == [spec.key.name]
+    return by_key and not is_filtered and not query.offset
+
+
+def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
+    """The members of a row's JSON that have the order's values, if all are there as they are.
+
+    Else Postgres would write them once more for each row, of which two are looked at.
+    """
+    if media is Media.CSV:
+        return None
+    shown = {
+        member.operand.column.name: member.name
+        for member in query.select
+        if isinstance(member, Selected) and member.cast is None and not member.operand.path
+    }
+    operands = [term.operand for term in query.order]
+    if any(operand.path or operand.kind not in _SAME_IN_JSON for operand in operands):
+        return None
+    columns = [operand.column.name for operand in operands]
+    return [shown[column] for column in columns] if shown.keys() >= set(columns) else None
+
+
 def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Query:
     """One row.
 
@@ -62,12 +132,8 @@ def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count 
     values = Values()
     scope = Scope("t", values)
     matching = _matching(query, scope)
-    backward = query.position is not None and query.position.backward
-    order = reversed_order(query.order) if backward else query.order
-    behind: Sequence[sql.Composable] = ()
-    if query.position is not None:
-        behind = [beyond(order, query.position.values, scope)]
-    head, separator, tail = _frame(query, media)
+    order, behind = _way(query, scope)
+    head, separator, tail = frame(query, media)
     text = sql.SQL(_PAGE).format(
         table=table(spec),
         where=sql.SQL(" AND ").join([matching, *behind]),
@@ -80,7 +146,7 @@ def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count 
         head=values.bind(head, "text"),
         separator=values.bind(separator, "text"),
         tail=values.bind(tail, "text"),
-        turned=sql.SQL(" DESC" if backward else ""),
+        turned=sql.SQL(" DESC" if query.backward else ""),
         total=_total(spec, matching, count),
     )
     return Query(text, values.bound)
@@ -93,6 +159,25 @@ def estimate_query(spec: ResourceSpec, query: ListQuery) -> Query:
         table(spec), _matching(query, Scope("t", values))
     )
     return Query(text, values.bound)
+
+
+def frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
+    """What stands before, between and behind the rows."""
+    match media:
+        case Media.JSON:
+            return "[", ",\n", "]"
+        case Media.CSV:
+            return ",".join(_quoted(name) for name in names(query.select)) + "\r\n", "", ""
+        case Media.OBJECT:
+            return "", "", ""
+
+
+def _way(query: ListQuery, scope: Scope) -> tuple[Sequence[OrderTerm], Sequence[sql.Composable]]:
+    """The order in which rows are looked for, and from where on."""
+    order = reversed_order(query.order) if query.backward else query.order
+    if query.position is None:
+        return order, ()
+    return order, [beyond(order, query.position.values, scope)]
 
 
 def _matching(query: ListQuery, scope: Scope) -> sql.Composable:
@@ -113,15 +198,11 @@ def _place(query: ListQuery, scope: Scope) -> sql.Composable:
     )
 
 
-def _frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
-    """What stands before, between and behind the rows."""
-    match media:
-        case Media.JSON:
-            return "[", ",\n", "]"
-        case Media.CSV:
-            return ",".join(_quoted(name) for name in names(query.select)) + "\r\n", "", ""
-        case Media.OBJECT:
-            return "", "", ""
+def _shown(term: OrderTerm, scope: Scope) -> sql.Composable:
+    """A value of the order, whose text on its way from Postgres is that of `_place`."""
+    operand = scope.operand(term.operand)
+    is_letter = term.operand.kind is Kind.BOOLEAN  # `t` or `f`
+    return sql.SQL("{}::text").format(operand) if is_letter else operand
 
 
 def _quoted(name: str) -> str:

@@ -117,9 +117,10 @@ def test_rows_that_a_constraint_refuses_are_found_by_the_line_that_postgres_name
 
 
 def test_rows_that_lack_the_same_value_are_refused_by_one_try(database: Database) -> None:
-    lacking = {n: {"name": None} if n % 2 else {"population": None} for n in range(20)}
-    both = {n: {"name": None, "population": None} for n in range(20, 30)}
-    gaps = lacking | both
+    gaps: dict[int, dict[str, Any]] = {
+        n: {"name": None} if n % 2 else {"population": None} for n in range(20)
+    }
+    gaps |= {n: {"name": None, "population": None} for n in range(20, 30)}
     counts, targets = apply_watched(
         database, [city(n, key=n, **gaps.get(n, {})) for n in range(100)]
     )

@@ -16,6 +16,7 @@ from forebay.db.connect import connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
 from forebay.resource.relations import relations
+from lambdas.read.pages import asked_for
 from lambdas.read.sql.page import page_query
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
@@ -48,8 +49,8 @@ def plan(
 ) -> dict[str, Any]:
     """How Postgres carries out a page's statement, carried out."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
-    statement = page_query(SPECS[path], parsed, Media.JSON, count)
-    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
+    statement = asked_for(SPECS[path], parsed, Media.JSON, count).statement
+    text = b"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
     row = connection.execute(text, statement.values).fetchone()
     assert row is not None
     found: dict[str, Any] = row[0][0]["Plan"]
@@ -124,6 +125,29 @@ def test_equality_on_an_index_never_reads_all_cities(
     }
     assert read
     assert "Seq Scan" not in read
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"offset": "20000"},
+        {"order": "population.desc", "offset": "20000"},
+        {"order": "latitude", "select": "name"},
+        {"order": "geonameid.desc", "country_code": "gte.A", "select": "name"},
+        {"select": "name,country!inner()", "country.continent": "eq.EU"},
+    ],
+)
+def test_no_text_is_made_of_rows_that_are_not_on_the_page(
+    connection: psycopg.Connection[Any], query: dict[str, str]
+) -> None:
+    made = [
+        node["Actual Rows"]
+        for node in nodes(plan(connection, query))
+        if any("JSON_SCALAR" in shown for shown in node["Output"])
+    ]
+    assert made
+    assert max(made) <= 101
 
 
 @pytest.mark.parametrize("operator", ["fts", "plfts", "phfts", "wfts"])

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.pq.abc import PGresult
 
 import resources
 from forebay.db.session import Session
@@ -17,7 +18,7 @@ from forebay.query.parse import parse_list
 from forebay.resource.relations import relations
 from forebay.routes import Route, routes
 from lambdas.read.app import ReadApp
-from lambdas.read.database import ReadDatabase, Rows
+from lambdas.read.database import ReadDatabase, Rows, Texts
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
 from lambdas.read.sql.statement import Query
@@ -80,6 +81,19 @@ class RecordingDatabase(ReadDatabase):
         return [(COMMAND_ID, '{"a":1}')]
 
     fetch_from_primary = fetch
+
+    def fetch_texts(self, query: Query) -> Texts:
+        self.fetch(query)
+        return Texts(cast("PGresult", OneRow()))
+
+
+class OneRow:
+    """A result of libpq: one row of a list."""
+
+    ntuples, nfields = 1, 2
+
+    def get_value(self, row: int, column: int) -> bytes:
+        return ((b'{"a":1,"geonameid":1,"code":"DE","id":""}', b"5"),)[row][column]
 
 
 def app(database: ReadDatabase) -> ReadApp:

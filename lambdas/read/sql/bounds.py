@@ -1,0 +1,112 @@
+"""How large a row can be at most, as far as declarations tell: what need not be measured then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+
+from forebay.query.ast import Embedded, ListQuery, Selected
+from forebay.query.representation import Media
+from forebay.resource.spec import FieldSpec, Kind
+
+# All in bytes of a function's answer, which has the page as a JSON string: what is JSON already is
+# escaped once more there. A control character is most: `\u0001` becomes `\\u0001`.
+_CHARACTER: Final = 7
+_QUOTES: Final = len(r"\"\"")
+_NULL: Final = len("null")
+# Braces and, as in `page_query`, a string's quotes; the last member has no comma. A line of CSV has
+# its end instead, but no names.
+_ROW: Final = len('"{}"') - len(",")
+
+_INTEGER: Final = len(str(-(2**63)))
+_DOUBLE: Final = len("-2.2250738585072014e-308")  # Postgres writes the shortest that is exact
+_NOT_FINITE: Final = len("-Infinity") + _QUOTES
+# As `numeric`, which writes all zeros: 4.94065645841247e-324 has 338 digits behind the point.
+_DOUBLE_SPELT_OUT: Final = 350
+# The latest and the earliest that Postgres has, with a zone of seconds; more than bodies may say.
+_DATE: Final = len("5874897-12-31 BC")
+_TIMESTAMP: Final = len("294276-12-31T23:59:59.999999+00:00:00 BC")
+_UUID: Final = 36
+_BOOLEAN: Final = len("false")
+
+_PLAIN: Final[Mapping[Kind, int]] = {
+    Kind.INTEGER: _INTEGER,
+    Kind.FLOAT: _DOUBLE,
+    Kind.BOOLEAN: _BOOLEAN,
+    Kind.DATE: _DATE + _QUOTES,
+    Kind.TIMESTAMP: _TIMESTAMP + _QUOTES,
+    Kind.UUID: _UUID + _QUOTES,
+}
+
+
+def rows_bound(query: ListQuery, media: Media) -> int | None:
+    """The most bytes that a page's rows can take of a function's answer; None if nobody knows.
+
+    True of rows that fit the declaration. A table may hold others for a while, such as those from
+    before a `max_length` became smaller, so what was read has to be looked at nevertheless.
+    """
+    if media is Media.CSV and any(isinstance(member, Embedded) for member in query.select):
+        return None  # JSON within CSV, whose quotes are doubled
+    members = _members_bound(query.select)
+    return None if members is None else query.limit * (members + _ROW)
+
+
+def _members_bound(members: Sequence[Selected | Embedded]) -> int | None:
+    total = 0
+    for member in members:
+        bound = _member_bound(member)
+        if bound is None:
+            return None
+        total += bound
+    return total
+
+
+def _member_bound(member: Selected | Embedded) -> int | None:
+    value = _row_bound(member) if isinstance(member, Embedded) else _value_bound(member)
+    return None if value is None else _escaped_name(member.name) + max(value, _NULL)
+
+
+def _row_bound(embedded: Embedded) -> int | None:
+    if not embedded.members:
+        return 0
+    if embedded.relation.many:
+        return None
+    members = _members_bound(embedded.members)
+    return None if members is None else members + len("{}") - len(",")
+
+
+def _value_bound(member: Selected) -> int | None:
+    column = member.operand.column
+    plain = _column_bound(column)
+    if member.operand.path or plain is None:
+        return None
+    match member.cast:
+        case None:
+            return plain
+        case "text":
+            return plain + _QUOTES
+        case "numeric" if column.kind is Kind.FLOAT:
+            return _DOUBLE_SPELT_OUT
+        case _:
+            return max(plain, _DOUBLE)
+
+
+def _column_bound(column: FieldSpec) -> int | None:
+    match column.kind:
+        case Kind.TEXT:
+            length = column.max_length or max(map(len, column.choices), default=None)
+            return None if length is None else _CHARACTER * length + _QUOTES
+        case Kind.DECIMAL:
+            digits = (column.precision or 0) + len("-0.")
+            return max(digits, _NOT_FINITE)
+        case Kind.JSON:
+            return None
+        case kind:
+            return _PLAIN[kind]
+
+
+def _escaped_name(name: str) -> int:
+    """With its colon, and the comma behind the value."""
+    return len(orjson.dumps(orjson.dumps(name).decode())) - len('""') + len(":,")
