@@ -6,15 +6,16 @@ import os
 import platform
 import resource
 import subprocess
-import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from local.settings import ROOT
 
+_LOOK_SECONDS = 0.02
 _PACKAGES = (
     *(
         "awswrangler",
@@ -72,6 +73,42 @@ def own_peak_mebibytes() -> float:
     return int(line.split()[1]) / 1024
 
 
+class PeakMemory:
+    """Watches what a process and all those that it starts have resident, together.
+
+    What they share is counted for each of them, so it is never less than they take.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.mebibytes = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            try:
+                family = [self._process, *self._process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            self.mebibytes = max(self.mebibytes, sum(map(_resident, family)) / 2**20)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(  # noqa: S603 - fixed arguments
         ["git", *arguments],  # noqa: S607 - the machine's own git
@@ -92,9 +129,3 @@ def _cpu() -> str:
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
         platform.machine(),
     )
-
-
-def peak_of_largest_child_mebibytes() -> float:
-    """The most memory that any ended child of this process has had resident, or a bit more."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -23,13 +23,13 @@ import msgspec
 #: Keys are counted and compared by slices; both sides compute them, see `SLICE_SQL`.
 SLICES = 4096
 _SLICE_BITS = 12
-BUCKET_BYTES = 3 * 1024 * 1024  # of lines; the winners among them take about five times as much
+#: Of records; the winners among them take about eight times as much.
+BUCKET_BYTES = 2 * 1024 * 1024
 _MAX_FILES = 512
 _SPREAD = 16
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
-_PENDING_BYTES = (
-    3 * 1024 * 1024
-)  # of lines whose records a writer holds back, to write many at once
+#: Of lines, whose records a writer holds back to write many at once.
+_PENDING_BYTES = 2 * 1024 * 1024
 _LENGTH_BYTES = 8  # before a block of records
 
 #: What a record says: an id, or the number of an object and what is in it.

@@ -1,0 +1,52 @@
+"""Rows as text for COPY: what Postgres reads is what they held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from forebay.apply.copytext import copy_text, copy_texts
+from tests.fixtures.tables import Database
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    _TEXTS,
+    st.sampled_from(["\\N", "\\.", "\t", "a\nb", "\r\n", "\\", "", "\x0b\x08\x0c", "\x85\u2028"]),
+)
+#: A type of its own in most columns, as rows have it, and any in the last.
+_ROWS = st.lists(
+    st.tuples(_TEXTS, st.integers(-(2**63), 2**63 - 1), st.booleans(), st.floats(allow_nan=False),
+              st.none() | _TEXTS, st.none() | st.booleans(), _VALUES),
+    max_size=20,
+)  # fmt: skip
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return None if value is None else str(value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=_ROWS)
+@example(rows=[])
+@example(rows=[("a\\", 1, True, 1e300, None, None, None)] * 1_001)
+def test_postgres_reads_what_the_rows_held(database: Database, rows: list[tuple[Any, ...]]) -> None:
+    run = database.connection.execute
+    run("DROP TABLE IF EXISTS copied")
+    run(
+        "CREATE TEMP TABLE copied (n int GENERATED ALWAYS AS IDENTITY, a text, b bigint, c boolean,"
+        " d double precision, e text, f boolean, g text)"
+    )
+    with database.connection.cursor().copy("COPY copied (a, b, c, d, e, f, g) FROM STDIN") as copy:
+        for text in copy_texts(rows):
+            copy.write(text)
+    found = run("SELECT a, b, c, d, e, f, g FROM copied ORDER BY n").fetchall()
+    assert found == [(*row[:-1], _as_text(row[-1])) for row in rows]
+    assert b"".join(copy_texts(rows)) == copy_text(rows)
