@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -151,7 +152,8 @@ def _serve(pipe: Pipe, share: Share) -> None:
     except (BrokenPipeError, EOFError):
         return  # nobody is there any more
     except Exception as exc:  # noqa: BLE001 - raised by the other process
-        pipe.send(_portable(exc))
+        with suppress(BrokenPipeError):
+            pipe.send(_portable(exc))
 
 
 def _do(pipe: Pipe, share: Share) -> None:
