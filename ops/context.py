@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 import resources
@@ -35,13 +33,17 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 
-_AWS = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"})
-_LOCAL_AWS = Config(
-    connect_timeout=5,
-    read_timeout=60,
-    retries={"total_max_attempts": 2},
-    s3={"addressing_style": "path"},
-)
+_AWS: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "retries": {"mode": "standard"},
+}
+_LOCAL_AWS: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "retries": {"total_max_attempts": 2},
+    "s3": {"addressing_style": "path"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,13 @@ class Context:
         return self._client(service)
 
     def _client(self, service: str) -> Any:  # noqa: ANN401
+        # They take a third of a second and 11 MiB, which most commands do without.
+        import boto3  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+
         stack = self._local_stack
         if stack is None:
-            return boto3.client(service, config=_AWS)  # type: ignore[call-overload]
+            return boto3.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
         # Never the operator's own credentials: an emulator takes any.
         return boto3.client(  # type: ignore[call-overload]
             service,
@@ -183,7 +189,7 @@ class Context:
             region_name=REGION,
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106
-            config=_LOCAL_AWS,
+            config=Config(**_LOCAL_AWS),
         )
 
     @cached_property

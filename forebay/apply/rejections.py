@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 from forebay.apply.outcome import BadLine, Rejection, Source
@@ -15,6 +16,8 @@ from forebay.db.connect import Connection
 # ours would not fit the index.
 _MAX_NAME = 255  # characters, which is a key's limit too
 _MAX_DETAIL = 2000  # characters
+_BATCH = 1_000  # rejections
+_BATCH_BYTES = 1024 * 1024  # of their lines
 
 
 class RejectionBook:
@@ -83,8 +86,7 @@ class RejectionBook:
         fresh = [rejection for rejection in rejections if rejection.id not in known]
         if fresh:
             self._archive(fresh)
-            with self._connection.cursor() as cursor:
-                cursor.executemany(_INSERT, [astuple(rejection) for rejection in fresh])
+            _insert(self._connection, list(map(_MEMBERS, fresh)))
         return len(fresh), len(known) + self._repeated
 
     def _add(self, rejection: Rejection) -> None:
@@ -122,9 +124,30 @@ def restore(connection: Connection, told: Iterable[Mapping[str, Any]]) -> int:
     ]
     if not rows:
         return 0
-    with connection.cursor() as cursor:
-        cursor.executemany(_INSERT, rows)
-        return cursor.rowcount
+    return _insert(connection, rows)
+
+
+def _insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+    """Writes rejections, many by one statement; how many there were none of."""
+    inserted = 0
+    for some in _batches(rows):
+        columns = [list(column) for column in zip(*some, strict=True)]
+        inserted += connection.execute(_INSERT, columns).rowcount
+    return inserted
+
+
+def _batches(rows: Sequence[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    """Some rows at a time: a line may be of a MiB, and becomes several times that on its way."""
+    batch: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row[_LINE])
+        if size > _BATCH_BYTES or len(batch) == _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def noted_keys(keys: Sequence[str]) -> Sequence[str]:
@@ -142,8 +165,13 @@ def _storable(text: str, limit: int) -> str:
 
 
 _ANY_BETWEEN = "SELECT FROM forebay.rejections WHERE id BETWEEN %s AND %s LIMIT 1"
+_NAMES = [member.name for member in fields(Rejection)]
+_LINE = _NAMES.index("line")
+_MEMBERS: Callable[[Rejection], tuple[object, ...]] = attrgetter(*_NAMES)
 _INSERT = """
     INSERT INTO forebay.rejections
       (id, resource, key, op, code, sqlstate, detail, line, object)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING
+    SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                         %s::text[], %s::bytea[], %s::text[])
+    ON CONFLICT (id) DO NOTHING
 """
