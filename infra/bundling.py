@@ -132,8 +132,9 @@ def asset_hash(function: FunctionName, *, with_dependencies: bool, root: Path = 
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    if PACKAGES[function].compiled:  # for the release that is here, of which sources say nothing
-        digest.update(f"pydantic-core {version('pydantic-core')}\n".encode())
+    if PACKAGES[function].compiled:  # by the releases that are here, of which sources say nothing
+        for name in ("pydantic", "pydantic-core"):
+            digest.update(f"{name} {version(name)}\n".encode())
     if with_dependencies:
         digest.update(f"{PLATFORM} {PYTHON_VERSION}\n{_requirements(function, root)}".encode())
         if isinstance(find_compiler(PYTHON_VERSION), Compiler):

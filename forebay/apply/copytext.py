@@ -45,6 +45,8 @@ def _texts(column: Sequence[Any]) -> Sequence[str]:
     if type(None) in kinds:
         there = iter(_texts([value for value in column if value is not None]))
         return [_NULL if value is None else next(there) for value in column]
+    if len(kinds) == 1:
+        raise TypeError(f"{kinds} is none of the types that rows hold")
     return [text for value in column for text in _texts([value])]
 
 

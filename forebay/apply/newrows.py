@@ -14,7 +14,7 @@ import psycopg
 from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import Encoded, RowsEncoder
-from forebay.apply.staging import Refusal, refused, unreadable
+from forebay.apply.staging import Refusal, input_faults, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -82,21 +82,26 @@ class NewRows:
         """Tries rows without values that the same columns should have.
 
         The declaration can tell, but only the table knows, so the first one is tried, alone. What
-        it says of a column without a value it says of each of them, unless a trigger may fill it.
+        it says of a column without a value it says of each of them, unless a trigger may fill it,
+        or the columns' types can't read a row's other values.
         """
-        first, *others = alike
-        self._try([_Piece([[first]])], done)
-        last = done.refusals[-1] if done.refusals else None
-        if (
-            last is None
-            or last.command is not first.command
-            or last.null_column is None
-            or (others and self._has_triggers())
-        ):
-            self._try([_Piece([[item]]) for item in reversed(others)], done)
-            return
-        said = f"{last.null_column} must have a value; column {last.null_column}"
-        done.refusals += [replace(last, command=item.command, detail=said) for item in others]
+        unreadable_at = input_faults(self._connection, self._sql, self._names, alike)
+        well = [item for place, item in enumerate(alike) if place not in unreadable_at]
+        rest = [item for place, item in enumerate(alike) if place in unreadable_at]
+        if well:
+            first, *others = well
+            self._try([_Piece([[first]])], done)
+            said = done.refusals[-1] if done.refusals else None
+            if said is None or said.command is not first.command:
+                self._try([_Piece([others])] if others else [], done)
+            elif said.null_column is None or (others and self._has_triggers()):
+                rest += others
+            else:
+                told = f"{said.null_column} must have a value; column {said.null_column}"
+                done.refusals[-1:] = [
+                    replace(said, command=item.command, detail=told) for item in well
+                ]
+        self._try([_Piece([[item]]) for item in reversed(rest)], done)
 
     def _try(self, pieces: list[_Piece], done: Inserted) -> None:
         """Inserts pieces, the last one first, and parts of those that fail."""

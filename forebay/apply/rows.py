@@ -24,6 +24,7 @@ Row: TypeAlias = tuple[object, ...]
 Unfit: TypeAlias = list[tuple[Command, BodyError]]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_TOO_LARGE = 10**4_000
 
 
 class Encoded(NamedTuple):
@@ -183,6 +184,10 @@ def _storable_kinds(rows: Sequence[Row]) -> list[set[type]] | None:
             texts = column if len(found) == 1 else [v for v in column if isinstance(v, str)]
             if not _is_storable("".join(texts)):
                 return None
+        if int in found:
+            numbers = column if len(found) == 1 else [v for v in column if type(v) is int]
+            if not _is_writable(min(numbers), max(numbers)):
+                return None
         kinds.append(found)
     return kinds
 
@@ -274,12 +279,25 @@ def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) 
 
 
 def _scalar(name: str, value: object) -> object:
+    """The value, of a plain type: upcasters may make others, such as members of an enumeration."""
     if isinstance(value, str):
         _check_text(name, value)
-    elif not (value is None or isinstance(value, int | float)):
-        kind = "an object or array" if isinstance(value, dict | list) else type(value).__name__
-        raise BodyError("wrong_type", f"{name} holds {kind}; the column can't")
-    return value
+        return str.__str__(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if not _is_writable(int(value)):
+            raise BodyError("wrong_type", f"{name} holds an integer of thousands of digits")
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    kind = "an object or array" if isinstance(value, dict | list) else type(value).__name__
+    raise BodyError("wrong_type", f"{name} holds {kind}; the column can't")
+
+
+def _is_writable(*integers: int) -> bool:
+    """Whether Python makes text of them (`sys.set_int_max_str_digits`); no column takes as many."""
+    return all(-_TOO_LARGE < integer < _TOO_LARGE for integer in integers)
 
 
 def _check_text(name: str, text: str) -> None:

@@ -88,10 +88,21 @@ class Stage:
 def unreadable(
     connection: Connection, sql: Statements, names: Sequence[str], left_out: Sequence[Encoded]
 ) -> list[Refusal]:
-    """Why each of these rows was left out: asks the types about all their values, at once."""
+    """Why each of these rows was left out."""
+    reasons = input_faults(connection, sql, names, left_out)
+    return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
+
+
+def input_faults(
+    connection: Connection, sql: Statements, names: Sequence[str], rows: Sequence[Encoded]
+) -> dict[int, tuple[str, str]]:
+    """Which of these rows the columns' types can't read: SQLSTATE and words by place.
+
+    Asks the types about all their values, at once.
+    """
     values = [
         (position, name, _as_copied(value))
-        for position, item in enumerate(left_out)
+        for position, item in enumerate(rows)
         for name, value in zip(names, item.row, strict=False)
         if value is not None
     ]
@@ -103,7 +114,7 @@ def unreadable(
     reasons: dict[int, tuple[str, str]] = {}
     for position, state, said in found:
         reasons.setdefault(position, (state, said))
-    return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
+    return reasons
 
 
 def refused(command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refusal:

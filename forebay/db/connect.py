@@ -84,7 +84,7 @@ def connect(
                 autocommit=True,
                 application_name=application_name,
                 connect_timeout=timeout,
-                # Lists are answered with the bytes that come.
+                # Lists are answered with the bytes that come, and COPY is sent such.
                 client_encoding="UTF8",
                 keepalives_idle=10,
                 keepalives_interval=5,

@@ -20,6 +20,7 @@ from typing import Any
 
 import pydantic_core
 
+from forebay.errors import DeclarationError
 from forebay.resource.body import BodyReader, BodySchema
 from forebay.resource.spec import ResourceSpec
 
@@ -40,9 +41,12 @@ class Declaration:
         return self.module, self.name
 
     def spec(self) -> ResourceSpec:
-        """The spec as declared."""
-        found: ResourceSpec = getattr(importlib.import_module(self.module), self.name).spec_
-        return found
+        """The spec as declared; raises DeclarationError where there is none of that name."""
+        found = getattr(importlib.import_module(self.module), self.name, None)
+        spec: ResourceSpec | None = getattr(found, "spec_", None)
+        if spec is None:
+            raise DeclarationError(f"{self.module} has no resource {self.name}")
+        return spec
 
     def json_schema(self) -> Mapping[str, Any]:
         """The JSON Schema of the resource's bodies."""
@@ -83,6 +87,9 @@ def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
 
     Args:
         resources: as `discover` finds them, by path.
+
+    Raises:
+        DeclarationError: a resource's class can't be found again by its name.
     """
     compiled = {path: _compiled(spec) for path, spec in resources.items()}
     return _HEADER + pickle.dumps(compiled, protocol=_PROTOCOL)
@@ -102,9 +109,14 @@ def load(data: bytes) -> dict[str, ResourceSpec] | None:
 def _compiled(spec: ResourceSpec) -> ResourceSpec:
     declaration = Declaration(*spec.body.source.declared_as)
     schema = spec.body.source.schema()
+    if declaration.spec() is not spec:
+        raise DeclarationError(
+            f"{spec.name}: {declaration.module}.{declaration.name} is another class; declare each "
+            "resource by a class statement of its own, under a name of its own"
+        )
     try:
-        pickle.dumps(schema, protocol=_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError):
+        pickle.loads(pickle.dumps(schema, protocol=_PROTOCOL))  # noqa: S301 - made here
+    except (pickle.PicklingError, AttributeError, ImportError, TypeError):
         # It calls what has no name (a lambda, a function within another), so the class is imported.
         body = BodyReader(declaration)
     else:

@@ -7,6 +7,7 @@ become too large.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
@@ -167,7 +168,8 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
 def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
     if members is None:
         return found.row(row, 1)
-    shown = orjson.loads(found.value(row, 0) or b"")
+    # Numbers stay text: a numeric may be larger than any double, or longer than Python reads.
+    shown = json.loads((found.value(row, 0) or b"").decode(), parse_int=str, parse_float=str)
     return [None if shown[name] is None else str(shown[name]) for name in members]
 
 

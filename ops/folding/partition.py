@@ -30,6 +30,7 @@ _SPREAD = 16
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
 #: Of lines, whose records a writer holds back to write many at once.
 _PENDING_BYTES = 2 * 1024 * 1024
+_WRITE_BUFFER = 4096  # bytes
 _LENGTH_BYTES = 8  # before a block of records
 
 #: What a record says: an id, or the number of an object and what is in it.
@@ -199,7 +200,9 @@ class Writer:
 
     def __enter__(self) -> Self:
         paths = [self._where.path(index, self._number) for index in range(self._where.of)]
-        self._files = [self._open.enter_context(path.open("wb", buffering=0)) for path in paths]
+        self._files = [
+            self._open.enter_context(path.open("wb", buffering=_WRITE_BUFFER)) for path in paths
+        ]
         return self
 
     def __exit__(self, *failed: object) -> None:
@@ -212,8 +215,13 @@ class Writer:
         for file, records in zip(self._files, self._pending, strict=True):
             if records:
                 _write(file, records)
+                file.flush()
                 records.clear()
         self._pending_bytes = 0
+
+    def close(self) -> None:
+        """Has all records in the files, and closes them: a process may have so many only."""
+        self.__exit__(None, None, None)
 
     def add(self, kind: Kind, key: str, content: Content) -> None:
         """One more record; rejections come before the commands of their keys.

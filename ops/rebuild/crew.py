@@ -9,15 +9,19 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Self, TypeAlias
 
 from forebay.collector import collect_seldom
-from ops.errors import OpsError, UnavailableError
+from ops.errors import UnavailableError
 from ops.folding.scan import Scanned
 from ops.rebuild.share import Folded, Share
 
@@ -36,8 +40,11 @@ class Crew:
 
     def __enter__(self) -> Self:
         if len(self._shares) > 1:
-            for share in self._shares:
-                self._others.append(_Other(share))
+            with ExitStack() as started:
+                for share in self._shares:
+                    self._others.append(_Other(share))
+                    started.callback(self._others[-1].end)
+                started.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,6 +73,8 @@ class Crew:
                 elif isinstance(told, int):
                     so_far[other] = told
                     advance(sum(so_far.values()))
+                else:
+                    raise TypeError(f"a process of the rebuild has said {told!r}")
         return [scanned[other] for other in self._others]
 
     def fold(self, buckets: int) -> Iterator[Folded]:
@@ -102,24 +111,31 @@ class _Other:
         self._process: SpawnProcess = context.Process(
             target=_serve, args=(theirs, share), name="forebay-rebuild", daemon=True
         )
-        self._process.start()
-        theirs.close()
+        # Ctrl-C is for the process that the user sees. What is blocked now stays so in the other;
+        # but whoever starts the tracker of resources, as `start` would, unblocks it.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
 
     def receive(self) -> object:
         """What it says next; raises what it has failed with."""
         try:
             told = self.pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # the latter in the middle of what it was saying
             raise self._has_ended() from None
-        if isinstance(told, BaseException):
-            raise told
+        if isinstance(told, _Failure):
+            raise told.error from _ElsewhereError(told.where)
         return told
 
     def send_go(self) -> None:
         """Has it fold its buckets."""
         try:
             self.pipe.send(_GO)
-        except ConnectionError:
+        except OSError:
             raise self._has_ended() from None
 
     def folded(self) -> Iterator[Folded | None]:
@@ -130,6 +146,12 @@ class _Other:
                 raise TypeError(f"a process of the rebuild has said {told!r}")
             yield told
 
+    def end(self) -> None:
+        """Ends it, whatever it is doing."""
+        self._process.terminate()
+        self._process.join()
+        self.pipe.close()
+
     def _has_ended(self) -> UnavailableError:
         self._process.join()
         return UnavailableError(
@@ -137,38 +159,56 @@ class _Other:
             f"{self._process.exitcode}); nothing was changed"
         )
 
-    def end(self) -> None:
-        """Ends it, whatever it is doing."""
-        self.pipe.close()
-        self._process.terminate()
-        self._process.join()
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a process has failed with, and where."""
+
+    error: Exception
+    where: str
+
+
+class _ElsewhereError(Exception):
+    """The traceback of another process, as the cause of what is raised in this one."""
+
+
+class _NobodyThereError(Exception):
+    """The process that has begun this one is gone."""
 
 
 def _serve(pipe: Pipe, share: Share) -> None:
     """What such a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees
-    try:
-        _do(pipe, share)
-    except (BrokenPipeError, EOFError):
-        return  # nobody is there any more
-    except Exception as exc:  # noqa: BLE001 - raised by the other process
-        with suppress(BrokenPipeError):
-            pipe.send(_portable(exc))
+    with suppress(_NobodyThereError):
+        try:
+            _do(pipe, share)
+        except _NobodyThereError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - raised by the other process
+            _say(pipe, _Failure(_portable(exc), traceback.format_exc()))
 
 
 def _do(pipe: Pipe, share: Share) -> None:
-    scanned = share.read(pipe.send)
     collect_seldom()
-    pipe.send(scanned)
-    pipe.recv()
+    _say(pipe, share.read(partial(_say, pipe)))
+    try:
+        pipe.recv()
+    except (EOFError, OSError):
+        raise _NobodyThereError from None
     for folded in share.fold():
-        pipe.send(folded)
+        _say(pipe, folded)
+
+
+def _say(pipe: Pipe, what: object) -> None:
+    try:
+        pipe.send(what)
+    except OSError:
+        raise _NobodyThereError from None
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or if it can't travel, one that says the same."""
+    """The error, or if it can't travel, one that says the same: a defect, whatever it was."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
     except Exception:  # noqa: BLE001 - whatever its class does
-        return OpsError(f"{type(error).__name__}: {error}")
+        return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -119,7 +119,7 @@ def rebuild(
         crew = opened.enter_context(Crew(shares))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             add_rejections(context.archive, partition.writer, cut=cut, ledger=None)
-            partition.writer.flush()
+            partition.writer.close()
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
         connection = opened.enter_context(context.connect(purpose="rebuild"))
         filling = _Filling(connection, context, cut, shares, scanned)

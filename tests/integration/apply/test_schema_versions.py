@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from typing import Any
 
@@ -13,7 +14,7 @@ from forebay.codec import decode
 from forebay.command import Command
 from forebay.resource.spec import ResourceSpec
 from resources.cities import City
-from tests.fixtures.commands import CITY, command_id
+from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.tables import Database
 
 
@@ -51,6 +52,50 @@ def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
     assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
     # What was archived is told, not what it was made into.
     assert [decode(rejection.line) for rejection in rejections] == [old(4, 7, name="x" * 300)]
+
+
+class Mood(enum.StrEnum):
+    GOOD = "good"
+
+
+class Size(enum.IntEnum):
+    LARGE = 7
+
+
+def test_members_of_enumerations_that_an_upcaster_makes_are_their_values(
+    database: Database,
+) -> None:
+    class EnumCity(
+        City,
+        path="cities",
+        schema_version=2,
+        upcasters={1: lambda body: {**body, "name": Mood.GOOD, "population": Size.LARGE}},
+    ):
+        """A city whose upcaster thinks in enumerations."""
+
+    declared = {**resources.load(), "cities": EnumCity.spec_}
+    outcome = database.apply([city(1, key=1), city(2, key=2)], resources=declared)
+    assert outcome.counts.applied == 2
+    assert database.rows("SELECT name, population FROM cities") == [("good", 7)] * 2
+
+
+def test_an_integer_that_python_makes_no_text_of_hurts_nobody_else(database: Database) -> None:
+    class LongCity(
+        City,
+        path="cities",
+        schema_version=2,
+        upcasters={
+            1: lambda body: {**body, "population": 10**5000} if body["name"] == "odd" else body
+        },
+    ):
+        """A city whose upcaster has a defect."""
+
+    declared = {**resources.load(), "cities": LongCity.spec_}
+    database.apply(
+        [city(n, key=n, name="odd" if n == 2 else "x") for n in range(4)], resources=declared
+    )
+    assert set(database.cities()) == {0, 1, 3}
+    assert database.rejections() == {command_id(2): "wrong_type"}
 
 
 UNFIT = ["half a pair: \ud800", "a\x00b", {1}, b"bytes", 10**400]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ import pytest
 from forebay.errors import TransientError
 from ops.context import Context
 from ops.cut import EVERYTHING
-from ops.errors import OpsError
+from ops.errors import UnavailableError
 from ops.folding.partition import Partition
 from ops.folding.scan import Numbers, Scanned
 from ops.rebuild.crew import Crew
@@ -117,7 +119,7 @@ class FailingShare(Share):
     ("cut", "error", "said"),
     [
         (EVERYTHING, TransientError, "the store did not answer"),
-        ("odd", OpsError, "OddError: 1 and 2"),
+        ("odd", RuntimeError, "OddError: 1 and 2"),
     ],
 )
 def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
@@ -128,5 +130,31 @@ def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
             FailingShare(Context(), cut, partition.files, tmp_path, Numbers(reader, 2))
             for reader in range(2)
         ]
-        with Crew(shares) as crew, pytest.raises(error, match=f"^{said}$"):
+        with Crew(shares) as crew, pytest.raises(error, match=f"^{said}$") as raised:
             crew.read(lambda _: None)
+    assert ", in read" in str(raised.value.__cause__), "where it failed is told"
+
+
+class TalkativeShare(Share):
+    """A share of somebody who has more to say than a pipe takes, and never ends."""
+
+    def read(self, advance: Callable[[int], None]) -> Scanned:
+        advance(0)
+        return Scanned(ledger_faults=[{"key": "x" * 10_000_000}])
+
+
+def test_a_process_that_is_killed_while_it_speaks_is_told_as_such(tmp_path: Path) -> None:
+    with Partition(tmp_path / "buckets", expected_bytes=1, writers=3) as partition:
+        shares = [
+            TalkativeShare(Context(), EVERYTHING, partition.files, tmp_path, Numbers(reader, 2))
+            for reader in range(2)
+        ]
+
+        def kill_all(_: int) -> None:
+            time.sleep(1)  # until they wait for somebody who reads
+            for child in multiprocessing.active_children():
+                if child.name == "forebay-rebuild":
+                    child.kill()
+
+        with Crew(shares) as crew, pytest.raises(UnavailableError, match="exit code -9"):
+            crew.read(kill_all)

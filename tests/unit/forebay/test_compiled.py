@@ -145,13 +145,21 @@ def test_a_function_that_clients_wait_for_starts_without_pydantic(
 ) -> None:
     build_asset(function, tmp_path, with_dependencies=False)
     program = (
-        "import sys, resources; from forebay.query import select; "
+        f"import sys, resources, lambdas.{function}.handler; "
         "cities = resources.load()['cities']; cities.body.read_key('5'); "
         "sys.exit('pydantic' in sys.modules)"
     )
+    settings = {
+        "FOREBAY_STREAMS": "commands",
+        "FOREBAY_ARCHIVE_BUCKET": "archive",
+        "FOREBAY_DATABASE_URL": "postgresql://nobody@localhost/none",
+        "FOREBAY_REPLICA_URL": "postgresql://nobody@localhost/none",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
     def runs() -> int:
-        environment = {"PYTHONPATH": str(tmp_path)}
+        environment = {"PYTHONPATH": str(tmp_path), **settings}
         command = [sys.executable, "-c", program]
         return subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode
 
