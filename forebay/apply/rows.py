@@ -45,7 +45,7 @@ class Rows(NamedTuple):
 
     @property
     def encoded(self) -> list[Encoded]:
-        """Every row that there is."""
+        """Every row that there is, those that lack a value behind the others."""
         return self.whole + self.lacking if self.lacking else self.whole
 
 
