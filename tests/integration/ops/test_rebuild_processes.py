@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import fcntl
 import signal
 import subprocess
-import time
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,9 +137,11 @@ def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
 
 
 class TalkativeShare(Share):
-    """A share of somebody who has more to say than a pipe takes, and never ends."""
+    """One has more to say than a pipe takes; the other never says anything."""
 
     def read(self, advance: Callable[[int], None]) -> Scanned:
+        if self.numbers.reader == 1:
+            signal.pause()
         advance(0)
         return Scanned(ledger_faults=[{"key": "x" * 10_000_000}])
 
@@ -149,12 +152,16 @@ def test_a_process_that_is_killed_while_it_speaks_is_told_as_such(tmp_path: Path
             TalkativeShare(Context(), EVERYTHING, partition.files, tmp_path, Numbers(reader, 2))
             for reader in range(2)
         ]
+        with Crew(shares) as crew:
+            talker, _ = crew._others
 
-        def kill_all(_: int) -> None:
-            time.sleep(1)  # until they wait for somebody who reads
-            for child in multiprocessing.active_children():
-                if child.name == "forebay-rebuild":
-                    child.kill()
+            def kill(_: int) -> None:
+                wait_until(lambda: _unread_bytes(talker.pipe.fileno()) > 1_000, "it is speaking")
+                talker._process.kill()
 
-        with Crew(shares) as crew, pytest.raises(UnavailableError, match="exit code -9"):
-            crew.read(kill_all)
+            with pytest.raises(UnavailableError, match="exit code -9"):
+                crew.read(kill)
+
+
+def _unread_bytes(file: int) -> int:
+    return int.from_bytes(fcntl.ioctl(file, termios.FIONREAD, bytes(4)), sys.byteorder)
