@@ -14,7 +14,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
 import resources
-from forebay.errors import SettingsError
+from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import Key, Resource, ResourceSpec, compiled
 from forebay.resource.reading import BodyInvalidError
 from infra.bundling import COMPILED, build_asset
@@ -130,6 +130,32 @@ def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not(
     upcasters = COMPILED_SPECS["odd"].upcasters
     assert upcasters[1]({"b": 1}) == {"b": 1, "a": 2}
     assert upcasters[2]({"b": 1}) == {"b": 1}
+
+
+class Twice(Resource, path="first"):
+    """Its name is given to another class below."""
+
+    a: int
+
+
+FIRST = Twice
+
+
+class Twice(Resource, path="second"):  # type: ignore[no-redef]
+    """The class that the name means in the end."""
+
+    b: str
+
+
+def test_a_class_that_its_name_does_not_lead_to_is_refused_when_it_is_compiled() -> None:
+    class Local(Resource, path="local"):
+        a: int
+
+    assert compiled.dump({"second": Twice.spec_})
+    with pytest.raises(DeclarationError, match="Twice is another class"):
+        compiled.dump({"first": FIRST.spec_})
+    with pytest.raises(DeclarationError, match=r"has no resource .*<locals>\.Local"):
+        compiled.dump({"local": Local.spec_})
 
 
 def test_what_was_compiled_for_another_pydantic_core_is_not_read() -> None:
