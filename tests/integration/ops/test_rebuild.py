@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 
 import resources
@@ -49,6 +51,22 @@ def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
         assert other.rows(query) == operator.rows(query) != []
     assert indexes(other) == indexes(operator)
     other.done("verify", "--at", "2026-02-01")
+
+
+def test_a_large_archive_takes_no_more_open_files_than_a_process_may_have(
+    operator: Operator, another_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux's usual limit is 1,024, and of a large archive there are 512 files."""
+    apply_live(operator)
+    monkeypatch.setattr("ops.rebuild.rebuild.INFLATION", 10**9)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = psutil.Process().num_fds()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 600, before[1]))
+    try:
+        other = rebuilt(operator, another_database(), "--processes", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert other.dump() == operator.dump()
 
 
 @PROCESSES
