@@ -2,29 +2,43 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.stack import RunningStack
 
+_RELOADED = "· reloaded"
+
+
+def save(stack: RunningStack, path: Path, text: str) -> str:
+    """Saves a source of the running stack at once; what the stack tells when it is live."""
+    told = stack.process.said().count(_RELOADED)
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+    wait_until(
+        lambda: stack.process.said().count(_RELOADED) > told or not stack.is_running,
+        f"the saved {path.name} is live",
+    )
+    return stack.process.said().rpartition(_RELOADED)[2]
+
 
 @contextmanager
-def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[None]:
-    """Saves a change of a source of the running stack, and takes it back, live, at the end."""
+def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[str]:
+    """A source of the running stack has a change, live, which is taken back, live, at the end.
+
+    Gives what the stack told of the change.
+    """
     path = stack.machine.root / file
     text = path.read_text()
     assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    told = save(stack, path, text.replace(old, new))
     try:
-        yield
+        yield told
     finally:
-        reloads = stack.process.said().count("· reloaded")
-        path.write_text(text)
-        wait_until(
-            lambda: stack.process.said().count("· reloaded") > reloads or not stack.is_running,
-            "the old source is live again",
-        )
+        save(stack, path, text)
 
 
 def fresh_list(stack: RunningStack) -> str | None:
@@ -43,18 +57,17 @@ def test_a_saved_change_of_a_function_is_live_without_a_deployment(stack: Runnin
     assert fresh_list(stack) == "no-cache"
     change = ('_CACHE_CONTROL = "no-cache"', '_CACHE_CONTROL = "no-cache, private"')
     with changed(stack, "lambdas/read/lists.py", *change):
-        wait_until(lambda: fresh_list(stack) == "no-cache, private", "the change is live")
+        assert fresh_list(stack) == "no-cache, private"
     assert fresh_list(stack) == "no-cache"
     assert stack.process.said().count("cdk deploy") <= 1
 
 
 def test_a_saved_change_of_the_core_is_live_in_reads_and_writes(stack: RunningStack) -> None:
     change = ('"There is no such item"', '"Nothing here"')
-    with changed(stack, "forebay/problem.py", *change):
-        wait_until(lambda: missing_title(stack) == "Nothing here", "the change is live")
-        last = stack.process.said().rpartition("· reloaded")[2]
-        assert "read" in last
-        assert "write" in last
+    with changed(stack, "forebay/problem.py", *change) as told:
+        assert missing_title(stack) == "Nothing here"
+        assert "read" in told
+        assert "write" in told
     assert missing_title(stack) == "There is no such item"
 
 
@@ -89,4 +102,4 @@ def test_a_declaration_that_cannot_work_leaves_the_old_code_live(stack: RunningS
     finally:
         path.write_text(text)
     with changed(stack, "lambdas/read/lists.py", '"no-cache"', '"no-cache, private"'):
-        wait_until(lambda: fresh_list(stack) == "no-cache, private", "later changes are live")
+        assert fresh_list(stack) == "no-cache, private"
