@@ -28,6 +28,7 @@ from lambdas.read.pages import Asked, Page, asked_for, read_page
 
 #: Of one resource's list: everything that its statement is made from.
 _Request: TypeAlias = tuple[str, frozenset[tuple[str, str]], RowRange | None, Media, Count | None]
+_ETAG_DIGITS = 32  # 128 bits
 _KEPT = 256  # statements; a long one is some ten kilobytes
 
 # Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
@@ -124,9 +125,10 @@ def _content_range(query: ListQuery, page: Page) -> str:
 
 def _digest(*parts: bytes) -> str:
     """Weak: it says that two answers mean the same, not that each byte is the same."""
-    # In one piece: each call takes as long as some hundred bytes.
+    # In one piece: each call takes as long as some hundred bytes. And by SHA-256, for which
+    # processors have instructions: half the time of BLAKE2.
     lengths_and_parts = [piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)]
-    return hashlib.blake2b(b"".join(lengths_and_parts), digest_size=16).hexdigest()
+    return hashlib.sha256(b"".join(lengths_and_parts)).hexdigest()[:_ETAG_DIGITS]
 
 
 def _not_one(rows: int) -> Problem:

@@ -36,6 +36,8 @@ from lambdas.read.sql.statement import Query
 _ANSWER_MAX_BYTES = 6 * 1024 * 1024 - 64 * 1024
 # A control character, as JSON has it within a string: `\u0001`.
 _LONGEST_ESCAPE: Final = 6
+# A numeric may be larger than any double, or longer than Python reads.
+_NUMBERS_AS_TEXT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 
 #: The values of the order's terms in one row, each as text.
 Place = Sequence[str | None]
@@ -63,7 +65,8 @@ class Page:
     #: The text in UTF-8, which is never taken apart here.
     body: bytes
     rows: int
-    #: Of the first and the last row, in the order that was asked for; None of an empty page.
+    #: Of the first and the last row, from where the pages before and behind go on; None where there
+    #: is no such page, or this one has no rows.
     first: Place | None
     last: Place | None
     rows_before: bool
@@ -78,6 +81,7 @@ class _Found(NamedTuple):
     body: bytes
     rows: int
     more: bool
+    #: Of the rows at the page's borders, if there may be others beyond them.
     nearest: Place | None
     farthest: Place | None
     total: int | None
@@ -111,13 +115,12 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
             raise
         raise _refused(exc) from exc
     query = asked.query
-    came_from_elsewhere = query.position is not None or query.offset > 0
     return Page(
         body=found.body,
         rows=found.rows,
         first=found.farthest if query.backward else found.nearest,
         last=found.nearest if query.backward else found.farthest,
-        rows_before=found.more if query.backward else came_from_elsewhere,
+        rows_before=found.more if query.backward else _skips_rows(query),
         rows_behind=query.backward or found.more,
         total=_total(database, asked, found),
     )
@@ -125,19 +128,27 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
 
 def _found(database: ReadDatabase, asked: Asked) -> _Found:
     if not asked.is_row_by_row:
-        return _written_as_one(database, asked.statement)
+        return _written_as_one(database, asked.statement, asked.query)
     found = _row_by_row(database, asked)
     if found is not None:
         return found
     # The table has rows that are not as the declaration says, which this statement takes as well.
-    return _written_as_one(database, page_query(asked.spec, asked.query, asked.media, asked.count))
+    statement = page_query(asked.spec, asked.query, asked.media, asked.count)
+    return _written_as_one(database, statement, asked.query)
 
 
-def _written_as_one(database: ReadDatabase, statement: Query) -> _Found:
+def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) -> _Found:
     text, rows, more, nearest, farthest, size, total = database.fetch(statement)[0]
     if size > _ANSWER_MAX_BYTES:
         raise ProblemError(_too_large(size))
-    return _Found(text.encode(), rows, more, nearest, farthest, total)
+    return _Found(
+        body=text.encode(),
+        rows=rows,
+        more=more,
+        nearest=nearest if _skips_rows(query) else None,
+        farthest=farthest if more else None,
+        total=total,
+    )
 
 
 def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
@@ -155,21 +166,26 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
         return None
     if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _size(body, rows) > PAGE_MAX_BYTES:
         return None
+    more = len(found) > rows
     return _Found(
         body=body,
         rows=rows,
-        more=len(found) > rows,
-        nearest=_place(found, 0, asked.place) if rows else None,
-        farthest=_place(found, rows - 1, asked.place) if rows else None,
+        more=more,
+        nearest=_place(found, 0, asked.place) if rows and _skips_rows(query) else None,
+        farthest=_place(found, rows - 1, asked.place) if rows and more else None,
         total=None,
     )
+
+
+def _skips_rows(query: ListQuery) -> bool:
+    """Whether there may be rows before the nearest one, in the direction of the search."""
+    return query.position is not None or query.offset > 0
 
 
 def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
     if members is None:
         return found.row(row, 1)
-    # Numbers stay text: a numeric may be larger than any double, or longer than Python reads.
-    shown = json.loads((found.value(row, 0) or b"").decode(), parse_int=str, parse_float=str)
+    shown = _NUMBERS_AS_TEXT.decode((found.value(row, 0) or b"").decode())
     return [None if shown[name] is None else str(shown[name]) for name in members]
 
 
