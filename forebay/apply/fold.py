@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,7 +18,8 @@ class Folded:
     A chunk is folded once and may be tried several times: whoever tries it changes nothing here.
     """
 
-    winners: dict[Target, Command] = field(default_factory=dict)
+    #: By resource and key.
+    winners: dict[str, dict[KeyValue, Command]] = field(default_factory=dict)
     losers: dict[Target, list[Command]] = field(default_factory=dict)
     superseded: int = 0
     duplicates: int = 0
@@ -39,11 +40,24 @@ class Folded:
 
 def fold(commands: Sequence[Command]) -> Folded:
     """One winner per key of every resource."""
-    winners = {(command.resource, command.key): command for command in commands}
-    ids = {command.id for command in commands}
-    if len(winners) == len(ids) == len(commands):  # as mostly
-        return Folded(winners)
+    winners = {
+        path: {command.key: command for command in of_resource}
+        for path, of_resource in by_resource(commands).items()
+    }
+    if sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
+        return Folded(winners)  # as mostly
     return _contest(commands)
+
+
+def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
+    """The commands of each resource, in their order."""
+    paths = {command.resource for command in commands}
+    if len(paths) == 1:  # as mostly
+        return dict.fromkeys(paths, commands)
+    grouped: dict[str, list[Command]] = {path: [] for path in paths}
+    for command in commands:
+        grouped[command.resource].append(command)
+    return grouped
 
 
 def _contest(commands: Iterable[Command]) -> Folded:
@@ -55,13 +69,12 @@ def _contest(commands: Iterable[Command]) -> Folded:
             folded.duplicates += 1
             continue
         seen.add(command.id)
-        target = (command.resource, command.key)
-        best = winners.get(target)
-        if best is None:
-            winners[target] = command
+        of_resource = winners.setdefault(command.resource, {})
+        best = of_resource.setdefault(command.key, command)
+        if best is command:
             continue
         if command.beats(best):
-            winners[target], command = command, best  # noqa: PLW2901 - the loser goes on
-        losers.setdefault(target, []).append(command)
+            of_resource[command.key], command = command, best  # noqa: PLW2901 - the loser goes on
+        losers.setdefault((command.resource, command.key), []).append(command)
         folded.superseded += 1
     return folded

@@ -52,11 +52,10 @@ class Contest:
     def among(cls, commands: Sequence[Command]) -> Contest:
         """Folds commands of the current schema versions."""
         folded = fold(commands)
-        winners: dict[str, list[Command]] = {}
-        for command in folded.winners.values():
-            winners.setdefault(command.resource, []).append(command)
-        for of_resource in winners.values():
-            of_resource.sort(key=in_order)
+        winners = {
+            path: sorted(of_resource.values(), key=in_order)
+            for path, of_resource in folded.winners.items()
+        }
         deleting = {command.resource for command in commands if command.op == "delete"}
         return cls(folded, winners, frozenset(deleting))
 

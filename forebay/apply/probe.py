@@ -38,7 +38,7 @@ def probe(
         {
             "keys": key_array(spec, puts),
             "versions": "{" + ",".join([command.id for command in puts]) + "}",
-            "creates": "{" + ",".join([_CREATE[command.op == "create"] for command in puts]) + "}",
+            "creates": "{" + ",".join([_IS_CREATE[command.op] for command in puts]) + "}",
         },
     ).fetchone()
     lost, won, here = row or (None, None, 0)
@@ -58,4 +58,4 @@ def key_array(spec: ResourceSpec, commands: Sequence[Command]) -> str | list[obj
     return "{" + ",".join(map(str, keys)) + "}"
 
 
-_CREATE = ("f", "t")
+_IS_CREATE = {"create": "t", "put": "f"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
+from forebay.apply.fold import by_resource
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -40,10 +41,10 @@ def are_all_current(commands: Sequence[Command], resources: Mapping[str, Resourc
 
     As nearly always; and asking all of them at once takes a tenth of the time.
     """
-    for path, schema in {(command.resource, command.schema) for command in commands}:
+    for path, of_resource in by_resource(commands).items():
         spec = resources.get(path)
-        if spec is None or schema != spec.schema_version:
+        if spec is None or {command.schema for command in of_resource} != {spec.schema_version}:
             return False
-        if not spec.fit_keys([command.key for command in commands if command.resource == path]):
+        if not spec.fit_keys([command.key for command in of_resource]):
             return False
     return True

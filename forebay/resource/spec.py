@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from forebay.ids import are_uuids, is_uuid
 from forebay.resource.body import BodyReader
 from forebay.resource.marks import Index, References
 
@@ -79,9 +79,6 @@ class FieldSpec:
         return low is not None and high is not None and low >= -(2**31) and high < 2**31
 
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_UUID_LINE = 37  # characters of a UUID and a line feed
-_UUIDS = re.compile(rf"(?:{_UUID.pattern}\n)*")
 _SQL_TYPES = {
     Kind.FLOAT: "double precision",
     Kind.BOOLEAN: "boolean",
@@ -122,7 +119,7 @@ class ResourceSpec:
         if self.key.kind is Kind.INTEGER:
             return isinstance(key, int)
         if self.key.kind is Kind.UUID:
-            return isinstance(key, str) and _UUID.fullmatch(key) is not None
+            return isinstance(key, str) and is_uuid(key)
         limit = self.key.max_length
         return isinstance(key, str) and (limit is None or len(key) <= limit)
 
@@ -133,12 +130,11 @@ class ResourceSpec:
             return kinds <= {int}
         if not kinds <= {str}:
             return False
+        texts = cast("Sequence[str]", keys)
         if self.key.kind is Kind.UUID:
-            lines = "".join([f"{key}\n" for key in keys])
-            # A key may hold line feeds.
-            return len(lines) == _UUID_LINE * len(keys) and _UUIDS.fullmatch(lines) is not None
+            return are_uuids(texts)
         limit = self.key.max_length
-        return limit is None or max(map(len, map(str, keys)), default=0) <= limit
+        return limit is None or max(map(len, texts), default=0) <= limit
 
     def column(self, name: str) -> FieldSpec | None:
         """The column of that name."""

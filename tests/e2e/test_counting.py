@@ -83,8 +83,12 @@ def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_i
 
     archived = archived_commands(stack)
     copies = Counter(command.id for command in archived)
-    winners = fold(archived).winners
-    assert versions(stack) == {target: winner.id for target, winner in winners.items()}
+    winners = {
+        (path, key): winner.id
+        for path, of_resource in fold(archived).winners.items()
+        for key, winner in of_resource.items()
+    }
+    assert versions(stack) == winners
     assert stack.rows("SELECT count(*) FROM announcements") == [(0,)]
     assert stack.rows("SELECT count(*) FROM forebay.tombstones") == [(0,)]
     assert stack.rows("SELECT count(*) FROM forebay.rejections") == [(0,)]

@@ -8,7 +8,15 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.ids import IdSource, accepted_ms, is_command_id, is_create_id
+from forebay.ids import (
+    IdSource,
+    accepted_ms,
+    are_command_ids,
+    are_uuids,
+    is_command_id,
+    is_create_id,
+    is_uuid,
+)
 
 MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
 
@@ -54,3 +62,21 @@ def test_threads_never_get_the_same_id() -> None:
     for thread in threads:
         thread.join()
     assert len(set(made)) == 8000
+
+
+ID = "0199f0c2-0000-7000-8000-00000000000a"
+#: One character of an id changed, or two ids in one text, or none.
+TEXTS = [
+    *[
+        ID[:place] + other + ID[place + 1 :]
+        for place in range(len(ID))
+        for other in "07adefgAF-\n "
+    ],
+    *("", "\n", f"{ID}\n{ID}", f"{ID}\n", ID.upper(), ID[:-1], ID[:-1] + "٣"),
+]
+
+
+def test_ids_are_told_by_the_batch_as_each_of_them_is() -> None:
+    for texts in ([], [ID, ID], *[[ID, text] for text in TEXTS], [f"{ID}\n{ID}", ""]):
+        assert are_uuids(texts) == all(map(is_uuid, texts)), texts
+        assert are_command_ids(texts) == all(map(is_command_id, texts)), texts
