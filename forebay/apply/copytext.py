@@ -8,26 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from forebay.apply.rows import Row
-
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _BOOLS = {True: "t", False: "f"}
 _NULL = r"\N"
 _PIECE = 500  # rows
 
 
-def copy_text(rows: Sequence[Row]) -> bytes:
-    """What `COPY … FROM STDIN` takes for these rows, as `RowsEncoder` makes them."""
-    if not rows:
-        return b""
-    columns = [_texts(column) for column in zip(*rows, strict=True)]
-    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
+def copy_text(columns: Sequence[Sequence[Any]]) -> bytes:
+    """What `COPY … FROM STDIN` takes for rows of these columns, as `RowsEncoder` makes them."""
+    lines = map("\t".join, zip(*map(_texts, columns), strict=True))
+    return "\n".join([*lines, ""]).encode()
 
 
-def copy_texts(rows: Sequence[Row]) -> Iterator[bytes]:
+def copy_texts(columns: Sequence[Sequence[Any]]) -> Iterator[bytes]:
     """The same of many rows, some of them at a time."""
-    for start in range(0, len(rows), _PIECE):
-        yield copy_text(rows[start : start + _PIECE])
+    for start in range(0, len(columns[0]) if columns else 0, _PIECE):
+        yield copy_text([column[start : start + _PIECE] for column in columns])
 
 
 def _texts(column: Sequence[Any]) -> Sequence[str]:

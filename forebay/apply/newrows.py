@@ -13,7 +13,8 @@ import psycopg
 
 from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
-from forebay.apply.rows import Encoded, RowsEncoder
+from forebay.apply.rows import RowsEncoder
+from forebay.apply.rowset import Encoded, RowSet
 from forebay.apply.staging import Refusal, input_faults, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -38,7 +39,7 @@ class Inserted:
     rows: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     #: Those that must be staged instead.
-    others: list[Encoded] = field(default_factory=list)
+    others: list[RowSet] = field(default_factory=list)
 
 
 class NewRows:
@@ -70,7 +71,7 @@ class NewRows:
 
     def _rows(
         self, commands: Sequence[Command], lacking: list[Encoded], refusals: list[Refusal]
-    ) -> Iterator[list[Encoded]]:
+    ) -> Iterator[RowSet]:
         """Some whole rows at a time, made while Postgres works on those before."""
         for start in range(0, len(commands), _PIECE):
             rows = self._encode(commands[start : start + _PIECE])
@@ -90,10 +91,10 @@ class NewRows:
         rest = [item for place, item in enumerate(alike) if place in unreadable_at]
         if well:
             first, *others = well
-            self._try([_Piece([[first]])], done)
+            self._try([_Piece([RowSet.of([first])])], done)
             said = done.refusals[-1] if done.refusals else None
             if said is None or said.command is not first.command:
-                self._try([_Piece([others])] if others else [], done)
+                self._try([_Piece([RowSet.of(others)])] if others else [], done)
             elif said.null_column is None or (others and self._has_triggers()):
                 rest += others
             else:
@@ -101,11 +102,11 @@ class NewRows:
                 done.refusals[-1:] = [
                     replace(said, command=item.command, detail=told) for item in well
                 ]
-        self._try([_Piece([[item]]) for item in reversed(rest)], done)
+        self._try([_Piece([RowSet.of([item])]) for item in reversed(rest)], done)
 
     def _try(self, pieces: list[_Piece], done: Inserted) -> None:
         """Inserts pieces, the last one first, and parts of those that fail."""
-        gappy: list[Encoded] = []
+        gappy: list[RowSet] = []
         while pieces:
             piece = pieces.pop()
             try:
@@ -115,9 +116,9 @@ class NewRows:
                 pieces += self._failed(piece.all_rows(), exc, done)
             else:
                 done.rows += copied
-                if copied < len(piece.rows):
-                    gappy += piece.rows
-        done.refusals += self._left_out(gappy)
+                if copied < sum(map(len, piece.made)):
+                    gappy += piece.made
+        done.refusals += self._left_out(RowSet.joined(gappy))
 
     def _has_triggers(self) -> bool:
         row = self._connection.execute(self._sql.has_triggers).fetchone()
@@ -128,12 +129,10 @@ class NewRows:
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
                 for rows in piece:
-                    copy.write(copy_text([item.row for item in rows]))
+                    copy.write(copy_text(rows.columns))
             return cursor.rowcount
 
-    def _failed(
-        self, rows: list[Encoded], error: psycopg.Error, done: Inserted
-    ) -> Iterable[_Piece]:
+    def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[_Piece]:
         """What to try next, the last one first; rows that are done with are noted.
 
         Raises:
@@ -143,26 +142,25 @@ class NewRows:
             raise error
         line = failed_line(error)
         if line is None or line > len(rows) or self._is_there_by_now(error):
-            done.others += rows
+            done.others.append(rows)
         elif len(rows) > 1:
             return self._parts(rows, line - 1)
         elif is_conflict_with_neighbours(error):
-            done.others += rows
+            done.others.append(rows)
         else:
-            done.refusals.append(refused(rows[0].command, error, self._spec))
+            done.refusals.append(refused(rows.commands[0], error, self._spec))
         return ()
 
-    def _left_out(self, gappy: Sequence[Encoded]) -> list[Refusal]:
+    def _left_out(self, gappy: RowSet) -> list[Refusal]:
         """Why some of these rows were not copied, though the others were."""
         if not gappy:
             return []
-        commands = [command for command, _ in gappy]
         asked = {
-            "keys": key_array(self._spec, commands),
-            "versions": "{" + ",".join([command.id for command in commands]) + "}",
+            "keys": key_array(self._spec, gappy.commands),
+            "versions": "{" + ",".join([command.id for command in gappy.commands]) + "}",
         }
-        found = self._connection.execute(self._sql.not_copied, asked)
-        left_out = [gappy[place] for (place,) in found]
+        places = {place for (place,) in self._connection.execute(self._sql.not_copied, asked)}
+        left_out = [item for place, item in enumerate(gappy) if place in places]
         return unreadable(self._connection, self._sql, self._names, left_out)
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:
@@ -172,31 +170,30 @@ class NewRows:
             and error.diag.constraint_name == f"{self._spec.table}_pkey"
         )
 
-    def _parts(self, rows: list[Encoded], guilty: int) -> Iterator[_Piece]:
+    def _parts(self, rows: RowSet, guilty: int) -> Iterator[_Piece]:
         """The rows in parts, the last one to be tried first; the guilty one is by itself."""
-        rest = rows[guilty + 1 :]
-        for start in reversed(range(0, len(rest), _PIECE)):
-            yield _Piece([rest[start : start + _PIECE]])
-        yield _Piece([[rows[guilty]]])
+        for start in reversed(range(guilty + 1, len(rows), _PIECE)):
+            yield _Piece([rows.part(start, start + _PIECE)])
+        yield _Piece([rows.part(guilty, guilty + 1)])
         if guilty:
-            yield _Piece([rows[:guilty]])
+            yield _Piece([rows.part(0, guilty)])
 
 
 class _Piece:
     """Rows to be tried together, of which some may not have been made yet."""
 
-    def __init__(self, rows: Iterable[list[Encoded]]) -> None:
+    def __init__(self, rows: Iterable[RowSet]) -> None:
         self._left = iter(rows)
         #: Those that have been made so far.
-        self.rows: list[Encoded] = []
+        self.made: list[RowSet] = []
 
-    def __iter__(self) -> Iterator[list[Encoded]]:
+    def __iter__(self) -> Iterator[RowSet]:
         for rows in self._left:
-            self.rows += rows
+            self.made.append(rows)
             yield rows
 
-    def all_rows(self) -> list[Encoded]:
+    def all_rows(self) -> RowSet:
         """Those too that nobody has asked for yet."""
         for _ in self:
             pass
-        return self.rows
+        return RowSet.joined(self.made)

@@ -6,13 +6,13 @@ types can't read, instead of failing. So such a row costs no bisecting, however 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
 from forebay.apply.copytext import copy_texts
-from forebay.apply.rows import Encoded
+from forebay.apply.rowset import Encoded, RowSet
 from forebay.apply.statements import Statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -63,7 +63,7 @@ class Stage:
         self._connection.execute(self._sql.clear_stage if self._used else self._sql.create_stage)
         self._used = True
 
-    def fill(self, group: Sequence[Encoded]) -> tuple[list[Encoded], list[Refusal]]:
+    def fill(self, group: RowSet) -> tuple[RowSet, list[Refusal]]:
         """Copies the rows; those that are there now, and why the others are not.
 
         Raises:
@@ -71,10 +71,11 @@ class Stage:
         """
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy) as copy:
-                for text in copy_texts([(*row, command.op == "delete") for command, row in group]):
+                deletes = [command.op == "delete" for command in group.commands]
+                for text in copy_texts([*group.columns, deletes]):
                     copy.write(text)
             if cursor.rowcount == len(group):
-                return list(group), []
+                return group, []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
         left_out = [item for item in group if str(item.command.key) not in keys]
         there = [item for item in group if str(item.command.key) in keys]
@@ -82,7 +83,7 @@ class Stage:
             # Only a key column that somebody gave another type can do that. To go on would be to
             # reject what is applied.
             raise RuntimeError(f"{self._path}: keys come back from their column in another form")
-        return there, unreadable(self._connection, self._sql, self._names, left_out)
+        return RowSet.of(there), unreadable(self._connection, self._sql, self._names, left_out)
 
 
 def unreadable(
@@ -94,7 +95,7 @@ def unreadable(
 
 
 def input_faults(
-    connection: Connection, sql: Statements, names: Sequence[str], rows: Sequence[Encoded]
+    connection: Connection, sql: Statements, names: Sequence[str], rows: Iterable[Encoded]
 ) -> dict[int, tuple[str, str]]:
     """Which of these rows the columns' types can't read: SQLSTATE and words by place.
 

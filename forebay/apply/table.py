@@ -14,7 +14,8 @@ import psycopg
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
 from forebay.apply.probe import probe
-from forebay.apply.rows import Encoded, Rows, RowsEncoder, Unfit, row_encoder, unfit_keys
+from forebay.apply.rows import RowsEncoder, Unfit, row_encoder, unfit_keys
+from forebay.apply.rowset import Encoded, RowSet
 from forebay.apply.staging import Refusal, Stage, refused
 from forebay.apply.statements import statements
 from forebay.command import Command
@@ -76,16 +77,16 @@ class TableApplier:
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted = self._new_rows.insert(probed.fresh)
         changed, failed = self._stage_all(probed.contested)
-        late, refused_late = self._bisect(inserted.others)
+        late, refused_late = self._bisect(RowSet.joined(inserted.others))
         counts += Counts(applied=inserted.rows) + changed + late
         return counts, inserted.refusals + failed + refused_late
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        rows = self._encode(commands) if commands else Rows([], [], [])
+        rows = self._encode(commands)
         counts, refusals = self._bisect(rows.encoded)
         return counts, refusals + _refusals(rows.unfit)
 
-    def _bisect(self, group: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
+    def _bisect(self, group: RowSet) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""
         if not group:
             return Counts(), []
@@ -97,10 +98,10 @@ class TableApplier:
             if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
             if len(group) == 1:
-                return Counts(), [refused(group[0].command, exc, self.spec)]
+                return Counts(), [refused(group.commands[0], exc, self.spec)]
         middle = len(group) // 2
-        left_counts, left = self._bisect(group[:middle])
-        right_counts, right = self._bisect(group[middle:])
+        left_counts, left = self._bisect(group.part(0, middle))
+        right_counts, right = self._bisect(group.part(middle))
         return left_counts + right_counts, left + right
 
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
@@ -115,8 +116,8 @@ class TableApplier:
             left = [refusal for refusal in refused if not refusal.conflict]
             still: list[Refusal] = []
             for refusal in conflicts:
-                row = Encoded(refusal.command, self._encode_one(refusal.command))
-                done, again = self._bisect([row])
+                item = Encoded(refusal.command, self._encode_one(refusal.command))
+                done, again = self._bisect(RowSet.of([item]))
                 counts += done
                 still += again
             tries += len(conflicts)
@@ -125,10 +126,10 @@ class TableApplier:
                 break
         return counts, refused
 
-    def _run(self, group: Sequence[Encoded]) -> tuple[Counts, list[Refusal]]:
+    def _run(self, group: RowSet) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
         staged, refusals = self._stage.fill(group)
-        deletes = sum(1 for item in staged if item.command.op == "delete")
+        deletes = sum(command.op == "delete" for command in staged.commands)
         puts = len(staged) - deletes
         deleted = 0
         if deletes:

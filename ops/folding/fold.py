@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forebay.apply.prepare import made_current
-from forebay.apply.rows import Encoded, bodies_completer
+from forebay.apply.rows import bodies_completer
+from forebay.apply.rowset import RowSet
 from forebay.apply.upcast import are_all_current
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
@@ -60,7 +61,7 @@ class Winners:
     #: By the commands that the ledger calls applied.
     applied: dict[Target, Command] = field(default_factory=dict)
     #: Rows of the puts among those, by their resources' paths.
-    rows: dict[str, list[Encoded]] = field(default_factory=dict)
+    rows: dict[str, RowSet] = field(default_factory=dict)
     #: Commands that it does not, and that beat those: one of them may have been applied since.
     candidates: dict[Target, list[Command]] = field(default_factory=dict)
     #: The numbers of the objects that candidates and winners are in, by command id.

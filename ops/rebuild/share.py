@@ -131,11 +131,11 @@ class Share:
 def _blocks(winners: Winners) -> Iterator[Block]:
     for path, rows in winners.rows.items():
         for start in range(0, len(rows), _ROWS):
-            block = rows[start : start + _ROWS]
-            first = block[0].command
+            block = rows.part(start, start + _ROWS)
+            first = block.commands[0]
             yield Block(
                 path,
                 len(block),
                 f"{first.id}, key {first.key}",
-                b"".join(copy_texts([row for _, row in block])),
+                b"".join(copy_texts(block.columns)),
             )

@@ -45,8 +45,9 @@ def test_postgres_reads_what_the_rows_held(database: Database, rows: list[tuple[
         " d double precision, e text, f boolean, g text)"
     )
     with database.connection.cursor().copy("COPY copied (a, b, c, d, e, f, g) FROM STDIN") as copy:
-        for text in copy_texts(rows):
+        columns = list(zip(*rows, strict=True))
+        for text in copy_texts(columns):
             copy.write(text)
     found = run("SELECT a, b, c, d, e, f, g FROM copied ORDER BY n").fetchall()
     assert found == [(*row[:-1], _as_text(row[-1])) for row in rows]
-    assert b"".join(copy_texts(rows)) == copy_text(rows)
+    assert b"".join(copy_texts(columns)) == copy_text(columns)

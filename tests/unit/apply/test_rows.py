@@ -76,4 +76,4 @@ def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None
 
 def test_no_command_has_no_row() -> None:
     commands: list[Command] = []
-    assert RowsEncoder(SPECS["cities"])(commands).encoded == []
+    assert list(RowsEncoder(SPECS["cities"])(commands).encoded) == []

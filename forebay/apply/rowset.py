@@ -1,0 +1,67 @@
+"""Rows for COPY, held a column at a time: of most rows nobody ever looks at one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Self, TypeAlias
+
+from forebay.command import Command
+
+#: The key, the fields in declared order, then our columns; of a delete the fields are empty.
+Row: TypeAlias = tuple[object, ...]
+
+
+class Encoded(NamedTuple):
+    """A command, and its row for COPY."""
+
+    command: Command
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """Commands and their rows."""
+
+    commands: Sequence[Command]
+    #: As many as a row has values, each with one for every command.
+    columns: Sequence[Sequence[object]]
+
+    @classmethod
+    def of(cls, encoded: Sequence[Encoded]) -> Self:
+        """Of rows that come one by one."""
+        return cls(
+            [command for command, _ in encoded],
+            list(zip(*[row for _, row in encoded], strict=True)),
+        )
+
+    @classmethod
+    def joined(cls, sets: Iterable[RowSet]) -> RowSet:
+        """All the rows, in their order."""
+        found = [rows for rows in sets if rows.commands]
+        if len(found) == 1:
+            return found[0]
+        return cls(
+            [command for rows in found for command in rows.commands],
+            [
+                [value for column in columns for value in column]
+                for columns in zip(*[rows.columns for rows in found], strict=True)
+            ],
+        )
+
+    def __len__(self) -> int:
+        return len(self.commands)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        rows = zip(*self.columns, strict=True)
+        return map(_encoded_of, zip(self.commands, rows, strict=True))
+
+    def part(self, start: int, stop: int | None = None) -> RowSet:
+        """The rows from one place to another, or to the end."""
+        where = slice(start, stop)
+        return RowSet(self.commands[where], [column[where] for column in self.columns])
+
+
+#: A quarter of the time that calling `Encoded` takes.
+_encoded_of: Callable[[tuple[Command, Row]], Encoded] = partial(tuple.__new__, Encoded)
