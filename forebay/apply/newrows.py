@@ -14,7 +14,7 @@ import psycopg
 from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import RowsEncoder
-from forebay.apply.rowset import Encoded, RowSet
+from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
 from forebay.apply.staging import Refusal, input_faults, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -26,10 +26,6 @@ from forebay.db.faults import (
     needs_newer_code,
 )
 from forebay.resource.spec import ResourceSpec
-
-# Rows made at once, while Postgres works on those before; and tried together after a failure: where
-# there is one bad row there are more, and each failure wastes what was copied before it.
-_PIECE = 500
 
 
 @dataclass(slots=True)
@@ -61,7 +57,7 @@ class NewRows:
         done = Inserted()
         lacking: list[Encoded] = []
         if fresh:
-            self._try([_Piece(self._rows(fresh, lacking, done.refusals))], done)
+            self._try([Pieces(self._rows(fresh, lacking, done.refusals))], done)
         by_gaps: dict[tuple[bool, ...], list[Encoded]] = {}
         for item in lacking:
             by_gaps.setdefault(tuple([value is None for value in item.row]), []).append(item)
@@ -73,8 +69,8 @@ class NewRows:
         self, commands: Sequence[Command], lacking: list[Encoded], refusals: list[Refusal]
     ) -> Iterator[RowSet]:
         """Some whole rows at a time, made while Postgres works on those before."""
-        for start in range(0, len(commands), _PIECE):
-            rows = self._encode(commands[start : start + _PIECE])
+        for start in range(0, len(commands), PIECE):
+            rows = self._encode(commands[start : start + PIECE])
             refusals += [Refusal(command, exc.code, str(exc)) for command, exc in rows.unfit]
             lacking += rows.lacking
             yield rows.whole
@@ -91,10 +87,10 @@ class NewRows:
         rest = [item for place, item in enumerate(alike) if place in unreadable_at]
         if well:
             first, *others = well
-            self._try([_Piece([RowSet.of([first])])], done)
+            self._try([Pieces([RowSet.of([first])])], done)
             said = done.refusals[-1] if done.refusals else None
             if said is None or said.command is not first.command:
-                self._try([_Piece([RowSet.of(others)])] if others else [], done)
+                self._try([Pieces([RowSet.of(others)])] if others else [], done)
             elif said.null_column is None or (others and self._has_triggers()):
                 rest += others
             else:
@@ -102,9 +98,9 @@ class NewRows:
                 done.refusals[-1:] = [
                     replace(said, command=item.command, detail=told) for item in well
                 ]
-        self._try([_Piece([RowSet.of([item])]) for item in reversed(rest)], done)
+        self._try([Pieces([RowSet.of([item])]) for item in reversed(rest)], done)
 
-    def _try(self, pieces: list[_Piece], done: Inserted) -> None:
+    def _try(self, pieces: list[Pieces], done: Inserted) -> None:
         """Inserts pieces, the last one first, and parts of those that fail."""
         gappy: list[RowSet] = []
         while pieces:
@@ -113,18 +109,18 @@ class NewRows:
                 with self._connection.transaction():
                     copied = self._copy(piece)
             except psycopg.Error as exc:
-                pieces += self._failed(piece.all_rows(), exc, done)
+                pieces += self._failed(piece.whole(), exc, done)
             else:
                 done.rows += copied
-                if copied < sum(map(len, piece.made)):
-                    gappy += piece.made
+                if copied < len(piece.commands):
+                    gappy.append(piece.made())
         done.refusals += self._left_out(RowSet.joined(gappy))
 
     def _has_triggers(self) -> bool:
         row = self._connection.execute(self._sql.has_triggers).fetchone()
         return row is None or bool(row[0])
 
-    def _copy(self, piece: _Piece) -> int:
+    def _copy(self, piece: Pieces) -> int:
         """Copies rows but those that the columns' types can't read; how many that are."""
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
@@ -132,7 +128,7 @@ class NewRows:
                     copy.write(copy_text(rows.columns))
             return cursor.rowcount
 
-    def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[_Piece]:
+    def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[Pieces]:
         """What to try next, the last one first; rows that are done with are noted.
 
         Raises:
@@ -170,30 +166,14 @@ class NewRows:
             and error.diag.constraint_name == f"{self._spec.table}_pkey"
         )
 
-    def _parts(self, rows: RowSet, guilty: int) -> Iterator[_Piece]:
-        """The rows in parts, the last one to be tried first; the guilty one is by itself."""
-        for start in reversed(range(guilty + 1, len(rows), _PIECE)):
-            yield _Piece([rows.part(start, start + _PIECE)])
-        yield _Piece([rows.part(guilty, guilty + 1)])
+    def _parts(self, rows: RowSet, guilty: int) -> Iterator[Pieces]:
+        """The rows in parts, the last one to be tried first; the guilty one is by itself.
+
+        The parts are small: where there is one bad row there are more, and each failure wastes what
+        was copied before it.
+        """
+        for start in reversed(range(guilty + 1, len(rows), PIECE)):
+            yield Pieces([rows.part(start, start + PIECE)])
+        yield Pieces([rows.part(guilty, guilty + 1)])
         if guilty:
-            yield _Piece([rows.part(0, guilty)])
-
-
-class _Piece:
-    """Rows to be tried together, of which some may not have been made yet."""
-
-    def __init__(self, rows: Iterable[RowSet]) -> None:
-        self._left = iter(rows)
-        #: Those that have been made so far.
-        self.made: list[RowSet] = []
-
-    def __iter__(self) -> Iterator[RowSet]:
-        for rows in self._left:
-            self.made.append(rows)
-            yield rows
-
-    def all_rows(self) -> RowSet:
-        """Those too that nobody has asked for yet."""
-        for _ in self:
-            pass
-        return RowSet.joined(self.made)
+            yield Pieces([rows.part(0, guilty)])

@@ -20,6 +20,10 @@ class Encoded(NamedTuple):
     row: Row
 
 
+#: Rows made at once, while Postgres works on those before.
+PIECE = 500
+
+
 @dataclass(frozen=True, slots=True)
 class RowSet:
     """Commands and their rows."""
@@ -61,6 +65,35 @@ class RowSet:
         """The rows from one place to another, or to the end."""
         where = slice(start, stop)
         return RowSet(self.commands[where], [column[where] for column in self.columns])
+
+
+class Pieces:
+    """Rows to be tried together, some at a time; those that follow need not have been made yet."""
+
+    def __init__(self, rows: Iterable[RowSet]) -> None:
+        self._left = iter(rows)
+        self._made: list[RowSet] = []
+
+    def __iter__(self) -> Iterator[RowSet]:
+        """Those that nobody has asked for yet."""
+        for rows in self._left:
+            self._made.append(rows)
+            yield rows
+
+    @property
+    def commands(self) -> Sequence[Command]:
+        """Of the rows that have been asked for."""
+        return [command for rows in self._made for command in rows.commands]
+
+    def made(self) -> RowSet:
+        """The rows that have been asked for."""
+        return RowSet.joined(self._made)
+
+    def whole(self) -> RowSet:
+        """All rows."""
+        for _ in self:
+            pass
+        return self.made()
 
 
 #: A quarter of the time that calling `Encoded` takes.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 
 from forebay.apply.copytext import copy_texts
-from forebay.apply.rowset import Encoded, RowSet
+from forebay.apply.rowset import Encoded, Pieces
 from forebay.apply.statements import Statements
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -63,27 +63,29 @@ class Stage:
         self._connection.execute(self._sql.clear_stage if self._used else self._sql.create_stage)
         self._used = True
 
-    def fill(self, group: RowSet) -> tuple[RowSet, list[Refusal]]:
-        """Copies the rows; those that are there now, and why the others are not.
+    def fill(self, group: Pieces) -> tuple[Sequence[Command], list[Refusal]]:
+        """Copies the rows; whose are there now, and why the others are not.
 
         Raises:
             psycopg.Error: the COPY failed as a whole.
         """
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy) as copy:
-                deletes = [command.op == "delete" for command in group.commands]
-                for text in copy_texts([*group.columns, deletes]):
-                    copy.write(text)
-            if cursor.rowcount == len(group):
-                return group, []
+                for rows in group:
+                    deletes = [command.op == "delete" for command in rows.commands]
+                    for text in copy_texts([*rows.columns, deletes]):
+                        copy.write(text)
+            commands = group.commands
+            if cursor.rowcount == len(commands):
+                return commands, []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
-        left_out = [item for item in group if str(item.command.key) not in keys]
-        there = [item for item in group if str(item.command.key) in keys]
+        left_out = [item for item in group.made() if str(item.command.key) not in keys]
+        there = [command for command in commands if str(command.key) in keys]
         if len(there) != len(keys):
             # Only a key column that somebody gave another type can do that. To go on would be to
             # reject what is applied.
             raise RuntimeError(f"{self._path}: keys come back from their column in another form")
-        return RowSet.of(there), unreadable(self._connection, self._sql, self._names, left_out)
+        return there, unreadable(self._connection, self._sql, self._names, left_out)
 
 
 def unreadable(

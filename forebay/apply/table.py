@@ -7,7 +7,7 @@ has to take the place of something is staged, and then changed by set-based stat
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
@@ -15,7 +15,7 @@ from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
 from forebay.apply.probe import probe
 from forebay.apply.rows import RowsEncoder, Unfit, row_encoder, unfit_keys
-from forebay.apply.rowset import Encoded, RowSet
+from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
 from forebay.apply.staging import Refusal, Stage, refused
 from forebay.apply.statements import statements
 from forebay.command import Command
@@ -77,19 +77,28 @@ class TableApplier:
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted = self._new_rows.insert(probed.fresh)
         changed, failed = self._stage_all(probed.contested)
-        late, refused_late = self._bisect(RowSet.joined(inserted.others))
-        counts += Counts(applied=inserted.rows) + changed + late
-        return counts, inserted.refusals + failed + refused_late
+        if inserted.others:
+            late, refused_late = self._bisect(Pieces(inserted.others))
+            changed, failed = changed + late, failed + refused_late
+        counts += Counts(applied=inserted.rows) + changed
+        return counts, inserted.refusals + failed
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        rows = self._encode(commands)
-        counts, refusals = self._bisect(rows.encoded)
-        return counts, refusals + _refusals(rows.unfit)
-
-    def _bisect(self, group: RowSet) -> tuple[Counts, list[Refusal]]:
-        """All at once; when that fails on the data, each half by itself, down to the guilty."""
-        if not group:
+        if not commands:
             return Counts(), []
+        unfit: Unfit = []
+        counts, refusals = self._bisect(Pieces(self._rows(commands, unfit)))
+        return counts, refusals + _refusals(unfit)
+
+    def _rows(self, commands: Sequence[Command], unfit: Unfit) -> Iterator[RowSet]:
+        """Some rows at a time, made while Postgres works on those before."""
+        for start in range(0, len(commands), PIECE):
+            rows = self._encode(commands[start : start + PIECE])
+            unfit += rows.unfit
+            yield rows.encoded
+
+    def _bisect(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
+        """All at once; when that fails on the data, each half by itself, down to the guilty."""
         self._stage.clear()
         try:
             with self._connection.transaction():
@@ -97,11 +106,14 @@ class TableApplier:
         except psycopg.Error as exc:
             if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
-            if len(group) == 1:
-                return Counts(), [refused(group.commands[0], exc, self.spec)]
-        middle = len(group) // 2
-        left_counts, left = self._bisect(group.part(0, middle))
-        right_counts, right = self._bisect(group.part(middle))
+            rows = group.whole()
+            if not rows:  # nobody to blame
+                raise
+            if len(rows) == 1:
+                return Counts(), [refused(rows.commands[0], exc, self.spec)]
+        middle = len(rows) // 2
+        left_counts, left = self._bisect(Pieces([rows.part(0, middle)]))
+        right_counts, right = self._bisect(Pieces([rows.part(middle)]))
         return left_counts + right_counts, left + right
 
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
@@ -117,7 +129,7 @@ class TableApplier:
             still: list[Refusal] = []
             for refusal in conflicts:
                 item = Encoded(refusal.command, self._encode_one(refusal.command))
-                done, again = self._bisect(RowSet.of([item]))
+                done, again = self._bisect(Pieces([RowSet.of([item])]))
                 counts += done
                 still += again
             tries += len(conflicts)
@@ -126,10 +138,10 @@ class TableApplier:
                 break
         return counts, refused
 
-    def _run(self, group: RowSet) -> tuple[Counts, list[Refusal]]:
+    def _run(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
         staged, refusals = self._stage.fill(group)
-        deletes = sum(command.op == "delete" for command in staged.commands)
+        deletes = sum(command.op == "delete" for command in staged)
         puts = len(staged) - deletes
         deleted = 0
         if deletes:
