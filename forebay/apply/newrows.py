@@ -15,6 +15,7 @@ from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import RowsEncoder
 from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
+from forebay.apply.skipped import skipped_rows
 from forebay.apply.staging import Refusal, input_faults, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -73,7 +74,7 @@ class NewRows:
             rows = self._encode(commands[start : start + PIECE])
             refusals += [Refusal(command, exc.code, str(exc)) for command, exc in rows.unfit]
             lacking += rows.lacking
-            yield rows.whole
+            yield from rows.whole
 
     def _try_lacking(self, alike: Sequence[Encoded], done: Inserted) -> None:
         """Tries rows without values that the same columns should have.
@@ -102,31 +103,35 @@ class NewRows:
 
     def _try(self, pieces: list[Pieces], done: Inserted) -> None:
         """Inserts pieces, the last one first, and parts of those that fail."""
-        gappy: list[RowSet] = []
+        left_out: list[Encoded] = []
         while pieces:
             piece = pieces.pop()
             try:
                 with self._connection.transaction():
-                    copied = self._copy(piece)
+                    copied, left_out_here = self._copy(piece)
             except psycopg.Error as exc:
                 pieces += self._failed(piece.whole(), exc, done)
             else:
                 done.rows += copied
-                if copied < len(piece.commands):
-                    gappy.append(piece.made())
-        done.refusals += self._left_out(RowSet.joined(gappy))
+                left_out += left_out_here
+        if left_out:
+            done.refusals += unreadable(self._connection, self._sql, self._names, left_out)
 
     def _has_triggers(self) -> bool:
         row = self._connection.execute(self._sql.has_triggers).fetchone()
         return row is None or bool(row[0])
 
-    def _copy(self, piece: Pieces) -> int:
-        """Copies rows but those that the columns' types can't read; how many that are."""
-        with self._connection.cursor() as cursor:
+    def _copy(self, piece: Pieces) -> tuple[int, list[Encoded]]:
+        """Copies rows but those that the columns' types can't read; how many, and which not."""
+        with skipped_rows(self._connection) as places, self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
                 for rows in piece:
                     copy.write(copy_text(rows.columns))
-            return cursor.rowcount
+            copied = cursor.rowcount
+        missing = len(piece.commands) - copied
+        if len(places) == missing:
+            return copied, piece.at(places)
+        return copied, self._not_copied(piece.made())
 
     def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[Pieces]:
         """What to try next, the last one first; rows that are done with are noted.
@@ -147,17 +152,14 @@ class NewRows:
             done.refusals.append(refused(rows.commands[0], error, self._spec))
         return ()
 
-    def _left_out(self, gappy: RowSet) -> list[Refusal]:
-        """Why some of these rows were not copied, though the others were."""
-        if not gappy:
-            return []
+    def _not_copied(self, rows: RowSet) -> list[Encoded]:
+        """Those of the rows that are not in the table."""
         asked = {
-            "keys": key_array(self._spec, gappy.commands),
-            "versions": "{" + ",".join([command.id for command in gappy.commands]) + "}",
+            "keys": key_array(self._spec, rows.commands),
+            "versions": "{" + ",".join([command.id for command in rows.commands]) + "}",
         }
-        places = {place for (place,) in self._connection.execute(self._sql.not_copied, asked)}
-        left_out = [item for place, item in enumerate(gappy) if place in places]
-        return unreadable(self._connection, self._sql, self._names, left_out)
+        found = self._connection.execute(self._sql.not_copied, asked)
+        return [rows.at(place) for (place,) in found]
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:
         """Whether another consumer has inserted the key meanwhile: it may have more of them."""

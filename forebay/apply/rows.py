@@ -28,16 +28,16 @@ _TOO_LARGE = 10**4_000
 class Rows(NamedTuple):
     """What some commands come to as rows."""
 
-    whole: RowSet
+    whole: list[RowSet]
     #: Rows that lack a value which their column should have; only the table knows.
     lacking: list[Encoded]
     #: Commands that have no row, with the reason.
     unfit: Unfit
 
     @property
-    def encoded(self) -> RowSet:
+    def parts(self) -> list[RowSet]:
         """Every row that there is, those that lack a value behind the others."""
-        return RowSet.joined([self.whole, RowSet.of(self.lacking)]) if self.lacking else self.whole
+        return [*self.whole, RowSet.of(self.lacking)] if self.lacking else self.whole
 
 
 class RowsEncoder:
@@ -94,14 +94,11 @@ class RowsEncoder:
         if kinds is None:
             return None
         found = RowSet(commands, columns)
-        if not any(type(None) in kinds[place] for place in self._required):
-            return Rows(found, [], [])
-        encoded = list(found)
-        return Rows(
-            RowSet.of(list(filterfalse(self._is_lacking, encoded))),
-            list(filter(self._is_lacking, encoded)),
-            [],
-        )
+        gaps = [columns[column] for column in self._required if type(None) in kinds[column]]
+        if not gaps:
+            return Rows([found], [], [])
+        lacking = {place for column in gaps for place, value in enumerate(column) if value is None}
+        return Rows([found.without(lacking)], [found.at(place) for place in sorted(lacking)], [])
 
     def _one_by_one(self, commands: Sequence[Command]) -> Rows:
         found: list[Encoded] = []
@@ -112,7 +109,7 @@ class RowsEncoder:
             except BodyError as exc:
                 unfit.append((command, exc))
         whole = RowSet.of(list(filterfalse(self._is_lacking, found)))
-        return Rows(whole, list(filter(self._is_lacking, found)), unfit)
+        return Rows([whole], list(filter(self._is_lacking, found)), unfit)
 
     def _is_lacking(self, item: Encoded) -> bool:
         return None in self._values_required(item.row)
@@ -137,7 +134,7 @@ _PIECE = 20
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     return Rows(
-        RowSet.joined([part.whole for part in parts]),
+        [rows for part in parts for rows in part.whole],
         [encoded for part in parts for encoded in part.lacking],
         [unfit for part in parts for unfit in part.unfit],
     )

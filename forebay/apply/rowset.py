@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, compress
 from typing import NamedTuple, Self, TypeAlias
 
 from forebay.command import Command
@@ -61,6 +63,18 @@ class RowSet:
         rows = zip(*self.columns, strict=True)
         return map(_encoded_of, zip(self.commands, rows, strict=True))
 
+    def at(self, place: int) -> Encoded:
+        """The row at a place."""
+        return Encoded(self.commands[place], tuple([column[place] for column in self.columns]))
+
+    def without(self, places: Collection[int]) -> RowSet:
+        """The rows at other places."""
+        kept = [place not in places for place in range(len(self))]
+        return RowSet(
+            list(compress(self.commands, kept)),
+            [list(compress(column, kept)) for column in self.columns],
+        )
+
     def part(self, start: int, stop: int | None = None) -> RowSet:
         """The rows from one place to another, or to the end."""
         where = slice(start, stop)
@@ -84,6 +98,12 @@ class Pieces:
     def commands(self) -> Sequence[Command]:
         """Of the rows that have been asked for."""
         return [command for rows in self._made for command in rows.commands]
+
+    def at(self, places: Iterable[int]) -> list[Encoded]:
+        """The rows at these places among those that have been asked for."""
+        starts = list(accumulate([len(rows) for rows in self._made], initial=0))
+        found = [(place, bisect_right(starts, place) - 1) for place in places]
+        return [self._made[piece].at(place - starts[piece]) for place, piece in found]
 
     def made(self) -> RowSet:
         """The rows that have been asked for."""

@@ -114,7 +114,10 @@ _PROBE = (
 )
 _TEMPLATES = {
     "probe": _PROBE,
-    "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
+    "copy_new": """
+        COPY {table} ({columns}, _version, _by_create) FROM STDIN
+        (ON_ERROR ignore, LOG_VERBOSITY verbose)
+    """,
     # By version, too: another consumer may have inserted a key whose row was left out here.
     "not_copied": """
         SELECT a.position - 1

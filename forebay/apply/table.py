@@ -95,7 +95,7 @@ class TableApplier:
         for start in range(0, len(commands), PIECE):
             rows = self._encode(commands[start : start + PIECE])
             unfit += rows.unfit
-            yield rows.encoded
+            yield from rows.parts
 
     def _bisect(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
         """All at once; when that fails on the data, each half by itself, down to the guilty."""

@@ -144,7 +144,7 @@ class _Folding:
         for path in self._resources:
             of_resource = [c for c in winners.applied.values() if c.resource == path]
             commands, rows = self._completers[path](of_resource)
-            winners.rows[path] = rows.encoded
+            winners.rows[path] = RowSet.joined(rows.parts)
             winners.applied.update({(path, command.key): command for command in commands})
             found |= {command.id: (command, str(exc)) for command, exc in rows.unfit}
         if found:

@@ -52,7 +52,7 @@ def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, 
 
     found = RowsEncoder(spec)(commands)
 
-    assert {command.id: row for command, row in found.encoded} == rows
+    assert {command.id: row for rows_ in found.parts for command, row in rows_} == rows
     assert {command.id: (exc.code, str(exc)) for command, exc in found.unfit} == unfit
     required = [place for place, column in enumerate(spec.columns) if not column.nullable]
     assert [command.id for command, _ in found.lacking] == [
@@ -60,7 +60,7 @@ def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, 
         for command in commands
         if command.id in rows and any(rows[command.id][place] is None for place in required)
     ]
-    assert [command.id for command, _ in found.whole] == [
+    assert [command.id for whole in found.whole for command in whole.commands] == [
         command.id
         for command in commands
         if command.id in rows and all(rows[command.id][place] is not None for place in required)
@@ -76,4 +76,4 @@ def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None
 
 def test_no_command_has_no_row() -> None:
     commands: list[Command] = []
-    assert list(RowsEncoder(SPECS["cities"])(commands).encoded) == []
+    assert RowsEncoder(SPECS["cities"])(commands).parts == []
