@@ -36,18 +36,21 @@ def probe(
     row = connection.execute(
         sql.probe,
         {
+            "count": len(puts),
             "keys": key_array(spec, puts),
             "versions": "{" + ",".join([command.id for command in puts]) + "}",
             "creates": "{" + ",".join([_IS_CREATE[command.op] for command in puts]) + "}",
         },
     ).fetchone()
-    lost, won, here = row or (None, None, 0)
+    here, beaten, won, lost = row or (0, 0, None, None)
     contested = [puts[place] for place in won or ()]
-    if lost is None and won is None:
-        return Probed(list(puts), [], 0, 0)
-    met = {*(lost or ()), *(won or ())}
-    fresh = [command for place, command in enumerate(puts) if place not in met]
-    return Probed(fresh, contested, here, len(lost or ()) - here)
+    fresh = list(puts)
+    if beaten + len(contested) == len(puts):
+        fresh = []
+    elif beaten or contested:
+        met = {*(lost or ()), *(won or ())}
+        fresh = [command for place, command in enumerate(puts) if place not in met]
+    return Probed(fresh, contested, here, beaten - here)
 
 
 def key_array(spec: ResourceSpec, commands: Sequence[Command]) -> str | list[object]:

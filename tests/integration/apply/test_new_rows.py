@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import Composed
 
 from forebay.command import Command
 from tests.fixtures.commands import city, command_id
@@ -178,3 +179,51 @@ def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
     counts, _ = apply_watched(database, chunk, source="commands/2")
     assert (counts.applied, counts.rejected) == (50, 1)
     assert database.rejections() == {command_id(99): "unique_violation"}
+
+
+class AskingCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """Notes the queries that are made from a declaration."""
+
+    queries: list[str]
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(query, Composed):
+            type(self).queries.append(query.as_string(self))
+        return super().execute(query, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("level", "asks"), [("notice", 0), ("warning", 1)])
+def test_rows_that_postgres_leaves_out_are_found_whether_it_tells_of_them_or_not(
+    database: Database, level: str, asks: int
+) -> None:
+    unreadable = {3, 600, 1_199}
+    chunk = [
+        city(n, key=n, country_code="TOO LONG" if n in unreadable else "DE") for n in range(1_200)
+    ]
+    with open_connection(database.url) as connection:
+        connection.execute(f"SET client_min_messages = {level}".encode())
+        connection.cursor_factory = AskingCursor
+        AskingCursor.queries = []
+        database.apply(chunk, connection=connection)
+    assert set(database.cities()) == set(range(1_200)) - unreadable
+    assert database.rejections() == {
+        command_id(n): "string_data_right_truncation" for n in unreadable
+    }
+    asked = [text for text in AskingCursor.queries if "WHERE t.key IS NULL" in text]
+    assert len(asked) == asks, "the table is asked which rows it has"
+
+
+def test_rows_that_a_trigger_leaves_out_are_found_too(database: Database) -> None:
+    database.connection.execute(
+        """
+        CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RETURN CASE WHEN new.geonameid = 5 THEN NULL ELSE new END; END $$;
+        CREATE TRIGGER hide BEFORE INSERT ON cities FOR EACH ROW EXECUTE FUNCTION hide();
+        """
+    )
+    database.apply([city(n, key=n, country_code="TOO LONG" if n == 7 else "DE") for n in range(10)])
+    assert set(database.cities()) == set(range(10)) - {5, 7}
+    assert database.rejections() == {
+        command_id(5): "unreadable_row",
+        command_id(7): "string_data_right_truncation",
+    }
