@@ -87,6 +87,14 @@ _NOT_BURIED = """
 _PROBE = (
     (
         """
+    -- Apart from each other: one walk along an index each, for all keys together.
+    WITH t AS MATERIALIZED (
+      SELECT {key} AS key, _version, _by_create FROM {table}
+      WHERE {key} = ANY(%(keys)s::{key_type}[])
+    ), d AS MATERIALIZED (
+      SELECT key, version FROM forebay.tombstones
+      WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
+    )
     SELECT count(*) FILTER (WHERE here), count(*) FILTER (WHERE beaten),
            array_agg(position - 1) FILTER (WHERE NOT beaten),
            -- Not where every key was met, as in a replay: then nobody asks which.
@@ -97,15 +105,11 @@ _PROBE = (
                OR (d.version IS NOT NULL AND <buried>) AS beaten
       FROM unnest(%(keys)s::{key_type}[], %(versions)s::uuid[], %(creates)s::bool[])
            WITH ORDINALITY AS a (key, _version, _by_create, position)
-      -- OFFSET keeps these apart: one walk along an index each, for all keys together.
-      LEFT JOIN (
-        SELECT {key} AS key, _version, _by_create FROM {table}
-        WHERE {key} = ANY(%(keys)s::{key_type}[]) OFFSET 0) AS t ON t.key = a.key
-      LEFT JOIN (
-        SELECT key, version FROM forebay.tombstones
-        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]) OFFSET 0) AS d
-        ON d.key = a.key::text
-      WHERE t._version IS NOT NULL OR d.version IS NOT NULL
+      LEFT JOIN t ON t.key = a.key
+      LEFT JOIN d ON d.key = a.key::text
+      WHERE (t._version IS NOT NULL OR d.version IS NOT NULL)
+        -- Where nothing was met, as of new rows, the arrays are not even looked at.
+        AND (EXISTS (SELECT FROM t) OR EXISTS (SELECT FROM d))
     ) AS met
 """
     )
