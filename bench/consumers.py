@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import orders
 from bench.machine import own_peak_mebibytes
-from forebay.apply import Counts, Outcome, ReadAhead, Source, apply, one_ahead, read_ahead
+from forebay.apply import Counts, Habits, Outcome, ReadAhead, Source, apply, one_ahead, read_ahead
 from forebay.apply.lines import read_chunks
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
@@ -92,6 +92,7 @@ def _end(process: SpawnProcess, pipe: Pipe) -> None:
 def _consume(pipe: Pipe, url: str, folder: Path) -> None:
     """A consumer process: applies what it is told to until it is told to stop."""
     archive = Folder(folder)
+    habits = Habits()  # kept for good, as the consumer's handler does
     with connect(
         url,
         application_name="forebay-consumer",
@@ -111,6 +112,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
                         Source(key, replay=order.replay),
                         resources=orders.RESOURCES,
                         archive_rejections=partial(archive.write_rejections, key),
+                        habits=habits,
                     )
                     counts += outcome.counts
             except BaseException as exc:

@@ -2,6 +2,7 @@
 
 from forebay.apply.ahead import ReadAhead, one_ahead
 from forebay.apply.engine import apply, read_ahead, rehearse
+from forebay.apply.habits import Habits
 from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Rejection, Source
 from forebay.apply.rejections import restore
 
@@ -9,6 +10,7 @@ __all__ = [
     "BadLine",
     "Counts",
     "Entry",
+    "Habits",
     "Outcome",
     "ReadAhead",
     "Rejection",

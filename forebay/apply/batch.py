@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from forebay.apply.fold import Folded
+from forebay.apply.habits import Habits
 from forebay.apply.outcome import Counts, Rejection, Source
 from forebay.apply.prepare import Contest, Prepared, in_order
 from forebay.apply.rejections import RejectionBook
@@ -28,8 +29,10 @@ class ChunkApplier:
         source: Source,
         resources: Mapping[str, ResourceSpec],
         archive_rejections: Callable[[Sequence[Rejection]], None],
+        habits: Habits,
     ) -> None:
         self._connection = connection
+        self._habits = habits
         self._resources = resources
         self._book = RejectionBook(connection, source, archive_rejections)
         self._tables: dict[str, TableApplier] = {}
@@ -86,7 +89,8 @@ class ChunkApplier:
 
     def _table(self, path: str) -> TableApplier:
         if path not in self._tables:
-            self._tables[path] = TableApplier(self._connection, self._resources[path])
+            spec = self._resources[path]
+            self._tables[path] = TableApplier(self._connection, spec, self._habits)
         return self._tables[path]
 
     def _apply_with_runners_up(

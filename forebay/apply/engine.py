@@ -12,6 +12,7 @@ import psycopg
 
 from forebay.apply.ahead import ReadAhead
 from forebay.apply.batch import ChunkApplier
+from forebay.apply.habits import Habits
 from forebay.apply.ledger import Ledger, OvertakenError
 from forebay.apply.outcome import Entry, Outcome, Rejection, Source
 from forebay.apply.prepare import Prepared, prepare
@@ -47,6 +48,7 @@ def apply(
     resources: Mapping[str, ResourceSpec],
     archive_rejections: ArchiveRejections,
     admit: Callable[[int], None] = lambda _: None,
+    habits: Habits | None = None,
 ) -> Outcome:
     """Applies one archive object, a transaction per chunk.
 
@@ -62,6 +64,8 @@ def apply(
             it raises, the chunk is rolled back.
         admit: called with the number of a chunk's lines before its transaction begins; returns when
             it may.
+        habits: what earlier objects were like, which makes this one faster; the caller's, who gives
+            the same each time.
 
     Raises:
         HeldError: everything was applied but commands that need newer code; the ledger stays open.
@@ -73,7 +77,9 @@ def apply(
     with ahead:
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-        applier = ChunkApplier(connection, source, resources, archive_rejections)
+        applier = ChunkApplier(
+            connection, source, resources, archive_rejections, habits or Habits()
+        )
         run = _Run(connection, applier, Ledger(connection, source), resources)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
@@ -100,7 +106,7 @@ def rehearse(
     Raises:
         psycopg.Error: as `apply`.
     """
-    applier = ChunkApplier(connection, source, resources, lambda _: None)
+    applier = ChunkApplier(connection, source, resources, lambda _: None, Habits())
     outcome = Outcome()
     for entries in chunks:
         chunk = prepare(entries, resources)

@@ -53,6 +53,14 @@ def probe(
     return Probed(fresh, contested, here, beaten - here)
 
 
+def are_buried(
+    connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Command]
+) -> bool:
+    """Whether there is a tombstone for any of these keys; true as long as `probe`'s answer is."""
+    row = connection.execute(sql.are_buried, {"keys": key_array(spec, puts)}).fetchone()
+    return row is None or bool(row[0])
+
+
 def key_array(spec: ResourceSpec, commands: Sequence[Command]) -> str | list[object]:
     """The commands' keys as an array parameter."""
     keys = [command.key for command in commands]

@@ -14,6 +14,7 @@ class Statements:
     """Set-based statements over one staging table, in the order in which they run."""
 
     probe: sql.Composed
+    are_buried: sql.Composed
     copy_new: sql.Composed
     not_copied: sql.Composed
     has_triggers: sql.Composed
@@ -119,6 +120,10 @@ _PROBE = (
 )
 _TEMPLATES = {
     "probe": _PROBE,
+    "are_buried": """
+        SELECT EXISTS (SELECT FROM forebay.tombstones
+                       WHERE resource = {resource} AND key = ANY(%(keys)s::text[]))
+    """,
     "copy_new": """
         COPY {table} ({columns}, _version, _by_create) FROM STDIN
         (ON_ERROR ignore, LOG_VERBOSITY verbose)

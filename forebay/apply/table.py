@@ -1,7 +1,8 @@
 """Applies the winners of one resource.
 
 What is there already travels no further than by its id; new rows go straight into the table; what
-has to take the place of something is staged, and then changed by set-based statements.
+has to take the place of something is staged, and then changed by set-based statements. A table that
+is used to nothing but new keys gets its rows at once, and is asked only about what it did not take.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
+from forebay.apply.habits import Habits
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
-from forebay.apply.probe import probe
+from forebay.apply.prepare import in_order
+from forebay.apply.probe import are_buried, probe
 from forebay.apply.rows import RowsEncoder, Unfit, row_encoder, unfit_keys
 from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
 from forebay.apply.staging import Refusal, Stage, refused
@@ -32,8 +35,11 @@ _CONFLICT_TRIES = 20_000
 class TableApplier:
     """Applies commands of one resource over one connection."""
 
-    def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
+    def __init__(
+        self, connection: Connection, spec: ResourceSpec, habits: Habits | None = None
+    ) -> None:
         self.spec = spec
+        self._habits = habits or Habits()
         #: Where this resource's advisory lock stands in the order in which locks are taken.
         self.lock_id = zlib.crc32(spec.path.encode()) - 2**31
         self._connection = connection
@@ -70,10 +76,27 @@ class TableApplier:
         return counts + done + again, refusals + _refusals(unfit)
 
     def _put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Those that are no deletes; of what loses to the table, only the id is looked at."""
+        """Those that are no deletes."""
+        if not puts:
+            return Counts(), []
+        if not self._habits.is_used_to_new_keys(self.spec.path) or are_buried(
+            self._connection, self.spec, self._sql, puts
+        ):
+            return self._ask_and_put(puts)
+        inserted = self._new_rows.insert(puts)
+        met = [command for rows in inserted.others for command in rows.commands]
+        self._habits.note(self.spec.path, all_new=not met)
+        # Of what was refused, the table may have something better: then nobody cares for its body.
+        left = met + [refusal.command for refusal in inserted.refusals]
+        counts, refusals = self._ask_and_put(sorted(left, key=in_order))
+        return counts + Counts(applied=inserted.rows), refusals
+
+    def _ask_and_put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+        """Asks first; of what loses to the table, only the id is looked at."""
         if not puts:
             return Counts(), []
         probed = probe(self._connection, self.spec, self._sql, puts)
+        self._habits.note(self.spec.path, all_new=len(probed.fresh) == len(puts))
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted = self._new_rows.insert(probed.fresh)
         changed, failed = self._stage_all(probed.contested)

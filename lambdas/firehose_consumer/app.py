@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from forebay.apply import (
+    Habits,
     Outcome,
     ReadAhead,
     Rejection,
@@ -87,6 +88,7 @@ class Consumer:
         self._session = session
         self._logger = logger
         self._metrics = metrics
+        self._habits = Habits()
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Applies every message of an SQS batch; the answer names those that failed.
@@ -200,6 +202,7 @@ class Consumer:
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
                 archive_rejections=archive_rejections,
+                habits=self._habits,
             )
             if wrote_rejections:
                 # Perhaps in a try of ours that another consumer of the object has overtaken.

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import psycopg
 
-from forebay.apply import Outcome, Source, apply, rehearse, restore
+from forebay.apply import Habits, Outcome, Source, apply, rehearse, restore
 from forebay.apply.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
 from forebay.errors import HeldError, PermanentError, TransientError
@@ -41,6 +41,7 @@ class Job:
     #: The run to note objects in; None for a dry run, which changes nothing.
     run_id: str | None
     rate_per_second: float | None = None
+    habits: Habits = field(default_factory=Habits)
 
     @property
     def chunk_commands(self) -> int:
@@ -200,6 +201,7 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
             archive_rejections=partial(job.store.write_rejections, found.key),
             # Not while the chunk is read: that is done ahead, while another one's locks are held.
             admit=job.gate.pass_through,
+            habits=job.habits,
         )
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:

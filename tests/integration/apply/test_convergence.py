@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forebay.apply import Habits
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from tests.fixtures.commands import city
@@ -51,6 +52,8 @@ class Delivery:
     #: After how many statements each consumer's first connections are cut.
     cuts: list[list[int]]
     replayed: list[int]
+    #: Of each consumer.
+    habits: list[Habits]
 
 
 @st.composite
@@ -81,7 +84,8 @@ def deliveries(draw: st.DrawFn, commands: list[Command]) -> Delivery:
         rng.shuffle(hand)
     cuts = [[rng.randint(0, 25) for _ in range(rng.choice([0, 0, 1, 2]))] for _ in hands]
     replayed = [rng.randrange(len(objects)) for _ in range(rng.randint(0, 3))]
-    return Delivery(objects, hands, cuts, replayed)
+    habits = [Habits(needed=rng.choice([0, 0, 1, 3])) for _ in hands]
+    return Delivery(objects, hands, cuts, replayed, habits)
 
 
 def deliver(database: Database, delivery: Delivery) -> None:
@@ -95,15 +99,14 @@ def deliver(database: Database, delivery: Delivery) -> None:
 
         failures: list[BaseException] = []
 
-        def consume(hand: list[int], cuts: list[int]) -> None:
+        def consume(number: int) -> None:
             try:
-                _consume(database, delivery, hand, list(cuts), kill)
+                _consume(database, delivery, number, kill)
             except BaseException as exc:  # noqa: BLE001 - carried over to the test's own thread
                 failures.append(exc)
 
         threads = [
-            threading.Thread(target=consume, args=pair)
-            for pair in zip(delivery.hands, delivery.cuts, strict=True)
+            threading.Thread(target=consume, args=[number]) for number in range(len(delivery.hands))
         ]
         for thread in threads:
             thread.start()
@@ -113,9 +116,12 @@ def deliver(database: Database, delivery: Delivery) -> None:
             raise failures[0]
 
 
-def _consume(database, delivery, hand, cuts, kill) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _consume(
+    database: Database, delivery: Delivery, number: int, kill: Callable[[int], None]
+) -> None:
     connection: Connection | None = None
-    for index in hand:
+    cuts = list(delivery.cuts[number])
+    for index in delivery.hands[number]:
         while True:
             if connection is None or connection.closed:
                 connection = open_connection(database.url)
@@ -123,7 +129,10 @@ def _consume(database, delivery, hand, cuts, kill) -> None:  # type: ignore[no-u
                     cut_after(connection, cuts.pop(), kill)
             try:
                 database.apply(
-                    *delivery.objects[index], source=f"commands/{index}", connection=connection
+                    *delivery.objects[index],
+                    source=f"commands/{index}",
+                    connection=connection,
+                    habits=delivery.habits[number],
                 )
                 break
             except psycopg.OperationalError:
@@ -182,10 +191,11 @@ def test_many_more_deliveries_give_the_state_of_the_model(
 @pytest.mark.parametrize("first", OPS)
 @pytest.mark.parametrize("second", OPS)
 @pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("needed", [0, 3])
 def test_two_commands_of_one_key_end_alike_in_either_order(
-    database: Database, first: Op, second: Op, *, swapped: bool
+    database: Database, first: Op, second: Op, needed: int, *, swapped: bool
 ) -> None:
     commands = [city(1, first), city(2, second)]
     for number, command in enumerate(reversed(commands) if swapped else commands):
-        database.apply([command], source=f"commands/{number}")
+        database.apply([command], source=f"commands/{number}", habits=Habits(needed=needed))
     assert (database.cities(), database.tombstones()) == model(commands)

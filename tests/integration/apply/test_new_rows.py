@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.sql import Composed
 
+from forebay.apply import Habits
 from forebay.command import Command
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import CountingCursor, Database, open_connection
@@ -227,3 +228,58 @@ def test_rows_that_a_trigger_leaves_out_are_found_too(database: Database) -> Non
         command_id(5): "unreadable_row",
         command_id(7): "string_data_right_truncation",
     }
+
+
+def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Database) -> None:
+    habits = Habits()
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = AskingCursor
+        asked = []
+        for number in range(6):
+            AskingCursor.queries = []
+            keys = range(10 * number, 10 * number + 10) if number != 4 else [1]
+            chunk = [city(100 * number + key, key=key) for key in keys]
+            database.apply(chunk, source=f"commands/{number}", connection=connection, habits=habits)
+            asked.append(sum("AS beaten" in text for text in AskingCursor.queries))
+    # The fourth only is not asked about; the fifth is, when it turns out to be there; and from then
+    # on each is again.
+    assert asked == [1, 1, 1, 0, 1, 1]
+    assert database.cities()[1][0] == command_id(401)
+
+
+@pytest.mark.parametrize("unreadable", [{"country_code": "TOO LONG"}, {"name": None}, {"x": 1}])
+def test_who_is_used_to_new_keys_ends_as_who_asks(
+    database: Database, unreadable: dict[str, Any]
+) -> None:
+    before = [
+        *[city(100 + key, key=key) for key in range(10)],
+        *[city(100 + key, "delete", key=key) for key in range(10, 13)],
+        city(1, "delete", key=13),
+    ]
+    bad = set(range(0, 24, 3))
+    chunks = [
+        [city(50 + key, key=key) for key in range(5)],
+        [city(200 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
+        [city(60 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
+        [city(300 + key, "create", key=key) for key in range(5, 30)],
+        [city(100 + key, key=key) for key in range(10)],
+    ]
+    ends = []
+    for needed in (3, 0):
+        database.empty()
+        database.apply(before, source="commands/before")
+        habits = Habits(needed=needed)
+        counts = [
+            database.apply(chunk, source=f"commands/{number}", habits=habits).counts
+            for number, chunk in enumerate(chunks)
+        ]
+        ends.append((counts, database.cities(), database.tombstones(), database.rejections()))
+    assert ends[1] == ends[0]
+    assert ends[0][3], "some are rejected"
+
+
+def test_a_key_that_is_buried_stays_so_for_who_is_used_to_new_ones(database: Database) -> None:
+    database.apply([city(9, "delete", key=1)], source="commands/delete")
+    outcome = database.apply([city(1, key=1), city(2, key=2)], habits=Habits(needed=0))
+    assert (outcome.counts.applied, outcome.counts.superseded) == (1, 1)
+    assert set(database.cities()) == {2}
