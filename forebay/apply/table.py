@@ -85,7 +85,6 @@ class TableApplier:
             return self._ask_and_put(puts)
         inserted = self._new_rows.insert(puts)
         met = [command for rows in inserted.others for command in rows.commands]
-        self._habits.note(self.spec.path, all_new=not met)
         # Of what was refused, the table may have something better: then nobody cares for its body.
         left = met + [refusal.command for refusal in inserted.refusals]
         counts, refusals = self._ask_and_put(sorted(left, key=in_order))

@@ -261,6 +261,12 @@ def test_who_is_used_to_new_keys_ends_as_who_asks(
         [city(50 + key, key=key) for key in range(5)],
         [city(200 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
         [city(60 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
+        # None of these is buried, and what is there is not readable: nothing is in COPY's way.
+        [city(70 + key, key=key, **unreadable) for key in (3, 5)]
+        + [
+            city(400 + key, key=key, **(unreadable if key in {5, 41} else {}))
+            for key in (5, 40, 41, 42)
+        ],
         [city(300 + key, "create", key=key) for key in range(5, 30)],
         [city(100 + key, key=key) for key in range(10)],
     ]
