@@ -15,7 +15,6 @@ from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import RowsEncoder
 from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
-from forebay.apply.skipped import skipped_rows
 from forebay.apply.staging import Refusal, input_faults, refused, unreadable
 from forebay.apply.statements import Statements
 from forebay.command import Command
@@ -122,16 +121,17 @@ class NewRows:
         return row is None or bool(row[0])
 
     def _copy(self, piece: Pieces) -> tuple[int, list[Encoded]]:
-        """Copies rows but those that the columns' types can't read; how many, and which not."""
-        with skipped_rows(self._connection) as places, self._connection.cursor() as cursor:
+        """Copies rows; how many the table has taken, and which not.
+
+        Those that the columns' types can't read are left out, and what a trigger takes out.
+        """
+        with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
                 for rows in piece:
                     copy.write(copy_text(rows.columns))
             copied = cursor.rowcount
-        missing = len(piece.commands) - copied
-        if len(places) == missing:
-            return copied, piece.at(places)
-        return copied, self._not_copied(piece.made())
+        missing = sum(map(len, piece.made)) - copied
+        return copied, self._not_copied(piece, missing) if missing else []
 
     def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[Pieces]:
         """What to try next, the last one first; rows that are done with are noted.
@@ -139,7 +139,7 @@ class NewRows:
         Raises:
             psycopg.Error: the same error, not the data's fault.
         """
-        if not is_data_fault(error) or needs_newer_code(error, self._spec):
+        if not rows or not is_data_fault(error) or needs_newer_code(error, self._spec):
             raise error
         line = failed_line(error)
         if line is None or line > len(rows) or self._is_there_by_now(error):
@@ -152,14 +152,35 @@ class NewRows:
             done.refusals.append(refused(rows.commands[0], error, self._spec))
         return ()
 
-    def _not_copied(self, rows: RowSet) -> list[Encoded]:
-        """Those of the rows that are not in the table."""
-        asked = {
-            "keys": key_array(self._spec, rows.commands),
-            "versions": "{" + ",".join([command.id for command in rows.commands]) + "}",
+    def _not_copied(self, piece: Pieces, missing: int) -> list[Encoded]:
+        """The rows that are not in the table; nearly always they are those with too long a text."""
+        found = self._not_there(
+            [rows.at(place) for rows in piece.made for place in sorted(self._too_long(rows))]
+        )
+        if len(found) == missing:
+            return found
+        return self._not_there([item for rows in piece.made for item in rows])
+
+    def _too_long(self, rows: RowSet) -> set[int]:
+        """The places of rows with a text that is longer than declared."""
+        limits = [column.max_length for column in self._spec.columns]
+        return {
+            place
+            for limit, values in zip(limits, rows.columns, strict=False)
+            if limit is not None
+            for place, value in enumerate(values)
+            if isinstance(value, str) and len(value) > limit
         }
-        found = self._connection.execute(self._sql.not_copied, asked)
-        return [rows.at(place) for (place,) in found]
+
+    def _not_there(self, items: Sequence[Encoded]) -> list[Encoded]:
+        if not items:
+            return []
+        commands = [command for command, _ in items]
+        asked = {
+            "keys": key_array(self._spec, commands),
+            "versions": "{" + ",".join([command.id for command in commands]) + "}",
+        }
+        return [items[place] for (place,) in self._connection.execute(self._sql.not_copied, asked)]
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:
         """Whether another consumer has inserted the key meanwhile: it may have more of them."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, compress
+from itertools import compress
 from typing import NamedTuple, Self, TypeAlias
 
 from forebay.command import Command
@@ -95,25 +94,15 @@ class Pieces:
             yield rows
 
     @property
-    def commands(self) -> Sequence[Command]:
-        """Of the rows that have been asked for."""
-        return [command for rows in self._made for command in rows.commands]
-
-    def at(self, places: Iterable[int]) -> list[Encoded]:
-        """The rows at these places among those that have been asked for."""
-        starts = list(accumulate([len(rows) for rows in self._made], initial=0))
-        found = [(place, bisect_right(starts, place) - 1) for place in places]
-        return [self._made[piece].at(place - starts[piece]) for place, piece in found]
-
-    def made(self) -> RowSet:
-        """The rows that have been asked for."""
-        return RowSet.joined(self._made)
+    def made(self) -> Sequence[RowSet]:
+        """Those that have been asked for."""
+        return self._made
 
     def whole(self) -> RowSet:
         """All rows."""
         for _ in self:
             pass
-        return self.made()
+        return RowSet.joined(self._made)
 
 
 #: A quarter of the time that calling `Encoded` takes.

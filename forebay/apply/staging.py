@@ -75,11 +75,11 @@ class Stage:
                     deletes = [command.op == "delete" for command in rows.commands]
                     for text in copy_texts([*rows.columns, deletes]):
                         copy.write(text)
-            commands = group.commands
+            commands = [command for rows in group.made for command in rows.commands]
             if cursor.rowcount == len(commands):
                 return commands, []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
-        left_out = [item for item in group.made() if str(item.command.key) not in keys]
+        left_out = [item for item in group.whole() if str(item.command.key) not in keys]
         there = [command for command in commands if str(command.key) in keys]
         if len(there) != len(keys):
             # Only a key column that somebody gave another type can do that. To go on would be to

@@ -96,7 +96,7 @@ _PROBE = (
       SELECT key, version FROM forebay.tombstones
       WHERE resource = {resource} AND key = ANY(%(keys)s::text[])
     )
-    SELECT count(*) FILTER (WHERE here), count(*) FILTER (WHERE beaten),
+    SELECT count(*) FILTER (WHERE here AND beaten), count(*) FILTER (WHERE beaten),
            array_agg(position - 1) FILTER (WHERE NOT beaten),
            -- Not where every key was met, as in a replay: then nobody asks which.
            CASE WHEN count(*) < %(count)s THEN array_agg(position - 1) FILTER (WHERE beaten) END
@@ -124,10 +124,9 @@ _TEMPLATES = {
         SELECT EXISTS (SELECT FROM forebay.tombstones
                        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]))
     """,
-    "copy_new": """
-        COPY {table} ({columns}, _version, _by_create) FROM STDIN
-        (ON_ERROR ignore, LOG_VERBOSITY verbose)
-    """,
+    # Not LOG_VERBOSITY verbose, which would name the rows that are left out: while a client sends
+    # rows, libpq reads no notices, and many of them block both sides for ever.
+    "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
     # By version, too: another consumer may have inserted a key whose row was left out here.
     "not_copied": """
         SELECT a.position - 1

@@ -183,35 +183,52 @@ def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
 
 
 class AskingCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Notes the queries that are made from a declaration."""
+    """Notes the queries that are made from a declaration, with their values."""
 
-    queries: list[str]
+    queries: list[tuple[str, Any]]
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(query, Composed):
-            type(self).queries.append(query.as_string(self))
+            type(self).queries.append((query.as_string(self), args[0] if args else {}))
         return super().execute(query, *args, **kwargs)
 
 
-@pytest.mark.parametrize(("level", "asks"), [("notice", 0), ("warning", 1)])
-def test_rows_that_postgres_leaves_out_are_found_whether_it_tells_of_them_or_not(
-    database: Database, level: str, asks: int
+@pytest.mark.parametrize(
+    ("unreadable", "code", "asked"),
+    [
+        ({"country_code": "TOO LONG"}, "string_data_right_truncation", [3]),
+        ({"population": "many"}, "invalid_text_representation", [1_200]),
+    ],
+)
+def test_rows_that_postgres_leaves_out_are_looked_for_where_they_mostly_are(
+    database: Database, unreadable: dict[str, Any], code: str, asked: list[int]
 ) -> None:
-    unreadable = {3, 600, 1_199}
-    chunk = [
-        city(n, key=n, country_code="TOO LONG" if n in unreadable else "DE") for n in range(1_200)
-    ]
+    left_out = {3, 600, 1_199}
+    chunk = [city(n, key=n, **(unreadable if n in left_out else {})) for n in range(1_200)]
     with open_connection(database.url) as connection:
-        connection.execute(f"SET client_min_messages = {level}".encode())
         connection.cursor_factory = AskingCursor
         AskingCursor.queries = []
         database.apply(chunk, connection=connection)
-    assert set(database.cities()) == set(range(1_200)) - unreadable
-    assert database.rejections() == {
-        command_id(n): "string_data_right_truncation" for n in unreadable
+    assert set(database.cities()) == set(range(1_200)) - left_out
+    assert database.rejections() == {command_id(n): code for n in left_out}
+    looked_for = [
+        len(values["keys"].split(","))
+        for text, values in AskingCursor.queries
+        if "WHERE t.key IS NULL" in text
+    ]
+    assert looked_for == asked
+
+
+def test_of_rows_that_are_left_out_for_several_reasons_each_is_found(database: Database) -> None:
+    odd: dict[int, dict[str, Any]] = {
+        1: {"country_code": "TOO LONG"},
+        2: {"population": "many"},
+        900: {"name": "x" * 1_000},
     }
-    asked = [text for text in AskingCursor.queries if "WHERE t.key IS NULL" in text]
-    assert len(asked) == asks, "the table is asked which rows it has"
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE text")
+    database.apply([city(n, key=n, **odd.get(n, {})) for n in range(1_000)])
+    assert set(database.cities()) == set(range(1_000)) - {1, 2}
+    assert set(database.rejections()) == {command_id(1), command_id(2)}
 
 
 def test_rows_that_a_trigger_leaves_out_are_found_too(database: Database) -> None:
@@ -240,7 +257,7 @@ def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Databa
             keys = range(10 * number, 10 * number + 10) if number != 4 else [1]
             chunk = [city(100 * number + key, key=key) for key in keys]
             database.apply(chunk, source=f"commands/{number}", connection=connection, habits=habits)
-            asked.append(sum("AS beaten" in text for text in AskingCursor.queries))
+            asked.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
     # The fourth only is not asked about; the fifth is, when it turns out to be there; and from then
     # on each is again.
     assert asked == [1, 1, 1, 0, 1, 1]
@@ -289,3 +306,9 @@ def test_a_key_that_is_buried_stays_so_for_who_is_used_to_new_ones(database: Dat
     outcome = database.apply([city(1, key=1), city(2, key=2)], habits=Habits(needed=0))
     assert (outcome.counts.applied, outcome.counts.superseded) == (1, 1)
     assert set(database.cities()) == {2}
+
+
+def test_a_put_under_the_id_of_the_create_that_is_there_is_counted_once(database: Database) -> None:
+    database.apply([city(1, "create", key=1)], source="commands/1")
+    counts = database.apply([city(1, "put", key=1)], source="commands/2").counts
+    assert (counts.applied, counts.superseded, counts.duplicates) == (1, 0, 0)
