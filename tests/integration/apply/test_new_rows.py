@@ -310,5 +310,6 @@ def test_a_key_that_is_buried_stays_so_for_who_is_used_to_new_ones(database: Dat
 
 def test_a_put_under_the_id_of_the_create_that_is_there_is_counted_once(database: Database) -> None:
     database.apply([city(1, "create", key=1)], source="commands/1")
-    counts = database.apply([city(1, "put", key=1)], source="commands/2").counts
+    again = city(1, "create", key=1)._replace(op="put")
+    counts = database.apply([again], source="commands/2").counts
     assert (counts.applied, counts.superseded, counts.duplicates) == (1, 0, 0)
