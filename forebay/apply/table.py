@@ -15,7 +15,6 @@ import psycopg
 from forebay.apply.habits import Habits
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
-from forebay.apply.prepare import in_order
 from forebay.apply.probe import are_buried, probe
 from forebay.apply.rows import RowsEncoder, Unfit, row_encoder, unfit_keys
 from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
@@ -85,10 +84,20 @@ class TableApplier:
             return self._ask_and_put(puts)
         inserted = self._new_rows.insert(puts)
         met = [command for rows in inserted.others for command in rows.commands]
-        # Of what was refused, the table may have something better: then nobody cares for its body.
-        left = met + [refusal.command for refusal in inserted.refusals]
-        counts, refusals = self._ask_and_put(sorted(left, key=in_order))
-        return counts + Counts(applied=inserted.rows), refusals
+        beaten, refusals = self._without_beaten(inserted.refusals)
+        counts, failed = self._ask_and_put(met)
+        return counts + beaten + Counts(applied=inserted.rows), refusals + failed
+
+    def _without_beaten(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+        """Leaves out commands that the table has something better for: nobody cares for those."""
+        if not refusals:
+            return Counts(), []
+        probed = probe(
+            self._connection, self.spec, self._sql, [refusal.command for refusal in refusals]
+        )
+        wanted = {command.id for command in (*probed.fresh, *probed.contested)}
+        left = [refusal for refusal in refusals if refusal.command.id in wanted]
+        return Counts(duplicates=probed.here, superseded=probed.beaten), left
 
     def _ask_and_put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Asks first; of what loses to the table, only the id is looked at."""
