@@ -1,7 +1,7 @@
 """Copies rows whose keys the table does not have straight into it, which is the fastest way.
 
 COPY can't give way to a row that is there, as an upsert does. So whatever turns out to be in its
-way is handed back to be staged.
+way, or to conflict with others, is handed back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Inserted:
 
     rows: int = 0
     refusals: list[Refusal] = field(default_factory=list)
-    #: Those that must be staged instead.
+    #: Those that must go another way: a key is there, or they conflict with other rows.
     others: list[RowSet] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class NewRows:
         self._sql = statements
 
     def insert(self, fresh: Sequence[Command]) -> Inserted:
-        """Inserts commands whose keys the table had not, and which come in the keys' order.
+        """Inserts commands whose keys the table should not have; they come in the keys' order.
 
         Raises:
             psycopg.Error: not the data's fault.
