@@ -22,7 +22,7 @@ from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator, kill_hard
 from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.proxies import postgres_proxy
-from tests.fixtures.tables import open_connection
+from tests.fixtures.tables import followed_log, open_connection
 
 COMMANDS = 6_000
 OBJECTS = 12
@@ -326,7 +326,7 @@ def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]
                     read_chunks([(operator.archive / key).read_bytes()]),
                     Source(key),
                     resources=resources.load(),
-                    archive_rejections=lambda _: None,
+                    log=followed_log(connection, Folder(operator.archive)),
                 )
     except BaseException as exc:  # noqa: BLE001 - the test's own thread asserts it
         failed.append(exc)
