@@ -61,8 +61,8 @@ class NotOwnerError(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """The database's row about the log."""
+class LogState:
+    """What a database knows of the log."""
 
     #: Identity of this database; None until it first needs one.
     database: str | None = None
@@ -150,6 +150,10 @@ class DecisionLog:
             self._settle()
             self._become_owner()
 
+    def ownership(self) -> LogState:
+        """How far the database has followed the log, and who owns the archive by that."""
+        return self._state()
+
     def settle(self) -> None:
         """Takes over what a dead writer has written, or makes sure that it can't any more."""
         with self._hold():
@@ -224,7 +228,7 @@ class DecisionLog:
                 yield slot
 
     @contextmanager
-    def _reserve(self, state: _State) -> Iterator[Slot]:
+    def _reserve(self, state: LogState) -> Iterator[Slot]:
         token = 1 + secrets.randbelow(2**31 - 1)
         run = self._connection.execute
         run("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, token])
@@ -286,7 +290,7 @@ class DecisionLog:
             owner = next((one.owner for one in reversed(entries) if one.owner is not None), None)
             self._connection.execute(_MOVE, [entries[-1].slot, owner])
 
-    def _is_another_owner(self, state: _State) -> bool:
+    def _is_another_owner(self, state: LogState) -> bool:
         """Whether this database's decisions are for itself only.
 
         Raises:
@@ -313,9 +317,9 @@ class DecisionLog:
             self._store.create(key_of(state.position + 1), encode_owner(database, now))
             self._take_over()
 
-    def _state(self) -> _State:
+    def _state(self) -> LogState:
         row = self._connection.execute(_STATE).fetchone()
-        return _State() if row is None else _State(*row)
+        return LogState() if row is None else LogState(*row)
 
     def _is_alive(self, token: int) -> bool:
         """Whether the writer of that token still has its connection."""

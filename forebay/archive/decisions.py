@@ -9,6 +9,7 @@ an entry of the log says which (docs/archive-format.md, "Decisions").
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ LEGACY_PREFIX = "rejections/"
 #: The position of a database that has read nothing, not even the rejections of older releases.
 NOTHING_READ = -1
 _DIGITS = 20
+_NAME = re.compile(rf"{DECISIONS_PREFIX}[0-9]{{{_DIGITS}}}\.ndjson")
 
 #: Members of a rejection that are text, and those that may be null instead.
 TEXTS = ("id", "code", "detail", "object", "line")
@@ -118,11 +120,14 @@ def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
         yield LogEntry(0, rejections=list(_read_legacy(store)))
         position = 0
     for found in store.list(DECISIONS_PREFIX, after=key_of(position) if position else ""):
+        if _NAME.fullmatch(found.key) is None:  # such as a folder's marker of the S3 console
+            continue
         position += 1
         if found.key != key_of(position):
             raise DecisionLogError(
                 f"{store.url}/{key_of(position)} is missing, but {found.key} exists: the copy of "
-                "the archive is incomplete, or somebody else has written there"
+                "the archive is incomplete. Copy the object; if it is lost for good, store an "
+                "empty one under its name, and what it held will be decided anew"
             )
         yield _read_entry(store, position)
 
