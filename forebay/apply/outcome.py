@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from forebay.command import Command
+from forebay.db.faults import CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Undecided:
     def needs_other_release(self) -> bool:
         """Whether the reason is this release's code or declarations, not Postgres or the line."""
         return not isinstance(self.entry, BadLine) and self.sqlstate is None
+
+    @property
+    def depends_on_other_rows(self) -> bool:
+        """Whether the command may apply when other commands have."""
+        return self.sqlstate in CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ _DATA_CLASSES = frozenset({"20", "21", "22", "23", "38", "44", "45", "54", "P0"}
 _OWN_CODES = re.compile(r"[5-9I-Z]")
 _POSTGRES_CLASSES = frozenset({"53", "54", "55", "57", "58", "72", "P0", "XX"})
 
+#: Unique and exclusion constraints, and references.
+CONFLICTS = frozenset({"23505", "23503", "23P01"})
+
 _COPY_LINE = re.compile(r"^COPY \w+, \D*(\d+)", re.MULTILINE)
 _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -60,7 +63,7 @@ def failed_line(error: psycopg.Error) -> int | None:
 
 def is_conflict_with_neighbours(error: psycopg.Error) -> bool:
     """Whether a row failed because of other rows, which may have changed in the meantime."""
-    return error.sqlstate in {"23505", "23503", "23P01"}
+    return error.sqlstate in CONFLICTS
 
 
 def is_worth_an_instant_retry(error: psycopg.Error) -> bool:

@@ -2,8 +2,8 @@
 
 Objects are replayed in any order, so a command may come before the one that gives up a unique
 value, or before the row that it refers to. What still fails in the end is rejected only if nothing
-was decided about it: the replay must be of everything, the ledger must not call the object applied,
-and the reason must not be this release's code.
+was decided about it and nothing could change it: the ledger must not call the object applied, the
+reason must not be this release's code, and not other rows unless the replay is of everything.
 """
 
 from __future__ import annotations
@@ -87,10 +87,9 @@ class Leftovers:
             # All together: commands of several objects may stand in each other's way in a ring.
             trying.all_together(left)
             trying.once_each(self._objects)
-        if is_everything:
-            for key, item in self._objects.items():
-                if item.left and not _is_applied(connection, key):
-                    trying.decide(key, item)
+        for key, item in self._objects.items():
+            if item.left and not _is_applied(connection, key):
+                trying.decide(key, item, is_everything=is_everything)
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.left and is_everything:
@@ -121,10 +120,13 @@ class _Trying:
         """Tries leftovers of all objects as one."""
         self._apply("leftovers of all objects", entries, decides=False)
 
-    def decide(self, key: str, item: _Object) -> None:
-        """Rejects what can't be applied, but for commands that another release could apply."""
-        needing = [one for one in item.left if one.needs_other_release]
-        keys = {_target(one.entry) for one in needing}
+    def decide(self, key: str, item: _Object, *, is_everything: bool) -> None:
+        """Rejects what can't be applied, but for commands that could be elsewhere or later."""
+        keys = {
+            _target(one.entry)
+            for one in item.left
+            if one.needs_other_release or (one.depends_on_other_rows and not is_everything)
+        }
         mine = [one.entry for one in item.left if _target(one.entry) not in keys]
         if mine:
             item.added += self._apply(key, mine, decides=True).counts
@@ -171,6 +173,7 @@ def _error(left: Sequence[Undecided]) -> str | None:
     first = left[0]
     name = "an unreadable line" if isinstance(first.entry, BadLine) else first.entry.id
     return (
-        f"{len(left):,} commands can't be applied, and nothing was decided about them here; "
-        f"the first one: {name}: {first.detail}"
+        f"{len(left):,} commands can't be applied, and a replay may not reject them; the first "
+        f"one: {name}: {first.detail}. Use the release that can apply them; if the object was "
+        "never applied, forebay sweep hands it to the consumer, which decides"
     )

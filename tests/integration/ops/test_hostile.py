@@ -14,7 +14,7 @@ from forebay.codec import encode
 from ops.exit_codes import ExitCode
 from tests.fixtures.bombs import BOMBS
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.operating import Operator
+from tests.fixtures.operating import Operator, apply_live
 from tests.fixtures.strangers import LINES
 
 HOUR = "commands/2025/10/17/00"
@@ -203,7 +203,7 @@ def test_a_strangers_archive_is_applied_where_it_fits_and_rebuilt_the_same(
         put(operator, f"{HOUR}/s{number:02}.gz", gzip.compress(own + encode(city(3, key=3))))
     for name in ("2 GiB of lines of a byte", "a bomb in gzip in gzip"):
         put(operator, f"{HOUR}/{name}.gz", BOMBS[name].make())
-    operator.done("replay", "--yes")
+    apply_live(operator)
     assert {1, 2, 3} <= set(cities(operator))
     assert operator.done("verify")["agrees"] is True
     again = operator.done("replay", "--yes")

@@ -12,15 +12,10 @@ import orjson
 import psutil
 import pytest
 
-import resources
-from forebay.apply import Source, apply
-from forebay.apply.lines import read_chunks
 from forebay.codec import encode
-from ops.archive.store import Folder
 from tests.fixtures.archives import id_at
 from tests.fixtures.commands import city
-from tests.fixtures.operating import Operator
-from tests.fixtures.tables import followed_log, open_connection
+from tests.fixtures.operating import Operator, apply_live
 
 
 def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
@@ -305,33 +300,6 @@ def decide(operator: Operator, *times: str) -> list[str]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
     return rejected
-
-
-def apply_live(
-    operator: Operator, *, until: str | None = None, objects: list[str] | None = None
-) -> None:
-    """Applies the archive as the consumer does, one object after the other."""
-
-    store = Folder(operator.archive)
-    with open_connection(operator.database_url) as connection:
-        log = followed_log(connection, store)
-        for found in store.list("commands/"):
-            if objects is not None and found.key not in objects:
-                continue
-            chunks = list(read_chunks(store.read(found.key)))
-            if until is not None:
-                chunks = [
-                    [entry for entry in chunk if not hasattr(entry, "id") or entry.id <= until]
-                    for chunk in chunks
-                ]
-
-            apply(
-                connection,
-                chunks,
-                Source(found.key, replay=until is not None, partial=until is not None),
-                resources=resources.load(),
-                log=log,
-            )
 
 
 def indexes(operator: Operator) -> list[tuple[object, ...]]:
