@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
@@ -29,7 +29,7 @@ class Caller:
     by: str
     trace: str | None = None
     idempotency_key: str | None = None
-    #: A version that the client has seen: the new id will be greater.
+    #: A version that the client has seen: the ids of commands to that key will be greater.
     after: str | None = None
 
 
@@ -45,7 +45,7 @@ class MakesIds(Protocol):
     """A source of command ids."""
 
     def make(self, *, create: bool, after: str | None = None) -> str:
-        """The next id; greater than `after` too."""
+        """A new id; greater than `after` too, which moves no other id."""
 
 
 class CommandMaker:
@@ -75,6 +75,8 @@ class CommandMaker:
         if read.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
+        if caller.idempotency_key is None:  # no client can have seen a version of a new key
+            caller = replace(caller, after=None)
         return self._line(spec, "create", _made_key(spec, caller, index), read.body, caller)
 
     def put(
