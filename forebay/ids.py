@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import time
@@ -22,6 +23,8 @@ _ZEROS = "00000000-0000-0000-0000-000000000000\n"
 #: writer's clock is broken, and following it would let one client beat every later writer.
 MAX_AHEAD_MS = 10 * 60 * 1000
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND = dt.timedelta(milliseconds=1)
 _RANDOM_BITS = 74
 _CREATE_BIT = 1
 _VERSION_DIGIT = 14  # index of the digit that names the UUID's version
@@ -77,9 +80,14 @@ def is_create_id(command_id: str) -> bool:
     return bool(int(command_id[-1], 16) & _CREATE_BIT)
 
 
-def least_id(ms: int) -> str:
-    """A UUID that sorts before every command id of that millisecond or later."""
-    text = f"{max(0, ms):012x}"
+def milliseconds(moment: dt.datetime) -> int:
+    """A moment as ids carry it: whole milliseconds since the Unix epoch, rounded down."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def least_id(moment: dt.datetime) -> str:
+    """A UUID that sorts before every command id of the moment's millisecond or later."""
+    text = f"{max(0, milliseconds(moment)):012x}"
     return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import uuid
 
@@ -19,9 +20,11 @@ from forebay.ids import (
     is_uuid,
     least_id,
     mark_outdated,
+    milliseconds,
     original_version,
 )
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
 
 
@@ -75,7 +78,19 @@ def test_a_mark_is_greater_than_every_id_and_gives_the_version_back(
     assert (str(uuid.UUID(mark)), mark > "e", is_command_id(mark)) == (mark, True, False)
     assert (is_outdated(mark), is_outdated(version)) == (True, False)
     assert original_version(mark) == version == original_version(version)
-    assert least_id(ms) < version < least_id(ms + 1)
+
+
+@given(
+    ms=st.integers(1, 2**45),
+    microseconds=st.integers(0, 999),
+)
+def test_a_moment_cuts_between_the_ids_of_its_millisecond_and_those_before(
+    ms: int, microseconds: int
+) -> None:
+    moment = EPOCH + dt.timedelta(milliseconds=ms, microseconds=microseconds)
+    assert milliseconds(moment) == ms
+    before, at = IdSource(lambda: ms - 1), IdSource(lambda: ms)
+    assert before.make(create=False) < least_id(moment) < at.make(create=False)
 
 
 def test_a_mark_of_an_earlier_release_is_a_mark_whose_version_is_lost() -> None:
