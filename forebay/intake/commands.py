@@ -8,10 +8,10 @@ from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
-from forebay.intake.json_text import with_exact_decimals
+from forebay.intake.numbers import number_faults, with_exact_numbers
 from forebay.problem import Problem, ProblemError
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
-from forebay.resource.spec import Kind, ResourceSpec
+from forebay.resource.spec import ResourceSpec
 
 #: Of one request.
 MAX_BATCH_ITEMS = 500
@@ -137,13 +137,15 @@ class CommandMaker:
 
 
 def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
-    decimals = [field.name for field in spec.fields if field.kind is Kind.DECIMAL]
-    if decimals:
-        item = with_exact_decimals(item, decimals)
+    item, sent = with_exact_numbers(spec, item)
     try:
-        return spec.body.read(item)
+        read = spec.body.read(item)
     except BodyInvalidError as exc:
         raise ProblemError(_invalid(spec, exc.faults)) from None
+    faults = tuple(number_faults(sent, read.body)) if sent is not None else ()
+    if faults:
+        raise ProblemError(_invalid(spec, faults))
+    return read
 
 
 def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
