@@ -43,8 +43,8 @@ class ItemReader:
             database: the replicas and the primary.
             visibility: looks for commands there.
             read_after_wait_seconds: how long `Read-After` waits for a replica.
-            primary_window_seconds: how long after its acceptance the primary is asked for a
-                command that the replica lacks.
+            primary_window_seconds: how long after its acceptance `Read-After` waits for a command,
+                and asks the primary for one that the replica lacks.
             now_ms: the clock of command ids.
         """
         self._database = database
@@ -80,13 +80,13 @@ class ItemReader:
             return self._database.fetch(query)
         now_ms = self._now_ms()
         command_id = read_command_id(version_of(after) or after, "bad_header", "Read-After", now_ms)
-        found, _ = self._visibility.on_replica(
-            spec, key, command_id, wait_seconds=self._wait_seconds
-        )
+        # An id costs nothing to invent: only for a recent one does the function wait, or ask the
+        # primary.
+        is_recent = accepted_ms(command_id) >= now_ms - self._primary_window_ms
+        wait_seconds = self._wait_seconds if is_recent else 0
+        found, _ = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait_seconds)
         if found != "pending":
             return self._database.fetch(query)
-        # An id costs nothing to invent, so the primary is asked for recent ones only.
-        is_recent = accepted_ms(command_id) >= now_ms - self._primary_window_ms
         if is_recent and self._visibility.on_primary(spec, key, command_id) != "pending":
             return self._database.fetch_from_primary(query)
         raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")

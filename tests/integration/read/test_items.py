@@ -178,10 +178,13 @@ def test_reading_after_an_old_command_that_is_nowhere_leaves_the_primary_alone(
 ) -> None:
     """Ids cost nothing to invent."""
     no_primary = "postgresql://127.0.0.1:1/none"
-    with closing_after(reader_of(database.url, no_primary)) as reader:
+    statements: list[str] = []
+    with closing_after(reader_of(database.url, no_primary, statements)) as reader:
         database.apply([city(1, key=5)])
+        statements.clear()
         with pytest.raises(NotYetVisibleError):
             reader.get("cities", key="5", Read_After=command_id(2))
+        assert len(statements) == 1, "nor is it waited for"
         assert reader.get("cities", key="5", Read_After=command_id(1)).status == 200
         recent = IdSource().make(create=False)
         with pytest.raises(psycopg.OperationalError):
