@@ -1,4 +1,4 @@
-"""Command ids: UUIDv7 (RFC 9562 §5.7) that strictly increase within a process."""
+"""Command ids: UUIDv7 (RFC 9562 §5.7) that strictly increase with the clock of a process."""
 
 from __future__ import annotations
 
