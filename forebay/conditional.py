@@ -1,10 +1,33 @@
-"""`If-None-Match`: whether the client has what it asks for."""
+"""Entity tags: what an item's tag is made of, and whether a client has what it asks for."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
+from forebay.ids import COMMAND_ID
+
+_DIGEST_DIGITS = 16
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_VERSION = rf"({COMMAND_ID.pattern})(?:-[0-9a-f]{{{_DIGEST_DIGITS}}})?"
+# Weak ones too: a CDN that compresses an answer makes its tag weak.
+_SHOWN_VERSION = re.compile(rf'(?:W/)?"{_VERSION}"|{_VERSION}')
+
+
+def item_tag(version: str, content_type: str, text: str) -> str:
+    """The strong entity tag of an item: equal only for equal bytes of one type.
+
+    The version comes first, so that writes can use the tag. It does not do alone: a replay of an
+    outdated row, or another release, can change the item under the same version.
+    """
+    digest = hashlib.sha256(f"{content_type}\n{text}".encode()).hexdigest()
+    return f'"{version}-{digest[:_DIGEST_DIGITS]}"'
+
+
+def version_of(shown: str) -> str | None:
+    """The version in what a client shows: a command id, or an item's entity tag; else None."""
+    match = _SHOWN_VERSION.fullmatch(shown.strip())
+    return (match[1] or match[2]) if match else None
 
 
 def is_known(entity_tag: str, if_none_match: str | None) -> bool:

@@ -1,7 +1,8 @@
-"""Command ids: UUIDv7 (RFC 9562 §5.7) that strictly increase within a process."""
+"""Command ids: UUIDv7 (RFC 9562 §5.7) that strictly increase with the clock of a process."""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import time
@@ -22,8 +23,12 @@ _ZEROS = "00000000-0000-0000-0000-000000000000\n"
 #: writer's clock is broken, and following it would let one client beat every later writer.
 MAX_AHEAD_MS = 10 * 60 * 1000
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND = dt.timedelta(milliseconds=1)
 _RANDOM_BITS = 74
 _CREATE_BIT = 1
+_VERSION_DIGIT = 14  # index of the digit that names the UUID's version
+_OUTDATED_DIGIT = "f"  # a first digit that no command id has
 _STEP_BITS = 32  # a step within one millisecond: large enough that the next id can't be guessed
 
 
@@ -75,8 +80,48 @@ def is_create_id(command_id: str) -> bool:
     return bool(int(command_id[-1], 16) & _CREATE_BIT)
 
 
+def milliseconds(moment: dt.datetime) -> int:
+    """A moment as ids carry it: whole milliseconds since the Unix epoch, rounded down."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def least_id(moment: dt.datetime) -> str:
+    """A UUID that sorts before every command id of the moment's millisecond or later."""
+    text = f"{max(0, milliseconds(moment)):012x}"
+    return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
+
+
+def mark_outdated(version: str) -> str:
+    """The version that an outdated row has: greater than every command id, and reversible.
+
+    The first digit becomes `f`, and moves to the place of the digit 7 that all command ids share.
+    """
+    return f"f{version[1:_VERSION_DIGIT]}{version[0]}{version[_VERSION_DIGIT + 1 :]}"
+
+
+def is_outdated(version: str) -> bool:
+    """Whether the version of a row is a mark: no command id begins with this digit."""
+    return version.startswith(_OUTDATED_DIGIT)
+
+
+def original_version(version: str) -> str:
+    """The id of the command that made a row: its version, without the mark if it has one.
+
+    A mark of earlier releases was the same for all rows, so it is returned as it is.
+    """
+    if not is_outdated(version):
+        return version
+    restored = (
+        f"{version[_VERSION_DIGIT]}{version[1:_VERSION_DIGIT]}7{version[_VERSION_DIGIT + 1 :]}"
+    )
+    return restored if is_command_id(restored) else version
+
+
 class IdSource:
-    """Makes command ids; every one is greater than all that this source made before.
+    """Makes command ids that follow this process's clock.
+
+    Ids made without a floor strictly increase. A floor raises one id only: a version that a client
+    shows never moves the ids of other keys.
 
     Randomness is read from the operating system at each call: a Lambda snapshot (SnapStart)
     restored many times must not repeat it.
@@ -92,24 +137,38 @@ class IdSource:
         return self._now_ms()
 
     def make(self, *, create: bool, after: str | None = None) -> str:
-        """A new id; greater than `after` too (a version that the client has seen).
+        """A new id.
 
-        The caller checks that `after` is not beyond `MAX_AHEAD_MS`.
+        Args:
+            create: whether the command is a create.
+            after: a floor, which the new id exceeds. The caller checks that it is not beyond
+                `MAX_AHEAD_MS`.
         """
         with self._lock:
-            floor = max(self._last, _split(after) if after else (0, 0))
-            self._last = _next(self._now_ms(), floor, create=create)
-            return join_id(*self._last)
+            self._last = made = _next(self._now_ms(), self._last, create=create)
+        if after is not None and made <= _split(after):
+            # Random in all bits: many clients may show the same floor, to several instances.
+            made = _split(after)[0] + 1, _random_bits(create=create)
+        return join_id(*made)
 
 
-def _next(now_ms: int, floor: tuple[int, int], *, create: bool) -> tuple[int, int]:
-    ms, bits = now_ms, int.from_bytes(os.urandom(10), "big") >> (80 - _RANDOM_BITS)
-    if now_ms <= floor[0]:
-        step = 2 + int.from_bytes(os.urandom(_STEP_BITS // 8), "big")
-        ms, bits = floor[0], floor[1] + step
-        if bits >> _RANDOM_BITS:
-            ms, bits = ms + 1, bits & ((1 << _RANDOM_BITS) - 1)
-    return ms, (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
+def _next(now_ms: int, last: tuple[int, int], *, create: bool) -> tuple[int, int]:
+    if now_ms > last[0]:
+        return now_ms, _random_bits(create=create)
+    step = 2 + int.from_bytes(os.urandom(_STEP_BITS // 8), "big")
+    ms, bits = last[0], last[1] + step
+    if bits >> _RANDOM_BITS:
+        ms, bits = ms + 1, bits & ((1 << _RANDOM_BITS) - 1)
+    return ms, _with_create_bit(bits, create=create)
+
+
+def _random_bits(*, create: bool) -> int:
+    bits = int.from_bytes(os.urandom(10), "big") >> (80 - _RANDOM_BITS)
+    return _with_create_bit(bits, create=create)
+
+
+def _with_create_bit(bits: int, *, create: bool) -> int:
+    return (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
 
 
 def _split(command_id: str) -> tuple[int, int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-from forebay.ids import is_create_id
+from forebay.ids import is_create_id, is_outdated, original_version
 
 Fate = Literal["pending", "applied", "superseded", "rejected"]
 
@@ -21,6 +21,21 @@ class Traces:
     tombstone: str | None = None
     #: Code and detail of the command's rejection, if it was rejected.
     rejection: tuple[str, str] | None = None
+
+    @classmethod
+    def of_columns(
+        cls,
+        version: str | None,
+        *,
+        by_create: bool | None,
+        tombstone: str | None = None,
+        rejection: tuple[str, str] | None = None,
+    ) -> Self:
+        """Read from the tables' columns; a row that is outdated counts as before it was marked."""
+        if version is not None and is_outdated(version):
+            version = original_version(version)
+            by_create = is_create_id(version)
+        return cls(version, bool(by_create), tombstone, rejection)
 
 
 def fate(command_id: str, traces: Traces) -> Fate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 
-from forebay.ids import accepted_ms, is_command_id
+from forebay.ids import accepted_ms, is_command_id, milliseconds
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore, StoredObject
 from ops.options import moment
@@ -31,7 +31,7 @@ def cut_of(text: str, option: str) -> str:
 
 def last_id_at(time: dt.datetime) -> str:
     """The greatest id of a command that was accepted at that time."""
-    ms = f"{int(time.timestamp() * 1000):012x}"
+    ms = f"{milliseconds(time):012x}"
     return f"{ms[:8]}-{ms[8:]}-7fff-bfff-ffffffffffff"
 
 

@@ -2,8 +2,9 @@
 
 A replay leaves alone what has its version already. That is right unless the row was written wrongly
 by a defect: then its version is right and its values are not. A row that is marked here loses to
-every command of its key (law 2: a create with the greatest id there is loses to each), so that the
-replay, or a client, writes it anew; until then it stays readable as it is.
+every command of its key (law 2: a create whose id is greater than all others loses to each), so
+that the replay, or a client, writes it anew. Until then it stays readable, and readers see its
+original version: the mark is reversible (`forebay.ids.original_version`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from psycopg import sql
 from forebay.apply.table import lock_resources
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
+from forebay.ids import least_id
 from forebay.resource.spec import ResourceSpec
-
-#: No command has it: a UUIDv7 begins with the time.
-LOSES_TO_ALL = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 def count_rows(
@@ -56,17 +55,10 @@ def outdate(
 
 def _values(since: dt.datetime, until: dt.datetime, key: KeyValue | None) -> dict[str, object]:
     return {
-        "since": _least_id(since),
-        "until": _least_id(until),
+        "since": least_id(since),
+        "until": least_id(until),
         "key": None if key is None else str(key),
-        "loses": LOSES_TO_ALL,
     }
-
-
-def _least_id(moment: dt.datetime) -> str:
-    """What sorts before every command id of that millisecond or later."""
-    stamp = f"{round(moment.timestamp() * 1000):012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-0000-0000-000000000000"
 
 
 def _named(query: sql.SQL, spec: ResourceSpec) -> sql.Composed:
@@ -80,8 +72,11 @@ _COUNT = sql.SQL("""
     WHERE _version >= %(since)s::uuid AND _version < %(until)s::uuid
       AND (%(key)s::text IS NULL OR {key}::text = %(key)s)
 """)
+# The mark is that of `forebay.ids.mark_outdated`.
 _OUTDATE = sql.SQL("""
-    UPDATE {table} SET _version = %(loses)s::uuid, _by_create = true
+    UPDATE {table} SET _by_create = true, _version = (
+      'f' || substr(_version::text, 2, 13) || left(_version::text, 1) || substr(_version::text, 16)
+    )::uuid
     WHERE _version >= %(since)s::uuid AND _version < %(until)s::uuid
       AND (%(key)s::text IS NULL OR {key}::text = %(key)s)
 """)

@@ -37,8 +37,8 @@ class Acceptor:
     def accept(self, lines: Sequence[Line]) -> set[int]:
         """Gets every line stored; the indexes of those that no one acknowledged.
 
-        Such a line may still have been stored (an answer can get lost); it was not accepted, and
-        a client that sends it again does no harm.
+        Such a line may still have been stored (an answer can get lost), but it was not accepted. A
+        client that sends the write again makes another command.
         """
         refused = sorted(self._sink.put([line.data for line in lines]))
         if not refused:

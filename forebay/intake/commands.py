@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
-from forebay.intake.json_text import with_exact_decimals
+from forebay.intake.numbers import number_faults, with_exact_numbers
 from forebay.problem import Problem, ProblemError
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
-from forebay.resource.spec import Kind, ResourceSpec
+from forebay.resource.spec import ResourceSpec
 
 #: Of one request.
 MAX_BATCH_ITEMS = 500
@@ -29,7 +29,7 @@ class Caller:
     by: str
     trace: str | None = None
     idempotency_key: str | None = None
-    #: A version that the client has seen: the new id will be greater.
+    #: A version that the client has seen: the ids of commands to that key will be greater.
     after: str | None = None
 
 
@@ -45,7 +45,7 @@ class MakesIds(Protocol):
     """A source of command ids."""
 
     def make(self, *, create: bool, after: str | None = None) -> str:
-        """The next id; greater than `after` too."""
+        """A new id; greater than `after` too, which moves no other id."""
 
 
 class CommandMaker:
@@ -75,6 +75,8 @@ class CommandMaker:
         if read.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
+        if caller.idempotency_key is None:  # no client can have seen a version of a new key
+            caller = replace(caller, after=None)
         return self._line(spec, "create", _made_key(spec, caller, index), read.body, caller)
 
     def put(
@@ -135,13 +137,15 @@ class CommandMaker:
 
 
 def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
-    decimals = [field.name for field in spec.fields if field.kind is Kind.DECIMAL]
-    if decimals:
-        item = with_exact_decimals(item, decimals)
+    item, sent = with_exact_numbers(spec, item)
     try:
-        return spec.body.read(item)
+        read = spec.body.read(item)
     except BodyInvalidError as exc:
         raise ProblemError(_invalid(spec, exc.faults)) from None
+    faults = tuple(number_faults(sent, read.body)) if sent is not None else ()
+    if faults:
+        raise ProblemError(_invalid(spec, faults))
+    return read
 
 
 def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import jiter
@@ -33,19 +32,6 @@ def dump(value: object) -> bytes:
         return orjson.dumps(value, default=_digits)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a decimal may well be
         return orjson.dumps(_with_long_integers(value), default=_digits)
-
-
-def with_exact_decimals(raw: bytes, names: Sequence[str]) -> bytes:
-    """The item with its decimal members as text: as numbers they would lose digits to a double."""
-    value = parse(raw)
-    if not isinstance(value, dict):
-        return raw
-    exact = {
-        name: bytes(value[name]).decode()
-        for name in names
-        if isinstance(value.get(name), jiter.LosslessFloat)
-    }
-    return dump(value | exact) if exact else raw
 
 
 def _with_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value

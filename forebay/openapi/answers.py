@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from forebay.openapi.examples import COMMAND_ID
+from forebay.openapi.examples import ITEM_TAG
 from forebay.openapi.schemas import Schema, reference
 from forebay.problem import CATALOGUE, CONTENT_TYPE
 from forebay.query.representation import Media
@@ -28,9 +28,9 @@ RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Retry-After": {"description": "Seconds.", "schema": _SECONDS},
     "Cache-Control": {"schema": _TEXT},
     "ETag": {
-        "description": "Of an item its version (strong), of a list weak.",
+        "description": "Of an item strong: its version and a digest of the answer. Of a list weak.",
         "schema": _TEXT,
-        "example": f'"{COMMAND_ID}"',
+        "example": ITEM_TAG,
     },
     "Link": {
         "description": 'RFC 8288: the pages with `rel="next"` and `rel="prev"`.',

@@ -9,6 +9,8 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 #: Of a city that was accepted on 21 November 2026.
 COMMAND_ID: Final = "01a1fc5d-903c-779d-961e-d3f40d76fc6e"
+#: Of an item that the command made.
+ITEM_TAG: Final = f'"{COMMAND_ID}-5d41402abc4b2a76"'
 KEY_MADE_BY_SERVER: Final = "6f0d4b8e-3a55-4c2c-9d3e-0d8f3c2b7a11"
 
 _BY_KIND: Final[Mapping[Kind, Any]] = {

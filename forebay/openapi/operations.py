@@ -39,14 +39,15 @@ _IF_NONE_MATCH: Final = {
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
-    "description": "**Not a precondition**: it says which version the client has seen, and the "
-    "command is made newer than that.",
+    "description": "An item's entity tag, or a command's id. **Not a precondition**: it says which "
+    "version the client has seen, and the command is made newer than that.",
     "schema": {"type": "string", "format": "version-tag"},
 }
 _READ_AFTER: Final = {
     "name": "Read-After",
     "in": "header",
-    "description": "A command's id that the client knows of: the command is made newer.",
+    "description": "A command's id that the client knows of, or an item's entity tag: the command "
+    "is made newer.",
     "schema": reference("CommandId"),
 }
 _TRACEPARENT: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from forebay.openapi.examples import COMMAND_ID, comparable_value_of, value_of
+from forebay.openapi.examples import COMMAND_ID, ITEM_TAG, comparable_value_of, value_of
 from forebay.openapi.schemas import Schema, key_schema, reference, request_properties
 from forebay.query.ast import Operand
 from forebay.query.grammar import DEFAULT_LIMIT, LOGIC, MAX_LIMIT
@@ -27,10 +27,11 @@ _ENTITY_TAGS: Final[Schema] = {"type": "string", "format": "entity-tags"}
 HEADERS: Final[Mapping[str, Schema]] = {
     "If-None-Match": {
         "description": "304 if the answer still has one of these entity tags.",
-        "schema": {**_ENTITY_TAGS, "examples": [f'"{COMMAND_ID}"']},
+        "schema": {**_ENTITY_TAGS, "examples": [ITEM_TAG]},
     },
     "Read-After": {
-        "description": "A command's id: asks for a state in which that command is settled.",
+        "description": "A command's id, or an item's entity tag for the command in it: asks for a "
+        "state in which that command is settled.",
         "schema": reference("CommandId"),
     },
     "Range": {

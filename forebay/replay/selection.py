@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from forebay.apply.outcome import BadLine, Entry
+from forebay.ids import least_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,8 @@ class Selection:
         if self.is_everything:
             yield from chunks
             return
-        since, until = _prefix(self.since), _prefix(self.until)
+        since = None if self.since is None else least_id(self.since)
+        until = None if self.until is None else least_id(self.until)
         for chunk in chunks:
             yield [
                 entry
@@ -85,11 +87,3 @@ class Selection:
 
 
 _SETS = ("resources", "keys", "by", "ids")
-
-
-def _prefix(moment: dt.datetime | None) -> str | None:
-    """What the ids of that millisecond begin with; ids sort as text."""
-    if moment is None:
-        return None
-    text = f"{max(0, int(moment.timestamp() * 1000)):012x}"
-    return f"{text[:8]}-{text[8:]}"

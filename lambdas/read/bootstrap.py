@@ -14,7 +14,7 @@ from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
-from lambdas.read.settings import ReadSettings
+from lambdas.read.settings import PRIMARY_WINDOW_SECONDS, ReadSettings
 from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
 
@@ -40,7 +40,10 @@ def build(settings: ReadSettings, open_connection: Callable[..., Connection] = c
     return ReadApp(
         resources=specs,
         items=ItemReader(
-            database, visibility, read_after_wait_seconds=settings.read_after_wait_seconds
+            database,
+            visibility,
+            read_after_wait_seconds=settings.read_after_wait_seconds,
+            primary_window_seconds=settings.buffer_seconds + PRIMARY_WINDOW_SECONDS,
         ),
         lists=ListReader(database, relations(specs)),
         statuses=StatusReader(

@@ -1,4 +1,4 @@
-"""`GET /{resource}/{key}`: one item, with its version as its ETag."""
+"""`GET /{resource}/{key}`: one item, with an ETag that names its version and its bytes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 
 from forebay.command import KeyValue
-from forebay.conditional import is_known
+from forebay.conditional import is_known, item_tag, version_of
 from forebay.errors import NotYetVisibleError
 from forebay.http import Response
+from forebay.ids import accepted_ms, original_version
 from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
 from forebay.query.representation import Media, parse_accept
@@ -33,11 +34,23 @@ class ItemReader:
         visibility: Visibility,
         *,
         read_after_wait_seconds: float,
+        primary_window_seconds: float,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            database: the replicas and the primary.
+            visibility: looks for commands there.
+            read_after_wait_seconds: how long `Read-After` waits for a replica.
+            primary_window_seconds: how long after its acceptance `Read-After` waits for a command,
+                and asks the primary for one that the replica lacks.
+            now_ms: the clock of command ids.
+        """
         self._database = database
         self._visibility = visibility
         self._wait_seconds = read_after_wait_seconds
+        self._primary_window_ms = round(primary_window_seconds * 1000)
         #: By the resource's path; they differ in the key's value only.
         self._statements: dict[str, Query] = {}
         self._now_ms = now_ms
@@ -55,7 +68,8 @@ class ItemReader:
         if not rows:
             raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
         version, text = rows[0]
-        headers = {"ETag": f'"{version}"', "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
+        tag = item_tag(original_version(version), media.value, text)
+        headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
         return Response(200, text, content_type=media.value, headers=headers)
@@ -64,15 +78,18 @@ class ItemReader:
         query = self._query(spec, key)
         if after is None:
             return self._database.fetch(query)
-        command_id = read_command_id(after.strip(), "bad_header", "Read-After", self._now_ms())
-        found, _ = self._visibility.on_replica(
-            spec, key, command_id, wait_seconds=self._wait_seconds
-        )
+        now_ms = self._now_ms()
+        command_id = read_command_id(version_of(after) or after, "bad_header", "Read-After", now_ms)
+        # An id costs nothing to invent: only for a recent one does the function wait, or ask the
+        # primary.
+        is_recent = accepted_ms(command_id) >= now_ms - self._primary_window_ms
+        wait_seconds = self._wait_seconds if is_recent else 0
+        found, _ = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait_seconds)
         if found != "pending":
             return self._database.fetch(query)
-        if self._visibility.on_primary(spec, key, command_id) == "pending":
-            raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
-        return self._database.fetch_from_primary(query)
+        if is_recent and self._visibility.on_primary(spec, key, command_id) != "pending":
+            return self._database.fetch_from_primary(query)
+        raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
 
     def _query(self, spec: ResourceSpec, key: KeyValue) -> Query:
         if spec.path not in self._statements:

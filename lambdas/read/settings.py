@@ -14,6 +14,8 @@ DEFAULT_STATEMENT_TIMEOUT_SECONDS = 10.0
 MAX_WAIT_SECONDS = 25.0
 DEFAULT_WAIT_CAP_SECONDS = 20.0
 DEFAULT_READ_AFTER_WAIT_SECONDS = 1.0
+#: How long the primary is asked for a command by `Read-After`, beyond the stream's buffering.
+PRIMARY_WINDOW_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)

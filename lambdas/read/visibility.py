@@ -68,9 +68,9 @@ def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
 
 def _traces(rows: Rows) -> Traces:
     version, by_create, tombstone, code, detail = rows[0]
-    return Traces(
-        row_version=version,
-        row_by_create=bool(by_create),
+    return Traces.of_columns(
+        version,
+        by_create=by_create,
         tombstone=tombstone,
         rejection=None if code is None else (code, detail),
     )

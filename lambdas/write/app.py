@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from forebay.command import Command, KeyValue
@@ -135,9 +136,10 @@ class WriteApp:
                     f"the batch has {len(items)} items, the limit is {MAX_BATCH_ITEMS}",
                 )
             )
-        made = [
-            self._item(spec, item, caller, index, parsed=parsed) for index, item in enumerate(items)
-        ]
+        made: list[_Item] = []
+        for index, item in enumerate(items):
+            made.append(self._item(spec, item, caller, index, parsed=parsed))
+            caller = _following(caller, made[-1])
         return self._answers.batch(self._accepted(made), request.path)
 
     def _item(
@@ -167,6 +169,13 @@ _ACTIONS: Mapping[
     "put": WriteApp._put,  # noqa: SLF001
     "delete": WriteApp._delete,  # noqa: SLF001
 }
+
+
+def _following(caller: Caller, item: _Item) -> Caller:
+    """The caller for the next item: above a floor, ids rise in the order of the items too."""
+    if caller.after is None or isinstance(item, Problem):
+        return caller
+    return replace(caller, after=max(caller.after, item.command.id))
 
 
 def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
+from forebay.conditional import version_of
+from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.intake.commands import Caller
 from forebay.problem import Problem, ProblemError
 
@@ -21,7 +22,6 @@ ANONYMOUS = "anonymous"
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
-_STRONG_ETAG = re.compile(r'"([^"]*)"')
 # What API Gateway puts in the place of bytes that are no UTF-8 before a function gets the text.
 _REPLACEMENT_CHARACTER = "\ufffd"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -131,21 +131,21 @@ class WriteRequest:
 
     def _seen_version(self, now_ms: int) -> str | None:
         """The greatest version that the client shows to have seen."""
-        seen = []
-        if (etag := self.headers.get("if-match")) is not None:
-            found = _STRONG_ETAG.fullmatch(etag.strip())
-            seen.append(("If-Match", found[1] if found else etag))
-        if (after := self.headers.get("read-after")) is not None:
-            seen.append(("Read-After", after.strip()))
-        for header, version in seen:
-            if not is_command_id(version):
-                wanted = "one version, as ETag gives it" if header == "If-Match" else "a command id"
+        versions = []
+        for header in ("If-Match", "Read-After"):
+            shown = self.headers.get(header.lower())
+            if shown is None:
+                continue
+            version = version_of(shown)
+            if version is None:
+                wanted = "one item's ETag, or a command id"
                 raise ProblemError(Problem("bad_header", f"{header} must name {wanted}"))
             if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
                 raise ProblemError(
                     Problem("bad_header", f"{header} names a version from the future: {version}")
                 )
-        return max((version for _, version in seen), default=None)
+            versions.append(version)
+        return max(versions, default=None)
 
 
 def _encoded(text: str) -> bytes:

@@ -128,7 +128,7 @@ class Deployed:
         root = _Node()
         for method in methods:
             node = root
-            for part in _segments(method.resource_path):
+            for part in path_segments(method.resource_path):
                 node = node.children.setdefault(part, _Node())
             node.methods[method.http_method] = method
         return cls(
@@ -147,7 +147,7 @@ class Deployed:
             http_method: the request's.
             path: below the stage, percent-encoded: `/cities/5`.
         """
-        segments = _segments(path)
+        segments = path_segments(path)
         reached = _descend(self._root, segments, {})
         if reached is not None:
             node, values = reached
@@ -160,7 +160,8 @@ class Deployed:
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
-def _segments(path: str) -> tuple[str, ...]:
+def path_segments(path: str) -> tuple[str, ...]:
+    """The segments of a path, as API Gateway looks for its resource; empty ones don't count."""
     return tuple(segment for segment in path.split("/") if segment)
 
 

@@ -4,39 +4,17 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Self
+from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
+from local.gateway.deployed import path_segments
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
-from local.gateway.messages import Answer, Headers, Incoming
+from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
 
-# RFC 9110 section 7.6.1, and the older names that are still met.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-# Made anew for the next hop; whoever may write the forwarding ones may choose their own address.
-_NOT_SENT_ON = _HOP_BY_HOP | {
-    "content-length",
-    "expect",
-    "host",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-}
 # The last one is of S3's kind; a REST API does not send it.
-_NOT_PASSED_BACK = _HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
+_NOT_PASSED_BACK = HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
 
 _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECT_TIMEOUT_SECONDS = 5.0
@@ -85,8 +63,8 @@ class Emulator:
         # The path form: the host form needs a name that most resolvers don't know, and would let a
         # client's Host header choose one of the emulator's other services.
         target = f"{self._url}/_aws/execute-api/{api_id}{_sent_path(request.path)}"
-        if request.query_string:
-            target += f"?{request.query_string}"
+        if request.query:
+            target += f"?{urlencode(request.query)}"
         try:
             async with self._session.request(
                 request.method,
@@ -110,12 +88,9 @@ class Emulator:
             raise HungUpError(f"the emulator at {self._url} broke off: {exc}") from exc
 
     def _headers(self, api_id: str, request: Incoming) -> Mapping[str, str]:
-        named = request.headers.get("connection", "").lower()
-        dropped = _NOT_SENT_ON | {name.strip() for name in named.split(",")}
-        kept = {name: value for name, value in request.headers.items() if name not in dropped}
         return {
             "x-amzn-trace-id": _trace_id(),
-            **kept,
+            **request.headers,
             "host": f"{api_id}.execute-api.{self._region}.amazonaws.com",
             "x-forwarded-for": request.peer,
             "x-forwarded-port": str(self._port),
@@ -124,12 +99,13 @@ class Emulator:
 
 
 def _sent_path(path: str) -> str:
-    """The path so that the function sees it as the client encoded it.
+    """The path so that the function sees its segments as the client encoded them.
 
-    A REST API hands path parameters over percent-encoded; the emulator decodes the path before it
+    Empty segments choose no other resource and are no part of a cache key, so they stay behind. A
+    REST API hands path parameters over percent-encoded; the emulator decodes the path before it
     looks for the resource. Encoded once more, it arrives as on AWS, and `%2F` separates nothing.
     """
-    return path.replace("%", "%25")
+    return "/" + "/".join(path_segments(path)).replace("%", "%25")
 
 
 def _passed_back(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -14,6 +14,30 @@ from forebay.problem import CONTENT_TYPE, Problem
 # Everything that RFC 3986 allows in a path and a query, and the percent sign of what is encoded.
 _URI_CHARACTERS = "%/:@!$&'()*+,;=-._~?[]"
 
+# RFC 9110 section 7.6.1, and the older names that are still met.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# Made anew for the next hop; whoever may write the forwarding ones may choose their own address.
+_NOT_SENT_ON = HOP_BY_HOP | {
+    "content-length",
+    "expect",
+    "host",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+}
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -34,15 +58,17 @@ def fold(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Incoming:
-    """A client's request."""
+    """A client's request, as it is sent on: cache keys are made of this and of nothing else."""
 
     method: str
     #: Path with the stage, percent-encoded as the client sent it.
     path: str
     #: Without the question mark, percent-encoded as the client sent it.
     query_string: str
-    #: By lower-case name, each once.
+    #: Those that are sent on, by lower-case name, each once.
     headers: Mapping[str, str]
+    #: Total size of all headers that came, names included.
+    header_bytes: int
     #: The client's address.
     peer: str
     body: bytes = b""
@@ -53,11 +79,13 @@ class Incoming:
     ) -> Self:
         """The request for a target in origin form (`/v1/cities?limit=1`), as yet without a body."""
         path, _, query = target.partition("?")
+        folded = fold(headers)
         return cls(
             method=method,
             path=_encoded(path),
             query_string=_encoded(query),
-            headers=fold(headers),
+            headers=_end_to_end(folded),
+            header_bytes=sum(len(name) + len(value) for name, value in folded.items()),
             peer=peer,
         )
 
@@ -67,13 +95,23 @@ class Incoming:
 
     @cached_property
     def query(self) -> tuple[tuple[str, str], ...]:
-        """Decoded query parameters in their order; blank values count, as they do on AWS."""
+        """Decoded query parameters in their order; blank values count, as they do on AWS.
+
+        They are sent on, encoded anew: the emulator might take the client's text apart in another
+        way than the cache key does.
+        """
         return tuple(parse_qsl(self.query_string, keep_blank_values=True))
 
-    @property
-    def header_bytes(self) -> int:
-        """Total size of the headers, names included."""
-        return sum(len(name) + len(value) for name, value in self.headers.items())
+
+def _end_to_end(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Without the headers of one hop, among them those that `Connection` names (RFC 9110 §7.6.1).
+
+    Dropped on arrival and not on the way out: a header that the function never sees must not be
+    part of a cache key, or an honest client's entry would hold the answer to another request.
+    """
+    named = headers.get("connection", "").lower()
+    dropped = _NOT_SENT_ON | {name.strip() for name in named.split(",")}
+    return {name: value for name, value in headers.items() if name not in dropped}
 
 
 def _encoded(text: str) -> str:

@@ -176,7 +176,7 @@ def _traces(connection: Connection, spec: ResourceSpec, key: KeyValue) -> Traces
         [key],
     ).fetchone()
     if row is not None:
-        return Traces(row_version=row[0], row_by_create=row[1])
+        return Traces.of_columns(row[0], by_create=row[1])
     grave = connection.execute(_GRAVE, [spec.path, str(key)]).fetchone()
     return Traces(tombstone=grave[0] if grave else None)
 

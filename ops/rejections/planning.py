@@ -210,7 +210,7 @@ def _traces(
             [wanted],
         ).fetchall()
         found |= {
-            (path, key): Traces(row_version=version, row_by_create=by_create)
+            (path, key): Traces.of_columns(version, by_create=by_create)
             for key, version, by_create in rows
         }
     return found

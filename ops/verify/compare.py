@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import psycopg
 
-from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.ids import is_outdated
 from forebay.resource.spec import Kind, ResourceSpec
 from ops.folding.fold import Target, Winners
 from ops.folding.partition import Bucket
@@ -191,10 +191,11 @@ class TableComparison:
         if self._is_explained(key, found, winners):
             return
         self.compared.differing += 1
+        outdated = found is not None and is_outdated(found)
         archive, database = wanted or _ABSENT, found or _ABSENT
         if wanted is not None and wanted == found:
             database += " with other values"
-        if found == LOSES_TO_ALL:
+        if outdated:
             database = _OUTDATED
             self._findings.outdated += 1
         self._findings.add(self.compared.name, key, archive, database)

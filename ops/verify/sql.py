@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.resource.spec import ResourceSpec
 from ops.folding.partition import SLICE_SQL
 
@@ -19,8 +18,11 @@ _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
 
 # Rows that the cut's commands must have made. An outdated row sorts after every cut, and yet is
-# none that a later command has made: it waits for a replay.
-_COUNTS = "(t._version <= %(cut)s::uuid OR t._version = {outdated}::uuid)"
+# none that a later command has made: it waits for a replay. Its version begins with an f, see
+# `forebay.ids.mark_outdated`.
+_COUNTS = (
+    "(t._version <= %(cut)s::uuid OR t._version >= 'f0000000-0000-0000-0000-000000000000'::uuid)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _row(side: str, names: list[str]) -> sql.Composed:
 
 def _made(parts: dict[str, sql.Composable]) -> Statements:
     def made(text: str) -> sql.Composed:
-        return sql.SQL(text).format(**parts, outdated=sql.Literal(LOSES_TO_ALL))
+        return sql.SQL(text).format(**parts)
 
     return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF))
 

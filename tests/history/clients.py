@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from forebay.conditional import version_of
 from tests.fixtures.stack import new_city
 from tests.history.checker import strength
 from tests.history.operations import Operation
@@ -46,6 +47,8 @@ class Someone:
     chance: random.Random
     #: The newest version that it knows of each key.
     seen: dict[str, str] = field(default_factory=dict)
+    #: The entity tag of each item's last read, by its path.
+    tags: dict[str, str] = field(default_factory=dict)
     #: Its own writes whose status it may ask for.
     own: list[Operation] = field(default_factory=list)
     _count: int = 0
@@ -143,7 +146,8 @@ class Someone:
         known = self.seen.get(key)
         shown = self.chance.choice(["If-Match", "Read-After", None])
         if known and shown:
-            said[shown] = f'"{known}"' if shown == "If-Match" else known
+            tag = self.tags.get(f"cities/{key}", "")
+            said[shown] = tag if version_of(tag) == known else known
         method = "DELETE" if city is None else "PUT"
         began = time.monotonic()
         status, _, told = await self._ask(method, f"/cities/{key}", city, said)
@@ -157,7 +161,7 @@ class Someone:
             faulty=faulty,
             command_id=told.get("command_id"),
             if_match=known if "If-Match" in said else None,
-            read_after=said.get("Read-After"),
+            read_after=known if "Read-After" in said else None,
         )
         if noted.is_acknowledged:
             self.own.append(noted)
@@ -215,13 +219,16 @@ class Someone:
             await self._read("cities", key, self.seen.get(key))
 
     async def _read(self, resource: str, key: str, after: str | None) -> None:
-        known = self.seen.get(key)
+        tag = self.tags.get(f"{resource}/{key}")
         headers = {"Read-After": after} if after else {}
-        if known and self.chance.random() < 0.2:
-            headers["If-None-Match"] = f'"{known}"'
+        if tag and self.chance.random() < 0.2:
+            headers["If-None-Match"] = tag
         began = time.monotonic()
         status, told, got = await self._ask("GET", f"/{resource}/{key}", None, headers)
-        version = told.get("ETag", "").strip('"') or None
+        tag = told.get("ETag", "")
+        version = version_of(tag)
+        if version:
+            self.tags[f"{resource}/{key}"] = tag
         self._note(
             "read",
             key,

@@ -10,6 +10,9 @@ import pytest
 import resources
 from forebay.apply.outdate import count_rows, outdate
 from forebay.command import Op
+from forebay.ids import mark_outdated, original_version
+from forebay.replay.selection import Selection
+from forebay.status import Traces, fate
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import Database
 
@@ -37,6 +40,45 @@ def test_a_replay_writes_a_marked_row_anew_and_no_other(database: Database, op: 
     names = {key: name for key, (_, _, name) in database.cities().items()}
     assert names == {1: "version 1", 2: "wrong"}
     assert database.cities()[1][:2] == (command_id(1, create=op == "create"), op == "create")
+
+
+@pytest.mark.parametrize("op", ["put", "create"])
+def test_the_mark_is_the_version_with_its_first_digit_elsewhere(database: Database, op: Op) -> None:
+    late = city(2, op, 2)
+    late = late._replace(id="d" + late.id[1:])  # the last centuries that ids have
+    database.apply([city(1, op, 1), late])
+    versions = {key: version for key, (version, _, _) in database.cities().items()}
+    end = dt.datetime(9700, 1, 1, tzinfo=dt.UTC)
+    assert outdate(database.connection, CITIES, ACCEPTED, end) == 2
+    for key, (version, by_create, _) in database.cities().items():
+        assert (version, by_create) == (mark_outdated(versions[key]), True)
+        assert original_version(version) == versions[key]
+    assert outdate(database.connection, CITIES, ACCEPTED, end) == 0, "it is marked once"
+
+
+def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> None:
+    database.apply([city(3, key=1)])
+    mark(database)
+    version, by_create, _ = database.cities()[1]
+    traces = Traces.of_columns(version, by_create=by_create)
+    assert traces == Traces(command_id(3), row_by_create=False)
+    assert [fate(command_id(number), traces) for number in (2, 3, 4)] == [
+        "superseded",
+        "applied",
+        "pending",
+    ]
+
+
+def test_times_are_cut_where_a_replay_cuts_them(database: Database) -> None:
+    command = city(1, key=1)
+    database.apply([command])
+    within = ACCEPTED + dt.timedelta(microseconds=700)
+    for until, count in ((within, 0), (within + dt.timedelta(milliseconds=1), 1)):
+        selection = Selection(since=within, until=until)
+        (selected,) = selection.chunks([[command]])
+        assert len(selected) == count
+        assert count_rows(database.connection, CITIES, within, until) == count
+        assert outdate(database.connection, CITIES, within, until) == count
 
 
 def test_a_marked_row_loses_to_the_delete_that_came_after_it(database: Database) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -181,6 +183,76 @@ def test_what_is_accepted_is_what_is_read(
     samples: Database, sent: dict[str, Any], *, in_array: bool
 ) -> None:
     check(sent, stored(samples, json.dumps(sent), in_array=in_array))
+
+
+NUMBERS = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "-"]),
+    st.integers(0, 10**9) | st.integers(2**53, 2**53 + 9) | st.integers(0, 10**25),
+    st.just("") | st.from_regex(r"\.[0-9]{1,20}", fullmatch=True),
+    st.just("") | st.builds("e{}".format, st.integers(-330, 330) | st.integers(-9, 22)),
+)
+PLACES = {
+    "double": "{}",
+    "big": "{}",
+    "money": "{}",
+    "things": "[[{}]]",
+    "names": '{{"a":{{"b":{}}}}}',
+}
+
+
+def numbers_in(value: Any) -> list[Decimal]:
+    """The numbers anywhere in a value."""
+    if isinstance(value, list):
+        return [number for inner in value for number in numbers_in(inner)]
+    if isinstance(value, dict):
+        return [number for inner in value.values() for number in numbers_in(inner)]
+    return [Decimal(value)]
+
+
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(field=st.sampled_from(sorted(PLACES)), number=NUMBERS, in_array=st.booleans())
+@example(field="things", number="1e22", in_array=False)
+@example(field="names", number="1.7976931348623157e308", in_array=True)
+@example(field="names", number="5e-324", in_array=True)
+@example(field="double", number="9007199254740993.0", in_array=False)
+@example(field="big", number="9007199254740993.0", in_array=True)
+def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_again(
+    samples: Database, field: str, number: str, *, in_array: bool
+) -> None:
+    value = PLACES[field].format(number)
+    try:
+        found = stored(samples, f'{{"{field}":{value}}}', in_array=in_array)
+    except ProblemError:
+        assert field != "double" or not is_text_of_double(number)
+        return
+    (read,) = numbers_in(found[field])
+    if field in {"big", "money"} or (field != "double" and number.strip("-").isdigit()):
+        assert read == Decimal(number)
+    else:
+        assert is_text_of_double(number)
+        assert float(read) == float(number)
+    shown = PLACES[field].format(format(read, "f"))
+    again = stored(samples, f'{{"{field}":{shown}}}', in_array=in_array)
+    assert again[field] == found[field]
+
+
+def is_text_of_double(number: str) -> bool:
+    """Whether the nearest double differs from the text by half a unit of its last digit at most."""
+    double = float(number)
+    if not math.isfinite(double):
+        return False
+    if Decimal(number) == 0:
+        return True
+    mantissa, _, exponent = number.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = whole + fraction
+    zeros = len(digits) - len(digits.rstrip("0"))
+    unit = Fraction(10) ** (int(exponent or 0) - len(fraction) + zeros)
+    return abs(Fraction(double) - Fraction(number)) * 2 <= unit
 
 
 def test_sixty_levels_of_json_come_back(samples: Database) -> None:

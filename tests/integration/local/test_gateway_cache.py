@@ -61,6 +61,68 @@ def test_a_declared_header_given_twice_is_not_one_of_its_values(client: Client) 
         assert client.get("/v1/items", {"X-View": view})["X-Cache"] == "Miss"
 
 
+def test_a_header_that_connection_names_is_in_the_key_as_little_as_at_the_function(
+    client: Client,
+) -> None:
+    """Otherwise the answer without it would be kept for those who send it."""
+    named = client.get("/v1/items", {"Connection": "X-View", "X-View": "short"})
+    assert "x-view" not in named.json()["headers"]
+    short = client.get("/v1/items", {"X-View": "short"})
+    assert (short["X-Cache"], short.json()["headers"]["x-view"]) == ("Miss", "short")
+    assert client.get("/v1/items").call == named.call
+
+
+@pytest.mark.parametrize("name", ["X_View", "X-View ", "X-Vie", "X%2DView"])
+def test_a_header_of_another_name_is_neither_in_the_key_nor_taken_for_the_declared_one(
+    client: Client, name: str
+) -> None:
+    reply = client.get("/v1/items", {name: "short"})
+    if reply.status != 200:
+        assert reply.status == 400
+        return
+    assert "x-view" not in {header.lower() for header in reply.json()["headers"]}
+    assert client.get("/v1/items").call == reply.call
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("limit=1", "%6cimit=%31"),
+        ("limit=a b", "limit=a+b"),
+        ("limit=%zz", "limit=%25zz"),
+        ("limit=%ff", "limit=%ef%bf%bd"),
+        ("limit=", "limit"),
+        ("limit=1", "&&limit=1&"),
+        ("limit=1;cursor=2", "limit=1%3Bcursor%3D2"),
+        ("limit=%00", "limit=%00&"),
+    ],
+)
+def test_two_spellings_of_one_key_are_one_request_to_the_function(
+    client: Client, gateway: GatewayProcess, one: str, other: str
+) -> None:
+    seen = []
+    for query in (one, other):
+        gateway.flush()
+        reply = client.get(f"/v1/items?{query.replace(' ', '%20')}")
+        seen.append((reply["X-Cache"], reply.json()["queryStringParameters"]))
+    assert seen[0] == seen[1]
+    assert client.get(f"/v1/items?{one.replace(' ', '%20')}")["X-Cache"] == "Hit"
+
+
+@pytest.mark.parametrize("path", ["/v1/items/1/", "/v1//items/1", "/v1/items//1//"])
+def test_empty_segments_of_a_path_are_not_sent_on(
+    client: Client, gateway: GatewayProcess, path: str
+) -> None:
+    plain = client.get("/v1/items/1").json()
+    gateway.flush()
+    reply = client.get(path)
+    assert reply["X-Cache"] == "Miss"
+    assert [reply.json()[name] for name in ("path", "resource", "pathParameters")] == [
+        plain[name] for name in ("path", "resource", "pathParameters")
+    ]
+    assert client.get("/v1/items/1").call == reply.call
+
+
 def test_an_undeclared_header_makes_no_difference(client: Client) -> None:
     first = client.get("/v1/items", {"Accept-Language": "de", "Authorization": "Bearer a"})
     assert client.get("/v1/items", {"Authorization": "Bearer b"}).call == first.call

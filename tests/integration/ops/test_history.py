@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import resources
+from forebay.apply.outdate import outdate
 from forebay.command import Command, Op
 from forebay.ids import accepted_ms
 from ops.history import reading
@@ -51,6 +52,12 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
         ("user:4", "applied", [second], ""),
         ("user:5", "pending", [waiting], ""),
     ]
+
+
+def test_the_commands_of_an_outdated_row_have_the_outcomes_that_they_had(site: Site) -> None:
+    site.put_and_apply(at(1), at(2))
+    assert outdate(site.database.connection, CITIES, moment(2), moment(3)) == 1
+    assert [entry.outcome for entry in history(site)] == ["superseded", "applied"]
 
 
 def test_what_the_ledger_calls_applied_and_no_table_shows_is_missing(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ import psycopg
 import pytest
 
 import resources
+from forebay.apply.outdate import outdate
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.errors import TransientError
-from forebay.ids import IdSource, is_create_id
+from forebay.ids import IdSource, accepted_ms, is_create_id
 from forebay.intake.acceptance import Acceptor
 from forebay.log import Log
 from ops.rejections import audit, store
@@ -197,6 +199,11 @@ def test_a_key_that_has_been_written_since_is_not_overwritten(
     overtaken = since != "create"  # a put wins over a create, whenever it comes
     assert operator.verdicts(SHORTEN) == ["overtaken" if overtaken else "ready"]
     assert operator.verdicts(SHORTEN, even_overtaken=True) == ["ready"]
+
+    moment = dt.datetime.fromtimestamp(accepted_ms(city(2).id) / 1000, dt.UTC)
+    until = moment + dt.timedelta(milliseconds=1)
+    outdate(operator.connection, resources.load()["cities"], moment, until)
+    assert operator.verdicts(SHORTEN) == ["overtaken" if overtaken else "ready"], "outdated or not"
 
 
 def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator) -> None:

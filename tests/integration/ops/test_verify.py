@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from forebay.apply.outdate import LOSES_TO_ALL
 from forebay.codec import encode
-from tests.fixtures.commands import city
+from forebay.ids import mark_outdated
+from tests.fixtures.commands import city, command_id
 from tests.fixtures.operating import Operator
 
 AT = ("--at", "2026-02-01")
@@ -87,11 +87,21 @@ def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Op
     applied.done("verify", *AT)
 
 
-def test_an_outdated_row_of_a_command_after_the_cut_is_drift_too(applied: Operator) -> None:
+@pytest.mark.parametrize(
+    "version",
+    [
+        mark_outdated(command_id(1).replace("0199f0c2", "01a1f000")),
+        # The mark of earlier releases.
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    ],
+)
+def test_an_outdated_row_of_a_command_after_the_cut_is_drift_too(
+    applied: Operator, version: str
+) -> None:
     add(applied, encode(city(1, key=5)).replace(b"0199f0c2", b"01a1f000"))
     applied.done("replay", "--yes")
     applied.done("verify", *AT)
-    applied.rows("UPDATE cities SET _version = %s WHERE geonameid = 5", LOSES_TO_ALL)
+    applied.rows("UPDATE cities SET _version = %s WHERE geonameid = 5", version)
 
     (found,) = drift(applied)
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+import resources
+from forebay.apply.outdate import outdate
 from forebay.command import Command
+from forebay.conditional import version_of
 from forebay.errors import NotYetVisibleError
+from forebay.ids import IdSource, accepted_ms
 from lambdas.read.sql.statement import Query
 from local.postgres.config import SUPERUSER
 from tests.fixtures.commands import CITY, city, command_id
-from tests.fixtures.reading import Reader
+from tests.fixtures.reading import Reader, close, reader_of
 from tests.fixtures.tables import Database
 
+CITIES = resources.load()["cities"]
 Replicated = tuple[Database, Reader, psycopg.Connection[Any]]
 
 
@@ -27,7 +36,7 @@ def test_an_item_is_what_was_put_with_its_key_and_its_version(
     response = reader.get("cities", key="5")
     assert response.status == 200
     assert json.loads(response.body) == {"geonameid": 5, **CITY, "name": "version 7"}
-    assert response.headers["ETag"] == f'"{command_id(7)}"'
+    assert version_of(response.headers["ETag"]) == command_id(7)
 
 
 def test_every_type_comes_back_as_json_has_it(database: Database, reader: Reader) -> None:
@@ -46,15 +55,47 @@ def test_every_type_comes_back_as_json_has_it(database: Database, reader: Reader
     assert found == {"id": key, **body, "expires_at": "2026-03-01T10:00:00.123456+00:00"}
 
 
-@pytest.mark.parametrize("tag", ['"{}"', 'W/"{}"', '"x", "{}"', "*"])
-def test_a_client_that_has_the_version_gets_304(
-    database: Database, reader: Reader, tag: str
+@pytest.mark.parametrize("shown", ["{}", "W/{}", '"x", {}', "*"])
+def test_a_client_that_has_the_item_gets_304(
+    database: Database, reader: Reader, shown: str
 ) -> None:
     database.apply([city(7, key=5)])
-    response = reader.get("cities", key="5", If_None_Match=tag.format(command_id(7)))
+    tag = reader.get("cities", key="5").headers["ETag"]
+    response = reader.get("cities", key="5", If_None_Match=shown.format(tag))
     assert (response.status, response.body) == (304, "")
-    assert response.headers["ETag"] == f'"{command_id(7)}"'
-    assert reader.get("cities", key="5", If_None_Match='"other"').status == 200
+    assert response.headers["ETag"] == tag
+    for other in ('"other"', f'"{command_id(7)}"'):
+        assert reader.get("cities", key="5", If_None_Match=other).status == 200
+
+
+def test_a_wrong_row_and_the_right_one_of_one_version_have_two_tags(
+    database: Database, reader: Reader
+) -> None:
+    database.apply([city(7, key=5)])
+    right = reader.get("cities", key="5")
+    database.connection.execute("UPDATE cities SET name = 'wrong'")
+    wrong = reader.get("cities", key="5")
+    again = reader.get("cities", key="5", If_None_Match=right.headers["ETag"])
+    assert (wrong.status, again.status) == (200, 200)
+    assert version_of(wrong.headers["ETag"]) == version_of(right.headers["ETag"])
+
+    since = dt.datetime.fromtimestamp(accepted_ms(command_id(7)) / 1000, dt.UTC)
+    assert outdate(database.connection, CITIES, since, since + dt.timedelta(seconds=1)) == 1
+    outdated = reader.get("cities", key="5")
+    assert (outdated.body, outdated.headers) == (wrong.body, wrong.headers)
+    assert reader.get("cities", key="5", Read_After=command_id(7)).status == 200
+
+    database.apply([city(7, key=5)], replay=True)
+    mended = reader.get("cities", key="5", If_None_Match=wrong.headers["ETag"])
+    assert (mended.status, mended.body, mended.headers) == (200, right.body, right.headers)
+
+
+def test_two_media_types_of_an_item_have_two_tags(database: Database, reader: Reader) -> None:
+    database.apply([city(7, key=5)])
+    accepts = ("application/json", "application/vnd.pgrst.object+json")
+    answers = [reader.get("cities", key="5", Accept=accept) for accept in accepts]
+    assert len({answer.body for answer in answers}) == 1
+    assert len({answer.headers["ETag"] for answer in answers}) == 2
 
 
 @pytest.mark.parametrize("deleted", [False, True])
@@ -91,6 +132,8 @@ def test_reading_after_a_command_shows_its_effect_or_what_beat_it(
 ) -> None:
     database.apply([city(1, key=5), city(3, key=6), city(4, "delete", 7)])
     assert '"version 1"' in reader.get("cities", key="5", Read_After=command_id(1)).body
+    tag = reader.get("cities", key="5").headers["ETag"]
+    assert '"version 1"' in reader.get("cities", key="5", Read_After=tag).body
     assert '"version 3"' in reader.get("cities", key="6", Read_After=command_id(2)).body
     assert reader.get("cities", key="7", Read_After=command_id(4)).status == 404
 
@@ -101,19 +144,53 @@ def test_a_read_after_that_is_no_command_is_400(reader: Reader, value: str) -> N
     assert (response.status, json.loads(response.body)["code"]) == (400, "bad_header")
 
 
-def test_reading_after_asks_the_primary_where_the_replica_is_behind(replicated: Replicated) -> None:
-    database, reader, replica = replicated
-    # As the superuser does it: the replica stops replaying, as one that lags does.
+@contextmanager
+def closing_after(reader: Reader) -> Iterator[Reader]:
+    try:
+        yield reader
+    finally:
+        close(reader)
+
+
+@contextmanager
+def lagging(replica: psycopg.Connection[Any]) -> Iterator[None]:
+    """The replica stops replaying, as one that lags does."""
     dsn = replica.info.dsn
     with psycopg.connect(dsn, user=SUPERUSER, password=SUPERUSER, autocommit=True) as superuser:
         superuser.execute("SELECT pg_wal_replay_pause()")
         try:
-            database.apply([city(1, key=5)])
-            assert reader.get("cities", key="5").status == 404
-            response = reader.get("cities", key="5", Read_After=command_id(1))
-            assert response.status == 200
+            yield
         finally:
             superuser.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_reading_after_asks_the_primary_where_the_replica_is_behind(replicated: Replicated) -> None:
+    database, reader, replica = replicated
+    recent = city(1, key=5)._replace(id=IdSource().make(create=False))
+    with lagging(replica):
+        database.apply([recent])
+        assert reader.get("cities", key="5").status == 404
+        assert reader.get("cities", key="5", Read_After=recent.id).status == 200
+
+
+def test_reading_after_an_old_command_that_is_nowhere_leaves_the_primary_alone(
+    database: Database,
+) -> None:
+    """Ids cost nothing to invent."""
+    no_primary = "postgresql://127.0.0.1:1/none"
+    statements: list[str] = []
+    with closing_after(reader_of(database.url, no_primary, statements)) as reader:
+        database.apply([city(1, key=5)])
+        statements.clear()
+        with pytest.raises(NotYetVisibleError):
+            reader.get("cities", key="5", Read_After=command_id(2))
+        assert len(statements) == 1, "nor is it waited for"
+        assert reader.get("cities", key="5", Read_After=command_id(1)).status == 200
+        recent = IdSource().make(create=False)
+        with pytest.raises(psycopg.OperationalError):
+            reader.get("cities", key="5", Read_After=recent)
+        future = IdSource(lambda: (time.time_ns() // 1_000_000) + 660_000).make(create=False)
+        assert reader.get("cities", key="5", Read_After=future).status == 400
 
 
 def test_reads_go_on_after_the_connection_was_lost(database: Database, reader: Reader) -> None:

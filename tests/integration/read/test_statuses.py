@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 from typing import Any
 
 import pytest
 
+import resources
+from forebay.apply.outdate import outdate
+from forebay.command import Op
 from forebay.http import Response
+from forebay.ids import accepted_ms
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.reading import Reader
 from tests.fixtures.tables import Database
@@ -24,6 +29,23 @@ def test_a_pending_command_is_202_with_when_to_ask_again(reader: Reader) -> None
     assert response.headers["Location"] == f"/v1/cities/5/commands/{command_id(1)}"
     assert int(response.headers["Retry-After"]) >= 1
     assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("op", ["put", "create"])
+def test_the_command_of_an_outdated_row_is_applied_and_its_status_names_the_id(
+    database: Database, reader: Reader, op: Op
+) -> None:
+    made, older = city(2, op, 5), city(1, key=5)
+    database.apply([made])
+    since = dt.datetime.fromtimestamp(accepted_ms(made.id) / 1000, dt.UTC)
+    cities = resources.load()["cities"]
+    assert outdate(database.connection, cities, since, since + dt.timedelta(seconds=1)) == 1
+    assert body(reader.get("cities", key="5", command=made.id))["status"] == "applied"
+    told = body(reader.get("cities", key="5", command=older.id))
+    if op == "put":
+        assert (told["status"], told["superseded_by"]) == ("superseded", made.id)
+    else:
+        assert told["status"] == "pending", "a put beats the create that made the row"
 
 
 def test_each_fate_is_200(database: Database, reader: Reader) -> None:

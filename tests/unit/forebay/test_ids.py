@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import uuid
 
@@ -15,9 +16,15 @@ from forebay.ids import (
     are_uuids,
     is_command_id,
     is_create_id,
+    is_outdated,
     is_uuid,
+    least_id,
+    mark_outdated,
+    milliseconds,
+    original_version,
 )
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
 
 
@@ -37,6 +44,59 @@ def test_ids_strictly_increase_whatever_the_clock_does(
 def test_an_id_is_greater_than_what_the_client_has_seen(now: int, seen: int, low: int) -> None:
     after = str(uuid.UUID(int=seen << 80 | 0x7FFF << 64 | 0b10 << 62 | low))
     assert IdSource(lambda: now).make(create=False, after=after) > after
+
+
+@given(seen=st.integers(2, 2**46), ahead=st.integers(1, 600_000))
+def test_a_floor_raises_its_own_id_and_no_other(seen: int, ahead: int) -> None:
+    source = IdSource(lambda: seen)
+    floor = IdSource(lambda: seen + ahead).make(create=True)
+    first, raised, second = (
+        source.make(create=False),
+        source.make(create=False, after=floor),
+        source.make(create=False),
+    )
+    assert first < second < floor < raised
+    assert accepted_ms(second) == seen
+    assert accepted_ms(raised) == seen + ahead + 1
+
+
+def test_ids_above_one_floor_are_all_different() -> None:
+    floor = IdSource(lambda: 1_000).make(create=False)
+    sources = [IdSource(lambda: 5) for _ in range(2)]
+    made = {source.make(create=False, after=floor) for source in sources for _ in range(1000)}
+    assert len(made) == 2000
+    # Not a small step above the floor: the floor is known to others, the next id must not be.
+    assert len({command_id[14:] for command_id in made}) == 2000
+
+
+@given(ms=st.integers(0, 0xDFFFFFFFFFFF), create=st.booleans())
+def test_a_mark_is_greater_than_every_id_and_gives_the_version_back(
+    ms: int, *, create: bool
+) -> None:
+    version = IdSource(lambda: ms).make(create=create)
+    mark = mark_outdated(version)
+    assert (str(uuid.UUID(mark)), mark > "e", is_command_id(mark)) == (mark, True, False)
+    assert (is_outdated(mark), is_outdated(version)) == (True, False)
+    assert original_version(mark) == version == original_version(version)
+
+
+@given(
+    ms=st.integers(1, 2**45),
+    microseconds=st.integers(0, 999),
+)
+def test_a_moment_cuts_between_the_ids_of_its_millisecond_and_those_before(
+    ms: int, microseconds: int
+) -> None:
+    moment = EPOCH + dt.timedelta(milliseconds=ms, microseconds=microseconds)
+    assert milliseconds(moment) == ms
+    before, at = IdSource(lambda: ms - 1), IdSource(lambda: ms)
+    assert before.make(create=False) < least_id(moment) < at.make(create=False)
+
+
+def test_a_mark_of_an_earlier_release_is_a_mark_whose_version_is_lost() -> None:
+    mark = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    assert is_outdated(mark)
+    assert original_version(mark) == mark
 
 
 def test_an_id_carries_the_time_of_acceptance() -> None:

@@ -41,9 +41,15 @@ def test_header_bytes_that_are_no_text_are_replaced_once_and_for_all() -> None:
     assert fold([("a", "\udcff"), ("b", "ä")]) == {"a": "\N{REPLACEMENT CHARACTER}", "b": "ä"}
 
 
-def test_header_bytes_count_names_and_values() -> None:
-    request = Incoming.parse("GET", "/", [("ab", "cde"), ("x", "")], peer="")
-    assert request.header_bytes == 6
+def test_header_bytes_count_names_and_values_also_of_headers_that_stay_behind() -> None:
+    request = Incoming.parse("GET", "/", [("ab", "cde"), ("x", ""), ("te", "x")], peer="")
+    assert request.header_bytes == 9
+
+
+@pytest.mark.parametrize("connection", ["read-after", "close, Read-After", "READ-AFTER ,,"])
+def test_headers_that_connection_names_are_no_part_of_a_request(connection: str) -> None:
+    headers = [("Read-After", "x"), ("Connection", connection), ("Prefer", "y"), ("Host", "z")]
+    assert Incoming.parse("GET", "/", headers, peer="").headers == {"prefer": "y"}
 
 
 def test_an_answers_headers_are_found_in_any_case() -> None:

@@ -100,7 +100,9 @@ def app(database: ReadDatabase) -> ReadApp:
     visibility = Visibility(database, sleep=lambda _: None)
     return ReadApp(
         resources=resources.load(),
-        items=ItemReader(database, visibility, read_after_wait_seconds=0),
+        items=ItemReader(
+            database, visibility, read_after_wait_seconds=0, primary_window_seconds=600
+        ),
         lists=ListReader(database, RELATIONS),
         statuses=StatusReader(visibility, buffer_seconds=1, wait_cap_seconds=0),
         log=Log("test"),

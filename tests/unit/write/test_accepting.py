@@ -118,13 +118,51 @@ def test_the_items_of_a_batch_get_keys_of_their_own_from_one_idempotency_key() -
 
 
 @pytest.mark.parametrize("header", ["If_Match", "Read_After"])
-def test_a_write_after_a_version_that_the_client_has_seen_is_newer_than_it(header: str) -> None:
+@pytest.mark.parametrize(
+    "shown", ["{}", '"{}"', '"{}-0123456789abcdef"', 'W/"{}-0123456789abcdef"']
+)
+def test_a_write_after_a_version_that_the_client_has_seen_is_newer_than_it(
+    header: str, shown: str
+) -> None:
+    """It shows the version as a status has it, or an item's entity tag, which a CDN may weaken."""
     bench = WriteBench()
+    bench.send("PUT", "/cities/{key}", CITY, key="5", **{header: shown.format(AHEAD_ID)})
+    (command,) = bench.sink.commands
+    assert command.id > AHEAD_ID
+
+
+@pytest.mark.parametrize("header", ["If_Match", "Read_After"])
+def test_a_version_that_a_client_shows_for_one_key_leaves_the_ids_of_other_keys_alone(
+    header: str,
+) -> None:
+    first, second = WriteBench(), WriteBench()
     value = f'"{AHEAD_ID}"' if header == "If_Match" else AHEAD_ID
-    bench.send("PUT", "/cities/{key}", CITY, key="5", **{header: value})
-    bench.send("PUT", "/cities/{key}", CITY, key="5")
-    seen, later = (command.id for command in bench.sink.commands)
-    assert AHEAD_ID < seen < later
+    first.send("DELETE", "/cities/{key}", key="999999999", **{header: value})
+    first.send("PUT", "/cities/{key}", CITY, key="5")
+    second.now_ms += 1
+    second.send("PUT", "/cities/{key}", CITY, key="5")
+    earlier, later = first.sink.commands[1], second.sink.commands[0]
+    assert accepted_ms(earlier.id) == NOW_MS
+    assert later.beats(earlier)
+
+
+def test_the_items_of_a_batch_above_a_version_have_rising_ids() -> None:
+    bench = WriteBench()
+    items = [{**ITEM, "geonameid": key} for key in (5, 6, 5, 7)]
+    bench.send("POST", "/cities", items, Read_After=AHEAD_ID)
+    ids = [command.id for command in bench.sink.commands]
+    assert [AHEAD_ID, *ids] == sorted({AHEAD_ID, *ids})
+    bench.send("POST", "/cities", ITEM)
+    assert accepted_ms(bench.sink.commands[-1].id) == NOW_MS
+
+
+def test_a_key_that_the_server_makes_is_not_raised_above_a_version() -> None:
+    bench = WriteBench()
+    bench.send("POST", "/announcements", NEWS, Read_After=AHEAD_ID)
+    bench.send("POST", "/announcements", NEWS, Read_After=AHEAD_ID, Idempotency_Key="k")
+    new, repeated = (command.id for command in bench.sink.commands)
+    assert accepted_ms(new) == NOW_MS
+    assert repeated > AHEAD_ID
 
 
 def test_what_the_stream_refuses_goes_straight_to_the_archive() -> None:

@@ -1,0 +1,144 @@
+"""Keeps the numbers of an item exact on their way to a row, or names those that can't be kept.
+
+JSON numbers have any number of digits; the archive and most columns hold integers of 64 bits and
+doubles. An integer or a decimal is kept if it reads again as the same number. A double is kept if
+it is the sent text, rounded to as many digits as that has: `0.1` and `0.10000000000000001` are kept
+(the same double), and `9007199254740993.0` is not, for the nearest double ends in 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+from typing import Any, TypeAlias
+
+import jiter
+
+from forebay.intake.json_text import dump, parse
+from forebay.resource.body import INT64_MAX, INT64_MIN, pointer
+from forebay.resource.reading import Fault
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+#: As it was sent, or as the body has it.
+_Number: TypeAlias = "int | float | jiter.LosslessFloat"
+
+# Without an exponent, a double keeps any 15 digits (IEEE 754; DBL_DIG).
+_MAYBE_INEXACT = re.compile(rb"[0-9](?:\.?[0-9]){15}|[0-9][eE]")
+_DOUBLE_DIGITS = 767  # the longest exact decimal text of a double
+_INTEGER_DIGITS = 19  # of 64 bits
+# Subtracts any two of them without rounding.
+_EXACT = Context(prec=2 * _DOUBLE_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_INT64 = range(INT64_MIN, INT64_MAX + 1)
+
+
+def with_exact_numbers(spec: ResourceSpec, raw: bytes) -> tuple[bytes, Mapping[str, Any] | None]:
+    """The item with numbers in forms that its reader keeps.
+
+    Returns:
+        The item's JSON text, and the parsed item if it may hold numbers that can't be kept.
+    """
+    is_doubtful = _MAYBE_INEXACT.search(raw) is not None
+    if not is_doubtful and all(column.kind is not Kind.DECIMAL for column in spec.columns):
+        return raw, None
+    item = parse(raw)
+    if not isinstance(item, dict):
+        return raw, None
+    changed = {
+        column.name: _exact(column, item[column.name])
+        for column in spec.columns
+        if column.name in item
+    }
+    changed = {name: value for name, value in changed.items() if value is not item[name]}
+    return dump(item | changed) if changed else raw, item if is_doubtful else None
+
+
+def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[Fault]:
+    """A fault for each number of an item that its body does not keep.
+
+    Args:
+        sent: the item as parsed by `with_exact_numbers`.
+        body: read from it.
+    """
+    stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [
+        (sent[name], kept, (name,)) for name, kept in body.items() if name in sent
+    ]
+    while stack:
+        value, kept, place = stack.pop()
+        if isinstance(value, dict) and isinstance(kept, dict):
+            stack += [(value[name], kept[name], (*place, name)) for name in kept if name in value]
+        elif isinstance(value, list) and isinstance(kept, list):
+            pairs = zip(value, kept, strict=False)
+            stack += [(*pair, (*place, index)) for index, pair in enumerate(pairs)]
+        elif _is_number(value) and not _is_kept(value, kept):
+            yield Fault(pointer(place), f"it would be kept as {kept}; send that, or text")
+
+
+def _exact(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if column.kind is Kind.JSON:
+        return _with_doubles(value)
+    if not isinstance(value, jiter.LosslessFloat):
+        return value
+    if column.kind is Kind.DECIMAL:
+        return bytes(value).decode()
+    return _integer(value) if column.kind is Kind.INTEGER else value
+
+
+def _integer(value: jiter.LosslessFloat) -> int | jiter.LosslessFloat:
+    """The integer that a number with a fraction or an exponent is; JSON has one kind of number."""
+    exact = _decimal(value)
+    if exact is None or exact.adjusted() >= _INTEGER_DIGITS or exact != exact.to_integral_value():
+        return value
+    return int(exact)
+
+
+def _with_doubles(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """JSON whose integers beyond 64 bits are doubles, if those read again as the same integers.
+
+    Postgres writes a double inside JSON without its exponent: `1e22` is read as an integer.
+    """
+    if isinstance(value, dict):
+        return {name: _with_doubles(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_doubles(inner) for inner in value]
+    if not isinstance(value, int) or value in _INT64:
+        return value
+    try:
+        double = float(value)
+    except OverflowError:
+        return value
+    return double if Decimal(repr(double)) == value else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | jiter.LosslessFloat) and not isinstance(value, bool)
+
+
+def _is_kept(value: _Number, kept: object) -> bool:
+    exact = _decimal(value)
+    if exact is None:  # an exponent that not even `decimal` takes
+        return False
+    if isinstance(kept, float):
+        return _is_text_of(exact, kept)
+    if isinstance(kept, int):
+        return exact == kept
+    return not isinstance(kept, str) or _decimal(kept) in {exact, None}
+
+
+def _is_text_of(exact: Decimal, double: float) -> bool:
+    """Whether the double differs from the decimal by half a unit of its last digit at most."""
+    _, digits, exponent = exact.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    if len(significant.lstrip("0")) > _DOUBLE_DIGITS or not isinstance(exponent, int):
+        return False
+    unit = Decimal((0, (1,), exponent + len(digits) - len(significant)))
+    difference = _EXACT.subtract(exact, Decimal(double)).copy_abs()
+    return _EXACT.multiply(difference, Decimal(2)) <= unit
+
+
+def _decimal(value: _Number | str) -> Decimal | None:
+    text = bytes(value).decode() if isinstance(value, jiter.LosslessFloat) else str(value)
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None

@@ -1,0 +1,62 @@
+"""Entity tags of items: equal for equal bytes only, and read back for the version in them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.conditional import is_known, item_tag, version_of
+from tests.fixtures.commands import command_id
+
+JSON = "application/json"
+
+
+@given(texts=st.lists(st.text(), min_size=2, max_size=2, unique=True))
+def test_two_contents_of_one_version_have_two_tags(texts: list[str]) -> None:
+    tags = {item_tag(command_id(1), JSON, text) for text in texts}
+    assert len(tags) == 2
+
+
+def test_a_tag_depends_on_version_type_and_text_and_on_nothing_else() -> None:
+    tag = item_tag(command_id(1), JSON, "{}")
+    assert item_tag(command_id(1), JSON, "{}") == tag
+    others = {
+        item_tag(command_id(2), JSON, "{}"),
+        item_tag(command_id(1), "text/csv", "{}"),
+        item_tag(command_id(1), JSON, "{ }"),
+    }
+    assert len({tag, *others}) == 4
+
+
+@pytest.mark.parametrize("form", ["{}", '"{}"', 'W/"{}"', ' "{}" ', '"{}-0123456789abcdef"'])
+def test_the_version_is_read_from_a_command_id_and_from_a_tag(form: str) -> None:
+    assert version_of(form.format(command_id(1))) == command_id(1)
+    assert version_of(item_tag(command_id(1), JSON, "{}")) == command_id(1)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["", "*", "{", '"{}', '{}"', "W/{}", '"{}-0"', '"{}", "{}"', "{}\n{}", '"{}-{}"', "w/{}"],
+)
+def test_what_shows_no_single_version_shows_none(form: str) -> None:
+    assert version_of(form.replace("{}", command_id(1))) is None
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "known"),
+    [
+        ("{}", True),
+        ("W/{}", True),
+        ('"x", {}', True),
+        ("*", True),
+        (None, False),
+        ('"x"', False),
+        (f'"{command_id(1)}"', False),
+    ],
+)
+def test_a_client_has_an_item_if_it_shows_its_whole_tag(
+    if_none_match: str | None, *, known: bool
+) -> None:
+    tag = item_tag(command_id(1), JSON, "{}")
+    assert is_known(tag, if_none_match and if_none_match.replace("{}", tag)) is known
