@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import io
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
@@ -17,7 +19,7 @@ from forebay.ids import accepted_ms, is_rejection_id
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, PutObjectRequestTypeDef
 
     from forebay.apply.outcome import Rejection
 
@@ -26,7 +28,10 @@ REJECTIONS_PREFIX = "rejections/"
 AUDIT_PREFIX = "audit/"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
-
+#: S3 answers 409 to one of two conditional writes of one key at the same time: try it again, but
+#: not for so long that the write function answers its client too late.
+_CONFLICT_SECONDS = 1.0
+_CONFLICT_PAUSE_SECONDS = 0.05
 
 #: Members of an archived rejection that are text, and those that may be null instead.
 _REJECTION_TEXTS = ("id", "code", "detail", "object", "line")
@@ -120,6 +125,9 @@ class Archive:
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
         """Stores lines as an object of their own, which the same event applies.
 
+        An object of that name has the same lines: no other call makes a command of that id, so
+        this call stored it, and its answer was lost.
+
         Args:
             lines: encoded commands, newline included.
             command_id: of the first one; names the object and its hour.
@@ -127,21 +135,22 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        self._put_commands("direct", lines, command_id)
+        self._create_commands("direct", lines, command_id)
 
-    def write_import(self, lines: Sequence[bytes], command_id: str) -> None:
+    def write_import(self, lines: Sequence[bytes], command_id: str) -> bool:
         """Stores lines of a bulk import as an object, which the same event applies.
 
-        Doing it again changes nothing: an object of that name has the same commands.
-
         Args:
             lines: encoded commands, newline included.
             command_id: of the first one; names the object and its hour.
 
+        Returns:
+            Whether the object was created; False where an object of that name exists.
+
         Raises:
             TransientError: not stored, as far as we know.
         """
-        self._put_commands("import", lines, command_id)
+        return self._create_commands("import", lines, command_id)
 
     def write_import_report(self, source_key: str, report: Mapping[str, Any]) -> None:
         """Stores what became of an imported file beside it.
@@ -175,7 +184,7 @@ class Archive:
         """Stores what operators decided; the object's key.
 
         Args:
-            name: of the object in its hour; writing the same again is harmless.
+            name: of the object in its hour; no other call has the same.
             at: when, with a zone.
             lines: one JSON object each, newline included.
 
@@ -183,30 +192,71 @@ class Archive:
             TransientError: not stored, as far as we know.
         """
         key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
-        self._put(key, b"".join(lines), gzipped=False)
+        self._create(key, b"".join(lines), gzipped=False)
         return key
 
-    def _put_commands(self, way: str, lines: Sequence[bytes], command_id: str) -> None:
+    def _create_commands(self, way: str, lines: Sequence[bytes], command_id: str) -> bool:
         accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
         key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{command_id}.gz"
-        self._put(key, gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0), gzipped=True)
+        content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
+        return self._create(key, content, gzipped=True)
+
+    def _create(self, key: str, content: bytes, *, gzipped: bool) -> bool:
+        """Stores an object under a key that no object has; an existing object is left as it is.
+
+        Returns:
+            Whether the object was created. False says that the key has an object. That object can
+            be this call's own: the SDK repeats a request whose answer was lost.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
+        request = self._request(key, content, gzipped=gzipped)
+        request["IfNoneMatch"] = "*"
+        until = time.monotonic() + _CONFLICT_SECONDS
+        while True:
+            try:
+                self._client.put_object(**request)
+            except ClientError as exc:
+                if _status(exc) == HTTPStatus.PRECONDITION_FAILED:
+                    return False
+                if _status(exc) != HTTPStatus.CONFLICT or time.monotonic() > until:
+                    raise self._not_stored(key, exc) from exc
+                time.sleep(_CONFLICT_PAUSE_SECONDS)
+            except (BotoCoreError, HTTPClientError, OSError) as exc:
+                raise self._not_stored(key, exc) from exc
+            else:
+                return True
 
     def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
+        """Stores an object, in the place of one that has the same key.
+
+        Raises:
+            TransientError: not stored, as far as we know.
+        """
         try:
-            if gzipped:
-                self._client.put_object(
-                    Bucket=self.bucket,
-                    Key=key,
-                    Body=content,
-                    ContentEncoding="gzip",
-                    ContentType="application/octet-stream",
-                )
-            else:
-                self._client.put_object(
-                    Bucket=self.bucket, Key=key, Body=content, ContentType="application/x-ndjson"
-                )
-        except (BotoCoreError, ClientError, OSError) as exc:
-            raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
+            self._client.put_object(**self._request(key, content, gzipped=gzipped))
+        except (BotoCoreError, ClientError, HTTPClientError, OSError) as exc:
+            raise self._not_stored(key, exc) from exc
+
+    def _request(self, key: str, content: bytes, *, gzipped: bool) -> PutObjectRequestTypeDef:
+        request: PutObjectRequestTypeDef = {
+            "Bucket": self.bucket,
+            "Key": key,
+            "Body": content,
+            "ContentType": "application/octet-stream" if gzipped else "application/x-ndjson",
+        }
+        if gzipped:
+            request["ContentEncoding"] = "gzip"
+        return request
+
+    def _not_stored(self, key: str, exc: Exception) -> TransientError:
+        return TransientError(f"s3://{self.bucket}/{key}: {exc}")
+
+
+def _status(error: ClientError) -> int | None:
+    """The HTTP status of an answer of S3."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
 
 
 class _Blocks(io.RawIOBase):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SERVICE = "write"
 
 # Retries are ours (FirehoseSink): the SDK's would retry whole batches and outlive the client.
-# Together they take 22 s at worst (5 to the last attempt, 8 for its calls, 9 for S3), within the
+# Together they take 23 s at worst (5 to the last attempt, 8 for its calls, 10 for S3), within the
 # function's 25 s and API Gateway's 29 s: a client always hears whether its write was accepted.
 _FIREHOSE = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 1})
 _S3 = Config(
