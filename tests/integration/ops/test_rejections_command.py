@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from forebay.command import Command
+from local.settings import ROOT
 from ops.console import Console
 from ops.exit_codes import ExitCode
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.emulator import REGION, Emulator
-from tests.fixtures.operating import ROOT, Operator
+from tests.fixtures.operating import Operator
 from tests.fixtures.site import Site
 
 
