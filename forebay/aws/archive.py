@@ -322,6 +322,14 @@ class _Blocks(io.RawIOBase):
         return size
 
 
+def holds_amendments(key: str) -> bool:
+    """Whether an object has amendments: their ids tell nothing of how long they were on their way.
+
+    They are as old as the commands that they amend.
+    """
+    return key.rpartition("/")[2].startswith("amend-")
+
+
 def commands_from(hour: dt.datetime) -> str:
     """What sorts before the keys of all objects of that hour (UTC) and later ones."""
     return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"

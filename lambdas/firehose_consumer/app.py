@@ -25,7 +25,7 @@ from forebay.apply import (
     restore,
 )
 from forebay.apply.lines import read_chunks
-from forebay.aws.archive import COMMANDS_PREFIX, Archive
+from forebay.aws.archive import COMMANDS_PREFIX, Archive, holds_amendments
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
@@ -244,7 +244,7 @@ class Consumer:
         self._count("CommandsSuperseded", counts.superseded)
         self._count("CommandsDuplicate", counts.duplicates)
         self._count("CommandsRejected", counts.rejected)
-        if outcome.first_id and outcome.last_id:
+        if outcome.first_id and outcome.last_id and not holds_amendments(key):
             now = time.time() * 1000
             for name, command_id in (("Oldest", outcome.first_id), ("Newest", outcome.last_id)):
                 self._metrics.add_metric(

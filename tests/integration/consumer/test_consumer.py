@@ -250,3 +250,12 @@ def test_a_failure_that_can_not_be_noted_hurts_no_neighbour(bench: Bench) -> Non
     good = bench.put("commands/2026/01/01/00/good.gz", city(2, key=2))
     assert bench.handle(gone, bench.message(good)) == {gone["messageId"]}
     assert set(bench.database.cities()) == {2}
+
+
+def test_amendments_say_nothing_about_the_lag(bench: Bench) -> None:
+    """Their ids are of the time of the commands that they amend, perhaps months ago."""
+    key = bench.put(f"commands/2025/10/17/06/amend-{command_id(1)}-0.gz", city(1, key=1))
+    assert bench.handle(bench.message(key)) == set()
+    counted = bench.counted()
+    assert counted["CommandsApplied"] == 1
+    assert "ApplyLagOldest" not in counted
