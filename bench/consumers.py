@@ -13,7 +13,17 @@ from pathlib import Path
 
 from bench import orders
 from bench.machine import own_peak_mebibytes
-from forebay.apply import Counts, Habits, Outcome, ReadAhead, Source, apply, one_ahead, read_ahead
+from forebay.apply import (
+    Counts,
+    DecisionLog,
+    Habits,
+    Outcome,
+    ReadAhead,
+    Source,
+    apply,
+    one_ahead,
+    read_ahead,
+)
 from forebay.apply.lines import read_chunks
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
@@ -101,6 +111,8 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
     ) as connection:
         connection.execute("SELECT 1")
         collect_seldom()  # as the consumer's handler does
+        log = DecisionLog(connection, archive, orders.RESOURCES, ownership="adopt")
+        log.follow()
         pipe.send("ready")
         while (order := pipe.recv()) is not _STOP:
             try:
@@ -111,7 +123,7 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
                         ahead,
                         Source(key, replay=order.replay),
                         resources=orders.RESOURCES,
-                        archive_rejections=partial(archive.write_rejections, key),
+                        log=log,
                         habits=habits,
                     )
                     counts += outcome.counts

@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from forebay.collector import collect_seldom
 from forebay.errors import ForebayError, SettingsError, TransientError
 from ops.commands import (
+    adopt,
     archive,
     cost,
     dlq,
@@ -52,6 +53,7 @@ def forebay() -> None:
     """Operate a Forebay: replay, rebuild and verify its tables from the archive."""
 
 
+app.command()(adopt.adopt)
 app.command()(archive.archive)
 app.command()(replay.replay)
 app.command()(rebuild.rebuild)

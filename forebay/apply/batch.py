@@ -1,23 +1,83 @@
-"""Applies one chunk inside the caller's transaction, isolating the commands that can't apply."""
+"""Applies one chunk: first everything that needs no decision, then the commands that do.
+
+`ChunkApplier.apply` runs in a transaction under shared locks. What fails there is only a candidate:
+another consumer may have the same command. `ChunkApplier.decide` tries the candidates again in a
+second transaction, under the exclusive locks of their resources; what fails there is rejected.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import datetime as dt
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from forebay.apply.fold import Folded
+from forebay.apply.decisions import DecisionLog
+from forebay.apply.fold import Folded, Target
 from forebay.apply.habits import Habits
-from forebay.apply.outcome import Counts, Rejection, Source
+from forebay.apply.outcome import BadLine, Counts, Source, Undecided
 from forebay.apply.prepare import Contest, Prepared, in_order
-from forebay.apply.rejections import RejectionBook
-from forebay.apply.table import TableApplier
+from forebay.apply.rejections import Rejection, find_rejected, line_id
+from forebay.apply.rows import unfit_keys
+from forebay.apply.staging import Refusal
+from forebay.apply.table import TableApplier, lock_for_chunk, lock_resources
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
 # A deferred constraint would fail at the commit, where nobody can tell who is guilty. And of a
 # table, however large, apply wants only the rows of a chunk's keys: the planner, which knows
 # a staging table badly, must not come to think that reading all of it would be as quick.
 _BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
+# As ResourceSpec has them; anything else names no table.
+_RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+Unfit: TypeAlias = Sequence[tuple[Command, BodyError]]
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Lines of a chunk that could not be applied, and about which nothing is decided yet."""
+
+    #: Commands of known resources that Postgres or the declaration refused, by their keys.
+    refused: dict[Target, Refusal] = field(default_factory=dict)
+    #: Commands that can't be prepared, each once, as they were archived.
+    unfit: list[tuple[Command, BodyError]] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.refused or self.unfit or self.bad_lines)
+
+    def undecided(self, chunk: Prepared) -> Iterator[Undecided]:
+        """Every line that is concerned, with the reason."""
+        for command in chunk.commands:
+            refusal = self.refused.get((command.resource, command.key))
+            if refusal is None:
+                continue
+            archived = chunk.archived.get(command.id, command)
+            if refusal.command.id == command.id:
+                yield Undecided(archived, refusal.code, refusal.detail, refusal.sqlstate)
+            else:
+                detail = f"depends on {refusal.command.id}: {refusal.detail}"
+                yield Undecided(archived, refusal.code, detail, refusal.sqlstate)
+        for command, exc in self.unfit:
+            yield Undecided(command, exc.code, str(exc))
+        for line in self.bad_lines:
+            yield Undecided(line, line.code, line.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the first transaction of a chunk did."""
+
+    #: Of all lines but the candidates' and the held ones.
+    counts: Counts
+    candidates: Candidates
+    #: Why commands must wait for another release, if any must.
+    held: str | None
 
 
 class ChunkApplier:
@@ -28,54 +88,105 @@ class ChunkApplier:
         connection: Connection,
         source: Source,
         resources: Mapping[str, ResourceSpec],
-        archive_rejections: Callable[[Sequence[Rejection]], None],
+        log: DecisionLog,
         habits: Habits,
     ) -> None:
         self._connection = connection
+        self._source = source
         self._habits = habits
         self._resources = resources
-        self._book = RejectionBook(connection, source, archive_rejections)
+        self._log = log
         self._tables: dict[str, TableApplier] = {}
 
-    def apply(self, chunk: Prepared) -> Counts:
-        """Applies a chunk; what became of its lines.
+    def apply(self, chunk: Prepared) -> Applied:
+        """Applies what needs no decision.
 
         Raises:
+            UnsettledError: roll back, settle the decision log, and try again.
             psycopg.Error: not the data's fault; the transaction must be rolled back.
         """
         self._connection.execute(_BEGIN)
-        self._book.open()
-        for line in chunk.bad_lines:
-            self._book.reject_line(line)
-        for command, exc in chunk.unfit:
-            self._book.reject(command, exc.code, str(exc))
         contest = chunk.contest
-        known = self._book.known([command.id for command in chunk.commands])
+        lock_for_chunk(self._connection, contest.winners, contest.deleting)
+        known = self._rejected_before(chunk.ids)
         if known:
             contest = Contest.among([one for one in chunk.commands if one.id not in known])
-        # A known one may be in the chunk more than once.
-        known_lines = sum(one.id in known for one in chunk.commands) if known else 0
-        counts = Counts()
-        for applier, winners in self._by_table(contest):
-            counts += self._apply_with_runners_up(applier, winners, contest.folded, chunk.archived)
-        new, seen_before = self._book.close()
-        return counts + Counts(
-            superseded=contest.folded.superseded,
-            duplicates=contest.folded.duplicates + known_lines + seen_before,
-            rejected=new,
-        )
+        counts = Counts(duplicates=sum(one.id in known for one in chunk.commands) if known else 0)
+        candidates = Candidates()
+        for applier, winners in self._by_table(contest.winners):
+            done, refusals = applier.apply(winners)
+            counts += done
+            for refusal in refusals:
+                target = refusal.command.resource, refusal.command.key
+                candidates.refused[target] = refusal
+        counts += _of_losers(contest.folded, chunk, known, candidates.refused)
+        held = chunk.held
+        if chunk.unfit:
+            done, candidates.unfit, missing = self._examine_unfit(chunk.unfit, known)
+            counts, held = counts + done, held or missing
+        known_lines, candidates.bad_lines = self._examine_lines(chunk)
+        return Applied(counts + Counts(duplicates=known_lines), candidates, held)
 
-    def _by_table(self, contest: Contest) -> list[tuple[TableApplier, list[Command]]]:
-        """Winners by table: all locks are taken first, in one order for all consumers.
+    def decide(
+        self, chunk: Prepared, candidates: Candidates, *, alone: bool = True
+    ) -> tuple[Counts, list[Rejection]]:
+        """Tries candidates again with nobody else at their resources; those that fail are rejected.
 
-        The tables then come in the order of their enforced references, what is referred to first.
+        Args:
+            chunk: the whole chunk.
+            candidates: those that `apply` has left.
+            alone: False in a rehearsal, which must not keep others out.
+
+        Returns:
+            What became of the candidates' lines, and the new rejections: the caller records them.
+
+        Raises:
+            psycopg.Error: as `apply`.
         """
-        winners = contest.winners
-        appliers = sorted((self._table(path) for path in winners), key=lambda found: found.lock_id)
-        for applier in appliers:
-            applier.lock(exclusive=applier.spec.path in contest.deleting)
-        appliers.sort(key=lambda found: self._depth(found.spec.path))
-        return [(applier, winners[applier.spec.path]) for applier in appliers]
+        self._connection.execute(_BEGIN)
+        paths = {path for path, _ in candidates.refused}
+        paths |= {command.resource for command, _ in candidates.unfit} & self._resources.keys()
+        if alone:
+            lock_resources(self._connection, paths, exclusive=True)
+        known = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
+        decided = _Decided(self._source.object)
+        concerned = [c for c in chunk.commands if (c.resource, c.key) in candidates.refused]
+        contest = Contest.among([one for one in concerned if one.id not in known])
+        counts = Counts(
+            superseded=contest.folded.superseded,
+            duplicates=contest.folded.duplicates + sum(one.id in known for one in concerned),
+        )
+        for applier, winners in self._by_table(contest.winners, anew=True):
+            counts += self._apply_with_runners_up(
+                applier, winners, contest.folded, chunk.archived, decided
+            )
+        if candidates.unfit:
+            done, unfit, _ = self._examine_unfit(candidates.unfit, known)
+            counts += done
+            for command, exc in unfit:
+                decided.add(Undecided(command, exc.code, str(exc)))
+        known_lines, bad_lines = self._examine_lines(chunk, candidates.bad_lines)
+        for line in bad_lines:
+            decided.add(Undecided(line, line.code, line.detail))
+        rejections = decided.rejections
+        return counts + Counts(duplicates=known_lines, rejected=len(rejections)), rejections
+
+    def _rejected_before(self, ids: Sequence[str]) -> Collection[str]:
+        """Those of the ids, which ascend, that were rejected before."""
+        first, last = (ids[0], ids[-1]) if ids else (None, None)
+        # Mostly nothing of that time was rejected, and the ids need not travel.
+        if not self._log.check(first, last):
+            return ()
+        return find_rejected(self._connection, ids)
+
+    def _by_table(
+        self, winners: Mapping[str, list[Command]], *, anew: bool = False
+    ) -> Iterator[tuple[TableApplier, list[Command]]]:
+        """Winners by table, in the order of enforced references, what is referred to first."""
+        for path in sorted(winners, key=self._depth):
+            applier = self._table(path)
+            applier.begin(anew=anew)
+            yield applier, winners[path]
 
     def _depth(self, path: str, seen: frozenset[str] = frozenset()) -> int:
         """How many enforced references lead on from a resource, one behind the other."""
@@ -99,6 +210,7 @@ class ChunkApplier:
         winners: list[Command],
         folded: Folded,
         archived: Mapping[str, Command],
+        decided: _Decided,
     ) -> Counts:
         """A rejected winner's place goes to the next best command of its key, and so on."""
         counts = Counts()
@@ -109,12 +221,115 @@ class ChunkApplier:
             out |= {refusal.command.id for refusal in refusals}
             winners = []
             for refusal in refusals:
-                found = archived.get(refusal.command.id, refusal.command)
-                self._book.reject(found, refusal.code, refusal.detail, sqlstate=refusal.sqlstate)
+                command = archived.get(refusal.command.id, refusal.command)
+                decided.add(Undecided(command, refusal.code, refusal.detail, refusal.sqlstate))
                 runner_up = folded.runner_up(refusal.command, out)
                 if runner_up is not None:
                     winners.append(runner_up)
             winners.sort(key=in_order)
-            # Which the fold has counted as superseded.
+            # The fold counted these as superseded.
             counts += Counts(superseded=-len(winners))
         return counts
+
+    def _examine_unfit(
+        self, unfit: Unfit, known: Collection[str]
+    ) -> tuple[Counts, list[tuple[Command, BodyError]], str | None]:
+        """Which commands that can't be prepared still matter.
+
+        Returns:
+            Counts of those that don't, the others, and why some must wait for another release.
+        """
+        counts, held = Counts(), None
+        by_path: dict[str, dict[str, tuple[Command, BodyError]]] = defaultdict(dict)
+        for command, exc in unfit:
+            if command.id in known or command.id in by_path[command.resource]:
+                counts += Counts(duplicates=1)
+            else:
+                by_path[command.resource][command.id] = (command, exc)
+        waiting = self._tables_of_others(by_path.keys() - self._resources.keys())
+        left: list[tuple[Command, BodyError]] = []
+        for path, of_path in by_path.items():
+            if path in waiting or (self._source.replay and path not in self._resources and of_path):
+                held = held or _unknown_resource(next(iter(of_path.values()))[0])
+            elif path in self._resources:
+                done, undecided = self._examine_known_resource(self._resources[path], of_path)
+                counts += done
+                left += undecided
+            else:
+                left += of_path.values()
+        return counts, left, held
+
+    def _examine_known_resource(
+        self, spec: ResourceSpec, unfit: Mapping[str, tuple[Command, BodyError]]
+    ) -> tuple[Counts, list[tuple[Command, BodyError]]]:
+        """Leaves out commands that the table has already, or has something better than."""
+        commands = [command for command, _ in unfit.values()]
+        nameless = {
+            command.id
+            for command in commands
+            if command.body is None or not spec.fits_key(command.key)
+        } | {command.id for command, _ in unfit_keys(spec, commands)}
+        asked = [command for command in commands if command.id not in nameless]
+        if not asked:
+            return Counts(), list(unfit.values())
+        counts, wanted = self._table(spec.path).without_beaten(asked)
+        return counts, [unfit[id_] for id_ in unfit if id_ in nameless or id_ in wanted]
+
+    def _tables_of_others(self, paths: Iterable[str]) -> set[str]:
+        """Undeclared resources that the database has a table of: another release declares them."""
+        tables = {path: path.replace("-", "_") for path in paths if _RESOURCE_PATH.fullmatch(path)}
+        if not tables:
+            return set()
+        rows = self._connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relkind IN ('r', 'p') AND relname = ANY(%s)",
+            [list(tables.values())],
+        ).fetchall()
+        there = {name for (name,) in rows}
+        return {path for path, table in tables.items() if table in there}
+
+    def _examine_lines(
+        self, chunk: Prepared, lines: Iterable[BadLine] | None = None
+    ) -> tuple[int, list[BadLine]]:
+        """How many unreadable lines were rejected before, and the others."""
+        by_id = {
+            line_id(self._source.object, line): line
+            for line in (chunk.bad_lines if lines is None else lines)
+        }
+        known = find_rejected(self._connection, list(by_id)) if by_id else set()
+        return len(known), [line for id_, line in by_id.items() if id_ not in known]
+
+
+class _Decided:
+    """The rejections of one decision, made at one time."""
+
+    def __init__(self, object_key: str) -> None:
+        self.rejections: list[Rejection] = []
+        self._object = object_key
+        # Postgres keeps microseconds, and so does the archive.
+        self._at = dt.datetime.now(dt.UTC)
+
+    def add(self, undecided: Undecided) -> None:
+        """One more."""
+        self.rejections.append(Rejection.of(undecided, self._object, self._at))
+
+
+def _of_losers(
+    folded: Folded, chunk: Prepared, known: Collection[str], refused: Mapping[Target, Refusal]
+) -> Counts:
+    """Counts of the commands that lost within the chunk, but for those of refused keys."""
+    if refused:
+        others = [
+            one
+            for one in chunk.commands
+            if one.id not in known and (one.resource, one.key) not in refused
+        ]
+        folded = Contest.among(others).folded
+    return Counts(superseded=folded.superseded, duplicates=folded.duplicates)
+
+
+def _unknown_resource(command: Command) -> str:
+    return (
+        f"command {command.id} is of the resource {command.resource[:80]!a}, which this release "
+        "does not declare; apply it with the release that does"
+    )

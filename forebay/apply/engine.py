@@ -6,22 +6,20 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
 
 import psycopg
 
 from forebay.apply.ahead import ReadAhead
-from forebay.apply.batch import ChunkApplier
+from forebay.apply.batch import Applied, ChunkApplier
+from forebay.apply.decisions import DecisionLog, LogMovedError, UnsettledError
 from forebay.apply.habits import Habits
 from forebay.apply.ledger import Ledger, OvertakenError
-from forebay.apply.outcome import Entry, Outcome, Rejection, Source
+from forebay.apply.outcome import Counts, Entry, Outcome, Source
 from forebay.apply.prepare import Prepared, prepare
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
-
-ArchiveRejections: TypeAlias = Callable[[Sequence[Rejection]], None]
 
 _INSTANT_RETRIES = 5
 _RETRY_PAUSE_SECONDS = 0.1
@@ -46,11 +44,12 @@ def apply(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
-    archive_rejections: ArchiveRejections,
+    log: DecisionLog,
+    decides: bool = True,
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
 ) -> Outcome:
-    """Applies one archive object, a transaction per chunk.
+    """Applies one archive object, a transaction per chunk, and another where something is decided.
 
     The tables end as law 2 says, whatever the order, duplication or splitting of objects. A live
     object is taken up where an interrupted run left it; one that was applied whole is left alone.
@@ -60,8 +59,9 @@ def apply(
         chunks: as `read_ahead` takes or gives them; closed in the end.
         source: the object's name, and whether this is a replay.
         resources: the declarations, by path.
-        archive_rejections: called with a chunk's new rejections before they are committed; when
-            it raises, the chunk is rolled back.
+        log: where decisions go; `follow` it first.
+        decides: whether commands that can't apply are rejected. If not, they are returned in the
+            outcome, and the ledger does not call the object applied.
         admit: called with the number of a chunk's lines before its transaction begins; returns when
             it may.
         habits: what earlier objects were like, which makes this one faster; the caller's, who gives
@@ -77,10 +77,8 @@ def apply(
     with ahead:
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
-        applier = ChunkApplier(
-            connection, source, resources, archive_rejections, habits or Habits()
-        )
-        run = _Run(connection, applier, Ledger(connection, source), resources)
+        applier = ChunkApplier(connection, source, resources, log, habits or Habits())
+        run = _Run(connection, applier, Ledger(connection, source), resources, log, decides=decides)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
             if not run.take(chunk, is_last):
@@ -97,6 +95,7 @@ def rehearse(
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
+    log: DecisionLog,
 ) -> Outcome:
     """What applying an object now would do; nothing is changed, nothing is archived.
 
@@ -106,13 +105,16 @@ def rehearse(
     Raises:
         psycopg.Error: as `apply`.
     """
-    applier = ChunkApplier(connection, source, resources, lambda _: None, Habits())
+    applier = ChunkApplier(connection, source, resources, log, Habits())
     outcome = Outcome()
     for entries in chunks:
         chunk = prepare(entries, resources)
         with connection.transaction(force_rollback=True):
-            counts = applier.apply(chunk)
-        outcome = outcome.plus(len(entries), chunk.ids, counts, held=chunk.held)
+            applied = applier.apply(chunk)
+            counts = applied.counts
+            if applied.candidates:
+                counts += applier.decide(chunk, applied.candidates, alone=False)[0]
+        outcome = outcome.plus(len(entries), chunk.ids, counts, held=applied.held)
     return outcome
 
 
@@ -125,19 +127,24 @@ class _Run:
         applier: ChunkApplier,
         ledger: Ledger,
         resources: Mapping[str, ResourceSpec],
+        log: DecisionLog,
+        *,
+        decides: bool,
     ) -> None:
         self.outcome = Outcome()
         self._connection = connection
         self._applier = applier
         self._ledger = ledger
         self._resources = resources
+        self._log = log
+        self._decides = decides
         self._position = 0
         #: How many lines are applied; asked of the ledger in the transaction that needs to know.
         self._done: int | None = None
         self._is_complete = False
 
     def take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
-        """Applies what is not applied of the next chunk; False if all of the object is.
+        """Applies the lines of the next chunk that are not applied; False if all of the object is.
 
         A deadlock is retried at once, for the connection is well.
         """
@@ -147,22 +154,21 @@ class _Run:
                 taken = self._take(chunk, is_last)
             except OvertakenError:  # another consumer has this object too and is ahead of us
                 self._done = None
+            except UnsettledError:
+                self._log.settle()
             except psycopg.Error as exc:
-                attempt += 1
-                if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(exc):
-                    raise
-                time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+                attempt = _pause(attempt, exc)
             else:
                 self._position += len(chunk.entries)
                 return taken
 
     def finish(self) -> None:
         """Calls the object applied, if it was not known of the last chunk that it was the last."""
-        if not self._is_complete and self.outcome.held is None:
+        if not self._is_complete and self._may_complete(self.outcome):
             self.take(prepare((), self._resources), lambda: True)
 
     def _take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
-        """One chunk, one transaction."""
+        """One chunk, one transaction; a second one if commands of it have to be decided about."""
         with self._connection.transaction():
             done = self._ledger.lines_done() if self._done is None else self._done
             if done is None:
@@ -173,20 +179,81 @@ class _Run:
             if not chunk.entries and not is_last():
                 self._done = done
                 return True
-            lines = len(chunk.entries)
-            counts = self._applier.apply(chunk)
-            after = self.outcome.plus(lines, chunk.ids, counts, held=chunk.held)
-            # Held commands keep the ledger where it is, so that the next try meets them again.
-            is_complete = after.held is None and is_last()
-            if after.held is None:
-                self._ledger.advance(
-                    start=start,
-                    end=start + lines,
-                    ids=chunk.ids,
-                    counts=counts,
-                    total=after,
-                    is_last=is_complete,
-                )
+            applied = self._applier.apply(chunk)
+            if not applied.candidates:
+                after, is_complete = self._advance(chunk, applied, Counts(), start, is_last)
+        if applied.candidates and self._decides:
+            after, is_complete = self._decide(chunk, applied, start, is_last)
+        elif applied.candidates:
+            undecided = list(applied.candidates.undecided(chunk))
+            after, is_complete = self._after(chunk, applied).with_undecided(undecided), False
         # Only what was committed counts.
         self.outcome, self._done, self._is_complete = after, done, is_complete
         return True
+
+    def _decide(
+        self, chunk: Prepared, applied: Applied, start: int, is_last: Callable[[], bool]
+    ) -> tuple[Outcome, bool]:
+        """The second transaction: it rejects commands, or finds that they apply after all."""
+        attempt = 0
+        while True:
+            try:
+                with self._log.next_slot() as slot, self._connection.transaction():
+                    counts, rejections = self._applier.decide(chunk, applied.candidates)
+                    result = self._advance(chunk, applied, counts, start, is_last)
+                    slot.record(rejections)
+            except LogMovedError:
+                self._log.follow()
+            except psycopg.Error as exc:
+                attempt = _pause(attempt, exc)
+            else:
+                return result
+
+    def _advance(
+        self,
+        chunk: Prepared,
+        applied: Applied,
+        decided: Counts,
+        start: int,
+        is_last: Callable[[], bool],
+    ) -> tuple[Outcome, bool]:
+        """Moves the ledger on; what this run has done then, and whether the object is complete.
+
+        Commands that are held or undecided keep the ledger where it is, so that the next try meets
+        them again.
+        """
+        after = self._after(chunk, applied, decided)
+        if not self._may_complete(after):
+            return after, False
+        is_complete = is_last()
+        self._ledger.advance(
+            start=start,
+            end=start + len(chunk.entries),
+            ids=chunk.ids,
+            counts=applied.counts + decided,
+            total=after,
+            is_last=is_complete,
+        )
+        return after, is_complete
+
+    def _after(
+        self,
+        chunk: Prepared,
+        applied: Applied,
+        decided: Counts = Counts(),  # noqa: B008 - frozen
+    ) -> Outcome:
+        counts = applied.counts + decided
+        return self.outcome.plus(len(chunk.entries), chunk.ids, counts, held=applied.held)
+
+    @staticmethod
+    def _may_complete(outcome: Outcome) -> bool:
+        return outcome.held is None and not outcome.undecided
+
+
+def _pause(attempt: int, error: psycopg.Error) -> int:
+    """Waits a moment before the next attempt, and counts it; raises an error that may stay."""
+    attempt += 1
+    if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(error):
+        raise error
+    time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+    return attempt

@@ -119,6 +119,12 @@ _REPLAYED = """
            %(first_id)s, %(last_id)s, clock_timestamp(), 1
     ON CONFLICT (object) DO UPDATE SET
       lines = excluded.lines,
+      -- A live run that was interrupted has counted only a part of the lines.
+      applied = CASE WHEN l.completed_at IS NULL THEN excluded.applied ELSE l.applied END,
+      superseded = CASE WHEN l.completed_at IS NULL THEN excluded.superseded ELSE l.superseded END,
+      duplicates = CASE WHEN l.completed_at IS NULL THEN excluded.duplicates ELSE l.duplicates END,
+      rejected = CASE WHEN l.completed_at IS NULL THEN excluded.rejected ELSE l.rejected END,
+      lags = CASE WHEN l.completed_at IS NULL THEN NULL ELSE l.lags END,
       first_id = least(l.first_id, excluded.first_id),
       last_id = greatest(l.last_id, excluded.last_id),
       completed_at = coalesce(l.completed_at, excluded.completed_at),

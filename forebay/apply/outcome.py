@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from forebay.command import Command
-
-_LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +41,20 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """The durable outcome of a command that can never apply."""
+class Undecided:
+    """A command or a line that could not be applied, and about which nothing was decided."""
 
-    id: str
-    resource: str | None
-    key: str | None
-    op: str | None
+    #: As it was archived.
+    entry: Entry
+    #: A stable name of the reason.
     code: str
-    sqlstate: str | None
     detail: str
-    line: bytes
-    object: str
+    sqlstate: str | None = None
 
-    @classmethod
-    def of_line(cls, bad: BadLine, source: Source) -> Rejection:
-        """The rejection of an unreadable line, under an id that every replay gives it again."""
-        digest = f"{source.object}\n{bad.number}\n".encode() + bad.raw
-        line_id = uuid.uuid5(_LINE_NAMESPACE, digest.hex())
-        return cls(
-            id=str(line_id),
-            resource=None,
-            key=None,
-            op=None,
-            code=bad.code,
-            sqlstate=None,
-            detail=bad.detail,
-            line=bad.raw,
-            object=source.object,
-        )
+    @property
+    def needs_other_release(self) -> bool:
+        """Whether the reason is this release's code or declarations, not Postgres or the line."""
+        return not isinstance(self.entry, BadLine) and self.sqlstate is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +92,15 @@ class Outcome:
     last_id: str | None = None
     #: Why commands were held back for newer code, if any were.
     held: str | None = None
+    #: Commands that a run which may not decide could not apply, with all others of their keys in
+    #: the object; they are in no count.
+    undecided: tuple[Undecided, ...] = ()
     #: The object had been applied before, and nothing was done.
     already_applied: bool = False
+
+    def with_undecided(self, undecided: Sequence[Undecided]) -> Outcome:
+        """This outcome with more commands that nothing was decided about."""
+        return replace(self, undecided=(*self.undecided, *undecided))
 
     def plus(self, lines: int, ids: Sequence[str], counts: Counts, *, held: str | None) -> Outcome:
         """This outcome after one more chunk.

@@ -12,7 +12,7 @@ import datetime as dt
 
 from psycopg import sql
 
-from forebay.apply.table import TableApplier
+from forebay.apply.table import lock_resources
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
 from forebay.resource.spec import ResourceSpec
@@ -50,7 +50,7 @@ def outdate(
         key: only the row of this key.
     """
     with connection.transaction():
-        TableApplier(connection, spec).lock(exclusive=True)
+        lock_resources(connection, [spec.path], exclusive=True)
         return connection.execute(_named(_OUTDATE, spec), _values(since, until, key)).rowcount
 
 

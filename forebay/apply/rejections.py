@@ -1,17 +1,19 @@
-"""Rejections: written beside the tables and to the archive before the chunk commits."""
+"""Rejections: the durable form of a decision that a command can never apply."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 
-from forebay.apply.outcome import BadLine, Rejection, Source
+from forebay.apply.outcome import BadLine, Undecided
 from forebay.codec import encode
-from forebay.command import Command
 from forebay.db.connect import Connection
 
+_LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
 # A strange line may name anything, and still must become a rejection: longer names than any of
 # ours would not fit the index.
 _MAX_NAME = 255  # characters, which is a key's limit too
@@ -20,129 +22,91 @@ _BATCH = 1_000  # rejections
 _BATCH_BYTES = 1024 * 1024  # of their lines
 
 
-class RejectionBook:
-    """The rejections of one chunk: `open`, then any number of `reject`, then `close`."""
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The decision that a command, or a line that is none, can never apply."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        source: Source,
-        archive: Callable[[Sequence[Rejection]], None],
-    ) -> None:
-        self._connection = connection
-        self._source = source
-        self._archive = archive
-        self._new: dict[str, Rejection] = {}
-        self._repeated = 0
+    id: str
+    resource: str | None
+    key: str | None
+    op: str | None
+    code: str
+    sqlstate: str | None
+    detail: str
+    line: bytes
+    #: The archive object in which it was met.
+    object: str
+    rejected_at: dt.datetime
 
-    def open(self) -> None:
-        """Begins a chunk."""
-        self._new, self._repeated = {}, 0
-
-    def known(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that were rejected before: a rejected command stays rejected."""
-        # Mostly there are none of that time, and the ids need not travel.
-        if not ids or self._connection.execute(_ANY_BETWEEN, [min(ids), max(ids)]).rowcount == 0:
-            return set()
-        # As text: the driver takes as long for a list of ten thousand as all else for the chunk.
-        asked = "{" + ",".join(ids) + "}"
-        rows = self._connection.execute(
-            "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [asked]
-        ).fetchall()
-        return {row[0] for row in rows}
-
-    def reject(
-        self, command: Command, code: str, detail: str, *, sqlstate: str | None = None
-    ) -> None:
-        """Notes that a command can never apply."""
-        self._add(
-            Rejection(
-                id=command.id,
-                resource=command.resource,
-                key=str(command.key),
-                op=command.op,
-                code=code,
-                sqlstate=sqlstate,
-                detail=detail,
-                line=encode(command),
-                object=self._source.object,
-            )
+    @classmethod
+    def of(cls, undecided: Undecided, object_key: str, at: dt.datetime) -> Self:
+        """The rejection of a command or a line that could not be applied."""
+        entry = undecided.entry
+        if isinstance(entry, BadLine):
+            names: tuple[str | None, str | None, str | None] = (None, None, None)
+            rejection_id, line = line_id(object_key, entry), entry.raw
+        else:
+            resource, key = noted(entry.resource), noted(str(entry.key))
+            names = (resource, key, entry.op)
+            rejection_id, line = entry.id, encode(entry)
+        detail = _storable(undecided.detail, _MAX_DETAIL)
+        return cls(
+            rejection_id, *names, undecided.code, undecided.sqlstate, detail, line, object_key, at
         )
 
-    def reject_line(self, bad: BadLine) -> None:
-        """Notes that a line is no command."""
-        self._add(Rejection.of_line(bad, self._source))
+    @classmethod
+    def from_archive(cls, members: Mapping[str, Any]) -> Self:
+        """The rejection that a line of the decision log holds."""
+        values = {name: members[name] for name in _NAMES if name not in {"line", "rejected_at"}}
+        line = str(members["line"]).encode("utf-8", "surrogatepass")
+        return cls(
+            **values, line=line, rejected_at=dt.datetime.fromisoformat(members["rejected_at"])
+        )
 
-    def close(self) -> tuple[int, int]:
-        """Writes what was noted: how many were new, and how many had been rejected before.
-
-        The archive comes first: should the commit fail, the next try writes the same object again.
-        """
-        if not self._new:
-            return 0, self._repeated
-        rejections = list(self._new.values())
-        ids = [rejection.id for rejection in rejections]
-        known = self.known(ids)
-        fresh = [rejection for rejection in rejections if rejection.id not in known]
-        if fresh:
-            self._archive(fresh)
-            _insert(self._connection, list(map(_MEMBERS, fresh)))
-        return len(fresh), len(known) + self._repeated
-
-    def _add(self, rejection: Rejection) -> None:
-        if rejection.id in self._new:
-            self._repeated += 1
-        else:
-            self._new[rejection.id] = replace(
-                rejection,
-                resource=rejection.resource and _storable(rejection.resource, _MAX_NAME),
-                key=rejection.key and _storable(rejection.key, _MAX_NAME),
-                detail=_storable(rejection.detail, _MAX_DETAIL),
-            )
+    def to_archive(self) -> dict[str, Any]:
+        """Its members in the decision log."""
+        values = {name: getattr(self, name) for name in _NAMES}
+        return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
-def restore(connection: Connection, told: Iterable[Mapping[str, Any]]) -> int:
-    """Takes over rejections that the archive tells of and the table may not have.
+def line_id(object_key: str, bad: BadLine) -> str:
+    """The id of an unreadable line's rejection: the same in every replay."""
+    digest = f"{object_key}\n{bad.number}\n".encode() + bad.raw
+    return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))
 
-    The archive is written first, so what was to commit them may have failed since. Without this,
-    the next try could find such a command superseded, where every rebuild finds it rejected.
+
+def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that were rejected before: a rejected command stays rejected."""
+    # As text: the driver takes as long for a list of ten thousand as all else for the chunk.
+    asked = "{" + ",".join(ids) + "}"
+    rows = connection.execute(
+        "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [asked]
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def insert_rejections(
+    connection: Connection, rejections: Sequence[Rejection], slot: int | None
+) -> None:
+    """Writes rejections; one that is there gets the members of the decision log.
 
     Args:
-        connection: to the primary.
-        told: lines of archived rejections, decoded.
-
-    Returns:
-        How many the table did not have.
+        connection: in a transaction.
+        rejections: each id once.
+        slot: of their entry in the decision log; None for those of this database alone.
     """
-    rows = [
-        [
-            *(one[name] for name in ("id", "resource", "key", "op", "code", "sqlstate", "detail")),
-            str(one["line"]).encode("utf-8", "surrogatepass"),
-            one["object"],
-        ]
-        for one in told
-    ]
-    if not rows:
-        return 0
-    return _insert(connection, rows)
+    for batch in _batches(rejections):
+        columns = [list(column) for column in zip(*map(_MEMBERS, batch), strict=True)]
+        connection.execute(_INSERT, [slot, *columns])
 
 
-def _insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
-    """Writes rejections, many by one statement; how many there were none of."""
-    inserted = 0
-    for some in _batches(rows):
-        columns = [list(column) for column in zip(*some, strict=True)]
-        inserted += connection.execute(_INSERT, columns).rowcount
-    return inserted
-
-
-def _batches(rows: Sequence[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
-    """Some rows at a time: a line may be of a MiB, and becomes several times that on its way."""
-    batch: list[Sequence[Any]] = []
+def _batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
+    """Some at a time: a line may be of a MiB, and becomes several times that on its way."""
+    batch: list[Rejection] = []
     size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row[_LINE])
+    for rejection in rejections:
+        batch.append(rejection)
+        size += len(rejection.line)
         if size > _BATCH_BYTES or len(batch) == _BATCH:
             yield batch
             batch, size = [], 0
@@ -156,7 +120,12 @@ def noted_keys(keys: Sequence[str]) -> Sequence[str]:
         joined = "".join(keys)
         if joined.isascii() and "\x00" not in joined:  # as mostly
             return keys
-    return [_storable(key, _MAX_NAME) for key in keys]
+    return list(map(noted, keys))
+
+
+def noted(name: str) -> str:
+    """The name of a resource, or a key, as a rejection has it."""
+    return _storable(name, _MAX_NAME)
 
 
 def _storable(text: str, limit: int) -> str:
@@ -164,14 +133,17 @@ def _storable(text: str, limit: int) -> str:
     return text[:limit].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
-_ANY_BETWEEN = "SELECT FROM forebay.rejections WHERE id BETWEEN %s AND %s LIMIT 1"
 _NAMES = [member.name for member in fields(Rejection)]
-_LINE = _NAMES.index("line")
 _MEMBERS: Callable[[Rejection], tuple[object, ...]] = attrgetter(*_NAMES)
 _INSERT = """
-    INSERT INTO forebay.rejections
-      (id, resource, key, op, code, sqlstate, detail, line, object)
-    SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                         %s::text[], %s::bytea[], %s::text[])
-    ON CONFLICT (id) DO NOTHING
+    INSERT INTO forebay.rejections AS r
+      (slot, id, resource, key, op, code, sqlstate, detail, line, object, rejected_at)
+    SELECT %s::bigint, * FROM unnest(
+      %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+      %s::bytea[], %s::text[], %s::timestamptz[])
+    ON CONFLICT (id) DO UPDATE SET
+      slot = excluded.slot, resource = excluded.resource, key = excluded.key, op = excluded.op,
+      code = excluded.code, sqlstate = excluded.sqlstate, detail = excluded.detail,
+      line = excluded.line, object = excluded.object, rejected_at = excluded.rejected_at
+    WHERE r.slot IS NULL
 """

@@ -50,9 +50,15 @@ class Stage:
         self._sql = statements
         self._used = False
 
-    def begin(self) -> None:
-        """Begins a transaction: the last commit emptied the table, or there is none yet."""
+    def begin(self, *, anew: bool = False) -> None:
+        """Begins a transaction: the last commit emptied the table, or there is none yet.
+
+        Args:
+            anew: drop the table, for the resource's columns may have got other types since.
+        """
         self._used = False
+        if anew:
+            self._connection.execute(self._sql.drop_stage)
 
     def clear(self) -> None:
         """Makes the table, or empties it, if need be; call outside any savepoint.

@@ -20,10 +20,12 @@ class Statements:
     has_triggers: sql.Composed
     create_stage: sql.Composed
     clear_stage: sql.Composed
+    drop_stage: sql.Composed
     copy: sql.Composed
     staged_keys: sql.Composed
     input_errors: sql.Composed
     delete_rows: sql.Composed
+    delete_replaced: sql.Composed
     bury: sql.Composed
     upsert: sql.Composed
     #: The same where the resource has no tombstone at all, which saves a join.
@@ -149,6 +151,7 @@ _TEMPLATES = {
         SELECT {columns}, _version, _by_create, false AS _delete FROM {table} WITH NO DATA
     """,
     "clear_stage": "TRUNCATE {stage}",
+    "drop_stage": "DROP TABLE IF EXISTS {stage}",
     "copy": """
         COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)
     """,
@@ -169,6 +172,11 @@ _TEMPLATES = {
         DELETE FROM {table} AS t USING {stage} AS s
         WHERE s._delete AND t.{key} = s.{key} AND (t._by_create OR t._version < s._version)
     """,
+    # Rows that staged puts and creates beat, so that their unique values are free.
+    "delete_replaced": """
+        DELETE FROM {table} AS t USING {stage} AS s
+        WHERE NOT s._delete AND t.{key} = s.{key} AND (<beats>)
+    """.replace("<beats>", _BEATS_ROW.replace("<new>", "s")),
     # A row that is still there after delete_rows is newer than the delete.
     "bury": """
         INSERT INTO forebay.tombstones AS d (resource, key, version)

@@ -8,7 +8,8 @@ is used to nothing but new keys gets its rows at once, and is asked only about w
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import psycopg
 
@@ -31,6 +32,30 @@ _LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
 _CONFLICT_TRIES = 20_000
 
 
+def lock_resources(connection: Connection, paths: Iterable[str], *, exclusive: bool) -> None:
+    """Takes the resources' locks until the transaction ends, in one order for all transactions.
+
+    Chunks share them, unless they delete: a delete of a key that has no row yet meets no lock of a
+    row that another transaction is about to insert. A decision takes them exclusively, so that no
+    other transaction applies the command meanwhile.
+    """
+    function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
+    for lock in sorted({_lock_id(path) for path in paths}):
+        connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, lock])
+
+
+def lock_for_chunk(
+    connection: Connection, paths: Collection[str], deleting: AbstractSet[str]
+) -> None:
+    """Takes the locks of a chunk: those of resources in `deleting` exclusively."""
+    for path in sorted(paths, key=_lock_id):
+        lock_resources(connection, [path], exclusive=path in deleting)
+
+
+def _lock_id(path: str) -> int:
+    return zlib.crc32(path.encode()) - 2**31
+
+
 class TableApplier:
     """Applies commands of one resource over one connection."""
 
@@ -39,8 +64,6 @@ class TableApplier:
     ) -> None:
         self.spec = spec
         self._habits = habits or Habits()
-        #: Where this resource's advisory lock stands in the order in which locks are taken.
-        self.lock_id = zlib.crc32(spec.path.encode()) - 2**31
         self._connection = connection
         self._encode = RowsEncoder(spec)
         self._encode_one = row_encoder(spec)
@@ -48,15 +71,13 @@ class TableApplier:
         self._new_rows = NewRows(connection, spec, self._sql)
         self._stage = Stage(connection, spec, self._sql)
 
-    def lock(self, *, exclusive: bool) -> None:
-        """Takes this resource's lock until the transaction ends; call before `apply`.
+    def begin(self, *, anew: bool = False) -> None:
+        """Begins a transaction; call before `apply`.
 
-        Chunks without deletes share it. A chunk with deletes has it alone, for a delete of a key
-        that has no row yet meets no lock of a row that another transaction is about to insert.
+        Args:
+            anew: make the staging table anew, for its columns may have got other types.
         """
-        function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-        self._connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, self.lock_id])
-        self._stage.begin()
+        self._stage.begin(anew=anew)
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Applies commands of different keys; those that can't apply are in the refusals.
@@ -84,20 +105,26 @@ class TableApplier:
             return self._ask_and_put(puts)
         inserted = self._new_rows.insert(puts)
         met = [command for rows in inserted.others for command in rows.commands]
-        beaten, refusals = self._without_beaten(inserted.refusals)
+        beaten, refusals = self._still_wanted(inserted.refusals)
         counts, failed = self._ask_and_put(met)
         return counts + beaten + Counts(applied=inserted.rows), refusals + failed
 
-    def _without_beaten(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Leaves out commands that the table has something better for: nobody cares for those."""
+    def _still_wanted(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+        """Leaves out commands that lose to what the table has: they need no decision."""
         if not refusals:
             return Counts(), []
-        probed = probe(
-            self._connection, self.spec, self._sql, [refusal.command for refusal in refusals]
-        )
+        counts, wanted = self.without_beaten([refusal.command for refusal in refusals])
+        return counts, [refusal for refusal in refusals if refusal.command.id in wanted]
+
+    def without_beaten(self, puts: Sequence[Command]) -> tuple[Counts, set[str]]:
+        """Which of these commands the table has, or has something better than; ids of the others.
+
+        Args:
+            puts: no deletes.
+        """
+        probed = probe(self._connection, self.spec, self._sql, puts)
         wanted = {command.id for command in (*probed.fresh, *probed.contested)}
-        left = [refusal for refusal in refusals if refusal.command.id in wanted]
-        return Counts(duplicates=probed.here, superseded=probed.beaten), left
+        return Counts(duplicates=probed.here, superseded=probed.beaten), wanted
 
     def _ask_and_put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Asks first; of what loses to the table, only the id is looked at."""
@@ -167,11 +194,33 @@ class TableApplier:
             refused = left + still
             if len(still) == len(conflicts):  # no progress, or nothing to do
                 break
-        return counts, refused
+        swapped, refused = self._swap(refused)
+        return counts + swapped, refused
 
-    def _run(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
+    def _swap(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+        """Applies commands that stand in each other's way in a ring, such as two swapped values.
+
+        The rows that they replace are removed first; if that does not help, nothing is changed.
+        """
+        ring = [refusal for refusal in refused if refusal.conflict]
+        if len(ring) < 2:  # noqa: PLR2004 - a ring has at least two
+            return Counts(), refused
+        rows = RowSet.of([Encoded(one.command, self._encode_one(one.command)) for one in ring])
+        self._stage.clear()
+        try:
+            with self._connection.transaction():
+                counts, unreadable = self._run(Pieces([rows]), swapping=True)
+        except psycopg.Error as exc:
+            if not is_data_fault(exc):
+                raise
+            return Counts(), refused
+        return counts, [one for one in refused if not one.conflict] + unreadable
+
+    def _run(self, group: Pieces, *, swapping: bool = False) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
         staged, refusals = self._stage.fill(group)
+        if swapping:
+            run(self._sql.delete_replaced)
         deletes = sum(command.op == "delete" for command in staged)
         puts = len(staged) - deletes
         deleted = 0

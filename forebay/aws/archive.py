@@ -1,4 +1,4 @@
-"""The archive bucket: reads objects as streams, writes rejections and direct command objects."""
+"""The archive bucket: reads objects as streams, creates objects of commands and decisions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import io
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,16 +17,13 @@ import orjson
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from forebay.errors import PermanentError, TransientError
-from forebay.ids import accepted_ms, is_rejection_id
+from forebay.ids import accepted_ms
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, PutObjectRequestTypeDef
 
-    from forebay.apply.outcome import Rejection
-
 COMMANDS_PREFIX = "commands/"
-REJECTIONS_PREFIX = "rejections/"
 AUDIT_PREFIX = "audit/"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
@@ -35,10 +32,6 @@ _GZIP_LEVEL = 6
 _CONFLICT_SECONDS = 1.0
 _CONFLICT_PAUSE_SECONDS = 0.05
 
-#: Members of an archived rejection that are text, and those that may be null instead.
-_REJECTION_TEXTS = ("id", "code", "detail", "object", "line")
-_REJECTION_TEXTS_OR_NULL = ("resource", "key", "op", "sqlstate")
-
 
 class ObjectGoneError(PermanentError):
     """The archive has no such object."""
@@ -46,10 +39,6 @@ class ObjectGoneError(PermanentError):
 
 class ObjectDiffersError(PermanentError):
     """An object of the archive has other content than the one that was to be created."""
-
-
-class NoRejectionsError(PermanentError):
-    """An object under `rejections/` is not what was written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +66,8 @@ class Archive:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self.bucket = bucket
+        #: How an operator writes it.
+        self.url = f"s3://{bucket}"
 
     def read(self, key: str) -> Iterator[bytes]:
         """The object's bytes as they are stored, in blocks.
@@ -196,24 +187,13 @@ class Archive:
         text = orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         self._put(f"{source_key}.report.json", text, gzipped=False)
 
-    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
-        """Stores rejections beside the commands they are of; writing them again is harmless.
+    def create(self, key: str, content: bytes) -> bool:
+        """Stores lines of JSON unless the key is taken; False if it is, perhaps by this call.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: unknown whether it was stored.
         """
-        key, content = rejections_object(source_key, rejections)
-        self._put(key, content, gzipped=False)
-
-    def read_rejections(self, source_key: str) -> Iterator[dict[str, Any]]:
-        """What was archived as rejected of an object, as `write_rejections` wrote it.
-
-        Raises:
-            NoRejectionsError: somebody else has written there.
-            TransientError: S3 did not answer.
-        """
-        for found in self.list(rejections_folder(source_key)):
-            yield from read_rejections(f"s3://{self.bucket}/{found.key}", self.read(found.key))
+        return self._create(key, content, gzipped=False)
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.
@@ -339,70 +319,3 @@ def _commands_key(way: str, name: str) -> str:
     """The key of an object of commands whose name begins with its first command's id."""
     accepted = dt.datetime.fromtimestamp(accepted_ms(name) / 1000, dt.UTC)
     return f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{name}.gz"
-
-
-def rejections_object(source_key: str, rejections: Sequence[Rejection]) -> tuple[str, bytes]:
-    """Key and content of the archive object that tells of these rejections.
-
-    Args:
-        source_key: of the archive object that the commands are in.
-        rejections: at least one; the first one names the object.
-    """
-    lines = b"".join(_rejection_line(rejection) for rejection in rejections)
-    return f"{rejections_folder(source_key)}{rejections[0].id}.ndjson", lines
-
-
-def read_rejections(name: str, content: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The rejections that an archive object tells of.
-
-    Args:
-        name: of the object, for the message.
-        content: of it, in blocks.
-
-    Raises:
-        NoRejectionsError: a line is none.
-    """
-    for line in b"".join(content).splitlines():
-        try:
-            told = orjson.loads(line)
-        except orjson.JSONDecodeError as exc:
-            raise _no_rejections(name, f"a line is not JSON: {exc}") from None
-        if not isinstance(told, dict):
-            raise _no_rejections(name, "a line is no object")
-        for member in (*_REJECTION_TEXTS, *_REJECTION_TEXTS_OR_NULL):
-            value = told.get(member)
-            if not (isinstance(value, str) or (value is None and member not in _REJECTION_TEXTS)):
-                raise _no_rejections(name, f"`{member}` is missing, or no text")
-        if not is_rejection_id(told["id"]):
-            raise _no_rejections(name, f"`id` is none: {told['id'][:80]!r}")
-        yield told
-
-
-def _no_rejections(name: str, why: str) -> NoRejectionsError:
-    return NoRejectionsError(
-        f"{name} is no object of rejections: {why}; restore its first version, for nothing "
-        "rewrites it, or remove it if it has none"
-    )
-
-
-def rejections_folder(source_key: str) -> str:
-    """What the keys of all rejections of an archive object begin with."""
-    name = source_key.removeprefix(COMMANDS_PREFIX).removesuffix(".gz")
-    return f"{REJECTIONS_PREFIX}{name}/"
-
-
-def _rejection_line(rejection: Rejection) -> bytes:
-    return orjson.dumps(
-        {
-            "id": rejection.id,
-            "resource": rejection.resource,
-            "key": rejection.key,
-            "op": rejection.op,
-            "code": rejection.code,
-            "sqlstate": rejection.sqlstate,
-            "detail": rejection.detail,
-            "object": rejection.object,
-            "line": rejection.line.decode("utf-8", "backslashreplace"),
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )

@@ -111,10 +111,45 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         sa.Column("line", sa.LargeBinary, nullable=False, comment="The archived line"),
         sa.Column("object", sa.Text, nullable=False, comment="Archive object it was found in"),
         sa.Column("rejected_at", moment, nullable=False, server_default=now),
+        sa.Column(
+            "slot",
+            sa.BigInteger,
+            comment="Number of its entry in the decision log; null: decided by this database alone",
+        ),
         sa.Index(None, "resource", "key"),
         sa.Index(None, "rejected_at"),
         schema=PIPELINE_SCHEMA,
         comment="Commands that can never apply, and lines that are no commands",
+    )
+    sa.Table(
+        "decision_log",
+        tables,
+        sa.Column(
+            "singleton", sa.Boolean, primary_key=True, server_default=sa.true(), comment="One row"
+        ),
+        sa.Column("database", pg.UUID, comment="Identity of this database, once it needs one"),
+        sa.Column(
+            "position",
+            sa.BigInteger,
+            nullable=False,
+            comment="Entries of the log up to this number are in the table of rejections",
+        ),
+        sa.Column("owner", pg.UUID, comment="The database that owns the archive, by those entries"),
+        sa.Column(
+            "pending",
+            sa.Integer,
+            comment="Token of the writer that may have written the entry after that number",
+        ),
+        sa.Column(
+            "was_owner",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.false(),
+            comment="Whether this database has ever owned the archive",
+        ),
+        sa.CheckConstraint("singleton", name="decision_log_singleton_check"),
+        schema=PIPELINE_SCHEMA,
+        comment="How far this database has followed the archive's decision log",
     )
     sa.Table(
         "decisions",

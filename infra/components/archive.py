@@ -17,7 +17,9 @@ from infra.pipeline import ArchiveSettings, CopySettings, LockSettings
 COMMANDS: Final = "commands/"
 #: Where Firehose puts what it could not deliver as it should.
 DELIVERY_ERRORS: Final = "delivery-errors/"
-#: Where the consumer puts commands that can never apply.
+#: Where the consumer puts decisions, such as that a command can never apply.
+DECISIONS: Final = "decisions/"
+#: Where releases before the decision log put commands that can never apply.
 REJECTIONS: Final = "rejections/"
 #: Where people put files whose items become commands, and what those names end with.
 IMPORTS: Final = "imports/"

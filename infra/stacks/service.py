@@ -11,7 +11,7 @@ from constructs import Construct
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
-from infra.components.archive import COMMANDS, IMPORTS, REJECTIONS, REPORT
+from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS, REPORT
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
@@ -175,11 +175,12 @@ class ServiceStack(EnvironmentStack):
         self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS))
         self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
-        self.consumer.allow("s3:PutObject", on=archive.objects(REJECTIONS))
-        # What an earlier try has archived, before it failed.
-        only_rejections = {"StringLike": {"s3:prefix": f"{REJECTIONS}*"}}
-        self.consumer.allow("s3:ListBucket", on=archive.arn, where=only_rejections)
-        self.consumer.allow("s3:GetObject", on=archive.objects(REJECTIONS))
+        self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS))
+        # What another database, or a try that failed before its commit, has decided.
+        prefixes = {"StringEquals": {"s3:prefix": [DECISIONS, REJECTIONS]}}
+        self.consumer.allow("s3:ListBucket", on=archive.arn, where=prefixes)
+        for folder in (DECISIONS, REJECTIONS):
+            self.consumer.allow("s3:GetObject", on=archive.objects(folder))
         queue, dead_letters = data.events.queue, data.events.dead_letters
         self.sweep.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)

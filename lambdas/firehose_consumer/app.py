@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,22 +14,22 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from forebay.apply import (
+    DecisionLog,
     Habits,
     Outcome,
     ReadAhead,
-    Rejection,
     Source,
     apply,
     one_ahead,
     read_ahead,
-    restore,
 )
 from forebay.apply.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive, holds_amendments
 from forebay.aws.events import EventRefusedError, object_records
+from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, TransientError
 from forebay.failures import note_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.replay.messages import Replaying
@@ -47,6 +47,14 @@ _GREATEST_PAUSE_SECONDS = 2.0
 def _is_away(error: Exception) -> bool:
     """Whether there was no answer from Postgres, or only that it is stopping or starting."""
     return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
+
+
+def _undecided(key: str, outcome: Outcome) -> UndecidedError:
+    first = outcome.undecided[0]
+    return UndecidedError(
+        f"{key}: {len(outcome.undecided):,} commands can't be applied now, and a replay rejects "
+        f"none; the first one: {first.detail}"
+    )
 
 
 def _replaying(record: Mapping[str, Any]) -> Replaying | None:
@@ -70,6 +78,10 @@ class _Object:
         return self.replaying.selection if self.replaying else Selection()
 
 
+class UndecidedError(TransientError):
+    """A replay met commands that can't apply yet; it decides nothing, so they come again."""
+
+
 class Consumer:
     """Applies the archive objects that messages tell of."""
 
@@ -90,6 +102,8 @@ class Consumer:
         self._logger = logger
         self._metrics = metrics
         self._habits = Habits()
+        #: The connection over which the decision log was read last, and the log.
+        self._followed: tuple[Connection, DecisionLog] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Applies every message of an SQS batch; the answer names those that failed.
@@ -174,45 +188,41 @@ class Consumer:
             ahead = self._begin(found)
             pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
-    def apply_object(self, key: str, replaying: Replaying | None = None) -> Outcome:
-        """Applies one archive object, or what a replay wants of it.
-
-        Raises:
-            ForebayError: the archive has no such object, or didn't answer, or commands are held.
-            psycopg.Error: the primary is not there, or does not fit.
-        """
-        found = _Object("", key, replaying)
-        return self._apply_object(found, self._begin(found))
-
-    def _apply_object(self, found: _Object, ahead: ReadAhead) -> Outcome:
+    def _apply_object(self, found: _Object, ahead: ReadAhead) -> None:
         started = time.monotonic()
         key, replaying = found.key, found.replaying
-        wrote_rejections = False
-
-        def archive_rejections(rejections: Sequence[Rejection]) -> None:
-            nonlocal wrote_rejections
-            wrote_rejections = True
-            self._archive.write_rejections(key, rejections)
-
         partly = not found.selection.is_everything
         with ahead, self._session.connection() as connection:
-            # Of an earlier try that failed between the archive and its commit.
-            restore(connection, self._archive.read_rejections(key))
             outcome = apply(
                 connection,
                 ahead,
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
-                archive_rejections=archive_rejections,
+                log=self._log_over(connection),
+                decides=replaying is None,
                 habits=self._habits,
             )
-            if wrote_rejections:
-                # Perhaps in a try of ours that another consumer of the object has overtaken.
-                restore(connection, self._archive.read_rejections(key))
+            if outcome.undecided:
+                raise _undecided(key, outcome)
             if replaying is not None:
                 note_object(connection, replaying.run, key, outcome)
         self._report(key, outcome, time.monotonic() - started, replaying)
-        return outcome
+
+    def _log_over(self, connection: Connection) -> DecisionLog:
+        """The decision log; what the archive has and the database lacks is taken over.
+
+        Once for each connection: a database that was restored, or that has lost commits in a
+        failover, is reached by a new one.
+        """
+        if self._followed is not None and self._followed[0] is connection:
+            return self._followed[1]
+        # The database that the deployed consumer works on is the archive's.
+        log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
+        log.follow()
+        if log.undone:
+            self._logger.warning("rows_undone", action="rows_undone", rows=log.undone)
+        self._followed = (connection, log)
+        return log
 
     def _report(
         self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "5d7a1c0e93b4"
-down_revision = "c94bcb06f7fd"
+down_revision = "bfc58a46bcde"
 branch_labels = None
 depends_on = None
 

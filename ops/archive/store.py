@@ -5,28 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from forebay.aws.archive import (
-    Archive,
-    ObjectGoneError,
-    read_rejections,
-    rejections_folder,
-    rejections_object,
-)
+from forebay.aws.archive import Archive, ObjectGoneError
 from forebay.errors import TransientError
 from ops.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-    from forebay.apply import Rejection
 
 _READ_BLOCK_BYTES = 256 * 1024
 STANDARD = "STANDARD"
@@ -68,8 +61,12 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
-        """Stores rejections beside the commands they are of."""
+    def create(self, key: str, content: bytes) -> bool:
+        """Stores an object unless its key is taken; False if it is.
+
+        Raises:
+            TransientError: unknown whether it was stored.
+        """
         ...
 
 
@@ -103,9 +100,9 @@ class Bucket:
         """See ObjectStore."""
         return self._archive.read(key)
 
-    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+    def create(self, key: str, content: bytes) -> bool:
         """See ObjectStore."""
-        self._archive.write_rejections(source_key, rejections)
+        return self._archive.create(key, content)
 
 
 class Folder:
@@ -146,15 +143,24 @@ class Folder:
         except OSError as exc:
             raise TransientError(f"{self.url}/{key}: {exc}") from exc
 
-    def write_rejections(self, source_key: str, rejections: Sequence[Rejection]) -> None:
+    def create(self, key: str, content: bytes) -> bool:
         """See ObjectStore."""
-        key, content = rejections_object(source_key, rejections)
         file = self._folder / key
+        # Hidden from listings until it is whole, and linked rather than renamed: a link is not made
+        # where the name is taken.
+        draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            draft.write_bytes(content)
+            try:
+                os.link(draft, file)
+            except FileExistsError:
+                return False
+            finally:
+                draft.unlink()
         except OSError as exc:
             raise TransientError(f"{self.url}/{key}: {exc}") from exc
+        return True
 
     def _walk(self, folder: Path) -> Iterator[Path]:
         """Every file below, in the order in which S3 lists keys: a folder sorts with its slash."""
@@ -189,17 +195,6 @@ class Folder:
             raise RefusedError(
                 f"{str(entry)!a} is not named in UTF-8, as every object is; remove it"
             ) from None
-
-
-def archived_rejections(store: ObjectStore, source_key: str) -> Iterator[dict[str, Any]]:
-    """What the archive has of an object as rejected.
-
-    Raises:
-        NoRejectionsError: somebody else has written there.
-        TransientError: the store did not answer.
-    """
-    for found in store.list(rejections_folder(source_key)):
-        yield from read_rejections(f"{store.url}/{found.key}", store.read(found.key))
 
 
 def bucket_name(source: str) -> str:

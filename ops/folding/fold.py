@@ -75,6 +75,7 @@ class Winners:
     #: database has.
     rejected: set[str] = field(default_factory=set)
     maybe_rejected: set[str] = field(default_factory=set)
+    own_rejected: set[str] = field(default_factory=set)
     bad_lines: set[str] = field(default_factory=set)
     in_database: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
@@ -119,6 +120,7 @@ class _Folding:
             Kind.REJECTED: self.winners.rejected,
             Kind.MAYBE_REJECTED: self.winners.maybe_rejected,
             Kind.IN_DATABASE: self.winners.in_database,
+            Kind.OWN_REJECTED: self.winners.own_rejected,
         }
 
     def take(self, kind: Kind, contents: Sequence[Content]) -> None:
@@ -140,9 +142,11 @@ class _Folding:
     def complete(self) -> dict[str, tuple[Command, str]]:
         """Completes the bodies of winners and candidates; which of the winners can have no row."""
         winners = self.winners
-        found: dict[str, tuple[Command, str]] = {}
+        found = self._unprepared()
         for path in self._resources:
-            of_resource = [c for c in winners.applied.values() if c.resource == path]
+            of_resource = [
+                c for c in winners.applied.values() if c.resource == path and c.id not in found
+            ]
             commands, rows = self._completers[path](of_resource)
             winners.rows[path] = RowSet.joined(rows.parts)
             winners.applied.update({(path, command.key): command for command in commands})
@@ -153,12 +157,39 @@ class _Folding:
         self._keep_what_beats_the_winners()
         return {}
 
+    def _unprepared(self) -> dict[str, tuple[Command, str]]:
+        """Winners that this release can't bring up to date."""
+        commands = list(self.winners.applied.values())
+        if are_all_current(commands, self._resources):
+            return {}
+        found: dict[str, tuple[Command, str]] = {}
+        for command in commands:
+            try:
+                made_current(command, self._resources.get(command.resource))
+            except BodyError as exc:
+                found[command.id] = (command, str(exc))
+        return found
+
+    def _reason_against(self, command: Command) -> str | None:
+        """Why a command can have no row, if it can't."""
+        try:
+            made_current(command, self._resources.get(command.resource))
+        except BodyError as exc:
+            return str(exc)
+        _, rows = self._completers[command.resource]([command])
+        return str(rows.unfit[0][1]) if rows.unfit else None
+
     def _unrejected(
         self, kind: Kind, commands: Sequence[Command], numbers: Sequence[int]
     ) -> Iterator[tuple[Command, int]]:
         """Those that are neither rejected nor held, under the current schema version."""
         winners, seen, tally = self.winners, self._seen, self.tally
-        known = (winners.rejected, winners.maybe_rejected, self._excluded.keys())
+        known = (
+            winners.rejected,
+            winners.maybe_rejected,
+            winners.own_rejected,
+            self._excluded.keys(),
+        )
         rejected = [ids for ids in known if ids]
         are_current = are_all_current(commands, self._resources)
         for command, number in zip(commands, numbers, strict=True):
@@ -178,10 +209,10 @@ class _Folding:
                     continue
                 try:
                     current = made_current(command, spec)
-                except BodyError as exc:
-                    if kind is Kind.APPLIED:
-                        winners.unfit.append((command, str(exc)))
-                    continue
+                except BodyError:
+                    # Only if it wins does it matter: what loses has never been looked at.
+                    if kind is not Kind.APPLIED:
+                        continue
             yield current, number
 
     def _contend(self, commands: Iterable[tuple[Command, int]]) -> None:
@@ -191,10 +222,10 @@ class _Folding:
             seen.add(command.id)
             target = (command.resource, command.key)
             if target in self._suspect:
-                _, rows = self._completers[command.resource]([command])
-                if rows.unfit:
+                reason = self._reason_against(command)
+                if reason is not None:
                     tally.rejected[number] += 1
-                    self.winners.unfit.append((command, str(rows.unfit[0][1])))
+                    self.winners.unfit.append((command, reason))
                     continue
             best = applied.get(target)
             if best is not None:

@@ -57,8 +57,11 @@ class Kind(IntEnum):
     BAD_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4
-    #: The id of a command that the archive calls rejected, of an object not yet applied as a whole.
+    #: The id of a command that the archive calls rejected, in an entry that the database had not
+    #: taken over yet.
     MAYBE_REJECTED = 5
+    #: The id of a command that this database alone has rejected, for it does not own the archive.
+    OWN_REJECTED = 6
 
 
 def key_hash(key: str) -> bytes:

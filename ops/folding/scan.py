@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from forebay.apply import BadLine, Entry, Rejection, Source
+from forebay.apply import BadLine, Entry, Source
 from forebay.apply.lines import read_lines
-from forebay.apply.rejections import noted_keys
-from forebay.aws import archive
-from forebay.aws.archive import REJECTIONS_PREFIX
+from forebay.apply.rejections import line_id, noted_keys
+from forebay.archive.decisions import LogEntry, read_log
 from forebay.command import Command
 from ops.archive.store import ObjectStore, StoredObject
 from ops.folding.partition import Kind, Writer
@@ -79,7 +78,7 @@ def scan(
     noted: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
     numbers: Numbers = _ALONE,
 ) -> Scanned:
-    """Puts every command up to the cut into a partition; its rejections are there before.
+    """Puts every command up to the cut into a partition.
 
     Args:
         store: the archive.
@@ -113,38 +112,40 @@ def scan(
     return scanned
 
 
-def add_rejections(store: ObjectStore, writer: Writer, *, cut: str, ledger: Ledger | None) -> int:
-    """Puts the archive's rejections into a partition; how many.
+def add_rejections(
+    store: ObjectStore, writer: Writer, *, cut: str, position: int | None
+) -> Iterator[LogEntry]:
+    """Puts the archive's rejections into a partition; each entry of the decision log.
 
-    Those of objects that are applied must be in the database, others need not be there yet.
+    Call it after `scan`: what was decided about a command after the command was read is known then.
+
+    Args:
+        store: the archive.
+        writer: of the partition; its records must count as older than those of commands.
+        cut: the greatest command id that counts.
+        position: entries up to here must be in the database, later ones need not be there yet; None
+            where all of them count.
 
     Raises:
-        NoRejectionsError: somebody else has written there.
+        DecisionLogError: an entry is missing or damaged.
         TransientError: the archive did not answer.
     """
-    count = 0
-    known: tuple[str, bool] = ("", True)
-    for told in read_rejections(store, cut):
-        source = told["object"]
-        if ledger is not None and source != known[0]:
-            row = ledger([source]).get(source)
-            known = (source, row is not None and row.complete)
-        count += 1
-        key = told["key"] if told["resource"] is not None else told["id"]
-        kind = Kind.REJECTED if known[1] else Kind.MAYBE_REJECTED
-        writer.add(kind, str(key), told["id"])
-    return count
+    for entry in read_log(store):
+        known = position is None or entry.slot <= position
+        kind = Kind.REJECTED if known else Kind.MAYBE_REJECTED
+        for members in up_to(cut, entry):
+            key = members["key"] if members["resource"] is not None else members["id"]
+            writer.add(kind, str(key), members["id"])
+        yield entry
 
 
-def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
-    """Every archived rejection of a command up to the cut, and of all lines that are none.
-
-    Raises:
-        NoRejectionsError: somebody else has written there.
-    """
-    for found in store.list(REJECTIONS_PREFIX):
-        told_of = archive.read_rejections(f"{store.url}/{found.key}", store.read(found.key))
-        yield from (told for told in told_of if told["resource"] is None or told["id"] <= cut)
+def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
+    """An entry's rejections of commands up to the cut, and of unreadable lines."""
+    return (
+        members
+        for members in entry.rejections
+        if members["resource"] is None or members["id"] <= cut
+    )
 
 
 def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerRow, int]:
@@ -183,8 +184,8 @@ class _Adding:
         bad = [entry for entry in entries if isinstance(entry, BadLine)]
         self.scanned.unreadable_lines += len(bad)
         if kind is Kind.APPLIED:
-            for line_id in [Rejection.of_line(entry, self.source).id for entry in bad]:
-                self.writer.add(Kind.BAD_LINE, line_id, (self.number, line_id))
+            for rejection in [line_id(self.source.object, entry) for entry in bad]:
+                self.writer.add(Kind.BAD_LINE, rejection, (self.number, rejection))
         wanted = [entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut]
         self.scanned.commands += len(wanted)
         records = [(self.number, command) for command in wanted]

@@ -13,17 +13,18 @@ from forebay.replay.selection import Selection
 from ops.console import Console
 from ops.context import Context
 from ops.cut import accepted
-from ops.folding.scan import read_rejections
-from ops.rebuild.load import Loader
 from ops.rejections import audit
 from ops.replay.replay import Pace, Tally, begin, replay
 
 
 def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
-    """Takes over the archive's rejections and decisions, then replays everything up to the cut."""
+    """Takes over what was decided about rejections, then replays everything up to the cut.
+
+    The replay takes over the archive's rejections. Only a database that owns the archive adds to
+    them; any other keeps the new ones for itself.
+    """
     time = accepted(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
-        Loader(connection, context.resources).reject(read_rejections(context.archive, cut))
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from forebay.apply import Rejection
+from forebay.archive.decisions import LogEntry
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.resource.spec import ResourceSpec
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
-from ops.folding.scan import Numbers
+from ops.folding.scan import Numbers, up_to
 from ops.rebuild.share import Block, Folded
+
+_REJECTION = ("slot", *(member.name for member in fields(Rejection)))
 
 
 class Loader:
@@ -37,21 +41,24 @@ class Loader:
             self._copy(block)
         self._bury(folded.tombstones)
 
-    def reject(self, told: Iterable[Mapping[str, Any]]) -> int:
-        """Writes the archive's rejections; how many."""
-        names = ("id", "resource", "key", "op", "code", "sqlstate", "detail", "line", "object")
+    def reject(self, entries: Iterable[LogEntry], cut: str) -> int:
+        """Writes the archive's rejections up to the cut; how many."""
         with self._connection.cursor() as cursor:
-            # An object of rejections is written again when its chunk is tried again.
+            # Older releases could archive a rejection twice.
             cursor.execute(
-                "CREATE TEMP TABLE told (LIKE forebay.rejections INCLUDING DEFAULTS) ON COMMIT DROP"
+                "CREATE TEMP TABLE found (LIKE forebay.rejections INCLUDING DEFAULTS)"
+                " ON COMMIT DROP"
             )
-            with cursor.copy(f"COPY told ({', '.join(names)}) FROM STDIN".encode()) as copy:
-                for one in told:
-                    line = str(one["line"]).encode("utf-8", "surrogatepass")
-                    copy.write_row([one[name] if name != "line" else line for name in names])
+            with cursor.copy(f"COPY found ({', '.join(_REJECTION)}) FROM STDIN".encode()) as copy:
+                for entry in entries:
+                    for members in up_to(cut, entry):
+                        rejection = Rejection.from_archive(members)
+                        copy.write_row(
+                            [entry.slot, *(getattr(rejection, name) for name in _REJECTION[1:])]
+                        )
             cursor.execute(
-                "INSERT INTO forebay.rejections SELECT DISTINCT ON (id) * FROM told"
-                " ORDER BY id, object ON CONFLICT (id) DO NOTHING"
+                "INSERT INTO forebay.rejections SELECT DISTINCT ON (id) * FROM found"
+                " ORDER BY id, slot, object ON CONFLICT (id) DO NOTHING"
             )
             return cursor.rowcount
 

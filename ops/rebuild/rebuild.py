@@ -7,20 +7,23 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from forebay.apply import DecisionLog, Rejection
+from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
-from ops.cut import accepted, commands_until
+from ops.cut import EVERYTHING, accepted, commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition
-from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, read_rejections
+from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
 from ops.rebuild.share import Folded, Share
@@ -118,11 +121,16 @@ def rebuild(
         ]
         crew = opened.enter_context(Crew(shares))
         with console.progress("read the archive", unit="objects", total=total) as meter:
-            add_rejections(context.archive, partition.writer, cut=cut, ledger=None)
-            partition.writer.close()
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
+            # After the commands, so that what is decided about them meanwhile is seen.
+            position, owner = NOTHING_READ, None
+            for entry in add_rejections(context.archive, partition.writer, cut=cut, position=None):
+                position, owner = entry.slot, entry.owner or owner
+            partition.writer.close()
         connection = opened.enter_context(context.connect(purpose="rebuild"))
-        filling = _Filling(connection, context, cut, shares, scanned)
+        filling = _Filling(
+            connection, context, cut, shares, scanned, position=position, owner=owner
+        )
         with console.progress("load", unit="commands", total=filling.commands) as meter:
             return filling.fill(crew.fold(partition.files.of), meter)
 
@@ -142,8 +150,24 @@ class _Filling:
         cut: str,
         shares: Sequence[Share],
         scanned: Sequence[Scanned],
+        *,
+        position: int,
+        owner: str | None,
     ) -> None:
+        """A filling.
+
+        Args:
+            connection: to the empty database.
+            context: says where everything is.
+            cut: the greatest command id that counts.
+            shares: the readers' shares, which have been read.
+            scanned: what each of them has met.
+            position: the last entry of the decision log that was read.
+            owner: the database that owns the archive, by then.
+        """
         self._connection = connection
+        self._position = position
+        self._owner = owner
         self._context = context
         self._cut = cut
         self._shares = shares
@@ -170,12 +194,16 @@ class _Filling:
             ]
             for item in later:
                 connection.execute(item.drop)
-            rejections = loader.reject(read_rejections(context.archive, cut))
+            entries = takewhile(
+                lambda entry: entry.slot <= self._position, read_log(context.archive)
+            )
+            rejections = loader.reject(entries, cut)
             decisions = audit.restore(connection, context.archive, until=accepted(cut))
             self._load(loader, folded, meter)
             for item in reversed(later):
                 meter.advance(0, note=f"making {item.name}")
                 _make(connection, item)
+            self._follow_log()
             for table in tables(context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
@@ -190,6 +218,25 @@ class _Filling:
             ledger_rows=int(row[0]) if row else 0,
             processes=len(self._shares),
         )
+
+    def _follow_log(self) -> None:
+        """Notes how far the decision log was read, and that nothing was rejected since.
+
+        Raises:
+            RefusedError: a command whose row was loaded has been rejected meanwhile.
+        """
+        context = self._context
+        log = DecisionLog(self._connection, context.archive, context.resources)
+        for entry in read_log(context.archive, after=self._position):
+            rejections = list(map(Rejection.from_archive, up_to(self._cut, entry)))
+            if log.undo(rejections):
+                raise RefusedError(
+                    "commands were rejected while the archive was being read; nothing was "
+                    "changed. Rebuild again"
+                )
+        if self._cut == EVERYTHING:
+            # Up to a cut, only the rejections up to it were loaded: the rest is taken over later.
+            log.begin_at(self._position, self._owner)
 
     def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> None:
         readers = len(self._shares)

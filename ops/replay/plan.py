@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply import BadLine, Entry, Source, rehearse
+from forebay.apply import BadLine, DecisionLog, Entry, Source, rehearse
 from forebay.apply.lines import read_chunks
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
@@ -97,6 +97,7 @@ def plan(context: Context, console: Console, selection: Selection) -> Plan:
         context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
         console.progress("plan", unit="objects", total=total) as meter,
     ):
+        log = DecisionLog(connection, context.archive, context.resources)
         for stored in objects_of(context.archive, selection):
             found.objects += 1
             found.bytes += stored.size_bytes
@@ -111,6 +112,7 @@ def plan(context: Context, console: Console, selection: Selection) -> Plan:
                             [chunk],
                             Source(stored.key, replay=True, partial=True),
                             resources=context.resources,
+                            log=log,
                         )
                         found.rehearsal_seconds += time.monotonic() - started
                         found.rehearsed += len(chunk)

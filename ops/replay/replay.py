@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from forebay.apply import Counts
+from forebay.apply import Counts, DecisionLog, Outcome
 from forebay.db.connect import Connection
 from forebay.ids import accepted_ms
 from forebay.replay import runs
@@ -22,6 +22,7 @@ from ops.context import REPLICA, Context
 from ops.errors import RefusedError, StoppedError, UsageError
 from ops.replay.gate import Gate
 from ops.replay.lag import ReplicaLag
+from ops.replay.leftovers import Leftovers
 from ops.replay.signals import steered
 from ops.replay.worker import Done, Job, work
 
@@ -53,6 +54,11 @@ class Tally:
         self.failed += done.error is not None
         self.lines += done.outcome.lines
         self.counts += done.outcome.counts
+
+    def add_waiting(self, outcome: Outcome) -> None:
+        """One more object with commands that could not be applied at their turn."""
+        self.lines += outcome.lines
+        self.counts += outcome.counts
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
@@ -133,6 +139,8 @@ def replay(
         objects: Iterable[StoredObject] = objects_of(context.archive, selection)
         if run is not None:
             noting = opened.enter_context(connect())
+            log = DecisionLog(noting, context.archive, context.resources, ownership="claim")
+            log.follow()
             runs.mark(noting, run.id, "running", objects=total)
             done = runs.progress(noting, run.id).objects
             total = max(total - done, 0)
@@ -150,11 +158,18 @@ def replay(
             run_id=run.id if run else None,
             rate_per_second=pace.rate_per_second,
         )
-        tally = Tally()
+        tally, leftovers = Tally(), Leftovers()
         try:
             for finished in work(job, objects, workers=pace.workers):
-                tally.add(finished)
+                if finished.outcome.undecided:
+                    finished = _keep(leftovers, finished)  # noqa: PLW2901 - what is left of it
+                    tally.add_waiting(finished.outcome)
+                    tally.failed += finished.error is not None
+                else:
+                    tally.add(finished)
                 _show(console, meter, gate, finished, tally)
+            if run is not None and leftovers:
+                _settle(noting, log, leftovers, job, tally, console)
         except StoppedError:
             if run is not None:
                 runs.mark(noting, run.id, "stopped")
@@ -167,6 +182,38 @@ def replay(
         elif run is not None:
             runs.mark(noting, run.id, "stopped")
     return tally
+
+
+def _keep(leftovers: Leftovers, done: Done) -> Done:
+    """Keeps what an object has left for the end, if there is room."""
+    outcome = replace(done.outcome, undecided=())
+    if leftovers.add(done.key, done.size_bytes, done.outcome):
+        return Done(done.key, done.size_bytes, outcome)
+    error = "too many commands of the replay can't be applied at their turn; resume it"
+    return Done(done.key, done.size_bytes, outcome, error)
+
+
+def _settle(  # noqa: PLR0917 - called once
+    connection: Connection,
+    log: DecisionLog,
+    leftovers: Leftovers,
+    job: Job,
+    tally: Tally,
+    console: Console,
+) -> None:
+    """Applies or decides about what is left, and notes the objects in the run."""
+    assert job.run_id is not None  # noqa: S101 - a dry run leaves nothing
+    is_everything = job.selection.is_everything
+    for settled in leftovers.settle(connection, log, job.resources, is_everything=is_everything):
+        tally.counts += settled.added
+        if settled.error is None:
+            tally.objects += 1
+            runs.note_object(connection, job.run_id, settled.key, settled.outcome)
+        else:
+            tally.failed += 1
+            runs.note_failure(connection, job.run_id, settled.key, settled.error)
+            if tally.failed <= _SHOWN_FAILURES:
+                console.note(f"{settled.key}: {settled.error}")
 
 
 @contextmanager

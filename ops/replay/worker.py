@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 import psycopg
 
-from forebay.apply import Habits, Outcome, Source, apply, rehearse, restore
+from forebay.apply import DecisionLog, Habits, Outcome, Source, apply, rehearse
 from forebay.apply.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
 from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay.runs import note_failure, note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from ops.archive.store import ObjectStore, StoredObject, archived_rejections
+from ops.archive.store import ObjectStore, StoredObject
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
 
@@ -179,26 +178,26 @@ def _apply_patiently(
 
 
 def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
-    partial_replay = not job.selection.is_everything
-    source = Source(found.key, replay=True, partial=partial_replay)
+    source = Source(found.key, replay=True, partial=not job.selection.is_everything)
     chunks = job.selection.chunks(
         read_chunks(
             job.store.read(found.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
         )
     )
+    log = DecisionLog(connection, job.store, job.resources)
     try:
         if job.run_id is None:
             admitted = job.gate.chunks(chunks)
-            outcome = rehearse(connection, admitted, source, resources=job.resources)
+            outcome = rehearse(connection, admitted, source, resources=job.resources, log=log)
             return Done(found.key, found.size_bytes, outcome, outcome.held)
-        # Of an earlier try, perhaps of another run, that failed between the archive and its commit.
-        restore(connection, archived_rejections(job.store, found.key))
         outcome = apply(
             connection,
             chunks,
             source,
             resources=job.resources,
-            archive_rejections=partial(job.store.write_rejections, found.key),
+            log=log,
+            # What can't be applied now may be when the other objects are.
+            decides=False,
             # Not while the chunk is read: that is done ahead, while another one's locks are held.
             admit=job.gate.pass_through,
             habits=job.habits,
@@ -207,5 +206,6 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
         if job.run_id is not None:
             note_failure(connection, job.run_id, found.key, str(exc))
         return Done(found.key, found.size_bytes, Outcome(), str(exc))
-    note_object(connection, job.run_id, found.key, outcome)
+    if not outcome.undecided:
+        note_object(connection, job.run_id, found.key, outcome)
     return Done(found.key, found.size_bytes, outcome)

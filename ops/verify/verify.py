@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forebay.archive.decisions import NOTHING_READ
 from forebay.db.connect import Connection
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
@@ -17,7 +18,7 @@ from ops.context import Context
 from ops.cut import accepted, commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
-from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan
+from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan, up_to
 from ops.verify.compare import Findings, TableComparison
 
 _PAGE = 5_000
@@ -89,22 +90,27 @@ def verify(
     with ExitStack() as opened:
         folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
         partition = opened.enter_context(
-            Partition(Path(folder) / "buckets", expected_bytes=size * INFLATION)
+            # Two writers: the records of the first, rejections, count as older than commands.
+            Partition(Path(folder) / "buckets", expected_bytes=size * INFLATION, writers=2)
         )
         connection = opened.enter_context(context.connect_for_reading(purpose="verify"))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             ledger = _Ledger(connection).rows if trust_ledger else None
-            rejections = add_rejections(store, partition.writer, cut=cut, ledger=ledger)
-            scanned = scan(
-                store,
-                partition.writer,
-                cut=cut,
-                objects=commands_until(store, cut),
-                ledger=ledger,
-                advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
-            )
-            scanned.rejections = rejections
-        _add_database_rejections(connection, partition.writer, cut)
+            with Writer(partition.files, 1) as writer:
+                scanned = scan(
+                    store,
+                    writer,
+                    cut=cut,
+                    objects=commands_until(store, cut),
+                    ledger=ledger,
+                    advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
+                )
+            # The database before the archive, which is written first; and both after the commands,
+            # so that what is decided about them meanwhile is seen.
+            position, is_owner = _read_position(connection)
+            _add_database_rejections(connection, partition.writer, cut, is_owner=is_owner)
+            for entry in add_rejections(store, partition.writer, cut=cut, position=position):
+                scanned.rejections += sum(1 for _ in up_to(cut, entry))
         verifier = _Verifier(connection, context, cut, Findings(limit))
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
@@ -228,10 +234,10 @@ class _Verifier:
         self._rejections[1] += len(have)
         for rejected in sorted(told - have):
             self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
-        extra = have - told - winners.maybe_rejected
+        extra = have - told - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
-        self._rejections[2] += len(told ^ have - winners.maybe_rejected)
+        self._rejections[2] += len(told - have) + len(extra)
 
 
 class _Ledger:
@@ -267,14 +273,27 @@ class _Ledger:
             last = page[-1][0]
 
 
-def _add_database_rejections(connection: Connection, writer: Writer, cut: str) -> None:
+def _read_position(connection: Connection) -> tuple[int, bool]:
+    """How far the database has followed the decision log, and whether it owns the archive."""
+    row = connection.execute(
+        "SELECT position, coalesce(owner = database, false) FROM forebay.decision_log"
+    ).fetchone()
+    return (NOTHING_READ, False) if row is None else (int(row[0]), bool(row[1]))
+
+
+def _add_database_rejections(
+    connection: Connection, writer: Writer, cut: str, *, is_owner: bool
+) -> None:
     """Every rejection that the database has of the cut's commands, and of all unreadable lines."""
     last = "00000000-0000-0000-0000-000000000000"
     while page := connection.execute(
-        "SELECT id::text, resource, key FROM forebay.rejections"
+        "SELECT id::text, resource, key, slot FROM forebay.rejections"
         " WHERE id > %s::uuid AND (resource IS NULL OR id <= %s::uuid) ORDER BY id LIMIT %s",
         [last, cut, _PAGE],
     ).fetchall():
-        for rejected, resource, key in page:
-            writer.add(Kind.IN_DATABASE, key if resource is not None else rejected, rejected)
+        for rejected, resource, key, slot in page:
+            place = key if resource is not None else rejected
+            writer.add(Kind.IN_DATABASE, place, rejected)
+            if slot is None and not is_owner:
+                writer.add(Kind.OWN_REJECTED, place, rejected)
         last = page[-1][0]

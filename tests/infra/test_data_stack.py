@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from forebay.archive import decisions
 from forebay.aws import archive as core
-from infra.components.archive import COMMANDS, IMPORTS, REJECTIONS, REPORT
+from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS, REPORT
 from infra.settings import FunctionName
 from tests.infra.templates import Synthesised, readable
 
@@ -183,7 +184,8 @@ def test_every_log_is_forgotten_in_time(either: Synthesised) -> None:
 
 
 def test_the_prefixes_are_those_of_the_core() -> None:
-    assert (COMMANDS, REJECTIONS) == (core.COMMANDS_PREFIX, core.REJECTIONS_PREFIX)
+    assert core.COMMANDS_PREFIX == COMMANDS
+    assert (DECISIONS, REJECTIONS) == (decisions.DECISIONS_PREFIX, decisions.LEGACY_PREFIX)
 
 
 def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:

@@ -13,7 +13,7 @@ from forebay.command import Command
 from ops.replay.gate import Gate
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import wait_until
-from tests.fixtures.tables import Database, open_connection
+from tests.fixtures.tables import Database, followed_log, open_connection
 
 
 def test_a_chunk_is_committed_while_the_next_one_waits_to_be_admitted(database: Database) -> None:
@@ -34,7 +34,7 @@ def test_a_chunk_is_committed_while_the_next_one_waits_to_be_admitted(database: 
             args=(connection, [[city(1, key=1)], [city(2, key=2)]], Source("a", replay=True)),
             kwargs={
                 "resources": resources.load(),
-                "archive_rejections": lambda _: None,
+                "log": followed_log(connection, database.store),
                 "admit": admit,
             },
         )
@@ -63,7 +63,7 @@ def test_a_source_that_stalls_holds_no_lock_and_is_complete_when_it_has_ended(
         live = Thread(
             target=apply,
             args=(connection, chunks(), Source("a")),
-            kwargs={"resources": resources.load(), "archive_rejections": lambda _: None},
+            kwargs={"resources": resources.load(), "log": followed_log(connection, database.store)},
         )
         live.start()
         wait_until(lambda: set(database.cities()) == {1}, "the chunk is committed")
@@ -88,7 +88,7 @@ def test_a_source_that_fails_undoes_nothing_that_was_applied(database: Database)
             chunks(),
             Source("commands/a.gz"),
             resources=resources.load(),
-            archive_rejections=lambda _: None,
+            log=database.log(),
         )
     assert set(database.cities()) == {1}
     row = database.ledger()["commands/a.gz"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import random
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import BadLine, Counts, Entry, Rejection, Source, apply
+from forebay.apply import BadLine, Counts, Entry
 from forebay.apply.lines import read_chunks
 from forebay.codec import decode, encode
 from forebay.command import Command, Op
@@ -123,24 +122,25 @@ def test_a_key_of_two_lines_is_no_key(database: Database, op: Op) -> None:
     assert database.rejections() == {command_id(1): "key_invalid"}
 
 
-def test_a_chunk_that_is_tried_again_has_all_its_runners_up(database: Database) -> None:
+def test_a_chunk_that_is_tried_again_has_all_its_runners_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a deadlock, here while rejections are archived."""
     chunk = [city(3, key=1, name="x" * 300), city(2, key=1, name="y" * 300), city(1, key=1)]
-    tries: list[int] = []
+    tries: list[str] = []
+    create = database.store.create
 
-    def archive(rejections: Sequence[Rejection]) -> None:
-        tries.append(len(rejections))
+    def deadlock_once(key: str, content: bytes) -> bool:
+        if not content.startswith(b'{"decision":"rejected"'):
+            return create(key, content)
+        tries.append(key)
         if len(tries) == 1:
             raise psycopg.errors.DeadlockDetected
+        return create(key, content)
 
-    outcome = apply(
-        database.connection,
-        [chunk],
-        Source("commands/a.gz"),
-        resources=resources.load(),
-        archive_rejections=archive,
-    )
-    assert tries == [2, 2]
+    monkeypatch.setattr(database.store, "create", deadlock_once)
+    outcome = database.apply(chunk)
+    assert len(tries) == 2
     assert outcome.counts == Counts(applied=1, rejected=2)
     assert database.cities()[1][0] == command_id(1)
 
@@ -219,19 +219,27 @@ def test_newer_schema_versions_are_held_and_apply_after_the_upgrade(database: Da
     assert database.ledger()["commands/a.gz"]["completed_at"] is not None
 
 
-def test_when_the_archive_takes_no_rejection_nothing_of_the_chunk_is_kept(
+def test_when_the_archive_takes_no_decision_none_is_made(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(list):  # type: ignore[type-arg]
-        def extend(self, _rejections: object) -> None:
-            raise TransientError("no room")
+    """The neighbours are applied all the same; the object comes again."""
+    create = database.store.create
 
-    monkeypatch.setattr(database, "archived", Full())
-    with pytest.raises(TransientError):
-        database.apply([city(1, key=1), bad(2, 2)])
-    assert database.cities() == {}
+    def refuse(key: str, content: bytes) -> bool:
+        if content.startswith(b'{"decision":"rejected"'):
+            raise TransientError("no room")
+        return create(key, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database.store, "create", refuse)
+        with pytest.raises(TransientError):
+            database.apply([city(1, key=1), bad(2, 2), city(0, key=2)])
+    assert set(database.cities()) == {1}
     assert database.rejections() == {}
     assert database.ledger() == {}
+    database.apply([city(1, key=1), bad(2, 2), city(0, key=2)])
+    assert set(database.cities()) == {1, 2}
+    assert database.rejections() == {command_id(2): "string_data_right_truncation"}
 
 
 def test_a_schema_that_does_not_fit_is_nobodys_rejection(database: Database) -> None:
@@ -387,9 +395,11 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     chunk = [bad(n, n, case) if n % 3 else city(n, key=n) for n in range(600)]
     with open_connection(database.url) as connection:
         connection.cursor_factory = CountingCursor
+        database.log(connection)  # a new connection's look into the decision log
         CountingCursor.statements = 0
         outcome = database.apply(chunk, connection=connection)
-    assert CountingCursor.statements < 25
+    # Of two transactions: one applies, the other decides.
+    assert CountingCursor.statements < 40
     assert (outcome.counts.applied, outcome.counts.rejected) == (200, 400)
     assert set(database.cities()) == set(range(0, 600, 3))
     code, sqlstate, column = UNREADABLE[case]

@@ -131,7 +131,7 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
         [[decode(line.data)]],
         Source(f"commands/{line.command.id}"),
         resources={"samples": Sample.spec_},
-        archive_rejections=database.archived.extend,
+        log=database.log(),
     )
     assert outcome.counts.applied == 1, database.archived
     row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
@@ -243,7 +243,7 @@ def test_nothing_hostile_that_is_accepted_is_rejected_when_it_is_applied(
         [entries],
         Source("commands/hostile.gz"),
         resources={"samples": Sample.spec_},
-        archive_rejections=samples.archived.extend,
+        log=samples.log(),
     )
     assert samples.archived == []
     assert outcome.counts.applied == len(lines) > len(hostile.VALUES)

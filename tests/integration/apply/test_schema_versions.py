@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.apply import Rejection, Source, apply
+from forebay.apply import Source, apply
 from forebay.codec import decode
 from forebay.command import Command
 from forebay.resource.spec import ResourceSpec
@@ -41,17 +41,17 @@ def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
     database: Database, upgraded: dict[str, ResourceSpec]
 ) -> None:
     new = Command(command_id(2), "put", "cities", 5, 2, "test", None, {**CITY, "name": "new"})
-    rejections: list[Rejection] = []
     apply(
         database.connection,
         [[new, old(1, 5), old(3, 6, name="old"), old(4, 7, name="x" * 300)]],
         Source("commands/a.gz"),
         resources=upgraded,
-        archive_rejections=rejections.extend,
+        log=database.log(resources=upgraded),
     )
     assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
     # What was archived is told, not what it was made into.
-    assert [decode(rejection.line) for rejection in rejections] == [old(4, 7, name="x" * 300)]
+    rejected = [decode(rejection.line) for rejection in database.archived]
+    assert rejected == [old(4, 7, name="x" * 300)]
 
 
 class Mood(enum.StrEnum):
@@ -128,7 +128,7 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
         [[bad, good]],
         Source("commands/a.gz"),
         resources={"cities": OddCity.spec_},
-        archive_rejections=database.archived.extend,
+        log=database.log(),
     )
     assert (outcome.counts.applied, outcome.counts.rejected) == (1, 1)
     assert database.rows("SELECT geonameid, more FROM cities") == [(2, body["more"])]

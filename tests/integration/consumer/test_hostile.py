@@ -16,7 +16,7 @@ from forebay.command import Command
 from forebay.ids import MAX_AHEAD_MS
 from local.postgres.config import OWNER
 from tests.fixtures.bombs import BOMBS, MIB
-from tests.fixtures.commands import city
+from tests.fixtures.commands import city, command_id
 from tests.fixtures.consumer import Bench, bench_of, consume_within, text_message
 from tests.fixtures.emulator import Emulator
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -306,7 +306,7 @@ def test_of_two_contents_under_one_id_the_first_that_comes_stays(
     assert sum(row["duplicates"] for row in bench.database.ledger().values()) == 1
 
 
-# Rejections by somebody else
+# Decisions by somebody else
 
 
 @pytest.mark.parametrize(
@@ -315,20 +315,33 @@ def test_of_two_contents_under_one_id_the_first_that_comes_stays(
         b"no JSON",
         b"5",
         b"{}",
-        b'{"id":"x","code":"c","detail":"d","object":"o","line":"l"}',
-        b'{"id":"0199f0c2-0000-7000-8000-000000000000","code":5,"detail":"d"}',
+        b'{"decision":"rejected","id":"x","code":"c","detail":"d","object":"o","line":"l"}',
+        b'{"decision":"rejected","id":"0199f0c2-0000-7000-8000-000000000000","code":5}',
+        b'{"decision":"owner","database":"mine"}',
         b"\xff\xfe",
         gzip.compress(b"{}", mtime=0),
     ],
 )
-def test_a_forged_object_of_rejections_fails_its_object_alone_and_is_named(
+def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     caplog: pytest.LogCaptureFixture, bench: Bench, content: bytes
 ) -> None:
-    bench.put("rejections/a/forged.ndjson", raw=content)
-    bad = bench.message(bench.put("commands/a.gz", city(1, key=1)))
-    good = bench.message(bench.put("commands/b.gz", city(2, key=2)))
-    assert bench.handle(bad, good) == {bad["messageId"]}
-    assert set(bench.database.cities()) == {2}
+    """Nothing is applied that a decision may be about; removed, it has done no harm."""
+    forged = "decisions/00000000000000000001.ndjson"
+    bench.put(forged, raw=content)
+    message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
+    assert bench.handle(message) == {message["messageId"]}
+    assert bench.database.cities() == {}
     (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
-    assert line["error"] == "NoRejectionsError"
-    assert "rejections/a/forged.ndjson is no object of rejections" in line["reason"]
+    assert line["error"] == "DecisionLogError"
+    assert f"{forged} is no object of decisions" in line["reason"]
+    bench.s3.delete_object(Bucket=bench.bucket, Key=forged)
+    assert bench.handle(message) == set()
+    assert set(bench.database.cities()) == {1}
+
+
+def test_what_else_lies_in_the_folder_of_decisions_is_left_alone(bench: Bench) -> None:
+    for stray in ("decisions/", "decisions/notes.txt", "decisions/~"):
+        bench.put(stray, raw=b"")
+    bad = bench.message(bench.put("commands/a.gz", city(1, key=1, name="x" * 300)))
+    assert bench.handle(bad) == set()
+    assert bench.database.rejections() == {command_id(1): "string_data_right_truncation"}

@@ -87,9 +87,9 @@ def _all_of_it(operator: Operator) -> None:
     (operator.archive / "commands").symlink_to("../elsewhere")
 
 
-def _rejections_elsewhere(operator: Operator) -> None:
+def _decisions_elsewhere(operator: Operator) -> None:
     (operator.archive.parent / "elsewhere").mkdir()
-    (operator.archive / "rejections").symlink_to("../elsewhere")
+    (operator.archive / "decisions").symlink_to("../elsewhere")
 
 
 def _no_text(operator: Operator) -> None:
@@ -127,8 +127,8 @@ def test_what_is_no_plain_file_is_refused_by_name_before_anything_is_applied(
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
 
 
-def test_rejections_are_not_written_out_of_the_folder(operator: Operator) -> None:
-    _rejections_elsewhere(operator)
+def test_decisions_are_not_written_out_of_the_folder(operator: Operator) -> None:
+    _decisions_elsewhere(operator)
     put(operator, f"{HOUR}/bad.gz", gzip.compress(b"no command\n"))
     operator.run("replay", "--yes")
     assert list((operator.archive.parent / "elsewhere").iterdir()) == []
@@ -266,12 +266,16 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
     ]
 
 
-def test_a_forged_object_of_rejections_is_refused_by_name(operator: Operator) -> None:
-    put(operator, "rejections/2025/10/17/00/good/forged.ndjson", b'{"id":"x"}\n')
-    for command in (("verify",), ("rebuild", "--yes")):
+@pytest.mark.parametrize(
+    "forged",
+    ["decisions/00000000000000000001.ndjson", "rejections/2025/10/17/00/good/forged.ndjson"],
+)
+def test_a_forged_object_of_decisions_is_refused_by_name(operator: Operator, forged: str) -> None:
+    put(operator, forged, b'{"decision":"rejected","id":"x"}\n')
+    for command in (("verify",), ("rebuild", "--yes"), ("replay", "--yes")):
         ended = operator.run(*command)
         assert ended.code == ExitCode.REFUSED
-        assert "forged.ndjson is no object of rejections" in ended.err
+        assert f"{forged} is no object of decisions" in ended.err
         assert cities(operator) == {}
 
 

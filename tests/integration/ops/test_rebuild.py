@@ -20,7 +20,7 @@ from ops.archive.store import Folder
 from tests.fixtures.archives import id_at
 from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator
-from tests.fixtures.tables import open_connection
+from tests.fixtures.tables import followed_log, open_connection
 
 
 def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
@@ -314,6 +314,7 @@ def apply_live(
 
     store = Folder(operator.archive)
     with open_connection(operator.database_url) as connection:
+        log = followed_log(connection, store)
         for found in store.list("commands/"):
             if objects is not None and found.key not in objects:
                 continue
@@ -324,15 +325,12 @@ def apply_live(
                     for chunk in chunks
                 ]
 
-            def archive(rejections: object, key: str = found.key) -> None:
-                store.write_rejections(key, rejections)  # type: ignore[arg-type]
-
             apply(
                 connection,
                 chunks,
                 Source(found.key, replay=until is not None, partial=until is not None),
                 resources=resources.load(),
-                archive_rejections=archive,
+                log=log,
             )
 
 

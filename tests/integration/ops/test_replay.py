@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import signal
 import subprocess
 import threading
 import time
+import uuid
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ import pytest
 import resources
 from forebay.apply import Rejection, Source, apply
 from forebay.apply.lines import read_chunks
+from forebay.archive.decisions import encode_rejections, key_of
 from forebay.codec import encode
 from local.postgres.config import SUPERUSER
 from ops.archive.store import Folder
@@ -22,7 +25,7 @@ from tests.fixtures.commands import city
 from tests.fixtures.operating import Operator, kill_hard
 from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.proxies import postgres_proxy
-from tests.fixtures.tables import open_connection
+from tests.fixtures.tables import followed_log, open_connection
 
 COMMANDS = 6_000
 OBJECTS = 12
@@ -77,7 +80,7 @@ def test_a_dry_run_counts_and_changes_nothing(operator: Operator) -> None:
     assert dry["rejected"] > 0
     for table in ("cities", "forebay.rejections", "forebay.ledger", "forebay.runs"):
         assert operator.rows(f"SELECT FROM {table}") == []
-    assert not (operator.archive / "rejections").exists()
+    assert not (operator.archive / "decisions").exists()
 
 
 def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alone(
@@ -268,8 +271,11 @@ def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
         detail="too long",
         line=encode(bad),
         object=key,
+        rejected_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     )
-    Folder(operator.archive).write_rejections(key, [rejection])
+    database = str(uuid.uuid4())
+    content = encode_rejections([rejection.to_archive()], database)
+    assert Folder(operator.archive).create(key_of(1), content)
     _add(operator, "a-newer", encode(city(2, key=9)))
     operator.done("replay", "--yes")
 
@@ -340,7 +346,7 @@ def _apply_live(operator: Operator, keys: list[str], failed: list[BaseException]
                     read_chunks([(operator.archive / key).read_bytes()]),
                     Source(key),
                     resources=resources.load(),
-                    archive_rejections=lambda _: None,
+                    log=followed_log(connection, Folder(operator.archive)),
                 )
     except BaseException as exc:  # noqa: BLE001 - the test's own thread asserts it
         failed.append(exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 import resources
 from forebay.apply import Rejection
+from forebay.archive.decisions import encode_rejections, key_of
 from forebay.codec import decode, encode
 from ops.archive.store import Folder
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
-from ops.folding.partition import Bucket, Kind, Partition
+from ops.folding.partition import Bucket, Kind, Partition, Writer
 from ops.folding.scan import add_rejections, scan
 from tests.fixtures.commands import city, command_id, country
 
@@ -70,28 +72,26 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
     (tmp_path / name).write_bytes(gzip.compress(encode(command)))
     store = Folder(tmp_path)
     noted = key[:255].replace("\x00", "\ufffd")
-    store.write_rejections(
+    rejection = Rejection(
+        *(command.id, "countries", noted, "put", "key_invalid", None, "no key"),
+        encode(command),
         name,
-        [
-            Rejection(
-                *(command.id, "countries", noted, "put", "key_invalid", None, "no key"),
-                encode(command),
-                name,
-            )
-        ],
+        dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     )
-    with Partition(tmp_path / "buckets", expected_bytes=2**40) as partition:
-        found = store.list("commands/")
+    assert store.create(key_of(1), encode_rejections([rejection.to_archive()], "database"))
+    with Partition(tmp_path / "buckets", expected_bytes=2**40, writers=2) as partition:
         cut = "f" * 36
-        assert add_rejections(store, partition.writer, cut=cut, ledger=None) == 1
-        scan(
-            store,
-            partition.writer,
-            cut=cut,
-            objects=found,
-            ledger=None,
-            advance=lambda _: None,
-        )
+        with Writer(partition.files, 1) as writer:
+            scan(
+                store,
+                writer,
+                cut=cut,
+                objects=store.list("commands/"),
+                ledger=None,
+                advance=lambda _: None,
+            )
+        entries = add_rejections(store, partition.writer, cut=cut, position=None)
+        assert [len(entry.rejections) for entry in entries] == [0, 1]
         unfit = [
             refused
             for bucket in partition.buckets()

@@ -1,0 +1,410 @@
+"""Follows and extends the archive's decision log from a database.
+
+A decision is made once (law 7): under the resource's exclusive lock, written to the log before the
+transaction that it takes effect in commits, and never made again. Between the write and the commit
+the process may die. So a writer first commits that it is about to write (`pending`); whoever meets
+that note of a dead writer looks into the archive, takes over what was written, or fills the number
+with an entry that decides nothing, so that a late write of the dead one can't appear there.
+
+Only the database that owns the archive extends the log. Any other keeps decisions of its own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from psycopg import sql
+
+from forebay.apply.rejections import Rejection, insert_rejections
+from forebay.apply.table import lock_resources
+from forebay.archive.decisions import (
+    NOTHING_READ,
+    LogEntry,
+    Store,
+    encode_owner,
+    encode_rejections,
+    encode_void,
+    key_of,
+    read_log,
+)
+from forebay.db.connect import Connection
+from forebay.errors import TransientError
+from forebay.resource.spec import ResourceSpec
+
+#: What a database may do about an archive's owner. `follow`: nothing. `claim`: become the owner of
+#: an archive that has none, with its first decision. `adopt`: become the owner at once, and replace
+#: another one; for the deployed consumer, whose database is the archive's by definition.
+Ownership = Literal["follow", "claim", "adopt"]
+
+_LOCK_CLASS = 0x46424C47  # "FBLG": our half of the key space of advisory locks
+_LOG_LOCK = 0  # other numbers of the class are writers' tokens
+_BATCH = 1_000  # rejections taken over in one transaction
+
+
+class UnsettledError(Exception):
+    """A writer of the log died before its commit: what it wrote must be taken over first."""
+
+
+class LogMovedError(Exception):
+    """The next number of the log is taken: the archive has entries which the database lacks."""
+
+
+class NotOwnerError(TransientError):
+    """Another database owns the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """What a database knows of the log."""
+
+    #: Identity of this database; None until it first needs one.
+    database: str | None = None
+    #: Entries up to here are in the database.
+    position: int = NOTHING_READ
+    #: The archive's owner by those entries.
+    owner: str | None = None
+    #: Token of the writer that may have written the entry after `position`.
+    pending: int | None = None
+    #: Whether this database has ever owned the archive.
+    was_owner: bool = False
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this database owns the archive."""
+        return self.database is not None and self.owner == self.database
+
+
+class Slot(Protocol):
+    """Where the decisions of one transaction go."""
+
+    def record(self, rejections: Sequence[Rejection]) -> None:
+        """Writes decisions: to the archive, where it is ours, and to the database.
+
+        Call it last before the commit, inside the transaction in which they take effect.
+
+        Raises:
+            LogMovedError: the archive has newer entries; roll back, `follow`, and decide again.
+            TransientError: the archive did not answer; roll back.
+        """
+        ...
+
+
+class DecisionLog:
+    """The decision log as seen from one connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        resources: Mapping[str, ResourceSpec],
+        *,
+        ownership: Ownership = "follow",
+    ) -> None:
+        """A log that nobody has looked at yet; call `follow` before anything is applied.
+
+        Args:
+            connection: to the primary, autocommit.
+            store: the archive.
+            resources: the declarations, by path.
+            ownership: what may be done about the archive's owner.
+        """
+        self._connection = connection
+        self._store = store
+        self._resources = resources
+        self._ownership = ownership
+        #: Rows and tombstones that were removed because their command turned out to be rejected.
+        self.undone = 0
+
+    def follow(self) -> None:
+        """Takes over entries that the database lacks, and settles the archive's ownership.
+
+        Raises:
+            DecisionLogError: an entry of the log is missing or damaged.
+            TransientError: the archive did not answer.
+        """
+        state = self._state()
+        adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
+        if state.pending is None and not adopts:
+            new = read_log(self._store, after=state.position)
+            if next(new, None) is None:
+                return
+        with self._hold():
+            self._settle()
+            if adopts:
+                self._become_owner()
+
+    def adopt(self) -> None:
+        """Makes this database the archive's owner, even if it has been before.
+
+        Raises:
+            DecisionLogError, TransientError: as `follow`.
+        """
+        with self._hold():
+            self._settle()
+            self._become_owner()
+
+    def ownership(self) -> LogState:
+        """How far the database has followed the log, and who owns the archive by that."""
+        return self._state()
+
+    def settle(self) -> None:
+        """Takes over what a dead writer has written, or makes sure that it can't any more."""
+        with self._hold():
+            self._settle()
+
+    def begin_at(self, position: int, owner: str | None) -> None:
+        """Notes that the table of rejections holds all entries up to a position.
+
+        Args:
+            position: the number of the last one.
+            owner: the database that owns the archive, by those entries.
+        """
+        self._connection.execute(_MOVE, [position, owner])
+
+    def undo(self, rejected: Sequence[Rejection]) -> int:
+        """Removes rows and tombstones made by commands that the archive calls rejected; how many.
+
+        It happens where this database has applied commands that nothing had been decided about,
+        such as one that was rebuilt for a look while another one owned the archive. A replay
+        brings back what the removed ones had replaced. Call it inside a transaction.
+        """
+        by_path: dict[str, list[Rejection]] = defaultdict(list)
+        for rejection in rejected:
+            path = rejection.resource
+            if path is not None and path in self._resources and rejection.key is not None:
+                by_path[path].append(rejection)
+        lock_resources(self._connection, by_path, exclusive=True)
+        undone = 0
+        for path, rejections in by_path.items():
+            values = {
+                "resource": path,
+                "keys": [rejection.key for rejection in rejections],
+                "ids": [rejection.id for rejection in rejections],
+            }
+            for statement in _undoing(self._resources[path]):
+                undone += self._connection.execute(statement, values).rowcount
+        return undone
+
+    def check(self, first_id: str | None, last_id: str | None) -> bool:
+        """Whether any command between two ids was rejected; one query, inside the transaction.
+
+        Raises:
+            UnsettledError: roll back and `settle` first.
+        """
+        row = self._connection.execute(_CHECK, [first_id, last_id]).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+        any_rejected, pending = row
+        if pending is not None and not self._is_alive(pending):
+            raise UnsettledError
+        return bool(any_rejected)
+
+    @contextmanager
+    def next_slot(self) -> Iterator[Slot]:
+        """Reserves the log's next number; enter it outside the transaction that will decide.
+
+        Raises:
+            NotOwnerError: the database has owned the archive, and another one does now.
+            LogMovedError: another database has just become the owner; enter it again.
+        """
+        state = self._state()
+        if self._is_another_owner(state):
+            yield _OwnSlot(self._connection)
+            return
+        with self._hold():
+            self._settle()
+            if self._state().owner is None:
+                self._become_owner()
+            state = self._state()
+            if self._is_another_owner(state):
+                raise LogMovedError
+            with self._reserve(state) as slot:
+                yield slot
+
+    @contextmanager
+    def _reserve(self, state: LogState) -> Iterator[Slot]:
+        token = 1 + secrets.randbelow(2**31 - 1)
+        run = self._connection.execute
+        run("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, token])
+        run("UPDATE forebay.decision_log SET pending = %s", [token])
+        slot = _ArchiveSlot(self._connection, self._store, str(state.database), state.position + 1)
+        try:
+            yield slot
+        finally:
+            if not self._connection.closed:
+                if not slot.attempted:
+                    run("UPDATE forebay.decision_log SET pending = NULL")
+                run("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, token])
+
+    @contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Keeps others from extending the log or taking over from it."""
+        self._connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK])
+        try:
+            yield
+        finally:
+            if not self._connection.closed:
+                self._connection.execute(
+                    "SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK]
+                )
+
+    def _settle(self) -> None:
+        self._take_over()
+        state = self._state()
+        if state.pending is None:
+            return
+        # The writer is dead, and its number is still free: a write of it may be on its way.
+        now = dt.datetime.now(dt.UTC)
+        if state.is_owner:
+            self._store.create(key_of(state.position + 1), encode_void(str(state.database), now))
+            self._take_over()
+        self._connection.execute("UPDATE forebay.decision_log SET pending = NULL")
+
+    def _take_over(self) -> None:
+        batch: list[LogEntry] = []
+        for entry in read_log(self._store, after=self._state().position):
+            batch.append(entry)
+            if sum(len(one.rejections) for one in batch) >= _BATCH:
+                self._insert(batch)
+                batch = []
+        if batch:
+            self._insert(batch)
+
+    def _insert(self, entries: Sequence[LogEntry]) -> None:
+        """Writes entries into the database, and undoes commands that they reject."""
+        with self._connection.transaction():
+            rejected = [
+                Rejection.from_archive(members) for entry in entries for members in entry.rejections
+            ]
+            self.undone += self.undo(rejected)
+            for entry in entries:
+                found = {members["id"]: members for members in entry.rejections}
+                rejections = list(map(Rejection.from_archive, found.values()))
+                insert_rejections(self._connection, rejections, entry.slot)
+            owner = next((one.owner for one in reversed(entries) if one.owner is not None), None)
+            self._connection.execute(_MOVE, [entries[-1].slot, owner])
+
+    def _is_another_owner(self, state: LogState) -> bool:
+        """Whether this database's decisions are for itself only.
+
+        Raises:
+            NotOwnerError: it has owned the archive, and another one does now.
+        """
+        if state.is_owner or (state.owner is None and self._ownership != "follow"):
+            return False
+        if state.was_owner:
+            raise NotOwnerError(
+                f"the archive belongs to database {state.owner} now, this is {state.database}: it "
+                "may not reject commands any more. If it is to own the archive again: forebay adopt"
+            )
+        return True
+
+    def _become_owner(self) -> None:
+        """Makes this database the owner; what others add to the log meanwhile is taken over."""
+        state = self._state()
+        database = state.database or str(uuid.uuid4())
+        self._connection.execute(_IDENTIFY, [database])
+        while not (state := self._state()).is_owner:
+            if state.owner is not None and self._ownership == "claim":
+                return
+            now = dt.datetime.now(dt.UTC)
+            self._store.create(key_of(state.position + 1), encode_owner(database, now))
+            self._take_over()
+
+    def _state(self) -> LogState:
+        row = self._connection.execute(_STATE).fetchone()
+        return LogState() if row is None else LogState(*row)
+
+    def _is_alive(self, token: int) -> bool:
+        """Whether the writer of that token still has its connection."""
+        row = self._connection.execute(_HOLDS, [_LOCK_CLASS, token]).fetchone()
+        return row is not None
+
+
+@dataclass(slots=True)
+class _ArchiveSlot:
+    """A number of the log, for the archive's owner."""
+
+    connection: Connection
+    store: Store
+    database: str
+    number: int
+    #: Whether the archive may have the entry.
+    attempted: bool = False
+
+    def record(self, rejections: Sequence[Rejection]) -> None:
+        """See Slot."""
+        if not rejections:
+            return
+        content = encode_rejections([one.to_archive() for one in rejections], self.database)
+        insert_rejections(self.connection, rejections, self.number)
+        self.connection.execute(_MOVE, [self.number, None])
+        self.attempted = True
+        key = key_of(self.number)
+        # The key is taken by our own entry where an answer got lost, and the SDK sent it again.
+        if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
+            raise LogMovedError
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnSlot:
+    """Decisions of a database that does not own the archive."""
+
+    connection: Connection
+
+    def record(self, rejections: Sequence[Rejection]) -> None:
+        """See Slot."""
+        insert_rejections(self.connection, rejections, None)
+
+
+def _undoing(spec: ResourceSpec) -> tuple[sql.Composed, sql.Composed]:
+    parts: dict[str, sql.Composable] = {
+        "table": sql.Identifier("public", spec.table),
+        "key": sql.Identifier(spec.key.name),
+        "type": sql.SQL(spec.key.sql_type),
+    }
+    return (sql.SQL(_UNDO_ROWS).format(**parts), sql.SQL(_UNDO_TOMBSTONES).format(**parts))
+
+
+_STATE = """
+    SELECT database::text, position, owner::text, pending, was_owner FROM forebay.decision_log
+"""
+_CHECK = """
+    SELECT EXISTS (SELECT FROM forebay.rejections WHERE id BETWEEN %s::uuid AND %s::uuid),
+           (SELECT pending FROM forebay.decision_log)
+"""
+_HOLDS = """
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 2
+      AND classid::bigint = %s AND objid::bigint = %s
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_MOVE = """
+    INSERT INTO forebay.decision_log AS l (position, owner) VALUES (%s, %s::uuid)
+    ON CONFLICT (singleton) DO UPDATE SET
+      position = excluded.position, owner = coalesce(excluded.owner, l.owner), pending = NULL,
+      was_owner = l.was_owner OR coalesce(excluded.owner = l.database, false)
+"""
+_IDENTIFY = """
+    INSERT INTO forebay.decision_log (database, position) VALUES (%s, -1)
+    ON CONFLICT (singleton) DO UPDATE SET database = excluded.database
+"""
+# A key that can't be read as the column's type made no row. By key first, which has an index.
+_UNDO_ROWS = """
+    DELETE FROM {table} AS t
+    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    WHERE pg_input_is_valid(r.key, '{type}')
+      AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
+      AND t._version = r.id
+"""
+_UNDO_TOMBSTONES = """
+    DELETE FROM forebay.tombstones AS d
+    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    WHERE d.resource = %(resource)s AND d.key = r.key AND d.version = r.id
+"""

@@ -1,0 +1,1 @@
+"""The archive's layout: what its objects are called, and what they hold."""

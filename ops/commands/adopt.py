@@ -1,0 +1,50 @@
+"""`forebay adopt`: makes a database the owner of the archive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from forebay.apply import DecisionLog
+from ops import options
+from ops.console import Console
+from ops.context import ARCHIVE, DATABASE, Context
+
+
+def adopt(
+    *,
+    source: options.SourceUrl = None,
+    database_url: options.DatabaseUrl = None,
+    show: Annotated[bool, typer.Option("--show", help="Only show who owns the archive.")] = False,
+    yes: options.Yes = False,
+    env: options.Env = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make the database the archive's owner, which alone adds rejections to the archive.
+
+    The database of the deployed consumer becomes the owner by itself. This is for one that has
+    been the owner before, and that another database has replaced.
+    """
+    context = Context({ARCHIVE: source, DATABASE: database_url}, env)
+    console = Console(as_json=as_json)
+    with context.connect(purpose="adopt") as connection:
+        log = DecisionLog(connection, context.archive, context.resources)
+        if not show:
+            console.confirm(
+                f"Make this database the owner of {context.archive.url}? The present owner will "
+                "reject no more commands.",
+                yes=yes,
+            )
+            log.adopt()
+        ownership = log.ownership()
+    console.facts(
+        {
+            "archive": context.archive.url,
+            "database": ownership.database,
+            "owner": ownership.owner,
+            "is_owner": ownership.is_owner,
+            "log_position": ownership.position,
+            "rows_undone": log.undone,
+        }
+    )

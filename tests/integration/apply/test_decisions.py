@@ -1,0 +1,350 @@
+"""Law 7: a decision is made once, is archived before it takes effect, and is never made again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+import resources
+from forebay.apply import Counts, DecisionLog, NotOwnerError, Source, apply
+from forebay.apply.decisions import UnsettledError
+from forebay.archive.decisions import DecisionLogError, key_of, read_log
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.errors import TransientError
+from tests.fixtures.commands import city, command_id
+from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.tables import Database, MemoryStore, followed_log, open_connection
+
+WAIT_SECONDS = 30
+
+
+def bad(number: int, key: int) -> Command:
+    return city(number, key=key, name="x" * 300)
+
+
+class Steps(MemoryStore):
+    """An archive that calls back before and after it stores decisions."""
+
+    def __init__(self, of: MemoryStore) -> None:
+        super().__init__(objects=of.objects)
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[], object] = lambda: None
+
+    def create(self, key: str, content: bytes) -> bool:
+        if content.startswith(b'{"decision":"rejected"'):
+            self.before()
+            created = super().create(key, content)
+            self.after()
+            return created
+        return super().create(key, content)
+
+
+def apply_over(
+    connection: Connection, store: MemoryStore, *chunk: Command, source: str = "commands/a.gz"
+) -> Counts:
+    return apply(
+        connection,
+        [chunk],
+        Source(source),
+        resources=resources.load(),
+        log=followed_log(connection, store),
+    ).counts
+
+
+def kill(database: Database, connection: Connection) -> None:
+    database.connection.execute(
+        "SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid]
+    )
+
+
+@pytest.fixture
+def other_database(postgres_cluster: PostgresServer) -> Iterator[Database]:
+    """A second database."""
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(database=name)
+        with open_connection(url) as connection:
+            yield Database(url, connection)
+
+
+def test_what_was_archived_before_the_connection_died_is_taken_over(database: Database) -> None:
+    store = Steps(database.store)
+    with open_connection(database.url) as connection:
+        store.after = lambda: kill(database, connection)
+        with pytest.raises(psycopg.OperationalError):
+            apply_over(connection, store, bad(1, 5), city(2, key=6))
+    assert [one.id for one in database.archived] == [command_id(1)]
+    assert database.rejections() == {}
+    # By now the command would fit, and comes in another object.
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    with open_connection(database.url) as connection:
+        counts = apply_over(connection, database.store, bad(1, 5), source="commands/b.gz")
+    assert counts == Counts(duplicates=1)
+    assert set(database.rejections()) == {command_id(1)}
+    assert set(database.cities()) == {6}
+
+
+def test_a_warm_consumer_takes_over_what_another_has_archived_and_not_committed(
+    database: Database,
+) -> None:
+    """It has looked into the log long ago; the reservation tells it to look again."""
+    database.log()
+    store = Steps(database.store)
+    with open_connection(database.url) as connection:
+        store.after = lambda: kill(database, connection)
+        with pytest.raises(psycopg.OperationalError):
+            apply_over(connection, store, bad(1, 5))
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    assert database.apply([bad(1, 5)], source="commands/b.gz").counts == Counts(duplicates=1)
+    assert set(database.rejections()) == {command_id(1)}
+
+
+def test_a_late_write_of_a_dead_writer_finds_its_number_taken(database: Database) -> None:
+    """The request was on its way to S3 when the writer died; it arrives after others went on."""
+    late: list[Callable[[], bool]] = []
+
+    class Slow(Steps):
+        def create(self, key: str, content: bytes) -> bool:
+            if content.startswith(b'{"decision":"rejected"'):
+                late.append(lambda: MemoryStore.create(self, key, content))
+                raise TransientError("no answer")
+            return super().create(key, content)
+
+    with open_connection(database.url) as connection, pytest.raises(TransientError):
+        apply_over(connection, Slow(database.store), bad(1, 5))
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    assert database.apply([bad(1, 5)], source="commands/b.gz").counts == Counts(applied=1)
+    assert late[0]() is False
+    assert database.archived == []
+    with open_connection(database.url) as connection:
+        followed_log(connection, database.store)
+    assert database.rejections() == {}
+    assert set(database.cities()) == {5}
+
+
+def test_a_command_is_never_both_applied_and_rejected_by_two_consumers(
+    database: Database,
+) -> None:
+    """One archives the rejection; the other has the command in another object, where it fits."""
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=1, name="Aachen")], source="commands/0.gz")
+    taken = city(3, key=2, name="Aachen")
+    store = Steps(database.store)
+    decided, go_on = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        decided.set()
+        assert go_on.wait(WAIT_SECONDS)
+
+    store.after = stop
+    with (
+        ThreadPoolExecutor(2) as pool,
+        open_connection(database.url) as first,
+        open_connection(database.url) as second,
+    ):
+        rejecting = pool.submit(apply_over, first, store, taken)
+        assert decided.wait(WAIT_SECONDS)
+        # The name is given up in the same object: whoever comes later could apply the command.
+        frees = city(2, "delete", 1)
+        applying = pool.submit(
+            apply_over, second, database.store, frees, taken, source="commands/b"
+        )
+        assert not applying.done()
+        go_on.set()
+        assert rejecting.result(WAIT_SECONDS) == Counts(rejected=1)
+        assert applying.result(WAIT_SECONDS) == Counts(applied=1, duplicates=1)
+    assert set(database.rejections()) == {command_id(3)}
+    assert database.cities() == {}
+
+
+def test_two_consumers_of_one_object_make_one_decision(database: Database) -> None:
+    """Both find that the command fails, one after the other gets to decide."""
+    store = Steps(database.store)
+    decided, go_on = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        decided.set()
+        assert go_on.wait(WAIT_SECONDS)
+
+    store.after = stop
+    with (
+        ThreadPoolExecutor(2) as pool,
+        open_connection(database.url) as first,
+        open_connection(database.url) as second,
+    ):
+        one = pool.submit(apply_over, first, store, bad(1, 5), bad(2, 6))
+        assert decided.wait(WAIT_SECONDS)
+        other = pool.submit(apply_over, second, database.store, bad(1, 5), bad(2, 6))
+        go_on.set()
+        assert {one.result(WAIT_SECONDS), other.result(WAIT_SECONDS)} == {
+            Counts(rejected=2),
+            Counts(),
+        }
+    assert [one.id for one in database.archived] == [command_id(1), command_id(2)]
+    row = database.ledger()["commands/a.gz"]
+    assert (row["lines"], row["rejected"], row["duplicates"]) == (2, 2, 0)
+
+
+def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
+    database: Database, other_database: Database
+) -> None:
+    """The backup, here an empty one, has the identity of the database that it was taken of."""
+    database.log()
+    other_database.connection.execute(
+        "INSERT INTO forebay.decision_log (database, position, owner, was_owner) VALUES"
+        " (%s, 1, %s, true)",
+        [*database.rows("SELECT database, owner FROM forebay.decision_log")[0]],
+    )
+    database.apply([bad(1, 5)])
+    other_database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    # It finds the number of its first decision taken, and learns of the others.
+    counts = apply(
+        other_database.connection,
+        [[bad(3, 7), city(4, key=8, population="many")]],
+        Source("commands/b.gz"),
+        resources=resources.load(),
+        log=DecisionLog(other_database.connection, database.store, resources.load()),
+    ).counts
+    assert counts == Counts(applied=1, rejected=1)
+    assert set(other_database.rejections()) == {command_id(1), command_id(4)}
+    assert [entry.slot for entry in database.entries()] == [0, 1, 2, 3]
+
+
+def test_a_database_that_does_not_own_the_archive_keeps_its_decisions(
+    database: Database, other_database: Database
+) -> None:
+    database.apply([bad(1, 5)])
+    before = dict(database.store.objects)
+    log = DecisionLog(
+        other_database.connection, database.store, resources.load(), ownership="claim"
+    )
+    log.follow()
+    outcome = apply(
+        other_database.connection,
+        [[bad(1, 5), bad(2, 6), city(3, key=7)]],
+        Source("commands/a.gz"),
+        resources=resources.load(),
+        log=log,
+    )
+    assert outcome.counts == Counts(applied=1, rejected=1, duplicates=1)
+    assert database.store.objects == before
+    slots = other_database.rows("SELECT id::text, slot FROM forebay.rejections ORDER BY id")
+    assert slots == [(command_id(1), 2), (command_id(2), None)]
+
+
+def test_the_consumers_database_becomes_the_owner_and_the_former_one_decides_no_more(
+    database: Database, other_database: Database
+) -> None:
+    database.apply([bad(1, 5)])
+    followed_log(other_database.connection, database.store)
+    assert other_database.rows("SELECT owner = database FROM forebay.decision_log") == [(True,)]
+    assert set(other_database.rejections()) == {command_id(1)}
+    with pytest.raises(NotOwnerError, match="forebay adopt"):
+        database.apply([bad(2, 6), city(3, key=7)], source="commands/b.gz")
+    assert set(database.cities()) == {7}
+    assert database.rejections() == {command_id(1): "string_data_right_truncation"}
+    # Nor does a new connection of its consumer take the archive back.
+    with open_connection(database.url) as connection:
+        followed_log(connection, database.store)
+    with pytest.raises(NotOwnerError):
+        database.apply([bad(2, 6)], source="commands/b.gz")
+    # An operator can.
+    database.log().adopt()
+    assert database.apply([bad(2, 6)], source="commands/b.gz").counts == Counts(rejected=1)
+
+
+def test_a_row_whose_command_turns_out_to_be_rejected_is_removed(
+    database: Database, other_database: Database
+) -> None:
+    """Such as of a database that was rebuilt before anything was decided about the command."""
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=1, name="Aachen")], source="commands/0.gz")
+    taken = city(3, key=2, name="Aachen")
+    apply(
+        other_database.connection,
+        [[taken]],
+        Source("commands/a.gz", replay=True),
+        resources=resources.load(),
+        log=DecisionLog(other_database.connection, database.store, resources.load()),
+        decides=False,
+    )
+    assert set(other_database.cities()) == {2}
+    database.apply([taken])
+    log = DecisionLog(other_database.connection, database.store, resources.load())
+    log.follow()
+    assert log.undone == 1
+    assert other_database.cities() == {}
+
+
+def test_a_run_that_may_not_decide_gives_back_what_it_can_not_apply(database: Database) -> None:
+    chunk = [bad(3, 5), city(2, key=5), city(1, key=6)]
+    outcome = database.apply(chunk, replay=True, decides=False)
+    assert outcome.counts == Counts(applied=1)
+    assert [(one.entry, one.code) for one in outcome.undecided] == [
+        (bad(3, 5), "string_data_right_truncation"),
+        (city(2, key=5), "string_data_right_truncation"),
+    ]
+    assert (database.rejections(), database.ledger(), database.archived) == ({}, {}, [])
+
+
+def test_what_can_not_be_prepared_is_no_rejection_where_it_is_applied_or_beaten(
+    database: Database,
+) -> None:
+    """By a release whose upcaster raises, after one whose upcaster did not."""
+    database.apply([city(1, key=1), city(4, key=2)], source="commands/0.gz")
+
+    def fail(_body: dict[str, object]) -> dict[str, object]:
+        raise ValueError("no")
+
+    spec = resources.load()["cities"]
+    newer = {"cities": replace(spec, schema_version=2, upcasters={1: fail})}
+    old = [city(1, key=1), city(3, key=2), city(5, key=3)]
+    outcome = database.apply(old, source="commands/a.gz", resources=newer)
+    assert outcome.counts == Counts(duplicates=1, superseded=1, rejected=1)
+    assert database.rejections() == {command_id(5): "upcast_failed"}
+
+
+def test_two_swapped_values_of_one_chunk_apply(database: Database) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
+    database.apply([city(1, key=1, name="A"), city(2, key=2, name="B")], source="commands/0.gz")
+    outcome = database.apply([city(3, key=1, name="B"), city(4, key=2, name="A")])
+    assert outcome.counts == Counts(applied=2)
+    assert {key: row[2] for key, row in database.cities().items()} == {1: "B", 2: "A"}
+
+
+def test_a_column_that_got_a_wider_type_takes_a_value_over_a_warm_connection(
+    database: Database,
+) -> None:
+    database.apply([city(1, key=1)], source="commands/0.gz")
+    database.apply([city(2, key=1)], source="commands/1.gz")  # by the staging table
+    database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
+    assert database.apply([city(3, key=1, name="x" * 300)]).counts == Counts(applied=1)
+    assert database.rejections() == {}
+
+
+def test_a_log_with_a_gap_is_refused(database: Database) -> None:
+    database.apply([bad(1, 5)])
+    del database.store.objects[key_of(1)]
+    with pytest.raises(DecisionLogError, match=r"decisions/0+1\.ndjson is missing"):
+        list(read_log(database.store))
+
+
+def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
+    database: Database,
+) -> None:
+    """Another resource's decision is under way: chunks of this one go on."""
+    log = database.log()
+    with open_connection(database.url) as connection:
+        other = followed_log(connection, database.store)
+        with other.next_slot():
+            assert log.check(None, None) is False
+        connection.execute("UPDATE forebay.decision_log SET pending = 17")
+    with pytest.raises(UnsettledError):
+        log.check(None, None)
+    log.settle()
+    assert log.check(None, None) is False
