@@ -117,6 +117,8 @@ def _tell(
         )
         for entry in entries
     ]
+    if rows:
+        console.show(asked.text)  # first: `history … | grep -q` ends at the row that it looks for
     console.result(
         {
             "resource": spec.path,
@@ -128,8 +130,6 @@ def _tell(
         if rows
         else f"the archive has no command of {spec.path} {key}",
     )
-    if rows:
-        console.show(asked.text)
 
 
 def _tell_as_of(
