@@ -30,6 +30,8 @@ _CREATE_BIT = 1
 _VERSION_DIGIT = 14  # index of the digit that names the UUID's version
 _OUTDATED_DIGIT = "f"  # a first digit that no command id has
 _STEP_BITS = 32  # a step within one millisecond: large enough that the next id can't be guessed
+_IMPORT_BITS = 34  # the ids of one import differ in these bits only (lambdas/imports/ids.py)
+_ABOVE_BITS = 50  # a step of `make_id_above`: two ids above the same one differ all the same
 
 
 def is_command_id(text: str) -> bool:
@@ -169,6 +171,24 @@ def _random_bits(*, create: bool) -> int:
 
 def _with_create_bit(bits: int, *, create: bool) -> int:
     return (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
+
+
+def make_id_at(ms: int, *, create: bool) -> str:
+    """A new id of that millisecond, random in all other bits."""
+    return join_id(ms, _random_bits(create=create))
+
+
+def make_id_above(command_id: str, *, create: bool) -> str:
+    """A new id in the millisecond of a given one, a small random step above it.
+
+    The step is longer than an import: the ids of its lines differ in the low bits only, and a
+    shorter step could give one of them a second time.
+    """
+    ms, bits = _split(command_id)
+    bits += (1 << _IMPORT_BITS) + (int.from_bytes(os.urandom(8), "big") >> (64 - _ABOVE_BITS))
+    if bits >> _RANDOM_BITS:
+        ms, bits = ms + 1, bits & ((1 << _RANDOM_BITS) - 1)
+    return join_id(ms, _with_create_bit(bits, create=create))
 
 
 def _split(command_id: str) -> tuple[int, int]:

@@ -30,6 +30,7 @@ _PLAIN_LINE_SECONDS = 5.0
 _COMMANDING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_IN_A_CELL = str.maketrans({"\t": "\\t", "\n": "\\n"})
 # What is shown comes from clients and archives: `[/]` and `:smile:` in it are no markup.
 _LITERALLY: Mapping[str, Any] = {"markup": False, "emoji": False}
 _WIDTH = 240  # characters of a table that no terminal shows
@@ -247,5 +248,6 @@ def _shown(value: object) -> str:
         case list() | tuple() | set():
             shown = ", ".join(map(_shown, value)) or "-"
         case _:
-            shown = visible(str(value))
+            # A line feed in a value would look like the next value.
+            shown = visible(str(value)).translate(_IN_A_CELL)
     return shown

@@ -18,7 +18,8 @@ class ExitCode(IntEnum):
     REFUSED = 3
     #: A server did not answer, or refused for now; trying again may help.
     UNAVAILABLE = 4
-    #: Done, but for something that still waits or failed; the output names it.
+    #: Done, but for something that still waits or failed, or nothing was selected at all; the
+    #: output names it.
     INCOMPLETE = 5
     #: The operator was asked and said no; nothing was changed.
     DECLINED = 6

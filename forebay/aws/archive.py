@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import hashlib
 import io
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,6 +35,10 @@ _CONFLICT_PAUSE_SECONDS = 0.05
 
 class ObjectGoneError(PermanentError):
     """The archive has no such object."""
+
+
+class ObjectDiffersError(PermanentError):
+    """An object of the archive has other content than the one that was to be created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,35 @@ class Archive:
         """
         return self._create_commands("import", lines, command_id)
 
+    def write_amendments(self, lines: Sequence[bytes], command_id: str) -> str:
+        """Stores commands that amend rejected ones as an object, which the same event applies.
+
+        The object is of the hour of their ids, however late it is written: tools that are bounded
+        in time find it there. Its name depends on its lines, so that storing them again is
+        harmless.
+
+        Args:
+            lines: encoded commands of one hour, newline included.
+            command_id: of the first one; names the object and its hour.
+
+        Returns:
+            The object's key.
+
+        Raises:
+            ObjectDiffersError: an object of that name has other lines.
+            TransientError: not stored, as far as we know.
+        """
+        content = b"".join(lines)
+        name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
+        created = self._create_commands("amend", lines, name)
+        key = _commands_key("amend", name)
+        if not created and self._inflated(key) != content:
+            raise ObjectDiffersError(
+                f"s3://{self.bucket}/{key} exists and has other lines than its name says; "
+                "restore its first version, for nothing rewrites it"
+            )
+        return key
+
     def write_import_report(self, source_key: str, report: Mapping[str, Any]) -> None:
         """Stores what became of an imported file beside it.
 
@@ -176,10 +211,15 @@ class Archive:
         return key
 
     def _create_commands(self, way: str, lines: Sequence[bytes], command_id: str) -> bool:
-        accepted = dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
-        key = f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{command_id}.gz"
         content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
-        return self._create(key, content, gzipped=True)
+        return self._create(_commands_key(way, command_id), content, gzipped=True)
+
+    def _inflated(self, key: str) -> bytes | None:
+        """The lines of a small object; None where it is no gzip file."""
+        try:
+            return gzip.decompress(b"".join(self.read(key)))
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            return None
 
     def _create(self, key: str, content: bytes, *, gzipped: bool) -> bool:
         """Stores an object under a key that no object has; an existing object is left as it is.
@@ -262,6 +302,20 @@ class _Blocks(io.RawIOBase):
         return size
 
 
+def holds_amendments(key: str) -> bool:
+    """Whether an object has amendments: their ids tell nothing of how long they were on their way.
+
+    They are as old as the commands that they amend.
+    """
+    return key.rpartition("/")[2].startswith("amend-")
+
+
 def commands_from(hour: dt.datetime) -> str:
     """What sorts before the keys of all objects of that hour (UTC) and later ones."""
     return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"
+
+
+def _commands_key(way: str, name: str) -> str:
+    """The key of an object of commands whose name begins with its first command's id."""
+    accepted = dt.datetime.fromtimestamp(accepted_ms(name) / 1000, dt.UTC)
+    return f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{name}.gz"

@@ -86,6 +86,14 @@ class Queue:
             int(found["ApproximateNumberOfMessagesDelayed"]),
         )
 
+    def gives_up(self) -> bool:
+        """Whether it moves messages elsewhere that are received too often."""
+        with self._translated():
+            found = self._client.get_queue_attributes(
+                QueueUrl=self.url, AttributeNames=["RedrivePolicy"]
+            )
+        return bool(found.get("Attributes", {}).get("RedrivePolicy"))
+
     def send(self, bodies: Sequence[str]) -> None:
         """Puts messages into it; when it returns, SQS has acknowledged every one."""
         for start in range(0, len(bodies), BATCH):

@@ -218,3 +218,13 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         schema=PIPELINE_SCHEMA,
         comment="The objects that a replay is done with: a resumed one leaves them out",
     )
+    sa.Table(
+        "failures",
+        tables,
+        sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
+        sa.Column("error", sa.Text, nullable=False, comment="Why it failed the last time"),
+        sa.Column("failed_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        sa.Column("times", sa.BigInteger, nullable=False, server_default=sa.text("1")),
+        schema=PIPELINE_SCHEMA,
+        comment="Objects that could not be applied, also if a later delivery applied them",
+    )

@@ -23,10 +23,12 @@ REPLICATION: Final[LiteralString] = """
 """
 
 #: Of all objects that were finished in the last so many seconds: bucket (from 1) and commands.
+#: Amendments have the ids of the time that they amend, and no lag.
 LAGS: Final[LiteralString] = """
     SELECT u.bucket, sum(u.commands)
     FROM forebay.ledger AS l, unnest(l.lags) WITH ORDINALITY AS u (commands, bucket)
     WHERE l.completed_at > now() - make_interval(secs => %s)
+      AND l.object !~ '/amend-[^/]*$'
     GROUP BY u.bucket
     ORDER BY u.bucket
 """

@@ -24,12 +24,13 @@ from forebay.apply import (
     read_ahead,
 )
 from forebay.apply.lines import read_chunks
-from forebay.aws.archive import COMMANDS_PREFIX, Archive
+from forebay.aws.archive import COMMANDS_PREFIX, Archive, holds_amendments
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
 from forebay.errors import ForebayError, TransientError
+from forebay.failures import note_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.replay.messages import Replaying
 from forebay.replay.runs import note_object
@@ -122,6 +123,7 @@ class Consumer:
                     continue
                 failed[found.message_id] = error
                 given_up.add(found.message_id)
+                self._note_failure(found.key, error)
                 if _is_away(error):
                     # For one is for all: don't wait for it again and again.
                     failed |= {other.message_id: error for other in objects[place + 1 :]}
@@ -252,7 +254,7 @@ class Consumer:
         self._count("CommandsSuperseded", counts.superseded)
         self._count("CommandsDuplicate", counts.duplicates)
         self._count("CommandsRejected", counts.rejected)
-        if outcome.first_id and outcome.last_id:
+        if outcome.first_id and outcome.last_id and not holds_amendments(key):
             now = time.time() * 1000
             for name, command_id in (("Oldest", outcome.first_id), ("Newest", outcome.last_id)):
                 self._metrics.add_metric(
@@ -273,6 +275,16 @@ class Consumer:
                 object=key,
                 last_id=outcome.last_id,
             )
+
+    def _note_failure(self, key: str, error: Exception) -> None:
+        """Notes why an object failed, where the database can be reached; the log has it anyway."""
+        if _is_away(error):
+            return
+        try:
+            with self._session.connection() as connection:
+                note_failure(connection, key, f"{type(error).__name__}: {str(error).strip()}")
+        except psycopg.Error as exc:
+            self._logger.warning("failure_not_noted", action="failure_not_noted", reason=str(exc))
 
     def _failed(self, message_id: str, error: Exception) -> None:
         self._count("MessagesFailed", 1)

@@ -10,7 +10,7 @@ import typer
 from forebay.aws.queue import Depth, Queue
 from ops import options
 from ops.archive.store import bucket_name
-from ops.console import Console, table
+from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
 from ops.dead_letters import letters
 from ops.dead_letters.letters import Letter
@@ -20,6 +20,7 @@ app = typer.Typer(help="Dead letters: events of archive objects that could not b
 
 _PURPOSE = "dlq"
 _READ = 10_000
+_NO_REASON = "not noted: the primary was away, or the function ended"
 
 _DeadLetterUrl = Annotated[
     str | None,
@@ -61,9 +62,16 @@ def list_letters(
     Console(as_json=as_json).result(
         {"queue": dead.url, "depth": _depth(depth), "letters": [_row(one) for one in found]},
         table(
-            ["id", "sent at", "receives", "applied", "objects"],
+            ["id", "sent at", "applied", "objects", "failures", "reason"],
             [
-                (one.id, f"{one.sent_at:%F %T}", one.receives, one.applied, one.objects)
+                (
+                    one.id,
+                    f"{one.sent_at:%F %T}",
+                    one.applied,
+                    one.objects,
+                    one.failures,
+                    short(one.reason or _NO_REASON, 160),
+                )
                 for one in found
             ],
         )
@@ -168,9 +176,11 @@ def _row(letter: Letter) -> dict[str, Any]:
     return {
         "id": letter.id,
         "sent_at": letter.sent_at,
-        "receives": letter.receives,
         "applied": letter.applied,
         "objects": list(letter.objects),
+        "reason": letter.reason,
+        "failures": letter.failures,
+        "failed_at": letter.failed_at,
     }
 
 

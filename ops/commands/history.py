@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import psycopg
 import typer
 
 from forebay.command import KeyValue
@@ -16,7 +18,7 @@ from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import UsageError
 from ops.history import reading
-from ops.history.reading import AsOf, Entry
+from ops.history.reading import Asked, AsOf, Entry
 
 
 def history(
@@ -58,11 +60,12 @@ def history(
         )
     )
     console = Console(as_json=as_json)
-    entries = _entries(context, console, spec, wanted, objects)
+    entries, asked = _entries(context, console, spec, wanted, objects)
     if moment is None:
-        _tell(console, spec, wanted, entries, bodies=bodies)
+        _tell(console, spec, wanted, entries, asked=asked, bodies=bodies)
     else:
-        _tell_as_of(console, spec, wanted, reading.as_of(entries, spec, moment), f"{moment:%F %T}Z")
+        found = reading.as_of(entries, spec, moment)
+        _tell_as_of(console, spec, wanted, found, asked=asked, moment=f"{moment:%F %T}Z")
 
 
 def _entries(
@@ -71,7 +74,7 @@ def _entries(
     spec: ResourceSpec,
     key: KeyValue,
     objects: Sequence[StoredObject],
-) -> list[Entry]:
+) -> tuple[list[Entry], Asked]:
     with (
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
@@ -79,11 +82,26 @@ def _entries(
         found = reading.commands_of(
             context.archive, objects, spec.path, key, on_object=lambda _: meter.advance(1)
         )
-        return reading.with_outcomes(connection, spec, key, found)
+        entries, asked = reading.with_outcomes(connection, spec, key, found)
+    if asked.server == "primary" or not reading.needs_primary(entries):
+        return entries, asked
+    try:
+        with context.connect(purpose="history") as primary:
+            return reading.with_outcomes(primary, spec, key, found)
+    except (UsageError, psycopg.OperationalError) as exc:
+        reason = " ".join(str(exc).split())
+        console.note(f"the primary can't be asked about what the replica does not show: {reason}")
+        return entries, asked
 
 
 def _tell(
-    console: Console, spec: ResourceSpec, key: KeyValue, entries: Sequence[Entry], *, bodies: bool
+    console: Console,
+    spec: ResourceSpec,
+    key: KeyValue,
+    entries: Sequence[Entry],
+    *,
+    asked: Asked,
+    bodies: bool,
 ) -> None:
     columns = ["accepted at", "op", "by", "outcome", "command", "amends", "object"]
     rows = [
@@ -99,10 +117,13 @@ def _tell(
         )
         for entry in entries
     ]
+    if rows:
+        console.show(asked.text)  # first: `history … | grep -q` ends at the row that it looks for
     console.result(
         {
             "resource": spec.path,
             "key": key,
+            "asked": dataclasses.asdict(asked),
             "commands": [_json(entry) for entry in entries],
         },
         table([*columns, *(("body",) if bodies else ())], rows)
@@ -112,12 +133,19 @@ def _tell(
 
 
 def _tell_as_of(
-    console: Console, spec: ResourceSpec, key: KeyValue, found: AsOf, moment: str
+    console: Console,
+    spec: ResourceSpec,
+    key: KeyValue,
+    found: AsOf,
+    *,
+    asked: Asked,
+    moment: str,
 ) -> None:
     value = {
         "resource": spec.path,
         "key": key,
         "as_of": moment,
+        "asked": dataclasses.asdict(asked),
         "state": found.state,
         "version": found.version,
         "by": found.by,

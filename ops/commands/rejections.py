@@ -5,22 +5,20 @@ from __future__ import annotations
 import getpass
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from forebay.aws.archive import Archive
-from forebay.aws.firehose import FirehoseSink
 from forebay.db.connect import Connection
 from forebay.ids import IdSource
-from forebay.intake.acceptance import Acceptor
 from ops import options
 from ops.archive.store import Bucket
 from ops.console import Console, short, table
-from ops.context import ARCHIVE, DATABASE, STREAMS, Context
+from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
-from ops.event_log import ConsoleLog
 from ops.rejections import audit, rules, store
 from ops.rejections.deciding import Decider, Done
 from ops.rejections.planning import VERDICTS, Attempt, Planner
@@ -38,10 +36,6 @@ _Code = Annotated[str | None, typer.Option(help="Only with this code.")]
 _Since = Annotated[str | None, typer.Option("--from", help="Rejected at this time or later.")]
 _Until = Annotated[str | None, typer.Option("--to", help="Rejected before this time.")]
 _By = Annotated[str | None, typer.Option("--by", help="Your name in the record (default: login).")]
-_Streams = Annotated[
-    str | None,
-    typer.Option("--streams", help="The delivery streams, with commas. [env var: FOREBAY_STREAMS]"),
-]
 
 
 @app.command("list")
@@ -65,6 +59,7 @@ def list_rejections(
     )
     context = Context({DATABASE: database_url}, env)
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
+        moment = store.state_at(connection)
         counts = store.count(connection, selection)
         shown = _first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
@@ -84,13 +79,15 @@ def list_rejections(
     console.result(
         {
             "state": state,
+            "at": moment,
             "total": total,
             "counts": [
                 {"resource": path, "code": name, "count": number} for path, name, number in counts
             ],
             "rejections": [_row(one) for one in shown],
         },
-        f"{total:,} {'' if state == 'all' else state + ' '}rejections, {len(shown):,} shown",
+        f"{total:,} {'' if state == 'all' else state + ' '}rejections, {len(shown):,} shown, "
+        f"as of {moment:%FT%T.%f}Z",
     )
 
 
@@ -136,7 +133,7 @@ def retry(
         bool,
         typer.Option(
             "--even-overtaken",
-            help="Also where the key has been written since, which this then undoes.",
+            help="Also where the key has been written since: the mended command wins.",
         ),
     ] = False,
     reason: Annotated[str | None, typer.Option(help="For the record.")] = None,
@@ -144,7 +141,6 @@ def retry(
     limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    streams: _Streams = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
@@ -156,32 +152,40 @@ def retry(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     chosen = rules.load(fix) if fix else None
-    context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
+    context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     console = Console(as_json=as_json)
     id_source, operator = IdSource(), _operator(by)
-    planner = Planner(
-        context.resources, by=operator, ids=id_source, rules=chosen, even_overtaken=even_overtaken
-    )
+
+    def planner() -> Planner:
+        return Planner(
+            context.resources,
+            by=operator,
+            ids=id_source,
+            rules=chosen,
+            even_overtaken=even_overtaken,
+        )
+
     with context.connect(purpose=_PURPOSE) as connection:
-        counts, shown = _survey(connection, planner, selection, limit)
+        survey = _survey(connection, planner(), selection, limit)
         if not as_json:
-            console.show(_attempts(shown))
+            console.show(_attempts(survey.shown))
         if dry_run:
-            _tell_retry(console, counts, shown, None, dry_run=True)
+            _tell_retry(console, survey, None, dry_run=True)
             return
         console.confirm(
-            f"Send {counts['ready']:,} of {counts.total():,} rejected commands again? "
-            f"{_others(counts)}",
+            f"Send {survey.ready:,} of {survey.counts.total():,} rejected commands again? "
+            f"{_others(survey)}",
             yes=yes,
         )
-        decider = _decider(context, connection, console, operator, id_source)
-        done = decider.resume()
-        with console.progress("retry", unit="commands", total=counts["ready"]) as meter:
-            for page in store.pages(connection, selection):
-                sent = decider.retry(planner.plan(connection, page), reason=reason)
+        decider = _decider(context, connection, operator, id_source)
+        done = decider.resume("retried", selection)
+        planning = planner()
+        with console.progress("retry", unit="commands", total=survey.ready) as meter:
+            for page in store.pages_of(connection, selection, survey.ids):
+                sent = decider.retry(planning.plan(connection, page), reason=reason)
                 done += sent
                 meter.advance(sent.recorded)
-    _tell_retry(console, counts, shown, done, dry_run=False)
+    _tell_retry(console, survey, done, dry_run=False)
     _complain(done)
 
 
@@ -195,32 +199,41 @@ def discard(
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that are open, where no filter is given.")
+    ] = False,
     by: _By = None,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    streams: _Streams = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
     """Put open rejections aside: they stay rejected, and are no longer listed as open."""
+    is_filtered = any((ids, resource, key, code, since, until))
+    if is_filtered == everything:
+        raise UsageError(
+            "--all goes with no filter"
+            if everything
+            else "this would discard all open rejections, also those that nobody has looked at; "
+            "give --to with the time that `forebay rejections list` shows, another filter, or --all"
+        )
     selection = _selection(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
-    context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
+    context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     console = Console(as_json=as_json)
     with context.connect(purpose=_PURPOSE) as connection:
-        total = sum(number for _, _, number in store.count(connection, selection))
-        console.confirm(f"Discard {total:,} open rejections?", yes=yes)
-        decider = _decider(context, connection, console, _operator(by), IdSource())
-        done = decider.resume()
-        for page in store.pages(connection, selection):
+        found = store.ids_of(connection, selection)
+        console.confirm(f"Discard {len(found):,} open rejections?", yes=yes)
+        decider = _decider(context, connection, _operator(by), IdSource())
+        done = decider.resume("discarded", selection)
+        for page in store.pages_of(connection, selection, found):
             done += decider.discard(page, reason)
     console.result(
         {"run": decider.run, "discarded": done.recorded, "taken": done.taken},
         f"{done.recorded:,} rejections discarded",
     )
-    _complain(done)
 
 
 @app.command()
@@ -273,29 +286,41 @@ def _first(connection: Connection, selection: Selection, limit: int) -> list[Sto
     return found
 
 
-def _survey(
-    connection: Connection, planner: Planner, selection: Selection, limit: int
-) -> tuple[Counter[str], list[Attempt]]:
-    """What a retry would do: how many of each verdict, and the first few."""
-    counts: Counter[str] = Counter()
-    shown: list[Attempt] = []
+@dataclass(slots=True)
+class _Survey:
+    """What a retry would do."""
+
+    #: Rejections by verdict.
+    counts: Counter[str] = field(default_factory=Counter)
+    #: The first few.
+    shown: list[Attempt] = field(default_factory=list)
+    #: Of all that were looked at: what is rejected meanwhile is not sent.
+    ids: list[str] = field(default_factory=list)
+    #: Retries of earlier calls that were begun and not finished.
+    begun: int = 0
+
+    @property
+    def ready(self) -> int:
+        """How many would be sent."""
+        return self.counts["ready"]
+
+
+def _survey(connection: Connection, planner: Planner, selection: Selection, limit: int) -> _Survey:
+    survey = _Survey(begun=len(store.begun(connection, "retried", selection)))
     for page in store.pages(connection, selection):
         attempts = planner.plan(connection, page)
-        counts.update(attempt.verdict for attempt in attempts)
-        shown += attempts[: limit - len(shown)]
-    return counts, shown
+        survey.counts.update(attempt.verdict for attempt in attempts)
+        survey.shown += attempts[: limit - len(survey.shown)]
+        survey.ids += [attempt.stored.id for attempt in attempts]
+    return survey
 
 
-def _decider(
-    context: Context, connection: Connection, console: Console, operator: str, ids: IdSource
-) -> Decider:
+def _decider(context: Context, connection: Connection, operator: str, ids: IdSource) -> Decider:
     bucket = context.archive
     if not isinstance(bucket, Bucket):
         raise UsageError(f"{bucket.url} is a copy; decisions go to the archive's own bucket")
     archive = Archive(context.s3, bucket.bucket)
-    sink = FirehoseSink(context.firehose, context.get(STREAMS).split(","))
-    acceptor = Acceptor(sink, archive, ConsoleLog(console))
-    return Decider(connection, acceptor, archive, by=operator, ids=ids)
+    return Decider(connection, archive, by=operator, ids=ids)
 
 
 def _operator(by: str | None) -> str:
@@ -345,26 +370,22 @@ def _said(members: dict[str, Any], name: str) -> str:
     return repr(members[name]) if name in members else "nothing"
 
 
-def _others(counts: Counter[str]) -> str:
+def _others(survey: _Survey) -> str:
+    counts = survey.counts
     others = [f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS[1:] if counts[verdict]]
-    return f"Left as they are: {', '.join(others)}." if others else "None is left out."
+    left = f"Left as they are: {', '.join(others)}." if others else "None is left out."
+    return left + (f" Begun earlier, to be finished: {survey.begun:,}." if survey.begun else "")
 
 
-def _tell_retry(
-    console: Console,
-    counts: Counter[str],
-    shown: Sequence[Attempt],
-    done: Done | None,
-    *,
-    dry_run: bool,
-) -> None:
-    said = f"{counts['ready']:,} would be sent again." if dry_run else ""
+def _tell_retry(console: Console, survey: _Survey, done: Done | None, *, dry_run: bool) -> None:
+    said = f"{survey.ready:,} would be sent again." if dry_run else ""
     if done is not None:
         said = f"{done.recorded:,} sent again."
     console.result(
         {
             "dry_run": dry_run,
-            "verdicts": {verdict: counts[verdict] for verdict in VERDICTS},
+            "verdicts": {verdict: survey.counts[verdict] for verdict in VERDICTS},
+            "begun": survey.begun,
             "sent": done.recorded if done else 0,
             "waiting": done.waiting if done else 0,
             "taken": done.taken if done else 0,
@@ -377,18 +398,18 @@ def _tell_retry(
                     "before": attempt.before,
                     "after": attempt.after,
                 }
-                for attempt in shown
+                for attempt in survey.shown
             ],
         },
-        f"{said} {_others(counts)}",
+        f"{said} {_others(survey)}",
     )
 
 
 def _complain(done: Done) -> None:
     if done.waiting:
         raise IncompleteError(
-            f"{done.waiting:,} commands were accepted by neither the delivery stream nor the "
-            "archive; they are kept, and the next `forebay rejections retry` sends them"
+            f"{done.waiting:,} commands are kept, for the archive did not take them "
+            f"({done.error}); the next `forebay rejections retry` that selects them sends them"
         )
 
 

@@ -104,9 +104,9 @@ def replay(
         workers=workers, rate_per_second=rate, max_replica_lag_seconds=max_replica_lag
     )
     if plan:
-        console.facts(
-            make_plan(context, console, selection).facts(workers=workers, rate_per_second=rate)
-        )
+        found = make_plan(context, console, selection)
+        console.facts(found.facts(workers=workers, rate_per_second=rate))
+        _demand_commands(found.selected, found.objects, selection)
         return
     run = replaying.resumed(context, resume) if resume else None
     if via_queue or (run is not None and run.via_queue):
@@ -128,6 +128,23 @@ def replay(
         raise IncompleteError(
             f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
         )
+    if not resume:  # the call before may have applied all that is selected
+        _demand_commands(tally.lines, tally.objects, selection)
+
+
+def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
+    """Refuses to call a replay of chosen commands a success that has found none of them.
+
+    Raises:
+        IncompleteError: there are conditions, and no command fulfils them.
+    """
+    if commands or selection.is_everything:
+        return
+    ids = f"none of the {len(selection.ids):,} ids of --id-file" if selection.ids else "no command"
+    raise IncompleteError(
+        f"nothing was selected: {ids} fulfils the conditions in the {objects:,} objects of the "
+        "archive that can hold such commands; look for them with `forebay history RESOURCE KEY`"
+    )
 
 
 def _known(context: Context, paths: list[str] | None) -> frozenset[str]:

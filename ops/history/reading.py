@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
@@ -21,7 +21,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, fate
 from ops.archive.store import ObjectStore, StoredObject
 
-Outcome = Literal["applied", "superseded", "rejected", "pending", "missing"]
+Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
 
 
 @dataclass(slots=True)
@@ -46,6 +46,23 @@ class Entry:
     def accepted_at(self) -> dt.datetime:
         """When it was accepted, as its id says."""
         return moment_of(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The server that outcomes come from, and how old its state is."""
+
+    server: Literal["primary", "replica"]
+    #: The time of the newest transaction in the state; None where a replica does not know it.
+    state_at: dt.datetime | None
+
+    @property
+    def text(self) -> str:
+        """For the operator."""
+        if self.server == "primary":
+            return f"outcomes by the primary, at {self.state_at:%F %T}Z"
+        known = f"is of {self.state_at:%F %T}Z" if self.state_at else "is not known"
+        return f"outcomes by a replica, whose newest transaction {known}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +118,30 @@ def commands_of(
 
 def with_outcomes(
     connection: Connection, spec: ResourceSpec, key: KeyValue, found: Sequence[Found]
-) -> list[Entry]:
-    """What became of each command, as one look at the database tells.
+) -> tuple[list[Entry], Asked]:
+    """What became of each command, as one look at a database tells, and which server it was.
 
     `missing` is a command whose object the ledger calls applied and of which the tables show
     nothing: drift, which `forebay verify` looks into.
+
+    A replica may be behind what the primary has applied. So where a replica shows nothing of a
+    command, its outcome is `unknown`: only the primary can call it pending.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        asked = _asked(connection)
         traces = _traces(connection, spec, key)
         rejected = dict(_rejected(connection, [one.command.id for one in found]))
         applied = _applied(connection, {name for one in found for name in one.objects})
-    return [_entry(one, traces, rejected, applied) for one in found]
+    entries = [_entry(one, traces, rejected, applied) for one in found]
+    if asked.server == "replica":
+        entries = [_unless_pending(entry) for entry in entries]
+    return entries, asked
+
+
+def needs_primary(entries: Sequence[Entry]) -> bool:
+    """Whether only the primary can tell what became of a command."""
+    return any(entry.outcome in {"unknown", "missing"} for entry in entries)
 
 
 def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
@@ -170,6 +199,18 @@ def _entry(
     return Entry(command, found.objects, outcome)
 
 
+def _unless_pending(entry: Entry) -> Entry:
+    if entry.outcome != "pending":
+        return entry
+    return replace(entry, outcome="unknown", reason="the replica does not show it")
+
+
+def _asked(connection: Connection) -> Asked:
+    row = connection.execute(_ASKED).fetchone()
+    assert row is not None  # noqa: S101 - a query of no table gives one row
+    return Asked("replica" if row[0] else "primary", row[1])
+
+
 def _traces(connection: Connection, spec: ResourceSpec, key: KeyValue) -> Traces:
     row = connection.execute(
         _ROW.format(table=sql.Identifier("public", spec.table), key=sql.Identifier(spec.key.name)),
@@ -191,6 +232,10 @@ def _applied(connection: Connection, objects: set[str]) -> set[str]:
     return {row[0] for row in rows}
 
 
+_ASKED = """
+    SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery()
+           THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
+"""
 _ROW = sql.SQL("SELECT _version::text, _by_create FROM {table} WHERE {key} = %s")
 _GRAVE = "SELECT version::text FROM forebay.tombstones WHERE resource = %s AND key = %s"
 _REJECTED = "SELECT id::text, code, detail FROM forebay.rejections WHERE id = ANY(%s::uuid[])"

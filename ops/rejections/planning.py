@@ -15,13 +15,13 @@ from psycopg import sql
 
 from forebay.apply.upcast import upcast
 from forebay.codec import MAX_LINE_BYTES, decode, encode
-from forebay.command import Command
+from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from forebay.errors import BodyError, UnreadableLine
-from forebay.ids import IdSource, is_command_id
+from forebay.ids import IdSource, is_outdated, original_version
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import Traces, fate
+from ops.rejections.placing import Placer, is_overtaken
 from ops.rejections.pointer import PatchError
 from ops.rejections.rules import Rule, first_match
 from ops.rejections.store import Stored
@@ -32,7 +32,7 @@ Verdict = Literal[
     "no rule",  # none of the file's rules is for it
     "misfit",  # the rule's changes don't fit it
     "invalid",  # what came out is no valid item of its resource
-    "overtaken",  # its key has been written since: sending it would undo that
+    "overtaken",  # its key has been written since, or a create finds it taken
 ]
 VERDICTS: tuple[Verdict, ...] = (
     "ready", "unreadable", "no rule", "misfit", "invalid", "overtaken",
@@ -53,6 +53,16 @@ class Attempt:
     after: Mapping[str, Any] | None = None
     command: Command | None = None
     line: bytes | None = None
+    #: The id that the rejected command counts with: what is newer must not be undone.
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the tables hold of a key."""
+
+    version: str
+    is_deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,7 @@ class _NotReadyError(Exception):
 
 
 class Planner:
-    """Plans retries of one call of the tool."""
+    """Plans retries in one pass over rejections, which come in the order of their ids."""
 
     def __init__(
         self,
@@ -94,21 +104,20 @@ class Planner:
             by: the operator, as the new commands will name them.
             ids: makes the new commands' ids.
             rules: mend the commands; None sends them as they are.
-            even_overtaken: also those whose key has been written since.
+            even_overtaken: the amendments win over whatever their keys hold: their ids are of
+                now, and a create becomes a put.
         """
         self._resources = resources
         self._by = by
-        self._ids = ids
+        self._placer = Placer(ids, wins=even_overtaken)
         self._rules = rules
         self._even_overtaken = even_overtaken
 
     def plan(self, connection: Connection, page: Sequence[Stored]) -> list[Attempt]:
         """What would become of each rejection of a page, in its order."""
         attempts = [self._attempt(stored) for stored in page]
-        if self._even_overtaken:
-            return attempts
-        traces = _traces(connection, self._resources, attempts)
-        return [_unless_overtaken(attempt, traces) for attempt in attempts]
+        found = _look_up(connection, self._resources, attempts)
+        return [self._unless_overtaken(attempt, found) for attempt in attempts]
 
     def _attempt(self, stored: Stored) -> Attempt:
         try:
@@ -116,12 +125,13 @@ class Planner:
         except UnreadableLine as exc:
             return Attempt(stored, "unreadable", f"the line is no command: {exc}")
         before = {"resource": old.resource, "key": old.key, "body": old.body}
+        place = self._placer.place(old.id, stored.rejected_at)
         rule: Rule | None = None
         after: dict[str, Any] = before
         try:
             rule = self._rule(stored, old)
             after = self._mended(rule, before)
-            new = self._new(old, after)
+            new = self._new(old, after, place)
         except _NotReadyError as exc:
             name = rule.name if rule else None
             return Attempt(stored, exc.verdict, str(exc), name, before, after)
@@ -130,7 +140,8 @@ class Planner:
             reason = f"it takes {len(line)} bytes, the limit is {MAX_LINE_BYTES}"
             return Attempt(stored, "invalid", reason, None, before, after)
         after = {"resource": new.resource, "key": new.key, "body": new.body}
-        return Attempt(stored, "ready", None, rule.name if rule else None, before, after, new, line)
+        name = rule.name if rule else None
+        return Attempt(stored, "ready", None, name, before, after, new, line, place)
 
     def _rule(self, stored: Stored, old: Command) -> Rule | None:
         if self._rules is None:
@@ -149,8 +160,8 @@ class Planner:
         except PatchError as exc:
             raise _NotReadyError("misfit", str(exc)) from None
 
-    def _new(self, old: Command, document: Mapping[str, Any]) -> Command:
-        """The command that is sent instead; its id comes last, so that ids are not wasted."""
+    def _new(self, old: Command, document: Mapping[str, Any], place: str) -> Command:
+        """The command that is sent instead."""
         spec = self._resources.get(document["resource"])
         if spec is None:
             raise _NotReadyError("invalid", f"there is no resource {document['resource']!r}")
@@ -161,9 +172,11 @@ class Planner:
             body = _valid_body(spec, old.schema, body)
         elif body is not None:
             raise _NotReadyError("invalid", "a delete has no body")
+        # A create never wins over a row.
+        op: Op = "put" if self._even_overtaken and old.op == "create" else old.op
         return Command(
-            id=self._ids.make(create=old.op == "create", after=old.id),
-            op=old.op,
+            id=self._placer.make_id(place, op, spec.path, key),
+            op=op,
             resource=spec.path,
             key=key,
             schema=spec.schema_version,
@@ -172,6 +185,33 @@ class Planner:
             body=body,
             amends=old.id,
         )
+
+    def _unless_overtaken(
+        self, attempt: Attempt, found: Mapping[tuple[str, str], _Found]
+    ) -> Attempt:
+        command = attempt.command
+        there = found.get((command.resource, str(command.key))) if command is not None else None
+        if command is None or there is None:
+            return attempt
+        if self._even_overtaken:
+            # Only a row from the future still wins over an id of now.
+            is_ready = is_outdated(there.version) or there.version < command.id
+        else:
+            is_ready = not is_overtaken(attempt.place, command.op, there.version)
+        return attempt if is_ready else _overtaken(attempt, command, there)
+
+
+def _overtaken(attempt: Attempt, command: Command, there: _Found) -> Attempt:
+    what = "deleted" if there.is_deleted else "written"
+    since = "already, and a create replaces nothing" if command.op == "create" else "since"
+    return Attempt(
+        attempt.stored,
+        "overtaken",
+        f"{command.resource} {command.key} has been {what} {since}: by {_writer(there.version)}",
+        attempt.rule,
+        attempt.before,
+        attempt.after,
+    )
 
 
 def _valid_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]:
@@ -188,19 +228,19 @@ def _valid_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]
         raise _NotReadyError("invalid", str(exc)) from None
 
 
-def _traces(
+def _look_up(
     connection: Connection, resources: Mapping[str, ResourceSpec], attempts: Iterable[Attempt]
-) -> dict[tuple[str, str], Traces]:
-    """What the tables hold about the keys that are to be written, by resource and key as text."""
+) -> dict[tuple[str, str], _Found]:
+    """What the tables hold of the keys that are to be written, by resource and key as text."""
     keys: dict[str, list[str]] = {}
     for attempt in attempts:
         if attempt.command is not None:
             keys.setdefault(attempt.command.resource, []).append(str(attempt.command.key))
-    found: dict[tuple[str, str], Traces] = {}
+    found: dict[tuple[str, str], _Found] = {}
     for path, wanted in keys.items():
         spec = resources[path]
         graves = connection.execute(_GRAVES, [path, wanted]).fetchall()
-        found |= {(path, key): Traces(tombstone=version) for key, version in graves}
+        found |= {(path, key): _Found(version, is_deleted=True) for key, version in graves}
         rows = connection.execute(
             _ROWS.format(
                 table=sql.Identifier("public", spec.table),
@@ -209,30 +249,14 @@ def _traces(
             ),
             [wanted],
         ).fetchall()
-        found |= {
-            (path, key): Traces.of_columns(version, by_create=by_create)
-            for key, version, by_create in rows
-        }
+        found |= {(path, key): _Found(version, is_deleted=False) for key, version in rows}
     return found
 
 
-def _unless_overtaken(attempt: Attempt, traces: Mapping[tuple[str, str], Traces]) -> Attempt:
-    command = attempt.command
-    if command is None or not is_command_id(attempt.stored.id):
-        return attempt
-    found = traces.get((command.resource, str(command.key)), Traces())
-    if fate(attempt.stored.id, found) == "pending":
-        return attempt
-    version = found.row_version or found.tombstone
-    what = "written" if found.row_version else "deleted"
-    return Attempt(
-        attempt.stored,
-        "overtaken",
-        f"{command.resource} {command.key} has been {what} since, by {version}",
-        attempt.rule,
-        attempt.before,
-        attempt.after,
-    )
+def _writer(version: str) -> str:
+    """The command that wrote a row, as far as its version names it."""
+    original = original_version(version)
+    return "a command that its outdated row does not name" if is_outdated(original) else original
 
 
 _ARRAY_TYPES = {"integer": "integer[]", "bigint": "bigint[]", "uuid": "uuid[]"}
@@ -240,6 +264,6 @@ _GRAVES = """
     SELECT key, version::text FROM forebay.tombstones WHERE resource = %s AND key = ANY(%s)
 """
 _ROWS = sql.SQL("""
-    SELECT {key}::text, _version::text, _by_create FROM {table}
+    SELECT {key}::text, _version::text FROM {table}
     WHERE {key} = ANY(%s::text[]::{type})
 """)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, LiteralString
 
 from forebay.command import Command
 from forebay.db.connect import Connection
 
 State = Literal["open", "sending", "retried", "discarded", "all"]
+Kind = Literal["retried", "discarded"]
 STATES: tuple[State, ...] = ("open", "sending", "retried", "discarded", "all")
-PAGE = 500  # rejections; also the most lines of one PutRecordBatch
+PAGE = 500  # rejections
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Decision:
     """What an operator decided about one rejection."""
 
     rejection: str
-    decision: Literal["retried", "discarded"]
+    decision: Kind
     by: str
     run: str
     at: dt.datetime
@@ -84,6 +85,31 @@ def count(connection: Connection, selection: Selection) -> list[tuple[str | None
     """How many there are, by resource and code, the most first."""
     rows = connection.execute(_COUNT + _WHERE + _GROUPED, selection.values).fetchall()
     return [(resource, code, int(number)) for resource, code, number in rows]
+
+
+def ids_of(connection: Connection, selection: Selection) -> list[str]:
+    """The ids of those that are selected, in order."""
+    rows = connection.execute(_IDS + _WHERE + " ORDER BY r.id", selection.values).fetchall()
+    return [row[0] for row in rows]
+
+
+def pages_of(
+    connection: Connection, selection: Selection, ids: Sequence[str]
+) -> Iterator[list[Stored]]:
+    """Those of the ids that are still selected, a page at a time.
+
+    What is rejected after the ids were read is none of them.
+    """
+    for start in range(0, len(ids), PAGE):
+        yield from pages(connection, replace(selection, ids=ids[start : start + PAGE]))
+
+
+def state_at(connection: Connection) -> dt.datetime:
+    """The time up to which the database shows rejections; a replica may be behind."""
+    row = connection.execute(_STATE_AT).fetchone()
+    assert row is not None  # noqa: S101 - a query of no table gives one row
+    moment: dt.datetime = row[0]
+    return moment
 
 
 def pages(connection: Connection, selection: Selection) -> Iterator[list[Stored]]:
@@ -103,9 +129,16 @@ def pages(connection: Connection, selection: Selection) -> Iterator[list[Stored]
         after = str(found[-1][0])
 
 
-def unsent(connection: Connection) -> list[Decision]:
-    """Decisions that were begun and not finished: a call was killed, or nothing was accepted."""
-    rows = connection.execute(_UNSENT).fetchall()
+def begun(connection: Connection, decision: Kind, selection: Selection) -> list[Decision]:
+    """Decisions that were begun and not finished: a call was killed, or nothing was accepted.
+
+    Args:
+        connection: to the primary.
+        decision: what was decided.
+        selection: of the rejections; its state does not count.
+    """
+    values = {**selection.values, "state": "all", "decision": decision}
+    rows = connection.execute(_BEGUN + _WHERE + _ONLY_BEGUN, values).fetchall()
     return [
         Decision(
             rejection=rejection,
@@ -117,7 +150,7 @@ def unsent(connection: Connection) -> list[Decision]:
             rule=rule,
             line=None if line is None else bytes(line),
         )
-        for rejection, decision, by, run, at, reason, rule, line in rows
+        for rejection, by, run, at, reason, rule, line in rows
     ]
 
 
@@ -187,6 +220,12 @@ _SELECT: LiteralString = (
     + _FROM
 )
 _COUNT: LiteralString = "SELECT r.resource, r.code, count(*)" + _FROM
+_IDS: LiteralString = "SELECT r.id::text" + _FROM
+_STATE_AT: LiteralString = """
+    SELECT CASE WHEN pg_is_in_recovery()
+           THEN coalesce(pg_last_xact_replay_timestamp(), clock_timestamp())
+           ELSE clock_timestamp() END
+"""
 _WHERE: LiteralString = (
     """
     WHERE (%(state)s::text = 'all' OR """
@@ -205,9 +244,13 @@ _PAGED: LiteralString = """
       AND (%(after)s::uuid IS NULL OR r.id > %(after)s::uuid)
     ORDER BY r.id LIMIT %(page)s
 """
-_UNSENT: LiteralString = """
-    SELECT rejection::text, decision, by, run::text, decided_at, reason, rule, line
-    FROM forebay.decisions WHERE recorded_at IS NULL ORDER BY command
+_BEGUN: LiteralString = """
+    SELECT d.rejection::text, d.by, d.run::text, d.decided_at, d.reason, d.rule, d.line
+    FROM forebay.decisions AS d LEFT JOIN forebay.rejections AS r ON r.id = d.rejection
+"""
+_ONLY_BEGUN: LiteralString = """
+      AND d.recorded_at IS NULL AND d.decision = %(decision)s
+    ORDER BY d.command, d.rejection
 """
 _CLAIM: LiteralString = """
     INSERT INTO forebay.decisions AS d

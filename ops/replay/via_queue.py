@@ -159,6 +159,10 @@ def _watch(context: Context, console: Console, run: runs.Run, total: int) -> Non
             f"dead-letter queue holds {dead:,} messages. Look at them, then: "
             f"forebay replay --resume {run.id}"
         )
+    if not done.lines and not Selection.from_json(run.selection).is_everything:
+        raise IncompleteError(
+            f"nothing was selected: no command of {total:,} objects fulfils the run's conditions"
+        )
 
 
 def _depth(context: Context, queue_url: str) -> int:

@@ -180,6 +180,7 @@ def _times(seconds: Sequence[float]) -> Times | None:
 _RECENT = """
     SELECT object, first_id::text, completed_at FROM forebay.ledger
     WHERE completed_at IS NOT NULL AND first_id IS NOT NULL
+      AND object !~ '/amend-[^/]*$'  -- their ids are of the time that they amend
     ORDER BY completed_at DESC LIMIT %s
 """
 _REJECTIONS = """

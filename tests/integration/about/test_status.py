@@ -63,6 +63,11 @@ def test_lags_are_those_of_all_commands_of_the_last_minutes(
     assert told["commands"] == 98
     assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
 
+    # An amendment's id is of the time of the command that it amends.
+    database.apply([late(60_000, 100)], source="commands/2026/01/01/00/amend-a.gz")
+    told = about.status()["applied"]
+    assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
+
 
 def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
     about: AboutBench, database: Database

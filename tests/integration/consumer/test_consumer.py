@@ -230,3 +230,32 @@ def ledger_failing(database: Database) -> Iterator[None]:
     )
     yield
     database.connection.execute("DROP TRIGGER fails ON forebay.ledger; DROP FUNCTION fail()")
+
+
+def test_why_an_object_failed_is_noted_with_the_number_of_failures(bench: Bench) -> None:
+    held = encode(city(1)).replace(b'"schema":1', b'"schema":9')
+    key = bench.put("commands/2026/01/01/00/held.gz", raw=gzip.compress(held))
+    good = bench.put("commands/2026/01/01/00/good.gz", city(2, key=2))
+    message = bench.message(key)
+    for _ in range(2):
+        assert bench.handle(message, bench.message(good)) == {message["messageId"]}
+    rows = bench.database.rows("SELECT object, error, times FROM forebay.failures")
+    assert [(name, times) for name, _, times in rows] == [(key, 2)]
+    assert rows[0][1].startswith("HeldError: ")
+
+
+def test_a_failure_that_can_not_be_noted_hurts_no_neighbour(bench: Bench) -> None:
+    bench.database.connection.execute("DROP TABLE forebay.failures")
+    gone = bench.message("commands/2026/01/01/00/gone.gz")
+    good = bench.put("commands/2026/01/01/00/good.gz", city(2, key=2))
+    assert bench.handle(gone, bench.message(good)) == {gone["messageId"]}
+    assert set(bench.database.cities()) == {2}
+
+
+def test_amendments_say_nothing_about_the_lag(bench: Bench) -> None:
+    """Their ids are of the time of the commands that they amend, perhaps months ago."""
+    key = bench.put(f"commands/2025/10/17/06/amend-{command_id(1)}-0.gz", city(1, key=1))
+    assert bench.handle(bench.message(key)) == set()
+    counted = bench.counted()
+    assert counted["CommandsApplied"] == 1
+    assert "ApplyLagOldest" not in counted

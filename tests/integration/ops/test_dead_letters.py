@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from forebay.aws.events import object_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
+from forebay.failures import note_failure
 from ops.dead_letters import letters
+from ops.errors import RefusedError
 from tests.fixtures import hostile
 from tests.fixtures.commands import city
 from tests.fixtures.site import Site
@@ -28,6 +31,38 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     told = {tuple(letter.objects): letter.applied for letter in found}
     assert told == {(done,): "yes", (open_,): "no", (): "no"}
     assert site.dead_letters.depth().visible == 3
+
+
+def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
+    failed, quiet = site.put(city(1, key=1)), site.put(city(2, key=2))
+    for error in ("HeldError: deploy the newer release", "HeldError: still"):
+        note_failure(site.database.connection, failed, error)
+    site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
+    site.dead_letters.send(["not one of ours"])
+    for _ in range(3):  # a look is no failure
+        found = letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    told = {tuple(letter.objects): (letter.reason, letter.failures) for letter in found}
+    assert told[(failed,)] == ("HeldError: still", 2)
+    assert told[(quiet,)] == (None, None)
+    assert "is not JSON" in str(told[()][0])
+
+
+def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
+    """Each look is a delivery there, and would bring a message nearer to being given up."""
+    sqs = site.queue._client
+    attributes = sqs.get_queue_attributes(
+        QueueUrl=site.dead_letters.url, AttributeNames=["QueueArn"]
+    )["Attributes"]
+    policy = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": "2"}
+    sqs.set_queue_attributes(
+        QueueUrl=site.queue.url, Attributes={"RedrivePolicy": json.dumps(policy)}
+    )
+    site.queue.send(["a"])
+    for _ in range(5):
+        with pytest.raises(RefusedError, match="no queue of dead letters"):
+            letters.read(site.queue, site.bucket, site.database.connection, 100)
+    (message,) = site.queue.receive()
+    assert message.receives == 1
 
 
 def test_no_letter_hides_the_others(site: Site) -> None:

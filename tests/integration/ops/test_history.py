@@ -32,7 +32,7 @@ def moment(second: float) -> dt.datetime:
 
 def history(site: Site, key: int = 5) -> list[Entry]:
     found = reading.commands_of(site.store, site.store.list("commands/"), "cities", key)
-    return reading.with_outcomes(site.database.connection, CITIES, key, found)
+    return reading.with_outcomes(site.database.connection, CITIES, key, found)[0]
 
 
 def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
@@ -102,7 +102,8 @@ def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
     commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]
     site.put(*rng.sample(commands, len(commands)))
     found = reading.commands_of(site.store, site.store.list("commands/"), "cities", 5)
-    entries = reading.with_outcomes(site.database.connection, CITIES, 5, found)
+    entries, asked = reading.with_outcomes(site.database.connection, CITIES, 5, found)
+    assert asked.server == "primary"
     for count in range(len(commands) + 1):
         site.database.empty()
         site.database.apply(rng.sample(commands[:count], count), source=f"commands/{count}")

@@ -164,6 +164,22 @@ def test_a_strange_name_is_a_name_like_any_other(operator: Operator) -> None:
         assert "\u202e" not in ended.out + ended.err
 
 
+def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operator) -> None:
+    name = f"{HOUR}/a\tb\nstate    discarded.gz"
+    bad = city(3, key=3, name="x" * 300)
+    put(operator, name, gzip.compress(encode(bad)))
+    operator.done("replay", "--yes")
+    shown = "a\\tb\\nstate"
+    for arguments in (("rejections", "show", bad.id), ("history", "cities", "3"), ("archive",)):
+        ended = operator.run(*arguments)
+        assert ended.code == ExitCode.OK, (arguments, ended.err)
+        assert shown in ended.out.replace(" ", ""), arguments
+        assert "\t" not in ended.out, arguments
+    assert operator.done("rejections", "list")["rejections"][0]["object"] == name
+    assert name in operator.done("history", "cities", "3")["commands"][0]["objects"]
+    assert operator.done("verify")["agrees"] is True
+
+
 # Layouts
 
 

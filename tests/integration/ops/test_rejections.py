@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import gzip
 from typing import Any
 
 import orjson
@@ -11,19 +11,17 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply.outdate import outdate
-from forebay.codec import decode
+from forebay.aws.archive import Archive, ObjectDiffersError
+from forebay.codec import decode, encode
 from forebay.command import Command
 from forebay.errors import TransientError
-from forebay.ids import IdSource, accepted_ms, is_create_id
-from forebay.intake.acceptance import Acceptor
-from forebay.log import Log
+from forebay.ids import IdSource, accepted_ms, is_create_id, make_id_at, mark_outdated
+from ops.archive.listing import list_commands
 from ops.rejections import audit, store
 from ops.rejections.deciding import Decider
 from ops.rejections.planning import Attempt, Planner
 from ops.rejections.rules import Rule
 from ops.rejections.store import Selection
-from tests.fixtures.api import RecordingSink, RecordingStore
 from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.site import Site
 
@@ -47,19 +45,29 @@ class Operator:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.sink = RecordingSink()
-        self.fallback = RecordingStore()
         self.ids = IdSource()
 
     @property
     def connection(self) -> Any:
         return self.site.database.connection
 
-    def decider(self) -> Decider:
-        acceptor = Acceptor(self.sink, self.fallback, Log("test"))
-        return Decider(
-            self.connection, acceptor, self.site.archive, by="operator:anna", ids=self.ids
-        )
+    def decider(self, archive: Archive | None = None) -> Decider:
+        archive = archive or self.site.archive
+        return Decider(self.connection, archive, by="operator:anna", ids=self.ids)
+
+    @property
+    def objects(self) -> list[str]:
+        """The keys of the objects of amendments."""
+        return [key for key in self.site.keys("commands/") if "/amend-" in key]
+
+    @property
+    def sent(self) -> list[Command]:
+        """The commands in these objects."""
+        return [command for key in self.objects for command in self.commands_in(key)]
+
+    def commands_in(self, key: str) -> list[Command]:
+        lines = gzip.decompress(b"".join(self.site.archive.read(key))).splitlines()
+        return [decode(line) for line in lines]
 
     def plan(
         self,
@@ -87,8 +95,9 @@ class Operator:
         }
 
     def deliver(self) -> None:
-        """What the stream took reaches the archive and the tables."""
-        self.site.put_and_apply(*self.sink.commands, *(decode(x) for x in self.fallback.taken))
+        """What was sent reaches the tables."""
+        for key in self.objects:
+            self.site.apply(key)
 
 
 @pytest.fixture
@@ -115,7 +124,7 @@ def test_a_mended_command_is_a_new_one_that_says_what_it_amends(
     operator.deliver()
 
     assert (done.recorded, done.waiting, done.taken) == (1, 0, 0)
-    (sent,) = operator.sink.commands
+    (sent,) = operator.sent
     assert sent.amends == bad.id
     assert sent.id > bad.id
     assert (sent.by, sent.op, sent.key) == ("operator:anna", "put", 5)
@@ -134,20 +143,37 @@ def test_a_mended_command_is_a_new_one_that_says_what_it_amends(
     assert operator.states() == {bad.id: "retried"}
 
 
-def test_a_retried_create_is_a_create(site: Site, operator: Operator) -> None:
-    site.put_and_apply(too_long(1, 5, "create"))
+def test_an_amendment_takes_the_place_of_the_rejected_command(
+    site: Site, operator: Operator
+) -> None:
+    site.put_and_apply(too_long(1, 5), too_long(2, 6))
     operator.decider().retry(operator.plan(SHORTEN))
-    (sent,) = operator.sink.commands
+    for bad, sent in zip((too_long(1, 5), too_long(2, 6)), operator.sent, strict=True):
+        assert sent.id > bad.id
+        assert accepted_ms(sent.id) == accepted_ms(bad.id)
+
+
+def test_a_retried_create_is_a_create_of_now(site: Site, operator: Operator) -> None:
+    site.put_and_apply(too_long(1, 5, "create"))
+    before_ms = operator.ids.now_ms()
+    operator.decider().retry(operator.plan(SHORTEN))
+    (sent,) = operator.sent
     assert sent.op == "create"
     assert is_create_id(sent.id)
+    assert before_ms <= accepted_ms(sent.id) <= operator.ids.now_ms()
 
 
-def test_two_commands_of_one_key_keep_their_order(site: Site, operator: Operator) -> None:
-    first, last = too_long(1, 5), city(2, key=5, name="y" * 201)
-    site.put_and_apply(last, first)
+def test_commands_of_one_key_keep_their_order_in_every_pass(site: Site, operator: Operator) -> None:
+    """Though the ids of all of them are closer to each other than an amendment's step."""
+    bad = [city(number, key=5, name=f"{number:03}" + "y" * 200) for number in range(1, 21)]
+    site.put_and_apply(*reversed(bad))
+    for _ in range(2):
+        planned = [attempt.command.id for attempt in operator.plan(SHORTEN) if attempt.command]
+        assert planned == sorted(planned)
+        assert len(set(planned)) == len(bad)
     operator.decider().retry(operator.plan(SHORTEN))
     operator.deliver()
-    assert site.database.cities()[5][2] == "y" * 200
+    assert site.database.cities()[5][2].startswith("020")
 
 
 def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
@@ -169,7 +195,7 @@ def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
     assert "'towns'" in str(reasons[command_id(4)])
 
     operator.decider().retry(operator.plan())
-    assert operator.sink.taken == []
+    assert operator.sent == []
     assert set(operator.states().values()) == {"open"}
 
 
@@ -196,14 +222,115 @@ def test_a_key_that_has_been_written_since_is_not_overwritten(
 ) -> None:
     site.put_and_apply(too_long(1, 5))
     site.put_and_apply(city(2, since, 5))
-    overtaken = since != "create"  # a put wins over a create, whenever it comes
-    assert operator.verdicts(SHORTEN) == ["overtaken" if overtaken else "ready"]
+    assert operator.verdicts(SHORTEN) == ["overtaken"]
     assert operator.verdicts(SHORTEN, even_overtaken=True) == ["ready"]
 
-    moment = dt.datetime.fromtimestamp(accepted_ms(city(2).id) / 1000, dt.UTC)
-    until = moment + dt.timedelta(milliseconds=1)
-    outdate(operator.connection, resources.load()["cities"], moment, until)
-    assert operator.verdicts(SHORTEN) == ["overtaken" if overtaken else "ready"], "outdated or not"
+
+@pytest.mark.parametrize("there", ["put", "delete", "create"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_create_is_overtaken_by_whatever_its_key_holds(
+    site: Site, operator: Operator, there: Any, number: int
+) -> None:
+    """A later create too: the smaller id of the amendment could win over it, and undo it."""
+    site.put_and_apply(too_long(2, 5, "create"))
+    site.put_and_apply(city(number, there, 5))
+    assert operator.verdicts(SHORTEN) == ["overtaken"]
+
+
+@pytest.mark.parametrize("amendment_first", [True, False])
+@pytest.mark.parametrize(
+    ("rejected", "written"), [("put", "put"), ("put", "delete"), ("create", "create")]
+)
+def test_a_write_that_is_accepted_and_pending_wins_over_a_retry(
+    site: Site, operator: Operator, rejected: Any, written: Any, *, amendment_first: bool
+) -> None:
+    site.put_and_apply(too_long(1, 5, rejected))
+    later_ms = accepted_ms(command_id(1)) + 1
+    newer = make_id_at(later_ms, create=written == "create")
+    pending = site.put(city(2, written, 5)._replace(id=newer))
+    assert operator.verdicts(SHORTEN) == ["ready"], "no table shows the newer write yet"
+
+    operator.decider().retry(operator.plan(SHORTEN))
+    if amendment_first:
+        operator.deliver()
+    site.apply(pending)
+    operator.deliver()
+
+    rows = site.database.cities()
+    assert (rows[5][0] if rows else None) == (None if written == "delete" else newer)
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(1, "ready"), (3, "overtaken")])
+def test_an_outdated_row_counts_as_its_command_wrote_it(
+    site: Site, operator: Operator, number: int, verdict: str
+) -> None:
+    site.put_and_apply(too_long(2, 5))
+    site.put_and_apply(row := city(number, key=5))
+    outdate(site, mark_outdated(row.id))
+    assert operator.verdicts(SHORTEN) == [verdict]
+
+
+def test_an_outdated_row_that_does_not_name_its_command_may_be_newer(
+    site: Site, operator: Operator
+) -> None:
+    site.put_and_apply(too_long(2, 5))
+    site.put_and_apply(city(1, key=5))
+    outdate(site, "ffffffff-ffff-ffff-ffff-ffffffffffff")  # the mark of earlier releases
+    assert operator.verdicts(SHORTEN) == ["overtaken"]
+
+
+def outdate(site: Site, version: str) -> None:
+    """Marks every city as a release does."""
+    site.database.connection.execute("UPDATE cities SET _version = %s", [version])
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("op", ["put", "create"])
+def test_an_amendment_of_an_id_from_the_future_is_not_later_than_now(
+    site: Site, operator: Operator, op: Any
+) -> None:
+    future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=op == "create")
+    site.put_and_apply(too_long(1, 5, op)._replace(id=future))
+    later = make_id_at(operator.ids.now_ms() + 2, create=False)
+    pending = site.put(city(2, key=5, name="the user's")._replace(id=later))
+
+    operator.decider().retry(operator.plan(SHORTEN))
+    (sent,) = operator.sent
+    assert accepted_ms(sent.id) <= operator.ids.now_ms()
+    operator.deliver()
+    site.apply(pending)
+    assert site.database.cities()[5][2] == "the user's"
+
+
+def test_what_was_written_after_a_command_from_the_future_overtakes_it(
+    site: Site, operator: Operator
+) -> None:
+    future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=False)
+    site.put_and_apply(too_long(1, 5)._replace(id=future))
+    later = make_id_at(operator.ids.now_ms() + 2, create=False)
+    site.put_and_apply(city(2, key=5)._replace(id=later))
+    assert operator.verdicts(SHORTEN) == ["overtaken"]
+
+
+@pytest.mark.parametrize("op", ["put", "create"])
+@pytest.mark.parametrize("since", ["put", "delete", "create"])
+def test_a_retry_of_what_is_even_overtaken_wins(
+    site: Site, operator: Operator, op: Any, since: Any
+) -> None:
+    site.put_and_apply(too_long(1, 5, op))
+    site.put_and_apply(city(2, since, 5))
+    operator.decider().retry(operator.plan(SHORTEN, even_overtaken=True))
+    operator.deliver()
+    assert site.database.cities()[5][2] == "x" * 200
+
+
+def test_nothing_of_now_wins_over_a_row_from_the_future(site: Site, operator: Operator) -> None:
+    site.put_and_apply(too_long(1, 5))
+    future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=False)
+    site.put_and_apply(city(2, key=5)._replace(id=future))
+    assert operator.verdicts(SHORTEN, even_overtaken=True) == ["overtaken"]
 
 
 def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator) -> None:
@@ -212,62 +339,141 @@ def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator)
     assert operator.verdicts(SHORTEN) == ["ready"]
 
 
+class Broken(Archive):
+    """An archive that a call can't write to."""
+
+    def __init__(self, site: Site, error: BaseException, *methods: str) -> None:
+        super().__init__(site.s3, site.bucket)
+        self._error = error
+        for method in methods:
+            setattr(self, method, self._fail)
+
+    def _fail(self, *_: object) -> Any:
+        raise self._error
+
+
 def test_a_call_that_dies_before_it_sends_is_finished_by_the_next_with_the_same_command(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5))
-
-    class Killed(RecordingSink):
-        def put(self, lines: Sequence[bytes]) -> set[int]:
-            self.taken += lines
-            raise KeyboardInterrupt
-
-    operator.sink = killed = Killed()
+    planned = operator.plan(SHORTEN)
     with pytest.raises(KeyboardInterrupt):
-        operator.decider().retry(operator.plan(SHORTEN))
+        operator.decider(Broken(site, KeyboardInterrupt(), "write_amendments")).retry(planned)
     assert operator.states() == {command_id(1): "sending"}
     assert operator.plan(SHORTEN) == [], "nobody else takes it up with another id"
 
-    operator.sink = RecordingSink()
-    done = operator.decider().resume()
-    assert done.recorded == 1
-    assert operator.sink.taken == killed.taken
+    assert operator.decider().resume("retried", Selection()).recorded == 1
+    assert operator.sent == [attempt.command for attempt in planned]
     assert operator.states() == {command_id(1): "retried"}
-    assert operator.decider().resume().recorded == 0
+    assert operator.decider().resume("retried", Selection()).recorded == 0
 
 
-def test_what_nobody_accepts_waits_for_the_next_call(site: Site, operator: Operator) -> None:
+def test_an_amendment_that_is_finished_late_is_where_its_time_leads(
+    site: Site, operator: Operator
+) -> None:
+    """Its id is from the day of the rejected command, and a replay of that day finds it."""
+    bad = too_long(1, 5)
+    site.put_and_apply(bad)
+    with pytest.raises(KeyboardInterrupt):
+        operator.decider(Broken(site, KeyboardInterrupt(), "write_amendments")).retry(
+            operator.plan(SHORTEN)
+        )
+    operator.decider().resume("retried", Selection())
+
+    (sent,) = operator.sent
+    moment = dt.datetime.fromtimestamp(accepted_ms(sent.id) / 1000, dt.UTC)
+    listed = list_commands(site.store, since=moment, until=moment + dt.timedelta(milliseconds=1))
+    assert {found.key for found in listed} >= set(operator.objects)
+
+
+def test_a_call_that_dies_after_it_sent_is_finished_without_another_object(
+    site: Site, operator: Operator
+) -> None:
     site.put_and_apply(too_long(1, 5), too_long(2, 6))
-    operator.sink.refuse, operator.fallback.down = {0}, True
-    done = operator.decider().retry(operator.plan(SHORTEN))
-    assert (done.recorded, done.waiting) == (1, 1)
-    assert operator.states() == {command_id(1): "sending", command_id(2): "retried"}
+    with pytest.raises(KeyboardInterrupt):
+        operator.decider(Broken(site, KeyboardInterrupt(), "write_audit")).retry(
+            operator.plan(SHORTEN)
+        )
+    before = operator.objects
+    assert operator.decider().resume("retried", Selection()).recorded == 2
+    assert operator.objects == before
 
-    operator.sink.refuse = set()
-    assert operator.decider().resume().recorded == 1
+
+def test_only_what_is_selected_is_finished(site: Site, operator: Operator) -> None:
+    """Another key's killed retry is not sent, and neither kind of decision finishes the other."""
+    site.put_and_apply(too_long(1, 5), too_long(2, 6))
+    with pytest.raises(KeyboardInterrupt):
+        operator.decider(Broken(site, KeyboardInterrupt(), "write_amendments")).retry(
+            operator.plan(SHORTEN)
+        )
+    assert operator.decider().resume("discarded", Selection()).recorded == 0
+    assert operator.decider().resume("retried", Selection(key="6")).recorded == 1
+    assert [sent.key for sent in operator.sent] == [6]
+    assert operator.states() == {command_id(1): "sending", command_id(2): "retried"}
+    operator.decider().resume("retried", Selection())
+    operator.deliver()
+    assert set(site.database.cities()) == {5, 6}
+
+
+def test_commands_of_several_hours_go_to_objects_of_their_hours(
+    site: Site, operator: Operator
+) -> None:
+    hours = [accepted_ms(command_id(1)) + number * HOUR_MS for number in range(3)]
+    bad = [
+        too_long(1, key)._replace(id=make_id_at(ms, create=False))
+        for key, ms in enumerate([*hours, *hours])
+    ]
+    site.put_and_apply(*bad)
+    assert operator.decider().retry(operator.plan(SHORTEN)).recorded == 6
+    assert len(operator.objects) == 3
+    for key in operator.objects:
+        for sent in operator.commands_in(key):
+            hour = dt.datetime.fromtimestamp(accepted_ms(sent.id) / 1000, dt.UTC)
+            assert key.startswith(f"commands/{hour:%Y/%m/%d/%H}/amend-")
+    operator.deliver()
+    assert len(site.database.cities()) == 6
+
+
+def test_another_object_under_the_name_of_an_amendment_is_refused(
+    site: Site, operator: Operator
+) -> None:
+    lines = [encode(city(1))]
+    key = site.archive.write_amendments(lines, command_id(1))
+    assert site.archive.write_amendments(lines, command_id(1)) == key
+    for content in (gzip.compress(encode(city(2))), b"no gzip"):
+        site.s3.put_object(Bucket=site.bucket, Key=key, Body=content)
+        with pytest.raises(ObjectDiffersError, match="amend-"):
+            site.archive.write_amendments(lines, command_id(1))
+
+
+def test_what_the_archive_does_not_take_waits_for_the_next_call(
+    site: Site, operator: Operator
+) -> None:
+    site.put_and_apply(too_long(1, 5), too_long(2, 6))
+    broken = Broken(site, TransientError("S3 is away"), "write_amendments")
+    done = operator.decider(broken).retry(operator.plan(SHORTEN))
+    assert (done.recorded, done.waiting, done.error) == (0, 2, "S3 is away")
+    assert set(operator.states().values()) == {"sending"}
+    assert audited(site) == []
+
+    assert operator.decider().resume("retried", Selection()).recorded == 2
     operator.deliver()
     assert set(site.database.cities()) == {5, 6}
     assert {line["rejection"] for line in audited(site)} == {command_id(1), command_id(2)}
 
 
 def test_an_audit_record_that_could_not_be_written_is_written_by_the_next_call(
-    site: Site, operator: Operator, monkeypatch: pytest.MonkeyPatch
+    site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5))
-    decider = operator.decider()
-    decider._archive = replace_bucket(site)
     with pytest.raises(TransientError):
-        decider.retry(operator.plan(SHORTEN))
+        operator.decider(Broken(site, TransientError("S3 is away"), "write_audit")).retry(
+            operator.plan(SHORTEN)
+        )
     assert operator.states() == {command_id(1): "sending"}
-    operator.decider().resume()
+    operator.decider().resume("retried", Selection())
     assert [line["rejection"] for line in audited(site)] == [command_id(1)]
-    assert {command.id for command in operator.sink.commands} == {audited(site)[0]["command"]}
-
-
-def replace_bucket(site: Site) -> Any:
-    from forebay.aws.archive import Archive  # noqa: PLC0415 - only here
-
-    return Archive(site.s3, "no-such-bucket-at-all")
+    assert {command.id for command in operator.sent} == {audited(site)[0]["command"]}
 
 
 def test_of_two_operators_one_decides(site: Site, operator: Operator) -> None:
@@ -276,7 +482,7 @@ def test_of_two_operators_one_decides(site: Site, operator: Operator) -> None:
     assert operator.decider().retry(mine).recorded == 1
     late = operator.decider().retry(theirs)
     assert (late.recorded, late.taken) == (0, 1)
-    assert len(operator.sink.commands) == 1
+    assert len(operator.sent) == 1
 
 
 def test_a_discarded_rejection_is_no_longer_open_and_can_still_be_retried(
@@ -339,4 +545,4 @@ def test_a_decision_needs_the_primary(site: Site, operator: Operator) -> None:
     operator.connection.execute("SET default_transaction_read_only = on")
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         operator.decider().retry(attempts)
-    assert operator.sink.taken == []
+    assert operator.sent == []

@@ -102,9 +102,23 @@ def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alo
     operator.done("replay", "--yes", "--id-file", str(file))
     assert {row[0] for row in operator.rows("SELECT geonameid FROM cities")} == {1, 2}
 
-    assert operator.done("replay", "--yes", "--by", "nobody")["commands"] == 0
-    assert operator.done("replay", "--yes", "--resource", "countries")["commands"] == 0
     assert operator.rows("SELECT FROM forebay.ledger") == []
+
+
+@pytest.mark.parametrize("mode", ["--yes", "--dry-run", "--plan"])
+def test_a_replay_that_selects_no_command_is_no_success(operator: Operator, mode: str) -> None:
+    file = operator.archive.parent / "ids"
+    file.write_text(f"{city(2).id}\n")
+    for conditions in (
+        ("--id-file", str(file)),
+        ("--from", "2020-01-01", "--to", "2020-01-02"),
+        ("--by", "nobody"),
+        ("--resource", "countries"),
+    ):
+        told = operator.done("replay", *conditions, mode, code=5)
+        assert told["commands"] == 0, conditions
+        assert "nothing was selected" in operator.run("replay", *conditions, mode).err
+    assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
 def test_a_time_range_goes_by_the_commands_time_and_not_by_the_objects_name(

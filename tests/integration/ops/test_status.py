@@ -16,6 +16,7 @@ import pytest
 
 from forebay.aws.events import object_event
 from local.settings import ROOT
+from ops.status import probes
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, free_port
 from tests.fixtures.firehose import FirehoseServer
@@ -84,6 +85,13 @@ def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[st
 
     assert (ended.code, ended.err) == (0, "")
     assert "nothing needs attention" in ended.out
+
+
+def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
+    """Their ids are of the time of the commands that they amend."""
+    site.put_and_apply(city(1, key=1))
+    site.apply(site.put(city(2, key=2), name="amend-of-a-command"))
+    assert probes.way(site.database.connection, []).objects == 1
 
 
 @pytest.mark.parametrize(

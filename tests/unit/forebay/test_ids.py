@@ -18,11 +18,15 @@ from forebay.ids import (
     is_create_id,
     is_outdated,
     is_uuid,
+    join_id,
     least_id,
+    make_id_above,
+    make_id_at,
     mark_outdated,
     milliseconds,
     original_version,
 )
+from lambdas.imports.ids import MAX_LINE, ObjectIds
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MOMENTS = st.lists(st.integers(0, 2**47), min_size=2, max_size=50)
@@ -122,6 +126,36 @@ def test_threads_never_get_the_same_id() -> None:
     for thread in threads:
         thread.join()
     assert len(set(made)) == 8000
+
+
+@given(ms=st.integers(0, 2**47), bits=st.integers(0, 2**74 - 1), create=st.booleans())
+def test_an_id_above_another_is_in_its_millisecond_unless_that_is_full(
+    ms: int, bits: int, *, create: bool
+) -> None:
+    below = join_id(ms, bits)
+    made = make_id_above(below, create=create)
+    assert is_command_id(made)
+    assert is_create_id(made) == create
+    assert made > below
+    assert accepted_ms(made) in ([ms] if bits < 2**74 - 2**51 else [ms, ms + 1])
+
+
+def test_ids_above_lines_of_an_import_are_none_of_its_ids_and_all_different() -> None:
+    ids = ObjectIds("imports/cities/put/a.csv", "1", dt.datetime.now(dt.UTC))
+    lines = []
+    for ids.line in range(2000):
+        lines.append(ids.make(create=False))
+    made = [make_id_above(line, create=False) for line in lines for _ in range(2)]
+    ids.line = MAX_LINE
+    assert min(made) > ids.make(create=True)
+    assert len(set(made)) == len(made)
+
+
+@given(ms=st.integers(0, 2**47), create=st.booleans())
+def test_an_id_at_a_time_is_of_that_time(ms: int, *, create: bool) -> None:
+    made = make_id_at(ms, create=create)
+    assert is_command_id(made)
+    assert (accepted_ms(made), is_create_id(made)) == (ms, create)
 
 
 ID = "0199f0c2-0000-7000-8000-00000000000a"

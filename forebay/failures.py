@@ -1,0 +1,47 @@
+"""Failures: why archive objects could not be applied, for the operators who see dead letters.
+
+A dead letter does not say why it is one. A failure is noted where the database can be reached; an
+object that failed because the database was away has none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forebay.db.connect import Connection
+
+_MAX_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failure of an object."""
+
+    error: str
+    at: dt.datetime
+    #: How often the object has failed.
+    times: int
+
+
+def note_failure(connection: Connection, key: str, error: str) -> None:
+    """Notes that an object could not be applied, and why."""
+    text = error[:_MAX_CHARACTERS].replace("\x00", "")
+    connection.execute(_NOTE, [key, text])
+
+
+def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
+    """The last failures of objects, by key; objects that never failed are left out."""
+    rows = connection.execute(_FAILURES, [list(keys)]).fetchall()
+    return {key: Failure(error, at, times) for key, error, at, times in rows}
+
+
+_NOTE = """
+    INSERT INTO forebay.failures AS f (object, error) VALUES (%s, %s)
+    ON CONFLICT (object) DO UPDATE SET
+      error = excluded.error, failed_at = clock_timestamp(), times = f.times + 1
+"""
+_FAILURES = """
+    SELECT object, error, failed_at, times FROM forebay.failures WHERE object = ANY(%s)
+"""
