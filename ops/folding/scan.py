@@ -139,12 +139,18 @@ def add_rejections(store: ObjectStore, writer: Writer, *, cut: str, ledger: Ledg
 def read_rejections(store: ObjectStore, cut: str) -> Iterator[dict[str, Any]]:
     """Every archived rejection of a command up to the cut, and of all lines that are none.
 
+    Each has `rejected_at`: where its line does not say so, the time when its object was stored.
+
     Raises:
         NoRejectionsError: somebody else has written there.
     """
     for found in store.list(REJECTIONS_PREFIX):
         told_of = archive.read_rejections(f"{store.url}/{found.key}", store.read(found.key))
-        yield from (told for told in told_of if told["resource"] is None or told["id"] <= cut)
+        yield from (
+            {**told, "rejected_at": told.get("rejected_at") or found.modified}
+            for told in told_of
+            if told["resource"] is None or told["id"] <= cut
+        )
 
 
 def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerRow, int]:

@@ -39,7 +39,10 @@ class Loader:
 
     def reject(self, told: Iterable[Mapping[str, Any]]) -> int:
         """Writes the archive's rejections; how many."""
-        names = ("id", "resource", "key", "op", "code", "sqlstate", "detail", "line", "object")
+        names = (
+            *("id", "resource", "key", "op", "code", "sqlstate", "detail", "line", "object"),
+            "rejected_at",
+        )
         with self._connection.cursor() as cursor:
             # An object of rejections is written again when its chunk is tried again.
             cursor.execute(
@@ -51,7 +54,7 @@ class Loader:
                     copy.write_row([one[name] if name != "line" else line for name in names])
             cursor.execute(
                 "INSERT INTO forebay.rejections SELECT DISTINCT ON (id) * FROM told"
-                " ORDER BY id, object ON CONFLICT (id) DO NOTHING"
+                " ORDER BY id, rejected_at, object ON CONFLICT (id) DO NOTHING"
             )
             return cursor.rowcount
 
