@@ -244,10 +244,11 @@ class _Watch:
     def _explain(self, connection: Connection, look: _Look) -> None:
         if not look.missing:
             return
-        for key, reason in runs.failures(connection, self._id, limit=_SHOWN_FAILURES):
-            self._console.note(f"{key}: {reason}")
-        for key in sorted(look.dead)[:_SHOWN_FAILURES]:
-            self._console.note(f"{key}: a dead letter of the replay queue")
+        reasons = dict(runs.failures(connection, self._id, limit=_MAX_LETTERS))
+        for key in sorted({*look.dead, *reasons})[:_SHOWN_FAILURES]:
+            known = ["a dead letter of the replay queue"] if key in look.dead else []
+            known += [reasons[key]] if key in reasons else []
+            self._console.note(f"{key}: {'; '.join(known)}")
         unknown = look.missing - len(look.dead)
         said = f"{len(look.dead):,} objects are dead letters of the replay queue"
         if unknown:

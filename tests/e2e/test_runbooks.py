@@ -104,8 +104,8 @@ def test_replay_after_a_bad_deploy(
     fresh.as_superuser("UPDATE public.cities SET name = upper(name), population = 0")
     assert names(fresh) != right
 
-    written = moment()
-    wait_until(lambda: moment() > written, "the second in which they were written is over")
+    second = moment()
+    wait_until(lambda: moment() > second, "the second in which they were written is over")
     hour = {"SINCE": moment(-3600), "UNTIL": moment()}
     printed = run_book(
         "replay-after-a-bad-deploy.md", tmp_path, {**environment, **hour, "RESOURCE": "cities"}
