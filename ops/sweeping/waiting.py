@@ -20,6 +20,7 @@ def wait_until_applied(
     explain: Callable[[], list[Unapplied]],
     *,
     seconds: float,
+    look_seconds: float = _LOOK_SECONDS,
 ) -> Survey:
     """Returns when every object is applied, when waiting can't help, or when the time is over.
 
@@ -28,6 +29,7 @@ def wait_until_applied(
         survey: counts the objects.
         explain: says of the first of those that are not applied, why.
         seconds: the longest time.
+        look_seconds: the time between two looks.
 
     Returns:
         The last survey.
@@ -40,8 +42,10 @@ def wait_until_applied(
         while (left := found.missed + found.young) and time.monotonic() < deadline:
             meter.advance(max(0, total - left - applied))
             applied = max(applied, total - left)
-            if left <= MOST and all(one.why in _LASTING for one in explain()):
+            unapplied = explain() if left <= MOST else []
+            # None of them, where the last was applied since the survey.
+            if unapplied and all(one.why in _LASTING for one in unapplied):
                 break
-            time.sleep(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+            time.sleep(min(look_seconds, max(0.0, deadline - time.monotonic())))
             found = survey()
     return found

@@ -21,6 +21,8 @@ from forebay.sweep import Survey, Sweep, backlog_explains
 from lambdas.sweep.app import SweepApp
 from lambdas.sweep.settings import SweepSettings
 from local.settings import ROOT
+from ops.console import Console
+from ops.sweeping.waiting import wait_until_applied
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, wait_until
 from tests.fixtures.operating import Operator
@@ -241,3 +243,11 @@ def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:
         connection.execute("SET default_transaction_read_only = on")
         sweep = Sweep(connection, now=later(), grace=None)
         assert sweep.survey(site.archive.list("commands/")).missed == 1
+
+
+def test_an_object_that_is_applied_while_it_is_explained_does_not_end_the_wait() -> None:
+    surveys = iter([Survey(listed=1, missed=1), Survey(listed=1, applied=1)])
+    found = wait_until_applied(
+        Console(as_json=True), lambda: next(surveys), list, seconds=60, look_seconds=0
+    )
+    assert found.applied == 1
