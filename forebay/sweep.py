@@ -9,10 +9,11 @@ same. Archive and ledger together know what is missing.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.aws.events import EventRefusedError, object_event, object_keys
@@ -21,6 +22,10 @@ from forebay.db.connect import Connection
 
 PAGE = 1000  # objects that are looked up in the ledger at once; also a page of S3's listing
 DEAD_LETTERS_READ = 10_000
+
+
+#: Why an object is not applied, as far as archive, ledger and dead letters tell.
+Reason: TypeAlias = Literal["young", "dead", "missed"]
 
 
 class Stored(Protocol):
@@ -42,7 +47,7 @@ class Survey:
     young: int = 0
     #: Not applied, and dead letters: they failed, and an operator must look at them.
     dead: int = 0
-    #: Not applied, and nobody will.
+    #: Not applied, neither young nor dead letters. Their messages may still wait in the queue.
     missed: int = 0
     #: When the oldest of these was stored.
     oldest: dt.datetime | None = None
@@ -58,7 +63,7 @@ class Survey:
 @dataclass(frozen=True, slots=True)
 class _Page:
     survey: Survey
-    missed: list[str]
+    unapplied: list[tuple[Stored, Reason]]
 
 
 class Sweep:
@@ -94,8 +99,14 @@ class Sweep:
     def missed(self, objects: Iterable[Stored]) -> Iterator[list[str]]:
         """The keys of those that nobody will apply, a page at a time."""
         for page in self._pages(objects):
-            if page.missed:
-                yield page.missed
+            missed = [found.key for found, reason in page.unapplied if reason == "missed"]
+            if missed:
+                yield missed
+
+    def unapplied(self, objects: Iterable[Stored]) -> Iterator[tuple[Stored, Reason]]:
+        """The objects that are not applied, each with the reason."""
+        for page in self._pages(objects):
+            yield from page.unapplied
 
     def _pages(self, objects: Iterable[Stored]) -> Iterator[_Page]:
         iterator = iter(objects)
@@ -105,20 +116,25 @@ class Sweep:
     def _page(self, listed: Sequence[Stored]) -> _Page:
         rows = self._connection.execute(_APPLIED, [[found.key for found in listed]]).fetchall()
         applied = {row[0] for row in rows}
-        rest = [found for found in listed if found.key not in applied]
-        dead = [found for found in rest if found.key in self._dead]
-        rest = [found for found in rest if found.key not in self._dead]
-        limit = self._born_before
-        missed = [found for found in rest if limit is None or found.modified <= limit]
+        unapplied = [(found, self._reason(found)) for found in listed if found.key not in applied]
+        counts = Counter(reason for _, reason in unapplied)
         survey = Survey(
             listed=len(listed),
             applied=len(applied),
-            young=len(rest) - len(missed),
-            dead=len(dead),
-            missed=len(missed),
-            oldest=min((found.modified for found in missed), default=None),
+            young=counts["young"],
+            dead=counts["dead"],
+            missed=counts["missed"],
+            oldest=min(
+                (found.modified for found, reason in unapplied if reason == "missed"), default=None
+            ),
         )
-        return _Page(survey, [found.key for found in missed])
+        return _Page(survey, unapplied)
+
+    def _reason(self, found: Stored) -> Reason:
+        if found.key in self._dead:
+            return "dead"
+        limit = self._born_before
+        return "young" if limit is not None and found.modified > limit else "missed"
 
 
 def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:

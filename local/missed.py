@@ -1,9 +1,9 @@
 """Tells the consumer of archive objects that were written but not applied when the stack stopped.
 
 The emulator's queues end with it, and with them the events of objects that nobody had applied yet.
-The archive and the ledger know which those are. Where the database is new, that is all of them: the
-tables are then made again from the archive. It is the sweep of `forebay.sweep`, for which no event
-can be on its way yet.
+The archive and the ledger know which those are. It is the sweep of `forebay.sweep`, for which no
+event can be on its way yet. A database that is new was filled from the archive before
+(`local.restored`).
 """
 
 import datetime as dt

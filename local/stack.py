@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import emulator, missed, node, servers
+from local import emulator, missed, node, restored, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -130,10 +130,12 @@ class LocalStack:
         kept = self._deployment.kept()
         deployed = kept or self._deploy(primary)
         self._start_emulator()
-        firehose = pool.submit(self._start_firehose)
         primary.result()
         if kept:
             self._migrate(deployed)
+        # Before the Firehose server delivers anything: the database must not be written to yet.
+        self._restore_lost(deployed)
+        firehose = pool.submit(self._start_firehose)
         replica.result()
         firehose.result()
         self._requeue_missed(deployed)
@@ -195,6 +197,15 @@ class LocalStack:
         """What is deployed was kept, but the database may be another by now."""
         with step("migrations", self._listener):
             Emulated(self.settings).invoke(deployed.functions["migrate"])
+
+    def _restore_lost(self, deployed: Deployed) -> None:
+        """The archive outlives its database, which may be new."""
+        url = self.primary.url()
+        if not restored.is_needed(Emulated(self.settings), deployed, url):
+            return
+        with step("tables from the archive", self._listener):
+            done = restored.restore(self._supervisor, self.settings, deployed, url)
+        self._remark(done.value)
 
     def _requeue_missed(self, deployed: Deployed) -> None:
         count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())

@@ -21,6 +21,18 @@ _PLAIN_KEY: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f%/\\?#]+$"
 _TIMESTAMP: Final = {"type": "string", "format": "date-time"}
 _SECONDS: Final = {"type": ["number", "null"], "minimum": 0}
 _COUNT: Final = {"type": ["integer", "null"], "minimum": 0}
+_EXACT_COUNT: Final = {"type": "integer", "minimum": 0}
+
+#: Why the status of the API is not `ok`, by code.
+STATUS_REASONS: Final[Mapping[str, str]] = {
+    "database_unreachable": "No replica (and no primary in its place) answers.",
+    "archive_unreachable": "The archive can't be listed.",
+    "dead_letters_unknown": "The dead-letter queue does not answer.",
+    "dead_letters": "Messages about archive objects have failed too often.",
+    "rejections_open": "Rejected commands wait for an operator's decision.",
+    "objects_not_applied": "An archive object has not been applied for too long.",
+    "replica_behind": "The replica is too far behind its primary.",
+}
 
 
 def reference(name: str) -> Schema:
@@ -328,12 +340,22 @@ def _health() -> Schema:
                 estimated_rows={**_COUNT, "description": "Null while nobody has counted."}
             ),
         },
+        "rejections": {
+            **_object(open={**_EXACT_COUNT, "description": "Not yet decided about."}),
+            "type": ["object", "null"],
+        },
+        "dead_letters": {
+            **_object(messages=_EXACT_COUNT),
+            "type": ["object", "null"],
+            "description": "Of the consumer's queue; null where that does not answer.",
+        },
         "archive": _object(
             state={"enum": ["reachable", "unreachable", "unknown"]},
             since={"type": ["string", "null"], "format": "date-time"},
             complete={
                 "type": "boolean",
-                "description": "Whether all objects since then were looked at.",
+                "description": "Whether all objects since then were compared with the ledger, the "
+                "older ones within the last minute.",
             },
             unapplied_objects=_COUNT,
             oldest_unapplied=oldest,
@@ -342,12 +364,26 @@ def _health() -> Schema:
     return {
         "type": "object",
         "properties": {
-            "status": {"enum": ["ok", "degraded"]},
+            "status": {
+                "enum": ["ok", "late", "attention"],
+                "description": "`late`: delays that end by themselves; `attention`: an operator "
+                "has to look. `reasons` has why.",
+            },
+            "reasons": {"type": "array", "items": _reason()},
             "checked_at": _TIMESTAMP,
             **parts,
         },
-        "required": ["status", "checked_at", *parts],
+        "required": ["status", "reasons", "checked_at", *parts],
     }
+
+
+def _reason() -> Schema:
+    reasons = "\n".join(f"- `{code}`: {text}" for code, text in STATUS_REASONS.items())
+    return _object(
+        code={"enum": list(STATUS_REASONS), "description": f"The contract:\n\n{reasons}"},
+        severity={"enum": ["late", "attention"]},
+        detail={"type": "string", "description": "For people."},
+    )
 
 
 def _object(**properties: Schema) -> Schema:

@@ -13,6 +13,8 @@ from urllib.parse import quote_plus
 
 import orjson
 
+from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.aws.events import EventRefusedError, object_records
 from forebay.replay.selection import Selection
 
 _MEMBER = "forebay"
@@ -62,3 +64,17 @@ class ReplayMessage:
             _MEMBER: {"run": self.run, "selection": self.selection.to_json()},
         }
         return orjson.dumps({"Records": [record]}).decode()
+
+
+def keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
+    """The objects that a message of the replay queue asks for, if it belongs to the run."""
+    try:
+        records = list(object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))
+        return [key for key, record in records if _run_of(record) == run]
+    except (EventRefusedError, ValueError):
+        return []
+
+
+def _run_of(record: Mapping[str, Any]) -> str | None:
+    replaying = Replaying.of(record)
+    return replaying.run if replaying else None

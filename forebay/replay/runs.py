@@ -6,6 +6,7 @@ was. An object that was applied but not yet noted is applied again, which change
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +31,11 @@ class Run:
     selection: dict[str, Any]
     via_queue: bool
     state: State
-    #: How many objects it has, once that is known.
+    #: How many objects it has; None until that is known. Of one by the queue, how many were sent:
+    #: None while they are being sent.
     objects: int | None
+    #: By the database's clock. Objects that were stored later are not the run's.
+    started_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +53,12 @@ def start_run(
 ) -> Run:
     """A new run, committed."""
     run_id = str(uuid.uuid4())
-    connection.execute(
+    row = connection.execute(
         "INSERT INTO forebay.runs (id, source, selection, via_queue, state)"
-        " VALUES (%s, %s, %s, %s, 'running')",
+        " VALUES (%s, %s, %s, %s, 'running') RETURNING started_at",
         [run_id, source, orjson.dumps(selection).decode(), via_queue],
-    )
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an INSERT without a condition gives a row
     return Run(
         id=run_id,
         source=source,
@@ -61,20 +66,27 @@ def start_run(
         via_queue=via_queue,
         state="running",
         objects=None,
+        started_at=row[0],
     )
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:
     """The run of that id."""
     row = connection.execute(
-        "SELECT id::text, source, selection, via_queue, state, objects"
+        "SELECT id::text, source, selection, via_queue, state, objects, started_at"
         " FROM forebay.runs WHERE id::text = %s",
         [run_id],
     ).fetchone()
     if row is None:
         return None
     return Run(
-        id=row[0], source=row[1], selection=row[2], via_queue=row[3], state=row[4], objects=row[5]
+        id=row[0],
+        source=row[1],
+        selection=row[2],
+        via_queue=row[3],
+        state=row[4],
+        objects=row[5],
+        started_at=row[6],
     )
 
 
@@ -87,8 +99,26 @@ def mark(connection: Connection, run_id: str, state: State, *, objects: int | No
     )
 
 
+def begin_sending(connection: Connection, run_id: str) -> None:
+    """Notes that a run's objects are being sent to the queue: until the end it can't be done."""
+    connection.execute(
+        "UPDATE forebay.runs SET state = 'running', objects = NULL,"
+        " updated_at = clock_timestamp() WHERE id = %s::uuid",
+        [run_id],
+    )
+
+
+def end_sending(connection: Connection, run_id: str, objects: int) -> None:
+    """Notes how many objects a run has, all of which have been sent, in this call or before it."""
+    mark(connection, run_id, "running", objects=objects)
+    _finish(connection, run_id)
+
+
 def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
-    """Notes that a run is done with an object; noting it again is harmless."""
+    """Notes that a run is done with an object; noting it again is harmless.
+
+    The last object of a run by the queue makes the run done: perhaps nobody follows it.
+    """
     counts = outcome.counts
     connection.execute(
         _NOTE,
@@ -97,6 +127,9 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
             *(counts.duplicates, counts.rejected, None),
         ],
     )
+    # A statement of its own, after that one's commit: of several consumers that note their objects
+    # at once, the last one to commit then sees all of them.
+    _finish(connection, run_id)
 
 
 def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
@@ -132,6 +165,11 @@ def failures(connection: Connection, run_id: str, *, limit: int) -> list[tuple[s
     return [(row[0], row[1]) for row in rows]
 
 
+def _finish(connection: Connection, run_id: str) -> None:
+    """Marks a run by the queue as done if every object that was sent is."""
+    connection.execute(_FINISH, {"run": run_id})
+
+
 _NOTE = """
     INSERT INTO forebay.run_objects AS o
       (run, object, lines, applied, superseded, duplicates, rejected, error)
@@ -141,6 +179,13 @@ _NOTE = """
       duplicates = excluded.duplicates, rejected = excluded.rejected, error = excluded.error,
       done_at = clock_timestamp()
     WHERE o.error IS NOT NULL
+"""
+
+_FINISH = """
+    UPDATE forebay.runs SET state = 'done', updated_at = clock_timestamp()
+    WHERE id = %(run)s::uuid AND via_queue AND state <> 'done'
+      AND objects <= (SELECT count(*) FROM forebay.run_objects
+                      WHERE run = %(run)s::uuid AND error IS NULL)
 """
 
 _PROGRESS = """

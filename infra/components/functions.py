@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,7 +121,10 @@ class ProductFunction(Construct):
         )
 
     def allow(
-        self, *actions: str, on: str, where: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        *actions: str,
+        on: str,
+        where: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
     ) -> None:
         """Lets the function do something to one resource, or to all objects below a prefix.
 

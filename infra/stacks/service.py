@@ -182,6 +182,7 @@ class ServiceStack(EnvironmentStack):
         for folder in (DECISIONS, REJECTIONS):
             self.consumer.allow("s3:GetObject", on=archive.objects(folder))
         queue, dead_letters = data.events.queue, data.events.dead_letters
+        self.about.allow("sqs:GetQueueAttributes", on=dead_letters.queue_arn)
         self.sweep.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)
         self.sweep.allow(
@@ -263,6 +264,9 @@ def variables(
         },
         "about": {
             "FOREBAY_REQUIRE_API_KEY": "true" if settings.api.require_api_key else "false",
+            # What rings an alarm is a matter of an operator's in the status too.
+            "FOREBAY_STATUS_ATTENTION_SECONDS": str(settings.operations.apply_lag_seconds),
+            "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
             **replicas,
             **archive,
             **cors,

@@ -10,6 +10,7 @@ from botocore.config import Config
 
 import resources
 from forebay.aws.archive import Archive
+from forebay.aws.queue import Queue
 from forebay.db.connect import connect
 from forebay.db.session import Session
 from forebay.log import Log
@@ -21,6 +22,7 @@ from lambdas.about.progress import ArchiveProgress
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
     from lambdas.about.settings import AboutSettings
 
@@ -28,13 +30,13 @@ SERVICE = "about"
 
 # All together within the function's time: whoever asks how things are must not wait long for it.
 _STATEMENT_TIMEOUT_MS = 2000
-_S3 = Config(
+_AWS = Config(
     connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
 )
 
 
 def build(settings: AboutSettings) -> AboutApp:
-    """The app over the replicas and the archive that the settings name."""
+    """The app over the replicas, the archive and the queue that the settings name."""
     log = Log(SERVICE)
     specs = resources.load()
     database = HealthDatabase(
@@ -50,12 +52,16 @@ def build(settings: AboutSettings) -> AboutApp:
             prefers_standby=True,
         )
     )
-    s3 = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
+    aws = botocore.session.get_session()
+    s3 = cast("S3Client", aws.create_client("s3", config=_AWS))
+    sqs = cast("SQSClient", aws.create_client("sqs", config=_AWS))
     health = Health(
         database,
         ArchiveProgress(Archive(s3, settings.archive_bucket), database),
+        Queue(sqs, settings.dead_letter_queue_url),
         [(path, spec.table) for path, spec in specs.items()],
         log,
+        thresholds=settings.thresholds,
     )
     return AboutApp(
         resources=specs,

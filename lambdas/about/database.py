@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from threading import Timer
 from typing import Any, LiteralString
 
 import psycopg
 
+from forebay.db.connect import Connection
 from forebay.db.session import Session
 from forebay.errors import TransientError
-from lambdas.about.sql import LAGS, REPLICATION, ROWS, UNAPPLIED
+from lambdas.about.sql import LAGS, OPEN_REJECTIONS, REPLAYED, REPLICATION, ROWS, UNAPPLIED
+
+#: A query that got no answer for so long never will: a frozen server keeps no statement time-out.
+SILENCE_SECONDS = 2.5
+#: A replica that replays within this time what it had received is not behind.
+_REPLAY_SECONDS = 0.1
 
 
 class DatabaseAwayError(TransientError):
@@ -32,12 +42,23 @@ class Replication:
 class HealthDatabase:
     """Asks the health questions. Every method raises DatabaseAwayError."""
 
-    def __init__(self, replica: Session) -> None:
+    def __init__(self, replica: Session, *, silence_seconds: float = SILENCE_SECONDS) -> None:
+        """Asks nothing yet.
+
+        Args:
+            replica: the session of the replica.
+            silence_seconds: the time after which a query without an answer is given up.
+        """
         self._replica = replica
+        self._silence_seconds = silence_seconds
 
     def replication(self) -> Replication:
         """How far behind its primary the database is."""
-        return Replication(*self._rows(REPLICATION)[0])
+        *values, received = self._rows(REPLICATION)[0]
+        found = Replication(*values)
+        if found.streaming and found.lag_seconds and self._replays_soon(received):
+            return replace(found, lag_seconds=0.0)
+        return found
 
     def lags(self, window_seconds: float) -> list[int]:
         """The histogram (`forebay.lag`) of all commands whose objects were finished lately."""
@@ -48,20 +69,65 @@ class HealthDatabase:
         """About how many rows the tables have; None where nobody has counted yet."""
         return dict(self._rows(ROWS, [list(tables)]))
 
+    def open_rejections(self) -> int:
+        """How many rejections no operator has decided about."""
+        return int(self._rows(OPEN_REJECTIONS)[0][0])
+
     def unapplied(self, objects: Sequence[str]) -> set[str]:
         """Those of the archive's objects that the ledger does not show as applied."""
         return {key for (key,) in self._rows(UNAPPLIED, [list(objects)])}
 
+    def _replays_soon(self, received: str) -> bool:
+        """Whether a position of the log is replayed within a moment.
+
+        Log without a commit (a vacuum's, a checkpoint's) is received and replayed all the time, and
+        the age of the last commit is no lag then.
+        """
+        time.sleep(_REPLAY_SECONDS)
+        return bool(self._rows(REPLAYED, [received])[0][0])
+
     def _rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[Any]:
-        """A connection that was lost since the last time is replaced, once."""
+        """All rows of a query.
+
+        A connection that was lost since the last time is replaced, once; a new one that fails, and
+        one that was silent, is not: the caller waits.
+        """
+        was_open = self._replica.is_open
+        started = time.monotonic()
         try:
             try:
                 return self._fetch(query, parameters)
             except psycopg.OperationalError:
+                if not was_open or time.monotonic() - started >= self._silence_seconds:
+                    raise
                 return self._fetch(query, parameters)
         except psycopg.Error as exc:
             raise DatabaseAwayError(str(exc)) from exc
 
     def _fetch(self, query: LiteralString, parameters: Sequence[object]) -> list[Any]:
-        with self._replica.connection() as connection:
+        with (
+            self._replica.connection() as connection,
+            _cut_after(connection, self._silence_seconds),
+        ):
             return connection.execute(query, parameters).fetchall()
+
+
+@contextmanager
+def _cut_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """Ends the connection after that time, so that its query fails."""
+    timer = Timer(seconds, _cut, [connection])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    # `close` would free what the waiting thread still uses; the kernel's end of it is shut down.
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=connection.fileno()) as server:
+        try:
+            server.shutdown(socket.SHUT_RDWR)
+        finally:
+            server.detach()

@@ -1,8 +1,7 @@
 """`GET /status`: how the pipeline from acceptance to the replicas is doing.
 
-It tells what is known. While the database is away, writes are still accepted, so the answer is 200
-all the same and says that it is degraded: a monitor that takes an instance out of service because
-the database is away would turn a delay into an outage.
+It is 200 whatever the verdict: while the database is away, writes are still accepted, and a monitor
+that takes an instance out of service for it would turn a delay into an outage.
 """
 
 from __future__ import annotations
@@ -13,17 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from forebay.aws.queue import Queue
 from forebay.errors import TransientError
 from forebay.http import Response, json_response
 from forebay.lag import quantile
 from forebay.log import Log
 from lambdas.about.database import DatabaseAwayError, HealthDatabase, Replication
 from lambdas.about.progress import ArchiveProgress, Progress
+from lambdas.about.verdict import Thresholds, judge, status_of
 
 WINDOW_SECONDS = 300
 #: For so long an answer is given again: asking often must not become load on the database.
 KEPT_SECONDS = 2.0
-#: Listing the archive costs money by the call.
+#: Listing the archive costs money by the call, and so does the queue.
 PROGRESS_KEPT_SECONDS = 10.0
 
 State = Literal["reachable", "unreachable"]
@@ -44,9 +45,11 @@ class Health:
         self,
         database: HealthDatabase,
         progress: ArchiveProgress,
+        dead_letters: Queue,
         tables: Sequence[tuple[str, str]],
         log: Log,
         *,
+        thresholds: Thresholds,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
@@ -55,19 +58,24 @@ class Health:
         Args:
             database: a replica.
             progress: of the archive.
+            dead_letters: the consumer's dead-letter queue.
             tables: the resources' paths and tables.
             log: is told why something can't be asked.
+            thresholds: above which a number is a reason not to say `ok`.
             clock: seconds of a monotonic clock.
             now: the time of day.
         """
         self._database = database
         self._progress = progress
+        self._dead_letters = dead_letters
+        self._thresholds = thresholds
         self._tables = tables
         self._log = log
         self._clock = clock
         self._now = now
         self._answer: _Kept | None = None
         self._archive: _Kept | None = None
+        self._letters: _Kept | None = None
 
     def read(self) -> Response:
         """200 with what is known."""
@@ -78,13 +86,14 @@ class Health:
 
     def _document(self) -> dict[str, Any]:
         parts = self._of_database()
-        archive = self._of_archive(parts["database"]["state"])
-        well = archive["state"] == parts["database"]["state"] == "reachable"
+        parts["archive"] = self._of_archive(parts["database"]["state"])
+        parts["dead_letters"] = self._of_dead_letters()
+        reasons = judge(parts, self._thresholds)
         return {
-            "status": "ok" if well else "degraded",
+            "status": status_of(reasons),
+            "reasons": [reason.to_json() for reason in reasons],
             "checked_at": _text(self._now()),
             **parts,
-            "archive": archive,
         }
 
     def _of_database(self) -> dict[str, Any]:
@@ -92,12 +101,14 @@ class Health:
             replication = self._database.replication()
             lags = self._database.lags(WINDOW_SECONDS)
             estimates = self._database.estimated_rows([table for _, table in self._tables])
+            open_rejections = self._database.open_rejections()
         except DatabaseAwayError as exc:
             self._log.event("health_database_away", error=str(exc))
             return {
                 "database": _database("unreachable", None),
                 "applied": None,
                 "resources": None,
+                "rejections": None,
             }
         return {
             "database": _database("reachable", replication),
@@ -110,6 +121,7 @@ class Health:
             "resources": {
                 path: {"estimated_rows": estimates[table]} for path, table in self._tables
             },
+            "rejections": {"open": open_rejections},
         }
 
     def _of_archive(self, database: State) -> dict[str, Any]:
@@ -124,6 +136,16 @@ class Health:
                 return _archive("unreachable", None, self._now())
             self._archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
         return self._archive.document
+
+    def _of_dead_letters(self) -> dict[str, Any] | None:
+        if self._letters is None or self._clock() >= self._letters.until:
+            try:
+                document = {"messages": self._dead_letters.depth().total}
+            except TransientError as exc:
+                self._log.event("health_dead_letters_away", error=str(exc))
+                return None
+            self._letters = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
+        return self._letters.document
 
 
 def _database(state: State, found: Replication | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
@@ -16,6 +17,9 @@ WINDOW = dt.timedelta(hours=24)
 MAX_OBJECTS = 20_000
 #: Objects are listed by the hour of their oldest record, and may appear a little later.
 _STRAGGLERS = dt.timedelta(hours=1)
+#: How often the whole window is listed: an object may appear under any hour of it, as Firehose
+#: delivers late after long trouble.
+WHOLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +30,17 @@ class Progress:
     oldest: Listed | None
     #: How many are not.
     unapplied: int
-    #: The hour (UTC) from which objects were looked at.
+    #: The hour (UTC) from which objects are compared with the ledger.
     since: dt.datetime
-    #: Whether all from there on were looked at.
+    #: Whether all of them were, within the last `WHOLE_SECONDS`.
     complete: bool
 
 
 class ArchiveProgress:
     """Looks at the archive; remembers up to which object everything has been applied.
 
-    So a look lists the objects of the last hour or two, and only the first one, or one after a
-    standstill, those of the whole window. Objects that appear under an hour that is done (Firehose
-    delivers late after long trouble) are for the next function instance to find.
+    Most looks list the objects of the last hour or two. Once a minute the whole window is listed,
+    in several looks where it has too many objects for one.
     """
 
     def __init__(
@@ -47,13 +50,17 @@ class ArchiveProgress:
         *,
         max_objects: int = MAX_OBJECTS,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._archive = archive
         self._database = database
         self._max_objects = max_objects
         self._now = now
+        self._clock = clock
         #: The key behind which the next look begins.
         self._after = ""
+        #: When the whole window has to be listed again; None while that is being done.
+        self._whole_due: float | None = clock()
 
     def look(self) -> Progress:
         """What is not applied yet.
@@ -61,16 +68,21 @@ class ArchiveProgress:
         Raises:
             TransientError: the archive or the database does not answer.
         """
-        after = max(self._after, commands_from(self._now() - WINDOW))
+        window = commands_from(self._now() - WINDOW)
+        if self._whole_due is not None and self._clock() >= self._whole_due:
+            self._after, self._whole_due = window, None
+        after = max(self._after, window)
         stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=after), self._max_objects))
         complete = len(stored) < self._max_objects
         keys = self._database.unapplied([found.key for found in stored])
         unapplied = [found for found in stored if found.key in keys]
         self._after = max(after, self._done(stored, keys, complete=complete))
+        if complete and self._whole_due is None:
+            self._whole_due = self._clock() + WHOLE_SECONDS
         return Progress(
             oldest=min(unapplied, key=lambda found: found.modified, default=None),
             unapplied=len(unapplied),
-            since=_hour_of(after),
+            since=_hour_of(window),
             complete=complete,
         )
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from forebay.settings import flag, required
+from forebay.settings import flag, number, required
+from lambdas.about.verdict import Thresholds
+
+DEFAULT_LATE_SECONDS = 60.0
+DEFAULT_ATTENTION_SECONDS = 900.0
+DEFAULT_OPEN_REJECTIONS = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,10 @@ class AboutSettings:
     replica_url: str
     #: The bucket whose newest objects are compared with the ledger.
     archive_bucket: str
+    #: The consumer's dead-letter queue, whose messages are counted.
+    dead_letter_queue_url: str
+    #: What the status takes for late, and for a matter of an operator's.
+    thresholds: Thresholds
     #: Whether callers need an API key, which the description of the API says.
     require_api_key: bool
     #: Whose pages may read the answers: `*` or one origin; empty for none.
@@ -27,11 +36,25 @@ class AboutSettings:
         """Read from the function's variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or is no yes or no.
+            forebay.errors.SettingsError: a variable is missing, or is no number, yes or no.
         """
         return cls(
             replica_url=required(environment, "FOREBAY_REPLICA_URL"),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
+            dead_letter_queue_url=required(environment, "FOREBAY_DEAD_LETTER_QUEUE_URL"),
+            thresholds=_thresholds(environment),
             require_api_key=flag(environment, "FOREBAY_REQUIRE_API_KEY", default=False),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
         )
+
+
+def _thresholds(environment: Mapping[str, str]) -> Thresholds:
+    return Thresholds(
+        late_seconds=number(environment, "FOREBAY_STATUS_LATE_SECONDS", DEFAULT_LATE_SECONDS),
+        attention_seconds=number(
+            environment, "FOREBAY_STATUS_ATTENTION_SECONDS", DEFAULT_ATTENTION_SECONDS
+        ),
+        open_rejections=number(
+            environment, "FOREBAY_STATUS_OPEN_REJECTIONS", DEFAULT_OPEN_REJECTIONS
+        ),
+    )

@@ -33,6 +33,7 @@ from forebay.errors import ForebayError, TransientError
 from forebay.failures import note_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
 from forebay.replay.messages import Replaying
+from forebay.replay.runs import note_failure as note_failed_replay
 from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
@@ -123,7 +124,7 @@ class Consumer:
                     continue
                 failed[found.message_id] = error
                 given_up.add(found.message_id)
-                self._note_failure(found.key, error)
+                self._note_failure(found, error)
                 if _is_away(error):
                     # For one is for all: don't wait for it again and again.
                     failed |= {other.message_id: error for other in objects[place + 1 :]}
@@ -276,13 +277,16 @@ class Consumer:
                 last_id=outcome.last_id,
             )
 
-    def _note_failure(self, key: str, error: Exception) -> None:
+    def _note_failure(self, found: _Object, error: Exception) -> None:
         """Notes why an object failed, where the database can be reached; the log has it anyway."""
         if _is_away(error):
             return
+        reason = f"{type(error).__name__}: {str(error).strip()}"
         try:
             with self._session.connection() as connection:
-                note_failure(connection, key, f"{type(error).__name__}: {str(error).strip()}")
+                note_failure(connection, found.key, reason)
+                if found.replaying is not None:
+                    note_failed_replay(connection, found.replaying.run, found.key, reason)
         except psycopg.Error as exc:
             self._logger.warning("failure_not_noted", action="failure_not_noted", reason=str(exc))
 

@@ -11,12 +11,15 @@ import typer
 
 from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.aws.queue import Queue
-from forebay.sweep import Sweep, dead_objects, enqueue, start_of_listing
+from forebay.db.connect import Connection
+from forebay.sweep import Survey, Sweep, dead_objects, enqueue, start_of_listing
 from ops import options
 from ops.archive.store import ObjectStore, StoredObject, bucket_name
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, Context
 from ops.exit_codes import ExitCode
+from ops.sweeping.explain import Explainer, Unapplied
+from ops.sweeping.waiting import wait_until_applied
 
 _GRACE_SECONDS = 120
 
@@ -30,7 +33,13 @@ def sweep(
     grace: Annotated[
         int, typer.Option(min=0, help="Leave objects alone that are younger, in seconds.")
     ] = _GRACE_SECONDS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    wait: Annotated[
+        int,
+        typer.Option(
+            "--wait", min=0, help="Wait until all are applied, for so many seconds at most."
+        ),
+    ] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")] = False,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
     queue_url: Annotated[
@@ -48,7 +57,7 @@ def sweep(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> int:
-    """Compare the archive with the ledger, and enqueue the objects that were missed."""
+    """Compare the archive with the ledger, enqueue missed objects, and say why others wait."""
     context = Context(
         {
             DATABASE: database_url,
@@ -62,15 +71,9 @@ def sweep(
     bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
     after = start_of_listing(options.moment(since, "--from")) if since else ""
-    listed = partial(_listed, context.archive, after)
     with context.connect(purpose="sweep") as connection:
-        swept = Sweep(
-            connection,
-            now=dt.datetime.now(dt.UTC),
-            grace=dt.timedelta(seconds=grace),
-            dead=dead_objects(Queue(context.sqs, context.get(DEAD_LETTERS)), bucket),
-        )
-        found = swept.survey(listed())
+        looking = _Looking(context, connection, after, dt.timedelta(seconds=grace))
+        found = looking.survey()
         waiting = queue.depth().total
         enqueued = 0
         if found.missed and not dry_run:
@@ -80,19 +83,62 @@ def sweep(
                 yes=yes,
             )
             with console.progress("sweep", unit="objects", total=found.missed) as meter:
-                for keys in swept.missed(listed()):
+                for keys in looking.sweep().missed(looking.listed()):
                     enqueue(queue, bucket, keys)
                     enqueued += len(keys)
                     meter.advance(len(keys))
+        if wait:
+            found = wait_until_applied(console, looking.survey, looking.explain, seconds=wait)
+        unapplied = looking.explain() if found.applied < found.listed else []
     console.facts(
         {
             **found.as_counts,
             "oldest_missed": found.oldest,
             "waiting_in_queue": waiting,
             "enqueued": enqueued,
+            "not_applied": [one.to_json() for one in unapplied],
         }
     )
+    return _exit_code(found, dry_run=dry_run, waited=bool(wait))
+
+
+def _exit_code(found: Survey, *, dry_run: bool, waited: bool) -> ExitCode:
+    if found.dead or (waited and found.applied < found.listed):
+        return ExitCode.INCOMPLETE
     return ExitCode.FOUND if dry_run and found.missed else ExitCode.OK
+
+
+class _Looking:
+    """Looks at archive, ledger and dead letters, as they are at each call."""
+
+    def __init__(
+        self, context: Context, connection: Connection, after: str, grace: dt.timedelta
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._grace = grace
+        self._dead_letters = Queue(context.sqs, context.get(DEAD_LETTERS))
+        #: The archive's objects.
+        self.listed = partial(_listed, context.archive, after)
+
+    def sweep(self) -> Sweep:
+        """A sweep of this moment."""
+        return Sweep(
+            self._connection,
+            now=dt.datetime.now(dt.UTC),
+            grace=self._grace,
+            dead=dead_objects(self._dead_letters, bucket_name(self._context.get(ARCHIVE))),
+        )
+
+    def survey(self) -> Survey:
+        """The counts."""
+        return self.sweep().survey(self.listed())
+
+    def explain(self) -> list[Unapplied]:
+        """The first of the objects that are not applied, each with the reason."""
+        context, now = self._context, dt.datetime.now(dt.UTC)
+        explainer = Explainer(self._connection, context.archive, context.resources, now=now)
+        return explainer.explain(self.sweep().unapplied(self.listed()))
 
 
 def _listed(store: ObjectStore, after: str) -> Iterable[StoredObject]:

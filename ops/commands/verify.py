@@ -95,7 +95,7 @@ def _sentence(found: verifying.Verified) -> str:
     if found.unapplied:
         said += (
             f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
-            f"the first is {found.unapplied[0]}: `forebay sweep` enqueues them"
+            f"the first is {found.unapplied[0]}: `forebay sweep --dry-run` says why"
         )
     if found.held:
         said += f"; {found.held:,} commands wait for a newer release"

@@ -103,13 +103,13 @@ def resumed(context: Context, run_id: str) -> runs.Run:
 
     Raises:
         UsageError: the database has no such run, or another archive was named.
-        RefusedError: it is done.
+        RefusedError: it is done, and not by the queue.
     """
     with context.connect(purpose="replay") as connection:
         run = runs.find_run(connection, run_id)
     if run is None:
         raise UsageError(f"the database knows no run {run_id}; forebay.runs lists them")
-    if run.state == "done":
+    if run.state == "done" and not run.via_queue:  # one by the queue may still be looked at
         raise RefusedError(f"run {run_id} is done; start another one without --resume")
     if context.archive.url != run.source:
         raise UsageError(

@@ -1,5 +1,6 @@
 """What was accepted outlives the end of everything, orderly or not."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,10 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from forebay.codec import encode
 from forebay.conditional import version_of
 from local.postgres.config import primary_of
 from tests.fixtures.emulator import wait_until
-from tests.fixtures.stack import RunningStack, new_city
+from tests.fixtures.hand import hand_made
+from tests.fixtures.operating import Operator
+from tests.fixtures.stack import RunningStack, gzipped, new_city
 
 WRITERS = 4
 ACCEPTED_BEFORE_THE_END = 200
@@ -95,3 +99,64 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
     again = stack.send("GET", f"/cities/{early['geonameid']}")
     assert (again.status, version_of(again["ETag"] or "")) == (200, first["command_id"])
     assert stack.fate(first["links"]["status"])["status"] == "applied"
+
+
+@pytest.fixture
+def operator(stack: RunningStack) -> Operator:
+    """Somebody who names the stack and nothing else."""
+    settings = stack.settings
+    return Operator(
+        settings.state, "", {"FOREBAY_STATE": str(settings.state), "FOREBAY_OPS_ENV": "local"}
+    )
+
+
+def test_a_database_that_was_deleted_is_made_again_with_what_was_decided(
+    stack: RunningStack, operator: Operator
+) -> None:
+    stack.empty()
+    city = new_city()
+    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    bad = [hand_made(new_city(), name="x" * 300) for _ in range(3)]
+    stack.wait_until_applied(stack.archive(f"bad-{bad[0].id}", gzipped(list(map(encode, bad)))))
+    operator.done(
+        "rejections", "discard", "--id", bad[0].id, "--id", bad[1].id, "--reason", "a test", "--yes"
+    )
+    stack.settle()
+    queries = {
+        "states": "SELECT r.id, d.decision, d.reason, d.by, d.run, d.decided_at"
+        " FROM forebay.rejections AS r LEFT JOIN forebay.decisions AS d ON d.rejection = r.id"
+        " ORDER BY 1",
+        "rows": "SELECT * FROM cities ORDER BY 1",
+    }
+    before = {name: stack.rows(query) for name, query in queries.items()}
+    rejected_at = "SELECT id, rejected_at FROM forebay.rejections ORDER BY 1"
+    times = dict(stack.rows(rejected_at))
+    stack.stop()
+    shutil.rmtree(stack.settings.postgres)
+
+    stack.start()
+
+    assert {name: stack.rows(query) for name, query in queries.items()} == before
+    assert "tables from the archive" in stack.process.said()
+    for rejection, moment in stack.rows(rejected_at):
+        # S3 tells whole seconds, and the archive has it before the database.
+        assert abs((moment - times[rejection]).total_seconds()) < 2
+
+
+def test_a_new_database_whose_archive_has_undecided_commands_gets_them_from_the_queue(
+    stack: RunningStack,
+) -> None:
+    stack.empty()
+    good, bad = hand_made(new_city()), hand_made(new_city(), name="x" * 300)
+    key = stack.archive(f"bad-{bad.id}", gzipped([encode(good), encode(bad)]))
+    stack.wait_until_applied(key)
+    for rejected in stack.keys("rejections/"):
+        stack.s3.delete_object(Bucket=stack.deployed.archive_bucket, Key=rejected)
+    stack.stop()
+    shutil.rmtree(stack.settings.postgres)
+
+    stack.start()
+
+    stack.wait_until_applied(key)
+    assert stack.rows("SELECT id::text FROM forebay.rejections") == [(bad.id,)]
+    assert stack.rows("SELECT geonameid::text FROM cities") == [(str(good.key),)]

@@ -51,6 +51,11 @@ def put_city(stack: RunningStack, **changes: Any) -> tuple[dict[str, Any], str]:
     return city, stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
 
 
+def moment(seconds: float = 0) -> str:
+    """The time that many seconds from now, as operators write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
 def names(stack: RunningStack) -> dict[int, str]:
     return dict(stack.rows("SELECT geonameid, name FROM public.cities"))
 
@@ -99,7 +104,12 @@ def test_replay_after_a_bad_deploy(
     fresh.as_superuser("UPDATE public.cities SET name = upper(name), population = 0")
     assert names(fresh) != right
 
-    printed = run_book("replay-after-a-bad-deploy.md", tmp_path, environment)
+    second = moment()
+    wait_until(lambda: moment() > second, "the second in which they were written is over")
+    hour = {"SINCE": moment(-3600), "UNTIL": moment()}
+    printed = run_book(
+        "replay-after-a-bad-deploy.md", tmp_path, {**environment, **hour, "RESOURCE": "cities"}
+    )
     assert "5 rows of cities are marked" in printed
     assert names(fresh) == right
     assert fresh.rows("SELECT geonameid, _version FROM public.cities ORDER BY 1") == versions
@@ -210,7 +220,7 @@ def test_point_in_time_restore(
     key = city["geonameid"]
     snapshot = fresh.rows("SELECT * FROM public.cities ORDER BY 1")
     time.sleep(1.1)  # the moment is written in whole seconds
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    then = moment()
     time.sleep(1.1)
     deleted = fresh.accepted("DELETE", f"/cities/{key}")
     assert fresh.fate(deleted)["status"] == "applied"
@@ -224,7 +234,7 @@ def test_point_in_time_restore(
             **environment,
             "RESOURCE": "cities",
             "KEY": str(key),
-            "MOMENT": moment,
+            "MOMENT": then,
             "NEW_DATABASE_URL": new_database,
         },
     )

@@ -30,6 +30,8 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_ARCHIVE_BUCKET",
         "FOREBAY_REQUIRE_API_KEY",
         "FOREBAY_CORS_ALLOW_ORIGIN",
+        "FOREBAY_DEAD_LETTER_QUEUE_URL",
+        "FOREBAY_STATUS_ATTENTION_SECONDS",
     },
     "imports": {"FOREBAY_ARCHIVE_BUCKET"},
     "firehose_consumer": {"FOREBAY_DATABASE_URL", "FOREBAY_ARCHIVE_BUCKET"},
@@ -155,10 +157,14 @@ def test_the_consumer_may_read_commands_and_read_and_write_rejections(either: Sy
     }
 
 
-def test_the_function_that_tells_about_the_api_may_list_commands_and_read_no_object(
+def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothing(
     either: Synthesised,
 ) -> None:
-    assert _own(either.granted("about")) == {("s3:ListBucket", _archive(either))}
+    granted = _own(either.granted("about"))
+    (counting,) = granted - {("s3:ListBucket", _archive(either))}
+    assert counting[0] == "sqs:GetQueueAttributes"
+    assert "DeadLetters" in counting[1]
+    assert "Replay" not in counting[1]
     conditions = [
         statement["Condition"]
         for policy in either.properties("service", "AWS::IAM::Policy")
@@ -176,6 +182,11 @@ def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesi
     assert "FOREBAY_DATABASE_URL" not in _variables(either, "about")
     url = readable(_variables(either, "about")["FOREBAY_REPLICA_URL"])
     assert url == readable(_variables(either, "read")["FOREBAY_REPLICA_URL"])
+
+
+def test_the_status_calls_for_an_operator_when_the_alarm_does(either: Synthesised) -> None:
+    told = _variables(either, "about")["FOREBAY_STATUS_ATTENTION_SECONDS"]
+    assert told == str(either.settings.operations.apply_lag_seconds)
 
 
 def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:

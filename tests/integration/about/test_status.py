@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
 import time
 
 import psycopg
@@ -14,7 +16,9 @@ from forebay.aws.archive import Archive, commands_from
 from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.openapi import describe
+from forebay.openapi.schemas import STATUS_REASONS
 from lambdas.about.progress import ArchiveProgress
+from lambdas.about.verdict import Thresholds, judge
 from local.postgres.config import OWNER, SUPERUSER
 from tests.fixtures.about import AboutBench
 from tests.fixtures.commands import city
@@ -36,6 +40,7 @@ def late(seconds: float, key: int) -> Command:
 
 def test_the_status_is_what_its_schema_says(about: AboutBench) -> None:
     about.put(hours_ago(0))
+    about.ahead = dt.timedelta(minutes=7)
     document = describe(resources.load())
     schema = {"$ref": "#/components/schemas/Health", "components": document["components"]}
     OAS31Validator(schema).validate(about.status())
@@ -115,6 +120,34 @@ def test_an_idle_replica_is_not_behind_and_one_that_stands_still_is(
         assert about_replica.status()["database"]["replica_lag_seconds"] == 0
 
 
+def test_log_without_a_commit_that_is_just_being_replayed_is_no_lag(
+    about_replica: AboutBench,
+    replicated_cluster: ReplicatedCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        psycopg.connect(replicated_cluster.replica.url(SUPERUSER), autocommit=True) as admin,
+        psycopg.connect(replicated_cluster.primary.url(SUPERUSER), autocommit=True) as primary,
+    ):
+        primary.execute("SELECT txid_current()")
+        replicated_cluster.wait_for_replica()
+        admin.execute("SELECT pg_wal_replay_pause()")
+        try:
+            primary.execute("SELECT pg_logical_emit_message(false, 'no', 'commit', true)")
+            behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+            while admin.execute(behind).fetchone() != (True,):
+                continue
+
+            def replay_meanwhile(_seconds: float) -> None:
+                admin.execute("SELECT pg_wal_replay_resume()")
+                replicated_cluster.wait_for_replica()
+
+            monkeypatch.setattr("lambdas.about.database.time.sleep", replay_meanwhile)
+            assert about_replica.status()["database"]["replica_lag_seconds"] == 0
+        finally:
+            admin.execute("SELECT pg_wal_replay_resume()")
+
+
 def test_the_oldest_object_that_is_not_applied_is_told(
     about: AboutBench, database: Database
 ) -> None:
@@ -142,18 +175,33 @@ def test_an_object_that_was_applied_in_part_is_not_applied(
     assert about.status()["archive"]["oldest_unapplied"]["object"] == key
 
 
-def test_what_is_done_is_not_listed_again_but_for_the_last_hour(
+def test_what_is_done_is_not_listed_again_within_the_minute_but_for_the_last_hour(
     about: AboutBench, database: Database
 ) -> None:
     for hours in (20, 5, 1, 0):
         database.apply([city(1)], source=about.put(hours_ago(hours)))
-    first = about.status()["archive"]["since"]
-    second = about.status()["archive"]["since"]
-    assert dt.datetime.fromisoformat(second) - dt.datetime.fromisoformat(first) >= dt.timedelta(
-        hours=22
-    )
+    about.status()
+    passed = about.put(hours_ago(20, "late"))
+    assert about.status(after_seconds=20)["archive"]["oldest_unapplied"] is None
     straggler = about.put(hours_ago(0, "0-late"))
-    assert about.status()["archive"]["oldest_unapplied"]["object"] == straggler
+    told = about.status(after_seconds=20)["archive"]["oldest_unapplied"]
+    assert told["object"] == straggler != passed
+
+
+def test_an_object_that_appears_under_an_hour_already_passed_is_found_within_a_minute(
+    about: AboutBench, database: Database
+) -> None:
+    for hours in (20, 0):
+        database.apply([city(1)], source=about.put(hours_ago(hours)))
+    told = about.status()["archive"]
+    assert (told["complete"], told["unapplied_objects"]) == (True, 0)
+    late = about.put(hours_ago(10))
+    for _ in range(2):
+        told = about.status(after_seconds=61)["archive"]
+        assert (told["complete"], told["unapplied_objects"]) == (True, 1)
+        assert told["oldest_unapplied"]["object"] == late
+    database.apply([city(2)], source=late)
+    assert about.status(after_seconds=61)["archive"]["unapplied_objects"] == 0
 
 
 def test_what_is_not_applied_is_not_passed_over(about: AboutBench, database: Database) -> None:
@@ -186,14 +234,15 @@ def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) ->
     url, about.url = about.url, "postgresql://nobody@127.0.0.1:1/nothing"
     about.put(hours_ago(0))
     told = about.status()
-    assert told["status"] == "degraded"
+    assert told["status"] == "attention"
+    assert [reason["code"] for reason in told["reasons"]] == ["database_unreachable"]
     assert told["database"] == {
         "state": "unreachable",
         "role": None,
         "streaming": None,
         "replica_lag_seconds": None,
     }
-    assert (told["applied"], told["resources"]) == (None, None)
+    assert (told["applied"], told["resources"], told["rejections"]) == (None, None, None)
     assert told["archive"]["state"] == "unknown"
     about.url = url
     assert about.status()["status"] == "ok"
@@ -202,9 +251,90 @@ def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) ->
 def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     about.s3.delete_bucket(Bucket=about.bucket)
     told = about.status()
-    assert told["status"] == "degraded"
+    assert told["status"] == "attention"
+    assert [reason["code"] for reason in told["reasons"]] == ["archive_unreachable"]
     assert told["archive"]["state"] == "unreachable"
     assert told["database"]["state"] == "reachable"
+
+
+def test_without_the_queue_it_says_so_and_what_it_knows(about: AboutBench) -> None:
+    about.dead_letters.url += "-is-not-there"
+    told = about.status()
+    assert (told["status"], told["dead_letters"]) == ("attention", None)
+    assert [reason["code"] for reason in told["reasons"]] == ["dead_letters_unknown"]
+
+
+def test_objects_that_wait_too_long_are_late_and_then_a_matter_of_an_operator_s(
+    about: AboutBench, database: Database
+) -> None:
+    key = about.put(hours_ago(0))
+    assert about.status()["status"] == "ok"
+    about.ahead = dt.timedelta(minutes=7)
+    told = about.status()
+    assert told["status"] == "late"
+    assert about.reasons() == {"objects_not_applied": "late"}
+    assert "1 archive objects are not applied" in told["reasons"][0]["detail"]
+    about.ahead = dt.timedelta(minutes=16)
+    assert about.status()["status"] == "attention"
+    database.apply([city(1)], source=key)
+    assert about.status()["status"] == "ok"
+
+
+def test_open_rejections_and_dead_letters_are_a_matter_of_an_operator_s(
+    about: AboutBench, database: Database
+) -> None:
+    bad = city(1)._replace(resource="no-such-resource")
+    database.apply([bad], source=about.put(hours_ago(0)))
+    about.dead_letters.send(["a message that failed"])
+    told = about.status()
+    assert (told["status"], told["rejections"], told["dead_letters"]) == (
+        "attention", {"open": 1}, {"messages": 1},
+    )  # fmt: skip
+    assert set(about.reasons()) == {"rejections_open", "dead_letters"}
+    database.connection.execute(
+        "INSERT INTO forebay.decisions (rejection, decision, by, run, decided_at, recorded_at)"
+        " SELECT id, 'discarded', 'anna', gen_random_uuid(), now(), now() FROM forebay.rejections"
+    )
+    assert about.reasons() == {"dead_letters": "attention"}
+
+
+def test_every_reason_is_described(about: AboutBench) -> None:
+    document = {
+        "database": {"state": "unreachable", "replica_lag_seconds": 61, "streaming": True},
+        "archive": {
+            "state": "unreachable",
+            "unapplied_objects": 1,
+            "oldest_unapplied": {"age_seconds": 61},
+        },
+        "rejections": {"open": 1},
+        "dead_letters": {"messages": 1},
+    }
+    thresholds = Thresholds(late_seconds=60, attention_seconds=900, open_rejections=0)
+    codes = {reason.code for reason in judge(document, thresholds)}
+    codes |= {reason.code for reason in judge({**document, "dead_letters": None}, thresholds)}
+    assert codes == set(STATUS_REASONS)
+
+
+def test_a_server_that_is_frozen_delays_the_answer_by_a_moment_only(
+    about: AboutBench,
+) -> None:
+    about.status()
+    with open_connection(about.url) as other:
+        (backend,) = other.execute(
+            "SELECT array_agg(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        ).fetchone() or [[]]
+    for pid in backend:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        told = about.status()
+        assert time.monotonic() - started < 5
+        assert told["database"]["state"] == "unreachable"
+    finally:
+        for pid in backend:
+            os.kill(pid, signal.SIGCONT)
+    assert about.status()["status"] == "ok"
 
 
 def test_a_connection_that_was_lost_since_is_replaced(about: AboutBench) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -18,7 +20,12 @@ from forebay.errors import TransientError
 from forebay.sweep import Survey, Sweep, backlog_explains
 from lambdas.sweep.app import SweepApp
 from lambdas.sweep.settings import SweepSettings
+from local.settings import ROOT
+from ops.console import Console
+from ops.sweeping.waiting import wait_until_applied
 from tests.fixtures.commands import city
+from tests.fixtures.emulator import REGION, Emulator, wait_until
+from tests.fixtures.operating import Operator
 from tests.fixtures.site import Site
 from tests.fixtures.tables import open_connection
 
@@ -165,9 +172,82 @@ def test_a_queue_that_does_not_answer_is_for_the_next_sweep(site: Site) -> None:
         broken.sweep()
 
 
+@pytest.fixture
+def operator(site: Site, emulator: Emulator) -> Operator:
+    environment = {
+        "AWS_ENDPOINT_URL": emulator.url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "FOREBAY_DATABASE_URL": site.database.url,
+        "FOREBAY_ARCHIVE_BUCKET": site.bucket,
+        "FOREBAY_QUEUE_URL": site.queue.url,
+        "FOREBAY_DEAD_LETTER_QUEUE_URL": site.dead_letters.url,
+    }
+    return Operator(ROOT, site.database.url, environment)
+
+
+def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator: Operator) -> None:
+    site.put_and_apply(city(1, key=1))
+    interrupted = site.put_and_apply(city(2, key=2))
+    site.database.connection.execute(
+        "UPDATE forebay.ledger SET completed_at = NULL WHERE object = %s", [interrupted]
+    )
+    dead, missed = site.put(city(3, key=3)), site.put(city(4, key=4))
+    held = site.put(city(5, key=5)._replace(schema=99))
+    site.dead_letters.send([object_event(site.bucket, dead)])
+
+    told = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
+    why = {one["object"]: one["why"] for one in told["not_applied"]}
+    assert why == {
+        interrupted: "interrupted", dead: "dead_letter", missed: "missed", held: "held",
+    }  # fmt: skip
+    assert "schema version 99" in str(told["not_applied"])
+    young = operator.done("sweep", "--grace", "3600", "--dry-run", code=5)
+    assert {one["why"] for one in young["not_applied"]} == {"young", "dead_letter", "held"}
+
+
+def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator) -> None:
+    key = site.put(city(1, key=1))
+    with ThreadPoolExecutor(1) as pool:
+
+        def consume() -> None:
+            wait_until(lambda: site.queue.depth().visible > 0, "the object is enqueued")
+            site.apply(key)
+
+        work = pool.submit(consume)
+        told = operator.done("sweep", "--grace", "0", "--wait", "60", "--yes")
+        work.result()
+    assert (told["enqueued"], told["applied"], told["not_applied"]) == (1, 1, [])
+
+
+def test_nobody_waits_for_a_command_that_needs_a_newer_release(
+    site: Site, operator: Operator
+) -> None:
+    site.put(city(1, key=1)._replace(schema=99))
+    started = time.monotonic()
+    told = operator.done("sweep", "--grace", "0", "--wait", "3600", "--yes", code=5)
+    assert time.monotonic() - started < 60
+    assert [one["why"] for one in told["not_applied"]] == ["held"]
+
+
+def test_a_wait_that_is_over_says_what_is_not_applied(site: Site, operator: Operator) -> None:
+    site.put(city(1, key=1))
+    told = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
+    assert [one["why"] for one in told["not_applied"]] == ["missed"]
+
+
 def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:
     site.put(city(1, key=1))
     with open_connection(site.database.url) as connection:
         connection.execute("SET default_transaction_read_only = on")
         sweep = Sweep(connection, now=later(), grace=None)
         assert sweep.survey(site.archive.list("commands/")).missed == 1
+
+
+def test_an_object_that_is_applied_while_it_is_explained_does_not_end_the_wait() -> None:
+    surveys = iter([Survey(listed=1, missed=1), Survey(listed=1, applied=1)])
+    found = wait_until_applied(
+        Console(as_json=True), lambda: next(surveys), list, seconds=60, look_seconds=0
+    )
+    assert found.applied == 1

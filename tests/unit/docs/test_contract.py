@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 import resources
-from forebay.apply.outcome import Rejection
+from forebay.apply import Rejection
 from forebay.codec import FORMAT_VERSION, MAX_LINE_BYTES, decode, encode
 from forebay.command import Command
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
@@ -154,8 +154,9 @@ def test_the_documented_envelopes_are_lines_of_the_archive(example: str) -> None
 def test_every_member_of_envelopes_and_rejections_is_documented() -> None:
     envelope = first_codes(section(ARCHIVE, "## Lines: envelope, format 1"))
     assert set(envelope) == {"v", *Command._fields}
-    rejection = first_codes(section(ARCHIVE, "## Rejections"))
-    assert set(rejection) == {field.name for field in dataclasses.fields(Rejection)}
+    log = first_codes(section(ARCHIVE, "## The decision log"))
+    rejection = {field.name for field in dataclasses.fields(Rejection)}
+    assert set(log) == {"rejected", "owner", "void", "database", *rejection}
 
 
 def test_every_table_of_the_pipeline_is_documented() -> None:

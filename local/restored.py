@@ -1,0 +1,98 @@
+"""Fills a new database from an archive that is older than it, before anything else writes to it.
+
+The queue alone would make the rows and the rejections again, but not what operators decided about
+rejections, nor when commands were rejected. So this is `forebay rebuild`, as a program of its own:
+the stack does not import the operators' tools.
+"""
+
+import sys
+from enum import Enum
+
+from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.db.connect import connect
+from local import emulator
+from local.aws import Emulated
+from local.child import Spec
+from local.deployment import Deployed
+from local.errors import ToolFailedError
+from local.settings import LocalSettings
+from local.supervisor import Supervisor
+
+_STATEMENT_TIMEOUT_MS = 60_000
+
+
+class Restored(Enum):
+    """What became of a new database."""
+
+    #: It has all that the archive comes to.
+    WHOLLY = "the database is new: its tables were made again from the archive"
+    #: It has the decisions of operators; the queue brings the rest.
+    DECISIONS = (
+        "the database is new, and the archive has commands that can't apply and were never "
+        "rejected: objects are applied one by one"
+    )
+
+
+def is_needed(emulated: Emulated, deployed: Deployed, database_url: str) -> bool:
+    """Whether nothing was ever applied to the database, and the archive has commands."""
+    with connect(
+        database_url,
+        application_name="forebay-local",
+        statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+        read_only=True,
+    ) as connection:
+        if connection.execute("SELECT FROM forebay.ledger LIMIT 1").rowcount:
+            return False
+    archive = emulated.archive(deployed.archive_bucket)
+    with emulated.translated():
+        return next(archive.list(COMMANDS_PREFIX), None) is not None
+
+
+def restore(
+    supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, database_url: str
+) -> Restored:
+    """Makes the tables again, or at least the decisions.
+
+    Raises:
+        ToolFailedError: not even the decisions could be read.
+    """
+    tool = _Tool(supervisor, settings, deployed, database_url)
+    try:
+        tool.run("rebuild", "--yes")
+    except ToolFailedError:
+        # A rebuild refuses what the live run has to decide: the queue is the way then.
+        tool.run("rejections", "restore")
+        return Restored.DECISIONS
+    return Restored.WHOLLY
+
+
+class _Tool:
+    """The operators' command line, on the running stack."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        settings: LocalSettings,
+        deployed: Deployed,
+        database_url: str,
+    ) -> None:
+        self._supervisor = supervisor
+        self._settings = settings
+        self._env = {
+            **emulator.client_environment(settings),
+            "FOREBAY_DATABASE_URL": database_url,
+            "FOREBAY_ARCHIVE_BUCKET": deployed.archive_bucket,
+        }
+
+    def run(self, *arguments: str) -> None:
+        settings = self._settings
+        self._supervisor.run(
+            Spec(
+                name=f"forebay {arguments[0]}",
+                command=[sys.executable, "-m", "ops", *arguments],
+                log=settings.logs / f"{arguments[0]}.log",
+                rank=0,
+                env=self._env,
+                cwd=settings.root,
+            )
+        )
