@@ -14,6 +14,7 @@ import resources
 from forebay.db.connect import login_attempts
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.errors import SettingsError
+from migrations.defaults import add_defaults
 
 # A migration that waits for a lock stops every query behind it in the queue: better fail fast,
 # and try again at a quieter moment.
@@ -50,7 +51,7 @@ def run() -> None:
             version_table_schema=PIPELINE_SCHEMA,
             compare_type=True,
             transaction_per_migration=True,
-            process_revision_directives=_refuse_empty,
+            process_revision_directives=_complete,
         )
         with context.begin_transaction():
             context.run_migrations()
@@ -72,11 +73,14 @@ def _ours(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "schema" or name in {None, "public", PIPELINE_SCHEMA}
 
 
-def _refuse_empty(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
-    """`make migration` with nothing to do makes no file."""
+def _complete(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+    """`make migration` with nothing to do makes no file; added columns get their defaults."""
     makes_a_file = getattr(context.config.cmd_opts, "autogenerate", False)
     upgrade = directives[0].upgrade_ops if directives else None
-    if makes_a_file and upgrade is not None and upgrade.is_empty():
+    if upgrade is None:
+        return
+    add_defaults(upgrade, resources.load())
+    if makes_a_file and upgrade.is_empty():
         directives.clear()
 
 

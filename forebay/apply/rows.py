@@ -259,10 +259,18 @@ def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) 
     unknown = sorted(body.keys() - known)
     if unknown:
         raise BodyError("unknown_field", f"the resource has no field {', '.join(unknown)}")
-    missing = sorted(name for name in known - body.keys() if fields[name].required)
+    missing = sorted(name for name in known - body.keys() if _is_demanded(fields[name]))
     if missing:
         raise BodyError("missing_field", f"the body lacks {', '.join(missing)}")
     return {name: body.get(name, fields[name].default) for name in known}
+
+
+def _is_demanded(field: FieldSpec) -> bool:
+    """Whether a body of an older release may not lack the field.
+
+    Where the column is nullable, the migration that added it has left null in the older rows.
+    """
+    return field.required and not field.nullable
 
 
 def _scalar(name: str, value: object) -> object:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import orjson
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from forebay.errors import PermanentError, TransientError
@@ -21,7 +20,11 @@ from forebay.ids import accepted_ms
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, PutObjectRequestTypeDef
+    from mypy_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        GetObjectRequestTypeDef,
+        PutObjectRequestTypeDef,
+    )
 
 COMMANDS_PREFIX = "commands/"
 AUDIT_PREFIX = "audit/"
@@ -58,6 +61,9 @@ class OpenObject:
     #: Changes with the content; S3 numbers the versions of its buckets that keep them.
     version: str
     stored_at: dt.datetime
+    etag: str
+    #: What the writer stored beside the content, in ASCII.
+    metadata: Mapping[str, str]
 
 
 class Archive:
@@ -81,23 +87,35 @@ class Archive:
         except (BotoCoreError, HTTPClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
-    def open(self, key: str) -> OpenObject:
+    def open(self, key: str, *, version: str | None = None) -> OpenObject:
         """An object as a file; what reads it raises TransientError where S3 breaks off.
+
+        Args:
+            key: of the object.
+            version: one that S3 numbered; None for the newest.
 
         Raises:
             ObjectGoneError: there is no such object.
             TransientError: S3 did not answer.
         """
-        found = self._get(key)
+        found = self._get(key, version)
         file = io.BufferedReader(_Blocks(found["Body"].iter_chunks(_READ_BLOCK_BYTES), key))
-        version = found.get("VersionId") or found["ETag"]
-        return OpenObject(file, version, found["LastModified"])
+        return OpenObject(
+            file,
+            version=found.get("VersionId") or found["ETag"].strip('"'),
+            stored_at=found["LastModified"],
+            etag=found["ETag"],
+            metadata=found["Metadata"],
+        )
 
-    def _get(self, key: str) -> GetObjectOutputTypeDef:
+    def _get(self, key: str, version: str | None = None) -> GetObjectOutputTypeDef:
+        request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
+        if version is not None:
+            request["VersionId"] = version
         try:
-            return self._client.get_object(Bucket=self.bucket, Key=key)
+            return self._client.get_object(**request)
         except ClientError as exc:
-            if exc.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+            if exc.response.get("Error", {}).get("Code") in {"NoSuchKey", "NoSuchVersion", "404"}:
                 raise ObjectGoneError(f"s3://{self.bucket}/{key} does not exist") from exc
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
         except (BotoCoreError, HTTPClientError, OSError) as exc:
@@ -134,12 +152,15 @@ class Archive:
         """
         self._create_commands("direct", lines, command_id)
 
-    def write_import(self, lines: Sequence[bytes], command_id: str) -> bool:
+    def write_import(
+        self, lines: Sequence[bytes], name_id: str, metadata: Mapping[str, str]
+    ) -> bool:
         """Stores lines of a bulk import as an object, which the same event applies.
 
         Args:
-            lines: encoded commands, newline included.
-            command_id: of the first one; names the object and its hour.
+            lines: encoded commands, newline included; perhaps none.
+            name_id: names the object and its hour; the same in each run of the import.
+            metadata: what the import needs to know about the object, in ASCII.
 
         Returns:
             Whether the object was created; False where an object of that name exists.
@@ -147,7 +168,7 @@ class Archive:
         Raises:
             TransientError: not stored, as far as we know.
         """
-        return self._create_commands("import", lines, command_id)
+        return self._create_commands("import", lines, name_id, metadata)
 
     def write_amendments(self, lines: Sequence[bytes], command_id: str) -> str:
         """Stores commands that amend rejected ones as an object, which the same event applies.
@@ -178,22 +199,32 @@ class Archive:
             )
         return key
 
-    def write_import_report(self, source_key: str, report: Mapping[str, Any]) -> None:
-        """Stores what became of an imported file beside it.
+    def open_import(self, name_id: str) -> OpenObject:
+        """The object that `write_import` stored under that name.
+
+        Raises:
+            ObjectGoneError: there is no such object.
+            TransientError: S3 did not answer.
+        """
+        return self.open(_commands_key("import", name_id))
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Stores a text under a key that no object has; False where the key has one.
+
+        That object can be this call's own: the SDK repeats a request whose answer was lost.
 
         Raises:
             TransientError: not stored, as far as we know.
         """
-        text = orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        self._put(f"{source_key}.report.json", text, gzipped=False)
+        return self._create(key, content, gzipped=False)
 
-    def create(self, key: str, content: bytes) -> bool:
-        """Stores lines of JSON unless the key is taken; False if it is, perhaps by this call.
+    def replace_text(self, key: str, text: bytes, etag: str) -> bool:
+        """Stores a text in the place of an object with that tag; False where it has another now.
 
         Raises:
-            TransientError: unknown whether it was stored.
+            TransientError: not stored, as far as we know.
         """
-        return self._create(key, content, gzipped=False)
+        return self._put_if(self._request(key, text, gzipped=False) | {"IfMatch": etag})
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.
@@ -210,9 +241,15 @@ class Archive:
         self._create(key, b"".join(lines), gzipped=False)
         return key
 
-    def _create_commands(self, way: str, lines: Sequence[bytes], command_id: str) -> bool:
+    def _create_commands(
+        self,
+        way: str,
+        lines: Sequence[bytes],
+        name_id: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
         content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
-        return self._create(_commands_key(way, command_id), content, gzipped=True)
+        return self._create(_commands_key(way, name_id), content, gzipped=True, metadata=metadata)
 
     def _inflated(self, key: str) -> bytes | None:
         """The lines of a small object; None where it is no gzip file."""
@@ -221,7 +258,14 @@ class Archive:
         except (gzip.BadGzipFile, EOFError, zlib.error):
             return None
 
-    def _create(self, key: str, content: bytes, *, gzipped: bool) -> bool:
+    def _create(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        gzipped: bool,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
         """Stores an object under a key that no object has; an existing object is left as it is.
 
         Returns:
@@ -232,7 +276,12 @@ class Archive:
             TransientError: not stored, as far as we know.
         """
         request = self._request(key, content, gzipped=gzipped)
-        request["IfNoneMatch"] = "*"
+        if metadata:
+            request["Metadata"] = metadata
+        return self._put_if(request | {"IfNoneMatch": "*"})
+
+    def _put_if(self, request: PutObjectRequestTypeDef) -> bool:
+        """Stores an object if the request's condition holds; whether it did."""
         until = time.monotonic() + _CONFLICT_SECONDS
         while True:
             try:
@@ -241,23 +290,12 @@ class Archive:
                 if _status(exc) == HTTPStatus.PRECONDITION_FAILED:
                     return False
                 if _status(exc) != HTTPStatus.CONFLICT or time.monotonic() > until:
-                    raise self._not_stored(key, exc) from exc
+                    raise self._not_stored(request["Key"], exc) from exc
                 time.sleep(_CONFLICT_PAUSE_SECONDS)
             except (BotoCoreError, HTTPClientError, OSError) as exc:
-                raise self._not_stored(key, exc) from exc
+                raise self._not_stored(request["Key"], exc) from exc
             else:
                 return True
-
-    def _put(self, key: str, content: bytes, *, gzipped: bool) -> None:
-        """Stores an object, in the place of one that has the same key.
-
-        Raises:
-            TransientError: not stored, as far as we know.
-        """
-        try:
-            self._client.put_object(**self._request(key, content, gzipped=gzipped))
-        except (BotoCoreError, ClientError, HTTPClientError, OSError) as exc:
-            raise self._not_stored(key, exc) from exc
 
     def _request(self, key: str, content: bytes, *, gzipped: bool) -> PutObjectRequestTypeDef:
         request: PutObjectRequestTypeDef = {
@@ -272,6 +310,12 @@ class Archive:
 
     def _not_stored(self, key: str, exc: Exception) -> TransientError:
         return TransientError(f"s3://{self.bucket}/{key}: {exc}")
+
+
+def _commands_key(way: str, name_id: str) -> str:
+    """Key of an object of commands, in the hour of the id that names it."""
+    hour = dt.datetime.fromtimestamp(accepted_ms(name_id) / 1000, dt.UTC)
+    return f"{COMMANDS_PREFIX}{hour:%Y/%m/%d/%H}/{way}-{name_id}.gz"
 
 
 def _status(error: ClientError) -> int | None:
@@ -313,9 +357,3 @@ def holds_amendments(key: str) -> bool:
 def commands_from(hour: dt.datetime) -> str:
     """What sorts before the keys of all objects of that hour (UTC) and later ones."""
     return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"
-
-
-def _commands_key(way: str, name: str) -> str:
-    """The key of an object of commands whose name begins with its first command's id."""
-    accepted = dt.datetime.fromtimestamp(accepted_ms(name) / 1000, dt.UTC)
-    return f"{COMMANDS_PREFIX}{accepted:%Y/%m/%d/%H}/{way}-{name}.gz"

@@ -26,6 +26,9 @@ IMPORTS: Final = "imports/"
 IMPORTED: Final = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz")
 #: What the name of an imported file's report ends with.
 REPORT: Final = ".report.json"
+#: The condition under which a function may put an object: the request has `If-None-Match`, whose
+#: only value is `*`. S3 then creates objects and overwrites none.
+ONLY_CREATE: Final = {"Null": {"s3:if-none-match": "false"}}
 
 _WORTH_MOVING_BYTES: Final = 128 * 1024  # Glacier Instant Retrieval bills smaller ones as these
 

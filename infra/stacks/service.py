@@ -11,7 +11,14 @@ from constructs import Construct
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
-from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS, REPORT
+from infra.components.archive import (
+    COMMANDS,
+    DECISIONS,
+    IMPORTS,
+    ONLY_CREATE,
+    REJECTIONS,
+    REPORT,
+)
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
@@ -168,14 +175,16 @@ class ServiceStack(EnvironmentStack):
         archive = data.archive
         for stream in data.delivery.arns:
             self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
-        self.write.allow("s3:PutObject", on=archive.objects(COMMANDS))
+        self.write.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
         only_commands = {"StringEquals": {"s3:prefix": COMMANDS}}
         self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
-        self.imports.allow("s3:GetObject", on=archive.objects(IMPORTS))
-        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS))
+        self.imports.allow("s3:GetObject", "s3:GetObjectVersion", on=archive.objects(IMPORTS))
+        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
+        # What another run of an import has decided.
+        self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS}*/import-*")
         self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
-        self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS))
+        self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS), where=ONLY_CREATE)
         # What another database, or a try that failed before its commit, has decided.
         prefixes = {"StringEquals": {"s3:prefix": [DECISIONS, REJECTIONS]}}
         self.consumer.allow("s3:ListBucket", on=archive.arn, where=prefixes)

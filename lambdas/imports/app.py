@@ -4,65 +4,35 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
-from forebay.aws.events import object_keys
+from forebay.aws.events import object_records
 from forebay.errors import ForebayError
 from forebay.intake.commands import Caller, CommandMaker, Line
 from forebay.intake.json_text import parse
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
+from lambdas.imports import report as reports
 from lambdas.imports.ids import ObjectIds
 from lambdas.imports.items import Item, UnreadableFileError, items
+from lambdas.imports.lines import ForeignObjectError, Lines
+from lambdas.imports.report import Report
 
 IMPORTS_PREFIX: Final = "imports/"
-#: One object of the archive, which the consumer applies like any other.
-CHUNK_COMMANDS: Final = 10_000
-CHUNK_BYTES: Final = 16 * 1024 * 1024
-#: Refused items that the report names; it counts all of them.
-MAX_REPORTED: Final = 1_000
 
 _NAME: Final = re.compile(
     r"imports/(?P<resource>[^/]+)/(?P<op>create|put)/.+\.(?:csv|ndjson)(?:\.gz)?"
 )
 
 
-@dataclass(slots=True)
-class Report:
-    """What became of a file; the object beside it."""
-
-    object: str
-    version: str
-    accepted: int = 0
-    refused: int = 0
-    #: Why nothing, or nothing more, of the file was read.
-    error: str | None = None
-    #: The first of the refused items, with their lines.
-    problems: list[dict[str, Any]] = field(default_factory=list)
-
-    def refuse(self, item: Item, problem: Problem) -> None:
-        """Counts an item that is no valid command."""
-        self.refused += 1
-        if len(self.problems) < MAX_REPORTED:
-            self.problems.append(
-                {
-                    "line": item.line,
-                    "code": problem.code,
-                    "detail": problem.detail,
-                    "errors": [dict(error) for error in problem.errors],
-                }
-            )
-
-
 class Importer:
     """Imports the files that messages tell of.
 
-    Everything that a retry does again is the same: ids and keys derive from the object, its version
-    and the line, and so do the names of the objects that are written. What is there already stays.
+    Ids and keys derive from the object, its version and the line. A retry therefore makes the same
+    commands, unless it is another release's; so each line is decided once (`Lines`).
     """
 
     def __init__(
@@ -77,36 +47,41 @@ class Importer:
         failures = []
         for message in event["Records"]:
             try:
-                for key in object_keys(
+                for key, record in object_records(
                     message["body"], bucket=self._archive.bucket, prefix=IMPORTS_PREFIX
                 ):
-                    self.import_object(key)
+                    self.import_object(key, version=_version(record))
             except ForebayError as exc:
                 self._log.event("import_failed", level="WARNING", reason=str(exc))
                 failures.append({"itemIdentifier": message["messageId"]})
         return {"batchItemFailures": failures}
 
-    def import_object(self, key: str) -> Report:
-        """Imports one file, and stores its report beside it.
+    def import_object(self, key: str, *, version: str | None = None) -> Report:
+        """Imports one version of a file, and stores its report beside it.
+
+        Args:
+            key: of the file.
+            version: as S3 numbered it; None for the newest.
 
         Raises:
             TransientError: S3 did not answer; doing it again continues where it is needed.
         """
         started = time.monotonic()
         try:
-            opened = self._archive.open(key)
+            opened = self._archive.open(key, version=version)
         except ObjectGoneError:
             self._log.event("import_gone", level="WARNING", object=key)
             return Report(key, "")
-        report = Report(key, opened.version)
+        report = Report.of(key, opened)
         try:
-            self._import(key, opened, report)
-        except UnreadableFileError as exc:
+            self._import(opened, report)
+        except (UnreadableFileError, ForeignObjectError) as exc:
             report.error = str(exc)
-        self._archive.write_import_report(key, asdict(report))
+        reports.store(self._archive, report)
         self._log.event(
             "imported",
             object=key,
+            version=report.version,
             accepted=report.accepted,
             refused=report.refused,
             error=report.error,
@@ -114,53 +89,58 @@ class Importer:
         )
         return report
 
-    def _import(self, key: str, opened: OpenObject, report: Report) -> None:
+    def _import(self, opened: OpenObject, report: Report) -> None:
+        key = report.object
         named = _NAME.fullmatch(key)
-        spec = self._resources.get(named["resource"]) if named else None
-        if named is None or spec is None:
-            raise UnreadableFileError(
-                "the name must be imports/<resource>/<create or put>/<any>.<csv or ndjson>[.gz], "
-                f"with one of {', '.join(sorted(self._resources))}"
-            )
-        chunk: list[Line] = []
-        size = 0
+        if named is None:
+            raise self._no_such_name()
+        ids = ObjectIds(key, opened.version, opened.stored_at)
+        lines = Lines(self._archive, ids, report)
         try:
-            for line in _commands(opened, spec, named["op"], report):
-                chunk.append(line)
-                size += len(line.data)
-                if len(chunk) == CHUNK_COMMANDS or size >= CHUNK_BYTES:
-                    self._store(chunk, report)
-                    chunk, size = [], 0
-        except UnreadableFileError:
-            self._store(chunk, report)
-            raise
-        self._store(chunk, report)
+            spec = self._resources.get(named["resource"])
+            if spec is None:
+                raise self._no_such_name()
+            make = _Maker(spec, named["op"], ids, report)
+            for item in items(key, opened.file, spec):
+                lines.add(item.line, make(item))
+        except UnreadableFileError as exc:
+            lines.end(str(exc))
+        else:
+            lines.end()
 
-    def _store(self, chunk: list[Line], report: Report) -> None:
-        if chunk:
-            self._archive.write_import([line.data for line in chunk], chunk[0].command.id)
-            report.accepted += len(chunk)
+    def _no_such_name(self) -> UnreadableFileError:
+        return UnreadableFileError(
+            "the name must be imports/<resource>/<create or put>/<any>.<csv or ndjson>[.gz], "
+            f"with one of {', '.join(sorted(self._resources))}"
+        )
 
 
-def _commands(opened: OpenObject, spec: ResourceSpec, op: str, report: Report) -> Iterator[Line]:
-    """The commands of the file's items, and in the report those that are none."""
-    key = report.object
-    ids = ObjectIds(key, opened.version, opened.stored_at)
-    maker = CommandMaker(ids)
-    caller = Caller(by=f"import:{key}", idempotency_key=f"{key}@{opened.version}")
-    for item in items(key, opened.file, spec):
-        ids.line = item.line
+class _Maker:
+    """Makes the commands of a file's items."""
+
+    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, report: Report) -> None:
+        key = report.object
+        self._spec = spec
+        self._op = op
+        self._ids = ids
+        self._maker = CommandMaker(ids)
+        self._caller = Caller(by=f"import:{key}", idempotency_key=f"{key}@{report.version}")
+
+    def __call__(self, item: Item) -> Line | Problem:
+        """The command of an item, or the reason why there is none."""
+        self._ids.line = item.line
         try:
-            _check(item)
-            if op == "put":
-                yield maker.put_item(spec, item.text, caller)
-            else:
-                yield maker.post(spec, item.text, caller, index=item.line)
+            if item.fault is not None:
+                return Problem("validation_failed", item.fault)
+            parse(item.text)
+            if self._op == "put":
+                return self._maker.put_item(self._spec, item.text, self._caller)
+            return self._maker.post(self._spec, item.text, self._caller, index=item.line)
         except ProblemError as exc:
-            report.refuse(item, exc.problem)
+            return exc.problem
 
 
-def _check(item: Item) -> None:
-    if item.fault is not None:
-        raise ProblemError(Problem("validation_failed", item.fault))
-    parse(item.text)
+def _version(record: Mapping[str, Any]) -> str | None:
+    """The version that an event is about; None in a bucket that keeps no versions."""
+    version = record["s3"]["object"].get("versionId")
+    return version if isinstance(version, str) else None

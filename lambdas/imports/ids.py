@@ -30,5 +30,17 @@ class ObjectIds:
     def make(self, *, create: bool, after: str | None = None) -> str:
         """The id of the current line; nothing comes `after` another here."""
         del after
-        bits = self._seed << (_LINE_BITS + 1) | self.line << 1 | create
+        return self._of_line(self.line, create=create)
+
+    def name(self, line: int) -> str:
+        """Names the object that decides the lines from this one on, whatever their commands are."""
+        return self._of_line(line, create=False)
+
+    def _of_line(self, line: int, *, create: bool) -> str:
+        bits = self._seed << (_LINE_BITS + 1) | line << 1 | create
         return join_id(self._milliseconds, bits)
+
+
+def line_of(command_id: str) -> int:
+    """The line of the file that a command of an import was made of."""
+    return int(command_id.replace("-", ""), 16) >> 1 & MAX_LINE

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import orjson
 import psycopg
 from psycopg import sql
 
@@ -66,13 +67,13 @@ class Loader:
         """Writes the ledger of one reader's objects.
 
         Args:
-            ledger: a line for each: key, lines, first and last id, completeness.
+            ledger: a JSON array for each, as `Share.ledger` says.
             numbers: of its objects.
             counts: what became of all objects' lines.
         """
         columns = "object, lines, applied, superseded, duplicates, rejected, first_id, last_id"
         with (
-            ledger.open(encoding="utf-8") as lines,
+            ledger.open("rb") as lines,
             self._connection.cursor() as cursor,
             cursor.copy(
                 f"COPY forebay.ledger ({columns}, completed_at, replays) FROM STDIN".encode()
@@ -80,13 +81,13 @@ class Loader:
         ):
             for place, line in enumerate(lines):
                 number = numbers.of(place)
-                key, total, first, last, complete = line.rstrip("\n").split("\t")
-                if complete != "1":
+                key, total, first, last, is_complete = orjson.loads(line)
+                if not is_complete:
                     continue
                 row = (
                     *(key, total, counts.applied[number], counts.superseded[number]),
                     *(counts.duplicates[number], counts.rejected[number]),
-                    *(first or None, last or None, "now", 1),
+                    *(first, last, "now", 1),
                 )
                 copy.write_row(row)
 

@@ -71,11 +71,14 @@ def prepare(context: Context) -> None:
     """Gives the database the newest schema, and makes sure that it holds nothing.
 
     Raises:
-        RefusedError: it is not empty.
+        RefusedError: it is not empty; nothing was changed.
     """
     # Alembic and SQLAlchemy take as long to import as all the rest: no other command waits.
     from lambdas.migrate.app import migrate  # noqa: PLC0415
 
+    # A database that is refused stays as it is, its schema included.
+    with context.connect(purpose="rebuild") as connection:
+        check_empty(connection, context.resources, may_lack_tables=True)
     migrate(context.get(DATABASE))
     with context.connect(purpose="rebuild") as connection:
         check_empty(connection, context.resources)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+import orjson
+
 from forebay.apply.copytext import copy_texts
 from ops.archive.store import StoredObject
 from ops.context import Context
@@ -66,7 +68,10 @@ class Share:
 
     @property
     def ledger(self) -> Path:
-        """A line for each object that it has read: key, lines, first and last id, completeness."""
+        """A line for each object that it has read: key, lines, first and last id, completeness.
+
+        Each line is a JSON array, because a key may hold tabs and line feeds.
+        """
         return self.ledgers / str(self.numbers.reader)
 
     def read(self, advance: Callable[[int], None]) -> Scanned:
@@ -81,13 +86,13 @@ class Share:
         store = self.context.archive
         with (
             Writer(self.files, 1 + self.numbers.reader) as writer,
-            self.ledger.open("w", encoding="utf-8") as noted,
+            self.ledger.open("wb") as noted,
         ):
 
             def note(found: StoredObject, read: LedgerRow, later: int) -> None:
-                fields = (found.key, read.lines, read.first_id or "", read.last_id or "")
                 # Where commands after the cut are left out, the object is not applied.
-                noted.write("\t".join(map(str, (*fields, int(not later)))) + "\n")
+                fields = (found.key, read.lines, read.first_id, read.last_id, not later)
+                noted.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
             return scan(
                 store,

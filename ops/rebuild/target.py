@@ -30,8 +30,15 @@ def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
     ]
 
 
-def check_empty(connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
+def check_empty(
+    connection: Connection, resources: Mapping[str, ResourceSpec], *, may_lack_tables: bool = False
+) -> None:
     """Refuses a database that holds anything.
+
+    Args:
+        connection: to the database.
+        resources: the declarations, by path.
+        may_lack_tables: whether the database may have an older schema, or none.
 
     Raises:
         RefusedError: names the tables that hold rows.
@@ -39,13 +46,19 @@ def check_empty(connection: Connection, resources: Mapping[str, ResourceSpec]) -
     full = [
         table.as_string(connection)
         for table in tables(resources)
-        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone()
+        if not (may_lack_tables and _is_missing(connection, table))
+        and connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone()
     ]
     if full:
         raise RefusedError(
             f"the database is not empty: {', '.join(full)} have rows; rebuild into a new database, "
             "or bring this one up to date with forebay replay"
         )
+
+
+def _is_missing(connection: Connection, table: sql.Identifier) -> bool:
+    name = table.as_string(connection)
+    return connection.execute("SELECT to_regclass(%s) IS NULL", [name]).fetchone() == (True,)
 
 
 def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:

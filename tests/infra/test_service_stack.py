@@ -141,9 +141,25 @@ def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesi
 
     assert {grant for grant in granted if grant[0].startswith("s3:")} == {
         ("s3:GetObject", f"{_archive(either)}/imports/*"),
+        ("s3:GetObjectVersion", f"{_archive(either)}/imports/*"),
+        ("s3:GetObject", f"{_archive(either)}/commands/*/import-*"),
         ("s3:PutObject", f"{_archive(either)}/commands/*"),
         ("s3:PutObject", f"{_archive(either)}/imports/*.report.json"),
     }
+
+
+def test_no_function_may_overwrite_an_object_of_commands(either: Synthesised) -> None:
+    """A put is allowed only where the request says `If-None-Match`, for which S3 takes `*` only."""
+    puts = [
+        statement
+        for policy in either.properties("service", "AWS::IAM::Policy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "s3:PutObject" in statement["Action"]
+        and readable(statement["Resource"]).startswith(f"{_archive(either)}/commands/")
+    ]
+    assert len(puts) == 2  # of the write function and of the import
+    for statement in puts:
+        assert statement["Condition"] == {"Null": {"s3:if-none-match": "false"}}
 
 
 def test_the_consumer_may_read_commands_and_read_and_write_rejections(either: Synthesised) -> None:

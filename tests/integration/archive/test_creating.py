@@ -44,8 +44,8 @@ def test_of_concurrent_writes_of_one_key_exactly_one_creates_the_object(archive:
 def test_an_object_of_commands_is_never_overwritten(archive: Archive) -> None:
     command_id = IdSource().make(create=False)
 
-    assert archive.write_import([b"first\n"], command_id)
-    assert not archive.write_import([b"second\n"], command_id)
+    assert archive.write_import([b"first\n"], command_id, {})
+    assert not archive.write_import([b"second\n"], command_id, {})
     archive.write_commands([b"first\n"], command_id)
     archive.write_commands([b"second\n"], command_id)
 

@@ -20,7 +20,7 @@ from forebay.codec import decode
 from forebay.command import Command
 from forebay.ids import is_command_id, is_create_id
 from forebay.log import Log
-from lambdas.imports import app
+from lambdas.imports import lines
 from lambdas.imports.app import Importer
 from tests.fixtures.emulator import Emulator
 from tests.fixtures.tables import Database
@@ -191,7 +191,7 @@ def test_a_compressed_file_is_read_as_such(bench: Bench) -> None:
 
 
 def test_large_files_become_several_objects(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "CHUNK_COMMANDS", 2)
+    monkeypatch.setattr(lines, "CHUNK_ITEMS", 2)
     many = [{**CITY, "geonameid": number} for number in range(1, 6)]
     key = bench.put("cities/put/a.ndjson", ndjson(*many))
 
@@ -302,5 +302,5 @@ def test_a_bomb_is_read_no_further_than_a_line(bench: Bench, case: str) -> None:
 def test_a_file_of_a_strange_name_is_not_imported_and_says_why(bench: Bench, name: str) -> None:
     key = bench.put(name, ndjson(CITY))
     assert bench.tell(quote_plus(key)) == {"batchItemFailures": []}
-    assert bench.objects() == {}
+    assert bench.commands() == []
     assert "the name must be imports/<resource>" in bench.report(key)["error"]

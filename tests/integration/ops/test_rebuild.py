@@ -205,6 +205,33 @@ def test_a_database_that_holds_rows_is_refused(operator: Operator) -> None:
     assert operator.dump() == before
 
 
+def test_a_database_that_is_refused_keeps_its_older_schema(operator: Operator) -> None:
+    apply_live(operator)
+    operator.rows(
+        "DROP TABLE forebay.run_objects; DROP TABLE forebay.runs; "
+        "UPDATE forebay.alembic_version SET version_num = 'e73abff84549'"
+    )
+
+    ended = operator.run("rebuild", "--yes")
+
+    assert ended.code == 3
+    assert "not empty" in ended.err
+    assert operator.rows("SELECT to_regclass('forebay.runs')") == [(None,)]
+
+
+def test_an_object_whose_name_has_tabs_and_line_feeds_has_its_row_in_the_ledger(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    name = "commands/2026/01/01/00/z\ta\nb\r.gz"
+    (operator.archive / name).write_bytes(gzip.compress(encode(city(1))))
+    apply_live(operator)
+
+    other = rebuilt(operator, another_database())
+
+    assert other.rows("SELECT lines FROM forebay.ledger WHERE object = %s", name) == [(1,)]
+    assert other.dump() == operator.dump()
+
+
 def test_an_empty_database_gets_its_schema(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:

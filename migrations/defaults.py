@@ -1,0 +1,53 @@
+"""Gives the columns that a new revision adds the defaults of their fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import orjson
+import sqlalchemy as sa
+from alembic.operations.ops import AddColumnOp, OpContainer
+
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+#: Characters that mean the same in a literal of Postgres and in `sqlalchemy.text`.
+_PLAIN = re.compile(r"[A-Za-z0-9 _.,+{}\[\]-]*")
+
+
+def add_defaults(operations: OpContainer, resources: Mapping[str, ResourceSpec]) -> None:
+    """Gives added columns of resource tables the defaults of their fields as server defaults.
+
+    Rows that exist, and rows that the previous release inserts while the deployment replaces it,
+    then hold what a rebuild makes of their bodies, which lack the field. This release's consumer
+    sends a value for every column, so the server default decides nothing else.
+    """
+    specs = {spec.table: spec for spec in resources.values()}
+    for operation in operations.ops:
+        if isinstance(operation, OpContainer):  # the changes of one table
+            add_defaults(operation, resources)
+        elif isinstance(operation, AddColumnOp) and operation.schema in {None, "public"}:
+            spec = specs.get(operation.table_name)
+            field = spec.column(operation.column.name) if spec is not None else None
+            if field is not None and field.default is not None:
+                default = sa.text(_literal(field))
+                operation.column.server_default = sa.DefaultClause(default)
+
+
+def _literal(field: FieldSpec) -> str:
+    """The default as a literal that the column's type reads as it reads the value in a COPY."""
+    if field.kind is Kind.JSON:
+        return _quoted(orjson.dumps(field.default).decode())
+    if field.kind is Kind.BOOLEAN:
+        return "true" if field.default else "false"
+    return _quoted(str(field.default))
+
+
+def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return f"'{text}'"
+    return "E'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    return character if _PLAIN.fullmatch(character) else f"\\U{ord(character):08x}"

@@ -1,0 +1,207 @@
+"""A field that is added to a resource: live rows, a rebuild and `verify` agree about old bodies."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from pydantic import Field
+
+import resources
+from forebay.apply import Source, apply
+from forebay.apply.lines import read_chunks
+from forebay.command import Command
+from forebay.resource import Key, Resource
+from forebay.resource.spec import ResourceSpec
+from local.postgres.config import OWNER
+from local.settings import REGION, ROOT
+from ops.console import Console
+from ops.context import ARCHIVE, DATABASE, Context
+from ops.cut import EVERYTHING
+from ops.rebuild.rebuild import rebuild
+from ops.verify.verify import verify
+from resources import load as load_resources
+from tests.fixtures.commands import command_id
+from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.site import Site
+from tests.fixtures.tables import Database, open_connection
+
+TEXTS = {
+    "quotes": "'it''s'",
+    "colons": "a:b ::c",
+    "percent": "100 %s %(x)s",
+    "slashes": "a\\b\\u0041\n",
+    "beyond": "é 😀",
+    "empty": "",
+}
+
+
+class OldNote(Resource, path="notes"):
+    """A note of the release before."""
+
+    number: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
+    text: Annotated[str, Field(max_length=20)]
+
+
+class NewNote(Resource, path="notes"):
+    """A note with a field more of each kind."""
+
+    number: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
+    text: Annotated[str, Field(max_length=20)]
+    colour: Annotated[str | None, Field(max_length=20)] = "red"
+    quotes: str | None = TEXTS["quotes"]
+    colons: str | None = TEXTS["colons"]
+    percent: str | None = TEXTS["percent"]
+    slashes: str | None = TEXTS["slashes"]
+    beyond: str = TEXTS["beyond"]
+    empty: str | None = TEXTS["empty"]
+    integer: int | None = -(2**62)
+    decimal: Annotated[Decimal | None, Field(max_digits=30, decimal_places=3)] = Decimal("-12.5")
+    double: float | None = 1e-300
+    boolean: bool | None = False
+    required_boolean: bool = True
+    date: dt.date | None = dt.date(2026, 11, 29)
+    timestamp: dt.datetime | None = dt.datetime(2026, 11, 29, 1, 2, 3, 456, tzinfo=dt.UTC)
+    token: uuid.UUID | None = uuid.UUID("0199f0c2-0000-4000-8000-000000000000")
+    made_list: list[str] = Field(default_factory=list)
+    made_object: dict[str, Any] | None = Field(default_factory=dict)
+    json_list: list[Any] | None = [{"a:b": [1.5, None, "é'"]}]  # noqa: RUF012 - pydantic copies it
+    #: Those that a row gets from its body only.
+    null: str | None = None
+    demanded: str | None
+
+
+DEFAULT = "server_default"
+OLD: Mapping[str, ResourceSpec] = {"notes": OldNote.spec_}
+NEW: Mapping[str, ResourceSpec] = {"notes": NewNote.spec_}
+
+
+@dataclass
+class Project:
+    """A checkout whose migrations are made in a folder of this test's own."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def make(self, database: Database, declared: Mapping[str, ResourceSpec], message: str) -> str:
+        """Makes a migration as `make migration` does; its text."""
+        self._declare(declared)
+        script = command.revision(
+            self._config(database), message, autogenerate=True, version_path=str(self.folder)
+        )
+        assert script is not None
+        assert not isinstance(script, list)
+        return Path(script.path).read_text(encoding="utf-8")
+
+    def upgrade(self, database: Database, declared: Mapping[str, ResourceSpec]) -> None:
+        self._declare(declared)
+        command.upgrade(self._config(database), "head")
+
+    def _declare(self, declared: Mapping[str, ResourceSpec]) -> None:
+        everything = {**load_resources(), **declared}
+        self.patch.setattr(resources, "load", lambda: everything)
+
+    def _config(self, database: Database) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "migrations"))
+        config.set_main_option("path_separator", "os")
+        folders = [str(ROOT / "migrations" / "versions"), str(self.folder)]
+        config.set_main_option("version_locations", os.pathsep.join(folders))
+        config.attributes["url"] = database.url
+        return config
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def scratch(postgres_cluster: PostgresServer) -> Iterator[Database]:
+    """Another database, to rebuild into."""
+    with cloned_database(postgres_cluster) as name:
+        url = postgres_cluster.url(OWNER, name)
+        with open_connection(url) as connection:
+            yield Database(url, connection)
+
+
+class WithNotes(Context):
+    """An environment whose release declares the new notes."""
+
+    @cached_property
+    def resources(self) -> Mapping[str, ResourceSpec]:
+        return NEW
+
+
+def context_of(site: Site, database: Database) -> WithNotes:
+    options = {DATABASE: database.url, ARCHIVE: f"s3://{site.bucket}"}
+    return WithNotes(options, environment={})
+
+
+def put_and_apply(site: Site, number: int, release: Mapping[str, ResourceSpec]) -> None:
+    """An old body, archived and applied by the consumer of a release."""
+    body = {"text": "old"}
+    key = site.put(Command(command_id(number), "put", "notes", number, 1, "test", None, body))
+    apply(
+        site.database.connection,
+        read_chunks(site.archive.read(key)),
+        Source(key),
+        resources=release,
+        archive_rejections=site.database.archived.extend,
+    )
+
+
+def rows(database: Database) -> list[tuple[Any, ...]]:
+    return database.rows("SELECT to_jsonb(n)::text, n::text FROM notes n ORDER BY number")
+
+
+def test_live_rows_a_rebuild_and_verify_agree_about_fields_that_old_bodies_lack(
+    project: Project, site: Site, scratch: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", site.s3.meta.endpoint_url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    live = site.database
+    project.make(live, OLD, "Add notes")
+    project.upgrade(live, OLD)
+    put_and_apply(site, 1, OLD)
+    project.make(live, NEW, "Add fields")
+    project.upgrade(live, NEW)
+    put_and_apply(site, 2, OLD)  # the previous release still runs
+    put_and_apply(site, 3, NEW)
+
+    project.upgrade(scratch, NEW)
+    rebuild(context_of(site, scratch), Console(), cut=EVERYTHING, scratch=None, processes=1)
+
+    assert live.archived == []
+    assert len(rows(live)) == 3
+    assert rows(scratch) == rows(live)
+    assert live.rows("SELECT quotes, colons, percent, slashes, beyond, empty FROM notes") == (
+        [tuple(TEXTS.values())] * 3
+    )
+    for database in (live, scratch):
+        found = verify(context_of(site, database), Console(), cut=EVERYTHING, limit=9, scratch=None)
+        assert found.is_clean
+
+
+def test_only_columns_of_fields_with_a_default_get_one(project: Project, site: Site) -> None:
+    project.make(site.database, OLD, "Add notes")
+    project.upgrade(site.database, OLD)
+    text = project.make(site.database, NEW, "Add fields")
+
+    columns = text[: text.index("def downgrade")].split("sa.Column(")[1:]
+    with_default = {ast.literal_eval(c.split(",")[0].strip()) for c in columns if DEFAULT in c}
+    fields = {field.name for field in NewNote.spec_.fields}
+    assert with_default == fields - {"text", "null", "demanded"}
