@@ -68,7 +68,7 @@ def list_rejections(
         counts = store.count(connection, selection)
         shown = _first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     if not as_json:
         console.show(table(["resource", "code", "rejections"], counts))
         console.show(
@@ -111,7 +111,7 @@ def show(
         raise RefusedError(
             f"there is no rejection {rejection}; `forebay rejections list --state all` lists them"
         )
-    Console(as_json=as_json).facts(
+    Console(as_json=as_json, databases=context.databases).facts(
         {**_row(found[0]), "line": found[0].line.decode("utf-8", "backslashreplace")}
     )
 
@@ -157,7 +157,7 @@ def retry(
     )
     chosen = rules.load(fix) if fix else None
     context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     id_source, operator = IdSource(), _operator(by)
     planner = Planner(
         context.resources, by=operator, ids=id_source, rules=chosen, even_overtaken=even_overtaken
@@ -208,7 +208,7 @@ def discard(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source, STREAMS: streams}, env)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     with context.connect(purpose=_PURPOSE) as connection:
         total = sum(number for _, _, number in store.count(connection, selection))
         console.confirm(f"Discard {total:,} open rejections?", yes=yes)
@@ -235,7 +235,7 @@ def restore(
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)
-    Console(as_json=as_json).result(
+    Console(as_json=as_json, databases=context.databases).result(
         {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
     )
 

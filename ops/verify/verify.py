@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from forebay.db.connect import Connection
+from forebay.ids import is_command_id
+from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
 from ops.console import Console
@@ -35,16 +37,28 @@ class Verified:
     #: Objects that are not applied yet, and nothing of them is in the tables.
     unapplied: list[str]
     held: int
+    #: How many keys, and rejections of commands, were compared.
+    compared: int
+    #: The archive's URL.
+    archive: str
+    #: Why the archive has nothing to compare, if so.
+    lack: str | None
 
     @property
     def is_clean(self) -> bool:
-        """Whether database and archive agree, apart from what is not applied yet."""
+        """Whether no difference was found, apart from what is not applied yet."""
         return not self.findings.total
+
+    @property
+    def agrees(self) -> bool:
+        """Whether something was compared, and no difference was found."""
+        return self.is_clean and self.compared > 0
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
         cut = accepted(self.cut)
         return {
+            "archive": self.archive,
             "cut": self.cut,
             "cut_accepted": cut.isoformat() if cut else None,
             "objects": self.scanned.objects,
@@ -54,11 +68,12 @@ class Verified:
             "held": self.held,
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
+            "compared": self.compared,
             "tables": self.tables,
             "differences": self.findings.total,
             "outdated": self.findings.outdated,
             "named": self.findings.named,
-            "agrees": self.is_clean,
+            "agrees": self.agrees,
         }
 
 
@@ -120,6 +135,9 @@ def verify(
         findings=verifier.findings,
         unapplied=unapplied,
         held=verifier.held,
+        compared=verifier.compared,
+        archive=store.url,
+        lack=describe_lack(store),
     )
 
 
@@ -131,6 +149,7 @@ class _Verifier:
     ) -> None:
         self.findings = findings
         self.held = 0
+        self.compared = 0
         self._connection = connection
         self._context = context
         self._rejections = [0, 0, 0]  # in the archive, in the database, differing
@@ -144,6 +163,7 @@ class _Verifier:
     def compare(self, winners: Winners) -> None:
         """Everything of one bucket."""
         self.held += winners.held
+        self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self._held_in |= winners.held_in
         for command, reason in winners.unfit:
             self.findings.add(
