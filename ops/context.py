@@ -72,6 +72,11 @@ REPLAY_DEAD_LETTERS: Final = Setting(
     "--replay-dead-letter-queue-url",
     "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
 )
+IMPORT_DEAD_LETTERS: Final = Setting(
+    "the imports' dead-letter queue",
+    "--import-dead-letter-queue-url",
+    "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
+)
 STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
 
 #: Which output of an environment's stacks tells which setting.
@@ -83,6 +88,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     DEAD_LETTERS: "DeadLetterQueueUrl",
     REPLAY_QUEUE: "ReplayQueueUrl",
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
+    IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
     STREAMS: "DeliveryStreamNames",
 }
 
@@ -182,7 +188,13 @@ class Context:
         check_layout(store)
         return store
 
-    def connect(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+    def connect(
+        self,
+        *,
+        purpose: str,
+        statement_timeout_ms: int = 0,
+        connect_timeout_seconds: int | None = None,
+    ) -> Connection:
         """A new connection to the primary.
 
         Raises:
@@ -193,11 +205,18 @@ class Context:
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             lock_timeout_ms=30_000,
+            connect_timeout_seconds=connect_timeout_seconds,
         )
         self._note("primary", connection)
         return connection
 
-    def connect_for_reading(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+    def connect_for_reading(
+        self,
+        *,
+        purpose: str,
+        statement_timeout_ms: int = 0,
+        connect_timeout_seconds: int | None = None,
+    ) -> Connection:
         """A new read-only connection: to the replica where one is known, else to the primary."""
         replica = self.find(REPLICA)
         connection = connect(
@@ -205,6 +224,7 @@ class Context:
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             read_only=True,
+            connect_timeout_seconds=connect_timeout_seconds,
         )
         self._note("replica" if replica else "primary", connection)
         return connection
