@@ -33,6 +33,8 @@ class Statements:
     scan: sql.Composed
     #: Keys and versions of slices. Parameters: cut, slices.
     rows_of: sql.Composed
+    #: Keys and versions of rows that are newer than the cut, without outdated ones. Parameter: cut.
+    newer: sql.Composed
 
 
 def row_statements(spec: ResourceSpec) -> Statements:
@@ -95,7 +97,7 @@ def _made(parts: dict[str, sql.Composable]) -> Statements:
     def made(text: str) -> sql.Composed:
         return sql.SQL(text).format(**parts, outdated=sql.Literal(LOSES_TO_ALL))
 
-    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF))
+    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF), made(_NEWER))
 
 
 _COMPARE = """
@@ -119,3 +121,9 @@ _ROWS_OF = """
     SELECT t.{key}::text, t._version::text FROM {table} AS t
     WHERE COUNTS AND SLICE = ANY(%(slices)s)
 """.replace("SLICE", _OF_ROW).replace("COUNTS", _COUNTS)
+# No command's id begins with `f`; a version that does is the mark of an outdated row.
+_NEWER = """
+    SELECT t.{key}::text, t._version::text FROM {table} AS t
+    WHERE t._version > %(cut)s::uuid
+      AND t._version < 'f0000000-0000-0000-0000-000000000000'::uuid
+"""

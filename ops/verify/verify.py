@@ -13,14 +13,27 @@ from forebay.db.connect import Connection
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
-from ops.archive.store import ObjectStore
+from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console
 from ops.context import Context
-from ops.cut import accepted, commands_until
+from ops.cut import EVERYTHING, accepted, commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
-from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan
+from ops.folding.scan import (
+    INFLATION,
+    LedgerRow,
+    Scanned,
+    add_rejections,
+    read_rejections,
+    scan,
+)
+from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
+from ops.verify.decisions import TABLE as DECISIONS
+from ops.verify.decisions import DecisionCheck
+from ops.verify.ledger import check_counts, check_tombstones
+from ops.verify.newer import NewerCheck
+from ops.verify.rejections import check_members
 
 _PAGE = 5_000
 _REJECTIONS = "forebay.rejections"
@@ -98,6 +111,7 @@ def verify(
             up to the cut is expected, whatever the ledger says.
     """
     store = context.archive
+    crossing: dict[str, StoredObject] = {}
     total = size = 0
     for found in commands_until(store, cut):
         total, size = total + 1, size + found.size_bytes
@@ -116,6 +130,7 @@ def verify(
                 cut=cut,
                 objects=commands_until(store, cut),
                 ledger=ledger,
+                noted=lambda found, _, later: crossing.update({found.key: found} if later else {}),
                 advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
             )
             scanned.rejections = rejections
@@ -127,6 +142,8 @@ def verify(
                 verifier.compare(winners)
                 meter.advance(len(winners.applied))
         verifier.compare_whole_tables(partition)
+        verifier.compare_newer(store, crossing, Path(folder) / "newer")
+        verifier.compare_members(store, scanned)
         unapplied = verifier.judge_ledger(store, scanned)
     return Verified(
         cut=cut,
@@ -152,6 +169,9 @@ class _Verifier:
         self.compared = 0
         self._connection = connection
         self._context = context
+        self._cut = cut
+        self._ledger_faults = 0
+        self._decisions: DecisionCheck | None = None
         self._rejections = [0, 0, 0]  # in the archive, in the database, differing
         self._held_in: set[int] = set()
         self._comparisons = [
@@ -188,6 +208,33 @@ class _Verifier:
             winners = fold_bucket(bucket, self._context.resources)
             for comparison, slices in suspicious.items():
                 comparison.find_extra(bucket, slices, winners)
+
+    def compare_newer(
+        self, store: ObjectStore, crossing: Mapping[str, StoredObject], folder: Path
+    ) -> None:
+        """Proves the rows and tombstones that are newer than the cut by the archive."""
+        check = NewerCheck(
+            self._connection,
+            store,
+            self._context.resources,
+            self._cut,
+            self._comparisons,
+            crossing,
+        )
+        check.run(folder)
+        check_tombstones(self._connection, self._context.resources, self.findings)
+
+    def compare_members(self, store: ObjectStore, scanned: Scanned) -> None:
+        """Compares all members of rejections and decisions, and the numbers of the ledger."""
+        self._rejections[2] += check_members(
+            self._connection, lambda: read_rejections(store, EVERYTHING), self._cut, self.findings
+        )
+        self._decisions = DecisionCheck(
+            self._connection, lambda: audit.read_lines(store), self._cut, self.findings
+        )
+        self._decisions.run()
+        known = {fault["key"] for fault in scanned.ledger_faults}
+        self._ledger_faults = check_counts(self._connection, self.findings, known=known)
 
     def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
         """Adds what is wrong with the ledger; the objects that are just not applied yet."""
@@ -231,12 +278,21 @@ class _Verifier:
                 "differing": differing,
             }
         )
+        if self._decisions is not None:
+            rows.append(
+                {
+                    "table": DECISIONS,
+                    "rows_archive": self._decisions.in_archive,
+                    "rows_database": self._decisions.in_database,
+                    "differing": self._decisions.differing,
+                }
+            )
         rows.append(
             {
                 "table": "forebay.ledger",
                 "rows_archive": scanned.objects,
                 "rows_database": scanned.ledger_rows,
-                "differing": len(scanned.ledger_faults),
+                "differing": len(scanned.ledger_faults) + self._ledger_faults,
             }
         )
         return rows
