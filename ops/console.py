@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from rich.console import Console as RichConsole
@@ -34,6 +34,12 @@ _IN_A_CELL = str.maketrans({"\t": "\\t", "\n": "\\n"})
 # What is shown comes from clients and archives: `[/]` and `:smile:` in it are no markup.
 _LITERALLY: Mapping[str, Any] = {"markup": False, "emoji": False}
 _WIDTH = 240  # characters of a table that no terminal shows
+
+
+class Facts(Protocol):
+    """Something that a result names: its text for people, its members for programs."""
+
+    def facts(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 class Meter:
@@ -104,8 +110,16 @@ class Meter:
 class Console:
     """Standard output and standard error of one command."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, databases: Iterable[Facts] = ()) -> None:
+        """A console.
+
+        Args:
+            as_json: results are JSON objects.
+            databases: the databases that results name (`Context.databases`); read at each result.
+        """
         self.as_json = as_json
+        self._databases = databases
+        self._named: list[str] = []
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, **_LITERALLY)
         # What a file or another program gets is not folded to the width of a terminal.
         width = None if sys.stdout.isatty() else _WIDTH
@@ -139,14 +153,26 @@ class Console:
     def result(self, value: Mapping[str, Any], text: str | Table | None = None) -> None:
         """The command's result: one JSON object with `--json`, else the text or the table."""
         if self.as_json:
+            databases = [database.facts() for database in self._databases]
+            if databases:
+                value = {**value, "databases": databases}
             # Counts from Postgres may be Decimal; times carry their zone.
             line = orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE)
             sys.stdout.write(line.decode())
             sys.stdout.flush()
-        elif isinstance(text, Table):
+            return
+        self._name_databases()
+        if isinstance(text, Table):
             self._out.print(text)
         elif text:
             self._out.print(visible(text))
+
+    def _name_databases(self) -> None:
+        """Print the databases that a result is about, each of them once."""
+        for name in map(str, self._databases):
+            if name not in self._named:
+                self._named.append(name)
+                self._out.print(visible(name))
 
     def facts(self, value: Mapping[str, Any]) -> None:
         """A result as a list of names and values, or as JSON."""

@@ -3,14 +3,17 @@
 Each is looked for in three places, in this order: the command's own option, the environment
 (`FOREBAY_…`, the names that the functions use), the environment that `--env` names: `local` is the
 one-machine stack of this checkout, any other one a pair of CloudFormation stacks.
+
+A replica is used only if no place before its own names a database: the replica of one database
+proves nothing about another one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +26,7 @@ from forebay.db.connect import Connection, connect
 from forebay.resource.spec import ResourceSpec
 from local.postgres.config import READER, primary_of, replica_of
 from local.settings import REGION, LocalSettings
+from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
 from ops.errors import UnavailableError, UsageError
 
@@ -68,6 +72,11 @@ REPLAY_DEAD_LETTERS: Final = Setting(
     "--replay-dead-letter-queue-url",
     "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
 )
+IMPORT_DEAD_LETTERS: Final = Setting(
+    "the imports' dead-letter queue",
+    "--import-dead-letter-queue-url",
+    "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
+)
 STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
 
 #: Which output of an environment's stacks tells which setting.
@@ -79,8 +88,33 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     DEAD_LETTERS: "DeadLetterQueueUrl",
     REPLAY_QUEUE: "ReplayQueueUrl",
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
+    IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
     STREAMS: "DeliveryStreamNames",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseServer:
+    """A database that a command has connected to, as its result names it; never a password."""
+
+    #: `primary` or `replica`, as it was configured.
+    role: str
+    host: str
+    port: int
+    database: str
+
+    @classmethod
+    def of(cls, role: str, connection: Connection) -> DatabaseServer:
+        """Name the server that a connection has reached; a URL may list several hosts."""
+        info = connection.info
+        return cls(role, info.host, info.port, info.dbname)
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.host}:{self.port}, database {self.database}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the members for a JSON result."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -92,6 +126,10 @@ class Context:
     #: `--env`.
     env: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: Every database that was connected to, in that order; results name them (`Console.result`).
+    databases: dict[DatabaseServer, None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def get(self, setting: Setting) -> str:
         """The setting's value.
@@ -101,6 +139,11 @@ class Context:
             UnavailableError: the named environment's stacks can't be asked.
         """
         found = self.find(setting)
+        if found is None and setting is REPLICA and self.find(DATABASE) is not None:
+            raise UsageError(
+                f"{setting.name} is not known for the database that was given; "
+                f"give {setting.option} too"
+            )
         if found is None:
             raise UsageError(
                 f"{setting.name} is not known; give {setting.option}, set {setting.variable}, "
@@ -109,12 +152,20 @@ class Context:
         return found
 
     def find(self, setting: Setting) -> str | None:
-        """The setting's value, None where it is told nowhere."""
-        return (
-            self.options.get(setting)
-            or self.environment.get(setting.variable)
-            or self._outputs.get(_OUTPUTS[setting])
-        )
+        """Return the setting's value from the most explicit place, None where no place has it."""
+        for place in self._places():
+            value = place(setting)
+            if value:
+                return value
+            if setting is REPLICA and place(DATABASE):
+                return None  # a less explicit place names a replica of another database
+        return None
+
+    def _places(self) -> Iterator[Callable[[Setting], str | None]]:
+        """Yield the places of settings, the most explicit one first."""
+        yield self.options.get
+        yield lambda setting: self.environment.get(setting.variable)
+        yield lambda setting: self._outputs.get(_OUTPUTS[setting])
 
     def anew(self) -> Context:
         """One that works on the same, but has looked nothing up yet: it can go to a process."""
@@ -127,30 +178,60 @@ class Context:
 
     @cached_property
     def archive(self) -> ObjectStore:
-        """The archive: the bucket, or the folder, that `--source` or the environment names."""
-        return open_store(self.get(ARCHIVE), lambda: self.s3)
+        """The archive: the bucket, or the folder, that `--source` or the environment names.
 
-    def connect(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+        Raises:
+            UsageError: the source does not have an archive's layout.
+            TransientError: it did not answer.
+        """
+        store = open_store(self.get(ARCHIVE), lambda: self.s3)
+        check_layout(store)
+        return store
+
+    def connect(
+        self,
+        *,
+        purpose: str,
+        statement_timeout_ms: int = 0,
+        connect_timeout_seconds: int | None = None,
+    ) -> Connection:
         """A new connection to the primary.
 
         Raises:
             psycopg.OperationalError: no server, or it refuses us.
         """
-        return connect(
+        connection = connect(
             self.get(DATABASE),
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             lock_timeout_ms=30_000,
+            connect_timeout_seconds=connect_timeout_seconds,
         )
+        self._note("primary", connection)
+        return connection
 
-    def connect_for_reading(self, *, purpose: str, statement_timeout_ms: int = 0) -> Connection:
+    def connect_for_reading(
+        self,
+        *,
+        purpose: str,
+        statement_timeout_ms: int = 0,
+        connect_timeout_seconds: int | None = None,
+    ) -> Connection:
         """A new read-only connection: to the replica where one is known, else to the primary."""
-        return connect(
-            self.find(REPLICA) or self.get(DATABASE),
+        replica = self.find(REPLICA)
+        connection = connect(
+            replica or self.get(DATABASE),
             application_name=f"forebay-{purpose}",
             statement_timeout_ms=statement_timeout_ms,
             read_only=True,
+            connect_timeout_seconds=connect_timeout_seconds,
         )
+        self._note("replica" if replica else "primary", connection)
+        return connection
+
+    def _note(self, role: str, connection: Connection) -> None:
+        """Remember a database for the result; threads may connect at the same time."""
+        self.databases.setdefault(DatabaseServer.of(role, connection))
 
     @cached_property
     def s3(self) -> S3Client:

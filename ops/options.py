@@ -54,16 +54,18 @@ def uuid(text: str, option: str) -> str:
 
 
 def moment(text: str, option: str) -> dt.datetime:
-    """A point in time as operators write it; without a zone it is UTC.
+    """A point in time as operators write it, `now` included; without a zone it is UTC.
 
     Raises:
         UsageError: it is none.
     """
+    if text == "now":
+        return dt.datetime.now(dt.UTC)
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
             f"{option} {text!r} is no time; write it like 2026-11-21T04:29 or "
-            "2026-11-21T04:29:12+01:00 (UTC unless it says otherwise)"
+            "2026-11-21T04:29:12+01:00 (UTC unless it says otherwise), or `now`"
         ) from None
     return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)

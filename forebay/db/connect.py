@@ -46,6 +46,7 @@ def connect(
     read_only: bool = False,
     prefer_standby: bool = False,
     may_wake: bool = False,
+    connect_timeout_seconds: int | None = None,
 ) -> Connection:
     """An autocommit connection: transactions are opened where they are meant.
 
@@ -54,6 +55,7 @@ def connect(
     With `prefer_standby`, one of the URL's hosts is chosen at random among those that are standbys;
     what the URL itself says of that has precedence.
     With `may_wake`, a server that sleeps is given the time that it needs to wake up.
+    `connect_timeout_seconds` replaces the usual time for each host; libpq takes 2 at least.
     Where the URL names hosts of RDS and no password, the login is by an IAM token.
 
     Raises:
@@ -74,6 +76,8 @@ def connect(
         _preferring_standbys(url) if prefer_standby else url, environment=os.environ
     )
     timeout = STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
+    if connect_timeout_seconds is not None:
+        timeout = connect_timeout_seconds
     if may_wake:
         timeout = WAKING_CONNECT_TIMEOUT_SECONDS
     refused: psycopg.OperationalError | None = None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ops import options
+from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
 from ops.console import Console, table
 from ops.context import ARCHIVE, Context
@@ -49,5 +50,7 @@ def archive(
                 for item in found
             ],
         },
-        table(["object", "bytes", "modified", "class"], rows),
+        table(["object", "bytes", "modified", "class"], rows)
+        if rows
+        else describe_lack(context.archive) or "no object can hold commands of that time",
     )

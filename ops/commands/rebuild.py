@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from ops import options
+from ops.archive.layout import describe_lack
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.cut import EVERYTHING, commands_until, cut_of
-from ops.errors import IncompleteError
+from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.leniently import rebuild_leniently
 
@@ -54,8 +55,10 @@ def rebuild(
 ) -> None:
     """Fill an empty database with what the archive comes to; it gets its schema first."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     cut = cut_of(until, "--until") if until else EVERYTHING
+    if lack := describe_lack(context.archive):
+        raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
     objects = len(list(commands_until(context.archive, cut)))
     console.confirm(
         f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",

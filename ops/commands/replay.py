@@ -10,6 +10,7 @@ import typer
 from forebay.ids import is_command_id
 from forebay.replay.selection import Selection
 from ops import options
+from ops.archive.layout import describe_lack
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -87,7 +88,7 @@ def replay(
         },
         env,
     )
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
@@ -103,6 +104,8 @@ def replay(
     pace = replaying.Pace(
         workers=workers, rate_per_second=rate, max_replica_lag_seconds=max_replica_lag
     )
+    if lack := describe_lack(context.archive):
+        raise IncompleteError(f"{lack}; nothing was replayed")
     if plan:
         found = make_plan(context, console, selection)
         console.facts(found.facts(workers=workers, rate_per_second=rate))

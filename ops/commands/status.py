@@ -13,10 +13,17 @@ from ops import options
 from ops.console import Console, pairs, table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, STREAMS, Context
 from ops.exit_codes import ExitCode
+from ops.status.limits import Limits
 from ops.status.report import Reporter
 
 _EVERY_SECONDS = 2.0
 _LOOKBACK_HOURS = 2
+_LIMITS = Limits()
+
+
+def _limit(subject: str) -> str:
+    """Return the help of a limit."""
+    return f"Limit of {subject}; what is above it needs attention."
 
 
 def status(
@@ -31,6 +38,54 @@ def status(
     check: Annotated[
         bool, typer.Option("--check", help="End with 1 where something needs attention.")
     ] = False,
+    max_unapplied_age: Annotated[
+        float,
+        typer.Option(
+            "--max-unapplied-age",
+            min=0,
+            help=_limit("the seconds for which an object is not applied"),
+        ),
+    ] = _LIMITS.unapplied_seconds,
+    max_replica_lag: Annotated[
+        float,
+        typer.Option(
+            "--max-replica-lag", min=0, help=_limit("the seconds that the replica is behind")
+        ),
+    ] = _LIMITS.replica_lag_seconds,
+    max_undelivered_age: Annotated[
+        float | None,
+        typer.Option(
+            "--max-undelivered-age",
+            min=0,
+            help=_limit("the seconds for which a stream keeps a command")
+            + " Default: its buffer interval and two minutes.",
+        ),
+    ] = _LIMITS.undelivered_seconds,
+    max_silent_run: Annotated[
+        float,
+        typer.Option(
+            "--max-silent-run",
+            min=0,
+            help=_limit("the seconds for which a running replay does nothing"),
+        ),
+    ] = _LIMITS.silent_run_seconds,
+    max_rejections: Annotated[
+        int, typer.Option("--max-rejections", min=0, help=_limit("the open rejections"))
+    ] = _LIMITS.open_rejections,
+    max_dead_letters: Annotated[
+        int,
+        typer.Option(
+            "--max-dead-letters",
+            min=0,
+            help=_limit("the messages of each dead-letter queue"),
+        ),
+    ] = _LIMITS.dead_letters,
+    max_outdated: Annotated[
+        int,
+        typer.Option(
+            "--max-outdated", min=0, help=_limit("the rows that are outdated and not replayed")
+        ),
+    ] = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
@@ -42,7 +97,16 @@ def status(
     # What is told nowhere is wrong usage, and not a server that does not answer.
     for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAMS):
         context.get(setting)
-    reporter = Reporter(context, lookback=dt.timedelta(hours=hours))
+    limits = Limits(
+        unapplied_seconds=max_unapplied_age,
+        replica_lag_seconds=max_replica_lag,
+        undelivered_seconds=max_undelivered_age,
+        silent_run_seconds=max_silent_run,
+        open_rejections=max_rejections,
+        dead_letters=max_dead_letters,
+        outdated_rows=max_outdated,
+    )
+    reporter = Reporter(context, lookback=dt.timedelta(hours=hours), limits=limits)
     console = Console(as_json=as_json)
     if watch:
         _watch(console, reporter, every)
@@ -68,14 +132,18 @@ def _watch(console: Console, reporter: Reporter, every: float) -> None:
 
 
 def _screen(report: dict[str, Any]) -> RenderableType:
-    replica = report["replica"]
     facts = pairs(
         {
             "at": f"{report['at']:%F %T} UTC",
             "queue": report["queue"],
-            "dead letters": report["dead_letters"],
+            "dead letters": _depths(report),
             "rejections": report["rejections"],
-            "replica": replica,
+            "replica": report["replica"],
+            "outdated rows": _total(report["outdated"]),
+            "databases": [
+                "{role} {host}:{port}, database {database}".format(**database)
+                for database in report["databases"]
+            ],
         }
     )
     stages = table(
@@ -84,3 +152,17 @@ def _screen(report: dict[str, Any]) -> RenderableType:
     )
     needs = report["needs_attention"] or ["nothing needs attention"]
     return Group(facts, "", stages, "", *needs)
+
+
+def _depths(report: dict[str, Any]) -> dict[str, int]:
+    """Return the number of dead letters of each queue that answered."""
+    names = {
+        "live": "dead_letters",
+        "of replays": "replay_dead_letters",
+        "of imports": "import_dead_letters",
+    }
+    return {said: report[name]["total"] for said, name in names.items() if report[name]}
+
+
+def _total(outdated: dict[str, int] | None) -> object:
+    return "not counted in time" if outdated is None else sum(outdated.values())

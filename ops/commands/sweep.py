@@ -67,7 +67,7 @@ def sweep(
         },
         env,
     )
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
     bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
     after = start_of_listing(options.moment(since, "--from")) if since else ""

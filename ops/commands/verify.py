@@ -24,7 +24,7 @@ def verify(
         str | None,
         typer.Option(
             "--at",
-            metavar="TIME|COMMAND_ID",
+            metavar="TIME|COMMAND_ID|now",
             help="Compare what was accepted up to here (default: 25 minutes ago).",
         ),
     ] = None,
@@ -45,9 +45,9 @@ def verify(
 ) -> None:
     """Fold the archive up to a cut and compare it with the tables. Reads only."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, databases=context.databases)
+    cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
-    cut = cut_of(at, "--at") if at else last_id_at(now - EARLIER)
     if (time := accepted(cut)) and time > now:
         raise UsageError(f"--at {at} is in the future; what will be accepted can't be compared")
     found = verifying.verify(
@@ -56,7 +56,7 @@ def verify(
     _print(console, found)
     if not found.is_clean:
         raise typer.Exit(ExitCode.FOUND)
-    if found.unapplied or found.held:
+    if found.unapplied or found.held or not found.agrees:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
@@ -88,8 +88,10 @@ def _print(console: Console, found: verifying.Verified) -> None:
 
 def _sentence(found: verifying.Verified) -> str:
     said = f"{found.scanned.commands:,} commands of {found.scanned.objects:,} objects: "
-    if found.is_clean:
+    if found.agrees:
         said += "archive and database agree"
+    elif found.is_clean:
+        said += f"nothing was compared, {_reason(found)}"
     else:
         said += _next_step(found.findings)
     if found.unapplied:
@@ -100,6 +102,21 @@ def _sentence(found: verifying.Verified) -> str:
     if found.held:
         said += f"; {found.held:,} commands wait for a newer release"
     return said
+
+
+def _reason(found: verifying.Verified) -> str:
+    """Say why nothing was compared, and how to compare now."""
+    if found.lack:
+        return f"for {found.lack}"
+    if found.scanned.commands:
+        return "for none of these objects is applied"
+    time = accepted(found.cut)
+    until = f"{time:%F %T} UTC" if time else found.cut
+    return (
+        f"for none of its commands was accepted up to the cut, {until} (25 minutes ago unless "
+        "--at is given); compare those of today with `forebay verify --at now`, or list the "
+        "objects with `forebay archive`"
+    )
 
 
 def _next_step(findings: Findings) -> str:

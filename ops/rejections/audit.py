@@ -48,7 +48,7 @@ def restore(
     """
     lines = (
         line
-        for line in _read(archive)
+        for line in read_lines(archive)
         if until is None or dt.datetime.fromisoformat(line["at"]) <= until
     )
     changed = 0
@@ -57,7 +57,13 @@ def restore(
     return changed
 
 
-def _read(archive: ObjectStore) -> Iterator[dict[str, Any]]:
+def read_lines(archive: ObjectStore) -> Iterator[dict[str, Any]]:
+    """Yield every archived decision.
+
+    Raises:
+        RefusedError: an object of decisions can't be read.
+        TransientError: the archive did not answer.
+    """
     for found in archive.list(AUDIT_PREFIX):
         try:
             for text in b"".join(archive.read(found.key)).splitlines():

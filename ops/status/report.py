@@ -1,80 +1,155 @@
-"""Asks everything once, and says what needs an operator."""
+"""Asks every server once, all at the same time, and says what needs an operator."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
-import psycopg
-from botocore.exceptions import BotoCoreError, ClientError
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.aws.queue import Queue
-from forebay.errors import ForebayError
+from forebay.db.connect import Connection
 from forebay.sweep import Sweep, start_of_listing
 from ops.archive.store import StoredObject
-from ops.context import DEAD_LETTERS, QUEUE, STREAMS, Context
+from ops.context import (
+    DEAD_LETTERS,
+    IMPORT_DEAD_LETTERS,
+    QUEUE,
+    REPLAY_DEAD_LETTERS,
+    REPLICA,
+    STREAMS,
+    Context,
+    Setting,
+)
 from ops.status import probes
+from ops.status.asking import Answer, ask_all
+from ops.status.limits import Limits, find_needs
 
-Found = TypeVar("Found")
-
-#: What a probe may fail with, without stopping the others.
-_FAILURES = (ForebayError, psycopg.Error, BotoCoreError, ClientError)
-_STATEMENT_TIMEOUT_MS = 10_000
+#: A server that takes longer is called silent; the other answers are there by then.
+_ANSWER_SECONDS = 10.0
+#: Of a database; the archive may have to be listed for longer.
+_DATABASE_SECONDS = 5.0
+_STATEMENT_TIMEOUT_MS = 4_000
+_CONNECT_TIMEOUT_SECONDS = 2  # the least that libpq knows
+#: The replica is asked without the primary's position if that does not come in this time.
+_POSITION_SECONDS = 1.0
+#: Tables are read as a whole to count their outdated rows: not at every refresh.
+_COUNT_EVERY_SECONDS = 60.0
+_COUNT_TIMEOUT_MS = 8_000
 
 
 class Reporter:
     """Asks everything of one environment, again and again if wanted."""
 
-    def __init__(self, context: Context, *, lookback: dt.timedelta) -> None:
+    def __init__(
+        self, context: Context, *, lookback: dt.timedelta, limits: Limits | None = None
+    ) -> None:
         """A reporter.
 
         Args:
             context: says where everything is.
             lookback: how much of the archive is compared with the ledger.
+            limits: above which something needs attention.
         """
         self._context = context
         self._lookback = lookback
+        self._limits = limits or Limits()
+        self._outdated: Answer | None = None
+        self._counted_at = 0.0
+        # Clients are not made by several threads at once.
+        self._clients = (context.sqs, context.firehose, context.client("cloudwatch"), context.s3)
 
     def report(self) -> dict[str, Any]:
-        """Everything as it is now; `unanswered` says which servers did not tell, and why."""
-        return _Report(self._context, self._lookback).made()
+        """Everything as it is now; `unanswered` says which servers did not answer, and why."""
+        return _Report(self._context, self._lookback, self._limits, self._count).made()
+
+    def _count(self) -> dict[str, int]:
+        """Count outdated rows, or return what was counted a moment ago."""
+        now = time.monotonic()
+        if self._outdated is None or now - self._counted_at > _COUNT_EVERY_SECONDS:
+            with self._context.connect_for_reading(
+                purpose="status",
+                statement_timeout_ms=_COUNT_TIMEOUT_MS,
+                connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS,
+            ) as connection:
+                counts = probes.outdated(connection, self._context.resources.values())
+            self._outdated, self._counted_at = Answer(counts), now
+        counted: dict[str, int] = self._outdated.value
+        return counted
 
 
 class _Report:
-    def __init__(self, context: Context, lookback: dt.timedelta) -> None:
+    def __init__(
+        self,
+        context: Context,
+        lookback: dt.timedelta,
+        limits: Limits,
+        count: Callable[[], dict[str, int]],
+    ) -> None:
         self._context = context
         self._now = dt.datetime.now(dt.UTC)
         self._lookback = lookback
-        self._unanswered: dict[str, str] = {}
+        self._limits = limits
+        self._count = count
+        self._position: str | None = None
+        self._position_asked = threading.Event()
 
     def made(self) -> dict[str, Any]:
-        queue = self._ask("queue", self._queue)
-        dead = self._ask("dead_letters", self._dead_letters)
-        freshness = self._ask("stream", self._freshness)
-        objects = self._ask("archive", self._objects)
-        ledger = self._ask("primary", lambda: self._ledger(objects or []))
-        replica = self._ask("replica", self._replica)
+        first = ask_all(
+            {
+                "queue": self._queue,
+                "dead_letters": lambda: self._letters(DEAD_LETTERS),
+                "replay_dead_letters": lambda: self._letters(REPLAY_DEAD_LETTERS),
+                "import_dead_letters": lambda: self._letters(IMPORT_DEAD_LETTERS),
+                "stream": self._streams,
+                "archive": self._objects,
+                "primary": self._ask_position,
+                "replica": self._replica,
+                "outdated": self._count,
+            },
+            seconds=_ANSWER_SECONDS,
+        )
+        outdated = first.pop("outdated")
+        source, ledger = self._ledger(first)
+        streams = first["stream"].value
         report: dict[str, Any] = {
             "at": self._now,
-            "queue": queue,
-            "dead_letters": dead,
-            "stages": _stages(freshness, ledger, replica),
+            **{name: first[name].value for name in _QUEUES},
+            "stages": _stages(_oldest(streams), ledger, first["replica"].value),
             "rejections": ledger["rejections"] if ledger else None,
-            "firehose_oldest_undelivered_seconds": freshness,
-            "replica": dataclasses.asdict(replica) if replica else None,
-            "unanswered": self._unanswered,
+            "unapplied": _unapplied(ledger) if ledger else None,
+            "ledger_from": source,
+            "firehose_oldest_undelivered_seconds": _oldest(streams),
+            "streams": None if streams is None else list(map(dataclasses.asdict, streams)),
+            "replica": _facts(first["replica"].value),
+            "outdated": outdated.value,
+            "runs": None if ledger is None else list(map(dataclasses.asdict, ledger["runs"])),
+            "databases": [database.facts() for database in list(self._context.databases)],
+            "unanswered": {
+                name: answer.reason for name, answer in first.items() if answer.reason is not None
+            },
         }
-        return {**report, "needs_attention": list(_needs(report))}
+        return {**report, "needs_attention": find_needs(report, self._limits)}
 
-    def _ask(self, name: str, question: Callable[[], Found]) -> Found | None:
-        try:
-            return question()
-        except _FAILURES as exc:
-            self._unanswered[name] = " ".join(str(exc).split())
-            return None
+    def _ledger(self, first: dict[str, Answer]) -> tuple[str | None, dict[str, Any] | None]:
+        """Return the ledger's facts, and whose they are: the primary's, else the replica's.
+
+        The reason of a primary that fails now becomes its answer.
+        """
+        objects = first["archive"].value
+        questions = {}
+        if first["primary"].reason is None:
+            questions["primary"] = lambda: self._read_primary(objects)
+        if first["replica"].reason is None and self._context.find(REPLICA):
+            questions["replica"] = lambda: self._read_replica(objects)
+        found = ask_all(questions, seconds=_DATABASE_SECONDS)
+        for name, answer in found.items():
+            first[name].reason = answer.reason
+        named = next((name for name in questions if found[name].reason is None), None)
+        return named, found[named].value if named else None
 
     def _queue(self) -> dict[str, Any]:
         queue = Queue(self._context.sqs, self._context.get(QUEUE))
@@ -86,48 +161,90 @@ class _Report:
             "oldest_seconds": probes.queue_age_seconds(cloudwatch, queue),
         }
 
-    def _dead_letters(self) -> dict[str, Any]:
-        depth = Queue(self._context.sqs, self._context.get(DEAD_LETTERS)).depth()
-        return {**dataclasses.asdict(depth), "total": depth.total}
+    def _letters(self, setting: Setting) -> dict[str, Any] | None:
+        """Ask how many dead letters there are; None where the queue is not configured."""
+        url = self._context.find(setting)
+        if url is None:
+            return None
+        depth = Queue(self._context.sqs, url).depth()
+        return {**dataclasses.asdict(depth), "total": depth.total, "queue": url}
 
-    def _freshness(self) -> float | None:
-        """Of all streams the age of the oldest command that is not stored."""
+    def _streams(self) -> list[probes.Stream]:
         cloudwatch = self._context.client("cloudwatch")
-        ages = [
-            probes.stream_freshness_seconds(
-                self._context.firehose.meta.endpoint_url, cloudwatch, stream
-            )
-            for stream in self._context.get(STREAMS).split(",")
+        return [
+            probes.stream(self._context.firehose, cloudwatch, name)
+            for name in self._context.get(STREAMS).split(",")
         ]
-        return max((age for age in ages if age is not None), default=None)
 
     def _objects(self) -> list[StoredObject]:
         after = start_of_listing(self._now - self._lookback)
         return list(self._context.archive.list(COMMANDS_PREFIX, after=after))
 
-    def _ledger(self, objects: list[StoredObject]) -> dict[str, Any]:
-        with self._context.connect(
-            purpose="status", statement_timeout_ms=_STATEMENT_TIMEOUT_MS
-        ) as connection:
-            survey = Sweep(connection, now=self._now, grace=None).survey(objects)
-            return {
-                "way": probes.way(connection, objects),
-                "unapplied": survey.missed,
-                "oldest_unapplied": survey.oldest,
-                "rejections": probes.rejections(connection),
-                "now": self._now,
-            }
+    def _ask_position(self) -> None:
+        """Ask the primary for its position, which the measuring of the replica waits for."""
+        try:
+            with self._context.connect(**_IMPATIENTLY) as connection:
+                self._position = probes.position(connection)
+        finally:
+            self._position_asked.set()
 
     def _replica(self) -> probes.Replica | None:
-        with (
-            self._context.connect(
-                purpose="status", statement_timeout_ms=_STATEMENT_TIMEOUT_MS
-            ) as primary,
-            self._context.connect_for_reading(
-                purpose="status", statement_timeout_ms=_STATEMENT_TIMEOUT_MS
-            ) as replica,
-        ):
-            return probes.replica(primary, replica)
+        """Measure the replica; None where none is known."""
+        if self._context.find(REPLICA) is None:
+            return None
+        with self._context.connect_for_reading(**_IMPATIENTLY) as connection:
+            return probes.replica(connection, self._primary_position)
+
+    def _primary_position(self) -> str | None:
+        self._position_asked.wait(_POSITION_SECONDS)
+        return self._position
+
+    def _read_primary(self, objects: list[StoredObject] | None) -> dict[str, Any]:
+        with self._context.connect(**_IMPATIENTLY) as connection:
+            return self._read_ledger(connection, objects)
+
+    def _read_replica(self, objects: list[StoredObject] | None) -> dict[str, Any]:
+        with self._context.connect_for_reading(**_IMPATIENTLY) as connection:
+            return self._read_ledger(connection, objects)
+
+    def _read_ledger(
+        self, connection: Connection, objects: list[StoredObject] | None
+    ) -> dict[str, Any]:
+        survey = Sweep(connection, now=self._now, grace=None).survey(objects or [])
+        return {
+            "way": probes.way(connection, objects or []),
+            "unapplied": None if objects is None else survey.missed,
+            "oldest_unapplied": survey.oldest,
+            "rejections": probes.rejections(connection),
+            "runs": probes.runs(connection),
+            "now": self._now,
+        }
+
+
+_QUEUES = ("queue", "dead_letters", "replay_dead_letters", "import_dead_letters")
+_IMPATIENTLY: Final[Mapping[str, Any]] = {
+    "purpose": "status",
+    "statement_timeout_ms": _STATEMENT_TIMEOUT_MS,
+    "connect_timeout_seconds": _CONNECT_TIMEOUT_SECONDS,
+}
+
+
+def _facts(replica: probes.Replica | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(replica) if replica else None
+
+
+def _oldest(streams: Sequence[probes.Stream] | None) -> float | None:
+    """Return the age of the oldest command that a stream has not stored."""
+    ages = (stream.oldest_undelivered_seconds for stream in streams or ())
+    return max((age for age in ages if age is not None), default=None)
+
+
+def _unapplied(ledger: Mapping[str, Any]) -> dict[str, Any]:
+    oldest = ledger["oldest_unapplied"]
+    return {
+        "objects": ledger["unapplied"],
+        "oldest_seconds": (ledger["now"] - oldest).total_seconds() if oldest else None,
+    }
 
 
 def _stages(
@@ -171,15 +288,3 @@ def _later(times: probes.Times | None, seconds: float | None) -> probes.Times | 
     if times is None or seconds is None:
         return None
     return probes.Times(times.p50 + seconds, times.greatest + seconds)
-
-
-def _needs(report: Mapping[str, Any]) -> list[str]:
-    """What an operator should look at, each with the next step."""
-    found = [f"{name} does not answer: {reason}" for name, reason in report["unanswered"].items()]
-    dead = report["dead_letters"]
-    if dead and dead["total"]:
-        found.append(f"{dead['total']:,} dead letters: `forebay dlq list`")
-    rejected = report["rejections"]
-    if rejected and rejected["open"]:
-        found.append(f"{rejected['open']:,} open rejections: `forebay rejections list`")
-    return found

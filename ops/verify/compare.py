@@ -16,6 +16,7 @@ from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.ids import is_outdated
 from forebay.resource.spec import Kind, ResourceSpec
+from ops.cut import EVERYTHING
 from ops.folding.fold import Target, Winners
 from ops.folding.partition import Bucket
 from ops.verify.sql import Statements, row_statements, tombstone_statements
@@ -134,6 +135,54 @@ class TableComparison:
             if key not in wanted and bucket.holds(key):
                 self._differs(key, None, version, winners)
 
+    def newer(self) -> Iterator[tuple[str, str]]:
+        """Yield keys and versions of the rows that are newer than the cut, not outdated ones."""
+        with self._connection.cursor() as cursor:
+            rows = cursor.stream(self._sql.newer, {"cut": self._cut})
+            yield from ((key, version) for key, version in rows)
+
+    def is_of(self, command: Command, key: str) -> bool:
+        """Return whether a command can have made this table's row of that key."""
+        return (
+            command.resource == self.spec.path
+            and str(command.key) == key
+            and (command.op == "delete") == self._tombstones
+        )
+
+    def find_differing(self, commands: Sequence[Command]) -> list[tuple[str, str | None]]:
+        """Find the keys whose rows are not those of the commands, with the rows' versions.
+
+        Where Postgres refuses a command's values, the version is the command's own.
+
+        Args:
+            commands: one of each key, with bodies as rows hold them.
+        """
+        rows = orjson.dumps([self._row(command) for command in commands]).decode()
+        try:
+            found = self._connection.execute(
+                self._sql.compare, {"rows": rows, "cut": EVERYTHING}
+            ).fetchall()
+        except psycopg.Error as exc:
+            if not is_data_fault(exc):
+                raise
+            if len(commands) == 1:
+                return [(str(commands[0].key), commands[0].id)]
+            middle = len(commands) // 2
+            return [
+                *self.find_differing(commands[:middle]),
+                *self.find_differing(commands[middle:]),
+            ]
+        return [
+            pair
+            for *_, keys, _, versions in found
+            for pair in zip(keys or (), versions or (), strict=True)
+        ]
+
+    def report(self, key: str, archive: str, database: str) -> None:
+        """Add a difference of this table."""
+        self.compared.differing += 1
+        self._findings.add(self.compared.name, key, archive, database)
+
     def _expected(self, applied: Mapping[Target, Command]) -> Iterator[Command]:
         return (
             command
@@ -202,8 +251,11 @@ class TableComparison:
 
     def _is_explained(self, key: str, found: str | None, winners: Winners) -> bool:
         """Whether a command that the ledger does not call applied (yet) has made it so."""
-        is_number = self.spec.key.kind is Kind.INTEGER
-        candidates = winners.candidates.get((self.spec.path, int(key) if is_number else key), [])
+        try:
+            value = int(key) if self.spec.key.kind is Kind.INTEGER else key
+        except ValueError:
+            return False  # a tombstone of a key that no command can name
+        candidates = winners.candidates.get((self.spec.path, value), [])
         if found is None:
             # The other table may have the key's newer state, where it is compared.
             others = [c for c in candidates if (c.op == "delete") != self._tombstones]

@@ -35,6 +35,8 @@ class Statements:
     scan: sql.Composed
     #: Keys and versions of slices. Parameters: cut, slices.
     rows_of: sql.Composed
+    #: Keys and versions of rows that are newer than the cut, without outdated ones. Parameter: cut.
+    newer: sql.Composed
 
 
 def row_statements(spec: ResourceSpec) -> Statements:
@@ -97,7 +99,7 @@ def _made(parts: dict[str, sql.Composable]) -> Statements:
     def made(text: str) -> sql.Composed:
         return sql.SQL(text).format(**parts)
 
-    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF))
+    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF), made(_NEWER))
 
 
 _COMPARE = """
@@ -121,3 +123,9 @@ _ROWS_OF = """
     SELECT t.{key}::text, t._version::text FROM {table} AS t
     WHERE COUNTS AND SLICE = ANY(%(slices)s)
 """.replace("SLICE", _OF_ROW).replace("COUNTS", _COUNTS)
+# No command's id begins with `f`; a version that does is the mark of an outdated row.
+_NEWER = """
+    SELECT t.{key}::text, t._version::text FROM {table} AS t
+    WHERE t._version > %(cut)s::uuid
+      AND t._version < 'f0000000-0000-0000-0000-000000000000'::uuid
+"""

@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forebay.archive.decisions import NOTHING_READ
+from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
+from forebay.ids import is_command_id
+from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
-from ops.archive.store import ObjectStore
+from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console
 from ops.context import Context
 from ops.cut import accepted, commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
 from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan, up_to
+from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
+from ops.verify.decisions import TABLE as DECISIONS
+from ops.verify.decisions import DecisionCheck
+from ops.verify.ledger import check_counts, check_tombstones
+from ops.verify.newer import NewerCheck
+from ops.verify.rejections import check_members
 
 _PAGE = 5_000
 _REJECTIONS = "forebay.rejections"
@@ -36,16 +44,28 @@ class Verified:
     #: Objects that are not applied yet, and nothing of them is in the tables.
     unapplied: list[str]
     held: int
+    #: How many keys, and rejections of commands, were compared.
+    compared: int
+    #: The archive's URL.
+    archive: str
+    #: Why the archive has nothing to compare, if so.
+    lack: str | None
 
     @property
     def is_clean(self) -> bool:
-        """Whether database and archive agree, apart from what is not applied yet."""
+        """Whether no difference was found, apart from what is not applied yet."""
         return not self.findings.total
+
+    @property
+    def agrees(self) -> bool:
+        """Whether something was compared, and no difference was found."""
+        return self.is_clean and self.compared > 0
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
         cut = accepted(self.cut)
         return {
+            "archive": self.archive,
             "cut": self.cut,
             "cut_accepted": cut.isoformat() if cut else None,
             "objects": self.scanned.objects,
@@ -55,11 +75,12 @@ class Verified:
             "held": self.held,
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
+            "compared": self.compared,
             "tables": self.tables,
             "differences": self.findings.total,
             "outdated": self.findings.outdated,
             "named": self.findings.named,
-            "agrees": self.is_clean,
+            "agrees": self.agrees,
         }
 
 
@@ -84,6 +105,7 @@ def verify(
             up to the cut is expected, whatever the ledger says.
     """
     store = context.archive
+    crossing: dict[str, StoredObject] = {}
     total = size = 0
     for found in commands_until(store, cut):
         total, size = total + 1, size + found.size_bytes
@@ -103,6 +125,9 @@ def verify(
                     cut=cut,
                     objects=commands_until(store, cut),
                     ledger=ledger,
+                    noted=lambda found, _, later: crossing.update(
+                        {found.key: found} if later else {}
+                    ),
                     advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
                 )
             # The database before the archive, which is written first; and both after the commands,
@@ -118,6 +143,8 @@ def verify(
                 verifier.compare(winners)
                 meter.advance(len(winners.applied))
         verifier.compare_whole_tables(partition)
+        verifier.compare_newer(store, crossing, Path(folder) / "newer")
+        verifier.compare_members(store, scanned)
         unapplied = verifier.judge_ledger(store, scanned)
     return Verified(
         cut=cut,
@@ -126,6 +153,9 @@ def verify(
         findings=verifier.findings,
         unapplied=unapplied,
         held=verifier.held,
+        compared=verifier.compared,
+        archive=store.url,
+        lack=describe_lack(store),
     )
 
 
@@ -137,8 +167,12 @@ class _Verifier:
     ) -> None:
         self.findings = findings
         self.held = 0
+        self.compared = 0
         self._connection = connection
         self._context = context
+        self._cut = cut
+        self._ledger_faults = 0
+        self._decisions: DecisionCheck | None = None
         self._rejections = [0, 0, 0]  # in the archive, in the database, differing
         self._held_in: set[int] = set()
         self._comparisons = [
@@ -150,6 +184,7 @@ class _Verifier:
     def compare(self, winners: Winners) -> None:
         """Everything of one bucket."""
         self.held += winners.held
+        self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self._held_in |= winners.held_in
         for command, reason in winners.unfit:
             self.findings.add(
@@ -174,6 +209,33 @@ class _Verifier:
             winners = fold_bucket(bucket, self._context.resources)
             for comparison, slices in suspicious.items():
                 comparison.find_extra(bucket, slices, winners)
+
+    def compare_newer(
+        self, store: ObjectStore, crossing: Mapping[str, StoredObject], folder: Path
+    ) -> None:
+        """Proves the rows and tombstones that are newer than the cut by the archive."""
+        check = NewerCheck(
+            self._connection,
+            store,
+            self._context.resources,
+            self._cut,
+            self._comparisons,
+            crossing,
+        )
+        check.run(folder)
+        check_tombstones(self._connection, self._context.resources, self.findings)
+
+    def compare_members(self, store: ObjectStore, scanned: Scanned) -> None:
+        """Compares all members of rejections and decisions, and the numbers of the ledger."""
+        self._rejections[2] += check_members(
+            self._connection, lambda: _archived(store), self._cut, self.findings
+        )
+        self._decisions = DecisionCheck(
+            self._connection, lambda: audit.read_lines(store), self._cut, self.findings
+        )
+        self._decisions.run()
+        known = {fault["key"] for fault in scanned.ledger_faults}
+        self._ledger_faults = check_counts(self._connection, self.findings, known=known)
 
     def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
         """Adds what is wrong with the ledger; the objects that are just not applied yet."""
@@ -217,12 +279,21 @@ class _Verifier:
                 "differing": differing,
             }
         )
+        if self._decisions is not None:
+            rows.append(
+                {
+                    "table": DECISIONS,
+                    "rows_archive": self._decisions.in_archive,
+                    "rows_database": self._decisions.in_database,
+                    "differing": self._decisions.differing,
+                }
+            )
         rows.append(
             {
                 "table": "forebay.ledger",
                 "rows_archive": scanned.objects,
                 "rows_database": scanned.ledger_rows,
-                "differing": len(scanned.ledger_faults),
+                "differing": len(scanned.ledger_faults) + self._ledger_faults,
             }
         )
         return rows
@@ -271,6 +342,13 @@ class _Ledger:
                 if current is None or current.key != key:
                     yield key
             last = page[-1][0]
+
+
+def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
+    """Every rejection of the decision log, with the number of its entry."""
+    for entry in read_log(store):
+        for members in entry.rejections:
+            yield {**members, "slot": entry.slot}
 
 
 def _read_position(connection: Connection) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
@@ -18,7 +19,7 @@ from forebay.codec import encode
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
-from tests.fixtures.runbooks import run_book
+from tests.fixtures.runbooks import run_again, run_book
 from tests.fixtures.stack import RunningStack, gzipped, new_city
 
 pytestmark = pytest.mark.runbook
@@ -189,6 +190,19 @@ def copied(stack: RunningStack, folder: Path) -> Path:
     return folder
 
 
+def proves_the_new_database(
+    page: str, heading: str, folder: Path, environment: dict[str, str]
+) -> None:
+    """The page's proof finds a change of the new database, and names that database."""
+    url = environment["NEW_DATABASE_URL"]
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE public.cities SET population = population + 1")
+    done = run_again(page, heading, folder, environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "with other values" in done.stdout
+    assert f"database {conninfo_to_dict(url)['dbname']}" in done.stdout
+
+
 def test_region_lost(
     fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
 ) -> None:
@@ -198,17 +212,15 @@ def test_region_lost(
     fresh.wait_until_applied(fresh.archive(f"bad-{uuid.uuid4()}", gzipped([encode(bad)])))
     fresh.settle()
     copy = copied(fresh, tmp_path / "copy")
-    run_book(
-        "region-lost.md",
-        tmp_path,
-        {**environment, "COPY": f"file://{copy}", "NEW_DATABASE_URL": new_database},
-    )
+    settings = {**environment, "COPY": f"file://{copy}", "NEW_DATABASE_URL": new_database}
+    run_book("region-lost.md", tmp_path, settings)
     for query in (
         "SELECT * FROM public.cities ORDER BY 1",
         "SELECT id, code, line FROM forebay.rejections ORDER BY 1",
         "SELECT * FROM forebay.tombstones ORDER BY 1, 2",
     ):
         assert fetch(new_database, query) == fresh.rows(query), query
+    proves_the_new_database("region-lost.md", "3. Prove it", tmp_path, settings)
     shutil.rmtree(copy)
 
 
@@ -227,17 +239,17 @@ def test_point_in_time_restore(
     put_city(fresh)
     fresh.settle()
 
-    printed = run_book(
-        "point-in-time-restore.md",
-        tmp_path,
-        {
-            **environment,
-            "RESOURCE": "cities",
-            "KEY": str(key),
-            "MOMENT": then,
-            "NEW_DATABASE_URL": new_database,
-        },
-    )
+    settings = {
+        **environment,
+        "RESOURCE": "cities",
+        "KEY": str(key),
+        "MOMENT": then,
+        "NEW_DATABASE_URL": new_database,
+    }
+    printed = run_book("point-in-time-restore.md", tmp_path, settings)
     assert "as it was" in printed
     assert fetch(new_database, "SELECT * FROM public.cities ORDER BY 1") == snapshot
     assert key not in names(fresh), "the live tables are not touched"
+    proves_the_new_database(
+        "point-in-time-restore.md", "Everything, in a database beside", tmp_path, settings
+    )

@@ -183,11 +183,12 @@ def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operato
 # Layouts
 
 
-def test_of_another_layout_nothing_is_found_and_that_is_said(operator: Operator) -> None:
+def test_another_layout_is_refused_and_its_contents_are_named(operator: Operator) -> None:
     """Whose prefix is another one; nothing is looked for elsewhere."""
     (operator.archive / "commands").rename(operator.archive / "events")
-    told = operator.done("replay", "--yes")
-    assert (told["objects"], told["commands"]) == (0, 0)
+    ended = operator.run("replay", "--yes")
+    assert ended.code == 2
+    assert "it holds events/" in ended.err
     assert cities(operator) == {}
 
 

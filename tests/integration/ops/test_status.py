@@ -6,21 +6,28 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from typing import Any
 
+import psycopg
 import pytest
 
 from forebay.aws.events import object_event
+from forebay.aws.queue import Queue
+from forebay.replay.runs import note_failure, start_run
+from local.postgres.config import OWNER, SUPERUSER
 from local.settings import ROOT
 from ops.status import probes
 from tests.fixtures.commands import city
-from tests.fixtures.emulator import REGION, Emulator, free_port
-from tests.fixtures.firehose import FirehoseServer
+from tests.fixtures.emulator import REGION, Emulator, free_port, wait_until
+from tests.fixtures.firehose import FirehoseServer, deploy_stream
 from tests.fixtures.operating import Operator
+from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.site import Site
 
 
@@ -117,6 +124,186 @@ def test_a_server_that_is_down_is_named_and_the_rest_is_told(
     rest = {"queue": "queue", "dead_letters": "dead_letters", "primary": "rejections"}
     for server, member in rest.items():
         assert (told[member] is None) == (server in told["unanswered"]), server
+
+
+def attention(operator: Operator, *arguments: str) -> list[str]:
+    """What needs attention, where something does."""
+    told = operator.done("status", "--check", *arguments, code=1)
+    needs: list[str] = told["needs_attention"]
+    return needs
+
+
+def test_an_object_that_is_not_applied_for_long_needs_attention(
+    site: Site, settings: dict[str, str]
+) -> None:
+    put_now(site, apply=False)
+    operator = Operator(ROOT, site.database.url, settings)
+
+    (said,) = attention(operator, "--max-unapplied-age", "0")
+
+    assert said.startswith("1 objects are not applied, the oldest for ")
+    operator.done("status", "--check", "--max-unapplied-age", "3600")
+
+
+def test_dead_letters_of_replays_and_imports_need_attention(
+    site: Site, settings: dict[str, str], emulator: Emulator
+) -> None:
+    put_now(site, apply=True)
+    sqs = emulator.client("sqs")
+    for variable in (
+        "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
+        "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
+    ):
+        queue = Queue(sqs, sqs.create_queue(QueueName=f"dead-{uuid.uuid4().hex}")["QueueUrl"])
+        queue.send(["{}"])
+        settings[variable] = queue.url
+    operator = Operator(ROOT, site.database.url, settings)
+
+    replays, imports = attention(operator)
+
+    assert replays.startswith(
+        "1 dead letters of replays: `forebay dlq list --dead-letter-queue-url"
+    )
+    assert imports.startswith("1 dead letters of imports")
+    operator.done("status", "--check", "--max-dead-letters", "1")
+
+
+def test_open_rejections_need_attention_above_their_limit(
+    site: Site, settings: dict[str, str]
+) -> None:
+    put_now(site, apply=True, name="x" * 300)
+    operator = Operator(ROOT, site.database.url, settings)
+
+    assert attention(operator) == ["1 open rejections: `forebay rejections list`"]
+    operator.done("status", "--check", "--max-rejections", "1")
+
+
+def test_outdated_rows_need_attention_until_they_are_replayed(
+    site: Site, settings: dict[str, str]
+) -> None:
+    put_now(site, apply=True)
+    site.database.connection.execute(
+        "UPDATE cities SET _version = ('f' || substr(_version::text, 2))::uuid"
+    )
+    operator = Operator(ROOT, site.database.url, settings)
+
+    assert attention(operator) == [
+        "1 outdated rows (1 of cities): `forebay replay` writes them anew"
+    ]
+    operator.done("status", "--check", "--max-outdated", "1")
+
+
+def test_a_run_that_does_nothing_for_minutes_needs_attention(
+    site: Site, settings: dict[str, str]
+) -> None:
+    put_now(site, apply=True)
+    run = start_run(site.database.connection, source="s3://a", selection={})
+    operator = Operator(ROOT, site.database.url, settings)
+    operator.done("status", "--check")
+    site.database.connection.execute(
+        "UPDATE forebay.runs SET updated_at = now() - interval '5 minutes'"
+    )
+
+    (said,) = attention(operator)
+
+    assert run.id in said
+    assert "5 min" in said
+    assert f"forebay replay --resume {run.id}" in said
+    operator.done("status", "--check", "--max-silent-run", "3600")
+    note_failure(site.database.connection, run.id, "commands/a", "x")
+    operator.done("status", "--check")
+
+
+def test_a_stream_that_delivers_nothing_needs_attention(
+    site: Site, settings: dict[str, str], firehose: FirehoseServer, emulator: Emulator
+) -> None:
+    put_now(site, apply=True)
+    hints = {"IntervalInSeconds": 900, "SizeInMBs": 64}
+    name = deploy_stream(emulator, BufferingHints=hints).name
+    firehose.client().put_record(DeliveryStreamName=name, Record={"Data": b"{}\n"})
+    settings["FOREBAY_STREAMS"] = name
+    operator = Operator(ROOT, site.database.url, settings)
+    told = operator.done("status", "--check")
+    assert told["streams"][0]["interval_seconds"] == 900
+
+    (said,) = attention(operator, "--max-undelivered-age", "0")
+
+    assert said.startswith(f"the stream {name} has not delivered for ")
+
+
+def test_a_replica_that_stands_still_needs_attention(
+    replicated_cluster: ReplicatedCluster,
+    replicated_database_urls: tuple[str, str],
+    site: Site,
+    settings: dict[str, str],
+) -> None:
+    primary, replica = replicated_database_urls
+    settings |= {"FOREBAY_DATABASE_URL": primary, "FOREBAY_REPLICA_URL": replica}
+    operator = Operator(ROOT, primary, settings)
+    with psycopg.connect(replicated_cluster.replica.url(SUPERUSER), autocommit=True) as admin:
+        admin.execute("SELECT pg_wal_replay_pause()")
+        try:
+            operator.rows("CREATE TABLE a ()")
+            (said,) = attention(operator, "--max-replica-lag", "0.001")
+            assert said.startswith("the replica is ")
+        finally:
+            admin.execute("SELECT pg_wal_replay_resume()")
+    replicated_cluster.wait_for_replica()
+    told = operator.done("status", "--check")
+    assert told["replica"] == {"bytes_behind": 0, "seconds_behind": 0.0, "streaming": True}
+    assert {one["role"] for one in told["databases"]} == {"primary", "replica"}
+
+
+def test_wal_without_commits_is_no_lag(
+    replicated_cluster: ReplicatedCluster, replicated_database_urls: tuple[str, str]
+) -> None:
+    """The last transaction is old then, and the primary is always a little ahead."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(replicated_cluster.primary.url(SUPERUSER)) as connection:
+            while not stop.is_set():
+                connection.execute("SELECT pg_logical_emit_message(false, 'a', 'b')")
+
+    replicated_cluster.wait_for_replica()
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with (
+            psycopg.connect(replicated_cluster.primary.url(OWNER), autocommit=True) as primary,
+            psycopg.connect(replicated_cluster.replica.url(OWNER), autocommit=True) as replica,
+        ):
+            age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '2 s'"
+            wait_until(lambda: replica.execute(age).fetchone() == (True,), "no commit for 2 s")
+            for _ in range(20):
+                found = probes.replica(replica, lambda: probes.position(primary))
+                assert found.seconds_behind < 1
+            without = probes.replica(replica, lambda: None)
+            assert (without.seconds_behind, without.streaming) == (0, True)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
+    site: Site, settings: dict[str, str]
+) -> None:
+    """A frozen server still takes connections, for the kernel does, and answers none."""
+    put_now(site, apply=True, name="x" * 300)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        settings["FOREBAY_REPLICA_URL"] = site.database.url
+        port = frozen.getsockname()[1]
+        settings["FOREBAY_DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{port}/none"
+        operator = Operator(ROOT, site.database.url, settings)
+        started = time.monotonic()
+        told = operator.done("status", code=5)
+        seconds = time.monotonic() - started
+
+    assert list(told["unanswered"]) == ["primary"]
+    assert told["ledger_from"] == "replica"
+    assert told["rejections"]["open"] == 1
+    assert told["replica"] is not None
+    assert seconds < 9, "twice the usual five seconds of a connection are too many"
 
 
 def test_a_setting_that_is_missing_is_wrong_usage(site: Site, settings: dict[str, str]) -> None:

@@ -1,0 +1,96 @@
+"""Checks that a source has the layout of an archive, before a command reads it.
+
+A folder one level too deep or too high lists no objects of commands. Without this check a rebuild
+from it would make empty tables, and a comparison with it would find no differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from forebay.aws.archive import COMMANDS_PREFIX
+from ops.archive.store import ObjectStore
+from ops.errors import UsageError
+
+#: Top folders of an archive. One that has nothing but these has no commands yet.
+TOP_FOLDERS: Final = frozenset(
+    {"audit", "commands", "decisions", "delivery-errors", "imports", "rejections"}
+)
+_COMMANDS: Final = COMMANDS_PREFIX.rstrip("/")
+_FILE: Final = "file://"
+_SHOWN = 5
+_AFTER_ALL: Final = "\U0010ffff"
+
+
+def check_layout(store: ObjectStore) -> None:
+    """Accept an archive with commands, and one that has none yet.
+
+    Raises:
+        UsageError: the source is another folder or bucket; names its contents, and the archive
+            where that is one level up or down.
+        TransientError: the store did not answer.
+    """
+    if has_commands(store):
+        return
+    names = list(islice(_top_names(store), _SHOWN))
+    nearby = _nearby(store, names)
+    if nearby is None and all(name.rstrip("/") in TOP_FOLDERS for name in names):
+        return
+    contents = f"it holds {', '.join(names)}" if names else "it holds no objects"
+    advice = f"`{COMMANDS_PREFIX}` is in {nearby}" if nearby else "name the folder that has it"
+    raise UsageError(
+        f"{store.url} is no archive: there is no `{COMMANDS_PREFIX}` at its top; {contents}; "
+        f"{advice}"
+    )
+
+
+def has_commands(store: ObjectStore) -> bool:
+    """Return whether the archive has any object of commands.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    return next(store.list(COMMANDS_PREFIX), None) is not None
+
+
+def describe_lack(store: ObjectStore) -> str | None:
+    """Say why there is nothing to read; None where the archive has commands.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    if has_commands(store):
+        return None
+    if next(store.list(""), None) is None:
+        return f"{store.url} is empty: it has no objects at all"
+    return f"{store.url} has no object of commands yet"
+
+
+def _top_names(store: ObjectStore) -> Iterator[str]:
+    """Yield the names at the top, folders with a slash."""
+    after = ""
+    while (found := next(store.list("", after=after), None)) is not None:
+        name, slash, _ = found.key.partition("/")
+        yield name + slash
+        after = f"{name}/{_AFTER_ALL}" if slash else name
+
+
+def _nearby(store: ObjectStore, names: list[str]) -> str | None:
+    """Find the archive below the source's folders, or among the folders that it is in."""
+    for name in names:
+        below = f"{name}{COMMANDS_PREFIX}"
+        if name.endswith("/") and next(store.list(below), None) is not None:
+            return f"{store.url}/{name.rstrip('/')}"
+    if not store.url.startswith(_FILE):
+        return None
+    folder = Path(store.url.removeprefix(_FILE)).absolute()
+    for parent in folder.parents:
+        below = folder.relative_to(parent).parts[0]
+        if below in TOP_FOLDERS and (parent / _COMMANDS).is_dir():
+            return f"{_FILE}{parent}"
+    if folder.parent != folder and (folder.parent / _COMMANDS).is_dir():
+        return f"{_FILE}{folder.parent}"
+    return None

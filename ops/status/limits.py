@@ -1,0 +1,108 @@
+"""What needs an operator: the limits of `forebay status`, and the sentences about what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.console import duration
+
+#: Beyond a delivery stream's own buffer interval, for retries and the clock of the metric.
+UNDELIVERED_BEYOND_INTERVAL_SECONDS = 120.0
+#: The longest interval that Firehose knows; taken where a stream's own is unknown.
+LONGEST_INTERVAL_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Above these numbers something needs attention."""
+
+    unapplied_seconds: float = 60.0
+    replica_lag_seconds: float = 10.0
+    #: None: the stream's buffer interval and two minutes.
+    undelivered_seconds: float | None = None
+    silent_run_seconds: float = 120.0
+    open_rejections: int = 0
+    dead_letters: int = 0
+    outdated_rows: int = 0
+
+
+def find_needs(report: Mapping[str, Any], limits: Limits) -> list[str]:
+    """Say what an operator should look at, each with the next step."""
+    return [
+        *(f"{name} does not answer: {reason}" for name, reason in report["unanswered"].items()),
+        *_dead_letters(report, limits),
+        *_rejections(report, limits),
+        *_unapplied(report, limits),
+        *_replica(report, limits),
+        *_streams(report, limits),
+        *_outdated(report, limits),
+        *_runs(report, limits),
+    ]
+
+
+def _dead_letters(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    for name, said, option in (
+        ("dead_letters", "dead letters", ""),
+        ("replay_dead_letters", "dead letters of replays", " --dead-letter-queue-url {queue}"),
+        ("import_dead_letters", "dead letters of imports", " --dead-letter-queue-url {queue}"),
+    ):
+        found = report[name]
+        if found and found["total"] > limits.dead_letters:
+            command = f"forebay dlq list{option.format(queue=found['queue'])}"
+            yield f"{found['total']:,} {said}: `{command}`"
+
+
+def _rejections(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    rejected = report["rejections"]
+    if rejected and rejected["open"] > limits.open_rejections:
+        yield f"{rejected['open']:,} open rejections: `forebay rejections list`"
+
+
+def _unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    unapplied = report["unapplied"]
+    age = unapplied and unapplied["oldest_seconds"]
+    if age is not None and age > limits.unapplied_seconds:
+        yield (
+            f"{unapplied['objects']:,} objects are not applied, the oldest for {duration(age)}: "
+            "`forebay sweep --dry-run`"
+        )
+
+
+def _replica(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    replica = report["replica"]
+    if replica and replica["seconds_behind"] > limits.replica_lag_seconds:
+        receives = "" if replica["streaming"] else " and receives nothing"
+        yield f"the replica is {duration(replica['seconds_behind'])} behind{receives}"
+
+
+def _streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    for stream in report["streams"] or ():
+        limit = limits.undelivered_seconds
+        if limit is None:
+            limit = stream["interval_seconds"] + UNDELIVERED_BEYOND_INTERVAL_SECONDS
+        age = stream["oldest_undelivered_seconds"]
+        if age is not None and age > limit:
+            yield (
+                f"the stream {stream['name']} has not delivered for {duration(age)}: "
+                "docs/runbooks/alarms/delivery-stalled.md"
+            )
+
+
+def _outdated(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    rows = report["outdated"] or {}
+    total = sum(rows.values())
+    if total > limits.outdated_rows:
+        tables = ", ".join(f"{count:,} of {path}" for path, count in rows.items() if count)
+        yield f"{total:,} outdated rows ({tables}): `forebay replay` writes them anew"
+
+
+def _runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    for run in report["runs"] or ():
+        if run["silent_seconds"] > limits.silent_run_seconds:
+            watch = " --watch" if run["via_queue"] else ""
+            yield (
+                f"the replay {run['run']} is called running and has done nothing for "
+                f"{duration(run['silent_seconds'])}: `forebay replay --resume {run['run']}{watch}`"
+            )

@@ -1,0 +1,104 @@
+"""Compares what operators decided about rejections with the archive's lines of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from forebay.db.connect import Connection
+from ops.cut import accepted
+from ops.verify.compare import Findings
+
+TABLE: Final = "forebay.decisions"
+#: Members of an archived line, but for the rejection that it is about.
+_MEMBERS: Final = ("decision", "command", "rule", "reason", "by", "run", "at")
+
+
+class DecisionCheck:
+    """One comparison of all decisions."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        archived: Callable[[], Iterable[Mapping[str, Any]]],
+        cut: str,
+        findings: Findings,
+    ) -> None:
+        """A comparison.
+
+        Args:
+            connection: to the database.
+            archived: returns the archive's lines; several lines may be about one rejection.
+            cut: a decision of later than that may still be on its way into the database.
+            findings: for the differences.
+        """
+        self._connection = connection
+        self._archived = archived
+        self._until = accepted(cut)
+        self._findings = findings
+        self.in_archive = self.in_database = self.differing = 0
+
+    def run(self) -> None:
+        """Report the differences.
+
+        The database is read first: a decision is archived before it is recorded as such.
+        """
+        stored = self._stored(None)
+        latest: dict[str, Mapping[str, Any]] = {}
+        for line in self._archived():
+            known = latest.get(line["rejection"])
+            if known is None or _time(line["at"]) >= _time(known["at"]):
+                latest[line["rejection"]] = line
+        self.in_archive, self.in_database = len(latest), len(stored)
+        absent = [line for rejection, line in latest.items() if rejection not in stored]
+        self._report_absent([line["rejection"] for line in absent if self._is_due(line)])
+        for rejection, members in stored.items():
+            if members is not None:  # else a retry is under way
+                self._compare(rejection, latest.get(rejection), members)
+
+    def _is_due(self, line: Mapping[str, Any]) -> bool:
+        return self._until is None or _time(line["at"]) <= self._until
+
+    def _report_absent(self, rejections: Sequence[str]) -> None:
+        now = self._stored(rejections) if rejections else {}
+        for rejection in sorted(set(rejections) - now.keys()):
+            self._add(rejection, "a decision", "absent")
+
+    def _compare(
+        self, rejection: str, line: Mapping[str, Any] | None, members: Mapping[str, Any]
+    ) -> None:
+        if line is None:
+            self._add(rejection, "absent", "a decision")
+            return
+        told = {**line, "at": _time(line["at"])}
+        names = [name for name in _MEMBERS if told[name] != members[name]]
+        if names or members["line"] is not None:
+            names += ["line"] * (members["line"] is not None)
+            self._add(rejection, "a decision", f"a decision with other {', '.join(names)}")
+
+    def _add(self, rejection: str, archive: str, database: str) -> None:
+        self.differing += 1
+        self._findings.add(TABLE, rejection, archive, database)
+
+    def _stored(self, rejections: Sequence[str] | None) -> dict[str, Mapping[str, Any] | None]:
+        """Read decisions by rejection; None stands for one that is not recorded as archived."""
+        wanted = None if rejections is None else list(rejections)
+        rows = self._connection.execute(_SELECT, {"wanted": wanted}).fetchall()
+        names = (*_MEMBERS, "line")
+        return {
+            rejection: dict(zip(names, members, strict=True)) if recorded else None
+            for rejection, recorded, *members in rows
+        }
+
+
+def _time(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text)
+
+
+_SELECT: Final = """
+    SELECT rejection::text, recorded_at IS NOT NULL,
+           decision, command::text, rule, reason, by, run::text, decided_at, line
+    FROM forebay.decisions
+    WHERE %(wanted)s::text[] IS NULL OR rejection::text = ANY(%(wanted)s::text[])
+"""

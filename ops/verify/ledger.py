@@ -1,0 +1,75 @@
+"""Checks that the numbers of each ledger row fit each other, and the declared tombstones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from forebay.db.connect import Connection
+from ops.verify.compare import Findings
+
+_LEDGER = "forebay.ledger"
+_TOMBSTONES = "forebay.tombstones"
+
+
+def check_counts(connection: Connection, findings: Findings, *, known: Collection[str] = ()) -> int:
+    """Report the ledger rows whose counts, histogram or times contradict each other.
+
+    Every line ends as one of four outcomes. The live run puts every line that is a command into the
+    histogram; a replay leaves the histogram as it is, so that of an interrupted object has less.
+
+    Args:
+        connection: to the database.
+        findings: for the differences.
+        known: objects whose rows are reported already.
+
+    Returns:
+        The number of such rows.
+    """
+    rows = [row for row in connection.execute(_CONTRADICTIONS) if row[0] not in known]
+    for key, lines, outcomes, lags, commands in rows:
+        histogram = "no histogram" if lags is None else f"a histogram of {lags}"
+        findings.add(
+            _LEDGER,
+            key,
+            f"{lines} lines, {commands} of them commands",
+            f"{lines} lines, outcomes {outcomes}, {histogram}: these contradict each other",
+        )
+    return len(rows)
+
+
+def check_tombstones(connection: Connection, resources: Collection[str], findings: Findings) -> int:
+    """Report the tombstones of resources that are not declared.
+
+    Returns:
+        The number of such tombstones.
+    """
+    rows = connection.execute(_UNDECLARED, [list(resources)]).fetchall()
+    for resource, key, version in rows:
+        findings.add(_TOMBSTONES, f"{resource} {key}", "no such resource is declared", version)
+    return len(rows)
+
+
+# The id of a line that is no command is a UUIDv5; ids of commands are UUIDv7.
+_CONTRADICTIONS = """
+    WITH bad AS (
+      SELECT object, count(*) AS lines FROM forebay.rejections
+      WHERE substr(id::text, 15, 1) = '5' GROUP BY object),
+    rows AS (
+      SELECT l.*, l.lines - coalesce(bad.lines, 0) AS commands,
+             (SELECT coalesce(sum(n), 0) FROM unnest(l.lags) AS n) AS lagging,
+             (SELECT coalesce(min(coalesce(n, -1)), 0) FROM unnest(l.lags) AS n) AS least_lagging
+      FROM forebay.ledger AS l LEFT JOIN bad USING (object))
+    SELECT object, lines,
+           concat_ws(' + ', applied, superseded, duplicates, rejected), lags::text, commands
+    FROM rows
+    WHERE applied + superseded + duplicates + rejected <> lines
+       OR least(lines, applied, superseded, duplicates, rejected, replays, least_lagging) < 0
+       OR completed_at < started_at OR completed_at > now() + interval '1 hour'
+       OR completed_at IS NOT NULL AND lags IS NOT NULL
+          AND (lagging > commands OR replays = 0 AND lagging < commands)
+    ORDER BY object
+"""
+_UNDECLARED = """
+    SELECT resource, key, version::text FROM forebay.tombstones
+    WHERE resource <> ALL(%s) ORDER BY resource, key
+"""

@@ -1,0 +1,148 @@
+"""Proves rows and tombstones that are newer than the cut: the archive must have their commands.
+
+A version after the cut excuses a row from the comparison. Without this proof, a wrong row under an
+invented version would be excused too. So the archive is read on beyond the cut, after the tables:
+an object is archived before it is applied, so every version that a table has shown must be there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from forebay.apply.lines import read_lines
+from forebay.apply.prepare import made_current
+from forebay.apply.rejections import noted_keys
+from forebay.apply.rows import bodies_completer
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.errors import BodyError
+from forebay.resource.spec import ResourceSpec
+from ops.archive.listing import list_commands
+from ops.archive.store import ObjectStore, StoredObject
+from ops.cut import accepted
+from ops.folding.partition import Bucket, Kind, Partition, Writer
+from ops.folding.scan import INFLATION
+from ops.verify.compare import TableComparison
+
+_ROWS = 2_000  # in one statement
+_NO_COMMAND = "no such command of this key"
+
+
+@dataclass(frozen=True, slots=True)
+class NewerCheck:
+    """One proof of all rows and tombstones that are newer than the cut."""
+
+    connection: Connection
+    store: ObjectStore
+    resources: Mapping[str, ResourceSpec]
+    cut: str
+    comparisons: Sequence[TableComparison]
+    #: By key, the objects up to the cut that hold later commands too.
+    crossing: Mapping[str, StoredObject]
+
+    def run(self, folder: Path) -> None:
+        """Report each newer row that no command of the archive has made.
+
+        Args:
+            folder: for temporary files; made, and removed with everything in it.
+
+        Raises:
+            TransientError: the archive did not answer.
+        """
+        size = sum(found.size_bytes for found in self._objects())
+        with Partition(folder, expected_bytes=size * INFLATION) as partition:
+            if not self._add_rows(partition.writer):
+                return
+            self._add_commands(partition.writer)
+            for bucket in partition.buckets():
+                self._check(bucket)
+
+    def _objects(self) -> Iterator[StoredObject]:
+        yield from self.crossing.values()
+        for found in list_commands(self.store, since=accepted(self.cut)):
+            if found.key not in self.crossing:
+                yield found
+
+    def _add_rows(self, writer: Writer) -> int:
+        """Add table, key and version of every newer row; return their number."""
+        count = 0
+        for number, comparison in enumerate(self.comparisons):
+            for key, version in comparison.newer():
+                writer.add(Kind.IN_DATABASE, key, (number, key, version))
+                count += 1
+        return count
+
+    def _add_commands(self, writer: Writer) -> None:
+        """Add every archived command that is newer than the cut."""
+        for found in self._objects():
+            for lines, entries in read_lines(self.store.read(found.key)):
+                commands = [
+                    entry for entry in entries if isinstance(entry, Command) and entry.id > self.cut
+                ]
+                keys = noted_keys([str(command.key) for command in commands])
+                writer.add_all(
+                    Kind.UNAPPLIED,
+                    zip(keys, commands, strict=True),
+                    size_bytes=sum(map(len, lines)),
+                )
+
+    def _check(self, bucket: Bucket) -> None:
+        commands: dict[str, Command] = {}
+        rows: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for kind, contents in bucket.runs():
+            if kind is Kind.UNAPPLIED:
+                commands.update((command.id, command) for command in map(Command._make, contents))
+            else:
+                for number, key, version in contents:
+                    rows[number].append((key, version))
+        for number, newer in rows.items():
+            comparison = self.comparisons[number]
+            made = self._find_commands(comparison, newer, commands)
+            while chunk := list(islice(made, _ROWS)):
+                self._compare(comparison, chunk)
+
+    def _find_commands(
+        self,
+        comparison: TableComparison,
+        newer: Sequence[tuple[str, str]],
+        commands: Mapping[str, Command],
+    ) -> Iterator[Command]:
+        """Yield the commands of the rows, as rows hold them; report the rows without a command."""
+        spec = comparison.spec
+        complete = bodies_completer(spec)
+        for key, version in newer:
+            command = commands.get(version)
+            if command is None or not comparison.is_of(command, key):
+                comparison.report(key, _NO_COMMAND, version)
+                continue
+            if command.schema > spec.schema_version:
+                continue  # a newer release has made this row; only that release knows its values
+            try:
+                completed, unfit = complete([made_current(command, spec)])
+            except BodyError as exc:
+                comparison.report(key, f"{version} can't apply: {exc}", version)
+                continue
+            for _, reason in unfit.unfit:
+                comparison.report(key, f"{version} can't apply: {reason}", version)
+            yield from completed
+
+    def _compare(self, comparison: TableComparison, commands: Sequence[Command]) -> None:
+        for command in self._rejected(commands):
+            comparison.report(str(command.key), f"{command.id} is rejected", command.id)
+        by_key = {str(command.key): command.id for command in commands}
+        for key, version in comparison.find_differing(commands):
+            # With another version, live traffic has changed the row since it was listed.
+            if version == by_key[key]:
+                comparison.report(key, version, f"{version} with other values")
+
+    def _rejected(self, commands: Sequence[Command]) -> list[Command]:
+        rows = self.connection.execute(
+            "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])",
+            [[command.id for command in commands]],
+        ).fetchall()
+        ids = {row[0] for row in rows}
+        return [command for command in commands if command.id in ids]

@@ -1,0 +1,113 @@
+"""Compares the members of the database's rejections with those of the archive.
+
+Presence is compared with the commands, see `ops.verify.verify`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from forebay.db.connect import Connection
+from ops.verify.compare import Findings
+
+_TABLE: Final = "forebay.rejections"
+_PAGE: Final = 1_000
+
+#: The archive's rejections, each time from the beginning, whatever the cut.
+Archived = Callable[[], Iterable[Mapping[str, Any]]]
+#: Members by name, in the form of the archive.
+Members = dict[str, Any]
+
+
+def check_members(connection: Connection, archived: Archived, cut: str, findings: Findings) -> int:
+    """Report rejections whose members are not those of the archive.
+
+    A rejection of a command after the cut that the archive does not have is reported too. The
+    database is read first: a rejection is archived before it is committed.
+
+    Returns:
+        The number of differences.
+    """
+    invented = _ids_after(connection, cut)
+    differing: dict[str, list[str]] = {}
+    for told, stored in _pairs(connection, archived, invented):
+        names = _differing_members(told, stored)
+        if names:
+            differing[told["id"]] = names
+    # An id may have several lines in the archive; it is enough that one of them fits.
+    if differing:
+        for told, stored in _pairs(connection, archived, set()):
+            if told["id"] in differing and not _differing_members(told, stored):
+                del differing[told["id"]]
+    for rejected, names in sorted(differing.items()):
+        findings.add(_TABLE, rejected, "rejected", f"rejected with other {', '.join(names)}")
+    for rejected in sorted(invented):
+        findings.add(_TABLE, rejected, "absent", "rejected")
+    return len(differing) + len(invented)
+
+
+def _ids_after(connection: Connection, cut: str) -> set[str]:
+    rows = connection.execute(
+        # A database that does not own the archive may keep rejections of its own.
+        "SELECT id::text FROM forebay.rejections WHERE id > %s::uuid AND resource IS NOT NULL"
+        " AND (slot IS NOT NULL OR EXISTS"
+        "   (SELECT FROM forebay.decision_log AS l WHERE l.owner = l.database))",
+        [cut],
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _pairs(
+    connection: Connection, archived: Archived, invented: set[str]
+) -> Iterator[tuple[Mapping[str, Any], Members]]:
+    """Yield archived rejections with the rows of their ids; take their ids out of `invented`."""
+    lines = iter(archived())
+    while page := list(islice(lines, _PAGE)):
+        ids = [told["id"] for told in page]
+        invented.difference_update(ids)
+        stored = _stored(connection, ids)
+        yield from ((told, stored[told["id"]]) for told in page if told["id"] in stored)
+
+
+def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Members]:
+    rows = connection.execute(_SELECT, [list(ids)]).fetchall()
+    return {row[0]: _members(row) for row in rows}
+
+
+def _members(row: Sequence[Any]) -> Members:
+    members = dict(zip(_NAMES, row[1:], strict=True))
+    members["line"] = bytes(members["line"]).decode("utf-8", "backslashreplace")
+    return members
+
+
+def _differing_members(told: Mapping[str, Any], stored: Members) -> list[str]:
+    """Return the names of the members that differ; what the archive does not have is left out."""
+    return [
+        name for name in _NAMES if name in told and _read_member(name, told[name]) != stored[name]
+    ]
+
+
+def _read_member(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON
+    return dt.datetime.fromisoformat(value) if name == "rejected_at" else value
+
+
+_NAMES: Final = (
+    "resource",
+    "key",
+    "op",
+    "code",
+    "sqlstate",
+    "detail",
+    "object",
+    "line",
+    "rejected_at",
+    "slot",
+)
+_SELECT: Final = """
+    SELECT id::text, resource, key, op, code, sqlstate, detail, object, line, rejected_at,
+           slot
+    FROM forebay.rejections WHERE id = ANY(%s::uuid[])
+"""

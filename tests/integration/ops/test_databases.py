@@ -1,0 +1,123 @@
+"""Which database a command works on: what is given explicitly wins, and each result names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ops.context import DATABASE, REPLICA, Context
+from ops.errors import UsageError
+from tests.fixtures.operating import Operator
+
+AT = ("--at", "2026-02-01")
+
+
+def with_replica_in_the_environment(operator: Operator) -> Operator:
+    """The same operator, whose environment names the database as a replica too."""
+    variables = {
+        "FOREBAY_DATABASE_URL": operator.database_url,
+        "FOREBAY_REPLICA_URL": operator.database_url,
+        "FOREBAY_ARCHIVE_BUCKET": f"file://{operator.archive}",
+    }
+    return Operator(operator.archive, operator.database_url, variables)
+
+
+def test_verify_of_a_given_database_does_not_look_at_the_environments_replica(
+    applied: Operator, another_database: Callable[[], str]
+) -> None:
+    operator = with_replica_in_the_environment(applied)
+    operator.done("verify", *AT)
+
+    empty = another_database()
+    told = operator.done("verify", *AT, "--database-url", empty, code=5)
+
+    assert told["objects_not_applied"] == told["objects"]
+    (named,) = told["databases"]
+    assert named["database"] == conninfo_to_dict(empty)["dbname"]
+
+
+def test_verify_of_a_database_that_does_not_exist_is_no_success(applied: Operator) -> None:
+    nowhere = applied.database_url.replace("/test_", "/no_such_database_")
+    operator = with_replica_in_the_environment(applied)
+
+    for command in (("verify", *AT), ("history", "cities", "1"), ("rejections", "list")):
+        ended = operator.run(*command, "--database-url", nowhere)
+
+        assert ended.code == 4
+        assert "no_such_database_" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "replica"),
+    [
+        ({}, {}, None),
+        ({}, {"FOREBAY_REPLICA_URL": "variable"}, "variable"),
+        ({}, {"FOREBAY_DATABASE_URL": "p", "FOREBAY_REPLICA_URL": "variable"}, "variable"),
+        ({DATABASE: "p"}, {"FOREBAY_REPLICA_URL": "variable"}, None),
+        ({REPLICA: "option"}, {"FOREBAY_REPLICA_URL": "variable"}, "option"),
+        ({DATABASE: "p", REPLICA: "option"}, {"FOREBAY_REPLICA_URL": "v"}, "option"),
+    ],
+)
+def test_a_replica_is_used_unless_its_database_was_given_more_explicitly(
+    options: dict[object, str], variables: dict[str, str], replica: str | None
+) -> None:
+    context = Context(options, environment=variables)  # type: ignore[arg-type]
+
+    assert context.find(REPLICA) == replica
+
+
+def test_a_variables_database_is_not_paired_with_the_named_environments_replica() -> None:
+    context = Context({}, environment={"FOREBAY_DATABASE_URL": "p"})
+    context.__dict__["_outputs"] = {"DatabaseUrl": "q", "ReplicaUrl": "r"}
+    assert context.find(REPLICA) is None
+
+    context = Context({}, environment={})
+    context.__dict__["_outputs"] = {"DatabaseUrl": "q", "ReplicaUrl": "r"}
+    assert context.find(REPLICA) == "r"
+
+
+def test_a_replica_that_is_needed_is_asked_for_beside_the_given_database() -> None:
+    context = Context({DATABASE: "p"}, environment={"FOREBAY_REPLICA_URL": "r"})
+
+    with pytest.raises(UsageError, match="--replica-url"):
+        context.get(REPLICA)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("verify", *AT), 0),
+        (("history", "cities", "1000000001"), 0),
+        (("replay", "--yes"), 0),
+        (("replay", "--dry-run"), 0),
+        (("rejections", "list"), 0),
+        (("rejections", "restore"), 0),
+        (("outdate", "cities", "--from", "2030-01-01", "--to", "2030-01-02", "--yes"), 0),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_each_result_names_host_port_and_database_and_no_password(
+    applied: Operator, command: tuple[str, ...], code: int
+) -> None:
+    known = conninfo_to_dict(applied.database_url)
+    secret = f"{applied.database_url}{'&' if '?' in applied.database_url else '?'}password=hidden"
+    operator = with_replica_in_the_environment(Operator(applied.archive, secret))
+    host, port, name = known["host"], int(str(known["port"])), known["dbname"]
+
+    told = operator.done(*command, code=code)
+    text = operator.run(*command)
+
+    assert {(one["host"], one["port"], one["database"]) for one in told["databases"]} == {
+        (host, port, name)
+    }
+    assert f"{host}:{port}, database {name}" in text.out
+    assert "hidden" not in text.out + text.err + str(told)
+
+
+def test_a_rebuild_names_the_database_that_it_has_filled(operator: Operator) -> None:
+    told = operator.done("rebuild", "--allow-new-rejections", "--yes")
+
+    name = conninfo_to_dict(operator.database_url)["dbname"]
+    assert [one["database"] for one in told["databases"]] == [name]

@@ -1,0 +1,135 @@
+"""A source must have an archive's layout, and comparing nothing is no success."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ops.archive.layout import check_layout
+from ops.errors import UsageError
+from tests.fixtures.emulator import Emulator
+from tests.fixtures.operating import Ended, Operator
+from tests.fixtures.site import Site
+
+READERS = (
+    ("rebuild", "--yes"),
+    ("verify", "--at", "2026-02-01"),
+    ("replay", "--yes"),
+    ("replay", "--plan"),
+    ("archive",),
+    ("history", "cities", "1"),
+)
+
+
+def run_with(operator: Operator, source: Path, command: tuple[str, ...]) -> Ended:
+    return operator.run(*command, "--source", f"file://{source}")
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_source_one_level_too_deep_is_refused_and_the_archive_named(
+    operator: Operator, command: tuple[str, ...]
+) -> None:
+    ended = run_with(operator, operator.archive / "commands", command)
+
+    assert ended.code == 2
+    assert f"{operator.archive}/commands is no archive" in ended.err
+    assert "it holds 2026/" in ended.err
+    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
+    assert operator.rows("SELECT FROM forebay.ledger") == []
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_source_one_level_too_high_is_refused_and_the_archive_named(
+    operator: Operator, command: tuple[str, ...]
+) -> None:
+    ended = run_with(operator, operator.archive.parent, command)
+
+    assert ended.code == 2
+    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
+
+
+def test_a_source_several_levels_too_deep_is_refused_even_if_it_is_empty(
+    operator: Operator,
+) -> None:
+    hour = operator.archive / "commands" / "2026" / "01" / "01" / "05"
+    hour.mkdir()
+    ended = run_with(operator, hour, ("rebuild", "--yes"))
+
+    assert ended.code == 2
+    assert f"`commands/` is in file://{operator.archive}\n" in ended.err
+    ended = run_with(operator, operator.archive / "commands", ("verify",))
+    assert ended.code == 2
+
+
+def test_a_folder_with_something_else_is_refused_by_its_contents(
+    operator: Operator, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("a")
+    (other / "photos").mkdir()
+    (other / "photos" / "a.png").write_text("a")
+
+    ended = run_with(operator, other, ("verify",))
+
+    assert ended.code == 2
+    assert "it holds notes.txt, photos/; name the folder that has it" in ended.err
+
+
+def test_a_bucket_with_a_copy_below_a_folder_is_refused(site: Site, emulator: Emulator) -> None:
+    emulator.s3.put_object(Bucket=site.bucket, Key="copy/commands/2026/01/01/00/a.gz", Body=b"")
+
+    with pytest.raises(UsageError, match=f"`commands/` is in s3://{site.bucket}/copy"):
+        check_layout(site.store)
+
+
+def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
+    operator: Operator, tmp_path: Path
+) -> None:
+    empty = tmp_path / "nothing" / "here"
+    empty.mkdir(parents=True)
+    fresh = tmp_path / "fresh"
+    (fresh / "imports" / "cities").mkdir(parents=True)
+    (fresh / "imports" / "cities" / "a.csv").write_text("")
+
+    for source, said in ((empty, "is empty"), (fresh, "has no object of commands yet")):
+        codes = {}
+        for command in READERS[:5]:
+            ended = run_with(operator, source, command)
+            codes[" ".join(command)] = ended.code
+            assert f"{source} {said}" in ended.err + ended.out, command
+        assert list(codes.values()) == [3, 5, 5, 5, 0]
+    assert operator.rows("SELECT FROM forebay.runs") == []
+
+
+def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compare(
+    applied: Operator,
+) -> None:
+    told = applied.done("verify", "--at", "2025-12-31", code=5)
+    assert (told["agrees"], told["differences"], told["compared"]) == (False, 0, 0)
+
+    ended = applied.run("verify", "--at", "2025-12-31")
+    assert ended.code == 5
+    assert "nothing was compared" in ended.out
+    assert "agree" not in ended.out.replace("agreement", "")
+    assert "forebay verify --at now" in ended.out
+    applied.done("verify", "--at", "now")
+
+
+def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
+    told = operator.done("verify", "--at", "2026-02-01", code=5)
+
+    assert (told["agrees"], told["differences"]) == (False, 0)
+    assert "none of these objects is applied" in operator.run("verify", "--at", "2026-02-01").out
+
+
+def test_rows_without_any_archive_are_differences(applied: Operator, tmp_path: Path) -> None:
+    empty = tmp_path / "nothing" / "here"
+    empty.mkdir(parents=True)
+    shutil.rmtree(applied.archive)
+
+    ended = run_with(applied, empty, ("verify",))
+
+    assert ended.code == 1
