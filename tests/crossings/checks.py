@@ -53,6 +53,17 @@ def check_archive(s3: FakeS3) -> None:
         )
 
 
+def check_writers(s3: FakeS3, name: str) -> None:
+    """Work on another database than the archive's own adds nothing to the archive."""
+    for key, versions in s3.versions.items():
+        for version in versions:
+            if version.writer.startswith(name):
+                raise ViolationError(
+                    f"the archive object {key} was written by the {version.writer}, whose "
+                    f"database is not the archive's own: {version.text}"
+                )
+
+
 def check_outcomes(database: Database, name: str, s3: FakeS3) -> None:
     """No command is both applied and rejected."""
     rejected = database.rejections()

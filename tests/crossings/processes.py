@@ -39,6 +39,8 @@ from tests.crossings.scheduler import Actor, CrashedError, Fault, Scheduler
 _RECEIVES = 3
 #: Lines of a chunk, so that a small object takes several transactions.
 _CHUNK_LINES = 4
+#: The process of an operator that works on the scratch database.
+SCRATCH_OPERATOR = "scratch operator"
 
 
 class _Log:
@@ -83,7 +85,6 @@ class Queue:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._waiting: list[Message] = []
-        self._in_flight = 0
         self.dead: list[Message] = []
 
     def send(self, body: str) -> None:
@@ -98,18 +99,13 @@ class Queue:
         self.send(json.dumps({"Records": [record]}))
 
     def receive(self, scheduler: Scheduler, actor: Actor) -> list[Message]:
-        """Some messages; none if the queue is empty and no other consumer has any."""
-        while True:
-            scheduler.enter(actor, "sqs receive")
-            count = min(len(self._waiting), self._random.choice([1, 1, 2, 3]))
-            taken = [self._take() for _ in range(count)]
-            if taken or not self._in_flight:
-                self._in_flight += len(taken)
-                return taken
+        """Some messages; none if none waits. Who has failed with one receives it again."""
+        scheduler.enter(actor, "sqs receive")
+        count = min(len(self._waiting), self._random.choice([1, 1, 2, 3]))
+        return [self._take() for _ in range(count)]
 
     def settle(self, batch: Sequence[Message], failed: set[str]) -> None:
         """Deletes the messages of a batch but those that failed."""
-        self._in_flight -= len(batch)
         for message in batch:
             if message.id in failed and message.receives >= _RECEIVES:
                 self.dead.append(message)
@@ -279,7 +275,8 @@ class Operator:
         faults: tuple[Fault, ...] = (),
     ) -> Ended:
         """Runs one command in a process of its own, to its end or its crash."""
-        actor = self._world.actor("operator", faults)
+        elsewhere = database is self._world.scratch
+        actor = self._world.actor(SCRATCH_OPERATOR if elsewhere else "operator", faults)
         out, err = io.StringIO(), io.StringIO()
         with (
             self._context(actor, database or self._world.live, release or self._release),

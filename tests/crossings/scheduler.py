@@ -32,7 +32,13 @@ import psycopg
 Fault = Literal["crash", "cut", "lost"]
 
 _LOOK_SECONDS = 0.002
-_STUCK_SECONDS = 20.0
+_STUCK_SECONDS = 15.0
+_MOST_ELECTIONS = 20_000
+_SESSIONS = """
+    SELECT pid, application_name, state, wait_event, pg_blocking_pids(pid), left(query, 80)
+    FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
+_ANY_LEFT = "SELECT FROM pg_stat_activity WHERE pid = ANY(%s)"
 
 
 class CrashedError(BaseException):
@@ -140,7 +146,10 @@ class Scheduler:
         """Ends sessions, and waits until Postgres has rolled back what they did."""
         with self._lock:
             for pid in pids:
-                self._monitor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+                self._monitor.execute("SELECT pg_terminate_backend(%s)", [pid])
+            # The function's own time limit would look every 100 ms only.
+            while self._monitor.execute(_ANY_LEFT, [list(pids)]).fetchone():
+                time.sleep(0.0002)
 
     def run(self, actor: Actor, gen: Any, socket: int, pid: int) -> Any:
         """Drives a statement; where it waits for a lock of another session, others go on."""
@@ -189,7 +198,8 @@ class Scheduler:
                 del self._waiters[me]
                 return
             waiter.wake.wait(_LOOK_SECONDS)
-            if time.monotonic() > self._moved_at + _STUCK_SECONDS:
+            is_late = time.monotonic() > self._moved_at + _STUCK_SECONDS
+            if is_late or self._elections > _MOST_ELECTIONS:
                 del self._waiters[me]
                 raise StuckError(self._situation())
 
@@ -253,6 +263,8 @@ class Scheduler:
             frame = frames.get(one.ident or 0)
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
             lines.append(f"  {one.name}: {waiter or place}")
+        sessions = self._monitor.execute(_SESSIONS).fetchall()
+        lines += [f"  {' '.join(map(str, session))}" for session in sessions]
         return "\n".join([*lines, "the last points:", *self.trace[-30:]])
 
 

@@ -10,8 +10,8 @@ import pytest
 from tests.crossings.histories import Arena, HistoryFailedError, live_through
 
 _HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "300"))
-_FIRST_SEED = int(os.environ.get("FOREBAY_HISTORY_SEED", "0"))
-_SECONDS = float(os.environ.get("FOREBAY_HISTORY_SECONDS", "3600"))
+_FIRST_SEED = int(os.environ.get("FOREBAY_CROSSINGS_SEED", "0"))
+_SECONDS = float(os.environ.get("FOREBAY_CROSSINGS_SECONDS", "3600"))
 #: Tests of `make test`, which run on several cores.
 _PARTS = 6
 
@@ -26,7 +26,7 @@ def test_the_laws_hold_in_any_history(arena: Arena, part: int) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_the_laws_hold_in_the_histories_of_an_hour(arena: Arena) -> None:
-    """Names every seed that failed, not only the first; FOREBAY_HISTORY_SECONDS is its length."""
+    """Names every seed that failed, not only the first; FOREBAY_CROSSINGS_SECONDS is its length."""
     ends = time.monotonic() + _SECONDS
     seed, failures = max(_FIRST_SEED, 1_000_000), []
     while time.monotonic() < ends:
