@@ -79,7 +79,7 @@ def check_reasons(database: Database, name: str, draw: Draw) -> None:
     """Every rejection has a reason that its command gives."""
     for rejected, code in database.rejections().items():
         allowed = draw.allowed(rejected)
-        if allowed != ANY and code not in allowed:
+        if allowed.isdisjoint(ANY | {code}):
             raise ViolationError(
                 f"{name}: {draw.drawn[rejected]} is rejected with {code}; "
                 f"possible is only {sorted(allowed) or 'that it applies'}"

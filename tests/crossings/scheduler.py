@@ -15,6 +15,7 @@ error after some seconds.
 
 from __future__ import annotations
 
+import gc
 import random
 import select
 import sys
@@ -244,7 +245,7 @@ class Scheduler:
 
     def _is_quiet(self) -> bool:
         """Whether every thread of the history is at a point, waits for Postgres, or is parked."""
-        frames = sys._current_frames()
+        frames = _frames()
         for one in threading.enumerate():
             if one.ident in self._strangers or one.ident in self._waiters:
                 continue
@@ -254,7 +255,7 @@ class Scheduler:
         return True
 
     def _situation(self) -> str:
-        frames = sys._current_frames()
+        frames = _frames()
         lines = ["no thread can go on:"]
         for one in threading.enumerate():
             if one.ident in self._strangers:
@@ -266,6 +267,21 @@ class Scheduler:
         sessions = self._monitor.execute(_SESSIONS).fetchall()
         lines += [f"  {' '.join(map(str, session))}" for session in sessions]
         return "\n".join([*lines, "the last points:", *self.trace[-30:]])
+
+
+def _frames() -> dict[int, FrameType]:
+    """Where each thread stands.
+
+    Python 3.11 waits for itself for ever where a garbage collection begins within the call
+    (https://github.com/python/cpython/issues/106883).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _role() -> str:
