@@ -122,10 +122,10 @@ class Draw:
     def _thing(self) -> Command:
         body = self.thing_body()
         kind = self.random.random()
-        if kind < 0.08:
-            body["label"] = TOO_LONG
-        elif kind < 0.12:
+        if kind < 0.04:
             body["size"] = "large"
+        elif kind < (0.4 if self.is_wide else 0.12):
+            body["label"] = TOO_LONG
         release = self.release
         if release < LAST and self.random.random() < 0.08:
             release += 1  # the write function is deployed before the consumer is

@@ -324,6 +324,7 @@ class History:
                 self._retry,
                 self._discard,
                 self._widen,
+                self._widen,
             ]
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psycopg
 import pytest
@@ -32,7 +32,7 @@ def update(arena: Arena, scheduler: Scheduler, actor: Actor, owners: Sequence[st
 def run(
     arena: Arena,
     seed: int,
-    owners: dict[str, Sequence[str]],
+    owners: Mapping[str, Sequence[str]],
     chances: Chances = CALM,
     faults: tuple[Fault, ...] = (),
 ) -> list[str]:
