@@ -15,7 +15,8 @@ from forebay.resource import Key, References, Resource, ResourceSpec, Unique
 
 #: An owner's name, or a thing's label, that makes the upcaster of release 2 fail.
 UNLUCKY = "unlucky"
-#: Characters that the column `things.label` takes, before and after it is widened.
+#: Characters that the column `things.label` takes, before and after it is widened. The declarations
+#: allow the longer texts from the beginning.
 NARROW, WIDE = 8, 40
 
 
@@ -48,7 +49,7 @@ class Thing(Resource, path="things"):
 
     number: Annotated[int, Field(ge=1, le=1000), Key()]
     code: Annotated[str, Field(max_length=10), Unique()]
-    label: Annotated[str, Field(max_length=NARROW)]
+    label: Annotated[str, Field(max_length=WIDE)]
     owner: Annotated[str | None, Field(max_length=10), References("owners", enforced=True)]
     size: Annotated[int, Field(ge=0, le=1000)]
 
