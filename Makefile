@@ -81,6 +81,11 @@ test-history: $(READY) $(PACKAGES) ## clients of a stack that fails all the time
 	@FOREBAY_HISTORY_SEEDS="$(or $(SEEDS),1)" FOREBAY_HISTORY_SECONDS=$(or $(SECONDS_EACH),60) \
 		$(BIN)/python -m pytest -m history
 
+.PHONY: test-crossings
+test-crossings: $(READY) $(PACKAGES) ## scheduled histories of everything at once (HISTORIES=300, SEED=0)
+	@FOREBAY_HISTORIES=$(or $(HISTORIES),300) FOREBAY_CROSSINGS_SEED=$(or $(SEED),0) \
+		$(BIN)/python -m pytest tests/crossings -m "not long" -n auto --maxprocesses 4 --dist loadgroup
+
 .PHONY: soak
 soak: $(READY) $(PACKAGES) ## the same for half an hour, with an eye on memory (FOREBAY_SOAK_SECONDS=1800)
 	@exec $(BIN)/python -m pytest -m soak -s

@@ -195,6 +195,9 @@ class _Filling:
             later = [
                 item for spec in context.resources.values() for item in put_off(connection, spec)
             ]
+            # References of all tables first, whatever the order of the tables: the keys that they
+            # need can't be dropped before.
+            later.sort(key=lambda item: not item.is_reference)
             for item in later:
                 connection.execute(item.drop)
             entries = takewhile(

@@ -20,6 +20,8 @@ class PutOff(NamedTuple):
     name: str
     drop: sql.Composed
     make: sql.Composed
+    #: An enforced reference, which needs the key of another table.
+    is_reference: bool = False
 
 
 def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
@@ -65,7 +67,7 @@ def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
     """All indexes and enforced references of a resource's table; constraints come first."""
     table = sql.Identifier("public", spec.table)
     made: list[PutOff] = []
-    for name, definition in connection.execute(_CONSTRAINTS, [f"public.{spec.table}"]):
+    for name, definition, kind in connection.execute(_CONSTRAINTS, [f"public.{spec.table}"]):
         identifier = sql.Identifier(name)
         made.append(
             PutOff(
@@ -74,6 +76,7 @@ def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
                     table, identifier, sql.SQL(definition)
                 ),
+                is_reference=kind == "f",
             )
         )
     for name, definition in connection.execute(_INDEXES, [f"public.{spec.table}"]):
@@ -89,7 +92,7 @@ def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
 
 # References first, for they need the keys of other tables: dropped first, made last.
 _CONSTRAINTS = """
-    SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+    SELECT conname, pg_get_constraintdef(oid), contype::text FROM pg_constraint
     WHERE conrelid = %s::regclass AND contype IN ('f', 'p', 'u', 'x')
     ORDER BY contype <> 'f', conname
 """

@@ -1,0 +1,151 @@
+"""The databases of a history: emptied, copied, compared and read by SQL alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from local.postgres.config import OWNER, SUPERUSER
+from tests.crossings.releases import LAST, NARROW, RELEASES, WIDE
+from tests.fixtures.postgres import PostgresServer, cloned_database
+from tests.fixtures.tables import create_tables, open_connection
+
+#: What a history compares byte by byte: the rows of the resources, and the tombstones.
+CONTENT = (
+    ("public", "owners"),
+    ("public", "extras"),
+    ("public", "things"),
+    ("forebay", "tombstones"),
+)
+#: The content of every table and sequence, as COPY writes it.
+Dump = Mapping[tuple[str, str], bytes]
+
+_TABLES = """
+    SELECT schemaname::text, tablename::text FROM pg_tables
+    WHERE schemaname IN ('public', 'forebay') ORDER BY 1, 2
+"""
+_SEQUENCES = """
+    SELECT schemaname::text, sequencename::text FROM pg_sequences
+    WHERE schemaname IN ('public', 'forebay') ORDER BY 1, 2
+"""
+
+
+@dataclass
+class Database:
+    """One database, and a superuser's connection that no scheduler knows."""
+
+    name: str
+    url: str
+    admin: psycopg.Connection[tuple[Any, ...]]
+
+    def __post_init__(self) -> None:
+        self._tables = [(schema, name) for schema, name in self.rows(_TABLES)]
+        self._sequences = [(schema, name) for schema, name in self.rows(_SEQUENCES)]
+        self._pristine = self.dump()
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Every row of a query."""
+        return self.admin.execute(query.encode(), parameters).fetchall()
+
+    def dump(self) -> Dump:
+        """A backup: all that is committed."""
+        with self.admin.transaction():
+            self.admin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            dump = {table: self._copy_out(table) for table in self._tables}
+            for name in self._sequences:
+                query = sql.SQL("SELECT last_value, is_called FROM {}")
+                row = self.admin.execute(query.format(sql.Identifier(*name))).fetchone()
+                assert row is not None
+                dump[name] = f"{row[0]} {row[1]}".encode()
+            return dump
+
+    def restore(self, dump: Dump) -> None:
+        """Makes the content what it was at the time of the backup; no session may be writing."""
+        with self.admin.transaction():
+            # Neither the order of references nor triggers matter.
+            self.admin.execute("SET LOCAL session_replication_role = replica")
+            for table in self._tables:
+                self.admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
+                if dump[table]:
+                    copy = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(*table))
+                    with self.admin.cursor().copy(copy) as writing:
+                        writing.write(dump[table])
+            for schema, name in self._sequences:
+                value, called = dump[schema, name].decode().split()
+                self.admin.execute(
+                    "SELECT setval(%s::regclass, %s, %s)",
+                    [f"{schema}.{name}", int(value), called == "True"],
+                )
+
+    def empty(self) -> None:
+        """Makes it what it was after the migrations, with the narrow column."""
+        self.restore(self._pristine)
+        self.set_label(NARROW)
+
+    def set_label(self, width: int) -> None:
+        """Gives `things.label` a length."""
+        self.admin.execute(widening(width))
+
+    def content(self) -> dict[str, bytes]:
+        """The rows of the resources and the tombstones, ordered, as COPY writes them."""
+        return {
+            f"{schema}.{name}": b"\n".join(sorted(self._copy_out((schema, name)).splitlines()))
+            for schema, name in CONTENT
+        }
+
+    def rejections(self) -> dict[str, str]:
+        """The code of each rejection by its id."""
+        return dict(self.rows("SELECT id::text, code FROM forebay.rejections"))
+
+    def versions(self) -> dict[tuple[str, str], str]:
+        """The version of each row by resource and key."""
+        found: dict[tuple[str, str], str] = {}
+        for path, spec in RELEASES[LAST].items():
+            query = f"SELECT {spec.key.name}::text, _version::text FROM public.{spec.table}"
+            found |= {(path, key): version for key, version in self.rows(query)}
+        return found
+
+    def tombstones(self) -> dict[tuple[str, str], str]:
+        """The version of each tombstone by resource and key."""
+        found = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
+        return {(resource, key): version for resource, key, version in found}
+
+    def ledger(self) -> dict[str, dict[str, Any]]:
+        """Each row of the ledger by its object."""
+        with self.admin.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            rows = cursor.execute("SELECT * FROM forebay.ledger").fetchall()
+        return {row["object"]: row for row in rows}
+
+    def _copy_out(self, table: tuple[str, str]) -> bytes:
+        query = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(*table))
+        with self.admin.cursor().copy(query) as copy:
+            return b"".join(bytes(block) for block in copy)
+
+
+def widening(width: int) -> str:
+    """What an operator says to let the labels of things be longer, or the test to undo it."""
+    assert width in {NARROW, WIDE}
+    return f"ALTER TABLE public.things ALTER label TYPE varchar({width})"
+
+
+@contextmanager
+def new_database(cluster: PostgresServer) -> Iterator[Database]:
+    """A migrated database with the tables of the histories."""
+    with cloned_database(cluster) as name:
+        url = cluster.url(OWNER, name)
+        with psycopg.connect(cluster.url(SUPERUSER, name), autocommit=True) as admin:
+            with open_connection(url) as owner:
+                create_tables(owner, _ordered())
+            setting = sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '5ms'")
+            admin.execute(setting.format(sql.Identifier(name)))
+            yield Database(name, url, admin)
+
+
+def _ordered() -> dict[str, Any]:
+    paths: Sequence[str] = ("owners", "extras", "things")
+    return {path: RELEASES[LAST][path] for path in paths}

@@ -1,0 +1,208 @@
+"""S3 in memory, with every version that was ever written; behaves as boto3's client does."""
+
+# ruff: noqa: N803 - the names of boto3's arguments
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.response import StreamingBody
+
+from tests.crossings.scheduler import Actor, Scheduler
+
+BUCKET = "archive"
+_PAGE = 1_000
+#: Prefixes of objects that nothing may change. An import's report is not among them.
+_IMMUTABLE = ("commands/", "rejections/", "audit/", "decisions/")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One object as it was written once."""
+
+    content: bytes
+    modified: dt.datetime
+    encoding: str | None
+    writer: str
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.md5(self.content, usedforsecurity=False).hexdigest()}"'
+
+    @property
+    def text(self) -> str:
+        """The content, inflated where it is gzip."""
+        is_gzip = self.content.startswith(b"\x1f\x8b")
+        return (gzip.decompress(self.content) if is_gzip else self.content).decode(errors="replace")
+
+
+class FakeS3:
+    """One bucket. Each method is named and answers like that of the boto3 client."""
+
+    def __init__(self, bucket: str = BUCKET, *, began: dt.datetime | None = None) -> None:
+        self.bucket = bucket
+        self.versions: dict[str, list[Version]] = {}
+        #: The time of the next write; every write is a second later than the one before.
+        self.now = began or dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        found = self._newest(Bucket, Key, "GetObject", "NoSuchKey")
+        answer = self._head(found)
+        return answer | {"Body": StreamingBody(io.BytesIO(found.content), len(found.content))}
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        return self._head(self._newest(Bucket, Key, "HeadObject", "404"))
+
+    def put_object(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        Body: bytes | str,
+        ContentType: str = "",  # noqa: ARG002
+        ContentEncoding: str | None = None,
+        IfNoneMatch: Literal["*"] | None = None,
+        writer: str = "",
+    ) -> dict[str, Any]:
+        self._check(Bucket, "PutObject")
+        if IfNoneMatch is not None and self.versions.get(Key):
+            raise _error("PutObject", "PreconditionFailed", 412)
+        content = Body.encode() if isinstance(Body, str) else bytes(Body)
+        self.now += dt.timedelta(seconds=1)
+        stored = Version(content, self.now, ContentEncoding, writer)
+        self.versions.setdefault(Key, []).append(stored)
+        return {"ETag": stored.etag}
+
+    def list_objects_v2(
+        self,
+        *,
+        Bucket: str,
+        Prefix: str = "",
+        StartAfter: str = "",
+        MaxKeys: int = _PAGE,
+        ContinuationToken: str = "",
+    ) -> dict[str, Any]:
+        self._check(Bucket, "ListObjectsV2")
+        after = max(StartAfter, ContinuationToken)
+        keys = sorted(key for key in self.versions if key.startswith(Prefix) and key > after)
+        page = keys[:MaxKeys]
+        answer: dict[str, Any] = {"KeyCount": len(page), "IsTruncated": len(keys) > len(page)}
+        if page:
+            answer["Contents"] = [self._entry(key) for key in page]
+        if answer["IsTruncated"]:
+            answer["NextContinuationToken"] = page[-1]
+        return answer
+
+    def get_paginator(self, name: str) -> Paginator:
+        assert name == "list_objects_v2"
+        return Paginator(self.list_objects_v2)
+
+    def changed(self) -> Iterator[tuple[str, Version, Version]]:
+        """Objects of the archive that were written twice with different content."""
+        for key, versions in self.versions.items():
+            first, *others = versions
+            different = [other for other in others if other.text != first.text]
+            if key.startswith(_IMMUTABLE) and different:
+                yield key, first, different[0]
+
+    def _entry(self, key: str) -> dict[str, Any]:
+        found = self.versions[key][-1]
+        return {
+            "Key": key,
+            "Size": len(found.content),
+            "LastModified": found.modified,
+            "ETag": found.etag,
+            "StorageClass": "STANDARD",
+        }
+
+    def _newest(self, bucket: str, key: str, operation: str, code: str) -> Version:
+        self._check(bucket, operation)
+        if not self.versions.get(key):
+            raise _error(operation, code, 404)
+        return self.versions[key][-1]
+
+    def _head(self, found: Version) -> dict[str, Any]:
+        encoded = {} if found.encoding is None else {"ContentEncoding": found.encoding}
+        return {
+            "ContentLength": len(found.content),
+            "ETag": found.etag,
+            "LastModified": found.modified,
+            **encoded,
+        }
+
+    def _check(self, bucket: str, operation: str) -> None:
+        if bucket != self.bucket:
+            raise _error(operation, "NoSuchBucket", 404)
+
+
+class Paginator:
+    """The pages of one kind of listing."""
+
+    def __init__(self, method: Callable[..., dict[str, Any]]) -> None:
+        self._method = method
+
+    def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._method(**arguments)
+            yield page
+            if not page["IsTruncated"]:
+                return
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+class ScheduledS3:
+    """The S3 client of one actor: the scheduler decides before each call whether it goes on."""
+
+    def __init__(self, s3: FakeS3, scheduler: Scheduler, actor: Actor) -> None:
+        self._s3 = s3
+        self._scheduler = scheduler
+        self._actor = actor
+
+    def get_object(self, **arguments: Any) -> dict[str, Any]:
+        return self._call("get_object", arguments)
+
+    def head_object(self, **arguments: Any) -> dict[str, Any]:
+        return self._call("head_object", arguments)
+
+    def put_object(self, **arguments: Any) -> dict[str, Any]:
+        return self._call("put_object", {**arguments, "writer": self._actor.name})
+
+    def list_objects_v2(self, **arguments: Any) -> dict[str, Any]:
+        return self._call("list_objects_v2", arguments)
+
+    def get_paginator(self, name: str) -> Paginator:
+        assert name == "list_objects_v2"
+        return Paginator(self.list_objects_v2)
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        what = f"s3 {name} {arguments.get('Key', arguments.get('Prefix', ''))}"
+        fault = self._scheduler.enter(self._actor, what)
+        if fault == "cut":
+            raise EndpointConnectionError(endpoint_url=f"s3://{BUCKET} (before {what})")
+        answer: dict[str, Any] = getattr(self._s3, name)(**arguments)
+        if fault == "lost":
+            raise EndpointConnectionError(endpoint_url=f"s3://{BUCKET} (after {what})")
+        return answer
+
+
+def _error(operation: str, code: str, status: int) -> ClientError:
+    return ClientError(
+        {
+            "Error": {"Code": code, "Message": code},
+            "ResponseMetadata": {
+                "HTTPStatusCode": status,
+                "RequestId": "",
+                "HostId": "",
+                "HTTPHeaders": {},
+                "RetryAttempts": 0,
+            },
+        },
+        operation,
+    )

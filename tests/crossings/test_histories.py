@@ -1,0 +1,38 @@
+"""Every law where features meet: drawn histories of all of them together."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.crossings.histories import Arena, HistoryFailedError, live_through
+
+_HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "300"))
+_FIRST_SEED = int(os.environ.get("FOREBAY_CROSSINGS_SEED", "0"))
+_SECONDS = float(os.environ.get("FOREBAY_CROSSINGS_SECONDS", "3600"))
+#: Tests of `make test`, which run on several cores.
+_PARTS = 6
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_the_laws_hold_in_any_history(arena: Arena, part: int) -> None:
+    for seed in range(_FIRST_SEED + part, _FIRST_SEED + _HISTORIES, _PARTS):
+        live_through(arena, seed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_the_laws_hold_in_the_histories_of_an_hour(arena: Arena) -> None:
+    """Names every seed that failed, not only the first; FOREBAY_CROSSINGS_SECONDS is its length."""
+    ends = time.monotonic() + _SECONDS
+    seed, failures = max(_FIRST_SEED, 1_000_000), []
+    while time.monotonic() < ends:
+        try:
+            live_through(arena, seed)
+        except HistoryFailedError as exc:
+            failures.append(str(exc))
+        seed += 1
+    assert not failures, f"{len(failures)} of {seed} failed; the first:\n{failures[0]}"
