@@ -184,7 +184,6 @@ class History:
             imports = (self._draw_import(),) * chance.choice([1, 2])
         actions = [self._draw_action() for _ in range(chance.choice([0, 1, 1, 2]))]
         self.run(chance.choice([2, 2, 2, 3, 4]), *actions, imports=imports)
-        self._deliver_stream()
         self.check()
         if self.backup is None and chance.random() < 0.3:
             self.note("backup")
@@ -210,10 +209,7 @@ class History:
         if self.late:
             self.deliver(self.late)
         world.queue.redrive()
-        while True:
-            self.run(2, faults=())
-            if not self._deliver_stream():
-                break
+        self.run(2, faults=())
         if self.is_outdated:
             self.call("replay", "--yes", "--workers", "1", faults=())
         self.check()
@@ -378,7 +374,7 @@ class History:
         self.call("rejections", "retry", "--yes", "--by", "ann")
 
     def _discard(self) -> None:
-        self.call("rejections", "discard", "--reason", "none", "--yes", "--by", "ann")
+        self.call("rejections", "discard", "--all", "--reason", "none", "--yes", "--by", "ann")
 
     def _widen(self) -> None:
         self.note("things.label is widened")
@@ -387,12 +383,6 @@ class History:
         self.draw.is_wide = True
 
     # Parts
-
-    def _deliver_stream(self) -> bool:
-        lines, self.world.stream[:] = list(self.world.stream), []
-        if lines:
-            self.deliver(lines, name="amendments")
-        return bool(lines)
 
     def _import(self, key: str) -> None:
         """Imports a file; SQS delivers its message again as long as the function crashes."""
@@ -454,7 +444,7 @@ TAMPERS = {
         DELETE FROM forebay.ledger WHERE object = (SELECT min(object) FROM forebay.ledger)
     """,
     "a count of the ledger is wrong": """
-        UPDATE forebay.ledger SET applied = applied + 1, superseded = superseded - 1
+        UPDATE forebay.ledger SET applied = applied + 1
         WHERE object = (SELECT min(object) FROM forebay.ledger)
     """,
 }

@@ -132,8 +132,6 @@ class World:
     live: Database
     scratch: Database
     queue: Queue
-    #: Lines that the delivery stream has accepted and not delivered.
-    stream: list[bytes] = field(default_factory=list)
     #: Every process that was started.
     actors: list[Actor] = field(default_factory=list)
     log: _Log = field(default_factory=_Log)
@@ -217,34 +215,6 @@ def run_import(world: World, key: str, release: Mapping[str, ResourceSpec], acto
     importer.import_object(key)
 
 
-class Firehose:
-    """The delivery stream: keeps what it is sent until the history delivers it."""
-
-    def __init__(self, world: World, actor: Actor) -> None:
-        self._world = world
-        self._actor = actor
-
-    def put_record(
-        self,
-        *,
-        DeliveryStreamName: str,  # noqa: N803
-        Record: Mapping[str, bytes],  # noqa: N803
-    ) -> dict[str, Any]:
-        self.put_record_batch(DeliveryStreamName=DeliveryStreamName, Records=[Record])
-        return {"RecordId": "1"}
-
-    def put_record_batch(
-        self,
-        *,
-        DeliveryStreamName: str,  # noqa: ARG002, N803
-        Records: Sequence[Mapping[str, bytes]],  # noqa: N803
-    ) -> dict[str, Any]:
-        self._world.scheduler.enter(self._actor, "firehose put")
-        for record in Records:
-            self._world.stream += record["Data"].splitlines(keepends=True)
-        return {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"} for _ in Records]}
-
-
 @dataclass(frozen=True)
 class Ended:
     """How a command of the operator ended."""
@@ -278,6 +248,7 @@ class Operator:
         elsewhere = database is self._world.scratch
         actor = self._world.actor(SCRATCH_OPERATOR if elsewhere else "operator", faults)
         out, err = io.StringIO(), io.StringIO()
+        before = set(self._world.s3.versions)
         with (
             self._context(actor, database or self._world.live, release or self._release),
             redirect_stdout(out),
@@ -287,6 +258,10 @@ class Operator:
                 code = cli.run([*arguments, "--json"])
             except CrashedError:
                 code = -9
+        # S3 sends an event of everything that was stored, whatever became of the command.
+        for written in sorted(set(self._world.s3.versions) - before):
+            if written.startswith("commands/"):
+                self._world.queue.send_object(written)
         return Ended(code, out.getvalue(), err.getvalue())
 
     def sql(self, *statements: str) -> None:
@@ -326,7 +301,6 @@ class Operator:
         environment = {
             "FOREBAY_DATABASE_URL": database.url,
             "FOREBAY_ARCHIVE_BUCKET": BUCKET,
-            "FOREBAY_STREAMS": "stream",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY")}
         adapters = {
@@ -334,7 +308,6 @@ class Operator:
             "connect_for_reading": for_reading,
             "resources": property(lambda _: release),
             "s3": property(lambda _: ScheduledS3(world.s3, world.scheduler, actor)),
-            "firehose": property(lambda _: Firehose(world, actor)),
         }
         with ExitStack() as opened:
             opened.enter_context(patch.dict(os.environ, kept | environment, clear=True))

@@ -8,8 +8,8 @@ import datetime as dt
 import gzip
 import hashlib
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -31,6 +31,7 @@ class Version:
     modified: dt.datetime
     encoding: str | None
     writer: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def etag(self) -> str:
@@ -68,15 +69,20 @@ class FakeS3:
         Body: bytes | str,
         ContentType: str = "",  # noqa: ARG002
         ContentEncoding: str | None = None,
+        Metadata: Mapping[str, str] | None = None,
         IfNoneMatch: Literal["*"] | None = None,
+        IfMatch: str | None = None,
         writer: str = "",
     ) -> dict[str, Any]:
         self._check(Bucket, "PutObject")
-        if IfNoneMatch is not None and self.versions.get(Key):
+        existing = self.versions.get(Key)
+        if (IfNoneMatch is not None and existing) or (
+            IfMatch is not None and (not existing or existing[-1].etag != IfMatch)
+        ):
             raise _error("PutObject", "PreconditionFailed", 412)
         content = Body.encode() if isinstance(Body, str) else bytes(Body)
         self.now += dt.timedelta(seconds=1)
-        stored = Version(content, self.now, ContentEncoding, writer)
+        stored = Version(content, self.now, ContentEncoding, writer, dict(Metadata or {}))
         self.versions.setdefault(Key, []).append(stored)
         return {"ETag": stored.etag}
 
@@ -134,6 +140,7 @@ class FakeS3:
             "ContentLength": len(found.content),
             "ETag": found.etag,
             "LastModified": found.modified,
+            "Metadata": dict(found.metadata),
             **encoded,
         }
 

@@ -35,7 +35,7 @@ from resources import load as load_resources
 from tests.fixtures.commands import command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.site import Site
-from tests.fixtures.tables import Database, open_connection
+from tests.fixtures.tables import Database, followed_log, open_connection
 
 TEXTS = {
     "quotes": "'it''s'",
@@ -158,7 +158,7 @@ def put_and_apply(site: Site, number: int, release: Mapping[str, ResourceSpec]) 
         read_chunks(site.archive.read(key)),
         Source(key),
         resources=release,
-        archive_rejections=site.database.archived.extend,
+        log=followed_log(site.database.connection, site.archive, release),
     )
 
 
