@@ -47,16 +47,24 @@ class Candidates:
     #: Commands that can't be prepared, each once, as they were archived.
     unfit: list[tuple[Command, BodyError]] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
+    #: Ids of the chunk's commands that were rejected before, and are counted.
+    known: Collection[str] = ()
 
     def __bool__(self) -> bool:
         return bool(self.refused or self.unfit or self.bad_lines)
 
+    def concerned(self, chunk: Prepared) -> list[Command]:
+        """Every command of a key whose winner was refused, unless it was rejected before."""
+        return [
+            command
+            for command in chunk.commands
+            if (command.resource, command.key) in self.refused and command.id not in self.known
+        ]
+
     def undecided(self, chunk: Prepared) -> Iterator[Undecided]:
         """Every line that is concerned, with the reason."""
-        for command in chunk.commands:
-            refusal = self.refused.get((command.resource, command.key))
-            if refusal is None:
-                continue
+        for command in self.concerned(chunk):
+            refusal = self.refused[command.resource, command.key]
             archived = chunk.archived.get(command.id, command)
             if refusal.command.id == command.id:
                 yield Undecided(archived, refusal.code, refusal.detail, refusal.sqlstate)
@@ -112,7 +120,7 @@ class ChunkApplier:
         if known:
             contest = Contest.among([one for one in chunk.commands if one.id not in known])
         counts = Counts(duplicates=sum(one.id in known for one in chunk.commands) if known else 0)
-        candidates = Candidates()
+        candidates = Candidates(known=known)
         for applier, winners in self._by_table(contest.winners):
             done, refusals = applier.apply(winners)
             counts += done
@@ -150,7 +158,7 @@ class ChunkApplier:
             lock_resources(self._connection, paths, exclusive=True)
         known = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
         decided = _Decided(self._source.object)
-        concerned = [c for c in chunk.commands if (c.resource, c.key) in candidates.refused]
+        concerned = candidates.concerned(chunk)
         contest = Contest.among([one for one in concerned if one.id not in known])
         counts = Counts(
             superseded=contest.folded.superseded,

@@ -154,6 +154,19 @@ class DecisionLog:
         """How far the database has followed the log, and who owns the archive by that."""
         return self._state()
 
+    def may_extend(self) -> bool:
+        """Whether this database's decisions go to the archive, and are not for itself alone."""
+        state = self._state()
+        return state.is_owner or (state.owner is None and self._ownership != "follow")
+
+    def forget_own(self) -> None:
+        """Forgets decisions that a database made for itself alone, so that they are made anew.
+
+        Such a database can't know how the owner decided: the archive tells of rejections only.
+        """
+        if not self.may_extend():
+            self._connection.execute("DELETE FROM forebay.rejections WHERE slot IS NULL")
+
     def settle(self) -> None:
         """Takes over what a dead writer has written, or makes sure that it can't any more."""
         with self._hold():
@@ -296,7 +309,7 @@ class DecisionLog:
         Raises:
             NotOwnerError: it has owned the archive, and another one does now.
         """
-        if state.is_owner or (state.owner is None and self._ownership != "follow"):
+        if self.may_extend():
             return False
         if state.was_owner:
             raise NotOwnerError(

@@ -28,4 +28,5 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)
-    return replay(context, console, begin(context, selection), selection, Pace(workers=workers))
+    run = begin(context, selection)
+    return replay(context, console, run, selection, Pace(workers=workers), rejects_all=True)

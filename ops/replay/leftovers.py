@@ -3,12 +3,13 @@
 Objects are replayed in any order, so a command may come before the one that gives up a unique
 value, or before the row that it refers to. What still fails in the end is rejected only if nothing
 was decided about it and nothing could change it: the ledger must not call the object applied, the
-reason must not be this release's code, and not other rows unless the replay is of everything.
+reason must not be this release's code, and not other rows unless the replay is of everything, into
+the database that owns the archive. An operator can ask for more (`rebuild --allow-new-rejections`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forebay.apply import BadLine, Counts, DecisionLog, Entry, Outcome, Source, Undecided, apply
@@ -70,6 +71,7 @@ class Leftovers:
         resources: Mapping[str, ResourceSpec],
         *,
         is_everything: bool,
+        rejects_all: bool = False,
     ) -> Iterator[Settled]:
         """Tries everything again, and decides about the rest where that may be done.
 
@@ -78,6 +80,7 @@ class Leftovers:
             log: where decisions go.
             resources: the declarations, by path.
             is_everything: whether the replay is of all commands.
+            rejects_all: reject whatever can't be applied.
         """
         trying = _Trying(connection, log, resources)
         while trying.once_each(self._objects):
@@ -87,9 +90,19 @@ class Leftovers:
             # All together: commands of several objects may stand in each other's way in a ring.
             trying.all_together(left)
             trying.once_each(self._objects)
+        rejects_conflicts = is_everything and log.may_extend()
         for key, item in self._objects.items():
-            if item.left and not _is_applied(connection, key):
-                trying.decide(key, item, is_everything=is_everything)
+            if item.left and rejects_all:
+                trying.decide(key, item, keep=lambda _: False)
+            elif item.left and not _is_applied(connection, key):
+                trying.decide(
+                    key,
+                    item,
+                    keep=lambda one: (
+                        one.needs_other_release
+                        or (one.depends_on_other_rows and not rejects_conflicts)
+                    ),
+                )
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.left and is_everything:
@@ -120,13 +133,9 @@ class _Trying:
         """Tries leftovers of all objects as one."""
         self._apply("leftovers of all objects", entries, decides=False)
 
-    def decide(self, key: str, item: _Object, *, is_everything: bool) -> None:
-        """Rejects what can't be applied, but for commands that could be elsewhere or later."""
-        keys = {
-            _target(one.entry)
-            for one in item.left
-            if one.needs_other_release or (one.depends_on_other_rows and not is_everything)
-        }
+    def decide(self, key: str, item: _Object, *, keep: Callable[[Undecided], bool]) -> None:
+        """Rejects what can't be applied, but for keys with a command that is to be kept."""
+        keys = {_target(one.entry) for one in item.left if keep(one)}
         mine = [one.entry for one in item.left if _target(one.entry) not in keys]
         if mine:
             item.added += self._apply(key, mine, decides=True).counts

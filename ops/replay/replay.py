@@ -20,9 +20,10 @@ from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console, Meter
 from ops.context import REPLICA, Context
 from ops.errors import RefusedError, StoppedError, UsageError
+from ops.rejections import audit
 from ops.replay.gate import Gate
 from ops.replay.lag import ReplicaLag
-from ops.replay.leftovers import Leftovers
+from ops.replay.leftovers import Leftovers, Settled
 from ops.replay.signals import steered
 from ops.replay.worker import Done, Job, work
 
@@ -119,7 +120,13 @@ def resumed(context: Context, run_id: str) -> runs.Run:
 
 
 def replay(
-    context: Context, console: Console, run: runs.Run | None, selection: Selection, pace: Pace
+    context: Context,
+    console: Console,
+    run: runs.Run | None,
+    selection: Selection,
+    pace: Pace,
+    *,
+    rejects_all: bool = False,
 ) -> Tally:
     """Applies what is selected; counts what this call did.
 
@@ -129,6 +136,7 @@ def replay(
         run: where every object that is done is noted; None for a dry run.
         selection: which commands.
         pace: how fast.
+        rejects_all: reject whatever can't be applied, also what another release could apply.
 
     Raises:
         StoppedError: the operator stopped it; says how to go on.
@@ -139,10 +147,9 @@ def replay(
         objects: Iterable[StoredObject] = objects_of(context.archive, selection)
         if run is not None:
             noting = opened.enter_context(connect())
-            log = DecisionLog(noting, context.archive, context.resources, ownership="claim")
-            log.follow()
             runs.mark(noting, run.id, "running", objects=total)
             done = runs.progress(noting, run.id).objects
+            log = _follow_log(noting, context, selection, is_new=not done)
             total = max(total - done, 0)
             looking = opened.enter_context(connect())
             objects = undone(looking, run.id, objects)
@@ -169,7 +176,14 @@ def replay(
                     tally.add(finished)
                 _show(console, meter, gate, finished, tally)
             if run is not None and leftovers:
-                _settle(noting, log, leftovers, job, tally, console)
+                settled = leftovers.settle(
+                    noting,
+                    log,
+                    context.resources,
+                    is_everything=selection.is_everything,
+                    rejects_all=rejects_all,
+                )
+                _note(noting, run.id, settled, tally, console)
         except StoppedError:
             if run is not None:
                 runs.mark(noting, run.id, "stopped")
@@ -184,6 +198,19 @@ def replay(
     return tally
 
 
+def _follow_log(
+    connection: Connection, context: Context, selection: Selection, *, is_new: bool
+) -> DecisionLog:
+    """Takes over what was decided, by the consumer and by operators."""
+    log = DecisionLog(connection, context.archive, context.resources, ownership="claim")
+    log.follow()
+    if selection.is_everything:
+        audit.restore(connection, context.archive)
+        if is_new:
+            log.forget_own()
+    return log
+
+
 def _keep(leftovers: Leftovers, done: Done) -> Done:
     """Keeps what an object has left for the end, if there is room."""
     outcome = replace(done.outcome, undecided=())
@@ -193,27 +220,24 @@ def _keep(leftovers: Leftovers, done: Done) -> Done:
     return Done(done.key, done.size_bytes, outcome, error)
 
 
-def _settle(  # noqa: PLR0917 - called once
+def _note(
     connection: Connection,
-    log: DecisionLog,
-    leftovers: Leftovers,
-    job: Job,
+    run_id: str,
+    settled: Iterable[Settled],
     tally: Tally,
     console: Console,
 ) -> None:
-    """Applies or decides about what is left, and notes the objects in the run."""
-    assert job.run_id is not None  # noqa: S101 - a dry run leaves nothing
-    is_everything = job.selection.is_everything
-    for settled in leftovers.settle(connection, log, job.resources, is_everything=is_everything):
-        tally.counts += settled.added
-        if settled.error is None:
+    """Notes in the run what became of objects with leftovers."""
+    for item in settled:
+        tally.counts += item.added
+        if item.error is None:
             tally.objects += 1
-            runs.note_object(connection, job.run_id, settled.key, settled.outcome)
-        else:
-            tally.failed += 1
-            runs.note_failure(connection, job.run_id, settled.key, settled.error)
-            if tally.failed <= _SHOWN_FAILURES:
-                console.note(f"{settled.key}: {settled.error}")
+            runs.note_object(connection, run_id, item.key, item.outcome)
+            continue
+        tally.failed += 1
+        runs.note_failure(connection, run_id, item.key, item.error)
+        if tally.failed <= _SHOWN_FAILURES:
+            console.note(f"{item.key}: {item.error}")
 
 
 @contextmanager

@@ -202,6 +202,16 @@ class History:
             self.world.live.set_label(WIDE)
         self.call("replay", "--yes", "--workers", "1", faults=())
 
+    def sweep(self) -> None:
+        """Sends events of objects that are not applied, as the scheduled sweep does."""
+        rows = self.world.live.admin.execute(
+            "SELECT object FROM forebay.ledger WHERE completed_at IS NOT NULL"
+        ).fetchall()
+        applied = {key for (key,) in rows}
+        for key in sorted(self.world.s3.versions):
+            if key.startswith("commands/") and key not in applied:
+                self.world.queue.send_object(key)
+
     def finish(self) -> None:
         """Lets everything be applied by the last release, and proves that all copies agree."""
         world = self.world
@@ -209,6 +219,7 @@ class History:
         if self.late:
             self.deliver(self.late)
         world.queue.redrive()
+        self.sweep()
         self.run(2, faults=())
         if self.is_outdated:
             self.call("replay", "--yes", "--workers", "1", faults=())

@@ -348,3 +348,13 @@ def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
         log.check(None, None)
     log.settle()
     assert log.check(None, None) is False
+
+
+def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
+    database: Database,
+) -> None:
+    database.apply([bad(1, 5)], source="commands/0.gz")
+    outcome = database.apply([bad(1, 5), bad(2, 5), city(0, key=5)])
+    assert outcome.counts == Counts(applied=1, duplicates=1, rejected=1)
+    replayed = database.apply([bad(1, 6), bad(3, 6)], replay=True, decides=False)
+    assert (replayed.counts, len(replayed.undecided)) == (Counts(duplicates=1), 1)
