@@ -222,10 +222,6 @@ class Writer:
                 records.clear()
         self._pending_bytes = 0
 
-    def close(self) -> None:
-        """Has all records in the files, and closes them: a process may have so many only."""
-        self.__exit__(None, None, None)
-
     def add(self, kind: Kind, key: str, content: Content) -> None:
         """One more record; rejections come before the commands of their keys.
 
@@ -273,7 +269,8 @@ class Partition:
             folder: made, and removed with everything in it.
             expected_bytes: of lines, roughly: decides the number of files.
             bucket_bytes: what a file should have at most.
-            writers: how many there are; the first one, number 0, is `self.writer`.
+            writers: how many there are. A single one is `self.writer`; others are opened by who
+                writes, for a process may have so many files only.
         """
         of = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
         self.files = Files(folder, of, writers, bucket_bytes)
@@ -281,15 +278,18 @@ class Partition:
 
     def __enter__(self) -> Self:
         self.files.folder.mkdir(parents=True, mode=0o700)
-        self.writer.__enter__()
+        if self.files.writers == 1:
+            self.writer.__enter__()
         return self
 
     def __exit__(self, *failed: object) -> None:
-        self.writer.__exit__(*failed)
+        if self.files.writers == 1:
+            self.writer.__exit__(*failed)
         shutil.rmtree(self.files.folder, ignore_errors=True)
 
     def buckets(self) -> Iterator[Bucket]:
         """Every bucket, after the last `add`; one is there until the next is asked for."""
-        self.writer.flush()
+        if self.files.writers == 1:
+            self.writer.flush()
         for index in range(self.files.of):
             yield from self.files.buckets(index)

@@ -22,7 +22,7 @@ from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, accepted, commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
-from ops.folding.partition import Partition
+from ops.folding.partition import Partition, Writer
 from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
@@ -127,9 +127,9 @@ def rebuild(
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
             # After the commands, so that what is decided about them meanwhile is seen.
             position, owner = NOTHING_READ, None
-            for entry in add_rejections(context.archive, partition.writer, cut=cut, position=None):
-                position, owner = entry.slot, entry.owner or owner
-            partition.writer.close()
+            with Writer(partition.files, 0) as writer:
+                for entry in add_rejections(context.archive, writer, cut=cut, position=None):
+                    position, owner = entry.slot, entry.owner or owner
         connection = opened.enter_context(context.connect(purpose="rebuild"))
         filling = _Filling(
             connection, context, cut, shares, scanned, position=position, owner=owner

@@ -46,6 +46,38 @@ class _Object:
     added: Counts = Counts()  # noqa: RUF009 - frozen
 
 
+def settle_at_once(
+    connection: Connection,
+    log: DecisionLog,
+    resources: Mapping[str, ResourceSpec],
+    source: Source,
+    outcome: Outcome,
+) -> Outcome:
+    """Rejects what no other command and no other release can change, such as too long a text.
+
+    Args:
+        connection: to the primary, autocommit.
+        log: where decisions go.
+        resources: the declarations, by path.
+        source: the object that was replayed.
+        outcome: of that, with commands that could not be applied.
+
+    Returns:
+        The outcome with what is left.
+    """
+    key = source.object
+    if _is_applied(connection, key):
+        return outcome
+    item = _Object(0, outcome, outcome.undecided)
+    _Trying(connection, log, resources).decide(
+        key, item, keep=lambda one: one.needs_other_release or one.depends_on_other_rows
+    )
+    total = replace(outcome, counts=outcome.counts + item.added, undecided=tuple(item.left))
+    if not item.left and not source.partial:
+        _note_in_ledger(connection, key, total)
+    return total
+
+
 class Leftovers:
     """The leftovers of one replay."""
 

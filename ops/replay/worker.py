@@ -22,6 +22,7 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.store import ObjectStore, StoredObject
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
+from ops.replay.leftovers import settle_at_once
 
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.5  # doubles with each attempt, with full jitter: half a minute in all
@@ -184,7 +185,7 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
             job.store.read(found.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
         )
     )
-    log = DecisionLog(connection, job.store, job.resources)
+    log = DecisionLog(connection, job.store, job.resources, ownership="claim")
     try:
         if job.run_id is None:
             admitted = job.gate.chunks(chunks)
@@ -202,6 +203,8 @@ def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
             admit=job.gate.pass_through,
             habits=job.habits,
         )
+        if outcome.undecided:
+            outcome = settle_at_once(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
             note_failure(connection, job.run_id, found.key, str(exc))

@@ -133,9 +133,10 @@ def verify(
             # The database before the archive, which is written first; and both after the commands,
             # so that what is decided about them meanwhile is seen.
             position, is_owner = _read_position(connection)
-            _add_database_rejections(connection, partition.writer, cut, is_owner=is_owner)
-            for entry in add_rejections(store, partition.writer, cut=cut, position=position):
-                scanned.rejections += sum(1 for _ in up_to(cut, entry))
+            with Writer(partition.files, 0) as writer:
+                _add_database_rejections(connection, writer, cut, is_owner=is_owner)
+                for entry in add_rejections(store, writer, cut=cut, position=position):
+                    scanned.rejections += sum(1 for _ in up_to(cut, entry))
         verifier = _Verifier(connection, context, cut, Findings(limit))
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():

@@ -90,8 +90,9 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
                 ledger=None,
                 advance=lambda _: None,
             )
-        entries = add_rejections(store, partition.writer, cut=cut, position=None)
-        assert [len(entry.rejections) for entry in entries] == [0, 1]
+        with Writer(partition.files, 0) as writer:
+            entries = add_rejections(store, writer, cut=cut, position=None)
+            assert [len(entry.rejections) for entry in entries] == [0, 1]
         unfit = [
             refused
             for bucket in partition.buckets()
