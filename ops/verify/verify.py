@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forebay.archive.decisions import NOTHING_READ, read_log
+from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
 from forebay.db.connect import Connection
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
@@ -31,6 +31,7 @@ from ops.verify.rejections import check_members
 
 _PAGE = 5_000
 _REJECTIONS = "forebay.rejections"
+_LOG = "forebay.decision_log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +133,12 @@ def verify(
                 )
             # The database before the archive, which is written first; and both after the commands,
             # so that what is decided about them meanwhile is seen.
-            position, is_owner = _read_position(connection)
+            log = _LogState.read(connection)
             with Writer(partition.files, 0) as writer:
-                _add_database_rejections(connection, writer, cut, is_owner=is_owner)
-                for entry in add_rejections(store, writer, cut=cut, position=position):
+                _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
+                for entry in add_rejections(store, writer, cut=cut, position=log.position):
                     scanned.rejections += sum(1 for _ in up_to(cut, entry))
+                    log.meet(entry)
         verifier = _Verifier(connection, context, cut, Findings(limit))
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
@@ -146,6 +148,7 @@ def verify(
         verifier.compare_whole_tables(partition)
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
         verifier.compare_members(store, scanned)
+        log.judge(verifier.findings)
         unapplied = verifier.judge_ledger(store, scanned)
     return Verified(
         cut=cut,
@@ -352,12 +355,41 @@ def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
             yield {**members, "slot": entry.slot}
 
 
-def _read_position(connection: Connection) -> tuple[int, bool]:
-    """How far the database has followed the decision log, and whether it owns the archive."""
-    row = connection.execute(
-        "SELECT position, coalesce(owner = database, false) FROM forebay.decision_log"
-    ).fetchone()
-    return (NOTHING_READ, False) if row is None else (int(row[0]), bool(row[1]))
+@dataclass(slots=True)
+class _LogState:
+    """What the database says of the decision log, and what the log comes to at that position."""
+
+    position: int = NOTHING_READ
+    owner: str | None = None
+    database: str | None = None
+    last: int = NOTHING_READ
+    owner_there: str | None = None
+
+    @classmethod
+    def read(cls, connection: Connection) -> _LogState:
+        """The database's row."""
+        row = connection.execute(
+            "SELECT position, owner::text, database::text FROM forebay.decision_log"
+        ).fetchone()
+        return cls() if row is None else cls(*row)
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the database owns the archive."""
+        return self.database is not None and self.owner == self.database
+
+    def meet(self, entry: LogEntry) -> None:
+        """Takes note of an entry of the log."""
+        self.last = entry.slot
+        if entry.slot <= self.position:
+            self.owner_there = entry.owner or self.owner_there
+
+    def judge(self, findings: Findings) -> None:
+        """Adds what the database can't have from the log."""
+        if self.position > self.last:
+            findings.add(_LOG, "position", f"{self.last} entries", str(self.position))
+        elif self.owner != self.owner_there:
+            findings.add(_LOG, "owner", str(self.owner_there), str(self.owner))
 
 
 def _add_database_rejections(

@@ -33,10 +33,16 @@ NOTES = {
     ("forebay.ledger", "started_at"),
     ("forebay.ledger", "completed_at"),
     ("forebay.ledger", "replays"),
-    ("forebay.rejections", "rejected_at"),
+    *(("forebay.decision_log", name) for name in ("singleton", "database", "pending", "was_owner")),
     ("forebay.decisions", "recorded_at"),
 }
-TABLES = ("forebay.decisions", "forebay.ledger", "forebay.rejections", "forebay.tombstones")
+TABLES = (
+    "forebay.decision_log",
+    "forebay.decisions",
+    "forebay.ledger",
+    "forebay.rejections",
+    "forebay.tombstones",
+)
 
 
 def variables(site: Site, emulator: Emulator) -> dict[str, str]:
@@ -117,7 +123,7 @@ def changed(kind: str, chance: random.Random) -> sql.SQL:
         "_int4": "v || 1",
         "float8": "v + 1e-9",
     }
-    return sql.SQL(expressions.get(kind, "v + 1"))
+    return sql.SQL(expressions.get(kind, "v + 1000"))
 
 
 ABSENT = {
