@@ -17,6 +17,7 @@ from typing import TypeAlias
 from forebay.apply.decisions import DecisionLog
 from forebay.apply.fold import Folded, Target
 from forebay.apply.habits import Habits
+from forebay.apply.ledger import OvertakenError
 from forebay.apply.outcome import BadLine, Counts, Source, Undecided
 from forebay.apply.prepare import Contest, Prepared, in_order
 from forebay.apply.rejections import Rejection, find_rejected, line_id
@@ -33,6 +34,9 @@ from forebay.resource.spec import ResourceSpec
 # a staging table badly, must not come to think that reading all of it would be as quick.
 _BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
 # As ResourceSpec has them; anything else names no table.
+#: Locks of resources that a chunk names and this release does not declare; the server has room for
+#: some thousand locks, and a hostile chunk may name ten thousand resources.
+_MAX_LOCKS = 500
 _RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 Unfit: TypeAlias = Sequence[tuple[Command, BodyError]]
@@ -153,7 +157,9 @@ class ChunkApplier:
         """
         self._connection.execute(_BEGIN)
         paths = {path for path, _ in candidates.refused}
-        paths |= {command.resource for command, _ in candidates.unfit} & self._resources.keys()
+        # Those of unknown resources too: a release that declares them may be applying the command.
+        named = {command.resource for command, _ in candidates.unfit}
+        paths |= set(sorted(filter(_RESOURCE_PATH.fullmatch, named))[:_MAX_LOCKS])
         if alone:
             lock_resources(self._connection, paths, exclusive=True)
         known = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
@@ -169,7 +175,9 @@ class ChunkApplier:
                 applier, winners, contest.folded, chunk.archived, decided
             )
         if candidates.unfit:
-            done, unfit, _ = self._examine_unfit(candidates.unfit, known)
+            done, unfit, held = self._examine_unfit(candidates.unfit, known)
+            if held is not None and alone:  # a migration has made the table since
+                raise OvertakenError
             counts += done
             for command, exc in unfit:
                 decided.add(Undecided(command, exc.code, str(exc)))

@@ -18,8 +18,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+import psycopg
 from psycopg import sql
 
 from forebay.apply.rejections import Rejection, insert_rejections
@@ -35,7 +36,8 @@ from forebay.archive.decisions import (
     read_log,
 )
 from forebay.db.connect import Connection
-from forebay.errors import TransientError
+from forebay.errors import PermanentError
+from forebay.ids import mark_outdated
 from forebay.resource.spec import ResourceSpec
 
 #: What a database may do about an archive's owner. `follow`: nothing. `claim`: become the owner of
@@ -56,7 +58,7 @@ class LogMovedError(Exception):
     """The next number of the log is taken: the archive has entries which the database lacks."""
 
 
-class NotOwnerError(TransientError):
+class NotOwnerError(PermanentError):
     """Another database owns the archive."""
 
 
@@ -83,6 +85,13 @@ class LogState:
 
 class Slot(Protocol):
     """Where the decisions of one transaction go."""
+
+    def begin(self) -> None:
+        """Begins the transaction that decides; call it first inside.
+
+        The sign of life ends with the transaction, together with its locks.
+        """
+        ...
 
     def record(self, rejections: Sequence[Rejection]) -> None:
         """Writes decisions: to the archive, where it is ours, and to the database.
@@ -121,6 +130,8 @@ class DecisionLog:
         self._ownership = ownership
         #: Rows and tombstones that were removed because their command turned out to be rejected.
         self.undone = 0
+        #: A rehearsal changes nothing, so it need not wait for what a dead writer has left.
+        self.is_rehearsal = False
 
     def follow(self) -> None:
         """Takes over entries that the database lacks, and settles the archive's ownership.
@@ -131,7 +142,7 @@ class DecisionLog:
         """
         state = self._state()
         adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
-        if state.pending is None and not adopts:
+        if state.pending is None and not adopts and state.position >= 0:
             new = read_log(self._store, after=state.position)
             if next(new, None) is None:
                 return
@@ -194,16 +205,24 @@ class DecisionLog:
             if path is not None and path in self._resources and rejection.key is not None:
                 by_path[path].append(rejection)
         lock_resources(self._connection, by_path, exclusive=True)
-        undone = 0
-        for path, rejections in by_path.items():
-            values = {
-                "resource": path,
-                "keys": [rejection.key for rejection in rejections],
-                "ids": [rejection.id for rejection in rejections],
-            }
-            for statement in _undoing(self._resources[path]):
-                undone += self._connection.execute(statement, values).rowcount
-        return undone
+        return sum(self._undo_of(self._resources[path], by_path[path]) for path in by_path)
+
+    def _undo_of(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int:
+        values = {
+            "resource": spec.path,
+            "keys": [rejection.key for rejection in rejections],
+            "ids": [rejection.id for rejection in rejections],
+            "marked": [mark_outdated(rejection.id) for rejection in rejections],
+        }
+        statements = _undoing(spec)
+        run = self._connection.execute
+        try:
+            with self._connection.transaction():
+                undone = run(statements.rows, values).rowcount
+        except psycopg.errors.ForeignKeyViolation:
+            # Other rows refer to them: they stay until a replay writes them anew.
+            undone = run(statements.mark, values).rowcount
+        return undone + run(statements.tombstones, values).rowcount
 
     def check(self, first_id: str | None, last_id: str | None) -> bool:
         """Whether any command between two ids was rejected; one query, inside the transaction.
@@ -214,7 +233,7 @@ class DecisionLog:
         row = self._connection.execute(_CHECK, [first_id, last_id]).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
         any_rejected, pending = row
-        if pending is not None and not self._is_alive(pending):
+        if pending is not None and not self.is_rehearsal and not self._is_alive(pending):
             raise UnsettledError
         return bool(any_rejected)
 
@@ -244,20 +263,21 @@ class DecisionLog:
     def _reserve(self, state: LogState) -> Iterator[Slot]:
         token = 1 + secrets.randbelow(2**31 - 1)
         run = self._connection.execute
-        run("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, token])
         run("UPDATE forebay.decision_log SET pending = %s", [token])
-        slot = _ArchiveSlot(self._connection, self._store, str(state.database), state.position + 1)
+        slot = _ArchiveSlot(
+            self._connection, self._store, str(state.database), state.position + 1, token
+        )
         try:
             yield slot
         finally:
-            if not self._connection.closed:
-                if not slot.attempted:
-                    run("UPDATE forebay.decision_log SET pending = NULL")
-                run("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, token])
+            if not self._connection.closed and not slot.attempted:
+                run("UPDATE forebay.decision_log SET pending = NULL")
 
     @contextmanager
     def _hold(self) -> Iterator[None]:
         """Keeps others from extending the log or taking over from it."""
+        # A client that vanishes without a word would keep the lock until TCP gives it up.
+        self._connection.execute("SET idle_session_timeout = '60s'")
         self._connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK])
         try:
             yield
@@ -266,6 +286,7 @@ class DecisionLog:
                 self._connection.execute(
                     "SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK]
                 )
+                self._connection.execute("RESET idle_session_timeout")
 
     def _settle(self) -> None:
         self._take_over()
@@ -329,6 +350,14 @@ class DecisionLog:
             now = dt.datetime.now(dt.UTC)
             self._store.create(key_of(state.position + 1), encode_owner(database, now))
             self._take_over()
+        self._publish_own()
+
+    def _publish_own(self) -> None:
+        """Adds to the log what this database has decided before it owned the archive."""
+        while rows := self._connection.execute(_OWN, [_BATCH]).fetchall():
+            with self._reserve(self._state()) as slot, self._connection.transaction():
+                slot.begin()
+                slot.record([Rejection(*row) for row in rows])
 
     def _state(self) -> LogState:
         row = self._connection.execute(_STATE).fetchone()
@@ -348,8 +377,13 @@ class _ArchiveSlot:
     store: Store
     database: str
     number: int
+    token: int
     #: Whether the archive may have the entry.
     attempted: bool = False
+
+    def begin(self) -> None:
+        """See Slot."""
+        self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, self.token])
 
     def record(self, rejections: Sequence[Rejection]) -> None:
         """See Slot."""
@@ -371,18 +405,30 @@ class _OwnSlot:
 
     connection: Connection
 
+    def begin(self) -> None:
+        """See Slot."""
+
     def record(self, rejections: Sequence[Rejection]) -> None:
         """See Slot."""
         insert_rejections(self.connection, rejections, None)
 
 
-def _undoing(spec: ResourceSpec) -> tuple[sql.Composed, sql.Composed]:
+class _Undoing(NamedTuple):
+    """Statements that undo commands of one resource."""
+
+    rows: sql.Composed
+    mark: sql.Composed
+    tombstones: sql.Composed
+
+
+def _undoing(spec: ResourceSpec) -> _Undoing:
     parts: dict[str, sql.Composable] = {
         "table": sql.Identifier("public", spec.table),
         "key": sql.Identifier(spec.key.name),
         "type": sql.SQL(spec.key.sql_type),
     }
-    return (sql.SQL(_UNDO_ROWS).format(**parts), sql.SQL(_UNDO_TOMBSTONES).format(**parts))
+    statements = (_UNDO_ROWS, _MARK_ROWS, _UNDO_TOMBSTONES)
+    return _Undoing(*(sql.SQL(text).format(**parts) for text in statements))
 
 
 _STATE = """
@@ -415,6 +461,17 @@ _UNDO_ROWS = """
     WHERE pg_input_is_valid(r.key, '{type}')
       AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
       AND t._version = r.id
+"""
+_MARK_ROWS = """
+    UPDATE {table} AS t SET _version = r.marked, _by_create = true
+    FROM unnest(%(keys)s::text[], %(ids)s::uuid[], %(marked)s::uuid[]) AS r (key, id, marked)
+    WHERE pg_input_is_valid(r.key, '{type}')
+      AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
+      AND t._version = r.id
+"""
+_OWN = """
+    SELECT id::text, resource, key, op, code, sqlstate, detail, line, object, rejected_at
+    FROM forebay.rejections WHERE slot IS NULL ORDER BY id LIMIT %s
 """
 _UNDO_TOMBSTONES = """
     DELETE FROM forebay.tombstones AS d

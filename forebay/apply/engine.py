@@ -105,6 +105,7 @@ def rehearse(
     Raises:
         psycopg.Error: as `apply`.
     """
+    log.is_rehearsal = True
     applier = ChunkApplier(connection, source, resources, log, Habits())
     outcome = Outcome()
     for entries in chunks:
@@ -199,6 +200,7 @@ class _Run:
         while True:
             try:
                 with self._log.next_slot() as slot, self._connection.transaction():
+                    slot.begin()
                     counts, rejections = self._applier.decide(chunk, applied.candidates)
                     result = self._advance(chunk, applied, counts, start, is_last)
                     slot.record(rejections)

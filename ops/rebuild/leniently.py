@@ -25,6 +25,8 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
     """
     time = accepted(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
+        # It may be a database that was emptied by hand, and had followed the decision log.
+        connection.execute("DELETE FROM forebay.decision_log")
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)

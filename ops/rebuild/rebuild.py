@@ -192,6 +192,8 @@ class _Filling:
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
             check_empty(connection, context.resources)
             connection.execute(sql.SQL("TRUNCATE {}").format(every))
+            # It may be a database that was emptied by hand, and had followed the decision log.
+            connection.execute("DELETE FROM forebay.decision_log")
             later = [
                 item for spec in context.resources.values() for item in put_off(connection, spec)
             ]

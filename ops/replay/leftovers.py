@@ -9,6 +9,7 @@ the database that owns the archive. An operator can ask for more (`rebuild --all
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,7 +71,10 @@ def settle_at_once(
         return outcome
     item = _Object(0, outcome, outcome.undecided)
     _Trying(connection, log, resources).decide(
-        key, item, keep=lambda one: one.needs_other_release or one.depends_on_other_rows
+        key,
+        item,
+        keep=lambda one: one.needs_other_release or one.depends_on_other_rows,
+        in_turn=False,
     )
     total = replace(outcome, counts=outcome.counts + item.added, undecided=tuple(item.left))
     if not item.left and not source.partial:
@@ -125,7 +129,7 @@ class Leftovers:
         rejects_conflicts = is_everything and log.may_extend()
         for key, item in self._objects.items():
             if item.left and rejects_all:
-                trying.decide(key, item, keep=lambda _: False)
+                trying.decide(key, item, keep=lambda _: False, in_turn=True)
             elif item.left and not _is_applied(connection, key):
                 trying.decide(
                     key,
@@ -134,6 +138,7 @@ class Leftovers:
                         one.needs_other_release
                         or (one.depends_on_other_rows and not rejects_conflicts)
                     ),
+                    in_turn=rejects_conflicts,
                 )
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
@@ -165,9 +170,24 @@ class _Trying:
         """Tries leftovers of all objects as one."""
         self._apply("leftovers of all objects", entries, decides=False)
 
-    def decide(self, key: str, item: _Object, *, keep: Callable[[Undecided], bool]) -> None:
-        """Rejects what can't be applied, but for keys with a command that is to be kept."""
-        keys = {_target(one.entry) for one in item.left if keep(one)}
+    def decide(
+        self, key: str, item: _Object, *, keep: Callable[[Undecided], bool], in_turn: bool
+    ) -> None:
+        """Rejects what can't be applied, but for keys with a command that is to be kept.
+
+        Args:
+            key: of the object.
+            item: the object.
+            keep: whether nothing is to be decided about a command.
+            in_turn: whether the others of a key may be decided about when its winner is rejected.
+        """
+        several = Counter(_target(one.entry) for one in item.left)
+        keys = {
+            _target(one.entry)
+            for one in item.left
+            if keep(one) or (not in_turn and several[_target(one.entry)] > 1)
+        }
+        keys.discard(None)  # lines that are no commands, each of which stands for itself
         mine = [one.entry for one in item.left if _target(one.entry) not in keys]
         if mine:
             item.added += self._apply(key, mine, decides=True).counts

@@ -17,6 +17,7 @@ from forebay.archive.decisions import DecisionLogError, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import TransientError
+from forebay.ids import mark_outdated
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.tables import Database, MemoryStore, followed_log, open_connection
@@ -341,7 +342,8 @@ def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
     log = database.log()
     with open_connection(database.url) as connection:
         other = followed_log(connection, database.store)
-        with other.next_slot():
+        with other.next_slot() as slot, connection.transaction():
+            slot.begin()
             assert log.check(None, None) is False
         connection.execute("UPDATE forebay.decision_log SET pending = 17")
     with pytest.raises(UnsettledError):
@@ -358,3 +360,46 @@ def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
     assert outcome.counts == Counts(applied=1, duplicates=1, rejected=1)
     replayed = database.apply([bad(1, 6), bad(3, 6)], replay=True, decides=False)
     assert (replayed.counts, len(replayed.undecided)) == (Counts(duplicates=1), 1)
+
+
+def test_a_new_owner_publishes_what_it_has_decided_for_itself(
+    database: Database, other_database: Database
+) -> None:
+    """Such as a database that was rebuilt beside, which the consumer then works on."""
+    database.log()
+    own = DecisionLog(other_database.connection, database.store, resources.load())
+    own.follow()
+    apply(
+        other_database.connection,
+        [[bad(1, 5)]],
+        Source("commands/a.gz"),
+        resources=resources.load(),
+        log=own,
+    )
+    assert database.archived == []
+    followed_log(other_database.connection, database.store)
+    assert [one.id for one in database.archived] == [command_id(1)]
+    assert other_database.rows("SELECT slot FROM forebay.rejections") == [(3,)]
+
+
+def test_a_rejected_row_that_others_refer_to_is_marked(
+    database: Database, other_database: Database
+) -> None:
+    connection = other_database.connection
+    connection.execute("ALTER TABLE cities ADD CHECK (geonameid > 0)")
+    apply(
+        connection,
+        [[city(1, key=2)]],
+        Source("commands/a.gz", replay=True),
+        resources=resources.load(),
+        log=DecisionLog(connection, database.store, resources.load()),
+        decides=False,
+    )
+    connection.execute("CREATE TABLE visits (city bigint REFERENCES cities)")
+    connection.execute("INSERT INTO visits VALUES (2)")
+    database.connection.execute("ALTER TABLE cities ADD CHECK (geonameid <> 2)")
+    database.apply([city(1, key=2)])
+    log = DecisionLog(connection, database.store, resources.load())
+    log.follow()
+    assert log.undone == 1
+    assert other_database.cities()[2][0] == mark_outdated(command_id(1))
