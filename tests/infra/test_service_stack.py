@@ -162,12 +162,13 @@ def test_no_function_may_overwrite_an_object_of_commands(either: Synthesised) ->
         assert statement["Condition"] == {"Null": {"s3:if-none-match": "false"}}
 
 
-def test_the_consumer_may_read_commands_and_read_and_write_rejections(either: Synthesised) -> None:
+def test_the_consumer_may_read_commands_and_read_and_create_decisions(either: Synthesised) -> None:
     granted = either.granted("firehose_consumer")
 
     assert {grant for grant in granted if grant[0].startswith("s3:")} == {
         ("s3:GetObject", f"{_archive(either)}/commands/*"),
-        ("s3:PutObject", f"{_archive(either)}/rejections/*"),
+        ("s3:PutObject", f"{_archive(either)}/decisions/*"),
+        ("s3:GetObject", f"{_archive(either)}/decisions/*"),
         ("s3:GetObject", f"{_archive(either)}/rejections/*"),
         ("s3:ListBucket", _archive(either)),
     }
@@ -188,7 +189,7 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
         if statement["Action"] == "s3:ListBucket"
     ]
     commands = {"StringEquals": {"s3:prefix": "commands/"}}
-    rejections = {"StringLike": {"s3:prefix": "rejections/*"}}
+    rejections = {"StringEquals": {"s3:prefix": ["decisions/", "rejections/"]}}
     assert conditions.count(commands) == 2  # the sweep's too
     assert conditions.count(rejections) == 1  # the consumer's
     assert len(conditions) == 3
