@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from forebay.apply.prepare import Prepared
+from forebay.archive.decisions import key_of
 from forebay.codec import encode
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.consumer import Bench, bench_of, text_message
@@ -55,14 +56,13 @@ def test_objects_that_fail_leave_no_commands_in_memory(
     assert max(left) <= 2
 
 
-def test_a_rejection_is_archived_beside_the_commands(bench: Bench) -> None:
+def test_a_rejection_is_archived_in_the_decision_log(bench: Bench) -> None:
     bench.put("commands/2026/01/01/00/a.gz", city(4, key=9, name="x" * 300))
     bench.handle(bench.message("commands/2026/01/01/00/a.gz"))
-    listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="rejections/")["Contents"]
-    assert [found["Key"] for found in listed] == [
-        f"rejections/2026/01/01/00/a/{command_id(4)}.ndjson"
-    ]
-    body = bench.s3.get_object(Bucket=bench.bucket, Key=listed[0]["Key"])["Body"].read()
+    listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="decisions/")["Contents"]
+    # The first entry makes the database the archive's owner.
+    assert [found["Key"] for found in listed] == [key_of(1), key_of(2)]
+    body = bench.s3.get_object(Bucket=bench.bucket, Key=listed[1]["Key"])["Body"].read()
     rejection = json.loads(body)
     assert rejection["id"] == command_id(4)
     assert rejection["code"] == "string_data_right_truncation"
@@ -202,19 +202,17 @@ def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Benc
     assert set(bench.database.cities()) == {1, 2}
 
 
-def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
-    bench: Bench,
-) -> None:
-    """By the next try something newer may have come, and the command be superseded otherwise."""
+def test_a_decision_that_fails_before_it_is_archived_is_none(bench: Bench) -> None:
+    """By the next try something newer has come, and the command has lost."""
     bad = city(4, key=9, name="x" * 300)
     message = bench.message(bench.put("commands/2026/01/01/00/a.gz", bad))
     with ledger_failing(bench.database):
         assert bench.handle(message)
-    assert bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="rejections/")["KeyCount"] == 1
+    assert bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="decisions/")["KeyCount"] == 1
     bench.handle(bench.message(bench.put("commands/2026/01/01/00/b.gz", city(5, key=9))))
 
     assert bench.handle(message) == set()
-    assert bench.database.rejections() == {command_id(4): "string_data_right_truncation"}
+    assert bench.database.rejections() == {}
     assert bench.database.cities()[9][0] == command_id(5)
 
 

@@ -132,7 +132,7 @@ REFUSED: Mapping[str, tuple[object, object]] = {
     "path out of ours": (f"{OURS}/../another", "commands/a.gz"),
     "no text for a bucket": ({"": OURS}, "commands/a.gz"),
     "null": (None, None),
-    "rejections": (OURS, "rejections/a.gz"),
+    "reports": (OURS, "reports/a.gz"),
     "imports": (OURS, "imports/cities/put/a.ndjson"),
     "audit": (OURS, "audit/a"),
     "no prefix": (OURS, "a.gz"),
@@ -170,7 +170,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
     "key",
     [
         "commands/",
-        "commands/../rejections/a.gz",
+        "commands/../reports/a.gz",
         "commands/../../etc/passwd",
         "commands//a.gz",
         "commands/a%0AERROR+forged+log+line",
@@ -184,7 +184,7 @@ def test_a_strange_key_names_that_object_and_no_other(
     caplog: pytest.LogCaptureFixture, bench: Bench, key: str
 ) -> None:
     """There is none of that name, so the message fails, in one line of the log."""
-    bench.put("rejections/a.gz", city(7, key=7))
+    bench.put("reports/a.gz", city(7, key=7))
     bad = text_message(event(bench.bucket, key))
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
     assert bench.handle(bad, good) == {bad["messageId"]}

@@ -20,6 +20,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
 from pydantic import Field
 
+from forebay.apply import Source, apply
+from forebay.apply.lines import read_chunks
 from forebay.aws.events import object_event
 from forebay.db.schema import metadata
 from forebay.db.session import Session
@@ -37,7 +39,7 @@ from ops.rejections.rules import Rule
 from ops.replay import replay as replaying
 from ops.replay.replay import Pace
 from tests.fixtures.site import Site
-from tests.fixtures.tables import Database, open_connection
+from tests.fixtures.tables import Database, followed_log, open_connection
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "parcels"
 FROZEN = {
@@ -131,7 +133,9 @@ def test_the_consumer_brings_every_version_into_the_current_table(
     consumer._session.close()
     rows, rejections, tombstones = contents(parcels)
     assert rows == EXPECTED
-    assert rejections == {UNFIT: "upcast_failed"}
+    # Where a newer command of its key came first, it has lost, and nobody looks at its body.
+    came_late = order.index("version-1.ndjson.gz") > order.index("version-2.ndjson.gz")
+    assert rejections == ({} if came_late else {UNFIT: "upcast_failed"})
     assert set(tombstones) == {("parcels", "P-5"), ("parcels", "P-7")}
 
 
@@ -158,7 +162,7 @@ def test_a_replay_makes_the_same_table(parcels: Database, site: Site) -> None:
     rows, rejections, _ = contents(parcels)
     assert (tally.objects, tally.failed, tally.lines) == (3, 0, 15)
     assert rows == EXPECTED
-    assert rejections == {UNFIT: "upcast_failed"}
+    assert rejections == {}, "it has lost by the end, and a replay decides last"
     before = contents(parcels)
     replay(parcels, site)
     assert contents(parcels) == before
@@ -183,8 +187,14 @@ def test_the_history_shows_old_bodies_as_they_were_and_rows_as_they_are_now(
 def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
     parcels: Database, site: Site
 ) -> None:
-    put(site, "version-1.ndjson.gz")
-    replay(parcels, site)
+    key = put(site, "version-1.ndjson.gz")
+    apply(
+        parcels.connection,
+        read_chunks(site.archive.read(key)),
+        Source(key),
+        resources=SPECS,
+        log=followed_log(parcels.connection, site.archive, SPECS),
+    )
     rule = Rule.model_validate(
         {
             "name": "sizes that nobody knew",
