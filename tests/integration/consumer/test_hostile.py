@@ -328,6 +328,7 @@ def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     """Nothing is applied that a decision may be about; removed, it has done no harm."""
     forged = "decisions/00000000000000000001.ndjson"
     bench.put(forged, raw=content)
+    bench.session.close()  # a new connection looks into the log
     message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
     assert bench.handle(message) == {message["messageId"]}
     assert bench.database.cities() == {}
