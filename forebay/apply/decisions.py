@@ -205,24 +205,44 @@ class DecisionLog:
             if path is not None and path in self._resources and rejection.key is not None:
                 by_path[path].append(rejection)
         lock_resources(self._connection, by_path, exclusive=True)
-        return sum(self._undo_of(self._resources[path], by_path[path]) for path in by_path)
+        undone, left = 0, list(by_path)
+        while left:
+            # Rows that others refer to go after those others.
+            before, left = left, []
+            for path in before:
+                removed = self._remove(self._resources[path], by_path[path])
+                undone += removed or 0
+                if removed is None:
+                    left.append(path)
+            if left == before:
+                break
+        # What rows that are not rejected refer to stays, until a replay writes it anew.
+        for path in left:
+            spec, statements = self._resources[path], _undoing(self._resources[path])
+            for statement in (statements.mark, statements.tombstones):
+                undone += self._run_undo(statement, spec, by_path[path])
+        return undone
 
-    def _undo_of(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int:
+    def _remove(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int | None:
+        """How many rows and tombstones were removed; None, and none, where others refer to them."""
+        statements = _undoing(spec)
+        try:
+            with self._connection.transaction():
+                rows = self._run_undo(statements.rows, spec, rejections)
+                return rows + self._run_undo(statements.tombstones, spec, rejections)
+        except psycopg.errors.ForeignKeyViolation:
+            return None
+
+    def _run_undo(
+        self, statement: sql.Composed, spec: ResourceSpec, rejections: Sequence[Rejection]
+    ) -> int:
         values = {
             "resource": spec.path,
             "keys": [rejection.key for rejection in rejections],
             "ids": [rejection.id for rejection in rejections],
             "marked": [mark_outdated(rejection.id) for rejection in rejections],
         }
-        statements = _undoing(spec)
-        run = self._connection.execute
-        try:
-            with self._connection.transaction():
-                undone = run(statements.rows, values).rowcount
-        except psycopg.errors.ForeignKeyViolation:
-            # Other rows refer to them: they stay until a replay writes them anew.
-            undone = run(statements.mark, values).rowcount
-        return undone + run(statements.tombstones, values).rowcount
+        return self._connection.execute(statement, values).rowcount
 
     def check(self, first_id: str | None, last_id: str | None) -> bool:
         """Whether any command between two ids was rejected; one query, inside the transaction.
@@ -355,9 +375,15 @@ class DecisionLog:
     def _publish_own(self) -> None:
         """Adds to the log what this database has decided before it owned the archive."""
         while rows := self._connection.execute(_OWN, [_BATCH]).fetchall():
-            with self._reserve(self._state()) as slot, self._connection.transaction():
-                slot.begin()
-                slot.record([Rejection(*row) for row in rows])
+            state = self._state()
+            if not state.is_owner:  # another database has just become the owner
+                return
+            try:
+                with self._reserve(state) as slot, self._connection.transaction():
+                    slot.begin()
+                    slot.record([Rejection(*row) for row in rows])
+            except LogMovedError:
+                self._settle()
 
     def _state(self) -> LogState:
         row = self._connection.execute(_STATE).fetchone()
