@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +12,31 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import Counts, DecisionLog, NotOwnerError, Source, apply
+from forebay.apply import (
+    Counts,
+    DecisionLog,
+    NotOwnerError,
+    Rejection,
+    Source,
+    Undecided,
+    apply,
+)
 from forebay.apply.decisions import UnsettledError
-from forebay.archive.decisions import DecisionLogError, key_of, read_log
+from forebay.archive.decisions import DecisionLogError, encode_rejections, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import TransientError
 from forebay.ids import mark_outdated
+from tests.crossings.releases import RELEASES
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
-from tests.fixtures.tables import Database, MemoryStore, followed_log, open_connection
+from tests.fixtures.tables import (
+    Database,
+    MemoryStore,
+    create_tables,
+    followed_log,
+    open_connection,
+)
 
 WAIT_SECONDS = 30
 
@@ -403,3 +419,26 @@ def test_a_rejected_row_that_others_refer_to_is_marked(
     log.follow()
     assert log.undone == 1
     assert other_database.cities()[2][0] == mark_outdated(command_id(1))
+
+
+def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
+    database: Database,
+) -> None:
+    declared = RELEASES[1]
+    create_tables(database.connection, declared)
+    owner = Command(command_id(1), "put", "owners", "ann", 1, "t", None, {"note": None})
+    body = {"code": "c1", "label": "fine", "owner": "ann", "size": 1}
+    thing = Command(command_id(2), "put", "things", 1, 1, "t", None, body)
+    log = DecisionLog(database.connection, database.store, declared)
+    source = Source("commands/a.gz", replay=True)
+    apply(database.connection, [[owner, thing]], source, resources=declared, log=log, decides=False)
+    rejected = [
+        Rejection.of(Undecided(command, "code", "detail"), "o", dt.datetime.now(dt.UTC))
+        for command in (owner, thing)
+    ]
+    content = encode_rejections([one.to_archive() for one in rejected], "database")
+    assert database.store.create(key_of(1), content)
+    log.follow()
+    assert log.undone == 2
+    counts = "SELECT (SELECT count(*) FROM owners), (SELECT count(*) FROM things)"
+    assert database.rows(counts) == [(0, 0)]
