@@ -231,9 +231,11 @@ def test_point_in_time_restore(
     assert fresh.fate(status)["status"] == "applied"
     key = city["geonameid"]
     snapshot = fresh.rows("SELECT * FROM public.cities ORDER BY 1")
-    time.sleep(1.1)  # the moment is written in whole seconds
+    # A moment is written in whole seconds: before it the write, after it the delete.
+    written = moment()
+    wait_until(lambda: moment() > written, "the second in which it was written is over")
     then = moment()
-    time.sleep(1.1)
+    wait_until(lambda: moment() > then, "the second of the moment is over")
     deleted = fresh.accepted("DELETE", f"/cities/{key}")
     assert fresh.fate(deleted)["status"] == "applied"
     put_city(fresh)
