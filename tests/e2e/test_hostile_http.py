@@ -348,4 +348,4 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
         "",
         {"FOREBAY_STATE": str(stack.settings.state), "FOREBAY_OPS_ENV": "local"},
     )
-    assert operator.done("verify")["agrees"] is True
+    assert operator.done("verify", "--at", "now")["agrees"] is True

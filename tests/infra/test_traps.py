@@ -85,7 +85,7 @@ def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
 def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
     prod: Synthesised,
 ) -> None:
-    """Trap: rejections and delivery errors in the same bucket would start the pipeline again."""
+    """Trap: decisions and delivery errors in the same bucket would start the pipeline again."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
 
@@ -98,7 +98,7 @@ def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
         if action == "s3:PutObject"
     ]
     assert len(written) == 1
-    assert written[0].endswith("/rejections/*")
+    assert written[0].endswith("/decisions/*")
 
 
 def test_a_failing_database_does_not_use_up_the_deliveries(prod: Synthesised) -> None:
