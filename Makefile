@@ -40,6 +40,10 @@ load: $(READY) ## put real countries and cities into the running stack (PORT=808
 psql: $(READY) ## a prompt of the running database (PORT=8080, REPLICA=1 for the replica)
 	@exec $(BIN)/python -m local --port $(PORT) psql $(if $(REPLICA),--replica)
 
+.PHONY: credentials
+credentials: $(READY) ## keys and addresses of the running stack, for a shell: eval "$$(make -s credentials)"
+	@exec $(BIN)/python -m local --port $(PORT) credentials
+
 .PHONY: forebay
 forebay: $(READY) ## the operators' command line (ARGS="verify --env local")
 	@exec $(BIN)/forebay $(ARGS)

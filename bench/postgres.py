@@ -22,7 +22,7 @@ from forebay.db.schema import metadata
 from forebay.resource import ResourceSpec
 from local.postgres.config import OWNER, SUPERUSER, Cluster
 from local.postgres.server import Servers
-from local.postgres.throwaway import free_port, open_folder
+from local.postgres.throwaway import open_folder, throwaway_cluster
 from local.settings import ROOT
 from local.supervisor import Supervisor
 
@@ -95,8 +95,8 @@ def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> Non
 def running_server() -> Iterator[Cluster]:
     """A primary that survives crashes, in a temporary folder, stopped at the end of the block."""
     with open_folder() as folder:
-        primary = Cluster("primary", folder / "primary", free_port(), folder / "primary.log")
-        unused = Cluster("replica", folder / "replica", free_port(), folder / "replica.log")
+        primary = throwaway_cluster(folder, "primary", durable=True)
+        unused = throwaway_cluster(folder, "replica", durable=True)
         with Supervisor(folder / "processes.json") as supervisor:
             Servers(supervisor, primary, unused).start_primary()
             yield primary

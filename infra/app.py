@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from infra.components.authorization import all_scopes
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
 from infra.front import CognitoSettings
-from infra.settings import CONTEXT, Settings
+from infra.settings import CONTEXT, Settings, given_context
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
 from infra.stacks.edge import EdgeStack
@@ -74,7 +75,10 @@ def main() -> None:
         name = app.node.try_get_context("env")
         if not name:
             raise SettingsError("choose an environment, for example: cdk synth -c env=local")
-        context = {key: app.node.try_get_context(key) for key in CONTEXT}
+        context = given_context(os.environ)
+        for key in CONTEXT:
+            if (value := app.node.try_get_context(key)) is not None:
+                context[key] = value
         build_app(Settings.load(name, context), app=app)
     except ForebayError as refused:
         sys.exit(f"forebay: {refused}")

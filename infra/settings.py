@@ -1,11 +1,13 @@
 """One environment's settings: read from its file, completed from the command line, checked once.
 
 `environments/<name>.toml` says everything that differs between environments. What it can't know,
-such as the ports of a local stack, is given as CDK context (`-c database_url=…`).
+such as the ports of a local stack, is given as CDK context (`-c database_url=…`), or in the
+environment, as other users of a machine see command lines.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +39,9 @@ CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "replica_url": ("database", "replica_url"),
     "firehose_endpoint": ("stream", "endpoint"),
 }
+
+#: The same as a JSON object. What the command line says wins.
+CONTEXT_VARIABLE: Final = "FOREBAY_CDK_CONTEXT"
 
 #: Where the CLI puts files for the emulator; whoever starts the emulator makes this bucket.
 EMULATOR_ASSETS_BUCKET: Final = "forebay-cdk-assets"
@@ -344,3 +349,24 @@ def _problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, An
             return f"{where}: {error['ctx']['error']}"
         case _:
             return f"{where}: {error['msg']}, not {error['input']!r}"
+
+
+def given_context(env: Mapping[str, str]) -> dict[str, str | None]:
+    """The context values that the environment variable gives; none where it is not set.
+
+    Raises:
+        SettingsError: it is no JSON object of known names and texts.
+    """
+    text = env.get(CONTEXT_VARIABLE, "{}")
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or not all(
+        name in CONTEXT and isinstance(value, str) for name, value in values.items()
+    ):
+        raise SettingsError(
+            f"{CONTEXT_VARIABLE} must be a JSON object whose names are of {', '.join(CONTEXT)}, "
+            "and whose values are texts"
+        )
+    return values

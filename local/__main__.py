@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m local run | reset | psql | cdk | alembic | setup`.
+"""The commands behind the Makefile: `python -m local run | reset | psql | credentials | cdk | …`.
 
 Exit codes: 0 all is well (for `run`: it was asked to stop); 1 it could not be done, with one
 sentence that says why; 2 wrong usage. Those named after a program pass on that program's code.
@@ -56,9 +56,32 @@ def _psql(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.postgres.binaries import program
     from local.postgres.config import OWNER, READER, primary_of, replica_of
 
-    replica, primary = replica_of(settings).url(READER), primary_of(settings).url(OWNER)
-    url = replica if options.replica else primary
-    return subprocess.call([program("psql"), url, *options.arguments])  # noqa: S603
+    cluster, user = primary_of(settings), OWNER
+    if options.replica:
+        cluster, user = replica_of(settings), READER
+    command = [program("psql"), cluster.address(user), *options.arguments]
+    return subprocess.call(  # noqa: S603
+        command, env={**os.environ, "PGPASSWORD": cluster.password(user)}
+    )
+
+
+def _credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local.credentials import ACCESS_KEY_ID, secret_key
+    from local.postgres.config import READER, primary_of, replica_of
+    from local.settings import REGION
+
+    values = {
+        "AWS_ENDPOINT_URL": settings.emulator_url,
+        "AWS_ENDPOINT_URL_FIREHOSE": settings.firehose_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": secret_key(settings),
+        "PRIMARY_URL": primary_of(settings).url(),
+        "REPLICA_URL": replica_of(settings).url(READER),
+    }
+    sys.stdout.writelines(f"export {name}={value}\n" for name, value in values.items())
+    return 0
 
 
 def _setup(settings: LocalSettings, _options: argparse.Namespace) -> int:
@@ -126,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     psql = add("psql", _psql, "a prompt of the running database")
     psql.add_argument("--replica", action="store_true", help="of the replica")
     psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
+    add("credentials", _credentials, "print what a shell needs for AWS's tools and for Postgres")
     add("setup", _setup, "install the npm packages")
     cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)

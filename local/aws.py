@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.errors import TransientError
+from local.credentials import ACCESS_KEY_ID, secret_key
 from local.errors import ToolFailedError
 from local.settings import REGION, LocalSettings
 
@@ -42,8 +43,8 @@ class Emulated:
         # Never the user's own credentials, region, profile or files.
         self._session = boto3.Session(
             botocore_session=botocore.session.Session(session_vars=_NOTHING_OF_THE_USERS),
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=secret_key(settings),
             region_name=REGION,
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,8 @@ class Spec:
     rank: int
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
-    #: File that the process reads as its standard input.
-    stdin: Path | None = None
+    #: What the process reads as its standard input.
+    stdin: bytes = b""
     user: User | None = None
     polite_signal: int = signal.SIGTERM
     rude_signal: int = signal.SIGKILL
@@ -77,7 +78,10 @@ def spawn(spec: Spec) -> Child:
     _rotate(spec.log)
     user = spec.user if spec.user is not None and not spec.user.prefix else None
     prefix = spec.user.prefix if spec.user is not None else ()
-    with spec.log.open("wb") as log, (spec.stdin or Path(os.devnull)).open("rb") as stdin:
+    # An unnamed file, as what is read may be a password.
+    with spec.log.open("wb") as log, tempfile.TemporaryFile() as stdin:
+        stdin.write(spec.stdin)
+        stdin.seek(0)
         try:
             process = subprocess.Popen(  # noqa: S603
                 [*prefix, *spec.command],

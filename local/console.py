@@ -61,9 +61,9 @@ class Display:
 def welcome(stack: LocalStack, seconds: float) -> str:
     """What to do with a stack that took so long to start: every line works when pasted."""
     url = stack.base_url
-    primary, replica = stack.primary.url(OWNER), stack.replica.url(READER)
+    primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base
-    psql = "make psql" if port == DEFAULT_BASE_PORT else f"make psql PORT={port}"
+    option = "" if port == DEFAULT_BASE_PORT else f" PORT={port}"
     return f"""
 Forebay answers at {url} (after {seconds:.1f} s).
 Read and try the API in a browser: {url}/docs
@@ -74,8 +74,9 @@ Or here, line by line:
   curl -s -H 'Prefer: wait=10' {url}/countries/XK/commands/$id
   curl -s -H "Read-After: $id" {url}/countries/XK
 
-  primary   {primary}   {psql}
-  replica   {replica}   {psql} REPLICA=1
+  primary   {primary}   make psql{option}
+  replica   {replica}   make psql{option} REPLICA=1
+  AWS       {stack.settings.emulator_url}   eval "$(make -s credentials{option})"
   logs      {stack.settings.logs}
 
 Saved changes in lambdas/, forebay/ and resources/ are live at once. Ctrl-C stops it.

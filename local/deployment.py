@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.settings import EMULATOR_ASSETS_BUCKET, FunctionName
+from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName
 from local import emulator, node
 from local.aws import Emulated
 from local.child import Spec
@@ -24,8 +24,8 @@ from local.supervisor import Supervisor
 
 # All that decides what is deployed, and how it is kept.
 _SOURCES = (
-    "infra", "lambdas", "forebay", "resources", "migrations", "local/emulator.py", __file__,
-    "alembic.ini", "cdk.json", "uv.lock", "package-lock.json",
+    "infra", "lambdas", "forebay", "resources", "migrations", "local/emulator.py",
+    "local/emulator_front.py", __file__, "alembic.ini", "cdk.json", "uv.lock", "package-lock.json",
 )  # fmt: skip
 _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "write": "WriteFunctionName",
@@ -36,7 +36,8 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "migrate": "MigrateFunctionName",
     "sweep": "SweepFunctionName",
 }
-_DATA, _SERVICE = "forebay-local-data", "forebay-local-service"
+LOCAL = "local"  # the environment
+_DATA, _SERVICE = f"forebay-{LOCAL}-data", f"forebay-{LOCAL}-service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Deployment:
 
     def fingerprint(self) -> str:
         """A hash of everything that a deployment is made from."""
-        facts = [*self._context(), sys.version, str(self.settings.ports.base)]
+        facts = [json.dumps(self._context()), sys.version, str(self.settings.ports.base)]
         return _digest(*(self.settings.root / name for name in _SOURCES), facts=facts)
 
     @property
@@ -142,7 +143,7 @@ class Deployment:
 
     def _run_cdk(self, supervisor: Supervisor, making: Path) -> None:
         settings = self.settings
-        command = [*node.cdk_command(settings.root), "deploy", "--all", *self._context()]
+        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={LOCAL}"]
         # Change sets would only be looked at by somebody who may say no.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(making / "assembly")]
@@ -154,19 +155,23 @@ class Deployment:
                 command=command,
                 log=settings.logs / "deploy.log",
                 rank=0,
-                env=env | {"CI": "true", "NO_COLOR": "1", "TMPDIR": str(making / "temporary")},
+                env={
+                    **env,
+                    CONTEXT_VARIABLE: json.dumps(self._context()),
+                    "CI": "true",
+                    "NO_COLOR": "1",
+                    "TMPDIR": str(making / "temporary"),
+                },
                 cwd=settings.root,
             )
         )
 
-    def _context(self) -> list[str]:
-        values = {
-            "env": "local",
+    def _context(self) -> dict[str, str]:
+        return {
             "database_url": self.primary.url(),
             "replica_url": self.replica.url(READER),
             "firehose_endpoint": self.settings.firehose_url,
         }
-        return [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
 
 
 def _digest(*tops: Path, facts: Sequence[str] = ()) -> str:

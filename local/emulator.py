@@ -16,6 +16,7 @@ from pathlib import Path
 
 from local import node
 from local.child import Child, Spec
+from local.credentials import ACCESS_KEY_ID, OWN_KEY_HEADER, own_key, secret_key
 from local.settings import ACCOUNT, REGION, LocalSettings
 from local.supervisor import Supervisor
 
@@ -56,7 +57,7 @@ def start(
     child = supervisor.start(
         Spec(
             name=name,
-            command=[sys.executable, "-m", "ministack"],
+            command=[sys.executable, "-m", "local.emulator_front"],
             log=settings.logs / f"{name}.log",
             rank=rank,
             # Node.js is for the functions that the CDK brings along.
@@ -65,14 +66,16 @@ def start(
             patience_seconds=_STOP_SECONDS,
         )
     )
-    supervisor.wait_until(
-        lambda: _answers(settings.ports.emulator), child=child, timeout_seconds=_READY_SECONDS
-    )
+    supervisor.wait_until(lambda: _answers(settings), child=child, timeout_seconds=_READY_SECONDS)
     return child
 
 
 def client_environment(settings: LocalSettings) -> dict[str, str]:
-    """Our environment, with everything AWS in it pointing at the emulator and at nothing real."""
+    """Our environment, with everything AWS in it pointing at the emulator and at nothing real.
+
+    Raises:
+        StateUnusableError: the stack has never been started, so it has no credentials.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -84,8 +87,8 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL": settings.emulator_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": secret_key(settings),
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -94,6 +97,7 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
 
 def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
     return {
+        "PYTHONPATH": str(settings.root),
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(settings.ports.emulator),
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
@@ -112,10 +116,11 @@ def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
     }
 
 
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def _answers(settings: LocalSettings) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=2)
+    own = {OWN_KEY_HEADER: own_key(secret_key(settings))}
     try:
-        connection.request("GET", "/_ministack/ready")
+        connection.request("GET", "/_ministack/ready", headers=own)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

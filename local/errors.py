@@ -8,7 +8,8 @@ LocalStackError
 ├── ToolFailedError      a program that should end well (initdb, npm, cdk …) ended badly
 ├── StoppingError        a step was given up because the stack is being stopped
 ├── StartTimeoutError    a server runs but does not become ready
-└── ChildDiedError       a server of the stack ended by itself
+├── ChildDiedError       a server of the stack ended by itself
+└── CredentialsMissingError  a server was started without the stack's secret access key
 """
 
 
@@ -46,3 +47,7 @@ class StartTimeoutError(LocalStackError):
 
 class ChildDiedError(LocalStackError):
     """A server ended although nobody asked it to; the message carries the end of its log."""
+
+
+class CredentialsMissingError(LocalStackError):
+    """A server's environment has no secret access key."""

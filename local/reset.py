@@ -50,6 +50,7 @@ def _ours(settings: LocalSettings) -> list[Path]:
         settings.emulator,
         settings.firehose,
         settings.logs,
+        settings.secret,
         settings.processes,
         settings.state / LOCK_NAME,
     ]

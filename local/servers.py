@@ -66,6 +66,7 @@ def start_gateway(
                 *("--emulator", settings.emulator_url),
                 *("--api-id", deployed.api_id),
                 *("--stage", deployed.stage),
+                *(word for name in sorted(settings.hosts) for word in ("--host", name)),
             ],
             log=settings.logs / "gateway.log",
             rank=rank,

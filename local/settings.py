@@ -1,6 +1,7 @@
 """Where the one-machine stack keeps its state, and which ports and names it uses."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ ACCOUNT = "000000000000"
 DEFAULT_BASE_PORT = 8080
 _PORTS_IN_USE = 5
 _MAX_BASE_PORT = 65535 - _PORTS_IN_USE + 1
+_HOST_NAME = re.compile(r"[a-z0-9._-]+")
 
 # Free room below the state folder, without which Postgres would soon stop in the middle of a write.
 MIN_FREE_BYTES = 1024**3
@@ -74,23 +76,31 @@ class LocalSettings:
     ports: Ports
     #: The checkout that is run.
     root: Path = ROOT
+    #: Names by which clients may call the gateway besides the loopback ones, in lower case.
+    hosts: frozenset[str] = frozenset()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, base_port: int | None = None) -> Self:
         """The settings of this checkout.
 
         Args:
-            env: read for `FOREBAY_STATE`, a folder instead of `.forebay` in the checkout.
+            env: read for `FOREBAY_STATE`, a folder instead of `.forebay` in the checkout, and for
+                `FOREBAY_LOCAL_HOSTS`, further names of the gateway with commas between them.
             base_port: first of the five ports; 8080 unless told.
 
         Raises:
-            ValueError: the ports would not fit below 65536.
+            ValueError: the ports would not fit below 65536, or a name is not one.
         """
         base = DEFAULT_BASE_PORT if base_port is None else base_port
         if not 1 <= base <= _MAX_BASE_PORT:
             raise ValueError(f"the port must be between 1 and {_MAX_BASE_PORT}, not {base}")
         state = Path(env.get("FOREBAY_STATE") or ROOT / ".forebay").expanduser().resolve()
-        return cls(state=state, ports=Ports(base))
+        return cls(state=state, ports=Ports(base), hosts=_hosts(env))
+
+    @property
+    def secret(self) -> Path:
+        """File from which every password and key of the stack is derived."""
+        return self.state / "secret"
 
     @property
     def logs(self) -> Path:
@@ -131,3 +141,15 @@ class LocalSettings:
     def firehose_url(self) -> str:
         """Endpoint of Firehose."""
         return f"http://127.0.0.1:{self.ports.firehose}"
+
+
+def _hosts(env: Mapping[str, str]) -> frozenset[str]:
+    listed = env.get("FOREBAY_LOCAL_HOSTS", "").lower().split(",")
+    names = frozenset(name.strip() for name in listed if name.strip())
+    for name in sorted(names):
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"FOREBAY_LOCAL_HOSTS names {name!r}; give names without scheme and port, "
+                "with commas between them"
+            )
+    return names

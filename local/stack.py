@@ -23,7 +23,7 @@ from local.ports import check_free
 from local.postgres.config import primary_of, replica_of
 from local.postgres.server import Servers
 from local.settings import MIN_FREE_BYTES, MIN_FREE_BYTES_RUNNING, LocalSettings
-from local.state import check_free_space, locked
+from local.state import check_free_space, keep_private, locked
 from local.supervisor import Supervisor, stop_leftovers
 
 
@@ -69,6 +69,7 @@ class LocalStack:
         """
         with ExitStack() as opened:
             lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
+            keep_private(self.settings)
             self._check_surroundings()
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             opened.callback(pool.shutdown)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from local.errors import DiskFullError, StateLockedError, StateUnusableError
 from local.processes import pid_is_alive
+from local.secret import make_secret
+from local.settings import LocalSettings
 
 LOCK_NAME = "lock"
 # Longest orderly stop: a killed start's warden goes through it while it still holds the lock.
@@ -47,6 +49,27 @@ def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> I
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def keep_private(settings: LocalSettings) -> None:
+    """Makes the secret where there is none, and hides from other users what holds data or keys.
+
+    The state folder itself may be one that others use as well, and Postgres, which may run as
+    another user, hides its own folders.
+
+    Raises:
+        StateUnusableError: the secret is damaged, or something can't be hidden.
+    """
+    make_secret(settings.secret)
+    try:
+        for folder in (settings.emulator, settings.firehose, settings.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+    except OSError as exc:
+        raise StateUnusableError(
+            f"{exc.filename} can't be hidden from other users ({exc.strerror}); "
+            "name another folder with FOREBAY_STATE"
+        ) from exc
 
 
 def _take(descriptor: int, state: Path, on_wait: Callable[[str], None]) -> None:

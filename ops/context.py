@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 import resources
 from forebay.db.connect import Connection, connect
 from forebay.resource.spec import ResourceSpec
+from local.credentials import ACCESS_KEY_ID, secret_key
 from local.postgres.config import READER, primary_of, replica_of
 from local.settings import REGION, LocalSettings
 from ops.archive.layout import check_layout
@@ -263,13 +264,13 @@ class Context:
         stack = self._local_stack
         if stack is None:
             return boto3.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
-        # Never the operator's own credentials: an emulator takes any.
+        # Never the operator's own credentials.
         return boto3.client(  # type: ignore[call-overload]
             service,
             endpoint_url=stack.firehose_url if service == "firehose" else stack.emulator_url,
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=secret_key(stack),
             config=Config(**_LOCAL_AWS),
         )
 

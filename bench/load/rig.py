@@ -22,6 +22,7 @@ import psycopg
 
 from bench.load.front import HOST
 from infra.settings import FunctionName
+from local.credentials import ACCESS_KEY_ID, secret_key
 from local.emulator import client_environment
 from local.postgres.config import READER, SUPERUSER
 from local.postgres.throwaway import free_port, open_folder
@@ -142,8 +143,8 @@ class Rig:
             "lambda",
             endpoint_url=self.settings.emulator_url,
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the emulator takes anything
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=secret_key(self.settings),
         )
         name = self.stack.deployed.functions[function]
         found: dict[str, str] = client.get_function_configuration(FunctionName=name)["Environment"][

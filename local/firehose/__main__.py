@@ -19,6 +19,8 @@ import boto3
 from aiohttp import web
 from botocore.config import Config
 
+from local.credentials import ACCESS_KEY_ID, given_secret_key
+from local.errors import CredentialsMissingError
 from local.firehose.faults import PROBABILITIES, FaultError, Faults, FaultSettings
 from local.firehose.segment import SpoolCorruptError
 from local.firehose.server import FirehoseServer
@@ -31,6 +33,7 @@ logger = logging.getLogger("local.firehose")
 
 EXIT_STOPPED = 0
 EXIT_DEFECT = 1
+EXIT_USAGE = 2
 EXIT_PORT_TAKEN = 3
 EXIT_SPOOL_UNUSABLE = 4
 EXIT_SPOOL_CORRUPT = 5
@@ -68,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parse_options(arguments)
     try:
-        return asyncio.run(serve(options))
+        return asyncio.run(serve(options, given_secret_key()))
+    except CredentialsMissingError as error:
+        return _fail(EXIT_USAGE, error)
     except PortTakenError as error:
         return _fail(EXIT_PORT_TAKEN, error)
     except SpoolUnusableError as error:
@@ -113,8 +118,12 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         parser.error(str(error))
 
 
-async def serve(options: Options) -> int:
+async def serve(options: Options, key: str) -> int:
     """Serve until asked to stop; return the exit code.
+
+    Args:
+        options: as the command line has them.
+        key: the emulator's secret access key, with which clients sign as well.
 
     Raises:
         PortTakenError, SpoolUnusableError, SpoolCorruptError: the server did not start.
@@ -122,9 +131,9 @@ async def serve(options: Options) -> int:
     stop = _stop_requests()
     spool = Spool(options.spool)
     faults = Faults(options.faults)
-    firehose = Firehose(spool, _equipment(options, faults, stop))
+    firehose = Firehose(spool, _equipment(options, key, faults, stop))
     runner = web.AppRunner(
-        FirehoseServer(firehose, faults, options.endpoint_url).application(),
+        FirehoseServer(firehose, faults, endpoint_url=options.endpoint_url, key=key).application(),
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=options.stop_seconds,
@@ -152,11 +161,11 @@ def _stop_requests() -> asyncio.Queue[int]:
     return stop
 
 
-def _equipment(options: Options, faults: Faults, stop: asyncio.Queue[int]) -> Equipment:
+def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[int]) -> Equipment:
     session = boto3.Session(
         # Never the user's own: whatever is signed here goes to the emulator.
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=key,
         region_name=options.region,
     )
     control_plane = session.client(

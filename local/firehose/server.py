@@ -1,6 +1,6 @@
 """The HTTP side: Firehose's API on `POST /`, and the controls.
 
-POST /         PutRecord, PutRecordBatch; every other Firehose operation goes to the emulator
+POST /         signed PutRecord, PutRecordBatch; other operations go to the emulator
 GET  /_health  {"status": "ok"} once puts are taken
 GET  /_status  per stream: what is buffered, delivered, and the last error
 POST /_flush   deliver all now; answers when S3 has it, or 504 after ?timeout= seconds (30)
@@ -8,6 +8,7 @@ GET  /_faults  the faults in force; PUT replaces them all (400 for what it does 
 """
 
 import asyncio
+import datetime as dt
 import logging
 import math
 import uuid
@@ -15,7 +16,10 @@ import uuid
 import aiohttp
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from local.callers import refusal
+from local.credentials import OWN_KEY_HEADER, own_key
 from local.firehose.faults import FaultError, Faults, FaultSettings
 from local.firehose.service import Firehose
 from local.firehose.spool import SpoolWriteError
@@ -37,6 +41,8 @@ from local.firehose.wire import (
     put_record_batch_answer,
     slow_down,
 )
+from local.origins import Policy
+from local.signatures import Request, SignatureError, check, parse
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +55,18 @@ _RELAYED_HEADERS = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target
 class FirehoseServer:
     """The routes."""
 
-    def __init__(self, firehose: Firehose, faults: Faults, endpoint_url: str) -> None:
+    def __init__(self, firehose: Firehose, faults: Faults, *, endpoint_url: str, key: str) -> None:
+        """Takes puts that are signed with the secret access key `key`."""
         self._firehose = firehose
         self._faults = faults
         self._endpoint_url = endpoint_url
+        self._key = key
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        application = web.Application(client_max_size=REQUEST_MAX_BYTES)
+        application = web.Application(
+            client_max_size=REQUEST_MAX_BYTES, middlewares=[_refuse_foreign]
+        )
         application.add_routes(
             [
                 web.post("/", self._api),
@@ -79,11 +89,28 @@ class FirehoseServer:
             return _answer(error.body(), error.status)
         try:
             body = await _read(request)
+            await self._check_signature(request, body)
             if operation not in PUT_OPERATIONS:
                 return await self._relay(request, body)
             return _answer(await self._put(request, operation, body))
         except WireError as refusal:
             return _answer(refusal.body(), refusal.status)
+
+    async def _check_signature(self, request: web.Request, body: bytes) -> None:
+        path, _, query = request.raw_path.partition("?")
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        signed = Request(request.method, path, query, headers)
+
+        def checked() -> None:
+            check(signed, parse(signed), key=self._key, body=body, now=dt.datetime.now(dt.UTC))
+
+        try:
+            if len(body) > PARSE_OFF_LOOP_BYTES:
+                await asyncio.to_thread(checked)
+            else:
+                checked()
+        except SignatureError as error:
+            raise WireError("AccessDeniedException", str(error), 403) from error
 
     async def _put(self, request: web.Request, operation: str, body: bytes) -> bytes:
         settings = self._faults.settings
@@ -123,6 +150,8 @@ class FirehoseServer:
         headers = {
             name: request.headers[name] for name in _RELAYED_HEADERS if name in request.headers
         }
+        # The client has signed for this server's address, and that was checked.
+        headers[OWN_KEY_HEADER] = own_key(self._key)
         try:
             async with (
                 aiohttp.ClientSession() as session,
@@ -170,6 +199,13 @@ class FirehoseServer:
         except ValueError as error:  # FaultError and orjson's are both
             return _json({"error": str(error)}, 400)
         return _json(self._faults.settings.as_dict())
+
+
+@web.middleware
+async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers no page of anywhere: the server has none of its own."""
+    reason = refusal(Policy(), request)
+    return await handler(request) if reason is None else _json({"error": reason}, 403)
 
 
 async def _read(request: web.Request) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
+from local.credentials import given_secret_key
+from local.errors import CredentialsMissingError
 from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
 from local.gateway.server import (
     ADMIN_SEGMENT,
@@ -24,6 +26,7 @@ from local.gateway.server import (
     running,
 )
 
+EXIT_USAGE = 2
 EXIT_PORT_TAKEN = 3
 EXIT_EMULATOR_UNREACHABLE = 4
 EXIT_NOT_DEPLOYED = 5
@@ -41,9 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server_logger.addFilter(_NotOfClients())
     if not options.access_log:
         access_logger.setLevel(logging.WARNING)
+    try:
+        key = given_secret_key()
+    except CredentialsMissingError as exc:
+        return _failed(exc, EXIT_USAGE)
     settings = Settings(
         port=options.port,
+        hosts=frozenset(options.host),
         emulator_url=options.emulator,
+        emulator_key=key,
         region=options.region,
         api=options.api_id or options.api_name,
         by_name=options.api_id is None,
@@ -95,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
         "5 no such API or stage",
     )
     parser.add_argument("--port", type=int, required=True, help="the clients' port; 0: a free one")
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        type=str.lower,
+        metavar="NAME",
+        help="answer for this name too, besides the loopback ones; may be repeated",
+    )
     parser.add_argument("--emulator", required=True, metavar="URL", help="the emulator's address")
     api = parser.add_mutually_exclusive_group(required=True)
     api.add_argument("--api-id", help="the REST API's id")

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
+from local.credentials import OWN_KEY_HEADER, own_key
 from local.gateway.deployed import path_segments
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
@@ -25,15 +26,17 @@ _MAX_LINE_BYTES = 16 * 1024  # above API Gateway's limit for all headers of an a
 class Emulator:
     """The emulated data plane. Use it as an async context manager."""
 
-    def __init__(self, url: str, *, region: str, port: int) -> None:
+    def __init__(self, url: str, *, key: str, region: str, port: int) -> None:
         """Connects to nothing yet.
 
         Args:
             url: of the emulator: `http://127.0.0.1:8081`.
+            key: its secret access key.
             region: of the API; part of the host name that the functions see.
             port: the clients', for `X-Forwarded-Port`.
         """
         self._url = url.rstrip("/")
+        self._own_key = own_key(key)
         self._region = region
         self._port = port
 
@@ -91,6 +94,8 @@ class Emulator:
         return {
             "x-amzn-trace-id": _trace_id(),
             **request.headers,
+            # A signature would need the header Authorization, which is the client's.
+            OWN_KEY_HEADER: self._own_key,
             "host": f"{api_id}.execute-api.{self._region}.amazonaws.com",
             "x-forwarded-for": request.peer,
             "x-forwarded-port": str(self._port),

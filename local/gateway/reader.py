@@ -7,6 +7,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from local.credentials import ACCESS_KEY_ID
 from local.gateway.deployed import Deployed
 from local.gateway.description import Described, describe, fingerprint
 from local.gateway.errors import EmulatorUnreachableError, NotDeployedError
@@ -25,12 +26,13 @@ class ApiReader:
     """Finds one stage of one API in the emulator, by the API's id or by its name."""
 
     def __init__(
-        self, endpoint_url: str, *, region: str, api: str, by_name: bool, stage: str
+        self, endpoint_url: str, *, key: str, region: str, api: str, by_name: bool, stage: str
     ) -> None:
         """Makes the client; nothing is asked yet.
 
         Args:
             endpoint_url: of the emulator.
+            key: the emulator's secret access key.
             region: where the API is deployed.
             api: the API's id, or its name with `by_name`; the newest of that name counts.
             by_name: whether `api` is a name.
@@ -40,8 +42,8 @@ class ApiReader:
             "apigateway",
             endpoint_url=endpoint_url,
             region_name=region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=key,
             config=botocore.config.Config(
                 connect_timeout=_CONNECT_TIMEOUT_SECONDS,
                 read_timeout=_READ_TIMEOUT_SECONDS,

@@ -21,11 +21,13 @@ from multidict import CIMultiDict
 
 from local.gateway.cache import StageCache
 from local.gateway.errors import EmulatorUnreachableError, GatewayError, NotDeployedError
+from local.gateway.foreign import refuse_foreign
 from local.gateway.forward import Emulator
 from local.gateway.malformed import Runner, refuse_expectation, refuse_unrouted
 from local.gateway.messages import Answer, Incoming
 from local.gateway.reader import ApiReader
 from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, BodyTooLargeError, Stage
+from local.origins import Policy
 
 _logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("local.gateway.access")
@@ -52,7 +54,10 @@ class Settings:
 
     #: The clients' port; 0 takes a free one.
     port: int
+    #: Names by which clients may call it besides the loopback ones, in lower case.
+    hosts: frozenset[str] = frozenset()
     emulator_url: str
+    emulator_key: str
     region: str
     #: The API's id, or its name with `by_name`.
     api: str
@@ -64,20 +69,30 @@ class Settings:
 class Gateway:
     """Connects one stage, the watch over its deployment and the HTTP routes."""
 
-    def __init__(self, stage: Stage, reader: ApiReader) -> None:
+    def __init__(self, stage: Stage, reader: ApiReader, *, hosts: frozenset[str]) -> None:
         """Serves nothing until it is started by `running`."""
         self._stage = stage
         self._reader = reader
+        self._hosts = hosts
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_unrouted])
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES,
+            middlewares=[refuse_foreign(self._policy), refuse_unrouted],
+        )
         app.router.add_get(f"/{ADMIN_SEGMENT}/health", self._health)
         app.router.add_get(f"/{ADMIN_SEGMENT}/stats", self._stats)
         app.router.add_post(f"/{ADMIN_SEGMENT}/flush", self._flush)
         # A dot would not match the line breaks that a path may hold, percent-encoded.
         app.router.add_route("*", r"/{path:[\s\S]*}", self._pass, expect_handler=refuse_expectation)
         return app
+
+    def _policy(self, path: str) -> Policy:
+        """Who may use a path: the API says it for its own, the gateway's are nobody else's."""
+        is_own = path.startswith(f"/{ADMIN_SEGMENT}/")
+        declared = None if is_own else self._stage.declared_origin
+        return Policy(hosts=self._hosts, declared_origin=declared)
 
     async def load(self) -> None:
         """Reads the deployed API; raises NotDeployedError or EmulatorUnreachableError."""
@@ -168,6 +183,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     reader = await asyncio.to_thread(
         ApiReader,
         settings.emulator_url,
+        key=settings.emulator_key,
         region=settings.region,
         api=settings.api,
         by_name=settings.by_name,
@@ -176,8 +192,11 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     cache = StageCache(max_bytes=settings.max_cache_bytes)
     with _bound(settings.port) as listener:
         port: int = listener.getsockname()[1]
-        async with Emulator(settings.emulator_url, region=settings.region, port=port) as emulator:
-            gateway = Gateway(Stage(emulator, cache, name=settings.stage), reader)
+        async with Emulator(
+            settings.emulator_url, key=settings.emulator_key, region=settings.region, port=port
+        ) as emulator:
+            stage = Stage(emulator, cache, name=settings.stage)
+            gateway = Gateway(stage, reader, hosts=settings.hosts)
             await gateway.load()
             async with _serving(gateway, listener):
                 yield port

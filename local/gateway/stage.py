@@ -37,6 +37,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024  # API Gateway's payload limit
 MAX_HEADER_BYTES = 10_240  # its limit for all headers together
 MAX_URL_CHARACTERS = 10_240  # its limit for the URL of a regional API
 _UNMATCHED_TIMEOUT_SECONDS = 29.0
+_ALLOW_ORIGIN = "access-control-allow-origin"
 _RETRY_AFTER_SECONDS = "5"
 _WARNING = "199 Cache-control headers were ignored because the caller was unauthorized"
 # Made for each request, so not kept with an answer.
@@ -81,6 +82,12 @@ class Stage:
         self._admissions = Admissions()
         self.cache = cache
         self.deployed: Deployed | None = None
+
+    @property
+    def declared_origin(self) -> str | None:
+        """Whose pages may use the API, as its errors tell (`Access-Control-Allow-Origin`)."""
+        headers = cross_origin_headers(self.deployed.responses) if self.deployed else ()
+        return next((value for name, value in headers if name.lower() == _ALLOW_ORIGIN), None)
 
     def replace(self, deployed: Deployed | None) -> None:
         """Goes on with another deployment, and an empty cache; None while there is none."""

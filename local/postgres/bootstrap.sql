@@ -1,6 +1,7 @@
-ALTER ROLE postgres PASSWORD 'postgres'
-CREATE ROLE forebay LOGIN PASSWORD 'forebay'
-CREATE ROLE forebay_read LOGIN PASSWORD 'forebay_read'
+CREATE ROLE forebay LOGIN
+CREATE ROLE forebay_read LOGIN
+CREATE ROLE forebay_replication LOGIN REPLICATION
+GRANT pg_read_all_stats TO forebay_replication
 ALTER DEFAULT PRIVILEGES FOR ROLE forebay GRANT USAGE ON SCHEMAS TO forebay_read
 ALTER DEFAULT PRIVILEGES FOR ROLE forebay GRANT SELECT ON TABLES TO forebay_read
 CREATE DATABASE forebay OWNER forebay

@@ -4,6 +4,7 @@ Each is built under another name and renamed when it is whole: what a kill leave
 recognised by its name and made again.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,10 +13,28 @@ from pathlib import Path
 
 from local.child import Spec, User
 from local.postgres.binaries import program
-from local.postgres.config import REPLICATION_SLOT, SUPERUSER, Cluster, replication_conninfo
+from local.postgres.config import (
+    HBA,
+    OWNER,
+    READER,
+    REPLICATION,
+    REPLICATION_SLOT,
+    SUPERUSER,
+    Cluster,
+    replication_conninfo,
+)
 from local.supervisor import Supervisor
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
+# Of clusters that were made when the superuser replicated.
+_REPLICATION_ROLE = f"""\
+DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{REPLICATION}') \
+THEN CREATE ROLE {REPLICATION}; END IF; END$$
+ALTER ROLE {REPLICATION} LOGIN REPLICATION
+GRANT pg_read_all_stats TO {REPLICATION}
+"""
+# Beside the data folder: a digest of the passwords that its roles have.
+_PASSWORDS_SUFFIX = ".passwords"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +56,27 @@ class Builder:
         # The built-in provider sorts alike on every machine, whatever locales it has.
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         self._run("initdb", ["-D", str(building), *options, *_sync(primary)])
-        (building / "pg_hba.conf").write_text(primary.hba())
-        # Statements in template1, so that every database gets the privileges; no server, no port.
-        single_user = ["--single", "-D", str(building), "-c", "exit_on_error=on", "template1"]
-        self._run("postgres", single_user, stdin=_BOOTSTRAP)
+        self.write_access(building)
+        self._execute(building, _BOOTSTRAP.read_text() + _passwords(primary))
         building.rename(primary.folder)
+        _passwords_file(primary).write_text(_passwords_digest(primary))
+
+    def renew_passwords(self, primary: Cluster) -> bool:
+        """Gives the roles of a stopped primary the secret's passwords; whether they had others.
+
+        Raises:
+            ToolFailedError: the server could not be started for it.
+        """
+        file, digest = _passwords_file(primary), _passwords_digest(primary)
+        if file.exists() and file.read_text() == digest:
+            return False
+        self._execute(primary.folder, _REPLICATION_ROLE + _passwords(primary))
+        file.write_text(digest)
+        return True
+
+    def write_access(self, folder: Path) -> None:
+        """Says in a cluster's folder who may log in; at each start, for folders of older code."""
+        (folder / "pg_hba.conf").write_text(HBA)
 
     def copy(self, primary: Cluster, replica: Cluster) -> None:
         """A replica of the running primary, instead of what was there.
@@ -53,7 +88,8 @@ class Builder:
         source = ["-d", replication_conninfo(primary), "-S", REPLICATION_SLOT]
         # A spread checkpoint would keep the start waiting for minutes.
         options = ["--checkpoint=fast", *_sync(replica)]
-        self._run("pg_basebackup", ["-D", str(building), *source, *options])
+        password = primary.password(REPLICATION)
+        self._run("pg_basebackup", ["-D", str(building), *source, *options], password=password)
         standby = building / "standby.signal"
         standby.touch()
         if self.user is not None:
@@ -62,20 +98,46 @@ class Builder:
             shutil.rmtree(replica.folder)
         building.rename(replica.folder)
 
-    def _run(self, name: str, arguments: Sequence[str], *, stdin: Path | None = None) -> None:
+    def _execute(self, folder: Path, statements: str) -> None:
+        """Runs statements, one a line, in template1, so that every database gets the privileges.
+
+        There is no server and no port meanwhile.
+        """
+        # The passwords are random: iterations, which slow down guessing, would slow down logins.
+        options = ["-c", "exit_on_error=on", "-c", "scram_iterations=1"]
+        arguments = ["--single", "-D", str(folder), *options, "template1"]
+        self._run("postgres", arguments, stdin=statements)
+
+    def _run(
+        self, name: str, arguments: Sequence[str], *, stdin: str = "", password: str = ""
+    ) -> None:
         self.supervisor.run(
             Spec(
                 name=name,
                 command=[program(name), *arguments],
                 log=self.logs / f"{name}.log",
                 rank=0,
-                env={"LC_ALL": "C"},
+                env={"LC_ALL": "C", "PGPASSWORD": password},
                 # Somewhere that the other user may enter.
                 cwd=Path("/"),
-                stdin=stdin,
+                stdin=stdin.encode(),
                 user=self.user,
             )
         )
+
+
+def _passwords(cluster: Cluster) -> str:
+    """The statements that give every role its password."""
+    roles = (SUPERUSER, OWNER, READER, REPLICATION)
+    return "".join(f"ALTER ROLE {role} PASSWORD '{cluster.password(role)}'\n" for role in roles)
+
+
+def _passwords_digest(cluster: Cluster) -> str:
+    return hashlib.sha256(_passwords(cluster).encode()).hexdigest()
+
+
+def _passwords_file(cluster: Cluster) -> Path:
+    return cluster.folder.with_name(cluster.folder.name + _PASSWORDS_SUFFIX)
 
 
 def _sync(cluster: Cluster) -> Sequence[str]:

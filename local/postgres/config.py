@@ -1,10 +1,11 @@
-"""How the two clusters are set up: names, passwords that protect nothing, server parameters."""
+"""How the two clusters are set up: names, passwords, server parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from local.secret import derive, read_secret
 from local.settings import LocalSettings
 
 Role = Literal["primary", "replica"]
@@ -14,17 +15,14 @@ DATABASE = "forebay"
 OWNER = "forebay"
 READER = "forebay_read"
 SUPERUSER = "postgres"
+REPLICATION = "forebay_replication"
 REPLICATION_SLOT = "forebay_replica"
 
-# Passwords equal the roles' names: they exercise the real login, they are not secrets.
-_HBA = """\
-# Everything listens on the loopback address only.
-host all         all      127.0.0.1/32 scram-sha-256
-host replication postgres 127.0.0.1/32 scram-sha-256
-"""
-_HBA_TRUSTING = """\
-host all         all 127.0.0.1/32 trust
-host replication all 127.0.0.1/32 trust
+#: The text of pg_hba.conf. The loopback address is every local user's, so all of them need a
+#: password, and a superuser's is worth most: it runs programs as the server's user.
+HBA = f"""\
+host all         all           127.0.0.1/32 scram-sha-256
+host replication {REPLICATION} 127.0.0.1/32 scram-sha-256
 """
 
 _COMMON: Mapping[str, str] = {
@@ -64,7 +62,9 @@ class Cluster:
     folder: Path
     port: int
     log: Path
-    #: False for a test's cluster, which needs neither to survive a crash nor a login.
+    #: File with the secret that the roles' passwords are derived from (`local.secret`).
+    secret: Path
+    #: False for a test's cluster, which need not survive a crash.
     durable: bool = True
 
     @property
@@ -72,13 +72,21 @@ class Cluster:
         """The address where it listens."""
         return HOST
 
-    def url(self, user: str = OWNER, database: str = DATABASE) -> str:
-        """A libpq URL; the password of every role is its name."""
-        return f"postgresql://{user}:{user}@{HOST}:{self.port}/{database}"
+    def password(self, user: str) -> str:
+        """A role's password.
 
-    def hba(self) -> str:
-        """The text of pg_hba.conf."""
-        return _HBA if self.durable else _HBA_TRUSTING
+        Raises:
+            StateUnusableError: no start has made the secret yet.
+        """
+        return derive(read_secret(self.secret), f"postgres {user}")
+
+    def url(self, user: str = OWNER, database: str = DATABASE) -> str:
+        """A libpq URL with the password. Other users see command lines: never put it on one."""
+        return f"postgresql://{user}:{self.password(user)}@{HOST}:{self.port}/{database}"
+
+    def address(self, user: str = OWNER, database: str = DATABASE) -> str:
+        """The same without the password, which libpq takes from `PGPASSWORD`."""
+        return f"postgresql://{user}@{HOST}:{self.port}/{database}"
 
     def parameters(self, primary: "Cluster | None" = None) -> Mapping[str, str]:
         """Server parameters, given on the command line so that old data folders follow new code.
@@ -97,20 +105,21 @@ class Cluster:
 
 
 def replication_conninfo(primary: Cluster) -> str:
-    """How the replica logs in to its primary."""
+    """How the replica logs in to its primary, but for the password (`PGPASSWORD`)."""
     return (
-        f"host=127.0.0.1 port={primary.port} user={SUPERUSER} password={SUPERUSER} "
-        f"application_name={REPLICATION_SLOT}"
+        f"host=127.0.0.1 port={primary.port} user={REPLICATION} application_name={REPLICATION_SLOT}"
     )
 
 
 def primary_of(settings: LocalSettings) -> Cluster:
     """The primary of a stack."""
     log = settings.logs / "postgres-primary.log"
-    return Cluster("primary", settings.postgres / "primary", settings.ports.primary, log)
+    folder = settings.postgres / "primary"
+    return Cluster("primary", folder, settings.ports.primary, log, settings.secret)
 
 
 def replica_of(settings: LocalSettings) -> Cluster:
     """The replica of a stack."""
     log = settings.logs / "postgres-replica.log"
-    return Cluster("replica", settings.postgres / "replica", settings.ports.replica, log)
+    folder = settings.postgres / "replica"
+    return Cluster("replica", folder, settings.ports.replica, log, settings.secret)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import pq
 
-from local.child import Child, Spec, User
+from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StateUnusableError
 from local.postgres.binaries import program, server_user
 from local.postgres.build import Builder
-from local.postgres.config import REPLICATION_SLOT, SUPERUSER, Cluster
+from local.postgres.config import REPLICATION, REPLICATION_SLOT, Cluster
 from local.postgres.inspection import ADVICE, check_primary, why_not_to_follow
 from local.supervisor import Supervisor
 
@@ -53,9 +53,11 @@ class Servers:
             builder.initialise(self.primary)
             self.note("made a new database")
         check_primary(self.primary.folder)
+        if builder.renew_passwords(self.primary):
+            self.note("gave its roles new passwords")
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            child = self._start(self.primary, builder.user)
+            child = self._start(self.primary, builder)
             try:
                 self._wait_until_ready(child, self.primary)
             except ChildDiedError as exc:
@@ -83,7 +85,7 @@ class Servers:
         lost = self._prepare_slot()
         reason = why_not_to_follow(self.primary.folder, self.replica.folder) or lost
         if reason is None:
-            child = self._start(self.replica, builder.user)
+            child = self._start(self.replica, builder)
             try:
                 self._wait_until_streaming(child)
             except (ChildDiedError, StartTimeoutError) as exc:
@@ -95,7 +97,7 @@ class Servers:
                 return child
         builder.copy(self.primary, self.replica)
         self.note(f"copied from the primary, as {reason}")
-        child = self._start(self.replica, builder.user)
+        child = self._start(self.replica, builder)
         self._wait_until_streaming(child)
         return child
 
@@ -109,7 +111,7 @@ class Servers:
 
     def _prepare_slot(self) -> str | None:
         """Makes sure that the primary keeps what the replica needs; why that came too late."""
-        with psycopg.connect(self.primary.url(SUPERUSER), autocommit=True) as connection:
+        with psycopg.connect(self.primary.url(REPLICATION), autocommit=True) as connection:
             row = connection.execute(
                 "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s",
                 [REPLICATION_SLOT],
@@ -123,7 +125,8 @@ class Servers:
             )
         return "it was too far behind" if row else "the primary had kept nothing for it"
 
-    def _start(self, cluster: Cluster, user: User | None) -> Child:
+    def _start(self, cluster: Cluster, builder: Builder) -> Child:
+        builder.write_access(cluster.folder)
         follows = self.primary if cluster.role == "replica" else None
         parameters = cluster.parameters(follows)
         options = [word for name, value in parameters.items() for word in ("-c", f"{name}={value}")]
@@ -133,9 +136,9 @@ class Servers:
                 command=[program("postgres"), "-D", cluster.folder, *options],
                 log=cluster.log,
                 rank=self.replica_rank if follows else self.primary_rank,
-                env={"LC_ALL": "C"},
+                env={"LC_ALL": "C", "PGPASSWORD": follows.password(REPLICATION) if follows else ""},
                 cwd=cluster.folder.parent,
-                user=user,
+                user=builder.user,
                 # Fast shutdown; when in a hurry immediate: the next start recovers from the log.
                 polite_signal=signal.SIGINT,
                 rude_signal=signal.SIGQUIT,
@@ -144,7 +147,8 @@ class Servers:
         )
 
     def _wait_until_ready(self, child: Child, cluster: Cluster) -> None:
-        conninfo = cluster.url(SUPERUSER, "postgres").encode()
+        # Nobody logs in to ask that.
+        conninfo = cluster.address(REPLICATION, "postgres").encode()
         self.supervisor.wait_until(
             lambda: pq.PGconn.ping(conninfo) == pq.Ping.OK,
             child=child,
@@ -153,7 +157,7 @@ class Servers:
 
     def _wait_until_streaming(self, child: Child) -> None:
         self._wait_until_ready(child, self.replica)
-        with psycopg.connect(self.primary.url(SUPERUSER), autocommit=True) as connection:
+        with psycopg.connect(self.primary.url(REPLICATION), autocommit=True) as connection:
             self.supervisor.wait_until(
                 lambda: _is_streaming(connection), child=child, timeout_seconds=_STREAMING_SECONDS
             )

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.postgres.config import Cluster
+from local.postgres.config import Cluster, Role
 from local.postgres.server import Servers
+from local.secret import make_secret
 from local.supervisor import Supervisor
 
 
@@ -15,18 +16,21 @@ from local.supervisor import Supervisor
 def throwaway_servers() -> Iterator[Servers]:
     """Primary and replica in a temporary folder, neither of them started yet.
 
-    They are quick because they neither survive a crash nor ask for passwords. What was started is
-    stopped at the end of the block.
+    They are quick because they don't survive a crash. What was started is stopped at the end of the
+    block.
     """
     with open_folder() as folder:
-        primary = Cluster(
-            "primary", folder / "primary", free_port(), folder / "primary.log", durable=False
-        )
-        replica = Cluster(
-            "replica", folder / "replica", free_port(), folder / "replica.log", durable=False
-        )
+        primary, replica = (throwaway_cluster(folder, role) for role in ("primary", "replica"))
         with Supervisor(folder / "processes.json") as supervisor:
             yield Servers(supervisor, primary, replica)
+
+
+def throwaway_cluster(folder: Path, role: Role, *, durable: bool = False) -> Cluster:
+    """A server in that folder, with the folder's secret, on a port of its own."""
+    secret = folder / "secret"
+    make_secret(secret)
+    log = folder / f"{role}.log"
+    return Cluster(role, folder / role, free_port(), log, secret, durable=durable)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
 from forebay.codec import encode
+from local.credentials import secret_key
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
@@ -42,7 +43,8 @@ def environment(fresh: RunningStack) -> dict[str, str]:
 
 def dead_letters(stack: RunningStack) -> Queue:
     return Queue(
-        aws_client("sqs", stack.settings.emulator_url), stack.deployed.dead_letter_queue_url
+        aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings)),
+        stack.deployed.dead_letter_queue_url,
     )
 
 

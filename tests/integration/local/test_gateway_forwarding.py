@@ -69,7 +69,7 @@ def test_a_client_cannot_forge_its_address(client: Client) -> None:
     assert reply.json()["headers"]["x-forwarded-for"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("host", ["s3.localhost", "bucket.s3.localhost:1", "evil"])
+@pytest.mark.parametrize("host", ["s3.localhost", "bucket.s3.localhost:1", "localhost"])
 def test_a_client_cannot_reach_another_service_by_the_host_header(
     client: Client, host: str
 ) -> None:
@@ -123,7 +123,7 @@ def _raw(client: Client, request: bytes) -> bytes:
 @pytest.mark.parametrize("name", ["X-View", "Authorization", "x-api-key"])
 def test_a_header_that_is_no_text_reaches_the_function_readable(client: Client, name: str) -> None:
     for target in ("/v1/items", "/v1/locked"):
-        head = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{name}: ".encode()
+        head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{name}: ".encode()
         status = _raw(client, head + b"a\xff\r\n\r\n").split()[1]
         assert status == (b"200" if target == "/v1/items" else b"403")
     assert client.get("/v1/items", {"X-View": "a"})["X-Cache"] == "Miss"
@@ -138,7 +138,7 @@ def test_a_malformed_request_is_400_and_no_traceback(
     log = tmp_path / "gateway.log"
     arguments = ("--emulator", emulator.url, "--api-id", gateway_api.id)
     with running_gateway(*arguments, log=log) as own:
-        answer = _raw(own.client, request_line + b"\r\nHost: x\r\n\r\n")
+        answer = _raw(own.client, request_line + b"\r\nHost: localhost\r\n\r\n")
         assert answer.split()[1] == b"400"
     assert "Traceback" not in log.read_text()
 
@@ -154,7 +154,7 @@ def test_a_client_that_leaves_amid_its_body_reaches_no_function(
     arguments = ("--emulator", emulator.url, "--api-id", gateway_api.id, "--access-log")
     with running_gateway(*arguments, log=log) as own:
         with contextlib.closing(socket.create_connection(("127.0.0.1", own.port))) as raw:
-            raw.sendall(b"POST /v1/items HTTP/1.1\r\nHost: x\r\n" + body)
+            raw.sendall(b"POST /v1/items HTTP/1.1\r\nHost: localhost\r\n" + body)
         wait_until(lambda: "POST /v1/items 400" in log.read_text(), "the request is given up")
         assert own.client.get("/_gateway/health").status == 200
     assert "Traceback" not in log.read_text()
@@ -166,7 +166,7 @@ def test_a_client_that_leaves_early_hurts_nobody(
     started = shared_gateway.stats()["misses"]
     with contextlib.closing(socket.create_connection(("127.0.0.1", client.port))) as raw:
         target = ordered("/v1/items", sleep=0.3)
-        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         wait_until(lambda: shared_gateway.stats()["misses"] > started, "the function was asked")
     assert client.get("/v1/never").status == 200
     # What was asked for is finished and kept for the next one.

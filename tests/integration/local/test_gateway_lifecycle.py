@@ -164,7 +164,7 @@ def test_a_stopped_emulator_frees_the_client_at_once(
     with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
         gateway.client.get("/v1/kept")  # the function is warm
         body = b'{"sleep": 20}'
-        head = f"POST /v1/kept HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/kept HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         with contextlib.closing(socket.create_connection(("127.0.0.1", gateway.port))) as raw:
             raw.sendall(head.encode() + body)
             process = own_emulator.process

@@ -16,7 +16,8 @@ from local.errors import StateUnusableError
 from local.postgres.binaries import server_user
 from local.postgres.config import OWNER, REPLICATION_SLOT, SUPERUSER, Cluster, Role
 from local.postgres.server import Servers
-from local.postgres.throwaway import free_port, open_folder
+from local.postgres.throwaway import open_folder, throwaway_cluster
+from local.secret import make_secret
 from local.supervisor import Supervisor
 from tests.fixtures.postgres import ReplicatedCluster
 
@@ -31,8 +32,7 @@ class Machine:
         self.notes: list[str] = []
 
     def _cluster(self, role: Role, *, durable: bool) -> Cluster:
-        log = self.folder / f"{role}.log"
-        return Cluster(role, self.folder / role, free_port(), log, durable=durable)
+        return throwaway_cluster(self.folder, role, durable=durable)
 
     @contextmanager
     def running(self, *, replica: bool = False) -> Iterator[None]:
@@ -275,3 +275,33 @@ def test_a_folder_on_which_a_server_runs_is_left_alone(machine: Machine) -> None
             pass
 
         assert machine.names(machine.primary) == ["kept"]
+
+
+def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_data(
+    machine: Machine,
+) -> None:
+    """One of an earlier release, whose passwords were the names, or one whose secret was lost."""
+    with machine.running(replica=True):
+        machine.write("before")
+        lost = machine.primary.url()
+    machine.primary.secret.unlink()
+    make_secret(machine.primary.secret)
+    assert machine.primary.url() != lost
+
+    with machine.running(replica=True):
+        assert machine.notes == ["gave its roles new passwords"]
+        assert machine.names(machine.replica) == ["before"]
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(lost)
+
+
+def test_who_may_log_in_follows_the_code(machine: Machine) -> None:
+    """A folder of an earlier release lets everybody in without a password."""
+    with machine.running():
+        machine.write("before")
+    (machine.primary.folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+
+    with machine.running():
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(machine.primary.address())
+        assert machine.names(machine.primary) == ["before"]

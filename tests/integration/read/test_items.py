@@ -22,6 +22,7 @@ from forebay.ids import IdSource, accepted_ms
 from lambdas.read.sql.statement import Query
 from local.postgres.config import SUPERUSER
 from tests.fixtures.commands import CITY, city, command_id
+from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.reading import Reader, close, reader_of
 from tests.fixtures.tables import Database
 
@@ -153,10 +154,10 @@ def closing_after(reader: Reader) -> Iterator[Reader]:
 
 
 @contextmanager
-def lagging(replica: psycopg.Connection[Any]) -> Iterator[None]:
+def lagging(cluster: ReplicatedCluster) -> Iterator[None]:
     """The replica stops replaying, as one that lags does."""
-    dsn = replica.info.dsn
-    with psycopg.connect(dsn, user=SUPERUSER, password=SUPERUSER, autocommit=True) as superuser:
+    url = cluster.replica.url(SUPERUSER, "postgres")
+    with psycopg.connect(url, autocommit=True) as superuser:
         superuser.execute("SELECT pg_wal_replay_pause()")
         try:
             yield
@@ -164,10 +165,12 @@ def lagging(replica: psycopg.Connection[Any]) -> Iterator[None]:
             superuser.execute("SELECT pg_wal_replay_resume()")
 
 
-def test_reading_after_asks_the_primary_where_the_replica_is_behind(replicated: Replicated) -> None:
-    database, reader, replica = replicated
+def test_reading_after_asks_the_primary_where_the_replica_is_behind(
+    replicated: Replicated, replicated_cluster: ReplicatedCluster
+) -> None:
+    database, reader, _ = replicated
     recent = city(1, key=5)._replace(id=IdSource().make(create=False))
-    with lagging(replica):
+    with lagging(replicated_cluster):
         database.apply([recent])
         assert reader.get("cities", key="5").status == 404
         assert reader.get("cities", key="5", Read_After=recent.id).status == 200

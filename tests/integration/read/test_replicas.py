@@ -30,10 +30,10 @@ def pair(own_replicated_cluster: ReplicatedCluster) -> ReplicatedCluster:
 
 def both(first: PostgresServer, second: PostgresServer, database: str) -> str:
     """The URL of two hosts."""
-    _, _, rest = first.url(OWNER, database).partition("@")
+    login, _, rest = first.url(OWNER, database).partition("@")
     _, _, path = rest.partition("/")
     hosts = ",".join(f"{cluster.host}:{cluster.port}" for cluster in (first, second))
-    return f"postgresql://{OWNER}:{OWNER}@{hosts}/{path}"
+    return f"{login}@{hosts}/{path}"
 
 
 def superuser(cluster: PostgresServer, database: str = "postgres") -> psycopg.Connection[Any]:

@@ -9,6 +9,7 @@ import pytest
 from infra.bundling import PACKAGES
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
+from local.secret import make_secret
 from local.settings import LocalSettings, Ports
 
 OUTPUTS = {
@@ -34,6 +35,8 @@ SOURCES = ("infra/app.py", "lambdas/read/handler.py", "forebay/ids.py", "migrati
 
 def deployment(folder: Path, base_port: int = 9000) -> Deployment:
     settings = LocalSettings(folder / "state", Ports(base_port), folder / "checkout")
+    settings.state.mkdir(exist_ok=True)
+    make_secret(settings.secret)
     return Deployment(settings, primary_of(settings), replica_of(settings))
 
 

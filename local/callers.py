@@ -1,0 +1,27 @@
+"""Reads from an aiohttp request what tells whether a page of elsewhere made it."""
+
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from local.origins import Policy
+
+
+def refusal(policy: Policy, request: web.Request) -> str | None:
+    """Why the policy refuses the request; None where it doesn't."""
+    hosts = request.headers.getall("Host", [])
+    if request.raw_path.lower().startswith(("http:", "https:")):
+        # The authority of such a target counts, whatever Host says (RFC 9112, section 3.2.2).
+        hosts = [*hosts, _authority(request.raw_path)]
+    return policy.refusal(
+        hosts=hosts,
+        origins=request.headers.getall("Origin", []),
+        sites=request.headers.getall("Sec-Fetch-Site", []),
+    )
+
+
+def _authority(target: str) -> str:
+    try:
+        return urlsplit(target).netloc
+    except ValueError:
+        return ""

@@ -1,0 +1,94 @@
+"""Refuses requests that a web page of somewhere else can make a browser send to this machine.
+
+A page of another origin can send simple requests anywhere without asking (Fetch standard, "CORS
+protocol"), and a page whose own name is made to resolve to 127.0.0.1 (DNS rebinding) can read the
+answers as well. Three headers, which no page can forge, tell them: `Host`, `Origin` (RFC 6454) and
+`Sec-Fetch-Site` (W3C Fetch Metadata).
+"""
+
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+ANY_ORIGIN = "*"
+
+# A host with or without a port (RFC 9110, section 7.2), of the characters that names are made of.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+# `none` is the user's own doing: an address typed, a bookmark.
+_OWN_SITES = frozenset({"same-origin", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Whom a server of this machine answers."""
+
+    #: Names by which it may be called besides the loopback ones, in lower case.
+    hosts: Collection[str] = ()
+    #: The value of `Access-Control-Allow-Origin` that its API declares. `*` stands for every
+    #: origin of this machine: pages of the internet are never meant on a developer's own.
+    declared_origin: str | None = None
+
+    def refusal(
+        self, *, hosts: Sequence[str], origins: Sequence[str], sites: Sequence[str]
+    ) -> str | None:
+        """Why a request is not answered, in a sentence; None where it is.
+
+        Args:
+            hosts: every `Host`, and the authority of a target that is a whole URL.
+            origins: every `Origin`.
+            sites: every `Sec-Fetch-Site`.
+        """
+        if not hosts or not all(self._is_ours(host) for host in hosts):
+            return (
+                f"This server does not answer for the host {_shown(hosts)}; use 127.0.0.1 or "
+                "localhost, or name the host in FOREBAY_LOCAL_HOSTS before `make run`."
+            )
+        if not all(self._may_call(origin, hosts[0]) for origin in origins):
+            return (
+                f"Pages of the origin {_shown(origins)} may not use this server; "
+                "`api.cors_allow_origin` in infra/environments/local.toml names one that may."
+            )
+        if not origins and not _OWN_SITES.issuperset(sites):
+            return (
+                "The request was caused by a page of another origin; "
+                "open the address by itself, or have the page use fetch with CORS."
+            )
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(host)
+        return name is not None and (_is_loopback(name) or name in self.hosts)
+
+    def _may_call(self, origin: str, host: str) -> bool:
+        if origin == self.declared_origin:
+            return True
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        if parts.scheme not in {"http", "https"}:
+            return False
+        is_own = parts.netloc.lower() == host.lower()
+        return is_own or (self.declared_origin == ANY_ORIGIN and self._is_ours(parts.netloc))
+
+
+def _name(host: str) -> str | None:
+    """The name or address of a `Host`, in lower case; None for what is neither."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else None
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether a name can only mean this machine (`localhost` and below: RFC 6761, section 6.3)."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(values: Sequence[str]) -> str:
+    return ", ".join(repr(value[:100]) for value in values) or "(none given)"

@@ -1,0 +1,63 @@
+"""The random secret of a state folder, from which every local password and key is derived."""
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from local.errors import StateUnusableError
+
+_BYTES = 32
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+def make_secret(file: Path) -> None:
+    """Makes a new secret that only the owner of the file can read, unless there is one.
+
+    Call it while no other start uses the folder.
+
+    Raises:
+        StateUnusableError: what is there is no secret.
+    """
+    if not file.exists():
+        # Renamed when it is whole: a crash must not leave an empty secret behind.
+        descriptor, name = tempfile.mkstemp(prefix="secret-", dir=file.parent)
+        with os.fdopen(descriptor, "w") as new:
+            new.write(secrets.token_hex(_BYTES))
+        Path(name).replace(file)
+    file.chmod(0o600)
+    read_secret(file)
+
+
+def read_secret(file: Path) -> bytes:
+    """The secret.
+
+    Raises:
+        StateUnusableError: there is none, it may not be read, or it is damaged.
+    """
+    try:
+        text = file.read_text(errors="replace")
+    except FileNotFoundError:
+        raise StateUnusableError(
+            f"there is no secret at {file}: start the stack once (`make run`), "
+            "or name its folder with FOREBAY_STATE"
+        ) from None
+    except PermissionError:
+        raise StateUnusableError(
+            f"{file} may be read by the user who runs the stack only; be that user"
+        ) from None
+    if len(text) != 2 * _BYTES or not _HEX_DIGITS.issuperset(text):
+        raise StateUnusableError(
+            f"{file} is damaged; delete it while the stack is stopped, the next start makes another"
+        )
+    return bytes.fromhex(text)
+
+
+def derive(secret: bytes, purpose: str) -> str:
+    """A password for one purpose, as 64 hexadecimal digits; it tells nothing about the others.
+
+    It is HMAC-SHA256 of the purpose under the secret (RFC 2104).
+    """
+    return hmac.new(secret, purpose.encode(), hashlib.sha256).hexdigest()

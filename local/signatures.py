@@ -1,0 +1,199 @@
+"""Checks AWS signatures of version 4, in the header or in the query.
+
+After "Signature Version 4 for API requests" in the IAM User Guide. The payload is taken to be what
+the request says in `x-amz-content-sha256`, where it says anything: the signature covers that.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+_UNSIGNED = "UNSIGNED-PAYLOAD"
+_PAYLOAD_HEADER = "x-amz-content-sha256"
+_SKEW = dt.timedelta(minutes=15)
+_MAX_EXPIRES_SECONDS = 7 * 24 * 60 * 60
+_SCOPE_PARTS = 5
+
+
+class SignatureError(Exception):
+    """A request is not signed, or not with our key; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of a request a signature covers, as it was sent."""
+
+    method: str
+    #: Percent-encoded.
+    path: str
+    #: Percent-encoded, without the question mark.
+    query: str
+    #: Names in lower case.
+    headers: Sequence[tuple[str, str]]
+
+    def header(self, name: str) -> str | None:
+        """The values of a header as one, or None."""
+        values = [" ".join(value.split()) for key, value in self.headers if key == name]
+        return ",".join(values) if values else None
+
+    @property
+    def parameters(self) -> Sequence[tuple[str, str]]:
+        """Names and values of the query, decoded."""
+        pairs = [part.partition("=") for part in self.query.split("&") if part]
+        return [(unquote(name), unquote(value)) for name, _, value in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a request says about how it was signed."""
+
+    signature: str
+    #: Date, region and service.
+    scope: tuple[str, str, str]
+    signed_headers: str
+    time: str
+    #: How long it is good for; None in a header, which is good for 15 minutes.
+    expires_seconds: int | None = None
+
+    @property
+    def service(self) -> str:
+        """The service that is called."""
+        return self.scope[2]
+
+
+def parse(request: Request) -> Signature:
+    """Reads how the request was signed.
+
+    Raises:
+        SignatureError: it was not, or not so.
+    """
+    parameters = dict(request.parameters)
+    try:
+        if "X-Amz-Signature" in parameters:
+            return _of_query(parameters)
+        return _of_header(request)
+    except (KeyError, ValueError) as exc:
+        raise SignatureError("the request is not signed by AWS Signature Version 4") from exc
+
+
+def needs_body(request: Request, signature: Signature) -> bool:
+    """Whether the hash of the body is part of what was signed, and the request does not tell it."""
+    is_presigned_s3 = signature.expires_seconds is not None and signature.service == "s3"
+    return request.header(_PAYLOAD_HEADER) is None and not is_presigned_s3
+
+
+def check(
+    request: Request, signature: Signature, *, key: str, body: bytes, now: dt.datetime
+) -> None:
+    """Returns where the request was signed with the key.
+
+    Args:
+        request: what was sent.
+        signature: as `parse` returned it.
+        key: the secret access key.
+        body: the whole body; looked at only where `needs_body`.
+        now: the time.
+
+    Raises:
+        SignatureError: it was signed with another key, or too long ago, or without its host.
+    """
+    if "host" not in signature.signed_headers.split(";"):
+        raise SignatureError("the header Host is not signed")
+    _check_time(signature, now)
+    canonical = _canonical_request(request, signature, _payload_hash(request, signature, body))
+    day, region, service = signature.scope
+    to_sign = "\n".join(
+        [
+            ALGORITHM,
+            signature.time,
+            f"{day}/{region}/{service}/aws4_request",
+            hashlib.sha256(canonical.encode()).hexdigest(),
+        ]
+    )
+    expected = _hmac(_signing_key(key, day, region, service), to_sign).hex()
+    if not hmac.compare_digest(expected.encode(), signature.signature.encode()):
+        raise SignatureError("the request was signed with other credentials, or changed on its way")
+
+
+def _of_header(request: Request) -> Signature:
+    algorithm, _, rest = (request.header("authorization") or "").partition(" ")
+    fields = dict(part.strip().split("=", 1) for part in rest.split(","))
+    if algorithm != ALGORITHM:
+        raise ValueError(algorithm)
+    return Signature(
+        signature=fields["Signature"],
+        scope=_scope(fields["Credential"]),
+        signed_headers=fields["SignedHeaders"],
+        time=request.header("x-amz-date") or "",
+    )
+
+
+def _of_query(parameters: Mapping[str, str]) -> Signature:
+    if parameters["X-Amz-Algorithm"] != ALGORITHM:
+        raise ValueError(parameters["X-Amz-Algorithm"])
+    return Signature(
+        signature=parameters["X-Amz-Signature"],
+        scope=_scope(parameters["X-Amz-Credential"]),
+        signed_headers=parameters["X-Amz-SignedHeaders"],
+        time=parameters["X-Amz-Date"],
+        expires_seconds=int(parameters["X-Amz-Expires"]),
+    )
+
+
+def _scope(credential: str) -> tuple[str, str, str]:
+    parts = credential.split("/")
+    if len(parts) != _SCOPE_PARTS:
+        raise ValueError(credential)
+    return parts[1], parts[2], parts[3]
+
+
+def _check_time(signature: Signature, now: dt.datetime) -> None:
+    try:
+        signed = dt.datetime.strptime(signature.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+    except ValueError as exc:
+        raise SignatureError("the request does not say when it was signed (X-Amz-Date)") from exc
+    if signature.expires_seconds is None:
+        lifetime = _SKEW
+    else:
+        lifetime = dt.timedelta(seconds=min(signature.expires_seconds, _MAX_EXPIRES_SECONDS))
+    if not signed - _SKEW <= now <= signed + lifetime:
+        raise SignatureError(f"the signature of {signature.time} is not valid now")
+
+
+def _payload_hash(request: Request, signature: Signature, body: bytes) -> str:
+    if needs_body(request, signature):
+        return hashlib.sha256(body).hexdigest()
+    return request.header(_PAYLOAD_HEADER) or _UNSIGNED
+
+
+def _canonical_request(request: Request, signature: Signature, payload_hash: str) -> str:
+    # S3 signs the path as it is sent, every other service encodes it once more.
+    path = request.path if signature.service == "s3" else quote(request.path, safe="/~")
+    names = signature.signed_headers.split(";")
+    headers = "".join(f"{name}:{request.header(name) or ''}\n" for name in names)
+    pairs = sorted(
+        (quote(name, safe="-_.~"), quote(value, safe="-_.~"))
+        for name, value in request.parameters
+        if name != "X-Amz-Signature"
+    )
+    query = "&".join(f"{name}={value}" for name, value in pairs)
+    return "\n".join(
+        [request.method, path or "/", query, headers, signature.signed_headers, payload_hash]
+    )
+
+
+@lru_cache(maxsize=64)
+def _signing_key(key: str, day: str, region: str, service: str) -> bytes:
+    signing_key = f"AWS4{key}".encode()
+    for part in (day, region, service, "aws4_request"):
+        signing_key = _hmac(signing_key, part)
+    return signing_key
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.new(key, text.encode(), hashlib.sha256).digest()

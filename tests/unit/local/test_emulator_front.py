@@ -1,0 +1,182 @@
+"""What gets through to the emulator. The application behind the front records what it is shown."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.credentials import OWN_KEY_HEADER, own_key
+from local.emulator_front import Front
+
+KEY = "a" * 64
+HOST = "127.0.0.1:8081"
+FUNCTIONS = "/2015-03-31/functions"
+Headers = Sequence[tuple[str, str]]
+
+
+class Recorder:
+    """An ASGI application that keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        if scope["type"] == "http":
+            self.bodies.append((await receive())["body"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def call(
+    headers: Headers,
+    *,
+    method: str = "POST",
+    path: str = FUNCTIONS,
+    body: bytes = b"{}",
+    kind: str = "http",
+) -> tuple[Recorder, list[Any]]:
+    """Sends one request; what came through, and what the client was answered."""
+    behind, sent = Recorder(), []
+    parts = [body[:1], body[1:]]
+
+    async def receive() -> dict[str, Any]:
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": kind,
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers],
+    }
+    asyncio.run(Front(behind, key=KEY)(scope, receive, send))
+    return behind, sent
+
+
+def signed(
+    *more: tuple[str, str],
+    host: str = HOST,
+    method: str = "POST",
+    path: str = FUNCTIONS,
+    body: bytes = b"{}",
+    key: str = KEY,
+) -> list[tuple[str, str]]:
+    """The headers of a request that the SDK has signed."""
+    request = AWSRequest(method, f"http://{host}{path}", data=body, headers=dict(more))
+    SigV4Auth(Credentials("000000000000", key), "lambda", "us-east-1").add_auth(request)
+    return [("host", host), *((name.lower(), value) for name, value in request.headers.items())]
+
+
+def refused(headers: Headers, **request: Any) -> list[Any]:
+    behind, sent = call(headers, **request)
+    assert behind.scopes == []
+    return sent
+
+
+def test_a_signed_request_reaches_the_emulator_with_its_body() -> None:
+    behind, _ = call(signed())
+    assert behind.bodies == [b"{}"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", FUNCTIONS, "/_aws/execute-api/abc/v1/cities", "/_ministack/reset"),
+        *("/_ministack/health", "/_ministack/config", "/_ministack/lambda-code/x", "/health"),
+    ],
+)
+def test_a_request_without_credentials_does_not(method: str, path: str) -> None:
+    """Preflights neither, so that no browser is told that it may ask."""
+    start, _ = refused([("host", HOST)], method=method, path=path)
+    assert start["status"] == 403
+    assert not any(b"access-control" in name for name, _ in start["headers"])
+
+
+def test_credentials_of_another_stack_do_not() -> None:
+    refused(signed(key="b" * 64))
+    refused(signed(key="test"))
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8081", "10.0.0.1", "a@b"])
+def test_a_signature_does_not_help_a_foreign_host(host: str) -> None:
+    refused(signed(host=host))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(("origin", "https://evil.example"), ("origin", "null"), ("origin", "http://localhost:1")),
+        *(("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")),
+    ],
+)
+def test_a_signature_does_not_help_a_page(header: tuple[str, str]) -> None:
+    refused([*signed(), header])
+
+
+def test_a_changed_body_does_not() -> None:
+    refused(signed(body=b"{}"), body=b'{"Code": {}}')
+
+
+def test_an_old_signature_does_not() -> None:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    behind = Recorder()
+    scope = {
+        "type": "http", "method": "POST", "path": FUNCTIONS, "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in signed()],
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(Front(behind, key=KEY, clock=lambda: later)(scope, receive, send))
+    assert (behind.scopes, sent[0]["status"]) == ([], 403)
+
+
+def test_the_stacks_own_servers_get_through_and_their_key_stays_behind() -> None:
+    own = (OWN_KEY_HEADER, own_key(KEY))
+    behind, _ = call([("host", "abc.execute-api.us-east-1.amazonaws.com"), own, ("x", "y")])
+    names = [name for name, _ in behind.scopes[0]["headers"]]
+    assert names == [b"host", b"x"]
+
+
+def test_a_wrong_or_doubled_own_key_does_not() -> None:
+    refused([("host", HOST), (OWN_KEY_HEADER, own_key("test"))])
+    refused([("host", HOST), (OWN_KEY_HEADER, own_key(KEY)), (OWN_KEY_HEADER, "x")])
+
+
+def test_a_custom_resource_tells_its_result_by_its_random_address_alone() -> None:
+    path = "/_ministack/cfn-response/2f7f"
+    assert call([("host", "localhost:8081")], method="PUT", path=path)[0].scopes
+    refused([("host", "localhost:8081")], method="POST", path=path)
+    refused([("host", HOST), ("origin", "https://evil.example")], method="PUT", path=path)
+
+
+def test_a_websocket_is_refused() -> None:
+    path = "/_aws/execute-api/abc/v1"
+    sent = refused([("host", HOST)], method="GET", path=path, kind="websocket")
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_the_refusal_is_one_that_the_sdk_can_read_and_names_the_next_step() -> None:
+    form = ("content-type", "application/x-www-form-urlencoded")
+    for headers, start in (([], b"{"), ([form], b"<ErrorResponse>")):
+        _, message = refused([("host", HOST), *headers])
+        assert message["body"].startswith(start)
+        assert b"make credentials" in message["body"]
