@@ -110,7 +110,8 @@ class FirehoseServer:
             else:
                 checked()
         except SignatureError as error:
-            raise WireError("AccessDeniedException", str(error), 403) from error
+            text = f"{error}; `make credentials` prints the stack's."
+            raise WireError("AccessDeniedException", text, 403) from error
 
     async def _put(self, request: web.Request, operation: str, body: bytes) -> bytes:
         settings = self._faults.settings

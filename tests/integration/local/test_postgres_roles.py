@@ -100,7 +100,7 @@ def test_no_login_of_the_stack_runs_programs_or_reaches_files(
 ) -> None:
     """Not even in a database of its own, nor with a table of its own."""
     url = postgres_cluster.url(role, database_url.rpartition("/")[2])
-    with psycopg.connect(url) as login:
+    with psycopg.connect(url, autocommit=True) as login:
         login.execute("CREATE TEMPORARY TABLE things (line text)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             login.execute(statement.encode())
