@@ -327,6 +327,21 @@ def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningSt
     assert not [secret for secret in secrets for text in seen if secret in text]
 
 
+def test_the_printed_credentials_open_the_emulator_and_the_databases(
+    stack: RunningStack,
+) -> None:
+    code, said = stack.machine.does("credentials")
+    assert code == 0
+    values = dict(line.removeprefix("export ").split("=", 1) for line in said.splitlines())
+    for service, operation in (("s3", "list_buckets"), ("firehose", "list_delivery_streams")):
+        variable = "AWS_ENDPOINT_URL_FIREHOSE" if service == "firehose" else "AWS_ENDPOINT_URL"
+        client = aws_client(service, values[variable], key=values["AWS_SECRET_ACCESS_KEY"])
+        assert getattr(client, operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
+    for name, role in (("PRIMARY_URL", OWNER), ("REPLICA_URL", READER)):
+        with psycopg.connect(values[name]) as login:
+            assert login.execute("SELECT current_user").fetchone() == (role,)
+
+
 def admitted(urls: Sequence[str]) -> list[str]:
     """Which of these logins are let in."""
     found = []

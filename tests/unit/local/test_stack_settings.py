@@ -34,3 +34,15 @@ def test_the_five_ports_are_neighbours() -> None:
 def test_ports_that_do_not_fit_are_refused(base: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 65531"):
         LocalSettings.from_env({}, base)
+
+
+def test_the_environment_adds_names_of_the_gateway() -> None:
+    assert LocalSettings.from_env({}).hosts == frozenset()
+    named = LocalSettings.from_env({"FOREBAY_LOCAL_HOSTS": "DevBox, box.lan,"})
+    assert named.hosts == {"devbox", "box.lan"}
+
+
+@pytest.mark.parametrize("hosts", ["http://devbox", "devbox:8080", "*", "a b", "devbox,*"])
+def test_what_is_no_name_is_refused(hosts: str) -> None:
+    with pytest.raises(ValueError, match="FOREBAY_LOCAL_HOSTS"):
+        LocalSettings.from_env({"FOREBAY_LOCAL_HOSTS": hosts})
