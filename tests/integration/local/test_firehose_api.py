@@ -6,9 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from tests.fixtures.emulator import Emulator
+from tests.fixtures.emulator import REGION, Emulator
 from tests.fixtures.firehose import FirehoseServer, Stream, deploy_stream
 
 
@@ -114,8 +117,10 @@ def test_a_stream_that_can_not_be_done_faithfully_is_refused(
 def test_what_is_not_the_protocol_is_answered_in_its_shape(
     firehose: FirehoseServer, target: str, body: bytes, code: str
 ) -> None:
+    signed = AWSRequest("POST", f"{firehose.url}/", {"X-Amz-Target": target}, body)
+    SigV4Auth(Credentials("test", "test"), "firehose", REGION).add_auth(signed)
     connection = http.client.HTTPConnection(urlsplit(firehose.url).netloc, timeout=20)
-    connection.request("POST", "/", body, {"X-Amz-Target": target})
+    connection.request("POST", "/", body, dict(signed.headers.items()))
     answer = connection.getresponse()
     document = json.loads(answer.read())
     connection.close()
