@@ -8,13 +8,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fixtures.emulator import Emulator
+from tests.fixtures.emulator import Emulator, server_environment
 from tests.fixtures.firehose import ROOT, FirehoseServer, Stream
 
 
 def run_to_its_end(server: FirehoseServer, port: int = 0) -> tuple[int, str]:
     finished = subprocess.run(
-        server.command(port), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        server.command(port),
+        cwd=ROOT,
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert finished.stdout == ""
     return finished.returncode, finished.stderr

@@ -19,6 +19,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "local.gateway", *arguments],
         cwd=ROOT,
+        env=server_environment(),
         capture_output=True,
         text=True,
         timeout=60,
