@@ -110,7 +110,7 @@ class Conflicts:
             if not asked:
                 continue
             statement = self._statement(constraint, among=among)
-            values = self._values(constraint, list(asked.values())) | {"keys": keys}
+            values = {**self._values(constraint, list(asked.values())), "keys": keys}
             places = list(asked)
             for number, shown, by in self._connection.execute(statement, values).fetchall():
                 command = rows[places[number]].command
