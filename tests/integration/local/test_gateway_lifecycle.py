@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.emulator import STOP_SECONDS, Emulator, free_port, running_emulator, wait_until
+from tests.fixtures.emulator import (
+    STOP_SECONDS,
+    Emulator,
+    free_port,
+    running_emulator,
+    server_environment,
+    wait_until,
+)
 from tests.fixtures.gateway import ROOT, Api, GatewayProcess, running_gateway
 
 
