@@ -20,7 +20,8 @@ def throwaway_servers() -> Iterator[Servers]:
     block.
     """
     with open_folder() as folder:
-        primary, replica = (throwaway_cluster(folder, role) for role in ("primary", "replica"))
+        primary = throwaway_cluster(folder, "primary")
+        replica = throwaway_cluster(folder, "replica")
         with Supervisor(folder / "processes.json") as supervisor:
             yield Servers(supervisor, primary, replica)
 
