@@ -16,6 +16,7 @@ from infra.components.archive import (
     DECISIONS,
     IMPORTS,
     ONLY_CREATE,
+    ONLY_REPLACE,
     REJECTIONS,
     REPORT,
 )
@@ -182,7 +183,10 @@ class ServiceStack(EnvironmentStack):
         self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
         # What another run of an import has decided.
         self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS}*/import-*")
-        self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
+        for condition in (ONLY_CREATE, ONLY_REPLACE):
+            self.imports.allow(
+                "s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}", where=condition
+            )
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS), where=ONLY_CREATE)
         # What another database, or a try that failed before its commit, has decided.
