@@ -91,11 +91,14 @@ class WriteRequest:
             ProblemError: a header can't be understood.
         """
         trace = self.headers.get("traceparent", "")
+        by = _identity(self.event.get("requestContext") or {})
         return Caller(
-            by=_identity(self.event.get("requestContext") or {}),
+            by=by,
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._idempotency_key(),
             after=self._seen_version(now_ms),
+            # Older releases called programs users, and keys must not depend on the release.
+            key_owner=re.sub(r"^client:", "user:", by),
         )
 
     def must_not_exist(self) -> bool:
@@ -180,9 +183,13 @@ def _identity(context: Mapping[str, Any]) -> str:
     authorizer = context.get("authorizer") or {}
     identity = context.get("identity") or {}
     claims = authorizer.get("claims") or {}
+    subject, client = claims.get("sub"), claims.get("client_id")
+    # The subject of a client-credentials token is the program that it was given to; a person's
+    # token names the program that the person uses beside the person (RFC 9068 §2.2).
+    is_program = not subject or subject == client
     for kind, value in (
-        ("user", claims.get("sub")),
-        ("client", claims.get("client_id")),
+        ("client", client if is_program else None),
+        ("user", subject),
         ("principal", authorizer.get("principalId")),
         ("iam", identity.get("userArn")),
         ("api-key", identity.get("apiKeyId")),

@@ -151,11 +151,16 @@ def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesi
 def _puts(either: Synthesised) -> list[tuple[str, Any]]:
     """Pattern and condition of everything that functions may put into the archive."""
     return [
-        (readable(statement["Resource"]).removeprefix(f"{_archive(either)}/"), condition)
+        (readable(resource).removeprefix(f"{_archive(either)}/"), statement.get("Condition"))
         for policy in either.properties("service", "AWS::IAM::Policy")
         for statement in policy["PolicyDocument"]["Statement"]
         if "s3:PutObject" in statement["Action"]
-        for condition in [statement.get("Condition")]
+        # CDK joins statements that differ in their resources only.
+        for resource in (
+            statement["Resource"]
+            if isinstance(statement["Resource"], list)
+            else [statement["Resource"]]
+        )
     ]
 
 
