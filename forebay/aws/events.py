@@ -14,7 +14,6 @@ import orjson
 
 from forebay.errors import PermanentError
 
-
 #: An id of IAM, and for a role the session's name behind it: 2 to 64 of these characters (IAM User
 #: Guide, "IAM identifiers"; AWS STS, AssumeRole). The limit leaves room for more.
 _PRINCIPAL = re.compile(r"[\w+=,.@:-]{1,256}", re.ASCII)

@@ -52,9 +52,7 @@ class Importer:
                 for key, record in object_records(
                     message["body"], bucket=self._archive.bucket, prefix=IMPORTS_PREFIX
                 ):
-                    self.import_object(
-                        key, version=_version(record), uploader=principal_of(record)
-                    )
+                    self.import_object(key, version=_version(record), uploader=principal_of(record))
             except ForebayError as exc:
                 self._log.event("import_failed", level="WARNING", reason=str(exc))
                 failures.append({"itemIdentifier": message["messageId"]})

@@ -41,10 +41,13 @@ class WriteRequest:
     #: Query parameters, of which a write has none.
     query: Mapping[str, Any]
     event: Mapping[str, Any]
+    max_body_bytes: int
 
     @classmethod
-    def of_event(cls, event: Mapping[str, Any], prefix: str) -> WriteRequest:
-        """The request of an API Gateway proxy event."""
+    def of_event(
+        cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
+    ) -> WriteRequest:
+        """The request of an API Gateway proxy event; `body` refuses a larger body."""
         return cls(
             path=prefix + str(event.get("path") or ""),
             resource=str(event.get("resource") or ""),
@@ -57,6 +60,7 @@ class WriteRequest:
             or event.get("queryStringParameters")
             or {},
             event=event,
+            max_body_bytes=max_body_bytes,
         )
 
     def media_type(self) -> str:
@@ -67,7 +71,8 @@ class WriteRequest:
         """The body's bytes.
 
         Raises:
-            ProblemError: it is encoded, empty, was not UTF-8, or holds text that UTF-8 can't say.
+            ProblemError: it is encoded, too large, empty, was not UTF-8, or holds text that UTF-8
+                can't say.
         """
         encoding = self.headers.get("content-encoding", "").strip().lower()
         if encoding not in {"", "identity"}:
@@ -80,6 +85,10 @@ class WriteRequest:
                 raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
         else:
             raw = _encoded(str(text))
+        # The edge can look at `Content-Length` only, which a body in chunks does not have.
+        if len(raw) > self.max_body_bytes:
+            detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
+            raise ProblemError(Problem("payload_too_large", detail))
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
         return raw

@@ -167,9 +167,7 @@ def test_the_event_of_an_upload_names_the_uploader(emulator: Emulator, bench: Be
     bench.s3.put_bucket_notification_configuration(
         Bucket=bench.bucket,
         NotificationConfiguration={
-            "QueueConfigurations": [
-                {"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
-            ]
+            "QueueConfigurations": [{"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]
         },
     )
     key = bench.put("cities/put/a.ndjson", ndjson(CITY))
