@@ -112,11 +112,15 @@ def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) ->
     if not isinstance(authorization, CognitoSettings):
         return None
     scopes = all_scopes(served)
-    for client, wanted in authorization.machine_clients.items():
+    chosen = {
+        f"machine_clients.{client}": wanted
+        for client, wanted in authorization.machine_clients.items()
+    } | {"people_scopes": authorization.people_scopes or ()}
+    for key, wanted in chosen.items():
         if unknown := sorted(set(wanted) - set(scopes)):
             raise SettingsError(
-                f"infra/environments/{settings.name}.toml: api.authorization.machine_clients."
-                f"{client} names {', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
+                f"infra/environments/{settings.name}.toml: api.authorization.{key} names "
+                f"{', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
             )
     identity = IdentityStack(app, settings=settings, cognito_settings=authorization, scopes=scopes)
     return identity.user_pool_arn

@@ -57,10 +57,21 @@ class CognitoSettings(Section):
     ) = None
     #: Where people are sent back to after they have signed in; none: people can't.
     callback_urls: Names = ()
+    #: Scopes that people who sign in can be given, as `cities.write`; every scope for reading
+    #: where absent.
+    people_scopes: Names | None = None
     #: Programs with a secret of their own, and the scopes of each, as `cities.read`.
     machine_clients: Mapping[str, Names] = Field(default_factory=dict)
     #: Whether a cached answer is shared by all callers that the authorizer lets through.
     shares_cache: bool = False
+
+    @model_validator(mode="after")
+    def _people_can_sign_in(self) -> Self:
+        if self.people_scopes is not None and not self.callback_urls:
+            raise ValueError(
+                "people_scopes needs callback_urls: without them no client for people is made"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tokens_can_be_fetched(self) -> Self:

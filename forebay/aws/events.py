@@ -5,6 +5,7 @@ Source: Amazon S3 User Guide, "Event message structure".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
@@ -12,6 +13,10 @@ from urllib.parse import quote_plus, unquote_plus
 import orjson
 
 from forebay.errors import PermanentError
+
+#: An id of IAM, and for a role the session's name behind it: 2 to 64 of these characters (IAM User
+#: Guide, "IAM identifiers"; AWS STS, AssumeRole). The limit leaves room for more.
+_PRINCIPAL = re.compile(r"[\w+=,.@:-]{1,256}", re.ASCII)
 
 
 class EventRefusedError(PermanentError):
@@ -47,6 +52,19 @@ def object_records(
         raise EventRefusedError("the message is no S3 event: it has no Records")
     for record in records:
         yield _key(record, bucket, prefix), record
+
+
+def principal_of(record: Mapping[str, Any]) -> str | None:
+    """Who stored the object that a record tells of, as IAM numbers principals.
+
+    Such as `AWS:AIDA…` for a user and `AWS:AROA…:<session>` for a role; None where the record names
+    nobody, or names them in a way that IAM does not.
+    """
+    identity = record.get("userIdentity")
+    principal = identity.get("principalId") if isinstance(identity, Mapping) else None
+    if not isinstance(principal, str) or _PRINCIPAL.fullmatch(principal) is None:
+        return None
+    return principal
 
 
 def object_event(bucket: str, key: str) -> str:

@@ -31,6 +31,9 @@ class Caller:
     idempotency_key: str | None = None
     #: A version that the client has seen: the ids of commands to that key will be greater.
     after: str | None = None
+    #: Whose idempotency key it is, if that is not `by`: server-made keys derive from it, so it must
+    #: stay what it was even if a release names callers in another way.
+    key_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +165,6 @@ def _made_key(spec: ResourceSpec, caller: Caller, index: int) -> str:
     """A key that a retry with the same Idempotency-Key gets again; else a random one."""
     if caller.idempotency_key is None:
         return str(uuid.uuid4())
-    name = "\x1f".join((spec.path, caller.by, caller.idempotency_key, str(index)))
+    owner = caller.by if caller.key_owner is None else caller.key_owner
+    name = "\x1f".join((spec.path, owner, caller.idempotency_key, str(index)))
     return str(uuid.uuid5(_KEY_NAMESPACE, name))

@@ -28,7 +28,11 @@ IMPORTED: Final = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz")
 REPORT: Final = ".report.json"
 #: The condition under which a function may put an object: the request has `If-None-Match`, whose
 #: only value is `*`. S3 then creates objects and overwrites none.
+#: (Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".) A copy or an upload in
+#: parts is refused likewise: their requests have no such header when they begin.
 ONLY_CREATE: Final = {"Null": {"s3:if-none-match": "false"}}
+#: The same for putting an object in the place of one that the request names by its tag.
+ONLY_REPLACE: Final = {"Null": {"s3:if-match": "false"}}
 
 _WORTH_MOVING_BYTES: Final = 128 * 1024  # Glacier Instant Retrieval bills smaller ones as these
 

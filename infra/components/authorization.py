@@ -47,6 +47,11 @@ def all_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
+def read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Those of the scopes that let their holder read and do nothing else."""
+    return tuple(scope for scope in scopes if scope.endswith(".read"))
+
+
 class Authorization(Construct):
     """The authorizer that the settings name, and what it means for each route."""
 

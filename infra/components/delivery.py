@@ -111,11 +111,19 @@ class Delivery(Construct):
         )
 
     def _role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
-        """The permissions of Firehose's guide for S3, cut down to the two prefixes.
+        """The permissions of Firehose's guide for S3, cut down to the objects that it makes.
 
-        They are part of the role, because Firehose checks them when the stream is made.
+        They are part of the role, because Firehose checks them when the stream is made. Firehose
+        sends no `If-None-Match`, and uploads in parts, so no condition can keep it from
+        overwriting. Below `commands/` it may put objects whose names begin with a stream's, as
+        Firehose names all of its own (developer guide, "Configure Amazon S3 object name format"):
+        what the functions have stored there is out of its reach.
         """
-        written = [archive.objects(prefix) for prefix in (COMMANDS, DELIVERY_ERRORS)]
+        written = [
+            # The first stream's name begins the names of the others too.
+            f"{archive.arn}/{COMMANDS}*/{self.names[0]}-*",
+            archive.objects(DELIVERY_ERRORS),
+        ]
         role = iam.Role(
             self,
             "Role",

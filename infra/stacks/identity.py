@@ -8,7 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
-from infra.components.authorization import RESOURCE_SERVER
+from infra.components.authorization import RESOURCE_SERVER, read_scopes
 from infra.components.findings import accept
 from infra.front import CognitoSettings
 from infra.settings import Settings
@@ -37,7 +37,9 @@ class IdentityStack(EnvironmentStack):
         for name, wanted in cognito_settings.machine_clients.items():
             self._machine(name, [granted[scope] for scope in wanted], server)
         if cognito_settings.callback_urls:
-            self._people(list(granted.values()), server)
+            chosen = cognito_settings.people_scopes
+            wanted = read_scopes(scopes) if chosen is None else chosen
+            self._people([granted[scope] for scope in wanted], server)
         self.output("UserPoolId", self._pool.user_pool_id)
 
     def _user_pool(self) -> cognito.IUserPool:

@@ -16,6 +16,7 @@ from infra.components.archive import (
     DECISIONS,
     IMPORTS,
     ONLY_CREATE,
+    ONLY_REPLACE,
     REJECTIONS,
     REPORT,
 )
@@ -182,7 +183,10 @@ class ServiceStack(EnvironmentStack):
         self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
         # What another run of an import has decided.
         self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS}*/import-*")
-        self.imports.allow("s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}")
+        for condition in (ONLY_CREATE, ONLY_REPLACE):
+            self.imports.allow(
+                "s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}", where=condition
+            )
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS), where=ONLY_CREATE)
         # What another database, or a try that failed before its commit, has decided.
@@ -260,7 +264,7 @@ def variables(
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
     own: Mapping[FunctionName, Mapping[str, str]] = {
-        "write": {**stream, **archive, **buffer, **cors},
+        "write": {**stream, **archive, **buffer, **cors, **_max_body(settings)},
         "read": {
             "FOREBAY_DATABASE_URL": reach.reader.url,
             "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
@@ -294,6 +298,16 @@ def variables(
         },
     }
     return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
+
+
+def _max_body(settings: Settings) -> Mapping[str, str]:
+    """The edge's limit also for bodies whose length the edge is not told; else the function's own.
+
+    A body in chunks has no `Content-Length` (RFC 9112 §7.1), and over HTTP/2 none needs it.
+    """
+    if settings.edge is None:
+        return {}
+    return {"FOREBAY_MAX_BODY_BYTES": str(settings.edge.max_body_bytes)}
 
 
 def _queues(data: DataStack) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
-from forebay.aws.events import object_records
+from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
 from forebay.intake.commands import Caller, CommandMaker, Line
 from forebay.intake.json_text import parse
@@ -22,6 +22,8 @@ from lambdas.imports.lines import ForeignObjectError, Lines
 from lambdas.imports.report import Report
 
 IMPORTS_PREFIX: Final = "imports/"
+#: Stands for who stored a file where S3's event does not say so.
+UNKNOWN_UPLOADER: Final = "unknown"
 
 _NAME: Final = re.compile(
     r"imports/(?P<resource>[^/]+)/(?P<op>create|put)/.+\.(?:csv|ndjson)(?:\.gz)?"
@@ -50,18 +52,21 @@ class Importer:
                 for key, record in object_records(
                     message["body"], bucket=self._archive.bucket, prefix=IMPORTS_PREFIX
                 ):
-                    self.import_object(key, version=_version(record))
+                    self.import_object(key, version=_version(record), uploader=principal_of(record))
             except ForebayError as exc:
                 self._log.event("import_failed", level="WARNING", reason=str(exc))
                 failures.append({"itemIdentifier": message["messageId"]})
         return {"batchItemFailures": failures}
 
-    def import_object(self, key: str, *, version: str | None = None) -> Report:
+    def import_object(
+        self, key: str, *, version: str | None = None, uploader: str | None = None
+    ) -> Report:
         """Imports one version of a file, and stores its report beside it.
 
         Args:
             key: of the file.
             version: as S3 numbered it; None for the newest.
+            uploader: who stored it, as S3's event says; None where it does not.
 
         Raises:
             TransientError: S3 did not answer; doing it again continues where it is needed.
@@ -74,7 +79,7 @@ class Importer:
             return Report(key, "")
         report = Report.of(key, opened)
         try:
-            self._import(opened, report)
+            self._import(opened, report, uploader)
         except (UnreadableFileError, ForeignObjectError) as exc:
             report.error = str(exc)
         reports.store(self._archive, report)
@@ -82,6 +87,7 @@ class Importer:
             "imported",
             object=key,
             version=report.version,
+            uploader=uploader,
             accepted=report.accepted,
             refused=report.refused,
             error=report.error,
@@ -89,7 +95,7 @@ class Importer:
         )
         return report
 
-    def _import(self, opened: OpenObject, report: Report) -> None:
+    def _import(self, opened: OpenObject, report: Report, uploader: str | None) -> None:
         key = report.object
         named = _NAME.fullmatch(key)
         if named is None:
@@ -100,7 +106,7 @@ class Importer:
             spec = self._resources.get(named["resource"])
             if spec is None:
                 raise self._no_such_name()
-            make = _Maker(spec, named["op"], ids, report)
+            make = _Maker(spec, named["op"], ids, _caller(report, uploader))
             for item in items(key, opened.file, spec):
                 lines.add(item.line, make(item))
         except UnreadableFileError as exc:
@@ -118,13 +124,12 @@ class Importer:
 class _Maker:
     """Makes the commands of a file's items."""
 
-    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, report: Report) -> None:
-        key = report.object
+    def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, caller: Caller) -> None:
         self._spec = spec
         self._op = op
         self._ids = ids
         self._maker = CommandMaker(ids)
-        self._caller = Caller(by=f"import:{key}", idempotency_key=f"{key}@{report.version}")
+        self._caller = caller
 
     def __call__(self, item: Item) -> Line | Problem:
         """The command of an item, or the reason why there is none."""
@@ -138,6 +143,15 @@ class _Maker:
             return self._maker.post(self._spec, item.text, self._caller, index=item.line)
         except ProblemError as exc:
             return exc.problem
+
+
+def _caller(report: Report, uploader: str | None) -> Caller:
+    """Who stored which file; server-made keys derive from the file alone, whoever stored it."""
+    return Caller(
+        by=f"import:{uploader or UNKNOWN_UPLOADER}:{report.object}",
+        idempotency_key=f"{report.object}@{report.version}",
+        key_owner=f"import:{report.object}",
+    )
 
 
 def _version(record: Mapping[str, Any]) -> str | None:

@@ -6,13 +6,16 @@ no password. Everything here may be done again; after each migration it is, for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
 
 _SCHEMAS: Final = ("public", "forebay")
+#: The databases that RDS makes beside ours. Who may log in to ours may log in to them: RDS Proxy
+#: needs the first, so nobody is shut out of them.
+_OTHER_DATABASES: Final = ("postgres", "template1")
 
 # What a session is told at its start (forebay/db/connect.py). RDS Proxy refuses to be told, so here
 # they are the users' own; elsewhere the session's win.
@@ -35,13 +38,23 @@ _READER_SESSION: Final[Mapping[str, str]] = {
 }
 
 
-def make_users(connection: psycopg.Connection[Any], *, writer: str, reader: str) -> None:
-    """Makes the two users, or gives them what they lack.
+def make_users(
+    connection: psycopg.Connection[Any],
+    *,
+    writer: str,
+    reader: str,
+    other_databases: Sequence[str] = _OTHER_DATABASES,
+) -> None:
+    """Makes the two users, gives them what they lack, and takes what they don't need.
+
+    Temporary tables are for the writer only: PUBLIC can make none, in no database of the server
+    that the owner owns.
 
     Args:
         connection: as the owner of the tables, who may make roles.
         writer: applies commands; may change rows and no table.
         reader: may look at everything.
+        other_databases: of the server; those that the owner does not own are left alone.
 
     Raises:
         psycopg.Error: the owner may not, or the database is not there.
@@ -51,11 +64,16 @@ def make_users(connection: psycopg.Connection[Any], *, writer: str, reader: str)
             _make(connection, user, session)
         _allow(connection, writer, "SELECT, INSERT, UPDATE, DELETE")
         _allow(connection, reader, "SELECT")
+        own = sql.Identifier(connection.info.dbname)
         connection.execute(
-            sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(
-                sql.Identifier(connection.info.dbname), sql.Identifier(writer)
-            )
+            sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(own, sql.Identifier(writer))
         )
+        for database in (own, *map(sql.Identifier, _owned(connection, other_databases))):
+            connection.execute(
+                sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC, {}").format(
+                    database, sql.Identifier(reader)
+                )
+            )
 
 
 def _make(connection: psycopg.Connection[Any], user: str, session: Mapping[str, str]) -> None:
@@ -85,6 +103,16 @@ def _allow(connection: psycopg.Connection[Any], user: str, rights: LiteralString
             connection.execute(
                 sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {}").format(schema, name)
             )
+
+
+def _owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> list[str]:
+    """Those of the databases whose owner this user is, or may act as."""
+    rows = connection.execute(
+        "SELECT datname FROM pg_database"
+        " WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE') ORDER BY datname",
+        [list(databases)],
+    ).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def _exists(connection: psycopg.Connection[Any], role: str) -> bool:

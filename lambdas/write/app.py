@@ -20,6 +20,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
 from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 #: What became of one item before anything was sent.
 _Item = Line | Problem
@@ -36,8 +37,10 @@ class WriteApp:
         ids: IdSource,
         answers: Answers,
         log: Log,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> None:
         self._resources = resources
+        self._max_body_bytes = max_body_bytes
         self._routes: dict[tuple[str, str], Route] = {
             (route.method, route.path): route
             for route in routes(resources)
@@ -52,7 +55,7 @@ class WriteApp:
     def handle(self, event: Mapping[str, Any]) -> Response:
         """The answer to a proxy event; every refusal is a problem."""
         started = time.perf_counter()
-        request = WriteRequest.of_event(event, API_PREFIX)
+        request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
         try:
             response = self._dispatch(request)
         except ProblemError as exc:

@@ -41,10 +41,13 @@ class WriteRequest:
     #: Query parameters, of which a write has none.
     query: Mapping[str, Any]
     event: Mapping[str, Any]
+    max_body_bytes: int
 
     @classmethod
-    def of_event(cls, event: Mapping[str, Any], prefix: str) -> WriteRequest:
-        """The request of an API Gateway proxy event."""
+    def of_event(
+        cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
+    ) -> WriteRequest:
+        """The request of an API Gateway proxy event; `body` refuses a larger body."""
         return cls(
             path=prefix + str(event.get("path") or ""),
             resource=str(event.get("resource") or ""),
@@ -57,6 +60,7 @@ class WriteRequest:
             or event.get("queryStringParameters")
             or {},
             event=event,
+            max_body_bytes=max_body_bytes,
         )
 
     def media_type(self) -> str:
@@ -67,7 +71,8 @@ class WriteRequest:
         """The body's bytes.
 
         Raises:
-            ProblemError: it is encoded, empty, was not UTF-8, or holds text that UTF-8 can't say.
+            ProblemError: it is encoded, too large, empty, was not UTF-8, or holds text that UTF-8
+                can't say.
         """
         encoding = self.headers.get("content-encoding", "").strip().lower()
         if encoding not in {"", "identity"}:
@@ -80,6 +85,10 @@ class WriteRequest:
                 raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
         else:
             raw = _encoded(str(text))
+        # The edge can look at `Content-Length` only, which a body in chunks does not have.
+        if len(raw) > self.max_body_bytes:
+            detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
+            raise ProblemError(Problem("payload_too_large", detail))
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
         return raw
@@ -91,11 +100,14 @@ class WriteRequest:
             ProblemError: a header can't be understood.
         """
         trace = self.headers.get("traceparent", "")
+        by = _identity(self.event.get("requestContext") or {})
         return Caller(
-            by=_identity(self.event.get("requestContext") or {}),
+            by=by,
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._idempotency_key(),
             after=self._seen_version(now_ms),
+            # Older releases called programs users, and keys must not depend on the release.
+            key_owner=re.sub(r"^client:", "user:", by),
         )
 
     def must_not_exist(self) -> bool:
@@ -180,9 +192,13 @@ def _identity(context: Mapping[str, Any]) -> str:
     authorizer = context.get("authorizer") or {}
     identity = context.get("identity") or {}
     claims = authorizer.get("claims") or {}
+    subject, client = claims.get("sub"), claims.get("client_id")
+    # The subject of a client-credentials token is the program that it was given to; a person's
+    # token names the program that the person uses beside the person (RFC 9068 §2.2).
+    is_program = not subject or subject == client
     for kind, value in (
-        ("user", claims.get("sub")),
-        ("client", claims.get("client_id")),
+        ("client", client if is_program else None),
+        ("user", subject),
         ("principal", authorizer.get("principalId")),
         ("iam", identity.get("userArn")),
         ("api-key", identity.get("apiKeyId")),

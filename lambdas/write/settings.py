@@ -9,6 +9,8 @@ from typing import Self
 from forebay.settings import number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
+#: Lambda's limit for the request of a synchronous call, of which the body is a part.
+DEFAULT_MAX_BODY_BYTES = 6 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class WriteSettings:
     buffer_seconds: float
     #: Whose pages may read the answers: `*` or one origin; empty for none.
     cors_allow_origin: str
+    #: Larger bodies are refused, however their length was told.
+    max_body_bytes: int
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
@@ -36,4 +40,7 @@ class WriteSettings:
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             buffer_seconds=number(environment, "FOREBAY_BUFFER_SECONDS", DEFAULT_BUFFER_SECONDS),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+            max_body_bytes=int(
+                number(environment, "FOREBAY_MAX_BODY_BYTES", DEFAULT_MAX_BODY_BYTES)
+            ),
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
+from fnmatch import fnmatchcase
+
 from forebay.archive import decisions
 from forebay.aws import archive as core
 from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS, REPORT
 from infra.settings import FunctionName
+from local.firehose.keys import object_key
 from tests.infra.templates import Synthesised, readable
 
 DAY_SECONDS = 24 * 60 * 60
@@ -161,7 +166,11 @@ def test_the_stream_is_encrypted_and_logs_its_errors(either: Synthesised) -> Non
     assert destination["CloudWatchLoggingOptions"]["Enabled"] is True
 
 
-def test_the_stream_reaches_two_prefixes_of_one_bucket(either: Synthesised) -> None:
+def test_the_streams_reach_their_own_objects_and_what_others_stored_stays(
+    either: Synthesised,
+) -> None:
+    """Firehose sends no `If-None-Match`, so its role is bound by the names that it makes."""
+    stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")["DeliveryStreamName"]
     role = either.only("data", "AWS::IAM::Role")
     (policy,) = role["Policies"]
 
@@ -171,7 +180,26 @@ def test_the_stream_reaches_two_prefixes_of_one_bucket(either: Synthesised) -> N
         if "s3:PutObject" in statement["Action"]
         for resource in statement["Resource"]
     }
-    assert objects == {"/commands/*", "/delivery-errors/*"}
+    assert objects == {f"/commands/*/{stream}-*", "/delivery-errors/*"}
+    for way in ("direct", "import", "amend"):
+        key = f"/commands/2026/11/29/19/{way}-01a1fc5d-903c-779d-961e-d3f40d76fc6e.gz"
+        assert not any(fnmatchcase(key, pattern) for pattern in objects)
+
+
+def test_what_firehose_writes_is_within_its_role(either: Synthesised) -> None:
+    """The local Firehose server makes names by the rules of AWS's."""
+    stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
+    destination = stream["ExtendedS3DestinationConfiguration"]
+    key = object_key(
+        prefix=destination["Prefix"],
+        stream=stream["DeliveryStreamName"],
+        version="12",
+        oldest_arrival=dt.datetime(2026, 11, 29, 19, tzinfo=dt.UTC),
+        object_id=uuid.uuid4(),
+        extension=destination["FileExtension"],
+    )
+
+    assert fnmatchcase(key, f"commands/*/{stream['DeliveryStreamName']}-*")
 
 
 def test_every_log_is_forgotten_in_time(either: Synthesised) -> None:

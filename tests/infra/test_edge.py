@@ -202,3 +202,20 @@ def test_a_user_pool_has_every_scope_and_clients_only_their_own(
     (pool,) = properties(identity, "AWS::Cognito::UserPool")
     assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
     assert pool["DeletionProtection"] == "ACTIVE"
+
+
+def test_what_the_edge_is_told_no_length_of_meets_the_same_limit(
+    stacks: Mapping[str, cdk.Stack],
+) -> None:
+    """The edge looks at `Content-Length`; the write function measures the body that arrives."""
+    service = Template.from_stack(stacks["forebay-dev-service"])
+    (write,) = (
+        found
+        for found in properties(service, "AWS::Lambda::Function")
+        if found["Handler"] == "lambdas.write.handler.lambda_handler"
+    )
+    edge = settings_of("dev", CHANGES).edge
+
+    assert edge is not None
+    told = write["Environment"]["Variables"]["FOREBAY_MAX_BODY_BYTES"]
+    assert told == str(edge.max_body_bytes)

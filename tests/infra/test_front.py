@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from forebay.routes import Route
+from infra.components.authorization import scopes_of
+from tests.fixtures.pages import text_of
 from tests.infra.variants import (
     ACCOUNT,
     JUDGE_ARN,
@@ -199,3 +203,34 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
 def test_contradictions_are_refused_with_a_sentence(changes: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         settings_of("dev", changes)
+
+
+#: In the documentation of authorizers, by what the caller may do.
+_DOCUMENTED = {
+    "cities.read": "| read `cities` |",
+    "cities.write": "| write `cities`, and see what became of it |",
+    "status.read": "| see how the API is doing |",
+}
+
+
+def documented_methods(scope: str) -> list[str]:
+    """The ends of ARNs that docs/security.md names for a caller with that scope."""
+    (line,) = (
+        line
+        for line in text_of("docs/security.md").splitlines()
+        if line.startswith(_DOCUMENTED[scope])
+    )
+    return re.findall(r"`([A-Z]+/[^`]+)`", line)
+
+
+@pytest.mark.parametrize("scope", _DOCUMENTED)
+def test_the_methods_that_authorizers_are_told_to_allow_are_those_of_the_scope(scope: str) -> None:
+    """A star in a policy matches any text, slashes too (IAM User Guide, "Resource")."""
+    patterns = documented_methods(scope)
+    assert patterns
+    for route in two_resources():
+        asked = f"{route.method}{route.path.format(key='7', id='01', version='1', file='a.js')}"
+        allows = any(fnmatchcase(asked, pattern) for pattern in patterns)
+        if not route.public:
+            assert allows == (scope in scopes_of(route)), route.name
+    assert not any(pattern in {"*", "GET/*"} for pattern in patterns)

@@ -148,18 +148,41 @@ def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesi
     }
 
 
-def test_no_function_may_overwrite_an_object_of_commands(either: Synthesised) -> None:
-    """A put is allowed only where the request says `If-None-Match`, for which S3 takes `*` only."""
-    puts = [
-        statement
+def _puts(either: Synthesised) -> list[tuple[str, Any]]:
+    """Pattern and condition of everything that functions may put into the archive."""
+    return [
+        (readable(resource).removeprefix(f"{_archive(either)}/"), statement.get("Condition"))
         for policy in either.properties("service", "AWS::IAM::Policy")
         for statement in policy["PolicyDocument"]["Statement"]
         if "s3:PutObject" in statement["Action"]
-        and readable(statement["Resource"]).startswith(f"{_archive(either)}/commands/")
+        # CDK joins statements that differ in their resources only.
+        for resource in (
+            statement["Resource"]
+            if isinstance(statement["Resource"], list)
+            else [statement["Resource"]]
+        )
     ]
-    assert len(puts) == 2  # of the write function and of the import
-    for statement in puts:
-        assert statement["Condition"] == {"Null": {"s3:if-none-match": "false"}}
+
+
+def test_no_function_may_overwrite_an_object_of_the_archive(either: Synthesised) -> None:
+    """A put is allowed only where the request says `If-None-Match`, for which S3 takes `*` only.
+
+    A report of an import alone may be replaced, and only by a request that says which one.
+    """
+    creates = {"Null": {"s3:if-none-match": "false"}}
+    replaces = {"Null": {"s3:if-match": "false"}}
+    report = "imports/*.report.json"
+
+    assert sorted(_puts(either), key=str) == sorted(
+        [
+            ("commands/*", creates),  # of the write function
+            ("commands/*", creates),  # of the import
+            ("decisions/*", creates),
+            (report, creates),
+            (report, replaces),
+        ],
+        key=str,
+    )
 
 
 def test_the_consumer_may_read_commands_and_read_and_create_decisions(either: Synthesised) -> None:

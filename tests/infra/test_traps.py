@@ -315,3 +315,47 @@ def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) 
         for action in statement["Action"]
     }
     assert not any("Delete" in action for action in actions)
+
+
+#: What AWS has no names for: traces, and interfaces that Lambda makes in a network.
+_NAMELESS = frozenset(
+    {
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    }
+)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("environment", ["local", "dev", "prod"])
+def test_nothing_is_allowed_on_every_resource_but_what_has_no_name(
+    request: pytest.FixtureRequest, environment: str
+) -> None:
+    found: Synthesised = request.getfixturevalue(environment)
+    statements = [
+        statement
+        for stack in ("data", "service", "database")
+        for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+        for properties in found.properties(stack, kind)
+        for document in [
+            *([properties["PolicyDocument"]] if "PolicyDocument" in properties else []),
+            *(policy["PolicyDocument"] for policy in properties.get("Policies", [])),
+        ]
+        for statement in document["Statement"]
+        if statement["Effect"] == "Allow"
+    ]
+    assert statements
+    for statement in statements:
+        actions = _listed(statement["Action"])
+        assert not [action for action in actions if "*" in action], statement
+        if "*" in _listed(statement.get("Resource")):
+            assert set(actions) <= _NAMELESS, statement

@@ -9,7 +9,7 @@ import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 from mypy_boto3_s3 import S3Client
@@ -34,6 +34,8 @@ CITY = {
     "longitude": 2.5,
     "timezone": "Europe/Copenhagen",
 }
+#: A role's session, as S3's events name it.
+UPLOADER = "AWS:AROAIOSFODNN7EXAMPLE:anna@example.com"
 ANNOUNCEMENT = {"title": "a", "body": "b", "published_on": "2026-11-21"}
 
 
@@ -51,9 +53,15 @@ class Bench:
         self.s3.put_object(Bucket=self.bucket, Key=f"imports/{name}", Body=data)
         return f"imports/{name}"
 
-    def tell(self, *keys: str) -> dict[str, Any]:
-        """What the importer answers to the events of these objects."""
-        records = [{"s3": {"bucket": {"name": self.bucket}, "object": {"key": k}}} for k in keys]
+    def tell(self, *keys: str, uploader: object = UPLOADER) -> dict[str, Any]:
+        """What the importer answers to the events of these objects, which somebody stored."""
+        records = [
+            {
+                "userIdentity": {"principalId": uploader},
+                "s3": {"bucket": {"name": self.bucket}, "object": {"key": key}},
+            }
+            for key in keys
+        ]
         message = {"messageId": "m", "body": json.dumps({"Records": records})}
         return self.importer.handle({"Records": [message]})
 
@@ -99,7 +107,8 @@ def test_each_line_becomes_a_command(bench: Bench) -> None:
     assert bench.tell(key) == {"batchItemFailures": []}
 
     first, second = bench.commands()
-    assert (first.op, first.resource, first.key, first.by) == ("put", "cities", 1, f"import:{key}")
+    assert (first.op, first.resource, first.key) == ("put", "cities", 1)
+    assert first.by == f"import:{UPLOADER}:{key}"
     assert second.key == 2
     assert is_command_id(first.id)
     assert not is_create_id(first.id)
@@ -129,6 +138,48 @@ def test_again_is_the_same(bench: Bench) -> None:
     assert bench.objects() == before
     assert len({command.key for command in bench.commands()}) == 3
     assert all(is_create_id(command.id) for command in bench.commands())
+
+
+@pytest.mark.parametrize("uploader", [None, "", 7, ["AWS:AIDA"], "a:imports/b", "a b", "a" * 257])
+def test_an_uploader_that_iam_does_not_name_so_is_unknown(bench: Bench, uploader: object) -> None:
+    key = bench.put("cities/put/a.ndjson", ndjson(CITY))
+    bench.tell(key, uploader=uploader)
+
+    assert [command.by for command in bench.commands()] == [f"import:unknown:{key}"]
+
+
+def test_keys_that_are_made_do_not_depend_on_who_stored_the_file(bench: Bench) -> None:
+    """They are those of releases that did not record it, so a retry by another one is the same."""
+    key = bench.put("announcements/create/a.ndjson", ndjson(ANNOUNCEMENT))
+    bench.tell(key)
+
+    version = bench.report(key)["version"]
+    name = "\x1f".join(("announcements", f"import:{key}", f"{key}@{version}", "1"))
+    namespace = UUID("0e3c3f0a-6f0c-5d0b-8f5d-1f0d8f9c2a77")
+    assert [str(command.key) for command in bench.commands()] == [str(uuid5(namespace, name))]
+
+
+def test_the_event_of_an_upload_names_the_uploader(emulator: Emulator, bench: Bench) -> None:
+    """The event as the emulated S3 makes it, on its way through a queue."""
+    sqs = emulator.client("sqs")
+    url = sqs.create_queue(QueueName=bench.bucket)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    bench.s3.put_bucket_notification_configuration(
+        Bucket=bench.bucket,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]
+        },
+    )
+    key = bench.put("cities/put/a.ndjson", ndjson(CITY))
+    records: list[dict[str, Any]] = []
+    while not records:
+        for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10).get("Messages", []):
+            body = json.loads(message["Body"])
+            records += body.get("Records", [])
+            bench.importer.handle({"Records": [{"messageId": "m", "body": message["Body"]}]})
+
+    uploader = records[0]["userIdentity"]["principalId"]
+    assert [command.by for command in bench.commands()] == [f"import:{uploader}:{key}"]
 
 
 def test_another_version_of_the_file_is_another_import(bench: Bench) -> None:

@@ -1,11 +1,16 @@
 """Who words an error: the function, the emulator by the deployed responses, or the gateway."""
 
+import contextlib
+import http.client
+import json
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.fixtures.emulator import Emulator
-from tests.fixtures.gateway import Api, Client, GatewayProcess, ordered
+from tests.fixtures.gateway import ANSWER_SECONDS, Api, Client, GatewayProcess, ordered
 
 MIB = 1024 * 1024
 
@@ -13,6 +18,23 @@ MIB = 1024 * 1024
 @pytest.fixture
 def client(gateway: GatewayProcess) -> Client:
     return gateway.client
+
+
+def post_in_chunks(client: Client, size: int) -> tuple[int, Any]:
+    """Status and document of the answer to a body without `Content-Length`."""
+    whole, rest = divmod(size, MIB)
+    chunks = [*(b"x" * MIB for _ in range(whole)), *([b"x" * rest] if rest else [])]
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=ANSWER_SECONDS)
+    with contextlib.closing(connection):
+        connection.request(
+            "POST",
+            "/v1/items",
+            iter(chunks),
+            {"Transfer-Encoding": "chunked"},
+            encode_chunked=True,
+        )
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
 
 
 @pytest.mark.parametrize(
@@ -113,6 +135,39 @@ def test_a_body_of_10_mib_passes_and_a_larger_one_is_413(client: Client) -> None
     reply = client.request("POST", "/v1/items", body=b"x" * (10 * MIB + 1))
     assert reply.status == 413
     assert reply.json()["type"] == "REQUEST_TOO_LARGE"
+
+
+def test_a_body_in_chunks_meets_the_same_limit(client: Client) -> None:
+    """It has no `Content-Length` by which it could be refused (RFC 9112 §7.1)."""
+    status, document = post_in_chunks(client, 10 * MIB)
+    assert (status, len(document["body"])) == (200, 10 * MIB)
+    status, document = post_in_chunks(client, 10 * MIB + 1)
+    assert (status, document["type"]) == (413, "REQUEST_TOO_LARGE")
+
+
+def test_an_endless_body_is_refused_before_its_end(client: Client) -> None:
+    """And what follows on the connection is no second request."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+        connection.sendall(
+            b"POST /v1/items HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        chunk = b"%x\r\n%b\r\n" % (MIB, b"x" * MIB)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                connection.sendall(chunk)
+        answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_ends_with_its_connection_is_none(client: Client) -> None:
+    """Only answers may end so; a request without a length has no body (RFC 9112 §6.3)."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+        connection.sendall(b"POST /v1/items HTTP/1.0\r\n\r\n" + b"x" * 1000)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert answer.count(b"HTTP/1.") == 1
+    assert b'"body": null' in answer
 
 
 @pytest.mark.parametrize("target", ["/v1/items/{}", "/v1/items?cursor={}"])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lambdas.migrate.app import make_users_of, migrate
+from lambdas.migrate.users import make_users
 from local.postgres.config import SUPERUSER, Cluster
 from tests.fixtures.postgres import cloned_database
 
@@ -89,6 +90,50 @@ def test_the_reader_may_look_and_touch_nothing(users: Users) -> None:
         connection.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM cities")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TEMPORARY TABLE made ()",
+        "CREATE TABLE public.made ()",
+        "CREATE SCHEMA made",
+    ],
+)
+def test_the_reader_can_make_nothing(users: Users, statement: str) -> None:
+    """Users of RDS get what PUBLIC has, and their session can be told that it writes."""
+    with psycopg.connect(users.reader, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement)
+
+
+def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
+    users: Users, postgres_cluster: Cluster
+) -> None:
+    """RDS makes `postgres` and `template1` beside ours, of the same owner."""
+    names = {user: str(conninfo_to_dict(url)["user"]) for user, url in asdict(users).items()}
+    with cloned_database(postgres_cluster) as other:
+        elsewhere = make_conninfo(users.reader, dbname=other)
+        with psycopg.connect(postgres_cluster.url(SUPERUSER, other), autocommit=True) as admin:
+            granting = "GRANT TEMPORARY ON DATABASE {} TO PUBLIC"
+            admin.execute(sql.SQL(granting).format(sql.Identifier(other)))
+        with psycopg.connect(elsewhere, autocommit=True) as reader:
+            reader.execute("SET default_transaction_read_only = off")
+            reader.execute("CREATE TEMPORARY TABLE made ()")
+
+        with psycopg.connect(users.owner, autocommit=True) as owner:
+            make_users(
+                owner,
+                writer=names["writer"],
+                reader=names["reader"],
+                other_databases=[other, "postgres"],
+            )
+
+        with psycopg.connect(elsewhere, autocommit=True) as reader:
+            reader.execute("SET default_transaction_read_only = off")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("CREATE TEMPORARY TABLE made ()")
 
 
 def test_sessions_that_may_say_nothing_begin_as_they_should(users: Users) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from forebay.codec import MAX_LINE_BYTES
 from forebay.problem import CATALOGUE
-from tests.fixtures.api import NOW_MS, WriteBench, document
+from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
+from tests.fixtures.api import NOW_MS, WriteBench, document, event
 from tests.fixtures.commands import CITY
 
 ITEM = {"geonameid": 5, **CITY}
@@ -306,3 +308,32 @@ def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
 def test_a_malformed_array_is_refused_whole() -> None:
     response = WriteBench().send("POST", "/cities", raw=f"[{json.dumps(ITEM)},")
     assert (response.status, document(response)["code"]) == (400, "malformed_json")
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+def test_a_body_above_the_limit_is_413_whatever_told_its_length(
+    media: str, *, encoded: bool
+) -> None:
+    """No `Content-Length` is looked at: a body in chunks has none."""
+    bench = WriteBench()
+    item = json.dumps({"geonameid": 5, **CITY})
+    # Two bytes a character: the limit is in bytes.
+    room = DEFAULT_MAX_BODY_BYTES - len(item)
+    for spaces, status in ((room, 202 if media == "application/json" else 207), (room + 1, 413)):
+        text = item + " " * spaces
+        request = event("POST", "/cities", headers={"Content-Type": media}, body=text)
+        if encoded:
+            request["body"] = base64.b64encode(text.encode()).decode()
+            request["isBase64Encoded"] = True
+        response = bench.app.handle(request)
+        assert response.status == status
+    assert document(response)["code"] == "payload_too_large"
+    assert len(bench.sink.commands) == 1
+
+
+def test_the_limit_of_a_body_is_a_setting() -> None:
+    """The same as the edge's, which can look at `Content-Length` only."""
+    bench = WriteBench(max_body_bytes=100)
+    response = bench.send("POST", "/announcements", raw='"' + "\u00e9" * 50 + '"')
+    assert (response.status, document(response)["code"]) == (413, "payload_too_large")

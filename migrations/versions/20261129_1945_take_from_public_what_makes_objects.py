@@ -1,0 +1,53 @@
+"""Take from PUBLIC what makes objects.
+
+A role that only reads can then make no temporary table on the primary. Roles that apply commands
+need temporary tables, so those that may insert into the ledger are given the right by name first.
+
+Only the database's owner can revoke; Postgres warns the others, and nothing changes
+(docs/security.md, "Roles of the database").
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "8c41f6e0a97d"
+down_revision = "5d7a1c0e93b4"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("""
+        DO $$
+        DECLARE
+            writer name;
+        BEGIN
+            FOR writer IN
+                SELECT DISTINCT role.rolname
+                FROM pg_class AS ledger
+                CROSS JOIN aclexplode(ledger.relacl) AS granted
+                JOIN pg_roles AS role ON role.oid = granted.grantee
+                WHERE ledger.oid = 'forebay.ledger'::regclass
+                    AND granted.privilege_type = 'INSERT'
+            LOOP
+                EXECUTE format(
+                    'GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), writer
+                );
+            END LOOP;
+            EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+        END
+        $$
+    """)
+    # Granted by databases that were first made before PostgreSQL 15.
+    op.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+def downgrade() -> None:
+    op.execute("""
+        DO $$
+        BEGIN
+            EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database());
+        END
+        $$
+    """)

@@ -1,0 +1,165 @@
+"""What each of the database's roles may do, and that a migration takes from PUBLIC what it can.
+
+A database's own privileges are not copied with a template, so these tests migrate an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+
+from lambdas.migrate.app import migrate
+from local.postgres.config import OWNER, READER, SUPERUSER
+from local.settings import ROOT
+from tests.fixtures.postgres import PostgresServer
+
+#: The revision before the one that takes rights from PUBLIC.
+BEFORE = "5d7a1c0e93b4"
+#: What makes something in the database. The last two are large objects.
+MAKING = (
+    "CREATE TEMPORARY TABLE made ()",
+    "CREATE TEMPORARY SEQUENCE made",
+    "SELECT 1 AS made INTO TEMPORARY made",
+    "CREATE TABLE public.made ()",
+    "CREATE TABLE forebay.made ()",
+    "CREATE SCHEMA made",
+    "CREATE FUNCTION public.made() RETURNS int RETURN 1",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'made')",
+)
+
+
+@contextmanager
+def empty_database(server: PostgresServer, owner: str = OWNER) -> Iterator[str]:
+    """The name of a database that was never migrated."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.url(SUPERUSER, "postgres"), autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
+        )
+        yield name
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def migrated(postgres_cluster: PostgresServer) -> Iterator[str]:
+    """The name of a database that its owner, who is no superuser, has migrated."""
+    with empty_database(postgres_cluster) as name:
+        migrate(postgres_cluster.url(OWNER, name))
+        yield name
+
+
+@pytest.mark.parametrize("statement", MAKING)
+def test_the_reader_can_make_nothing_on_the_primary(
+    postgres_cluster: PostgresServer, migrated: str, statement: str
+) -> None:
+    """Not even in a session that says it does not only read."""
+    with psycopg.connect(postgres_cluster.url(READER, migrated), autocommit=True) as reader:
+        reader.execute("SELECT FROM forebay.ledger")
+        reader.execute("SET default_transaction_read_only = off")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute(statement)
+
+
+@pytest.mark.parametrize("user", [READER, OWNER])
+@pytest.mark.parametrize("database", ["postgres", "template1"])
+def test_nobody_but_the_superuser_enters_the_server_s_own_databases(
+    postgres_cluster: PostgresServer, database: str, user: str
+) -> None:
+    """They would be places to make things in, whatever ours allows."""
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(postgres_cluster.url(user, database))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_logical_emit_message(false, 'made', 'x')",
+        "COPY (SELECT 1) TO '/tmp/made'",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SELECT pg_ls_dir('.')",
+        "SELECT lo_import('/etc/passwd')",
+        "CREATE EXTENSION file_fdw",
+        "ALTER SYSTEM SET work_mem = '1MB'",
+        "SELECT pg_switch_wal()",
+        "SELECT pg_reload_conf()",
+        "SET session_replication_role = replica",
+        "SET ROLE forebay",
+        "CREATE ROLE made",
+    ],
+)
+@pytest.mark.parametrize("user", [READER, OWNER])
+def test_no_role_reaches_files_programs_or_the_server(
+    postgres_cluster: PostgresServer, migrated: str, user: str, statement: str
+) -> None:
+    """Neither whoever reads nor the owner of the tables is a superuser or may act as one."""
+    if (user, statement) == (OWNER, "SET ROLE forebay"):
+        statement = f"SET ROLE {SUPERUSER}"
+    with psycopg.connect(postgres_cluster.url(user, migrated), autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        # An extension that is not there, as in the wheel, is refused before the right is.
+        wrong = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
+        with pytest.raises(wrong):
+            connection.execute(statement)
+
+
+def test_the_owner_goes_on_making_temporary_tables(
+    postgres_cluster: PostgresServer, migrated: str
+) -> None:
+    with psycopg.connect(postgres_cluster.url(OWNER, migrated), autocommit=True) as owner:
+        owner.execute("CREATE TEMPORARY TABLE made ()")
+
+
+def test_a_role_that_applies_commands_keeps_its_temporary_tables(
+    postgres_cluster: PostgresServer,
+) -> None:
+    """Where somebody else makes the users, the writer may have them from PUBLIC only."""
+    writer = f"writer_{uuid4().hex[:8]}"
+    with (
+        empty_database(postgres_cluster) as name,
+        psycopg.connect(postgres_cluster.url(SUPERUSER, name), autocommit=True) as admin,
+    ):
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["url"] = postgres_cluster.url(OWNER, name)
+        command.upgrade(config, BEFORE)
+        role = sql.Identifier(writer)
+        admin.execute(sql.SQL("CREATE ROLE {}").format(role))
+        admin.execute(sql.SQL("GRANT USAGE ON SCHEMA forebay TO {}").format(role))
+        admin.execute(sql.SQL("GRANT SELECT, INSERT ON forebay.ledger TO {}").format(role))
+
+        command.upgrade(config, "head")
+
+        admin.execute(sql.SQL("SET ROLE {}").format(role))
+        admin.execute("CREATE TEMPORARY TABLE made ()")
+        admin.execute("RESET ROLE")
+        admin.execute("DROP TABLE pg_temp.made")
+        admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        admin.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def test_an_owner_of_tables_who_does_not_own_the_database_can_migrate_it(
+    postgres_cluster: PostgresServer,
+) -> None:
+    """Only the database's owner can take anything from PUBLIC; the others are warned."""
+    with empty_database(postgres_cluster, owner=SUPERUSER) as name:
+        with psycopg.connect(postgres_cluster.url(SUPERUSER, name), autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+                    sql.Identifier(name), sql.Identifier(OWNER)
+                )
+            )
+            admin.execute(
+                sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(sql.Identifier(OWNER))
+            )
+
+        assert migrate(postgres_cluster.url(OWNER, name)) == "migrated"
