@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
@@ -25,6 +26,7 @@ from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
 from infra.database import ExternalDatabase
+from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
@@ -267,6 +269,7 @@ def variables(
             "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
                 settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
             ),
+            **_authorization(settings.api),
             **replicas,
             **buffer,
             **cors,
@@ -294,6 +297,15 @@ def variables(
         },
     }
     return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
+
+
+def _authorization(api: ApiSettings) -> Mapping[str, str]:
+    """How the function that reads knows what else a caller may read."""
+    kind = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
+    if isinstance(api.authorization, IamSettings) and api.authorization.principals:
+        principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}
+        kind["FOREBAY_PRINCIPALS"] = json.dumps(principals, separators=(",", ":"))
+    return kind
 
 
 def _queues(data: DataStack) -> Mapping[str, str]:

@@ -1,0 +1,46 @@
+"""Which resources a parsed query refers to, wherever in its tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+
+from forebay.resource.spec import FieldSpec, ResourceSpec
+
+
+def named_resources(node: object) -> frozenset[str]:
+    """The paths of all resources that a query's tree refers to.
+
+    The whole tree is searched for specs instead of the known kinds of members, so that a new kind
+    of member can't be forgotten here.
+
+    Args:
+        node: a query, or any part of one.
+    """
+    return frozenset(spec.path for spec in _specs(node))
+
+
+def _specs(node: object) -> Iterator[ResourceSpec]:
+    if isinstance(node, ResourceSpec):
+        yield node
+    elif isinstance(node, (tuple, list, frozenset, set)):
+        for member in node:
+            yield from _specs(member)
+    elif isinstance(node, Mapping):
+        for member in node.values():
+            yield from _specs(member)
+    else:
+        for name in _members(type(node)):
+            yield from _specs(getattr(node, name))
+
+
+@cache
+def _members(kind: type) -> tuple[str, ...]:
+    """The names of a node's members; none of a plain value, or of a column.
+
+    A column belongs to a resource that the tree names beside it.
+    """
+    if kind is FieldSpec or not is_dataclass(kind):
+        return ()
+    return tuple(field.name for field in fields(kind))
