@@ -28,7 +28,7 @@ from tests.fixtures.doors import (
 from tests.fixtures.gateway import Reply
 
 # One emulator with four deployments for all of them.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("doors")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("doors")]
 
 #: What a caller needs, any of it; nothing for what describes the API.
 LINES: Final[Mapping[Action, Sequence[str]]] = {
@@ -143,8 +143,7 @@ def is_refused(reply: Reply) -> bool:
 
 
 def ask(doors: Doors, line: Line, shown: Credentials) -> Reply:
-    headers = doors.headers(shown.token, key=shown.key)
-    return doors.gateway.client.request(line.method, line.target, headers)
+    return doors.ask(line.method, line.target, shown.token, key=shown.key)
 
 
 def differing(
@@ -209,8 +208,10 @@ def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
             f"{API_PREFIX}{below};x",
             f"{API_PREFIX}{below}?x=1",
         ):
-            reply = door.gateway.client.request(line.method, target)
-            if reply.status not in {400, 401, 403, 404}:
+            reply = door.ask(line.method, target, key=False)
+            # `..` is no step up here but a name, of a public page that has no such method.
+            of_page = reply.status == 405 and "/docs/" in reply.json()["detail"]
+            if reply.status not in {400, 401, 403, 404} and not of_page:
                 wrong.append((line.method, target, reply.status))
     assert wrong == []
 
@@ -226,9 +227,7 @@ def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
     door = doors[kind]
     without = "no-relations" if kind == "lambda" else "reads-one"
     asked = ["reads-both", "reads-both", without, "everything", without, "reads-both"]
-    replies = [
-        door.gateway.client.get(target, door.headers(name, key=kind == "cognito")) for name in asked
-    ]
+    replies = [door.ask("GET", target, name, key=kind == "cognito") for name in asked]
 
     assert [reply.status for reply in replies] == [200, 200, 403, 200, 403, 200]
     for reply in (replies[2], replies[4]):
@@ -247,16 +246,14 @@ def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
         pytest.skip("no resource of this deployment leads to another")
     door = doors["none"]
 
-    assert door.gateway.client.get(found[0]).status == 403
-    assert door.gateway.client.get(found[0], door.headers(None, key=True)).status == 200
+    assert door.ask("GET", found[0], key=False).status == 403
+    assert door.ask("GET", found[0], key=True).status == 200
 
 
 def test_nothing_of_signed_requests_is_kept(doors: Mapping[Kind, Doors]) -> None:
     """A signature may be in the query, which would be part of no cache key."""
     door = doors["iam"]
-    replies = [
-        door.gateway.client.get(f"{API_PREFIX}/{ONE}", door.headers("reads-one", key=False))
-        for _ in range(2)
-    ]
+    target = f"{API_PREFIX}/{ONE}"
+    replies = [door.ask("GET", target, "reads-one", key=False) for _ in range(2)]
 
     assert [(reply.status, reply["X-Cache"]) for reply in replies] == [(200, None)] * 2
