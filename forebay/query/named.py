@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from typing import Any
 
 from forebay.resource.spec import FieldSpec, ResourceSpec
 
@@ -31,12 +32,13 @@ def _specs(node: object) -> Iterator[ResourceSpec]:
         for member in node.values():
             yield from _specs(member)
     else:
-        for name in _members(type(node)):
+        kind: type[Any] = type(node)
+        for name in _members(kind):
             yield from _specs(getattr(node, name))
 
 
 @cache
-def _members(kind: type) -> tuple[str, ...]:
+def _members(kind: type[Any]) -> tuple[str, ...]:
     """The names of a node's members; none of a plain value, or of a column.
 
     A column belongs to a resource that the tree names beside it.
