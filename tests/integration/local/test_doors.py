@@ -97,10 +97,12 @@ ALL: Final = tuple(Line(method, path) for path in PATHS for method in METHODS)
 
 
 def presented(doors: Doors) -> Iterator[Credentials]:
-    """Every kind of credentials, each with and without the key where there are keys."""
+    """Every kind of credentials; where there are keys, with one, and the best and none without."""
+    has_keys = doors.kind in {"none", "cognito"}
     for token in (None, *doors.tokens):
-        for key in (True, False) if doors.kind in {"none", "cognito"} else (False,):
-            yield Credentials(token, key)
+        yield Credentials(token, has_keys)
+        if has_keys and token in {None, "everything"}:
+            yield Credentials(token, key=False)
 
 
 def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
