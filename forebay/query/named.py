@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from forebay.resource.spec import FieldSpec, ResourceSpec
+
+#: The names of a node's members by its type, each looked up once.
+_MEMBERS: Final[dict[type[Any], tuple[str, ...]]] = {}
 
 
 def named_resources(node: object) -> frozenset[str]:
@@ -32,17 +34,17 @@ def _specs(node: object) -> Iterator[ResourceSpec]:
         for member in node.values():
             yield from _specs(member)
     else:
-        kind: type[Any] = type(node)
-        for name in _members(kind):
+        for name in _members(type(node)):
             yield from _specs(getattr(node, name))
 
 
-@cache
 def _members(kind: type[Any]) -> tuple[str, ...]:
     """The names of a node's members; none of a plain value, or of a column.
 
     A column belongs to a resource that the tree names beside it.
     """
-    if kind is FieldSpec or not is_dataclass(kind):
-        return ()
-    return tuple(field.name for field in fields(kind))
+    names = _MEMBERS.get(kind)
+    if names is None:
+        is_node = kind is not FieldSpec and is_dataclass(kind)
+        names = _MEMBERS[kind] = tuple(f.name for f in fields(kind)) if is_node else ()
+    return names
