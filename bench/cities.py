@@ -35,7 +35,11 @@ def fill(database: Database, *, times: int = 1) -> int:
 
 def reader(database: Database) -> ReadApp:
     """The read function's app over this database."""
-    environment = {"FOREBAY_REPLICA_URL": database.url, "FOREBAY_DATABASE_URL": database.url}
+    environment = {
+        "FOREBAY_REPLICA_URL": database.url,
+        "FOREBAY_DATABASE_URL": database.url,
+        "FOREBAY_AUTHORIZATION": "none",
+    }
     return build(ReadSettings.from_env(environment))
 
 

@@ -53,10 +53,10 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "key_mismatch": (422, "The key in the body is not the key in the path"),
     "key_missing": (422, "The item has no key"),
     "key_not_allowed": (422, "The server makes this key"),
+    "forbidden": (403, "The caller may not do this"),
     # The gateway's own; the functions never answer them.
     "bad_request": (400, "The request can't be understood"),
     "unauthorized": (401, "Credentials are needed"),
-    "forbidden": (403, "The caller may not do this"),
     "invalid_api_key": (403, "The API key is missing or not valid"),
     "throttled": (429, "Too many requests"),
     "quota_exceeded": (429, "The API key's quota is used up"),

@@ -7,7 +7,7 @@ from this one list, so the function can look at nothing that the cache does not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -44,6 +44,8 @@ class RequestView:
     query: Mapping[str, str]
     #: By lower-case name.
     headers: Mapping[str, str]
+    #: `requestContext` of the event, for `Access.require`; empty unless the route `names_others`.
+    caller: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, for what is worked out once
@@ -60,6 +62,9 @@ class Route:
     #: For a cached route these are its cache keys, all of them.
     parameters: tuple[Parameter, ...]
     cached: bool
+    #: A request may name further resources, so the function looks at the caller's scopes. Where it
+    #: is cached, the caller is then part of the cache key.
+    names_others: bool = False
     #: Answered without an API key everywhere: a browser that opens a page can't send one.
     public: bool = False
 
@@ -87,6 +92,7 @@ class Route:
             headers={
                 name: headers[name] for name in self._header_names if headers.get(name) is not None
             },
+            caller=(event.get("requestContext") or {}) if self.names_others else {},
         )
 
     @cached_property
@@ -153,6 +159,7 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
             *(Parameter("header", name) for name in LIST_HEADERS),
         ),
         cached=True,
+        names_others=any(relation.target is not spec for relation in relations),
     )
     one = Route(
         method="GET",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import aws_cdk as cdk
@@ -17,7 +17,7 @@ from infra.bytecode import NoCompiler, find_compiler
 from infra.components.authorization import all_scopes
 from infra.components.watched import Watched
 from infra.database import ExternalDatabase
-from infra.front import CognitoSettings
+from infra.front import CognitoSettings, IamSettings, OpenSettings
 from infra.settings import CONTEXT, Settings, given_context
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack
@@ -44,11 +44,14 @@ def build_app(
             dependencies where the functions run on AWS.
 
     Raises:
-        SettingsError: the settings name a route that isn't there, or a package can't be built.
+        SettingsError: the settings name a route or a scope that isn't there, callers would share
+            answers that depend on their scopes, or a package can't be built.
     """
     app = app or cdk.App()
     served = routes(resources.load()) if served is None else served
     _check_routes(settings, served)
+    _check_scopes(settings, all_scopes(served))
+    _check_shared_cache(settings, served)
     data = DataStack(app, settings=settings)
     service = ServiceStack(
         app,
@@ -111,19 +114,46 @@ def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) ->
     authorization = settings.api.authorization
     if not isinstance(authorization, CognitoSettings):
         return None
-    scopes = all_scopes(served)
-    chosen = {
-        f"machine_clients.{client}": wanted
-        for client, wanted in authorization.machine_clients.items()
-    } | {"people_scopes": authorization.people_scopes or ()}
-    for key, wanted in chosen.items():
+    identity = IdentityStack(
+        app, settings=settings, cognito_settings=authorization, scopes=all_scopes(served)
+    )
+    return identity.user_pool_arn
+
+
+def _check_scopes(settings: Settings, scopes: Sequence[str]) -> None:
+    """Refuses scopes that no route asks for, in whatever setting grants them."""
+    granted: dict[str, Collection[str]] = {}
+    match settings.api.authorization:
+        case CognitoSettings(machine_clients=clients, people_scopes=people):
+            granted = {f"machine_clients.{name}": wanted for name, wanted in clients.items()}
+            granted["people_scopes"] = people or ()
+        case IamSettings(principals=principals):
+            granted = {f"principals.{name}": wanted for name, wanted in principals.items()}
+    for key, wanted in granted.items():
         if unknown := sorted(set(wanted) - set(scopes)):
             raise SettingsError(
                 f"infra/environments/{settings.name}.toml: api.authorization.{key} names "
                 f"{', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
             )
-    identity = IdentityStack(app, settings=settings, cognito_settings=authorization, scopes=scopes)
-    return identity.user_pool_arn
+
+
+def _check_shared_cache(settings: Settings, served: Sequence[Route]) -> None:
+    """Refuses to share answers that depend on the scopes of whoever asked first."""
+    authorization = settings.api.authorization
+    if isinstance(authorization, OpenSettings) or not authorization.shares_cache:
+        return
+    shared = [
+        route.name
+        for route in served
+        if route.cached and route.names_others and settings.api.ttl_of(route.name) > 0
+    ]
+    if shared:
+        raise SettingsError(
+            f"infra/environments/{settings.name}.toml: api.authorization.shares_cache must be "
+            f"false, because answers of {', '.join(shared)} depend on the caller's scopes: these "
+            "lists can name related resources. Or switch the cache off for each of them: "
+            f'api.cache.ttl_seconds_by_route."{shared[0]}" = 0'
+        )
 
 
 def _check_routes(settings: Settings, served: Sequence[Route]) -> None:

@@ -12,9 +12,13 @@ from infra.section import Section
 #: CloudFront, its web ACL and its certificates live in this region, wherever the API is.
 EDGE_REGION: Final = "us-east-1"
 
+# The variables of a function have 4 KB together (AWS: "Lambda quotas").
+_PRINCIPALS_MAX_CHARACTERS: Final = 2_000
+
 CacheTtl = Annotated[int, Field(ge=0, le=3600)]  # API Gateway's limit
 Names = Annotated[tuple[str, ...], Strict(strict=False)]  # an array in TOML
 Arn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:[^:]+:[^:]*:\d{12}:.+$")]
+PrincipalArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[^*]+$")]
 
 
 class PlanSettings(Section):
@@ -87,7 +91,20 @@ class IamSettings(Section):
     """Requests signed with AWS credentials that may `execute-api:Invoke`."""
 
     kind: Literal["iam"]
+    #: Who may reach further resources from those that a policy lets him read, and the scopes of
+    #: each, as `countries.read`: policies know paths, and the function can't see them.
+    principals: Mapping[PrincipalArn, Names] = Field(default_factory=dict)
     shares_cache: bool = False
+
+    @model_validator(mode="after")
+    def _principals_fit_a_function(self) -> Self:
+        size = sum(len(arn) + sum(map(len, scopes)) for arn, scopes in self.principals.items())
+        if size > _PRINCIPALS_MAX_CHARACTERS:
+            raise ValueError(
+                f"principals has {size} characters, and a function takes "
+                f"{_PRINCIPALS_MAX_CHARACTERS}: grant roles instead of each user"
+            )
+        return self
 
 
 class LambdaAuthorizerSettings(Section):
@@ -134,6 +151,16 @@ class ApiSettings(Section):
     plan: PlanSettings
     cache: CacheSettings
     domain: DomainSettings | None = None
+
+    def ttl_of(self, route: str) -> int:
+        """Seconds that the stage cache may keep answers of the named cached route; 0 for none.
+
+        A signature is new with each request, so no answer that is kept for one is ever asked for
+        again; and it may be in the query (AWS: "Signature Version 4"), where no key holds it.
+        """
+        if isinstance(self.authorization, IamSettings) and not self.authorization.shares_cache:
+            return 0
+        return self.cache.ttl_of(route)
 
     @property
     def tells_callers_apart(self) -> bool:

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.geonames",
     "tests.fixtures.operating",
     "tests.fixtures.site",
+    "tests.fixtures.doors",
     "tests.fixtures.guarded",
     "tests.fixtures.previous",
     "tests.fixtures.consumer",

@@ -43,6 +43,7 @@ _ENVIRONMENT = {
     "FOREBAY_ARCHIVE_BUCKET": "archive",
     "FOREBAY_DATABASE_URL": "postgresql://forebay@127.0.0.1/forebay",
     "FOREBAY_REPLICA_URL": "postgresql://forebay@127.0.0.1/forebay",
+    "FOREBAY_AUTHORIZATION": "none",
 }
 
 

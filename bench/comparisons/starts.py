@@ -63,6 +63,7 @@ def compare(stage: Stage) -> Findings:
             "FOREBAY_ARCHIVE_BUCKET": "archive",
             "FOREBAY_DATABASE_URL": database.url,
             "FOREBAY_REPLICA_URL": database.url,
+            "FOREBAY_AUTHORIZATION": "none",
         }
         programs = {
             WRITE: (_WRITE, write),

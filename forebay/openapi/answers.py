@@ -66,6 +66,7 @@ _ITEM: Final = (
 _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": (
         *(code for code in CATALOGUE if code.startswith("PGRST")),
+        "forbidden",
         *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header", "answer_too_large"),
     ),
     "item": ("bad_key", "bad_header", "not_found"),

@@ -19,7 +19,7 @@ from infra.components.domain import add_domain
 from infra.components.findings import accept
 from infra.components.gateway_responses import add_gateway_responses
 from infra.components.reach import access_policy
-from infra.front import ApiSettings, CacheSettings, OpenSettings
+from infra.front import ApiSettings, OpenSettings
 
 STAGE_NAME: Final = API_PREFIX.removeprefix("/")
 
@@ -187,7 +187,7 @@ class RoutesApi(Construct):
 
     def _method_options(self, route: Route) -> apigateway.MethodDeploymentOptions:
         """A method's options replace the stage's as a whole, so they repeat what stays."""
-        ttl_seconds = _ttl_seconds(route, self._settings.cache)
+        ttl_seconds = self._settings.ttl_of(route.name) if route.cached else 0
         return apigateway.MethodDeploymentOptions(
             caching_enabled=ttl_seconds > 0,
             cache_ttl=cdk.Duration.seconds(ttl_seconds),
@@ -221,19 +221,31 @@ class RoutesApi(Construct):
             )
 
     def _refuse_other_methods(self, routes: Iterable[Route], function: lambda_.IFunction) -> None:
-        """Has a function say 405 and `Allow`: API Gateway can't tell this from an unknown path."""
-        for path in dict.fromkeys(route.path for route in routes):
+        """Has a function say 405 and `Allow`: API Gateway can't tell this from an unknown path.
+
+        These methods need the same credentials as those that the path has, or they would be a way
+        to the function for everybody.
+        """
+        by_path: dict[str, list[Route]] = {}
+        for route in routes:
+            by_path.setdefault(route.path, []).append(route)
+        for path, declared in by_path.items():
+            options = self._authorization.options(*declared)
             self.api.root.resource_for_path(path).add_method(
                 "ANY",
                 apigateway.LambdaIntegration(function, scope_permission_to_method=False),
-                api_key_required=False,
+                api_key_required=options.api_key_required,
+                authorization_type=options.authorization_type,
+                authorizer=options.authorizer,
+                authorization_scopes=options.authorization_scopes,
             )
 
     def _declared(self, route: Route) -> dict[str, bool]:
         """The parameters of a method, which are its cache keys where it is cached.
 
-        The function can't look at the caller, so one answer would do for all. Keeping callers
-        apart is for those who don't want to rely on that.
+        The function looks at the caller where a request may name other resources. Where it doesn't,
+        one answer would do for all; keeping callers apart there is for those who don't want to rely
+        on that.
         """
         apart = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
         return _method_parameters((*route.parameters, *apart))
@@ -288,10 +300,6 @@ class RoutesApi(Construct):
                 "for the whole account, for which AWS made this policy.",
             },
         )
-
-
-def _ttl_seconds(route: Route, cache: CacheSettings) -> int:
-    return cache.ttl_of(route.name) if route.cached else 0
 
 
 def _method_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from aws_cdk import aws_cognito as cognito
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from forebay.access import RESOURCE_SERVER, read_scope, write_scope
 from forebay.routes import Route
 from infra.front import (
     ApiSettings,
@@ -20,8 +21,6 @@ from infra.front import (
     LambdaAuthorizerSettings,
 )
 
-#: The resource server of the user pool; scopes are spelled `forebay/cities.read`.
-RESOURCE_SERVER: Final = "forebay"
 #: For what the API tells of itself.
 STATUS_SCOPE: Final = "status.read"
 
@@ -35,7 +34,7 @@ def scopes_of(route: Route) -> tuple[str, ...]:
     """
     if not route.resource:
         return (STATUS_SCOPE,)
-    read, write = f"{route.resource}.read", f"{route.resource}.write"
+    read, write = read_scope(route.resource), write_scope(route.resource)
     if route.action == "status":
         return (read, write)
     return (read,) if route.action in _READING else (write,)
@@ -67,11 +66,17 @@ class Authorization(Construct):
         self._settings = settings
         self._authorizer = self._made(settings.authorization, user_pool_arn)
 
-    def options(self, route: Route) -> apigateway.MethodOptions:
-        """What a caller of the route needs; a public one needs nothing."""
-        api_key_required = self._settings.require_api_key and not route.public
+    def options(self, *routes: Route) -> apigateway.MethodOptions:
+        """What a caller of a method needs.
+
+        Args:
+            routes: the method's own route; or, for the methods that a path doesn't have, all of
+                the path's: what any of them asks for is needed, and no path is half public.
+        """
+        public = all(route.public for route in routes)
+        api_key_required = self._settings.require_api_key and not public
         authorization = self._settings.authorization
-        if route.public or authorization.kind == "none":
+        if public or authorization.kind == "none":
             return apigateway.MethodOptions(
                 api_key_required=api_key_required,
                 authorization_type=apigateway.AuthorizationType.NONE,
@@ -86,7 +91,7 @@ class Authorization(Construct):
             authorizer=self._authorizer,
             # Without scopes API Gateway would want an ID token, which says who somebody is and
             # not what a program may do.
-            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in scopes_of(route)]
+            authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in all_scopes(routes)]
             if isinstance(authorization, CognitoSettings)
             else None,
         )

@@ -8,7 +8,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
-from infra.components.authorization import RESOURCE_SERVER, read_scopes
+from forebay.access import RESOURCE_SERVER
+from infra.components.authorization import read_scopes
 from infra.components.findings import accept
 from infra.front import CognitoSettings
 from infra.settings import Settings

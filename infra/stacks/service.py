@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
@@ -26,6 +27,7 @@ from infra.components.migration import MigrationOnDeploy
 from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
 from infra.database import ExternalDatabase
+from infra.front import ApiSettings, IamSettings
 from infra.settings import FunctionName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
@@ -271,6 +273,7 @@ def variables(
             "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
                 settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
             ),
+            **_authorization(settings.api),
             **replicas,
             **buffer,
             **cors,
@@ -308,6 +311,15 @@ def _max_body(settings: Settings) -> Mapping[str, str]:
     if settings.edge is None:
         return {}
     return {"FOREBAY_MAX_BODY_BYTES": str(settings.edge.max_body_bytes)}
+
+
+def _authorization(api: ApiSettings) -> Mapping[str, str]:
+    """How the function that reads knows what else a caller may read."""
+    kind = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
+    if isinstance(api.authorization, IamSettings) and api.authorization.principals:
+        principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}
+        kind["FOREBAY_PRINCIPALS"] = json.dumps(principals, separators=(",", ":"))
+    return kind
 
 
 def _queues(data: DataStack) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import resources
+from forebay.access import Access
 from forebay.db.connect import Connection, connect
 from forebay.db.session import Session
 from forebay.log import Log
@@ -22,7 +23,11 @@ SERVICE = "read"
 
 
 def build(settings: ReadSettings, open_connection: Callable[..., Connection] = connect) -> ReadApp:
-    """The app over the database that the settings name."""
+    """The app over the database that the settings name.
+
+    Raises:
+        forebay.errors.SettingsError: the authorization is none that there is.
+    """
     open_session = partial(
         open_connection,
         application_name="forebay-read",
@@ -45,7 +50,11 @@ def build(settings: ReadSettings, open_connection: Callable[..., Connection] = c
             read_after_wait_seconds=settings.read_after_wait_seconds,
             primary_window_seconds=settings.buffer_seconds + PRIMARY_WINDOW_SECONDS,
         ),
-        lists=ListReader(database, relations(specs)),
+        lists=ListReader(
+            database,
+            relations(specs),
+            Access.parse(settings.authorization, settings.principals),
+        ),
         statuses=StatusReader(
             visibility,
             buffer_seconds=settings.buffer_seconds,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from forebay.access import Access, read_scope
 from forebay.conditional import is_known
 from forebay.http import Response
 from forebay.problem import Problem, ProblemError
@@ -44,9 +45,15 @@ _CONTENT_TYPES: Mapping[Media, str] = {
 class ListReader:
     """Reads lists."""
 
-    def __init__(self, database: ReadDatabase, relations: Mapping[str, Sequence[Relation]]) -> None:
+    def __init__(
+        self,
+        database: ReadDatabase,
+        relations: Mapping[str, Sequence[Relation]],
+        access: Access,
+    ) -> None:
         self._database = database
         self._relations = relations
+        self._access = access
         self._kept: OrderedDict[_Request, Asked] = OrderedDict()
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
@@ -56,12 +63,14 @@ class ListReader:
         (RFC 8288).
 
         Raises:
-            ProblemError: a parameter can't be understood, the offset is behind the last row, or
-                the one object that was asked for is not exactly one.
+            ProblemError: a parameter can't be understood, the caller may not read a resource that
+                the query names, the offset is behind the last row, or the one object that was
+                asked for is not exactly one.
             psycopg.Error: the database could not answer.
         """
         wanted = parse_representation(view.headers)
         asked = self._understood(spec, view, wanted)
+        self._access.require(view.caller, map(read_scope, asked.others))
         page = read_page(self._database, asked)
         if wanted.media is Media.OBJECT and page.rows != 1:
             raise ProblemError(_not_one(page.rows))

@@ -19,6 +19,7 @@ from forebay.db.faults import fault_detail, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
 from forebay.query.grammar import MAX_LIMIT
+from forebay.query.named import named_resources
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
 from lambdas.read.database import ReadDatabase, Texts
@@ -56,6 +57,8 @@ class Asked:
     is_row_by_row: bool
     #: `place_members` of a page that is read row by row.
     place: Sequence[str] | None = None
+    #: The paths of the other resources that the query names.
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count |
         statement=(rows or page_query(spec, query, media, count)).spelt_out(),
         is_row_by_row=rows is not None,
         place=place_members(query, media),
+        others=named_resources(query) - {spec.path},
     )
 
 

@@ -33,6 +33,10 @@ class ReadSettings:
     wait_cap_seconds: float
     #: How long `Read-After` waits for the replica.
     read_after_wait_seconds: float
+    #: How callers show their scopes: a kind of `forebay.access.Access`.
+    authorization: str
+    #: Where that is `iam`: a JSON object of principals' ARNs and the scopes of each; or empty.
+    principals: str
     #: Whose pages may read the answers: `*` or one origin; empty for none.
     cors_allow_origin: str
 
@@ -57,5 +61,7 @@ class ReadSettings:
             read_after_wait_seconds=number(
                 environment, "FOREBAY_READ_AFTER_WAIT_SECONDS", DEFAULT_READ_AFTER_WAIT_SECONDS
             ),
+            authorization=required(environment, "FOREBAY_AUTHORIZATION"),
+            principals=environment.get("FOREBAY_PRINCIPALS", ""),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
         )

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forebay.errors import SettingsError
+from forebay.routes import Route
+from infra.app import build_app
 from infra.settings import Settings
 from tests.infra.templates import ROOT, Synthesised
+from tests.infra.variants import ACCOUNT, JUDGE_ARN, settings_of, two_resources
 
 
 def _types(template: Mapping[str, Any]) -> Counter[str]:
@@ -72,6 +76,54 @@ def test_one_route_can_be_kept_longer_or_not_at_all(
     assert said["/~1countries"] == (True, 3600)
     assert said["/~1cities~1{key}"] == (False, 0)
     assert said["/~1cities"] == (True, settings.api.cache.ttl_seconds)
+
+
+SHARED = {"kind": "lambda", "function_arn": JUDGE_ARN, "shares_cache": True}
+
+
+def _served(*, names_others: bool) -> list[Route]:
+    """The routes as resources with or without relations to others have them."""
+    return [replace(route, names_others=names_others and route.cached) for route in two_resources()]
+
+
+def test_a_cache_is_not_shared_where_answers_depend_on_the_callers_scopes() -> None:
+    settings = settings_of("dev", {"api.authorization": SHARED})
+
+    with pytest.raises(SettingsError, match=r"dev\.toml: .*shares_cache must be false.*\.list"):
+        build_app(settings, served=_served(names_others=True))
+
+
+@pytest.mark.parametrize("names_others", [False, True])
+def test_a_cache_is_shared_by_lists_that_lead_nowhere_or_are_not_cached(
+    package: Path, *, names_others: bool
+) -> None:
+    served = _served(names_others=names_others)
+    changes: dict[str, Any] = {"api.authorization": SHARED}
+    if names_others:
+        seconds = {route.name: 0 for route in served if route.names_others}
+        changes["api.cache.ttl_seconds_by_route"] = seconds
+
+    build_app(settings_of("dev", changes), served=served, packages=lambda _: package)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"),
+    [
+        (
+            {"kind": "cognito", "domain_prefix": "d", "machine_clients": {"a": ["x.read"]}},
+            "machine_clients.a names x.read",
+        ),
+        (
+            {"kind": "iam", "principals": {f"arn:aws:iam::{ACCOUNT}:role/r": ["x.read"]}},
+            "principals.arn:aws:iam::.*:role/r names x.read",
+        ),
+    ],
+)
+def test_a_scope_that_no_route_asks_for_is_refused(
+    authorization: Mapping[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        build_app(settings_of("dev", {"api.authorization": authorization}))
 
 
 def test_a_refusal_is_a_sentence_and_no_traceback() -> None:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from aws_cdk.assertions import Template
 from pydantic import ValidationError
 
 from forebay.routes import Route
@@ -92,6 +93,73 @@ def test_other_ways_to_show_who_one_is_guard_the_same_routes(
     )
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_no_method_of_a_path_is_open_unless_the_whole_path_is(
+    flags: Mapping[str, Any], kind: str
+) -> None:
+    """The catch-all of a path leads to a function too, which answers HEAD as it does GET."""
+    changes = {"api.authorization": TYPES[kind], "api.require_api_key": True}
+    asked = {"none": "NONE", "cognito": "COGNITO_USER_POOLS", "iam": "AWS_IAM", "lambda": "CUSTOM"}
+    by_path: dict[str, list[Route]] = {}
+    for route in two_resources():
+        by_path.setdefault(route.path, []).append(route)
+
+    for (method, path), found in methods(api_template(changes, flags)).items():
+        if found["Integration"]["Type"] == "MOCK":
+            assert method == "OPTIONS"
+            continue
+        public = all(route.public for route in by_path[path])
+        assert found["ApiKeyRequired"] is not public, (method, path)
+        assert found["AuthorizationType"] == ("NONE" if public else asked[kind]), (method, path)
+
+
+def test_a_method_that_a_path_lacks_asks_for_a_scope_of_those_that_it_has(
+    by_tokens: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> None:
+    for (method, path), found in by_tokens.items():
+        if method != "ANY":
+            continue
+        routes = [route for route in two_resources() if route.path == path and not route.public]
+        scopes = {scope for route in routes for scope in expected_scopes(route)}
+        assert set(found.get("AuthorizationScopes", ())) == scopes
+        assert len(found.get("AuthorizationScopes", ())) == len(scopes)
+
+
+def caching(template: Template) -> set[str]:
+    (stage,) = properties(template, "AWS::ApiGateway::Stage")
+    return {
+        setting["ResourcePath"].replace("~1", "/").removeprefix("/")
+        for setting in stage["MethodSettings"]
+        if setting["CachingEnabled"]
+    }
+
+
+@pytest.mark.parametrize("kind", ["cognito", "lambda"])
+def test_where_a_list_sees_the_caller_so_does_its_cache_key(
+    flags: Mapping[str, Any], kind: str
+) -> None:
+    found = methods(api_template({"api.authorization": TYPES[kind]}, flags))
+    seeing = [route for route in two_resources() if route.cached and route.names_others]
+
+    assert {route.action for route in seeing} <= {"list"}
+    for route in seeing:
+        key = found[route.method, route.path]["Integration"]["CacheKeyParameters"]
+        assert AUTHORIZATION in key
+
+
+@pytest.mark.parametrize("shares_cache", [False, True])
+def test_answers_to_signed_requests_are_kept_for_all_or_not_at_all(
+    flags: Mapping[str, Any], *, shares_cache: bool
+) -> None:
+    """A signature may be in the query, and so in no key."""
+    authorization = {"kind": "iam", "shares_cache": shares_cache}
+    cached = caching(api_template({"api.authorization": authorization}, flags))
+
+    assert cached == (
+        {route.path for route in two_resources() if route.cached} if shares_cache else set()
+    )
+
+
 @pytest.mark.parametrize("shares_cache", [False, True])
 def test_callers_share_cached_answers_only_where_the_settings_say_so(
     flags: Mapping[str, Any], *, shares_cache: bool
@@ -166,6 +234,12 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
         ({"api.authorization": {"kind": "password"}}, "kind"),
         ({"api.authorization": {"kind": "iam", "function_arn": JUDGE_ARN}}, "function_arn"),
         ({"api.authorization": {"kind": "lambda"}}, "function_arn"),
+        ({"api.authorization": {"kind": "iam", "principals": {"*": ["a.read"]}}}, "principals"),
+        (
+            {"api.authorization": {"kind": "iam", "principals": {
+                f"arn:aws:iam::{ACCOUNT}:role/r": ["a.read"] * 400}}},
+            "grant roles instead",
+        ),
         (
             {"api.authorization": {"kind": "cognito", "machine_clients": {"a": ["cities.read"]}}},
             "domain_prefix",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from infra.bundling import PACKAGES
 from infra.settings import FunctionName
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
+from tests.infra.variants import ACCOUNT, settings_of
 
 OWN_VARIABLES: dict[FunctionName, set[str]] = {
     "write": {
@@ -18,6 +22,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_CORS_ALLOW_ORIGIN",
     },
     "read": {
+        "FOREBAY_AUTHORIZATION",
         "FOREBAY_REPLICA_URL",
         "FOREBAY_DATABASE_URL",
         "FOREBAY_BUFFER_SECONDS",
@@ -87,6 +92,18 @@ def test_each_function_is_told_what_it_needs_and_nothing_else(
     dev: Synthesised, name: FunctionName
 ) -> None:
     assert set(_variables(dev, name)) == OWN_VARIABLES[name] | COMMON_VARIABLES
+
+
+def test_the_function_that_reads_is_told_what_principals_may_read_besides(
+    flags: Mapping[str, Any], package: Path
+) -> None:
+    role = f"arn:aws:iam::{ACCOUNT}:role/reports"
+    authorization = {"kind": "iam", "principals": {role: ["status.read"]}}
+    settings = settings_of("dev", {"api.authorization": authorization})
+    told = _variables(Synthesised.of(settings, flags, package), "read")
+
+    assert told["FOREBAY_AUTHORIZATION"] == "iam"
+    assert json.loads(told["FOREBAY_PRINCIPALS"]) == {role: ["status.read"]}
 
 
 def test_only_the_local_write_function_is_told_of_another_firehose(local: Synthesised) -> None:

@@ -47,6 +47,7 @@ class Deployment:
             "FOREBAY_ENV": "test",
             "FOREBAY_DATABASE_URL": database.url,
             "FOREBAY_REPLICA_URL": database.url,
+            "FOREBAY_AUTHORIZATION": "none",
             "FOREBAY_ARCHIVE_BUCKET": self._bucket,
             # There is no such stream, so every write goes straight to the archive. The first name
             # is that of releases that knew one stream only.

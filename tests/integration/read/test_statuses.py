@@ -125,3 +125,21 @@ def test_an_id_that_can_be_none_is_400(reader: Reader, command: str) -> None:
 def test_a_rejection_of_another_key_is_none_of_ours(database: Database, reader: Reader) -> None:
     database.apply([city(3, key=5, name="x" * 300)])
     assert reader.get("cities", key="6", command=command_id(3)).status == 202
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("number", [0, 1, 9])
+def test_a_made_up_id_tells_no_more_than_whether_and_when_a_key_was_written(
+    database: Database, reader: Reader, number: int, *, create: bool
+) -> None:
+    """Whoever may write may ask: docs/security.md says why this much is accepted."""
+    writes = [city(2, key=5, name="secret"), city(3, "delete", 6), city(4, key=7, name="x" * 300)]
+    database.apply(writes)
+    for key in ("5", "6", "7"):
+        response = reader.get("cities", key=key, command=command_id(number, create=create))
+        told = body(response)
+        assert set(told) <= {"command_id", "resource", "key", "status", "links", "superseded_by"}
+        assert told["status"] in {"pending", "superseded"}
+        assert told.get("superseded_by") in {None, writes[0].id, writes[1].id}
+        assert "secret" not in response.body
+        assert "secret" not in str(response.headers)

@@ -180,6 +180,7 @@ def test_a_function_that_clients_wait_for_starts_without_pydantic(
         "FOREBAY_ARCHIVE_BUCKET": "archive",
         "FOREBAY_DATABASE_URL": "postgresql://nobody@localhost/none",
         "FOREBAY_REPLICA_URL": "postgresql://nobody@localhost/none",
+        "FOREBAY_AUTHORIZATION": "none",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
     }

@@ -1,0 +1,128 @@
+"""Whether a caller may read or write the resources that a request names besides its path.
+
+API Gateway checks method and path before a function runs. It can't see which other resources a
+query or a body names, and a method's scopes are alternatives. So a function that serves such a
+route calls `Access.require` with the scope of each resource that the parsed request names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from forebay.errors import SettingsError
+from forebay.problem import Problem, ProblemError
+
+#: The resource server of the user pool; a token's scopes are spelled `forebay/cities.read`.
+RESOURCE_SERVER: Final = "forebay"
+
+#: The kinds of authorization that a deployment can have.
+KINDS: Final = ("none", "cognito", "iam", "lambda")
+
+# The ARN of a role's session leaves out the role's path (AWS: "IAM identifiers").
+_SESSION = re.compile(r"arn:([a-z-]+):sts::(\d{12}):assumed-role/([^/]+)/.+")
+_ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role)/(?:.+/)?([^/]+)")
+
+
+def read_scope(resource: str) -> str:
+    """The scope that reading a resource takes, without the resource server's name."""
+    return f"{resource}.read"
+
+
+def write_scope(resource: str) -> str:
+    """The scope that writing a resource takes, without the resource server's name."""
+    return f"{resource}.write"
+
+
+def principal(user_arn: str) -> str:
+    """The role or user that an AWS caller's ARN stands for, in one spelling.
+
+    Sessions of a role become the role, and a role loses its path, which sessions don't show; role
+    names are unique in an account. Anything else stays as it is.
+    """
+    if session := _SESSION.fullmatch(user_arn):
+        return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}"
+    if role := _ROLE.fullmatch(user_arn):
+        return f"{role[1]}/{role[2]}"
+    return user_arn
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a deployment's callers show their scopes."""
+
+    kind: str
+    #: For `iam`: the scopes of each principal, without the resource server's name.
+    principals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, kind: str, principals: str = "") -> Self:
+        """Read from a function's settings.
+
+        Args:
+            kind: `none`, `cognito`, `iam` or `lambda`.
+            principals: for `iam`, a JSON object of ARNs and arrays of scopes.
+
+        Raises:
+            SettingsError: there is no such kind, or the principals are no such object.
+        """
+        if kind not in KINDS:
+            raise SettingsError(f"authorization {kind!r} must be one of {', '.join(KINDS)}")
+        try:
+            items = json.loads(principals or "{}").items()
+            return cls(kind, {principal(arn): frozenset(scopes) for arn, scopes in items})
+        except (ValueError, AttributeError, TypeError):
+            raise SettingsError(
+                f"principals {principals[:80]!r} must be a JSON object of ARNs and arrays of scopes"
+            ) from None
+
+    def allows(self, caller: Mapping[str, Any], scope: str) -> bool:
+        """Whether a caller has a scope.
+
+        Args:
+            caller: `requestContext` of the proxy event; a scope that it doesn't show is not there.
+            scope: without the resource server's name: `cities.read`.
+        """
+        authorizer = caller.get("authorizer") or {}
+        match self.kind:
+            case "none":
+                return True
+            case "cognito":
+                return _is_listed(scope, (authorizer.get("claims") or {}).get("scope"))
+            case "lambda":
+                return _is_listed(scope, authorizer.get("scope"))
+            case _:
+                arn = (caller.get("identity") or {}).get("userArn") or ""
+                return scope in self.principals.get(principal(arn), ())
+
+    def require(self, caller: Mapping[str, Any], scopes: Iterable[str]) -> None:
+        """Refuses a request that names a resource for which the caller lacks the scope.
+
+        Args:
+            caller: `requestContext` of the proxy event.
+            scopes: `read_scope` or `write_scope` of every resource that the request names.
+
+        Raises:
+            ProblemError: `forbidden`, with the first scope that is missing.
+        """
+        for scope in sorted(scopes):
+            if not self.allows(caller, scope):
+                raise ProblemError(_forbidden(scope))
+
+
+def _is_listed(scope: str, granted: object) -> bool:
+    """Whether a list of scopes with spaces between (RFC 6749 §3.3) has the scope."""
+    return isinstance(granted, str) and f"{RESOURCE_SERVER}/{scope}" in granted.split(" ")
+
+
+def _forbidden(scope: str) -> Problem:
+    resource, _, access = scope.rpartition(".")
+    doing = {"read": "reads", "write": "writes"}[access]
+    return Problem(
+        "forbidden",
+        f"the request also {doing} {resource}, which takes the scope {RESOURCE_SERVER}/{scope}",
+        hint=f"Leave {resource} out of the request, or get a token with {RESOURCE_SERVER}/{scope}",
+    )

@@ -1,0 +1,261 @@
+"""Every method of every path, with every kind of credentials: who gets in is as declared.
+
+The expectation is derived from the routes and from `LINES`, the scopes of each kind of route; it
+knows nothing of the infrastructure. A new kind of route fails until it has a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+import pytest
+
+import resources
+from forebay.routes import API_PREFIX, Action, Route, routes
+from tests.fixtures.doors import (
+    CALLERS,
+    KINDS,
+    ONE,
+    OTHER,
+    Doors,
+    Kind,
+    allowed_by_policy,
+    read_relation,
+)
+from tests.fixtures.gateway import Reply
+
+# One emulator with four deployments for all of them.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("doors")]
+
+#: What a caller needs, any of it; nothing for what describes the API.
+LINES: Final[Mapping[Action, Sequence[str]]] = {
+    "index": (),
+    "openapi": (),
+    "docs": (),
+    "asset": (),
+    "health": ("status.read",),
+    "list": ("{resource}.read",),
+    "item": ("{resource}.read",),
+    "status": ("{resource}.read", "{resource}.write"),
+    "post": ("{resource}.write",),
+    "put": ("{resource}.write",),
+    "delete": ("{resource}.write",),
+}
+#: Those that the catch-all of API Gateway stands for.
+METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+ROUTES: Final = routes(resources.load())
+PATHS: Final = tuple(dict.fromkeys(route.path for route in ROUTES))
+#: Credentials with which nobody gets in anywhere.
+USELESS: Final = ("garbage", "wrong-pool", "expired", "denied")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What one request shows."""
+
+    #: A name in `Doors.tokens`; None for none.
+    token: str | None
+    #: Whether the API key is sent.
+    key: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method of one path."""
+
+    method: str
+    path: str
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """The route itself; or where the path lacks the method, all that the path has."""
+        here = [route for route in ROUTES if route.path == self.path]
+        return [route for route in here if route.method == self.method] or here
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The scopes of which one is needed; empty where the line is for everybody."""
+        if self.method == "OPTIONS":
+            return frozenset()  # a browser's preflight can't show anything
+        return frozenset(
+            scope.format(resource=route.resource)
+            for route in self.routes
+            for scope in LINES[route.action]
+        )
+
+    @property
+    def target(self) -> str:
+        return API_PREFIX + self.path.format(
+            key="1", id="0199f0c2-0000-7000-8000-000000000000", version="0", file="none"
+        )
+
+
+ALL: Final = tuple(Line(method, path) for path in PATHS for method in METHODS)
+
+
+def presented(doors: Doors) -> Iterator[Credentials]:
+    """Every kind of credentials; where there are keys, with one, and the best and none without."""
+    has_keys = doors.kind in {"none", "cognito"}
+    for token in (None, *doors.tokens):
+        yield Credentials(token, has_keys)
+        if has_keys and token in {None, "everything"}:
+            yield Credentials(token, key=False)
+
+
+def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
+    """Whether a request has to reach its function, by the declaration alone."""
+    if not line.needs:
+        return True
+    needs_key = kind in {"none", "cognito"}
+    if needs_key and not shown.key:
+        return False
+    match kind:
+        case "none":
+            return True
+        case "cognito":
+            scopes = CALLERS.get(str(shown.token), ())
+            return shown.token not in USELESS and bool(line.needs & set(scopes))
+        case "lambda":
+            name = "reads-both" if shown.token == "no-relations" else str(shown.token)
+            patterns = allowed_by_policy(CALLERS.get(name, ()))
+            below = line.target.removeprefix(API_PREFIX)
+            return any(
+                method == line.method and fnmatchcase(below, pattern)
+                for method, pattern in patterns
+            )
+        case "iam":
+            # The emulator checks that there is a signature, and neither it nor policies.
+            return shown.token is not None
+
+
+def is_refused(reply: Reply) -> bool:
+    """Whether the gateway kept the request from its function.
+
+    Without any credentials of AWS, API Gateway says the same as of an unknown path (see
+    `infra.components.gateway_responses`).
+    """
+    if reply.status in {401, 403}:
+        return True
+    return (
+        reply.status == 404 and reply["x-amzn-errortype"] == "MissingAuthenticationTokenException"
+    )
+
+
+def ask(doors: Doors, line: Line, shown: Credentials) -> Reply:
+    return doors.ask(line.method, line.target, shown.token, key=shown.key)
+
+
+def differing(
+    doors: Doors, lines: Sequence[Line], credentials: Sequence[Credentials]
+) -> list[tuple[Line, Credentials, int]]:
+    """The requests that got in and shouldn't, or didn't and should; with the status of each."""
+    wrong = []
+    for line in lines:
+        for shown in credentials:
+            reply = ask(doors, line, shown)
+            assert reply.status < 500, (line, shown, reply.body)
+            if is_refused(reply) is may_enter(line, doors.kind, shown):
+                wrong.append((line, shown, reply.status))
+    return wrong
+
+
+def test_every_kind_of_route_has_a_line() -> None:
+    assert {route.action for route in ROUTES} <= set(LINES)
+    assert {route.public for route in ROUTES if not LINES[route.action]} <= {True}
+    assert {route.public for route in ROUTES if LINES[route.action]} <= {False}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_gets_in_is_as_declared(doors: Mapping[Kind, Doors], kind: Kind) -> None:
+    door = doors[kind]
+    door.gateway.flush()
+
+    assert differing(door, ALL, [*presented(door)]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_in_the_cache_lets_nobody_else_in(doors: Mapping[Kind, Doors], kind: Kind) -> None:
+    door = doors[kind]
+    cached = [Line("GET", route.path) for route in ROUTES if route.cached]
+    welcome = Credentials("everything" if door.tokens else None, key=True)
+    for line in cached:
+        for _ in range(2):
+            reply = ask(door, line, welcome)
+            assert not is_refused(reply)
+        # Of a function's or a signature's verdict this gateway remembers nothing.
+        if kind in {"none", "cognito"}:
+            assert reply["X-Cache"] == "Hit"
+
+    assert differing(door, cached, [*presented(door)]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
+    doors: Mapping[Kind, Doors], kind: Kind
+) -> None:
+    door, wrong = doors[kind], []
+    for line in (found for found in ALL if found.needs):
+        below = line.target.removeprefix(API_PREFIX)
+        for target in (
+            f"{API_PREFIX}{below}/",
+            f"{API_PREFIX}/{below}",
+            f"/{API_PREFIX}{below}//",
+            f"{API_PREFIX}/.{below}",
+            f"{API_PREFIX}/docs/..{below}",
+            f"{API_PREFIX}{below[:1]}%{ord(below[1]):x}{below[2:]}",
+            f"{API_PREFIX}{below.upper()}",
+            f"{API_PREFIX}{below};x",
+            f"{API_PREFIX}{below}?x=1",
+        ):
+            reply = door.ask(line.method, target, key=False)
+            # `..` is no step up here but a name, of a public page that has no such method.
+            of_page = reply.status == 405 and "/docs/" in reply.json()["detail"]
+            if reply.status not in {400, 401, 403, 404} and not of_page:
+                wrong.append((line.method, target, reply.status))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("kind", ["cognito", "lambda", "iam"])
+def test_a_relation_is_for_whom_has_its_scope_cold_and_from_the_cache(
+    doors: Mapping[Kind, Doors], kind: Kind
+) -> None:
+    found = read_relation()
+    if found is None:
+        pytest.skip("no resource of this deployment leads to another")
+    target, scope = found
+    door = doors[kind]
+    without = "no-relations" if kind == "lambda" else "reads-one"
+    asked = ["reads-both", "reads-both", without, "everything", without, "reads-both"]
+    replies = [door.ask("GET", target, name, key=kind == "cognito") for name in asked]
+
+    assert [reply.status for reply in replies] == [200, 200, 403, 200, 403, 200]
+    for reply in (replies[2], replies[4]):
+        assert reply.json()["code"] == "forbidden"
+        assert f"forebay/{scope}" in reply.json()["detail"]
+        assert OTHER in reply.json()["detail"]
+    if kind == "cognito":
+        assert replies[1]["X-Cache"] == "Hit"
+
+
+def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
+    doors: Mapping[Kind, Doors],
+) -> None:
+    found = read_relation()
+    if found is None:
+        pytest.skip("no resource of this deployment leads to another")
+    door = doors["none"]
+
+    assert door.ask("GET", found[0], key=False).status == 403
+    assert door.ask("GET", found[0], key=True).status == 200
+
+
+def test_nothing_of_signed_requests_is_kept(doors: Mapping[Kind, Doors]) -> None:
+    """A signature may be in the query, which would be part of no cache key."""
+    door = doors["iam"]
+    target = f"{API_PREFIX}/{ONE}"
+    replies = [door.ask("GET", target, "reads-one", key=False) for _ in range(2)]
+
+    assert [(reply.status, reply["X-Cache"]) for reply in replies] == [(200, None)] * 2
