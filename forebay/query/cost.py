@@ -35,9 +35,7 @@ def check_cost(query: ListQuery) -> None:
             bound, and what to do instead.
     """
     _check_relations(query)
-    _check_searches(
-        [query.where, *(embedded.where for embedded in relations_in(query.select))]
-    )
+    _check_searches([query.where, *(embedded.where for embedded in relations_in(query.select))])
 
 
 def relations_in(members: Sequence[Selected | Embedded]) -> Iterator[Embedded]:

@@ -96,9 +96,7 @@ def _columns(members: Members, scope: Scope) -> sql.Composed:
     )
 
 
-def _values(
-    members: Members, scope: Scope
-) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
+def _values(members: Members, scope: Scope) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
     """Each member that is written, and its value; the first fails where all are too large."""
     is_allowed = _repetitions(members, scope)
     for member in _written(members):
