@@ -18,6 +18,8 @@ import psycopg
 from forebay.db.faults import fault_detail, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
+from forebay.query.cost import relations_in
+from forebay.query.faults import listed, shown
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
@@ -142,7 +144,7 @@ def _found(database: ReadDatabase, asked: Asked) -> _Found:
 def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) -> _Found:
     text, rows, more, nearest, farthest, size, total = _fetch(database.fetch, statement)[0]
     if size > _ANSWER_MAX_BYTES:
-        raise ProblemError(_too_large(size))
+        raise ProblemError(_too_large(size, query))
     return _Found(
         body=text.encode(),
         rows=rows,
@@ -238,9 +240,11 @@ def _refused(error: psycopg.Error) -> ProblemError:
     )
 
 
-def _too_large(size: int) -> Problem:
+def _too_large(size: int, query: ListQuery) -> Problem:
+    related = [shown(member.name) for member in relations_in(query.select)]
+    what = f"one row, with its {listed(related)}," if related else "one row"
     return Problem(
         "answer_too_large",
-        f"one row takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
+        f"{what} takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
         hint="select fewer columns, or limit the related rows inside it",
     )
