@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,7 +87,7 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
 
 
 def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, reader: Reader) -> None:
-    recent = replace(city(1, key=5), id=IdSource().make(create=False))
+    recent = city(1, key=5)._replace(id=IdSource().make(create=False))
     timer = threading.Timer(0.3, lambda: database.apply([recent]))
     timer.start()
     response = reader.get("cities", key="5", command=recent.id, Prefer="wait=100")
