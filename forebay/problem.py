@@ -28,6 +28,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "unknown_parameter": (400, "There is no such parameter"),
     "repeated_parameter": (400, "A parameter is given twice"),
     "answer_too_large": (400, "One row is larger than an answer may be"),
+    "too_costly": (400, "The query could take too much of the database"),
     "unknown_resource": (404, "There is no such resource"),
     "not_found": (404, "There is no such item"),
     # Those in capitals are PostgREST's, whose clients look at them.

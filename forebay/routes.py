@@ -55,7 +55,8 @@ class Route:
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     #: Below the stage, with API Gateway's braces: `/cities/{key}`.
     path: str
-    function: Literal["read", "write", "about"]
+    #: `status` is the read function's code with a concurrency of its own, for requests that wait.
+    function: Literal["read", "status", "write", "about"]
     action: Action
     #: The resource's path; empty where the API speaks of itself.
     resource: str
@@ -177,7 +178,7 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
     yield Route(
         method="GET",
         path=f"{item}/commands/{{id}}",
-        function="read",
+        function="status",
         action="status",
         resource=spec.path,
         parameters=(key, Parameter("path", "id"), Parameter("header", "Prefer")),

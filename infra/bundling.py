@@ -30,10 +30,10 @@ import resources
 from forebay.errors import SettingsError
 from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compiled_resources
-from infra.settings import FunctionName
+from infra.settings import PackageName
 
 #: Gives the folder of a function's package.
-Packages = Callable[[FunctionName], Path]
+Packages = Callable[[PackageName], Path]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -71,7 +71,7 @@ class Package:
     compiled: bool = False
 
 
-PACKAGES: Final[Mapping[FunctionName, Package]] = {
+PACKAGES: Final[Mapping[PackageName, Package]] = {
     "write": Package(
         group="write",
         without=("forebay/db", "forebay/apply"),
@@ -97,7 +97,7 @@ PACKAGES: Final[Mapping[FunctionName, Package]] = {
 }
 
 
-def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
+def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
     """The function's source files by their names in the package, in a stable order.
 
     Raises:
@@ -122,7 +122,7 @@ def sources(function: FunctionName, root: Path = ROOT) -> Mapping[str, Path]:
     }
 
 
-def asset_hash(function: FunctionName, *, with_dependencies: bool, root: Path = ROOT) -> str:
+def asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> str:
     """A hash of all that the package is made from: it changes when, and only when, they do.
 
     Raises:
@@ -143,7 +143,7 @@ def asset_hash(function: FunctionName, *, with_dependencies: bool, root: Path = 
     return digest.hexdigest()
 
 
-def zip_asset(function: FunctionName, root: Path = ROOT) -> bytes:
+def zip_asset(function: PackageName, root: Path = ROOT) -> bytes:
     """The function's sources as a zip file, the same bytes for the same sources."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -156,7 +156,7 @@ def zip_asset(function: FunctionName, root: Path = ROOT) -> bytes:
 
 
 def build_asset(
-    function: FunctionName,
+    function: PackageName,
     target_dir: Path,
     *,
     with_dependencies: bool,
@@ -189,7 +189,7 @@ def build_asset(
         compiler.compile(target_dir)
 
 
-def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
+def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
     """The function's package as a folder named after its hash, built unless it is there already.
 
     The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
@@ -214,7 +214,7 @@ def staged_asset(function: FunctionName, *, with_dependencies: bool, root: Path 
     return staged
 
 
-def _contents(function: FunctionName, root: Path) -> Iterator[tuple[str, bytes]]:
+def _contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
     """The files of the package by their names: its sources, and what is made of them."""
     for name, file in sources(function, root).items():
         yield name, file.read_bytes()
@@ -271,7 +271,7 @@ def _files(top: Path) -> Iterator[Path]:
 
 
 @cache
-def _requirements(function: FunctionName, root: Path) -> str:
+def _requirements(function: PackageName, root: Path) -> str:
     """The locked dependencies of the function, with their hashes."""
     return _uv(
         "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project",

@@ -29,7 +29,12 @@ from infra.pipeline import (
 )
 from infra.section import Section
 
-FunctionName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate", "sweep"]
+#: What a package is made for, which is a folder of `lambdas/`.
+PackageName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate", "sweep"]
+#: `status` runs the read function's package, apart from it: its requests may wait.
+FunctionName = Literal[
+    "write", "read", "status", "about", "imports", "firehose_consumer", "migrate", "sweep"
+]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
@@ -95,6 +100,7 @@ class FunctionsSettings(Section):
 
     write: FunctionSettings
     read: FunctionSettings
+    status: FunctionSettings
     about: FunctionSettings
     imports: FunctionSettings
     firehose_consumer: FunctionSettings
@@ -103,7 +109,7 @@ class FunctionsSettings(Section):
 
     @model_validator(mode="after")
     def _answers_before_the_gateway_gives_up(self) -> Self:
-        for name in ("write", "read", "about"):
+        for name in ("write", "read", "status", "about"):
             if self.of(name).timeout_seconds > _GATEWAY_TIMEOUT_SECONDS:
                 raise ValueError(
                     f"{name}.timeout_seconds must be at most {_GATEWAY_TIMEOUT_SECONDS}, "
@@ -213,6 +219,7 @@ class Settings(Section):
             or self.consumer.max_concurrency + self.replay.max_concurrency,
             reading={
                 "read": functions.read.reserved_concurrency,
+                "status": functions.status.reserved_concurrency,
                 "about": functions.about.reserved_concurrency,
                 "sweep": functions.sweep.reserved_concurrency,
             },
@@ -239,20 +246,22 @@ class Settings(Section):
                 f"({self.wait_cap_seconds}), or no `Prefer: wait` would ever see its command "
                 "applied; set wait_cap_seconds = 0 to take no such requests"
             )
-        if self.wait_cap_seconds >= self.functions.read.timeout_seconds:
+        if self.wait_cap_seconds >= self.functions.status.timeout_seconds:
             raise ValueError(
-                "wait_cap_seconds must be less than functions.read.timeout_seconds, "
+                "wait_cap_seconds must be less than functions.status.timeout_seconds, "
                 "or a wait ends as a failure"
             )
         return self
 
     @model_validator(mode="after")
     def _reads_end_before_the_function(self) -> Self:
-        if self.database.read_timeout_seconds >= self.functions.read.timeout_seconds:
-            raise ValueError(
-                "database.read_timeout_seconds must be less than functions.read.timeout_seconds, "
-                "or the function is killed before the database gives up"
-            )
+        for name in ("read", "status"):
+            if self.database.read_timeout_seconds >= self.functions.of(name).timeout_seconds:
+                raise ValueError(
+                    f"database.read_timeout_seconds must be less than "
+                    f"functions.{name}.timeout_seconds, or the function is killed before the "
+                    "database gives up"
+                )
         return self
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ _SOURCES = (
 _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "write": "WriteFunctionName",
     "read": "ReadFunctionName",
+    "status": "StatusFunctionName",
     "about": "AboutFunctionName",
     "imports": "ImportsFunctionName",
     "firehose_consumer": "ConsumerFunctionName",

@@ -67,7 +67,8 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": (
         *(code for code in CATALOGUE if code.startswith("PGRST")),
         "forbidden",
-        *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header", "answer_too_large"),
+        *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header"),
+        *("answer_too_large", "too_costly"),
     ),
     "item": ("bad_key", "bad_header", "not_found"),
     "status": ("bad_key", "bad_command_id", "bad_header"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from forebay.query.ast import Embedded, Filter, Group, ListQuery, Operand, OrderTerm, Position
+from forebay.query.cost import check_cost
 from forebay.query.cursor import bad_cursor, fingerprint, read_cursor
 from forebay.query.faults import fault, shown
 from forebay.query.grammar import (
@@ -52,7 +53,7 @@ def parse_list(
     _limit_conditions(where, *(member.where for member in embedded))
     limit, offset = read_window("", given.get("limit"), given.get("offset"), rows)
     mark = fingerprint(spec, where, order, (member for member in embedded if member.inner))
-    return ListQuery(
+    parsed = ListQuery(
         select=select,
         where=where,
         order=order,
@@ -61,6 +62,8 @@ def parse_list(
         position=_position(given.get("cursor"), mark, order, offset),
         fingerprint=mark,
     )
+    check_cost(parsed)
+    return parsed
 
 
 def _given(names: Sequence[str], query: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from constructs import Construct
 
 from infra.bundling import PYTHON_VERSION
 from infra.components.findings import accept, accept_objects_below
-from infra.settings import FunctionName
+from infra.settings import FunctionName, PackageName
 
 #: The alias that leads to the newest version.
 LIVE: Final = "live"
@@ -40,6 +40,7 @@ class ProductFunction(Construct):
         construct_id: str,
         *,
         name: FunctionName,
+        code: PackageName,
         name_prefix: str,
         package: Path,
         memory_mebibytes: int,
@@ -67,7 +68,7 @@ class ProductFunction(Construct):
             self,
             "Function",
             function_name=function_name,
-            handler=f"lambdas.{name}.handler.lambda_handler",
+            handler=f"lambdas.{code}.handler.lambda_handler",
             runtime=lambda_.Runtime(
                 f"python{PYTHON_VERSION}", lambda_.RuntimeFamily.PYTHON, supports_snap_start=True
             ),

@@ -28,7 +28,7 @@ from infra.components.retention import log_retention
 from infra.components.schedule import Schedule
 from infra.database import ExternalDatabase
 from infra.front import ApiSettings, IamSettings
-from infra.settings import FunctionName, Settings
+from infra.settings import FunctionName, PackageName, Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack, Login, Reach, external_reach
@@ -41,7 +41,7 @@ STATEMENT_GRACE_SECONDS = 1
 _IMPORTS_AT_ONCE = 2
 
 #: These are in its network; the others have nothing to look for there.
-_USES_DATABASE = frozenset({"read", "about", "firehose_consumer", "migrate", "sweep"})
+_USES_DATABASE = frozenset({"read", "status", "about", "firehose_consumer", "migrate", "sweep"})
 
 
 class ServiceStack(EnvironmentStack):
@@ -65,6 +65,8 @@ class ServiceStack(EnvironmentStack):
 
         self.write = self._function("Write", "write")
         self.read = self._function("Read", "read")
+        # The same code with a concurrency of its own: whoever waits keeps nobody from reading.
+        self.status = self._function("Status", "status")
         self.about = self._function("About", "about")
         self.imports = self._function("Imports", "imports")
         self.consumer = self._function("Consumer", "firehose_consumer")
@@ -87,6 +89,7 @@ class ServiceStack(EnvironmentStack):
                 before=[
                     self.write.function,
                     self.read.function,
+                    self.status.function,
                     self.about.function,
                     self.imports.function,
                     self.consumer.function,
@@ -107,6 +110,7 @@ class ServiceStack(EnvironmentStack):
             routes=routes,
             functions={
                 "read": self.read.entry,
+                "status": self.status.entry,
                 "write": self.write.entry,
                 "about": self.about.entry,
             },
@@ -120,12 +124,14 @@ class ServiceStack(EnvironmentStack):
 
     def _function(self, construct_id: str, name: FunctionName) -> ProductFunction:
         size = self.settings.functions.of(name)
+        code: PackageName = "read" if name == "status" else name
         return ProductFunction(
             self,
             construct_id,
             name=name,
+            code=code,
             name_prefix=self.settings.prefix,
-            package=self._packages(name),
+            package=self._packages(code),
             memory_mebibytes=size.memory_mebibytes,
             timeout_seconds=size.timeout_seconds,
             reserved_concurrency=self._reserved(name),
@@ -163,6 +169,7 @@ class ServiceStack(EnvironmentStack):
         """Each function may log in as one user; who only reads can't even be the writer."""
         reach = self._reach
         self._may_log_in(self.read, reach.replicas, reach.reader)
+        self._may_log_in(self.status, reach.replicas, reach.reader)
         self._may_log_in(self.about, reach.replicas)
         self._may_log_in(self.consumer, reach.writer)
         self._may_log_in(self.migrate, reach.owner)
@@ -247,6 +254,7 @@ class ServiceStack(EnvironmentStack):
         self.output("ApiKeyId", self.api.api_key.key_id)
         self.output("WriteFunctionName", self.write.function.function_name)
         self.output("ReadFunctionName", self.read.function.function_name)
+        self.output("StatusFunctionName", self.status.function.function_name)
         self.output("AboutFunctionName", self.about.function.function_name)
         self.output("ImportsFunctionName", self.imports.function.function_name)
         self.output("ConsumerFunctionName", self.consumer.function.function_name)
@@ -265,19 +273,21 @@ def variables(
     stream = {"FOREBAY_STREAMS": ",".join(data.delivery.names)}
     if settings.stream.endpoint is not None:
         stream["AWS_ENDPOINT_URL_FIREHOSE"] = settings.stream.endpoint
+    reading = {
+        "FOREBAY_DATABASE_URL": reach.reader.url,
+        "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
+        "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
+            settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
+        ),
+        **_authorization(settings.api),
+        **replicas,
+        **buffer,
+        **cors,
+    }
     own: Mapping[FunctionName, Mapping[str, str]] = {
         "write": {**stream, **archive, **buffer, **cors, **_max_body(settings)},
-        "read": {
-            "FOREBAY_DATABASE_URL": reach.reader.url,
-            "FOREBAY_WAIT_CAP_SECONDS": str(settings.wait_cap_seconds),
-            "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
-                settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
-            ),
-            **_authorization(settings.api),
-            **replicas,
-            **buffer,
-            **cors,
-        },
+        "read": reading,
+        "status": reading,
         "about": {
             "FOREBAY_REQUIRE_API_KEY": "true" if settings.api.require_api_key else "false",
             # What rings an alarm is a matter of an operator's in the status too.

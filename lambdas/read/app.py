@@ -38,7 +38,7 @@ class ReadApp:
         self._routes: dict[tuple[str, str], Route] = {
             (route.method, route.path): route
             for route in routes(resources)
-            if route.function == "read"
+            if route.function in {"read", "status"}
         }
         self._readers: Mapping[str, _Reader] = {
             "item": items.read,

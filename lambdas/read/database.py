@@ -78,6 +78,10 @@ class ReadDatabase:
         """
         return _fetch(self._primary, query, _rows)
 
+    def release(self) -> None:
+        """Closes the connection to the replica, if there is one; the next query opens another."""
+        self._replica.close()
+
     def _read(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
         try:
             return self._read_from_replica(query, take)

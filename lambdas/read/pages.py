@@ -8,9 +8,9 @@ become too large.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 import orjson
 import psycopg
@@ -18,11 +18,14 @@ import psycopg
 from forebay.db.faults import fault_detail, is_query_fault
 from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
+from forebay.query.cost import relations_in
+from forebay.query.faults import listed, shown
 from forebay.query.grammar import MAX_LIMIT
 from forebay.query.named import named_resources
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import ResourceSpec
 from lambdas.read.database import ReadDatabase, Texts
+from lambdas.read.sql.limits import RowTooLargeError, limit_problem
 from lambdas.read.sql.page import (
     PAGE_MAX_BYTES,
     estimate_query,
@@ -39,6 +42,8 @@ _ANSWER_MAX_BYTES = 6 * 1024 * 1024 - 64 * 1024
 _LONGEST_ESCAPE: Final = 6
 # A numeric may be larger than any double, or longer than Python reads.
 _NUMBERS_AS_TEXT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+
+_Fetched = TypeVar("_Fetched")
 
 #: The values of the order's terms in one row, each as text.
 Place = Sequence[str | None]
@@ -114,10 +119,9 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
     """
     try:
         found = _found(database, asked)
-    except psycopg.Error as exc:
-        if not is_query_fault(exc):
-            raise
-        raise _refused(exc) from exc
+    except RowTooLargeError:
+        measured = page_query(asked.spec, asked.query, asked.media, asked.count, measured=True)
+        found = _written_as_one(database, measured, asked.query)
     query = asked.query
     return Page(
         body=found.body,
@@ -142,9 +146,9 @@ def _found(database: ReadDatabase, asked: Asked) -> _Found:
 
 
 def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) -> _Found:
-    text, rows, more, nearest, farthest, size, total = database.fetch(statement)[0]
+    text, rows, more, nearest, farthest, size, total = _fetch(database.fetch, statement)[0]
     if size > _ANSWER_MAX_BYTES:
-        raise ProblemError(_too_large(size))
+        raise ProblemError(_too_large(size, query))
     return _Found(
         body=text.encode(),
         rows=rows,
@@ -155,10 +159,26 @@ def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) 
     )
 
 
+def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
+    """What the statement gives.
+
+    Raises:
+        ProblemError: Postgres can't carry out what was asked, or something is above a limit.
+        RowTooLargeError: as `limit_problem`.
+        psycopg.Error: the database could not answer.
+    """
+    try:
+        return fetch(statement)
+    except psycopg.Error as exc:
+        if not is_query_fault(exc):
+            raise
+        raise (limit_problem(exc) or _refused(exc)) from exc
+
+
 def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
     """None if a row has no text, or the rows take more of an answer than a page may."""
     query = asked.query
-    found = database.fetch_texts(asked.statement)
+    found = _fetch(database.fetch_texts, asked.statement)
     rows = min(len(found), query.limit)
     lines = found.column(0, rows)
     if query.backward:
@@ -224,9 +244,11 @@ def _refused(error: psycopg.Error) -> ProblemError:
     )
 
 
-def _too_large(size: int) -> Problem:
+def _too_large(size: int, query: ListQuery) -> Problem:
+    related = [shown(member.name) for member in relations_in(query.select)]
+    what = f"one row, with its {listed(related)}," if related else "one row"
     return Problem(
         "answer_too_large",
-        f"one row takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
+        f"{what} takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
         hint="select fewer columns, or limit the related rows inside it",
     )

@@ -10,11 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 from forebay.http import Response, json_response
+from forebay.ids import accepted_ms
 from forebay.keys import read_key
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView
 from forebay.status import Traces
+from lambdas.read.settings import PRIMARY_WINDOW_SECONDS
 from lambdas.read.visibility import Visibility, read_command_id
 
 _WAIT = re.compile(r"wait\s*=\s*([0-9]{1,6})", re.IGNORECASE)
@@ -29,9 +31,21 @@ class StatusReader:
         *,
         buffer_seconds: float,
         wait_cap_seconds: float,
+        wait_window_seconds: float = PRIMARY_WINDOW_SECONDS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            visibility: looks for commands.
+            buffer_seconds: the stream's buffering interval, from which `Retry-After` is made.
+            wait_cap_seconds: the longest `Prefer: wait`.
+            wait_window_seconds: how long after its acceptance, beyond the buffering, a command is
+                waited for: what is not there by then is late, or was never accepted.
+            now_ms: the clock of command ids.
+        """
         self._visibility = visibility
+        self._wait_window_ms = round((buffer_seconds + wait_window_seconds) * 1000)
         self._retry_after = str(max(1, math.ceil(buffer_seconds / 2)))
         self._wait_cap_seconds = wait_cap_seconds
         self._now_ms = now_ms
@@ -43,11 +57,18 @@ class StatusReader:
             ProblemError: key, id or `Prefer` can't be understood.
         """
         key = read_key(spec, view.path.get("key", ""))
-        command_id = read_command_id(
-            view.path.get("id", ""), "bad_command_id", "id", self._now_ms()
-        )
+        now_ms = self._now_ms()
+        command_id = read_command_id(view.path.get("id", ""), "bad_command_id", "id", now_ms)
         wait = self._wait_seconds(view.headers.get("prefer"))
-        found, traces = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait or 0)
+        # An id costs nothing to invent: only a recent one is worth an instance's time.
+        is_recent = accepted_ms(command_id) >= now_ms - self._wait_window_ms
+        found, traces = self._visibility.on_replica(
+            spec,
+            key,
+            command_id,
+            wait_seconds=(wait or 0) if is_recent else 0,
+            frees_connection=True,
+        )
         item = f"{API_PREFIX}/{spec.path}/{quote(str(key), safe='')}"
         document: dict[str, Any] = {
             "command_id": command_id,

@@ -15,6 +15,10 @@ from lambdas.read.sql.rows import traces_query
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
+#: Between looks of a client's own wait, which opens a connection for each of them.
+_LONGEST_FREE_PAUSE_SECONDS = 1.0
+#: A shorter pause is not worth another connection.
+_SHORTEST_FREE_PAUSE_SECONDS = 0.2
 
 
 class Visibility:
@@ -32,10 +36,26 @@ class Visibility:
         self._sleep = sleep
 
     def on_replica(
-        self, spec: ResourceSpec, key: KeyValue, command_id: str, *, wait_seconds: float
+        self,
+        spec: ResourceSpec,
+        key: KeyValue,
+        command_id: str,
+        *,
+        wait_seconds: float,
+        frees_connection: bool = False,
     ) -> tuple[Fate, Traces]:
-        """What a replica shows, looking again until it is settled or the time is up."""
+        """What a replica shows, looking again until it is settled or the time is up.
+
+        Args:
+            spec: of the resource.
+            key: of the item.
+            command_id: of the command to look for.
+            wait_seconds: how long to look again; 0 looks once.
+            frees_connection: hold no connection to the database between the looks, but for pauses
+                of less than 0.2 s.
+        """
         query = traces_query(spec, key, command_id)
+        longest = _LONGEST_FREE_PAUSE_SECONDS if frees_connection else _LONGEST_PAUSE_SECONDS
         deadline = self._clock() + wait_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -44,8 +64,10 @@ class Visibility:
             left = deadline - self._clock()
             if found != "pending" or left <= 0:
                 return found, traces
+            if frees_connection and pause >= _SHORTEST_FREE_PAUSE_SECONDS:
+                self._database.release()
             self._sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, longest)
 
     def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> Fate:
         """What the primary shows, asked once."""

@@ -97,7 +97,11 @@ def test_reads_and_writes_go_to_their_functions(either: Synthesised) -> None:
     methods = _methods(either)
     for route in either.routes:
         uri = json.dumps(methods[route.method, route.path]["Integration"]["Uri"])
-        told = {name for name in ("read", "write", "about") if f"{name.title()}Function" in uri}
+        told = {
+            name
+            for name in ("read", "status", "write", "about")
+            if f"{name.title()}Function" in uri
+        }
         assert told == {route.function}
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from infra.bundling import PACKAGES
-from infra.settings import FunctionName
+from infra.settings import FunctionName, PackageName
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import ACCOUNT, settings_of
 
@@ -51,6 +50,8 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_SWEEP_PATIENCE_SECONDS",
     },
 }
+OWN_VARIABLES["status"] = OWN_VARIABLES["read"]
+FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
     "POWERTOOLS_LOG_LEVEL",
@@ -87,7 +88,7 @@ def _export(synthesised: Synthesised, *parts: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_function_is_told_what_it_needs_and_nothing_else(
     dev: Synthesised, name: FunctionName
 ) -> None:
@@ -107,7 +108,7 @@ def test_the_function_that_reads_is_told_what_principals_may_read_besides(
 
 
 def test_only_the_local_write_function_is_told_of_another_firehose(local: Synthesised) -> None:
-    told = {name for name in PACKAGES if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)}
+    told = {name for name in FUNCTIONS if "AWS_ENDPOINT_URL_FIREHOSE" in _variables(local, name)}
 
     assert told == {"write"}
     endpoint = _variables(local, "write")["AWS_ENDPOINT_URL_FIREHOSE"]
@@ -118,7 +119,22 @@ def test_the_function_that_reads_is_given_the_replica(local: Synthesised) -> Non
     assert _variables(local, "read")["FOREBAY_REPLICA_URL"] == LOCAL_CONTEXT["replica_url"]
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+def test_waits_have_a_concurrency_of_their_own(either: Synthesised) -> None:
+    """Requests that wait for a command can't keep others from reading."""
+    read, status = either.function("read"), either.function("status")
+    assert read["Handler"] == status["Handler"]
+    assert read["Code"] == status["Code"]
+    assert status["ReservedConcurrentExecutions"] > 0
+    waiting = [route for route in either.routes if route.action == "status"]
+    assert {route.function for route in waiting} == {"status"}
+    assert {route.function for route in either.routes if route not in waiting} == {
+        "read",
+        "write",
+        "about",
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_function_has_the_size_of_the_settings(
     either: Synthesised, name: FunctionName
 ) -> None:
@@ -130,7 +146,7 @@ def test_each_function_has_the_size_of_the_settings(
     assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["arm64"])
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_function_writes_its_own_log_only(either: Synthesised, name: FunctionName) -> None:
     group = either.function(name)["LoggingConfig"]["LogGroup"]["Ref"]
     logging = {grant for grant in either.granted(name) if grant[0].startswith("logs:")}
@@ -363,7 +379,9 @@ def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesise
         if trigger in found.get("DependsOn", [])
     }
     assert waiting == {
-        f"lambdas.{name}.handler.lambda_handler" for name in PACKAGES if name != "migrate"
+        f"lambdas.{name}.handler.lambda_handler"
+        for name in get_args(PackageName)
+        if name != "migrate"
     }
 
 

@@ -186,8 +186,8 @@ def test_every_environment_of_aws_is_consistent(name: str) -> None:
         ("dev", {"stream.buffer_seconds": 20}, "less than wait_cap_seconds"),
         (
             "dev",
-            {"wait_cap_seconds": 25, "functions.read.timeout_seconds": 25},
-            "must be less than functions.read.timeout_seconds",
+            {"wait_cap_seconds": 25, "functions.status.timeout_seconds": 25},
+            "must be less than functions.status.timeout_seconds",
         ),
         (
             "dev",
@@ -197,6 +197,7 @@ def test_every_environment_of_aws_is_consistent(name: str) -> None:
         ("prod", {"functions.read.reserved_concurrency": 959}, "10 must be left"),
         ("staging", {"database.max_connections": 100}, "10 must be left"),
         ("staging", {"functions.read.reserved_concurrency": None}, "is required without a proxy"),
+        ("staging", {"functions.status.reserved_concurrency": None}, "is required without a proxy"),
         ("prod", {"database.max_storage_gibibytes": 105}, "at least 1.1 times"),
         ("prod", {"database.replicas": 16}, "less than or equal to 15"),
         ("prod", {"database.backup_days": 0}, "greater than or equal to 1"),

@@ -18,6 +18,8 @@ from infra.settings import Settings
 from tests.infra.templates import Synthesised, readable
 from tests.infra.variants import STANDBY, settings_of
 
+USES_DATABASE = ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
+
 
 @pytest.fixture(scope="module")
 def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
@@ -167,14 +169,18 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
     assert set(statement["Action"]) == granted
 
 
-@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
+)
 def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
     """Trap: a function outside can't reach it; the one that only writes must not be inside."""
     assert "VpcConfig" in prod.function(name)
     assert "VpcConfig" not in prod.function("write")
 
 
-@pytest.mark.parametrize("name", ["read", "about", "firehose_consumer", "migrate", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
+)
 def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, name: Any) -> None:
     """Trap: AWS's managed policy for a VPC lets the function's own code write every log."""
     role = prod.service["Resources"][prod.function(name)["Role"]["Fn::GetAtt"][0]]["Properties"]
@@ -189,7 +195,7 @@ def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, n
     assert "lambda:SourceFunctionArn" in network[1]["Condition"]["ArnLike"]
 
 
-@pytest.mark.parametrize("name", ["write", "read", "about"])
+@pytest.mark.parametrize("name", ["write", "read", "status", "about"])
 def test_snapshots_are_of_published_versions_and_are_what_is_called(
     prod: Synthesised, name: Any
 ) -> None:

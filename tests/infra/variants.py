@@ -70,7 +70,7 @@ def api_template(
         "RestApi",
         name="forebay-dev",
         routes=two_resources(),
-        functions=dict.fromkeys(("read", "write", "about"), function),
+        functions=dict.fromkeys(("read", "status", "write", "about"), function),
         settings=settings.api,
         read_timeout_seconds=10,
         log_retention=logs.RetentionDays.ONE_DAY,

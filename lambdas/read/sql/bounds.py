@@ -49,11 +49,12 @@ def rows_bound(query: ListQuery, media: Media) -> int | None:
     """
     if media is Media.CSV and any(isinstance(member, Embedded) for member in query.select):
         return None  # JSON within CSV, whose quotes are doubled
-    members = _members_bound(query.select)
+    members = members_bound(query.select)
     return None if members is None else query.limit * (members + _ROW)
 
 
-def _members_bound(members: Sequence[Selected | Embedded]) -> int | None:
+def members_bound(members: Sequence[Selected | Embedded]) -> int | None:
+    """The most bytes that the members of one row can take; None if nobody knows."""
     total = 0
     for member in members:
         bound = _member_bound(member)
@@ -73,13 +74,13 @@ def _row_bound(embedded: Embedded) -> int | None:
         return 0
     if embedded.relation.many:
         return None
-    members = _members_bound(embedded.members)
+    members = members_bound(embedded.members)
     return None if members is None else members + len("{}") - len(",")
 
 
 def _value_bound(member: Selected) -> int | None:
     column = member.operand.column
-    plain = _column_bound(column)
+    plain = column_bound(column)
     if member.operand.path or plain is None:
         return None
     match member.cast:
@@ -93,7 +94,8 @@ def _value_bound(member: Selected) -> int | None:
             return max(plain, _DOUBLE)
 
 
-def _column_bound(column: FieldSpec) -> int | None:
+def column_bound(column: FieldSpec) -> int | None:
+    """The most bytes that a column's value can take; None if nobody knows."""
     match column.kind:
         case Kind.TEXT:
             length = column.max_length or max(map(len, column.choices), default=None)

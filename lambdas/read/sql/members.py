@@ -11,8 +11,9 @@ from psycopg import sql
 from forebay.query.ast import Cast, Embedded, Operand, Selected
 from forebay.resource.spec import FieldSpec, Kind
 from lambdas.read.sql.conditions import where
+from lambdas.read.sql.limits import raised, raising, repeated
 from lambdas.read.sql.order import order_by
-from lambdas.read.sql.statement import Scope, table
+from lambdas.read.sql.statement import Scope, Values, table
 
 _CASTS: Final[Mapping[Cast, LiteralString]] = {
     "text": "text",
@@ -63,7 +64,7 @@ def csv_line(members: Members, scope: Scope) -> sql.Composed:
     Null is nothing, and so is told from an empty text, which is `""`. That of a line with one
     member is `""` as well: many readers skip empty lines.
     """
-    fields = sql.SQL(", ").join([_field(member, scope) for member in _written(members)])
+    fields = sql.SQL(", ").join([_field(*found) for found in _values(members, scope)])
     text = r"""
         (SELECT string_agg(
             CASE WHEN field ~ '[",\r\n]' OR field = ''
@@ -89,9 +90,40 @@ def _written(members: Members) -> Iterator[Selected | Embedded]:
 def _columns(members: Members, scope: Scope) -> sql.Composed:
     return sql.SQL(", ").join(
         [
-            sql.SQL("{} AS {}").format(_value(member, scope), _name(member.name))
-            for member in _written(members)
+            sql.SQL("{} AS {}").format(value, _name(member.name))
+            for member, value in _values(members, scope)
         ]
+    )
+
+
+def _values(members: Members, scope: Scope) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
+    """Each member that is written, and its value; the first fails where all are too large."""
+    is_allowed = _repetitions(members, scope)
+    for member in _written(members):
+        value = _value(member, scope)
+        if is_allowed is not None:
+            value = sql.SQL("CASE WHEN {} THEN {} END").format(is_allowed, value)
+            is_allowed = None
+        yield member, value
+
+
+def _repetitions(members: Members, scope: Scope) -> sql.Composable | None:
+    """A condition that fails where large columns are repeated to more than the limit."""
+    most = scope.values.limits.repeated_bytes
+    columns = [(column, count) for column, count in repeated(members) if count > 1]
+    if most is None or not columns:
+        return None
+    sizes = [
+        sql.SQL("{} * coalesce(octet_length({}::text), 0)::bigint").format(
+            scope.values.bind(count, "bigint"), scope.column(column)
+        )
+        for column, count in columns
+    ]
+    size = sql.SQL("({})").format(sql.SQL(" + ").join(sizes))
+    names = ", ".join(column.name for column, _ in columns)
+    mark = scope.values.bind(raised("columns", most, names), "text")
+    return sql.SQL("CASE WHEN {size} <= {most} THEN TRUE ELSE {failing} END").format(
+        size=size, most=scope.values.bind(most, "bigint"), failing=raising(mark, size)
     )
 
 
@@ -139,15 +171,14 @@ def _joined(pieces: Sequence[sql.Composable]) -> sql.Composed:
     return sql.SQL("({} || {})").format(_joined(pieces[:half]), _joined(pieces[half:]))
 
 
-def _field(member: Selected | Embedded, scope: Scope) -> sql.Composable:
+def _field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable:
     """A member as the text that CSV has of it: that of JSON, but text without its quotes."""
-    value = sql.SQL("({})").format(_value(member, scope))
     is_moment = (
         isinstance(member, Selected)
         and member.cast is None
         and member.operand.kind is Kind.TIMESTAMP
     )
-    return sql.SQL("to_json({}) #>> '{{}}'" if is_moment else "{}::text").format(value)
+    return sql.SQL("to_json(({})) #>> '{{}}'" if is_moment else "({})::text").format(value)
 
 
 def _related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
@@ -159,17 +190,45 @@ def _related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
 
 
 def _related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
-    text = """
-        (SELECT coalesce(json_agg(row_to_json(j)), '[]')
-         FROM (SELECT {members} FROM {rows} ORDER BY {order} LIMIT {limit} OFFSET {offset}) AS j)
-    """
     related = Scope(_RELATED, scope.values)
-    return sql.SQL(text).format(
+    row = sql.SQL(
+        "SELECT row_to_json(j) AS j "
+        "FROM (SELECT {members} FROM {rows} ORDER BY {order} LIMIT {limit} OFFSET {offset}) AS j"
+    ).format(
         members=_columns(embedded.members, related),
         rows=_rows(embedded, scope, related),
         order=order_by(embedded.order, related),
         limit=scope.values.bind(embedded.limit, "bigint"),
         offset=scope.values.bind(embedded.offset, "bigint"),
+    )
+    return sql.SQL("(SELECT coalesce(json_agg(b.j), '[]') FROM ({}) AS b)").format(
+        _limited(row, embedded, scope.values)
+    )
+
+
+def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Composable:
+    """The related rows, which fail where they take more than their part of an item."""
+    limits = values.limits
+    row_bytes = limits.within(embedded)
+    if row_bytes is None:
+        return row
+    # Here and below, OFFSET 0 keeps Postgres from making each row's JSON twice.
+    if not limits.measured:
+        kind, most, size = "row", row_bytes, sql.SQL("pg_column_size(b.j)")
+        source = sql.SQL("({} OFFSET 0) AS b").format(row)
+    else:
+        kind, most, size = "relation", limits.relation_bytes, sql.SQL("b.bytes")
+        source = sql.SQL(
+            "(SELECT b.j, sum(pg_column_size(b.j)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes "
+            "FROM ({} OFFSET 0) AS b) AS b"
+        ).format(row)
+    return sql.SQL(
+        "SELECT b.j FROM {source} WHERE CASE WHEN {size} <= {most} THEN TRUE ELSE {failing} END"
+    ).format(
+        source=source,
+        size=size,
+        most=values.bind(most, "bigint"),
+        failing=raising(values.bind(raised(kind, most, embedded.name), "text"), size),
     )
 
 

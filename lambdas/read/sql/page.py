@@ -13,6 +13,7 @@ from forebay.query.representation import Count, Media
 from forebay.resource.spec import Kind, ResourceSpec
 from lambdas.read.sql.bounds import rows_bound
 from lambdas.read.sql.conditions import where
+from lambdas.read.sql.limits import Limits
 from lambdas.read.sql.members import csv_line, inner_joins, json_pieces, json_text, names
 from lambdas.read.sql.order import beyond, order_by, reversed_order
 from lambdas.read.sql.statement import Query, Scope, Values, table
@@ -20,6 +21,8 @@ from lambdas.read.sql.statement import Query, Scope, Values, table
 #: A page ends before its text, written as the string that a function's answer has it in, takes
 #: more. Lambda takes 6 MiB of an answer ("Lambda quotas"), headers included.
 PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
+#: Of a row's text above this nothing but its size is kept: no answer has room for it.
+ROW_MAX_BYTES: Final = 6 * 1024 * 1024
 
 #: A JSON string or an integer, from which the text of the value in SQL follows.
 _SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
@@ -29,22 +32,33 @@ FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
 """
 
 # Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
-# place that names it, and so from working it out several times.
+# place that names it, and so from working it out several times. Rows are written one by one, and no
+# more of them once the page is full: Postgres ends at the first row that is not `beyond <= 1`,
+# because such a count can only grow (the plan's "Run Condition").
 _PAGE: Final[LiteralString] = """
 WITH found AS (
   SELECT t.* FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit} + 1 OFFSET {offset}
 ), written AS (
   SELECT {text} AS text, {place} AS place FROM found AS t OFFSET 0
+), weighed AS (
+  SELECT CASE WHEN octet_length(text) <= {most} THEN text END AS text, place,
+    octet_length(text) AS length
+  FROM written OFFSET 0
 ), measured AS (
-  SELECT text, place, octet_length(to_json(text)::text) AS size FROM written OFFSET 0
+  SELECT text, place, coalesce(octet_length(to_json(text)::text), length) AS size
+  FROM weighed OFFSET 0
 ), numbered AS (
   SELECT text, place, size, row_number() OVER way AS number,
     sum(size) OVER way AS bytes, lead(size, 1, 0) OVER way AS next_size
   FROM measured WINDOW way AS (ROWS UNBOUNDED PRECEDING)
+), counted AS (
+  SELECT *, count(CASE WHEN number > 1 AND bytes > {budget} THEN 1 END)
+    OVER (ROWS UNBOUNDED PRECEDING) AS beyond
+  FROM numbered
 ), page AS (
   SELECT *, number <= {limit} AND (number = 1 OR bytes <= {budget}) AS fits,
     number = {limit} OR next_size = 0 OR bytes + next_size > {budget} AS is_end
-  FROM numbered
+  FROM counted WHERE beyond <= 1
 )
 SELECT
   {head} || coalesce(string_agg(text, {separator} ORDER BY number{turned}) FILTER (WHERE fits), '')
@@ -121,15 +135,24 @@ def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
     return [shown[column] for column in columns] if shown.keys() >= set(columns) else None
 
 
-def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Query:
+def page_query(
+    spec: ResourceSpec,
+    query: ListQuery,
+    media: Media,
+    count: Count | None,
+    *,
+    measured: bool = False,
+) -> Query:
     """One row.
 
     Columns: the page's text, how many rows are on it, whether there are more behind it (in the
     direction in which it was looked for), the order's values of the nearest and of the farthest
     row, the size of the text as part of a function's answer, and how many rows there are in all,
     if that is to be counted.
+    It fails where an item is above a limit (`limits`); where a related row alone is above its part
+    of one, it has to be asked again, measured.
     """
-    values = Values()
+    values = Values(Limits.of(query, measured=measured))
     scope = Scope("t", values)
     matching = _matching(query, scope)
     order, behind = _way(query, scope)
@@ -143,6 +166,7 @@ def page_query(spec: ResourceSpec, query: ListQuery, media: Media, count: Count 
         text=_text(query, media, scope),
         place=_place(query, scope),
         budget=values.bind(PAGE_MAX_BYTES, "bigint"),
+        most=values.bind(ROW_MAX_BYTES, "bigint"),
         head=values.bind(head, "text"),
         separator=values.bind(separator, "text"),
         tail=values.bind(tail, "text"),

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from forebay.query.ast import Operand
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from lambdas.read.sql.limits import Limits
 
 #: Wide enough for every column of the kind: a comparison with it can still use the column's index.
 _TYPES: Final[Mapping[Kind, LiteralString]] = {
@@ -43,8 +44,13 @@ class Query(NamedTuple):
 class Values:
     """Collects a statement's values; each has a name, so fragments may stand in any order."""
 
-    def __init__(self) -> None:
-        """No value yet."""
+    def __init__(self, limits: Limits | None = None) -> None:
+        """No value yet.
+
+        Args:
+            limits: of the statement; without, those of one that embeds nothing.
+        """
+        self.limits = limits or Limits()
         self.bound: dict[str, object] = {}
 
     def bind(self, value: object, sql_type: LiteralString) -> sql.Composed:

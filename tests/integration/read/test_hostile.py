@@ -29,7 +29,7 @@ from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.reading import Reader, close, reader_for, reader_of
 from tests.fixtures.tables import Database, create_tables, open_connection
 
-READS = [route for route in routes(resources.load()) if route.function == "read"]
+READS = [route for route in routes(resources.load()) if route.function in {"read", "status"}]
 KEYS = {
     "cities": "1",
     "countries": "AD",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import resources
 from forebay.apply.outdate import outdate
 from forebay.command import Op
 from forebay.http import Response
-from forebay.ids import accepted_ms
+from forebay.ids import IdSource, accepted_ms
 from tests.fixtures.commands import city, command_id
-from tests.fixtures.reading import Reader
+from tests.fixtures.reading import Reader, session_of
 from tests.fixtures.tables import Database
 
 
@@ -86,9 +87,10 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
 
 
 def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, reader: Reader) -> None:
-    timer = threading.Timer(0.3, lambda: database.apply([city(1, key=5)]))
+    recent = city(1, key=5)._replace(id=IdSource().make(create=False))
+    timer = threading.Timer(0.3, lambda: database.apply([recent]))
     timer.start()
-    response = reader.get("cities", key="5", command=command_id(1), Prefer="wait=100")
+    response = reader.get("cities", key="5", command=recent.id, Prefer="wait=100")
     timer.join()
     assert (response.status, body(response)["status"]) == (200, "applied")
     assert response.headers["Preference-Applied"] == "wait=2"
@@ -96,9 +98,38 @@ def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, read
 
 @pytest.mark.parametrize("prefer", ["wait=1", "respond-async, wait=1", "Wait = 1;foo=bar"])
 def test_waiting_ends_with_its_time(reader: Reader, prefer: str) -> None:
-    response = reader.get("cities", key="5", command=command_id(1), Prefer=prefer)
+    recent = IdSource().make(create=False)
+    started = time.monotonic()
+    response = reader.get("cities", key="5", command=recent, Prefer=prefer)
+    assert time.monotonic() - started >= 1
     assert response.status == 202
     assert response.headers["Preference-Applied"] == "wait=1"
+
+
+def test_an_id_that_can_be_pending_no_more_is_answered_at_once(reader: Reader) -> None:
+    """Ids cost nothing to invent, and a wait costs an instance."""
+    started = time.monotonic()
+    response = reader.get("cities", key="5", command=command_id(1), Prefer="wait=2")
+    assert time.monotonic() - started < 2
+    assert (response.status, body(response)["status"]) == (202, "pending")
+
+
+def test_a_wait_holds_no_connection_while_it_sleeps(
+    database: Database, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, sleeping = session_of(reader), []
+
+    def sleep(seconds: float) -> None:
+        sleeping.append((seconds, session.is_open))
+        time.sleep(seconds)
+
+    statuses = reader.app._readers["status"].__self__  # type: ignore[attr-defined]
+    monkeypatch.setattr(statuses._visibility, "_sleep", sleep)
+    recent = IdSource().make(create=False)
+    assert reader.get("cities", key="5", command=recent, Prefer="wait=2").status == 202
+    assert sum(seconds for seconds, _ in sleeping) > 1
+    assert sum(seconds for seconds, is_open in sleeping if is_open) < 0.2
+    assert reader.get("cities", key="5", command=recent).status == 202
 
 
 @pytest.mark.parametrize("prefer", ["return=minimal", "waiting=3", "wait-for=it", ""])

@@ -19,19 +19,22 @@ from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.ids import is_command_id, is_create_id
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.problem import CATALOGUE
-from forebay.query import grammar
+from forebay.query import cost, grammar, regex
 from forebay.query.operators import IS_STATES, OPERATORS, QUANTIFIABLE
 from forebay.query.representation import COUNTS, Media
 from forebay.query.select import _CASTS
 from forebay.resource.body import MAX_DEPTH
 from forebay.resource.fields import MAX_KEY_LENGTH
 from forebay.routes import routes
+from lambdas.read.sql import limits
+from lambdas.read.sql.page import PAGE_MAX_BYTES
 from local.settings import ROOT
 from tests.fixtures.pages import blocks, codes, first_codes, rows, section, text_of
 
 PROBLEMS = text_of("docs/problems.md")
 HTTP = text_of("docs/http.md")
 ARCHIVE = text_of("docs/archive-format.md")
+MIB = 1024 * 1024
 READING = text_of("docs/reading.md")
 
 
@@ -104,6 +107,17 @@ def test_every_cast_count_and_media_type_of_lists_is_documented() -> None:
         (grammar.MAX_MEMBERS, "At most {} members"),
         (grammar.MAX_ORDER_TERMS, "At most {} terms"),
         (f"{grammar.MAX_PARAMETER_LENGTH:,}", "A parameter's text has at most {} characters"),
+        (cost.MAX_RELATIONS, "| relations in one request, at all levels | {} |"),
+        (limits.RELATION_MAX_BYTES // MIB, "| {} MiB of one relation;"),
+        (limits.RELATED_MAX_BYTES // MIB, "{} MiB of all, of which each"),
+        (limits.REPEATED_MAX_BYTES // MIB, "at most {} MiB of an item"),
+        (limits.REPEATS, "more than {} of them"),
+        (PAGE_MAX_BYTES // MIB, "a page ends at {} MiB"),
+        (cost.MAX_SEARCHES, "| {} values in one request |"),
+        (f"{cost.MAX_PATTERN_LENGTH:,}", "a text search | {} characters each |"),
+        (f"{cost.MAX_SEARCH_LENGTH:,}", "a text search | {} characters each |"),
+        (f"{regex.MAX_REGEX_LENGTH:,}", "| a regular expression | {} characters"),
+        (f"{regex.MAX_REGEX_ATOMS:,}", "{} atoms when its repetitions"),
     ],
 )
 def test_a_documented_limit_of_lists_is_the_code_s(value: object, sentence: str) -> None:

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from infra.bundling import PACKAGES
+from infra.settings import FunctionName
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
 from local.secret import make_secret
@@ -23,6 +24,7 @@ OUTPUTS = {
         "StageName": "v1",
         "WriteFunctionName": "write",
         "ReadFunctionName": "read",
+        "StatusFunctionName": "status",
         "AboutFunctionName": "about",
         "ImportsFunctionName": "imports",
         "ConsumerFunctionName": "consumer",
@@ -68,7 +70,7 @@ def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> 
     assert (found.api_id, found.archive_bucket) == ("api", "archive")
     assert found.functions["firehose_consumer"] == "consumer"
     # Each may be reloaded after a saved change.
-    assert set(found.functions) == set(PACKAGES)
+    assert set(found.functions) == set(get_args(FunctionName))
 
 
 def change_a_source(checkout: Path) -> None:

@@ -1,0 +1,106 @@
+"""Bounds on what one list may cost the database, held against the parsed query.
+
+They are about the whole tree of a query: relations inside of relations count like others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from forebay.problem import Problem, ProblemError
+from forebay.query.ast import Embedded, Filter, Group, ListQuery, Selected
+from forebay.query.faults import shown
+from forebay.query.regex import check_regex
+
+#: Of a request, at all levels. Postgres sorts each for itself, with up to `work_mem`.
+MAX_RELATIONS: Final = 10
+#: Characters of one pattern of `like` or `ilike`, which is compared at each place of a value.
+MAX_PATTERN_LENGTH: Final = 1_000
+#: Characters of one text search.
+MAX_SEARCH_LENGTH: Final = 1_000
+#: Patterns, regular expressions and text searches, each value of `like(any)` counted.
+MAX_SEARCHES: Final = 50
+
+_PATTERNS: Final = frozenset({"like", "ilike"})
+_REGEXES: Final = frozenset({"match", "imatch"})
+_TEXT_SEARCHES: Final = frozenset({"fts", "plfts", "phfts", "wfts"})
+
+
+def check_cost(query: ListQuery) -> None:
+    """Makes sure that a query is within the bounds.
+
+    Raises:
+        ProblemError: too_costly: a bound is exceeded; the detail names the part of the query, the
+            bound, and what to do instead.
+    """
+    _check_relations(query)
+    _check_searches([query.where, *(embedded.where for embedded in relations_in(query.select))])
+
+
+def relations_in(members: Sequence[Selected | Embedded]) -> Iterator[Embedded]:
+    """Every embedded relation among the members, at all levels, in the order of the request."""
+    for member in members:
+        if isinstance(member, Embedded):
+            yield member
+            yield from relations_in(member.members)
+
+
+def _check_relations(query: ListQuery) -> None:
+    embedded = [member.name for member in relations_in(query.select)]
+    if len(embedded) > MAX_RELATIONS:
+        raise too_costly(
+            f"select: {shown(embedded[MAX_RELATIONS])} is one relation too many; a request can "
+            f"embed {MAX_RELATIONS}, and this one has {len(embedded)}",
+            "Ask for the other relations in requests of their own.",
+        )
+
+
+def _check_searches(groups: Sequence[Group]) -> None:
+    count = 0
+    for filter_ in (found for group in groups for found in _filters(group)):
+        if filter_.operator in _PATTERNS | _REGEXES | _TEXT_SEARCHES:
+            values = (filter_.value,) if isinstance(filter_.value, str) else filter_.value
+            count += len(values)
+            for value in values:
+                _check_search(filter_, value)
+    if count > MAX_SEARCHES:
+        raise too_costly(
+            f"filters: there are {count} patterns, regular expressions and text searches, "
+            f"{MAX_SEARCHES} is most",
+            "Ask in several requests, or compare with eq and in.",
+        )
+
+
+def _check_search(filter_: Filter, value: str) -> None:
+    name, operator = filter_.operand.column.name, filter_.operator
+    if operator in _REGEXES:
+        try:
+            check_regex(value)
+        except ValueError as exc:
+            raise too_costly(
+                f"{name}: {operator} takes a regular expression that is matched without going "
+                f"back, and {shown(value)} {exc}",
+                "like, ilike and several simpler conditions do without.",
+            ) from None
+        return
+    most = MAX_PATTERN_LENGTH if operator in _PATTERNS else MAX_SEARCH_LENGTH
+    if len(value) > most:
+        raise too_costly(
+            f"{name}: {operator} takes {most:,} characters at most, and {shown(value)} has "
+            f"{len(value):,}",
+            "Shorten it, or compare with eq.",
+        )
+
+
+def _filters(group: Group) -> Iterator[Filter]:
+    for member in group.members:
+        if isinstance(member, Group):
+            yield from _filters(member)
+        elif isinstance(member, Filter):
+            yield member
+
+
+def too_costly(detail: str, hint: str) -> ProblemError:
+    """The problem with a query that could take too much of the database."""
+    return ProblemError(Problem("too_costly", detail, hint=hint))

@@ -1,0 +1,166 @@
+"""Which of Postgres's regular expressions are cheap to compile and to match.
+
+Postgres matches most of them in one pass, with memory that grows with the expression alone.
+Back-references make it go back without bound, constraints that look ahead or behind are tried at
+each place of a value, and repetitions inside of repetitions are written out when the expression is
+compiled (PostgreSQL documentation, "POSIX Regular Expressions"; src/backend/regex/README).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+#: Characters.
+MAX_REGEX_LENGTH: Final = 1_000
+#: Atoms after repetitions are written out. Parts that may be empty count by the square of their
+#: number, for each can follow each other one.
+MAX_REGEX_ATOMS: Final = 1_000
+_MAX_DEPTH: Final = 50
+_MAX_REPEAT: Final = 255  # Postgres takes no greater number
+
+_REPEAT = re.compile(r"\{(\d{1,9})(,?)(\d{0,9})\}\??|([*+?])\??")
+_LOOKS = ("(?=", "(?!", "(?<=", "(?<!")
+#: At the beginning: letter case, and what line ends mean. Others change the syntax.
+_OPTIONS = re.compile(r"\(\?[cimnpstw]+\)")
+_CLASS = re.compile(r"\[[:.=].*?[:.=]\]", re.DOTALL)
+
+
+def check_regex(text: str) -> None:
+    """Makes sure that a regular expression costs little, however long a value is.
+
+    Whether it is one at all only Postgres can tell; what it refuses is not looked for here.
+
+    Raises:
+        ValueError: it may cost too much; the message says why.
+    """
+    if len(text) > MAX_REGEX_LENGTH:
+        raise ValueError(f"has more than {MAX_REGEX_LENGTH:,} characters")
+    if text.startswith("***"):
+        raise ValueError("begins with ***, which changes its syntax")
+    size = _Reader(text).read()
+    if size.atoms > MAX_REGEX_ATOMS:
+        raise ValueError(
+            f"has more than {MAX_REGEX_ATOMS:,} atoms when its repetitions are written out"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What a part of an expression comes to when it is compiled."""
+
+    atoms: int
+    #: Places in it that can be left out; 0 where the part as a whole can't be empty.
+    gaps: int = 0
+
+    @property
+    def may_be_empty(self) -> bool:
+        return self.gaps > 0
+
+
+class _Reader:
+    """Reads an expression once, from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        options = _OPTIONS.match(text)
+        self._at = options.end() if options else 0
+
+    def read(self) -> _Size:
+        """The size of the whole; an unmatched bracket, which Postgres refuses, is skipped."""
+        size = self._alternatives(0)
+        while self._at < len(self._text):
+            self._at += 1
+            more = self._alternatives(0)
+            size = _Size(size.atoms + more.atoms)
+        return size
+
+    def _alternatives(self, depth: int) -> _Size:
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nests brackets more than {_MAX_DEPTH} deep")
+        branches = [self._branch(depth)]
+        while self._take("|"):
+            branches.append(self._branch(depth))
+        return _Size(sum(b.atoms for b in branches), sum(b.gaps for b in branches))
+
+    def _branch(self, depth: int) -> _Size:
+        pieces: list[_Size] = []
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            pieces.append(self._repeated(self._atom(depth)))
+        gaps = sum(piece.gaps for piece in pieces)
+        atoms = sum(piece.atoms for piece in pieces) + _squared(gaps)
+        is_empty = all(piece.may_be_empty for piece in pieces)
+        return _Size(atoms, max(gaps, 1) if is_empty else 0)
+
+    def _atom(self, depth: int) -> _Size:
+        char = self._text[self._at]
+        if char == "(":
+            return self._group(depth)
+        if char == "[":
+            self._skip_bracket()
+        elif char == "\\":
+            self._skip_escape()
+        else:
+            self._at += 1
+        return _Size(1)
+
+    def _group(self, depth: int) -> _Size:
+        if self._text.startswith(_LOOKS, self._at):
+            raise ValueError("looks ahead or behind, which is tried at each place of a value")
+        if self._take("(?:"):
+            pass
+        elif self._text.startswith("(?", self._at):
+            raise ValueError("has options or comments in (?…), which change its syntax")
+        else:
+            self._at += 1
+        size = self._alternatives(depth + 1)
+        self._take(")")
+        return size
+
+    def _skip_bracket(self) -> None:
+        self._at += 1
+        self._take("^")
+        self._take("]")
+        while self._at < len(self._text) and not self._take("]"):
+            named = _CLASS.match(self._text, self._at)
+            self._at = named.end() if named else self._at + (2 if self._next("\\") else 1)
+
+    def _skip_escape(self) -> None:
+        following = self._text[self._at + 1 : self._at + 2]
+        if following.isdigit() and following != "0":
+            raise ValueError("refers back to what a bracket has matched")
+        self._at += 2
+
+    def _repeated(self, size: _Size) -> _Size:
+        while (found := _REPEAT.match(self._text, self._at)) is not None:
+            self._at = found.end()
+            size = _repetition(size, found)
+        return size
+
+    def _next(self, text: str) -> bool:
+        return self._text.startswith(text, self._at)
+
+    def _take(self, text: str) -> bool:
+        if self._next(text):
+            self._at += len(text)
+            return True
+        return False
+
+
+def _repetition(size: _Size, found: re.Match[str]) -> _Size:
+    if found[4] is not None:
+        least, times = (0, 1) if found[4] in "*?" else (1, 1)
+    else:
+        least = int(found[1])
+        most = int(found[3]) if found[3] else least + (1 if found[2] else 0)
+        times = min(max(least, most, 1), _MAX_REPEAT)
+    if not size.may_be_empty:
+        return _Size(size.atoms * times, 1 if least == 0 else 0)
+    gaps = size.gaps * times
+    return _Size(size.atoms * times + (_squared(gaps) if times > 1 else 0), gaps)
+
+
+def _squared(gaps: int) -> int:
+    """The ways from each place that can be left out to each later one."""
+    return gaps * gaps if gaps > 1 else 0

@@ -1,0 +1,147 @@
+"""How much of one item Postgres may build: bounds that a statement enforces on itself.
+
+Related rows and repeated columns make an item larger than any row of a table. A bound that only the
+finished text is held against comes too late: by then the server's process has built it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from forebay.problem import Problem, ProblemError
+from forebay.query.ast import Embedded, ListQuery, Selected
+from forebay.query.cost import relations_in, too_costly
+from forebay.query.faults import shown
+from forebay.resource.spec import FieldSpec, Kind
+from lambdas.read.sql.bounds import column_bound, members_bound
+
+_MIB: Final = 1024 * 1024
+#: Of related rows inside one item, all relations together: each has an equal part.
+RELATED_MAX_BYTES: Final = 12 * _MIB
+#: Of those of one relation, however few relations there are: no page's item can be larger.
+RELATION_MAX_BYTES: Final = 6 * _MIB
+#: Of an item's own members where columns are repeated under many names.
+REPEATED_MAX_BYTES: Final = 16 * _MIB
+#: Repetitions of large columns that need not be measured: an item is a line of the archive, which
+#: has less than 1 MiB, and so has each of its columns.
+REPEATS: Final = REPEATED_MAX_BYTES // _MIB
+_LARGE: Final = 64 * 1024  # bytes that a column's declaration allows
+
+# Postgres has no function that raises an error. A cast of a text that is no boolean does, and the
+# message repeats the text.
+_MARK: Final = "forebay limit"
+_MARKED: Final = re.compile(rf'"{_MARK} (row|relation|columns) ([0-9]+) (.*)"', re.DOTALL)
+_RAISE: Final[LiteralString] = "({mark} || substr({measured}::text, 1, 0))::boolean"
+
+
+class RowTooLargeError(Exception):
+    """A related row is above its part of the bound: only a measured statement can tell more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Those of one statement."""
+
+    relation_bytes: int = RELATION_MAX_BYTES
+    #: Of one level's own members; None where no column is repeated often.
+    repeated_bytes: int | None = None
+    #: Add up related rows one by one. It takes half as long again as to hold each row against its
+    #: part, so the latter is tried first.
+    measured: bool = False
+
+    @classmethod
+    def of(cls, query: ListQuery, *, measured: bool = False) -> Limits:
+        """The limits of a query's statement."""
+        embedded = list(relations_in(query.select))
+        levels = [query.select, *(relation.members for relation in embedded)]
+        repeats = sum(count - 1 for level in levels for count in _large(level).values())
+        many = sum(1 for relation in embedded if relation.relation.many)
+        return cls(
+            relation_bytes=min(RELATION_MAX_BYTES, RELATED_MAX_BYTES // max(1, many)),
+            repeated_bytes=REPEATED_MAX_BYTES // len(levels) if repeats > REPEATS else None,
+            measured=measured,
+        )
+
+    def within(self, embedded: Embedded) -> int | None:
+        """The bytes up to which a related row need not be measured; None where none need be."""
+        bound = members_bound(embedded.members)
+        if bound is not None and bound * embedded.limit <= self.relation_bytes:
+            return None
+        return 2 * self.relation_bytes // max(1, embedded.limit)
+
+
+def raised(kind: LiteralString, bytes_: int, name: str) -> str:
+    """The text by which an error of Postgres tells of a limit."""
+    return f"{_MARK} {kind} {bytes_} {name}"
+
+
+def raising(mark: sql.Composable, measured: sql.Composable) -> sql.Composable:
+    """An expression of type boolean that fails when it is evaluated, never before.
+
+    Args:
+        mark: the text of `raised`, bound.
+        measured: what depends on the row, so that the planner can't evaluate it.
+    """
+    return sql.SQL(_RAISE).format(mark=mark, measured=measured)
+
+
+def repeated(
+    members: Sequence[Selected | Embedded],
+) -> Iterator[tuple[FieldSpec, int]]:
+    """The large columns among the members, and how often each occurs."""
+    columns = {
+        member.operand.column.name: member.operand.column
+        for member in members
+        if isinstance(member, Selected)
+    }
+    for name, count in _large(members).items():
+        yield columns[name], count
+
+
+def limit_problem(error: psycopg.Error) -> ProblemError | None:
+    """The problem that an error tells of, if it is one of a limit.
+
+    Raises:
+        RowTooLargeError: the query has to be asked again, by a measured statement.
+    """
+    found = _MARKED.search(error.diag.message_primary or "")
+    if found is None:
+        return None
+    kind, bytes_, name = found[1], int(found[2]), found[3]
+    if kind == "row":
+        raise RowTooLargeError(name)
+    if kind == "columns":
+        return too_costly(
+            f"select: {name} is repeated so often that one item takes more than "
+            f"{bytes_:,} bytes, which is most",
+            "Select a large column once.",
+        )
+    return ProblemError(
+        Problem(
+            "answer_too_large",
+            f"select: the related rows of {shown(name)} inside one item take more than "
+            f"{bytes_:,} bytes, which is most",
+            hint=f"Ask for fewer by {name}.limit, for fewer columns of them, or for them by a "
+            "list of their own.",
+        )
+    )
+
+
+def _large(members: Sequence[Selected | Embedded]) -> Counter[str]:
+    return Counter(
+        member.operand.column.name
+        for member in members
+        if isinstance(member, Selected) and _is_large(member.operand.column)
+    )
+
+
+def _is_large(column: FieldSpec) -> bool:
+    bound = column_bound(column)
+    return column.kind is Kind.JSON or bound is None or bound > _LARGE
