@@ -10,9 +10,13 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from forebay.codec import MAX_LINE_BYTES
 from forebay.errors import PermanentError
+
+#: What commonly stands between cells, by the words that an object's metadata may have for it.
+DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 _QUOTED = re.compile(r'[^"]*(?:""[^"]*)*')
 _BYTE_ORDER_MARK = "\ufeff"
@@ -100,8 +104,7 @@ class _Reader:
             if at >= stop:
                 return cells
             if line[at] != self._delimiter:
-                shown = line[at : at + _SHOWN]
-                raise self._error(f"text follows the quote that ends a cell: {shown!r}")
+                raise self._error(_behind_quote(line[at]))
             at += 1
 
     def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
@@ -129,6 +132,14 @@ class _Reader:
 
     def _error(self, reason: str) -> UnreadableFileError:
         return UnreadableFileError(f"line {self._number}: {reason}")
+
+
+def _behind_quote(char: str) -> str:
+    fault = f"{char!r} follows the quote that ends a cell"
+    word = DELIMITERS.get(char)
+    if word is None:
+        return fault
+    return f"{fault}; is that the delimiter? Then store the file with the metadata delimiter={word}"
 
 
 def _encoding_fault(data: bytes, at: int) -> str:

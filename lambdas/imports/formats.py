@@ -11,10 +11,10 @@ from typing import BinaryIO, Final, Literal, cast
 from urllib.parse import unquote
 
 from forebay.aws.archive import OpenObject
-from lambdas.imports.csv_rows import UnreadableFileError
+from lambdas.imports.csv_rows import DELIMITERS, UnreadableFileError
 
 _ENDING: Final = re.compile(r".*[^/]\.(csv|tsv|ndjson|jsonl)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
-_WORDS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
+_WORDS: Final = {word: delimiter for delimiter, word in DELIMITERS.items()} | {"\\t": "\t"}
 #: Encodings of a transfer, which S3 keeps the names of.
 _NO_ENCODING: Final = frozenset({"", "identity", "aws-chunked"})
 _GZIP_ENCODINGS: Final = frozenset({"gzip", "x-gzip"})
@@ -51,7 +51,7 @@ class Dialect:
         if len(dialect.delimiter) != 1 or dialect.delimiter in '"\r\n':
             raise UnreadableFileError(
                 f"the metadata say delimiter={shown!r}; it must be one character, or one of "
-                f"{', '.join(word for word in _WORDS if word.isalpha())}"
+                f"{', '.join(DELIMITERS.values())}"
             )
         if any(char in dialect.null for char in ('"', "\r", "\n", dialect.delimiter)):
             raise UnreadableFileError(

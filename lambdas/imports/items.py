@@ -13,13 +13,12 @@ import orjson
 from forebay.codec import MAX_LINE_BYTES
 from forebay.resource import spellings
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
-from lambdas.imports.csv_rows import Row, UnreadableFileError, read_rows
+from lambdas.imports.csv_rows import DELIMITERS, Row, UnreadableFileError, read_rows
 from lambdas.imports.formats import Dialect, SourceFile
 
 #: Kinds that JSON says as text.
 _TEXTS = frozenset({Kind.TEXT, Kind.DATE, Kind.TIMESTAMP, Kind.UUID})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe", ",": "comma"}
 _SHOWN = 100  # characters of a header in a message
 
 
@@ -98,7 +97,7 @@ def _header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str
         twice = next((name for name in names if names.count(name) > 1), None)
         return f"{fault}; {f'it names {twice} twice' if twice else 'there is none'}"
     fault = f"{fault}; it has {other[:_SHOWN]!r}"
-    for delimiter, word in _DELIMITERS.items():
+    for delimiter, word in DELIMITERS.items():
         parts = other.replace('"', "").split(delimiter)
         is_other = delimiter != dialect.delimiter and len(parts) > 1
         if is_other and any(spec.column(part.strip()) for part in parts):

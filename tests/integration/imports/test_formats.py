@@ -16,7 +16,9 @@ from forebay.aws.archive import Archive
 from forebay.log import Log
 from forebay.resource import Key, Resource
 from lambdas.imports.app import Importer
+from lambdas.imports.formats import source_file
 from tests.fixtures.emulator import Emulator
+from tests.fixtures.memory_s3 import MemoryS3
 from tests.integration.imports.test_imports import Bench
 
 
@@ -165,11 +167,10 @@ def test_what_no_file_can_be_written_with_is_refused(
     ("header", "reason"),
     [
         ("number;text", "Is the delimiter ';'? Then store the file with the metadata delimiter=s"),
-        ('"number"|"text"', "Is the delimiter '|'?"),
+        ("number|text", "Is the delimiter '|'?"),
         ("number\ttext", "metadata delimiter=tab"),
         ("number,colour", "it has 'colour', and ',' is the delimiter"),
         ("number,text,number", "it names number twice"),
-        ("", "there is none"),
     ],
 )
 def test_a_header_that_does_not_fit_is_told_with_what_was_found(
@@ -178,6 +179,16 @@ def test_a_header_that_does_not_fit_is_told_with_what_was_found(
     key = put(bench, "notes/put/a.csv", f"{header}\n1;a\n")
     assert "the header must name fields of notes" in bench.report(key)["error"]
     assert reason in bench.report(key)["error"]
+
+
+def test_a_header_in_quotes_is_told_of_its_delimiter_too(bench: Bench) -> None:
+    key = put(bench, "notes/put/a.csv", '"number";"text"\n1;a\n')
+    assert "line 1: ';' follows the quote that ends a cell" in bench.report(key)["error"]
+    assert "is that the delimiter? Then store the file with the m" in bench.report(key)["error"]
+
+
+def test_a_file_without_a_header_says_so(bench: Bench) -> None:
+    assert "there is none" in bench.report(put(bench, "notes/put/a.csv", ""))["error"]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +227,16 @@ def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(bench: 
     put(bench, "notes/put/b.ndjson", packed)
     put(bench, "notes/put/c.ndjson.gz", packed, ContentEncoding="gzip")
     put(bench, "notes/put/d.JSONL.GZ", packed)
-    put(bench, "notes/put/e.csv", gzip.compress(b"number\n1\n"), ContentEncoding="aws-chunked,gzip")
+    put(bench, "notes/put/e.csv", gzip.compress(b"number\n1\n"), ContentEncoding="x-gzip")
     assert values(bench, "number") == [(1,)] * 5
+
+
+def test_the_encoding_of_the_upload_is_none_of_the_file() -> None:
+    """The SDKs' `aws-chunked` can stay behind in the object's `Content-Encoding`."""
+    s3 = MemoryS3()
+    s3.put_object(Key="a.csv", Body=b"number\n1\n", ContentEncoding="aws-chunked")
+    opened = Archive(s3.client, "archive").open("a.csv")
+    assert source_file("a.csv", opened).source.read() == b"number\n1\n"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +246,7 @@ def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(bench: 
         (b'number,text\n1,"a\nb\xff"\n', "line 3: its byte 2, 0xff"),
         ("number,text\n1,a\n".encode("utf-16"), "line 1: the file is in UTF-16"),
         (b'number,text\n1,"a\n', "line 2: a quote that line 2 opens is never closed"),
-        (b'number,text\n1,"a"b\n', "line 2: text follows the quote that ends a cell: 'b"),
+        (b'number,text\n1,"a"b\n', "line 2: 'b' follows the quote that ends a cell"),
         (b"number,text\r1,a\r", "line 1: a carriage return outside quotes"),
     ],
 )

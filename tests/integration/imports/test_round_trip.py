@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import gzip
 import json
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from forebay.aws.archive import Archive
+from forebay.codec import decode
 from forebay.command import Command
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
@@ -26,13 +28,13 @@ from forebay.intake.commands import Caller, CommandMaker
 from forebay.log import Log
 from forebay.resource import Key, Resource
 from lambdas.imports.app import Importer
-from tests.fixtures.emulator import Emulator
-from tests.fixtures.reading import Reader, reader_for
+from tests.fixtures.memory_s3 import MemoryS3
+from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import Database
 from tests.integration.apply.test_round_trip import FLOATS, INTEGERS, JSON, MOMENTS
-from tests.integration.imports.test_imports import Bench
 
-EXAMPLES = 150
+EXAMPLES = 200
+PSQL_EXAMPLES = 50
 
 
 class Size(enum.Enum):
@@ -112,7 +114,8 @@ class Site:
 
     database: Database
     reader: Reader
-    bench: Bench
+    s3: MemoryS3
+    importer: Importer
     numbers: Iterator[int]
 
     def fill(self, commands: list[Command]) -> None:
@@ -135,18 +138,20 @@ class Site:
 
     def imported(self, content: str | bytes, op: str = "put") -> list[Command]:
         """The commands that the file comes to, all of whose rows are accepted."""
-        key = self.bench.put(f"sheets/{op}/{next(self.numbers)}.csv", content)
-        assert self.bench.tell(key) == {"batchItemFailures": []}
-        report = self.bench.report(key)
+        self.s3.objects.clear()
+        key = f"imports/sheets/{op}/a.csv"
+        data = content if isinstance(content, bytes) else content.encode()
+        self.s3.put_object(Key=key, Body=data)
+        self.importer.import_object(key)
+        objects = self.s3.objects
+        report = json.loads(objects.pop(f"{key}.report.json")["content"])
         assert (report["error"], report["problems"]) == (None, [])
-        commands = self.bench.commands()
-        for name in self.bench.objects():
-            self.bench.s3.delete_object(Bucket=self.bench.bucket, Key=name)
-        return commands
+        stored = [gzip.decompress(objects[name]["content"]) for name in objects if name != key]
+        return [decode(line) for content in stored for line in content.splitlines(keepends=True)]
 
 
 @pytest.fixture
-def site(database: Database, emulator: Emulator) -> Site:
+def site(database: Database) -> Iterator[Site]:
     engine = sa.create_engine(
         sa.make_url(database.url).set(drivername="postgresql+psycopg"),
         poolclass=sa.NullPool,
@@ -154,13 +159,13 @@ def site(database: Database, emulator: Emulator) -> Site:
     )
     with engine.begin() as connection:
         metadata(RESOURCES).tables["sheets"].create(connection)
-    bucket = f"imports-{uuid.uuid4().hex}"
-    emulator.s3.create_bucket(Bucket=bucket)
+    s3 = MemoryS3()
     importer = Importer(
-        resources=RESOURCES, archive=Archive(emulator.s3, bucket), log=Log("imports")
+        resources=RESOURCES, archive=Archive(s3.client, "archive"), log=Log("imports")
     )
-    bench = Bench(emulator.s3, bucket, importer)
-    return Site(database, reader_for(database.url, RESOURCES), bench, count())
+    reader = reader_for(database.url, RESOURCES)
+    yield Site(database, reader, s3, importer, count())
+    close(reader)
 
 
 def commands_of(rows: list[dict[str, Any]]) -> list[Command]:
@@ -210,7 +215,9 @@ def test_what_psql_copies_out_is_imported_as_the_same_rows(site: Site) -> None:
             return b"".join(bytes(block) for block in out)
 
     @given(SHEETS)
-    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=PSQL_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @example([row(number, text) for number, text in enumerate([*ODD_TEXTS, None])])
     def comes_back(rows: list[dict[str, Any]]) -> None:
         site.fill(commands_of(rows))
