@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.aws.archive import COMMANDS_PREFIX, REPORT_SUFFIX
 from forebay.aws.events import EventRefusedError, object_event, object_keys
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
@@ -137,6 +137,76 @@ class Sweep:
         return "young" if limit is not None and found.modified > limit else "missed"
 
 
+@dataclass(frozen=True, slots=True)
+class ImportSurvey:
+    """What became of the newest versions of files below `imports/`."""
+
+    listed: int = 0
+    #: Without a report of their newest version, but so young that their events may be on their way.
+    young: int = 0
+    #: Without one, and dead letters: they failed, and an operator must look at them.
+    dead: int = 0
+    #: Without one, neither young nor dead letters. Their messages may still wait in the queue.
+    missed: tuple[Stored, ...] = ()
+
+    @property
+    def oldest(self) -> dt.datetime | None:
+        """When the oldest of the missed files was stored."""
+        return min((found.modified for found in self.missed), default=None)
+
+    @property
+    def as_counts(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {
+            "listed": self.listed,
+            "young": self.young,
+            "dead": self.dead,
+            "missed": len(self.missed),
+        }
+
+
+def survey_imports(
+    objects: Iterable[Stored],
+    *,
+    since: dt.datetime | None = None,
+    born_before: dt.datetime | None = None,
+    dead: frozenset[str] = frozenset(),
+) -> ImportSurvey:
+    """Looks for files to import that nobody has reported about.
+
+    A report that is at least as new as its file is that of the file's newest version.
+
+    Args:
+        objects: below `imports/`, reports among them.
+        since: files that were stored earlier are not looked at; None looks at all.
+        born_before: younger files are left alone; None looks at no age.
+        dead: keys of files that are dead letters.
+    """
+    files: list[Stored] = []
+    reported: dict[str, dt.datetime] = {}
+    for found in objects:
+        if found.key.endswith(REPORT_SUFFIX):
+            reported[found.key.removesuffix(REPORT_SUFFIX)] = found.modified
+        elif not found.key.endswith("/") and (since is None or found.modified >= since):
+            files.append(found)
+    unread = [
+        file for file in files if file.key not in reported or reported[file.key] < file.modified
+    ]
+    reasons = [_import_reason(file, born_before, dead) for file in unread]
+    return ImportSurvey(
+        len(files),
+        reasons.count("young"),
+        reasons.count("dead"),
+        tuple(file for file, reason in zip(unread, reasons, strict=True) if reason == "missed"),
+    )
+
+
+def _import_reason(file: Stored, born_before: dt.datetime | None, dead: frozenset[str]) -> Reason:
+    if file.key in dead:
+        return "dead"
+    return "young" if born_before is not None and file.modified > born_before else "missed"
+
+
 def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:
     """Tells the consumer of objects as S3 would have.
 
@@ -146,22 +216,22 @@ def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:
     queue.send([object_event(bucket, key) for key in keys])
 
 
-def dead_objects(dead_letters: Queue, bucket: str) -> frozenset[str]:
-    """The keys of the objects that dead letters tell of.
+def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX) -> frozenset[str]:
+    """The keys of the objects below the prefix that dead letters tell of.
 
     Raises:
         TransientError: the queue did not answer.
     """
     found: set[str] = set()
     for message in dead_letters.peek(DEAD_LETTERS_READ):
-        found |= set(keys_in(message.body, bucket))
+        found |= set(keys_in(message.body, bucket, prefix))
     return frozenset(found)
 
 
-def keys_in(body: str, bucket: str) -> list[str]:
+def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
     """The archive's objects that a message tells of; none if it is no event of this archive."""
     try:
-        return list(object_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX))
+        return list(object_keys(body, bucket=bucket, prefix=prefix))
     except EventRefusedError:
         return []
 
@@ -172,14 +242,15 @@ def start_of_listing(since: dt.datetime) -> str:
 
 
 def backlog_explains(
-    survey: Survey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
+    survey: Survey | ImportSurvey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
 ) -> bool:
     """Whether the objects are only waiting their turn: the queue holds at least as many messages.
 
     A queue that is always busy would hide a lost event for ever, so an object that is older than
     `patience` is taken to be missed whatever the queue holds.
     """
-    return survey.oldest is not None and survey.missed <= waiting and now - survey.oldest < patience
+    missed = survey.missed if isinstance(survey.missed, int) else len(survey.missed)
+    return survey.oldest is not None and missed <= waiting and now - survey.oldest < patience
 
 
 _APPLIED = """

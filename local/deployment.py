@@ -50,6 +50,7 @@ class Deployed:
     archive_bucket: str
     queue_url: str
     dead_letter_queue_url: str
+    import_queue_url: str
     #: The functions' names in the emulator.
     functions: Mapping[FunctionName, str]
 
@@ -63,6 +64,7 @@ class Deployed:
             archive_bucket=data["ArchiveBucketName"],
             queue_url=data["QueueUrl"],
             dead_letter_queue_url=data["DeadLetterQueueUrl"],
+            import_queue_url=data["ImportQueueUrl"],
             functions={name: service[key] for name, key in _OUTPUT_OF_FUNCTION.items()},
         )
 

@@ -8,9 +8,9 @@ event can be on its way yet. A database that is new was filled from the archive 
 
 import datetime as dt
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.aws.archive import COMMANDS_PREFIX, IMPORTS_PREFIX
 from forebay.db.connect import connect
-from forebay.sweep import Sweep, enqueue
+from forebay.sweep import Sweep, enqueue, survey_imports
 from local.aws import Emulated
 from local.deployment import Deployed
 
@@ -19,6 +19,8 @@ _STATEMENT_TIMEOUT_MS = 60_000
 
 def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
     """Sends the consumer an event for every object that the ledger does not know as applied.
+
+    The import gets one for every file that it has not reported about.
 
     One that is being applied right now may get a second event, which changes nothing.
 
@@ -41,4 +43,10 @@ def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
         for keys in sweep.missed(archive.list(COMMANDS_PREFIX)):
             enqueue(queue, deployed.archive_bucket, keys)
             count += len(keys)
-    return count
+    files = survey_imports(archive.list(IMPORTS_PREFIX)).missed
+    enqueue(
+        emulated.queue(deployed.import_queue_url),
+        deployed.archive_bucket,
+        [file.key for file in files],
+    )
+    return count + len(files)

@@ -73,6 +73,9 @@ REPLAY_DEAD_LETTERS: Final = Setting(
     "--replay-dead-letter-queue-url",
     "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
 )
+IMPORT_QUEUE: Final = Setting(
+    "the imports' queue", "--import-queue-url", "FOREBAY_IMPORT_QUEUE_URL"
+)
 IMPORT_DEAD_LETTERS: Final = Setting(
     "the imports' dead-letter queue",
     "--import-dead-letter-queue-url",
@@ -89,6 +92,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
     DEAD_LETTERS: "DeadLetterQueueUrl",
     REPLAY_QUEUE: "ReplayQueueUrl",
     REPLAY_DEAD_LETTERS: "ReplayDeadLetterQueueUrl",
+    IMPORT_QUEUE: "ImportQueueUrl",
     IMPORT_DEAD_LETTERS: "ImportDeadLetterQueueUrl",
     STREAMS: "DeliveryStreamNames",
 }

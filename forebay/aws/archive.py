@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 COMMANDS_PREFIX = "commands/"
 AUDIT_PREFIX = "audit/"
+#: Files to import, and what the name of each one's report ends with.
+IMPORTS_PREFIX = "imports/"
+REPORT_SUFFIX = ".report.json"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
 #: S3 answers 409 to one of two conditional writes of one key at the same time: try it again, but
@@ -64,6 +67,8 @@ class OpenObject:
     etag: str
     #: What the writer stored beside the content, in ASCII.
     metadata: Mapping[str, str]
+    #: The content encodings that the writer named, with commas between them; mostly empty.
+    encoding: str = ""
 
 
 class Archive:
@@ -106,6 +111,7 @@ class Archive:
             stored_at=found["LastModified"],
             etag=found["ETag"],
             metadata=found["Metadata"],
+            encoding=found.get("ContentEncoding", ""),
         )
 
     def _get(self, key: str, version: str | None = None) -> GetObjectOutputTypeDef:
@@ -208,23 +214,29 @@ class Archive:
         """
         return self.open(_commands_key("import", name_id))
 
-    def create(self, key: str, content: bytes) -> bool:
+    def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Stores a text under a key that no object has; False where the key has one.
 
         That object can be this call's own: the SDK repeats a request whose answer was lost.
+        `metadata` are ASCII.
 
         Raises:
             TransientError: not stored, as far as we know.
         """
-        return self._create(key, content, gzipped=False)
+        return self._create(key, content, gzipped=False, metadata=metadata)
 
-    def replace_text(self, key: str, text: bytes, etag: str) -> bool:
+    def replace_text(
+        self, key: str, text: bytes, etag: str, metadata: Mapping[str, str] | None = None
+    ) -> bool:
         """Stores a text in the place of an object with that tag; False where it has another now.
 
+        `metadata` are ASCII.
+
         Raises:
             TransientError: not stored, as far as we know.
         """
-        return self._put_if(self._request(key, text, gzipped=False) | {"IfMatch": etag})
+        request = self._request(key, text, gzipped=False) | {"Metadata": metadata or {}}
+        return self._put_if(request | {"IfMatch": etag})
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
         """Stores what operators decided; the object's key.

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
+from forebay.intake.json_text import dump, parse
 from forebay.intake.numbers import number_faults, with_exact_numbers
 from forebay.problem import Problem, ProblemError
+from forebay.resource.body import pointer
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 from forebay.resource.spec import ResourceSpec
 
@@ -114,6 +116,14 @@ class CommandMaker:
         """A `delete` of a key."""
         return self._line(spec, "delete", key, None, caller)
 
+    def delete_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
+        """A `delete` of the key that is in an item; of its other fields only the names count.
+
+        Raises:
+            ProblemError: the item is refused.
+        """
+        return self._line(spec, "delete", _read_key(spec, item), None, caller)
+
     def _line(
         self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, caller: Caller
     ) -> Line:
@@ -149,6 +159,23 @@ def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
     if faults:
         raise ProblemError(_invalid(spec, faults))
     return read
+
+
+def _read_key(spec: ResourceSpec, item: bytes) -> KeyValue:
+    members = parse(with_exact_numbers(spec, item)[0])
+    if not isinstance(members, dict):
+        raise ProblemError(_invalid(spec, (Fault("#", "Input should be an object"),)))
+    unknown = [name for name in members if spec.column(name) is None]
+    if unknown:
+        faults = [Fault(pointer([name]), "Extra inputs are not permitted") for name in unknown]
+        raise ProblemError(_invalid(spec, tuple(faults)))
+    if spec.key.name not in members:
+        fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
+        raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
+    try:
+        return spec.body.read_member_key(dump(members[spec.key.name]))
+    except BodyInvalidError as exc:
+        raise ProblemError(_invalid(spec, exc.faults)) from None
 
 
 def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 import jiter
@@ -19,16 +19,14 @@ from forebay.intake.json_text import dump, parse
 from forebay.resource.body import INT64_MAX, INT64_MIN, pointer
 from forebay.resource.reading import Fault
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from forebay.resource.spellings import is_text_of
 
 #: As it was sent, or as the body has it.
 _Number: TypeAlias = "int | float | jiter.LosslessFloat"
 
 # Without an exponent, a double keeps any 15 digits (IEEE 754; DBL_DIG).
 _MAYBE_INEXACT = re.compile(rb"[0-9](?:\.?[0-9]){15}|[0-9][eE]")
-_DOUBLE_DIGITS = 767  # the longest exact decimal text of a double
 _INTEGER_DIGITS = 19  # of 64 bits
-# Subtracts any two of them without rounding.
-_EXACT = Context(prec=2 * _DOUBLE_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _INT64 = range(INT64_MIN, INT64_MAX + 1)
 
 
@@ -119,21 +117,10 @@ def _is_kept(value: _Number, kept: object) -> bool:
     if exact is None:  # an exponent that not even `decimal` takes
         return False
     if isinstance(kept, float):
-        return _is_text_of(exact, kept)
+        return is_text_of(exact, kept)
     if isinstance(kept, int):
         return exact == kept
     return not isinstance(kept, str) or _decimal(kept) in {exact, None}
-
-
-def _is_text_of(exact: Decimal, double: float) -> bool:
-    """Whether the double differs from the decimal by half a unit of its last digit at most."""
-    _, digits, exponent = exact.as_tuple()
-    significant = "".join(map(str, digits)).rstrip("0")
-    if len(significant.lstrip("0")) > _DOUBLE_DIGITS or not isinstance(exponent, int):
-        return False
-    unit = Decimal((0, (1,), exponent + len(digits) - len(significant)))
-    difference = _EXACT.subtract(exact, Decimal(double)).copy_abs()
-    return _EXACT.multiply(difference, Decimal(2)) <= unit
 
 
 def _decimal(value: _Number | str) -> Decimal | None:

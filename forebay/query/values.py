@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
-import uuid
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 
 import orjson
 
 from forebay.query.arrays import read_array
 from forebay.query.ast import Operand
-from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource import spellings
 from forebay.resource.body import MAX_DEPTH as MAX_JSON_DEPTH
 from forebay.resource.spec import FieldSpec, Kind
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
-_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
-#: How the elements of a list of this kind are written in JSON, from their text.
-_NUMERIC_ITEMS = (Kind.INTEGER, Kind.FLOAT)
+_BLANK_ZONE = re.compile(r" ([0-9]{2}(?::[0-9]{2})?)\Z")
+_WITH_TIME = len("2026-02-28T10:00:00")
 
 
 def checked(operand: Operand, text: str) -> str:
@@ -79,54 +71,39 @@ def pattern(text: str) -> str:
 
 
 def _integer(text: str) -> str:
-    if not _INTEGER.fullmatch(text) or not INT64_MIN <= int(text) <= INT64_MAX:
-        raise ValueError("is no integer of 64 bits")
-    return text
+    return str(spellings.integer(text))
 
 
 def _float(text: str) -> str:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError("is no number")
-    value = float(text)
-    if math.isinf(value) or (value == 0 and re.search("[1-9]", text.lower().partition("e")[0])):
-        raise ValueError("is beyond a double")
+    spellings.double(text)
     return text
 
 
 def _decimal(text: str) -> str:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError("is no decimal number")
-    return text
+    return str(spellings.decimal(text))
 
 
 def _boolean(text: str) -> str:
-    word = text.lower()
-    if word not in _TRUE | _FALSE:
-        raise ValueError("is neither true nor false")
-    return "true" if word in _TRUE else "false"
+    return "true" if spellings.boolean(text) else "false"
 
 
 def _date(text: str) -> str:
-    try:
-        return dt.date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise ValueError("is no date, such as 2026-02-28") from None
+    return spellings.date(text).isoformat()
 
 
 def _timestamp(text: str) -> str:
-    """In UTC; without a zone it is read as UTC, which is what the database's sessions speak."""
-    try:
-        # A `+` in a query string that nobody encoded arrives as a space.
-        value = dt.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        return value.replace(tzinfo=value.tzinfo or dt.UTC).astimezone(dt.UTC).isoformat()
-    except (ValueError, OverflowError):  # the latter at the ends of the years 1 to 9999
-        raise ValueError("is no point in time, such as 2026-02-28T10:00:00Z") from None
+    """In UTC."""
+    return _moment(text).astimezone(dt.UTC).isoformat()
+
+
+def _moment(text: str) -> dt.datetime:
+    """A `+` in a query string that nobody encoded arrives as a blank."""
+    head, tail = text[:_WITH_TIME], text[_WITH_TIME:]
+    return spellings.moment(head + _BLANK_ZONE.sub(r"+\1", tail))
 
 
 def _uuid(text: str) -> str:
-    if not _UUID.fullmatch(text):
-        raise ValueError("is no UUID")
-    return str(uuid.UUID(text))
+    return str(spellings.uuid(text))
 
 
 def _json(text: str) -> str:
@@ -155,23 +132,55 @@ def _refuse_unstorable(value: object) -> None:
 
 
 def _list(column: FieldSpec, text: str) -> str:
+    """JSON text of a list whose elements are spelled as items have them."""
     if not text.startswith("{"):
-        return _json(text)
-    items = column.items
-    if items in _NUMERIC_ITEMS:
-        return _json(f"[{','.join(_json_number(element) for element in read_array(text))}]")
-    if items is Kind.BOOLEAN:
-        return _json(f"[{','.join(_boolean(element) for element in read_array(text))}]")
+        return _json_list(column, text)
+    items = column.items or Kind.TEXT
     if items is Kind.JSON:
         raise ValueError("has to be written as JSON here, the list's elements are no plain values")
-    return orjson.dumps(read_array(text)).decode()
+    read = _BRACED[items]
+    return orjson.dumps([_fitting(read, element) for element in read_array(text)]).decode()
 
 
-def _json_number(text: str) -> str:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(f"has an element that is no number: {text[:20]!r}")
-    return str(int(text)) if _INTEGER.fullmatch(text) else repr(float(Decimal(text)))
+def _json_list(column: FieldSpec, text: str) -> str:
+    found = orjson.loads(_json(text))
+    if isinstance(found, list):
+        found = [_element(column.items, item) for item in found]
+    return orjson.dumps(found).decode()
 
+
+def _element(items: Kind | None, value: object) -> object:
+    """An element of a list as a write stores it; what JSON has no text for as it is."""
+    read = _ELEMENTS.get(items) if items is not None else None
+    return value if read is None or not isinstance(value, str) else _fitting(read, value)
+
+
+def _fitting(read: Callable[[str], object], text: str) -> object:
+    try:
+        return read(text)
+    except ValueError as exc:
+        raise ValueError(f"has an element, {text[:20]!r}, that {exc}") from None
+
+
+def _json_moment(text: str) -> str:
+    return _moment(text).isoformat().replace("+00:00", "Z")
+
+
+#: How a write stores what JSON has text for, inside a list.
+_ELEMENTS: Mapping[Kind, Callable[[str], object]] = {
+    Kind.DECIMAL: _decimal,
+    Kind.DATE: _date,
+    Kind.TIMESTAMP: _json_moment,
+    Kind.UUID: _uuid,
+}
+#: The same in braces, where everything is text.
+_BRACED: Mapping[Kind, Callable[[str], object]] = {
+    **_ELEMENTS,
+    Kind.TEXT: str,
+    Kind.INTEGER: spellings.integer,
+    Kind.FLOAT: spellings.double,
+    Kind.BOOLEAN: spellings.boolean,
+}
 
 _READERS: Mapping[Kind, Callable[[str], str]] = {
     Kind.TEXT: str,

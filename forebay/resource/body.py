@@ -16,12 +16,20 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator, ValidationError
+from pydantic_core import (
+    CoreConfig,
+    CoreSchema,
+    ErrorDetails,
+    SchemaSerializer,
+    SchemaValidator,
+    ValidationError,
+)
 
 from forebay.command import Body, KeyValue
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 
 _DELETE = 0x7F
+_PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # levels of a JSON value; people nest a handful, attackers thousands
 
@@ -87,12 +95,7 @@ class BodyReader:
         try:
             item = self._validator.validate_json(raw, strict=True)
         except ValidationError as exc:
-            raise BodyInvalidError(
-                [
-                    Fault(pointer(error["loc"]), error["msg"])
-                    for error in exc.errors(include_url=False, include_context=False)
-                ]
-            ) from None
+            raise BodyInvalidError(self._faults(exc)) from None
         key_name = self._schema.key_name
         body: Body = self._serializer.to_python(item, mode="json", exclude={key_name})
         faults = list(self._normalize(item, body))
@@ -112,10 +115,32 @@ class BodyReader:
         try:
             value = self._key_validator.validate_strings(text, strict=False)  # type: ignore[arg-type]
         except ValidationError as exc:
-            raise ValueError(exc.errors(include_url=False)[0]["msg"]) from None
+            raise ValueError(message(exc.errors(include_url=False)[0])) from None
         if str(value) != text:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
+
+    def read_member_key(self, raw: bytes) -> KeyValue:
+        """The key that a member of an item has.
+
+        Args:
+            raw: the member's JSON text.
+
+        Raises:
+            BodyInvalidError: no such key can exist.
+        """
+        try:
+            key = self._key_validator.validate_json(raw, strict=True)
+        except ValidationError as exc:
+            raise BodyInvalidError(self._faults(exc, (self._schema.key_name,))) from None
+        return key if isinstance(key, int) else str(key)
+
+    @staticmethod
+    def _faults(error: ValidationError, within: tuple[str, ...] = ()) -> list[Fault]:
+        return [
+            Fault(pointer((*within, *found["loc"])), message(found))
+            for found in error.errors(include_url=False, include_input=False)
+        ]
 
     def json_schema(self) -> Mapping[str, Any]:
         """The JSON Schema of bodies as `read` takes them, the key among their members."""
@@ -129,8 +154,8 @@ class BodyReader:
                 continue
             try:  # Postgres knows offsets up to 15:59 only
                 body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-            except OverflowError:
-                yield Fault(pointer((name,)), "in UTC it is outside the years 1 to 9999")
+            except OverflowError:  # of what a validator of the declaration's made
+                yield Fault(pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
         for name in self._schema.decimals:
             if getattr(item, name) == 0:
                 body[name] = "0"  # a zero may have an exponent beyond all bounds
@@ -145,7 +170,8 @@ class BodyReader:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        return SchemaValidator(self._schema.item, self._schema.config)
+        # Else a nested model would bring its own validator, without our reading of text.
+        return SchemaValidator(self._schema.item, self._schema.config, _use_prebuilt=False)
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:
@@ -154,6 +180,12 @@ class BodyReader:
     @cached_property
     def _key_validator(self) -> SchemaValidator:
         return SchemaValidator(self._schema.key)
+
+
+def message(error: ErrorDetails) -> str:
+    """What pydantic says of a fault; of a ValueError or an AssertionError only its own text."""
+    prefix = _PREFIXES.get(error["type"])
+    return error["msg"].removeprefix(prefix) if prefix else error["msg"]
 
 
 def integral(value: object) -> object:

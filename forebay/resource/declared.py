@@ -29,6 +29,7 @@ from forebay.resource.body import (
 )
 from forebay.resource.fields import annotated, pydantic_type
 from forebay.resource.spec import FieldSpec, Kind
+from forebay.resource.strict import with_strict_text
 
 
 class DeclaredBody:
@@ -48,11 +49,11 @@ class DeclaredBody:
 
     def schema(self) -> BodySchema:
         """What bodies and keys are read by."""
-        item = _of_items(self._model.__pydantic_core_schema__)
+        item = with_strict_text(_of_items(self._model.__pydantic_core_schema__))
         return BodySchema(
             item=item,
             config=_config(item),
-            key=TypeAdapter(self._key_type).core_schema,
+            key=with_strict_text(TypeAdapter(self._key_type).core_schema),
             key_name=self._key.name,
             json_fields=_names(self._fields, Kind.JSON),
             timestamps=_names(self._fields, Kind.TIMESTAMP),

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from forebay.errors import DeclarationError
-from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource.body import INT64_MAX, INT64_MIN, message
 from forebay.resource.marks import Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind
 
@@ -250,5 +250,5 @@ def _default(where: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON val
     try:
         return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")
     except ValidationError as exc:
-        problem = exc.errors(include_url=False)[0]["msg"]
+        problem = message(exc.errors(include_url=False)[0])
         raise DeclarationError(f"{where}: the default {default!r} is refused: {problem}") from None

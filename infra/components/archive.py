@@ -21,9 +21,8 @@ DELIVERY_ERRORS: Final = "delivery-errors/"
 DECISIONS: Final = "decisions/"
 #: Where releases before the decision log put commands that can never apply.
 REJECTIONS: Final = "rejections/"
-#: Where people put files whose items become commands, and what those names end with.
+#: Where people put files whose items become commands.
 IMPORTS: Final = "imports/"
-IMPORTED: Final = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz")
 #: What the name of an imported file's report ends with.
 REPORT: Final = ".report.json"
 #: The condition under which a function may put an object: the request has `If-None-Match`, whose
@@ -95,14 +94,15 @@ class Archive(Construct):
 
         Args:
             queue_arn: where the events of commands go.
-            imports_arn: where those of files below `imports/` go, but not of their reports.
+            imports_arn: where those of objects below `imports/` go. Also of reports, which the
+                import leaves alone: a filter can't leave them out, and every other object gets one.
             after: what must exist before S3 accepts the queues: their policies.
         """
         bucket = _raw(self.bucket)
         bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             queue_configurations=[
                 _created(queue_arn, prefix=COMMANDS),
-                *(_created(imports_arn, prefix=IMPORTS, suffix=name) for name in IMPORTED),
+                _created(imports_arn, prefix=IMPORTS),
             ]
         )
         bucket.node.add_dependency(*after)
@@ -157,17 +157,14 @@ class Archive(Construct):
         )
 
 
-def _created(queue_arn: str, **parts: str) -> s3.CfnBucket.QueueConfigurationProperty:
-    """An event for each new object whose key has the given prefix and suffix."""
+def _created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationProperty:
+    """An event for each new object whose key has the given prefix."""
     return s3.CfnBucket.QueueConfigurationProperty(
         event="s3:ObjectCreated:*",
         queue=queue_arn,
         filter=s3.CfnBucket.NotificationFilterProperty(
             s3_key=s3.CfnBucket.S3KeyFilterProperty(
-                rules=[
-                    s3.CfnBucket.FilterRuleProperty(name=name, value=value)
-                    for name, value in parts.items()
-                ]
+                rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value=prefix)]
             )
         ),
     )

@@ -53,6 +53,7 @@ class DataStack(EnvironmentStack):
         self.output("ArchiveBucketName", self.archive.bucket.bucket_name)
         self.output("DeliveryStreamNames", ",".join(self.delivery.names))
         self.output("QueueUrl", self.events.queue.queue_url)
+        self.output("ImportQueueUrl", self.imports.queue.queue_url)
         self.output("ImportDeadLetterQueueUrl", self.imports.dead_letters.queue_url)
         self.output("DeadLetterQueueUrl", self.events.dead_letters.queue_url)
         self.output("ReplayQueueUrl", self.replay.queue.queue_url)

@@ -203,16 +203,17 @@ class ServiceStack(EnvironmentStack):
         self.consumer.allow("s3:ListBucket", on=archive.arn, where=prefixes)
         for folder in (DECISIONS, REJECTIONS):
             self.consumer.allow("s3:GetObject", on=archive.objects(folder))
-        queue, dead_letters = data.events.queue, data.events.dead_letters
-        self.about.allow("sqs:GetQueueAttributes", on=dead_letters.queue_arn)
-        self.sweep.allow("s3:ListBucket", on=archive.arn, where=only_commands)
-        self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=queue.queue_arn)
-        self.sweep.allow(
-            "sqs:ReceiveMessage",
-            "sqs:ChangeMessageVisibility",
-            "sqs:GetQueueAttributes",
-            on=dead_letters.queue_arn,
-        )
+        self.about.allow("sqs:GetQueueAttributes", on=data.events.dead_letters.queue_arn)
+        swept = {"StringEquals": {"s3:prefix": [COMMANDS, IMPORTS]}}
+        self.sweep.allow("s3:ListBucket", on=archive.arn, where=swept)
+        for events in (data.events, data.imports):
+            self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=events.queue.queue_arn)
+            self.sweep.allow(
+                "sqs:ReceiveMessage",
+                "sqs:ChangeMessageVisibility",
+                "sqs:GetQueueAttributes",
+                on=events.dead_letters.queue_arn,
+            )
 
     def _consume(self, data: DataStack) -> None:
         """Feeds the consumer, which may then receive and delete the queues' messages."""
@@ -336,6 +337,8 @@ def _queues(data: DataStack) -> Mapping[str, str]:
     return {
         "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
         "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
+        "FOREBAY_IMPORT_QUEUE_URL": data.imports.queue.queue_url,
+        "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": data.imports.dead_letters.queue_url,
     }
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
+from forebay.aws.archive import (
+    IMPORTS_PREFIX,
+    REPORT_SUFFIX,
+    Archive,
+    ObjectGoneError,
+    OpenObject,
+)
 from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
 from forebay.intake.commands import Caller, CommandMaker, Line
@@ -16,18 +23,22 @@ from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from lambdas.imports import report as reports
+from lambdas.imports.csv_rows import UnreadableFileError
+from lambdas.imports.formats import has_known_ending, source_file
 from lambdas.imports.ids import ObjectIds
-from lambdas.imports.items import Item, UnreadableFileError, items
+from lambdas.imports.items import Item, items
 from lambdas.imports.lines import ForeignObjectError, Lines
 from lambdas.imports.report import Report
 
-IMPORTS_PREFIX: Final = "imports/"
 #: Stands for who stored a file where S3's event does not say so.
 UNKNOWN_UPLOADER: Final = "unknown"
 
-_NAME: Final = re.compile(
-    r"imports/(?P<resource>[^/]+)/(?P<op>create|put)/.+\.(?:csv|ndjson)(?:\.gz)?"
+_NAME: Final = re.compile(r"imports/(?P<resource>[^/]+)/(?P<op>[^/]+)/(?P<file>.+)", re.DOTALL)
+_WANTED_NAME: Final = (
+    "the name must be imports/<resource>/<create, put or delete>/"
+    "<any>.<csv, tsv, ndjson or jsonl>[.gz]"
 )
+_OPS: Final = ("create", "put", "delete")
 
 
 class Importer:
@@ -78,6 +89,8 @@ class Importer:
             self._log.event("import_gone", level="WARNING", object=key)
             return Report(key, "")
         report = Report.of(key, opened)
+        if _is_no_file(key, opened):
+            return report
         try:
             self._import(opened, report, uploader)
         except (UnreadableFileError, ForeignObjectError) as exc:
@@ -97,28 +110,52 @@ class Importer:
 
     def _import(self, opened: OpenObject, report: Report, uploader: str | None) -> None:
         key = report.object
-        named = _NAME.fullmatch(key)
-        if named is None:
-            raise self._no_such_name()
+        name, op = _read_name(key)
         ids = ObjectIds(key, opened.version, opened.stored_at)
         lines = Lines(self._archive, ids, report)
         try:
-            spec = self._resources.get(named["resource"])
-            if spec is None:
-                raise self._no_such_name()
-            make = _Maker(spec, named["op"], ids, _caller(report, uploader))
-            for item in items(key, opened.file, spec):
+            spec = self._spec(name)
+            make = _Maker(spec, op, ids, _caller(report, uploader))
+            for item in items(source_file(key, opened), spec):
                 lines.add(item.line, make(item))
         except UnreadableFileError as exc:
             lines.end(str(exc))
         else:
             lines.end()
 
-    def _no_such_name(self) -> UnreadableFileError:
-        return UnreadableFileError(
-            "the name must be imports/<resource>/<create or put>/<any>.<csv or ndjson>[.gz], "
-            f"with one of {', '.join(sorted(self._resources))}"
-        )
+    def _spec(self, name: str) -> ResourceSpec:
+        spec = self._resources.get(name)
+        if spec is None:
+            known = ", ".join(sorted(self._resources))
+            raise UnreadableFileError(
+                f"{_WANTED_NAME}; there is no resource {name!r}, only {known}"
+            )
+        return spec
+
+
+def _is_no_file(key: str, opened: OpenObject) -> bool:
+    """Whether it is a report, or the empty object that stands for a folder in S3's console."""
+    if key.endswith("/"):
+        return not opened.file.read(1)
+    return key.endswith(REPORT_SUFFIX) and reports.is_report(opened)
+
+
+def _read_name(key: str) -> tuple[str, str]:
+    """The resource and the operation that a file's name says.
+
+    Raises:
+        UnreadableFileError: it says none; the message tells what is missing.
+    """
+    named = _NAME.fullmatch(key)
+    if named is None:
+        raise UnreadableFileError(f"{_WANTED_NAME}; it lacks a part")
+    if named["op"] not in _OPS:
+        raise UnreadableFileError(f"{_WANTED_NAME}; {named['op']!r} is no operation")
+    if not has_known_ending(named["file"]):
+        ending = "".join(PurePosixPath(named["file"]).suffixes[-2:])
+        shown = repr(ending) if ending else "no ending"
+        raise UnreadableFileError(f"{_WANTED_NAME}; files with {shown} are not read")
+    return named["resource"], named["op"]
 
 
 class _Maker:
@@ -138,6 +175,8 @@ class _Maker:
             if item.fault is not None:
                 return Problem("validation_failed", item.fault)
             parse(item.text)
+            if self._op == "delete":
+                return self._maker.delete_item(self._spec, item.text, self._caller)
             if self._op == "put":
                 return self._maker.put_item(self._spec, item.text, self._caller)
             return self._maker.post(self._spec, item.text, self._caller, index=item.line)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import orjson
 
 from forebay.codec import MAX_LINE_BYTES
-from forebay.errors import PermanentError
+from forebay.resource import spellings
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from lambdas.imports.csv_rows import DELIMITERS, Row, UnreadableFileError, read_rows
+from lambdas.imports.formats import Dialect, SourceFile
 
-#: Kinds that JSON says as text; a cell of any other kind is JSON itself: 5, true, ["a"].
+#: Kinds that JSON says as text.
 _TEXTS = frozenset({Kind.TEXT, Kind.DATE, Kind.TIMESTAMP, Kind.UUID})
-
-
-class UnreadableFileError(PermanentError):
-    """The file as a whole can't be read: nothing of it, or nothing more of it, is imported."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHOWN = 100  # characters of a header in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,100 +32,122 @@ class Item:
     fault: str | None = None
 
 
-def items(name: str, file: BinaryIO, spec: ResourceSpec) -> Iterator[Item]:
+def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
     """The items of a file, one after another; the file is never in memory as a whole.
 
     Args:
-        name: says what is in it: `.ndjson`, `.csv`, and `.gz` behind that.
-        file: its bytes.
+        file: as its object tells.
         spec: of the resource; a CSV's cells are read by its fields.
 
     Raises:
         UnreadableFileError: not UTF-8, a line beyond all limits, or a header with other fields.
     """
-    plain = name.removesuffix(".gz")
-    source = gzip.GzipFile(fileobj=file) if plain != name else file
     try:
-        if plain.endswith(".csv"):
-            yield from _of_csv(source, spec)
-        else:
-            yield from _of_ndjson(source)
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as exc:
-        raise UnreadableFileError(f"{name}: {exc}") from exc
+        yield from _of_csv(file, spec) if file.form == "csv" else _of_ndjson(file.source)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as exc:
+        raise UnreadableFileError(f"it can't be inflated: {exc}") from exc
 
 
-def _of_ndjson(source: Iterable[bytes]) -> Iterator[Item]:
+def _of_ndjson(source: io.BufferedIOBase) -> Iterator[Item]:
     for number, line in enumerate(_lines(source), start=1):
-        text = line.strip()
+        text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if text:
             yield Item(number, text)
 
 
-def _of_csv(source: Iterable[bytes], spec: ResourceSpec) -> Iterator[Item]:
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    lines = _RowLines(source)
-    rows = csv.reader(map(decoder.decode, lines), strict=True)
-    columns = _columns(next(rows, []), spec)
+def _of_csv(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
+    dialect = file.dialect
+    rows = read_rows(_lines(file.source), delimiter=dialect.delimiter, null=dialect.null)
+    columns = _columns(next(rows, Row(0, [])).cells, spec, dialect)
     for row in rows:
-        lines.size = 0
-        if row and len(row) != len(columns):
-            fault = f"{len(row)} cells instead of {len(columns)}"
-            yield Item(rows.line_num, b"", fault)
-        elif row:
-            yield Item(rows.line_num, _json(columns, row))
+        if len(row.cells) == len(columns):
+            yield Item(row.line, _json(columns, row.cells, dialect))
+        else:
+            yield Item(row.line, b"", f"{len(row.cells)} cells instead of {len(columns)}")
 
 
-def _lines(source: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(source: io.BufferedIOBase) -> Iterator[bytes]:
     """Lines that end with a line feed; what has none for too long is no line."""
-    assert isinstance(source, io.IOBase)  # noqa: S101 - both kinds of file are
+    number = 1
     while line := source.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
-            raise UnreadableFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+            raise UnreadableFileError(f"line {number} is longer than {MAX_LINE_BYTES} bytes")
         yield line
+        number += 1
 
 
-class _RowLines:
-    """The lines of a file, of which a row may have several: as many as one line may be long."""
-
-    def __init__(self, source: Iterable[bytes]) -> None:
-        self._lines = _lines(source)
-        #: Of those since it was last set to 0, when a row had ended.
-        self.size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Raises UnreadableFileError for a row that does not end."""
-        for line in self._lines:
-            self.size += len(line)
-            if self.size > MAX_LINE_BYTES:
-                raise UnreadableFileError(f"a row is longer than {MAX_LINE_BYTES} bytes")
-            yield line
-
-
-def _columns(header: list[str], spec: ResourceSpec) -> list[FieldSpec]:
+def _columns(
+    header: Sequence[str | None], spec: ResourceSpec, dialect: Dialect
+) -> list[FieldSpec | None]:
+    """The field of each column; None for the row numbers, without a name, that pandas writes."""
     known: Mapping[str, FieldSpec] = {column.name: column for column in spec.columns}
-    unknown = [name for name in header if name not in known]
-    if unknown or not header or len(set(header)) < len(header):
-        raise UnreadableFileError(
-            f"the header must name fields of {spec.path}, each once: {', '.join(known)}"
-        )
-    return [known[name] for name in header]
+    names = [name or "" for name in header]
+    is_numbered = len(names) > 1 and not names[0]
+    named = names[1:] if is_numbered else names
+    if not named or len(set(named)) < len(named) or any(name not in known for name in named):
+        raise UnreadableFileError(_header_fault(named, spec, dialect))
+    return [*([None] if is_numbered else []), *(known[name] for name in named)]
 
 
-def _json(columns: list[FieldSpec], row: list[str]) -> bytes:
-    """The row as an object. An empty cell is no member: the field's default, or missing."""
-    members = [
-        orjson.dumps(column.name) + b":" + _value(column, cell)
-        for column, cell in zip(columns, row, strict=True)
-        if cell
-    ]
+def _header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str:
+    known = ", ".join(column.name for column in spec.columns)
+    fault = f"the header must name fields of {spec.path}, each once: {known}"
+    other = next((name for name in names if spec.column(name) is None), None)
+    if other is None:
+        twice = next((name for name in names if names.count(name) > 1), None)
+        return f"{fault}; {f'it names {twice} twice' if twice else 'there is none'}"
+    fault = f"{fault}; it has {other[:_SHOWN]!r}"
+    for delimiter, word in DELIMITERS.items():
+        parts = other.replace('"', "").split(delimiter)
+        is_other = delimiter != dialect.delimiter and len(parts) > 1
+        if is_other and any(spec.column(part.strip()) for part in parts):
+            return (
+                f"{fault}. Is the delimiter {delimiter!r}? Then store the file with the metadata "
+                f"delimiter={word}"
+            )
+    return f"{fault}, and {dialect.delimiter!r} is the delimiter"
+
+
+def _json(columns: list[FieldSpec | None], cells: list[str | None], dialect: Dialect) -> bytes:
+    """The row as an object."""
+    members = []
+    for column, cell in zip(columns, cells, strict=True):
+        if column is None:
+            continue
+        value = _value(column, cell, dialect)
+        if value is not None:
+            members.append(orjson.dumps(column.name) + b":" + value)
     return b"{" + b",".join(members) + b"}"
 
 
-def _value(column: FieldSpec, cell: str) -> bytes:
+def _value(column: FieldSpec, cell: str | None, dialect: Dialect) -> bytes | None:
+    """JSON text of a cell; None leaves the field out: it gets its default, or is missing."""
+    if cell is None or (cell == "" and column.kind is not Kind.TEXT):
+        return b"null" if column.nullable else None
     if column.kind in _TEXTS:
         return orjson.dumps(cell)
+    return _unquoted(column.kind, cell, dialect) or orjson.dumps(cell)
+
+
+def _unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
+    """JSON that is no text; None where the cell is none of the kind, as its validation will say."""
     try:
-        orjson.loads(cell)
-    except orjson.JSONDecodeError:
-        return orjson.dumps(cell)  # which its validation then refuses by the field's name
+        if kind is Kind.BOOLEAN:
+            return b"true" if _boolean(cell, dialect) else b"false"
+        if kind is Kind.INTEGER:
+            return str(spellings.integer(cell)).encode()
+        if kind is Kind.FLOAT:
+            spellings.double(cell)
+        elif kind is Kind.DECIMAL:
+            spellings.decimal(cell)
+        else:
+            orjson.loads(cell)
+    except ValueError:
+        return None
     return cell.encode()
+
+
+def _boolean(cell: str, dialect: Dialect) -> bool:
+    if cell in {dialect.true, dialect.false}:
+        return cell == dialect.true
+    return spellings.boolean(cell)

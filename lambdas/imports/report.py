@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import orjson
 
-from forebay.aws.archive import Archive, OpenObject
+from forebay.aws.archive import REPORT_SUFFIX, Archive, OpenObject
 from forebay.problem import Problem
 
 #: Refused items that the report names; it counts all of them.
 MAX_REPORTED: Final = 1_000
 
-_SUFFIX: Final = ".report.json"
+#: Metadata by which a report is told from a file that somebody has given such a name.
+_MARK: Final = {"forebay": "import-report"}
 
 
 @dataclass(slots=True)
@@ -59,18 +60,23 @@ def store(archive: Archive, report: Report) -> None:
     Raises:
         TransientError: not stored, as far as we know.
     """
-    key = f"{report.object}{_SUFFIX}"
+    key = f"{report.object}{REPORT_SUFFIX}"
     text = orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    while not archive.create(key, text):
+    while not archive.create(key, text, _MARK):
         existing = archive.open(key)
         version, stored_at = _described(existing)
         if version == report.version:
             return
         if stored_at >= (report.stored_at or ""):
-            archive.create(f"{report.object}.{report.version}{_SUFFIX}", text)
+            archive.create(f"{report.object}.{report.version}{REPORT_SUFFIX}", text, _MARK)
             return
-        if archive.replace_text(key, text, existing.etag):
+        if archive.replace_text(key, text, existing.etag, _MARK):
             return
+
+
+def is_report(opened: OpenObject) -> bool:
+    """Whether an import has written the object."""
+    return _MARK.items() <= opened.metadata.items()
 
 
 def _described(existing: OpenObject) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import psycopg
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed
+from forebay.aws.archive import COMMANDS_PREFIX, IMPORTS_PREFIX, Archive, Listed
 from forebay.aws.queue import Queue
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
@@ -21,6 +21,7 @@ from forebay.sweep import (
     dead_objects,
     enqueue,
     start_of_listing,
+    survey_imports,
 )
 from lambdas.sweep.settings import SweepSettings
 
@@ -37,6 +38,8 @@ class SweepApp:
         archive: Archive,
         queue: Queue,
         dead_letters: Queue,
+        imports: Queue,
+        dead_imports: Queue,
         session: Session,
         logger: Logger,
         metrics: Metrics,
@@ -46,6 +49,8 @@ class SweepApp:
         self._archive = archive
         self._queue = queue
         self._dead_letters = dead_letters
+        self._imports = imports
+        self._dead_imports = dead_imports
         self._session = session
         self._logger = logger
         self._metrics = metrics
@@ -61,15 +66,36 @@ class SweepApp:
             TransientError: S3 or SQS did not answer; the next sweep tries again.
             psycopg.Error: the primary did not.
         """
+        imports = self._sweep_imports()
         was_open = self._session.is_open
         try:
-            return self._sweep_once()
+            return self._sweep_once(imports)
         except psycopg.OperationalError as exc:
             if not (was_open and is_connection_lost(exc)):
                 raise
-        return self._sweep_once()
+        return self._sweep_once(imports)
 
-    def _sweep_once(self) -> dict[str, Any]:
+    def _sweep_imports(self) -> dict[str, Any]:
+        """Tells the import of files that it has not reported about; needs no database."""
+        now, settings = self._now(), self._settings
+        bucket = self._archive.bucket
+        found = survey_imports(
+            self._archive.list(IMPORTS_PREFIX),
+            since=now - dt.timedelta(seconds=settings.lookback_seconds),
+            born_before=now - dt.timedelta(seconds=settings.grace_seconds),
+            dead=dead_objects(self._dead_imports, bucket, IMPORTS_PREFIX),
+        )
+        waiting = self._imports.depth().total
+        patience = dt.timedelta(seconds=settings.patience_seconds)
+        result: Result = "nothing_missed"
+        if found.missed and backlog_explains(found, waiting, now=now, patience=patience):
+            result = "waiting_in_queue"
+        elif found.missed:
+            enqueue(self._imports, bucket, [file.key for file in found.missed])
+            result = "enqueued"
+        return {**found.as_counts, "waiting": waiting, "result": result}
+
+    def _sweep_once(self, imports: dict[str, Any]) -> dict[str, Any]:
         now = self._now()
         patience = dt.timedelta(seconds=self._settings.patience_seconds)
         dead = dead_objects(self._dead_letters, self._archive.bucket)
@@ -89,16 +115,26 @@ class SweepApp:
                 for keys in sweep.missed(self._objects(now)):
                     enqueue(self._queue, self._archive.bucket, keys)
                 result = "enqueued"
-        return self._told(survey, waiting, result)
+        return self._told(survey, waiting, result, imports)
 
     def _objects(self, now: dt.datetime) -> Iterator[Listed]:
         since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
         return self._archive.list(COMMANDS_PREFIX, after=start_of_listing(since))
 
-    def _told(self, survey: Survey, waiting: int, result: Result) -> dict[str, Any]:
-        fields: dict[str, Any] = {**survey.as_counts, "waiting": waiting, "result": result}
+    def _told(
+        self, survey: Survey, waiting: int, result: Result, imports: dict[str, Any]
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            **survey.as_counts,
+            "waiting": waiting,
+            "result": result,
+            "imports": imports,
+        }
         self._logger.info("swept", action="swept", **fields)
         missed = survey.missed if result == "enqueued" else 0
+        missed += imports["missed"] if imports["result"] == "enqueued" else 0
         self._metrics.add_metric(name="ObjectsMissed", unit=MetricUnit.Count, value=missed)
-        self._metrics.add_metric(name="ObjectsDead", unit=MetricUnit.Count, value=survey.dead)
+        self._metrics.add_metric(
+            name="ObjectsDead", unit=MetricUnit.Count, value=survey.dead + imports["dead"]
+        )
         return fields

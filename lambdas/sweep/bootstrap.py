@@ -38,6 +38,8 @@ def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
         archive=Archive(s3, settings.archive_bucket),
         queue=Queue(sqs, settings.queue_url),
         dead_letters=Queue(sqs, settings.dead_letter_queue_url),
+        imports=Queue(sqs, settings.import_queue_url),
+        dead_imports=Queue(sqs, settings.import_dead_letter_queue_url),
         session=Session(
             partial(
                 connect,

@@ -22,6 +22,9 @@ class SweepSettings:
     archive_bucket: str
     queue_url: str
     dead_letter_queue_url: str
+    #: Where events of files below `imports/` go, and where those that failed too often.
+    import_queue_url: str
+    import_dead_letter_queue_url: str
     #: Younger objects are left alone: their events may be on their way.
     grace_seconds: float
     #: How far back the archive is listed. Firehose tries for 24 hours to store an object, whose
@@ -42,6 +45,10 @@ class SweepSettings:
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             queue_url=required(environment, "FOREBAY_QUEUE_URL"),
             dead_letter_queue_url=required(environment, "FOREBAY_DEAD_LETTER_QUEUE_URL"),
+            import_queue_url=required(environment, "FOREBAY_IMPORT_QUEUE_URL"),
+            import_dead_letter_queue_url=required(
+                environment, "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL"
+            ),
             grace_seconds=number(environment, "FOREBAY_SWEEP_GRACE_SECONDS", DEFAULT_GRACE_SECONDS),
             lookback_seconds=number(
                 environment, "FOREBAY_SWEEP_LOOKBACK_SECONDS", DEFAULT_LOOKBACK_SECONDS

@@ -16,9 +16,18 @@ from forebay.sweep import Survey, Sweep, dead_objects, enqueue, start_of_listing
 from ops import options
 from ops.archive.store import ObjectStore, StoredObject, bucket_name
 from ops.console import Console
-from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, Context
+from ops.context import (
+    ARCHIVE,
+    DATABASE,
+    DEAD_LETTERS,
+    IMPORT_DEAD_LETTERS,
+    IMPORT_QUEUE,
+    QUEUE,
+    Context,
+)
 from ops.exit_codes import ExitCode
 from ops.sweeping.explain import Explainer, Unapplied
+from ops.sweeping.imports import MissedImports
 from ops.sweeping.waiting import wait_until_applied
 
 _GRACE_SECONDS = 120
@@ -53,29 +62,58 @@ def sweep(
             help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
         ),
     ] = None,
+    import_queue_url: Annotated[
+        str | None,
+        typer.Option(
+            "--import-queue-url",
+            help="The imports' queue; without it no imports are looked at. "
+            "[env var: FOREBAY_IMPORT_QUEUE_URL]",
+        ),
+    ] = None,
+    import_dead_letter_queue_url: Annotated[
+        str | None,
+        typer.Option(
+            "--import-dead-letter-queue-url",
+            help="Its dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
+        ),
+    ] = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> int:
-    """Compare the archive with the ledger, enqueue missed objects, and say why others wait."""
+    """Compare the archive with the ledger, enqueue missed objects, and say why others wait.
+
+    Files to import that have no report are enqueued too.
+    """
     context = Context(
         {
             DATABASE: database_url,
             ARCHIVE: source,
             QUEUE: queue_url,
             DEAD_LETTERS: dead_letter_queue_url,
+            IMPORT_QUEUE: import_queue_url,
+            IMPORT_DEAD_LETTERS: import_dead_letter_queue_url,
         },
         env,
     )
     console = Console(as_json=as_json, databases=context.databases)
     bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
-    after = start_of_listing(options.moment(since, "--from")) if since else ""
+    begin = options.moment(since, "--from") if since else None
+    after = start_of_listing(begin) if begin else ""
+    imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
     with context.connect(purpose="sweep") as connection:
         looking = _Looking(context, connection, after, dt.timedelta(seconds=grace))
         found = looking.survey()
         waiting = queue.depth().total
         enqueued = 0
+        if imports.keys and not dry_run:
+            console.confirm(
+                f"Tell the import again of {len(imports.keys):,} files that have no report? One "
+                "that is being imported is not imported twice.",
+                yes=yes,
+            )
+            imports.enqueue()
         if found.missed and not dry_run:
             console.confirm(
                 f"Enqueue {found.missed:,} of {found.listed:,} objects that are not applied? "
@@ -97,15 +135,16 @@ def sweep(
             "waiting_in_queue": waiting,
             "enqueued": enqueued,
             "not_applied": [one.to_json() for one in unapplied],
+            "imports": imports.to_json(),
         }
     )
-    return _exit_code(found, dry_run=dry_run, waited=bool(wait))
+    return _exit_code(found, imports, dry_run=dry_run, waited=bool(wait))
 
 
-def _exit_code(found: Survey, *, dry_run: bool, waited: bool) -> ExitCode:
-    if found.dead or (waited and found.applied < found.listed):
+def _exit_code(found: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
+    if found.dead or imports.dead or (waited and found.applied < found.listed):
         return ExitCode.INCOMPLETE
-    return ExitCode.FOUND if dry_run and found.missed else ExitCode.OK
+    return ExitCode.FOUND if dry_run and (found.missed or imports.keys) else ExitCode.OK
 
 
 class _Looking:

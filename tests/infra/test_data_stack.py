@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from forebay.archive import decisions
 from forebay.aws import archive as core
-from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS, REPORT
+from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS
 from infra.settings import FunctionName
 from local.firehose.keys import object_key
 from tests.infra.templates import Synthesised, readable
@@ -62,9 +62,7 @@ def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
         assert "ImportEvents" in readable(found["Queue"])
 
 
-def test_files_to_import_have_a_queue_of_their_own_and_reports_tell_nobody(
-    either: Synthesised,
-) -> None:
+def test_files_to_import_have_a_queue_of_their_own(either: Synthesised) -> None:
     bucket = either.only("data", "AWS::S3::Bucket")
 
     _, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
@@ -72,9 +70,8 @@ def test_files_to_import_have_a_queue_of_their_own_and_reports_tell_nobody(
         {rule["Name"]: rule["Value"] for rule in found["Filter"]["S3Key"]["Rules"]}
         for found in imports
     ]
-    assert {rule["prefix"] for rule in rules} == {IMPORTS}
-    assert {rule["suffix"] for rule in rules} == {".csv", ".csv.gz", ".ndjson", ".ndjson.gz"}
-    assert not any(REPORT.endswith(rule["suffix"]) for rule in rules)
+    # Every object below it is told of, for what is not taken gets a report.
+    assert rules == [{"prefix": IMPORTS}]
 
 
 def test_only_the_archive_may_send_to_the_queue(either: Synthesised) -> None:
@@ -221,6 +218,7 @@ def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:
         "ArchiveBucketName",
         "DeliveryStreamNames",
         "QueueUrl",
+        "ImportQueueUrl",
         "DeadLetterQueueUrl",
         "ReplayQueueUrl",
         "ReplayDeadLetterQueueUrl",

@@ -45,6 +45,8 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
         "FOREBAY_ARCHIVE_BUCKET",
         "FOREBAY_QUEUE_URL",
         "FOREBAY_DEAD_LETTER_QUEUE_URL",
+        "FOREBAY_IMPORT_QUEUE_URL",
+        "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL",
         "FOREBAY_SWEEP_GRACE_SECONDS",
         "FOREBAY_SWEEP_LOOKBACK_SECONDS",
         "FOREBAY_SWEEP_PATIENCE_SECONDS",
@@ -52,6 +54,7 @@ OWN_VARIABLES: dict[FunctionName, set[str]] = {
 }
 OWN_VARIABLES["status"] = OWN_VARIABLES["read"]
 FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
+_SWEPT = ("ArchiveEvents", "ImportEvents")
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
     "POWERTOOLS_LOG_LEVEL",
@@ -246,7 +249,9 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
     ]
     commands = {"StringEquals": {"s3:prefix": "commands/"}}
     rejections = {"StringEquals": {"s3:prefix": ["decisions/", "rejections/"]}}
-    assert conditions.count(commands) == 2  # the sweep's too
+    swept = {"StringEquals": {"s3:prefix": ["commands/", "imports/"]}}
+    assert conditions.count(commands) == 1
+    assert conditions.count(swept) == 1
     assert conditions.count(rejections) == 1  # the consumer's
     assert len(conditions) == 3
 
@@ -286,17 +291,16 @@ def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised)
 def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
     either: Synthesised,
 ) -> None:
-    """It reads no command, deletes no message, and takes none from the queue."""
-    queue = f"<{_export(either, 'ArchiveEventsQueue', 'Arn')}>"
-    dead_letters = f"<{_export(either, 'ArchiveEventsDeadLetters', 'Arn')}>"
+    """It reads no object, deletes no message, and takes none from the queues."""
+    queues = [f"<{_export(either, f'{name}Queue', 'Arn')}>" for name in _SWEPT]
+    dead_letters = [f"<{_export(either, f'{name}DeadLetters', 'Arn')}>" for name in _SWEPT]
 
     assert _own(either.granted("sweep")) == {
         ("s3:ListBucket", _archive(either)),
-        ("sqs:SendMessage", queue),
-        ("sqs:GetQueueAttributes", queue),
-        ("sqs:ReceiveMessage", dead_letters),
-        ("sqs:ChangeMessageVisibility", dead_letters),
-        ("sqs:GetQueueAttributes", dead_letters),
+        *(("sqs:SendMessage", queue) for queue in queues),
+        *(("sqs:GetQueueAttributes", queue) for queue in queues + dead_letters),
+        *(("sqs:ReceiveMessage", queue) for queue in dead_letters),
+        *(("sqs:ChangeMessageVisibility", queue) for queue in dead_letters),
     }
 
 

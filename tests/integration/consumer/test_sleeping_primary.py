@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "FOREBAY_ARCHIVE_BUCKET": "archive",
     "FOREBAY_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/queue",
     "FOREBAY_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/dead",
+    "FOREBAY_IMPORT_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/imports",
+    "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/dead-imports",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import time
@@ -13,11 +14,14 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
 
+import resources
 from forebay import sweep as sweeping
 from forebay.aws.events import object_event, object_keys
 from forebay.db.session import Session
 from forebay.errors import TransientError
+from forebay.log import Log
 from forebay.sweep import Survey, Sweep, backlog_explains
+from lambdas.imports.app import Importer
 from lambdas.sweep.app import SweepApp
 from lambdas.sweep.settings import SweepSettings
 from local.settings import ROOT
@@ -44,6 +48,8 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
         archive_bucket=site.bucket,
         queue_url=site.queue.url,
         dead_letter_queue_url=site.dead_letters.url,
+        import_queue_url=site.imports.url,
+        import_dead_letter_queue_url=site.dead_imports.url,
         grace_seconds=settings.get("grace", 900),
         lookback_seconds=settings.get("lookback", 10 * 365 * 86400),
         patience_seconds=settings.get("patience", 7200),
@@ -53,6 +59,8 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
         archive=site.archive,
         queue=site.queue,
         dead_letters=site.dead_letters,
+        imports=site.imports,
+        dead_imports=site.dead_imports,
         session=Session(lambda: site.database.connection),
         logger=Logger(service="test"),
         metrics=Metrics(namespace="test", service="test"),
@@ -87,6 +95,10 @@ def test_what_nobody_applied_is_enqueued_as_s3_would_have_told_it(site: Site) ->
     assert found == {
         "listed": 3, "applied": 1, "young": 0, "dead": 0, "missed": 2, "waiting": 0,
         "result": "enqueued",
+        "imports": {
+            "listed": 0, "young": 0, "dead": 0, "missed": 0, "waiting": 0,
+            "result": "nothing_missed",
+        },
     }  # fmt: skip
     assert told(site) == missed
     for body in site.told():
@@ -172,6 +184,59 @@ def test_a_queue_that_does_not_answer_is_for_the_next_sweep(site: Site) -> None:
         broken.sweep()
 
 
+def store_import(site: Site, name: str) -> str:
+    """Stores a file to import whose event is lost; its key."""
+    key = f"imports/cities/put/{name}"
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"{")
+    return key
+
+
+def importer(site: Site) -> Importer:
+    return Importer(resources=resources.load(), archive=site.archive, log=Log("imports"))
+
+
+def told_imports(site: Site) -> set[str]:
+    """The files that the import is told of."""
+    keys = partial(object_keys, bucket=site.bucket, prefix="imports/")
+    return {key for message in site.imports.peek(100) for key in keys(message.body)}
+
+
+def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
+    done, lost = store_import(site, "done.ndjson"), store_import(site, "a lost+one.zip")
+    importer(site).import_object(done)
+    site.s3.put_object(Bucket=site.bucket, Key="imports/cities/", Body=b"")
+    found = app(site).sweep()["imports"]
+    assert found == {
+        "listed": 2, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
+    }  # fmt: skip
+    assert told_imports(site) == {lost}
+
+    (message,) = site.imports.peek(100)
+    event = {"Records": [{"messageId": "m", "body": message.body}]}
+    assert importer(site).handle(event) == {"batchItemFailures": []}
+    assert app(site).sweep()["imports"]["result"] == "nothing_missed"
+
+
+def test_a_newer_version_of_an_imported_file_is_an_import_of_its_own(site: Site) -> None:
+    key = store_import(site, "a.ndjson")
+    importer(site).import_object(key)
+    (report,) = (found for found in site.archive.list("imports/") if found.key != key)
+    newer = dataclasses.replace(report, key=key, modified=report.modified + MINUTE)
+    assert sweeping.survey_imports([newer, report]).missed == (newer,)
+    assert sweeping.survey_imports([report, dataclasses.replace(newer, modified=NOW)]).missed == ()
+
+
+def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: Site) -> None:
+    key = store_import(site, "a.ndjson")
+    assert app(site, now=later(14)).sweep()["imports"]["young"] == 1
+    assert app(site, lookback=600).sweep()["imports"]["listed"] == 0
+    site.imports.send([object_event(site.bucket, key)])
+    assert app(site).sweep()["imports"]["result"] == "waiting_in_queue"
+    site.dead_imports.send([object_event(site.bucket, key)])
+    found = app(site).sweep()["imports"]
+    assert (found["dead"], found["missed"], found["result"]) == (1, 0, "nothing_missed")
+
+
 @pytest.fixture
 def operator(site: Site, emulator: Emulator) -> Operator:
     environment = {
@@ -183,6 +248,8 @@ def operator(site: Site, emulator: Emulator) -> Operator:
         "FOREBAY_ARCHIVE_BUCKET": site.bucket,
         "FOREBAY_QUEUE_URL": site.queue.url,
         "FOREBAY_DEAD_LETTER_QUEUE_URL": site.dead_letters.url,
+        "FOREBAY_IMPORT_QUEUE_URL": site.imports.url,
+        "FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL": site.dead_imports.url,
     }
     return Operator(ROOT, site.database.url, environment)
 
@@ -205,6 +272,17 @@ def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator
     assert "schema version 99" in str(told["not_applied"])
     young = operator.done("sweep", "--grace", "3600", "--dry-run", code=5)
     assert {one["why"] for one in young["not_applied"]} == {"young", "dead_letter", "held"}
+
+
+def test_an_operator_tells_the_import_of_a_lost_file(site: Site, operator: Operator) -> None:
+    key = store_import(site, "a.ndjson")
+    looked = operator.done("sweep", "--grace", "0", "--dry-run", code=1)
+    assert (looked["imports"]["missed"], looked["imports"]["files"]) == (1, [key])
+    assert told_imports(site) == set()
+    operator.done("sweep", "--grace", "0", "--yes")
+    assert told_imports(site) == {key}
+    del operator.environment["FOREBAY_IMPORT_QUEUE_URL"]
+    assert operator.done("sweep", "--grace", "0", "--dry-run")["imports"] is None
 
 
 def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator) -> None:

@@ -18,6 +18,7 @@ OUTPUTS = {
         "ArchiveBucketName": "archive",
         "QueueUrl": "http://queue",
         "DeadLetterQueueUrl": "http://dead",
+        "ImportQueueUrl": "http://imports",
     },
     "forebay-local-service": {
         "ApiId": "api",

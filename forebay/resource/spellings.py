@@ -1,0 +1,155 @@
+"""Reads the text of values: writes, filters, imports and cursors accept the same spellings.
+
+Each function returns the value, or raises ValueError with what the text is not: "is no date, such
+as 2026-02-28". pydantic alone is more lenient: it reads digits as Unix time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import uuid as uuids
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+
+# RFC 8259 §6, without an exponent and without a fraction other than zeros.
+_INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]{0,18}))(?:\.0+)?")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+_ZONE = r"(?:[Zz]|[+-][0-9]{2}(?::[0-9]{2})?)"
+# RFC 3339 §5.6, whose note allows the blank; Postgres prints it, and zones without minutes.
+_MOMENT = re.compile(rf"{_DATE.pattern}[Tt ]{_CLOCK}{_ZONE}")
+_TIME = re.compile(rf"{_CLOCK}{_ZONE}?")
+# RFC 3339, appendix A, without years and months, whose length varies.
+_DURATION = re.compile(
+    r"(?P<sign>[+-]?)P(?=[0-9T])(?:(?P<weeks>[0-9]{1,9})W)?(?:(?P<days>[0-9]{1,9})D)?"
+    r"(?:T(?=[0-9])(?:(?P<hours>[0-9]{1,9})H)?(?:(?P<minutes>[0-9]{1,9})M)?"
+    r"(?:(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,6})?)S)?)?"
+)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}")
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_DOUBLE_DIGITS = 767  # the longest exact decimal text of a double
+_MAX_EXPONENT = 1000  # numeric(p, s) has no more digits
+# Subtracts any two texts of doubles without rounding.
+_EXACT = Context(prec=2 * _DOUBLE_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
+
+
+def integer(text: str) -> int:
+    """An integer of 64 bits: `5`, `-5`, `5.0`; no exponent, for a spreadsheet's has lost digits."""
+    found = _INTEGER.fullmatch(text)
+    if found is None or not _INT64_MIN <= int(found[1]) <= _INT64_MAX:
+        raise ValueError("is no integer of 64 bits, such as 5")
+    return int(found[1])
+
+
+def double(text: str) -> float:
+    """A double that the text is one of: `0.1`, but not `9007199254740993.0`, which would change."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("is no number, such as 1.5 or 2e-3")
+    value = float(text)
+    try:
+        is_kept = math.isfinite(value) and is_text_of(Decimal(text), value)
+    except InvalidOperation:  # an exponent that not even `decimal` takes
+        is_kept = False
+    if not is_kept:
+        raise ValueError("has other digits than any double")
+    return value
+
+
+def decimal(text: str) -> Decimal:
+    """A decimal number, digit by digit."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("is no decimal number, such as 1.50")
+    if not re.search("[1-9]", re.split("[eE]", text)[0]):
+        return Decimal(0)  # whatever the exponent
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("is beyond all decimal fields") from None
+    if abs(value.adjusted()) > _MAX_EXPONENT:
+        raise ValueError("is beyond all decimal fields")
+    return value
+
+
+def boolean(text: str) -> bool:
+    """What Postgres reads as a boolean, but no abbreviations; in JSON it is no text."""
+    word = text.lower() if text.isascii() else ""
+    if word not in _TRUE | _FALSE:
+        raise ValueError("is neither true nor false")
+    return word in _TRUE
+
+
+def date(text: str) -> dt.date:
+    """A calendar date of ISO 8601 with its hyphens, of the years 1 to 9999."""
+    try:
+        return dt.date.fromisoformat(_matching(_DATE, text))
+    except ValueError:
+        raise ValueError("is no date, such as 2026-02-28") from None
+
+
+def moment(text: str) -> dt.datetime:
+    """A point in time of RFC 3339 with its zone; digits beyond microseconds are cut off."""
+    try:
+        value = dt.datetime.fromisoformat(_matching(_MOMENT, text).upper())
+    except ValueError:
+        raise ValueError(
+            "is no point in time with its zone, such as 2026-02-28T10:00:00Z"
+        ) from None
+    try:
+        value.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999 in UTC") from None
+    return value
+
+
+def time(text: str) -> dt.time:
+    """A time of the day, with or without a zone."""
+    try:
+        return dt.time.fromisoformat(_matching(_TIME, text).upper())
+    except ValueError:
+        raise ValueError("is no time, such as 10:00:00") from None
+
+
+def duration(text: str) -> dt.timedelta:
+    """A duration of weeks, days, hours, minutes and seconds."""
+    fault = ValueError("is no duration of weeks to seconds, such as P1DT12H")
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise fault
+    parts = found.groupdict(default="0")
+    microseconds = int(Decimal(parts.pop("seconds")) * 1_000_000)
+    sign = -1 if parts.pop("sign") == "-" else 1
+    try:
+        whole = dt.timedelta(**{name: int(part) for name, part in parts.items()})
+        return sign * (whole + dt.timedelta(microseconds=microseconds))
+    except OverflowError:
+        raise fault from None
+
+
+def uuid(text: str) -> uuids.UUID:
+    """A UUID, with its hyphens or as 32 hexadecimal digits."""
+    try:
+        return uuids.UUID(_matching(_UUID, text))
+    except ValueError:
+        raise ValueError("is no UUID") from None
+
+
+def is_text_of(exact: Decimal, value: float) -> bool:
+    """Whether the double differs from the decimal by half a unit of its last digit at most."""
+    _, digits, exponent = exact.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    if len(significant.lstrip("0")) > _DOUBLE_DIGITS or not isinstance(exponent, int):
+        return False
+    unit = Decimal((0, (1,), exponent + len(digits) - len(significant)))
+    difference = _EXACT.subtract(exact, Decimal(value)).copy_abs()
+    return _EXACT.multiply(difference, Decimal(2)) <= unit
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(text)
+    return text

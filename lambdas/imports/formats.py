@@ -1,0 +1,125 @@
+"""Tells how a file is written: from its name, its metadata and its first bytes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Literal, cast
+from urllib.parse import unquote
+
+from forebay.aws.archive import OpenObject
+from lambdas.imports.csv_rows import DELIMITERS, UnreadableFileError
+
+_ENDING: Final = re.compile(r".*[^/]\.(csv|tsv|ndjson|jsonl)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+_WORDS: Final = {word: delimiter for delimiter, word in DELIMITERS.items()} | {"\\t": "\t"}
+#: Encodings of a transfer, which S3 keeps the names of.
+_NO_ENCODING: Final = frozenset({"", "identity", "aws-chunked"})
+_GZIP_ENCODINGS: Final = frozenset({"gzip", "x-gzip"})
+_GZIP: Final = b"\x1f\x8b"
+_ZIP: Final = b"PK\x03\x04"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written, where its object's metadata say so."""
+
+    delimiter: str = ","
+    #: What a cell without quotes holds where there is no value.
+    null: str = ""
+    #: Spellings of booleans beside those that Postgres reads.
+    true: str | None = None
+    false: str | None = None
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], *, delimiter: str) -> Dialect:
+        """As `delimiter`, `null`, `true` and `false` of the metadata say, percent-decoded.
+
+        Raises:
+            UnreadableFileError: a value that no file can be written with.
+        """
+        said = {name: unquote(metadata[name]) for name in _NAMES if name in metadata}
+        shown = said.get("delimiter", delimiter)
+        dialect = cls(
+            delimiter=_WORDS.get(shown.lower(), shown),
+            null=said.get("null", ""),
+            true=said.get("true"),
+            false=said.get("false"),
+        )
+        if len(dialect.delimiter) != 1 or dialect.delimiter in '"\r\n':
+            raise UnreadableFileError(
+                f"the metadata say delimiter={shown!r}; it must be one character, or one of "
+                f"{', '.join(DELIMITERS.values())}"
+            )
+        if any(char in dialect.null for char in ('"', "\r", "\n", dialect.delimiter)):
+            raise UnreadableFileError(
+                f"the metadata say null={dialect.null!r}, which no cell without quotes can hold"
+            )
+        return dialect
+
+
+_NAMES: Final = ("delimiter", "null", "true", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to import."""
+
+    #: Its bytes, no longer compressed.
+    source: io.BufferedIOBase
+    form: Literal["csv", "ndjson"]
+    dialect: Dialect
+
+
+def has_known_ending(name: str) -> bool:
+    """Whether the name ends as that of a file that is read."""
+    return _ending(name) is not None
+
+
+def source_file(name: str, opened: OpenObject) -> SourceFile:
+    """The file of an object.
+
+    Args:
+        name: says what is in it: `.csv`, `.tsv`, `.ndjson` or `.jsonl`, perhaps with `.gz`.
+        opened: the object; its metadata say how a CSV is written, its first bytes whether it is
+            compressed.
+
+    Raises:
+        UnreadableFileError: the name, the encoding or the metadata are none of those.
+    """
+    ending = _ending(name)
+    if ending is None:
+        raise UnreadableFileError("its name does not say what is in it")
+    is_table = ending in {"csv", "tsv"}
+    dialect = (
+        Dialect.of(opened.metadata, delimiter="\t" if ending == "tsv" else ",")
+        if is_table
+        else Dialect()
+    )
+    return SourceFile(_inflated(name, opened), "csv" if is_table else "ndjson", dialect)
+
+
+def _ending(name: str) -> str | None:
+    found = _ENDING.fullmatch(name)
+    return found[1].lower() if found is not None else None
+
+
+def _inflated(name: str, opened: OpenObject) -> io.BufferedIOBase:
+    encodings = {part.strip().lower() for part in opened.encoding.split(",")}
+    others = encodings - _NO_ENCODING - _GZIP_ENCODINGS
+    if others:
+        raise UnreadableFileError(
+            f"Content-Encoding {min(others)!r} is not read; use gzip, or none"
+        )
+    file = cast("io.BufferedReader", opened.file)
+    begin = file.peek(len(_ZIP))
+    if begin.startswith(_ZIP):
+        raise UnreadableFileError(
+            "it is a ZIP archive, or a spreadsheet's own format; unpack it, or save it as CSV"
+        )
+    is_said = name.lower().endswith(".gz") or bool(encodings & _GZIP_ENCODINGS)
+    if is_said or begin.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=cast("BinaryIO", file))
+    return file
