@@ -30,7 +30,11 @@ setup: $(READY) $(PACKAGES) ## make .venv and node_modules as the lock files say
 
 .PHONY: run
 run: $(READY) ## start everything on this machine (PORT=8080), until Ctrl-C
-	@exec $(BIN)/python -m local --port $(PORT) run --stop-with-parent
+	@exec $(BIN)/python -m local --port $(PORT) run --stop-with-parent $(if $(ACCEPT),--accept $(ACCEPT))
+
+.PHONY: migrate
+migrate: $(READY) ## run the migrations for which the running stack (PORT=8080) waits, after asking
+	@exec $(BIN)/python -m local --port $(PORT) migrate $(if $(ACCEPT),--accept $(ACCEPT))
 
 .PHONY: load
 load: $(READY) ## put real countries and cities into the running stack (PORT=8080)

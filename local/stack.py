@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import emulator, missed, node, restored, servers
+from local import emulator, missed, node, restored, schema_changes, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -40,14 +40,18 @@ class StopOrder(IntEnum):
 class LocalStack:
     """The one-machine stack: running inside its `with` block, gone without a trace after it."""
 
-    def __init__(self, settings: LocalSettings, listener: Listener = ignore) -> None:
+    def __init__(
+        self, settings: LocalSettings, listener: Listener = ignore, *, accepted: str | None = None
+    ) -> None:
         """A stack that is not running yet.
 
         Args:
             settings: where, and on which ports.
             listener: told what happens.
+            accepted: the revision up to which migrations may drop or change data.
         """
         self.settings = settings
+        self._accepted = accepted
         self.primary = primary_of(settings)
         self.replica = replica_of(settings)
         self._listener = listener
@@ -132,6 +136,7 @@ class LocalStack:
         self._start_emulator()
         primary.result()
         if kept:
+            self._check_migrations()
             self._migrate(deployed)
         # Before the Firehose server delivers anything: the database must not be written to yet.
         self._restore_lost(deployed)
@@ -173,6 +178,7 @@ class LocalStack:
     def _deploy(self, primary: Future[Child]) -> Deployed:
         # The deployment migrates the database.
         primary.result()
+        self._check_migrations()
         with step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
@@ -192,6 +198,10 @@ class LocalStack:
                 name="emulator",
                 rank=StopOrder.EMULATOR,
             )
+
+    def _check_migrations(self) -> None:
+        url, port = self.primary.url(), self.settings.ports.base
+        schema_changes.check_before_start(url, self._accepted, port=port)
 
     def _migrate(self, deployed: Deployed) -> None:
         """What is deployed was kept, but the database may be another by now."""
