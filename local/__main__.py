@@ -83,6 +83,18 @@ def _alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     return alembic(options.arguments)
 
 
+def _migration(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.declarations import write_migration
+
+    return write_migration(options.message, settings.root)
+
+
+def _declarations(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local.declarations import check
+
+    return check(settings.root)
+
+
 def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.schema_changes import migrate_running
 
@@ -142,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     add("templates", _templates, "synthesise every environment and check its templates")
     add("audit", _audit, "ask for known holes in what the lock files name")
     add("openapi", _openapi, "write docs/openapi.json")
+    migration = add("migration", _migration, "write a migration, and note what bodies look like")
+    migration.add_argument("-m", "--message", required=True, help="what it does")
+    add("declarations", _declarations, "check the declarations against what was archived")
     alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser

@@ -6,6 +6,7 @@ LocalStackError
 ├── DiskFullError        too little room below the state folder
 ├── PortTakenError       a port of the stack belongs to somebody else
 ├── ToolFailedError      a program that should end well (initdb, npm, cdk …) ended badly
+├── DeclarationsError    declarations don't fit what was archived
 ├── MigrationsWaitError  migrations would drop or change data, and wait for a yes
 ├── StoppingError        a step was given up because the stack is being stopped
 ├── StartTimeoutError    a server runs but does not become ready
@@ -35,6 +36,10 @@ class PortTakenError(LocalStackError):
 
 class ToolFailedError(LocalStackError):
     """A program that was run to its end failed; the message carries the end of its output."""
+
+
+class DeclarationsError(LocalStackError):
+    """Archived bodies would not fit the declarations, or an upcaster is wrong."""
 
 
 class MigrationsWaitError(LocalStackError):

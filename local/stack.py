@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import emulator, missed, node, restored, schema_changes, servers
+from local import declarations, emulator, missed, node, restored, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -74,6 +74,7 @@ class LocalStack:
         with ExitStack() as opened:
             lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
             self._check_surroundings()
+            declarations.check_before_start(self.settings.root)
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             opened.callback(pool.shutdown)
             self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
@@ -130,13 +131,14 @@ class LocalStack:
         """As much at once as the needs of each allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
+        checked = pool.submit(self._check_migrations, primary)
         self._install_packages()
         kept = self._deployment.kept()
-        deployed = kept or self._deploy(primary)
+        deployed = kept or self._deploy(checked)
         self._start_emulator()
         primary.result()
         if kept:
-            self._check_migrations()
+            checked.result()
             self._migrate(deployed)
         # Before the Firehose server delivers anything: the database must not be written to yet.
         self._restore_lost(deployed)
@@ -175,10 +177,9 @@ class LocalStack:
             primary_rank=StopOrder.PRIMARY,
         )
 
-    def _deploy(self, primary: Future[Child]) -> Deployed:
+    def _deploy(self, checked: Future[None]) -> Deployed:
         # The deployment migrates the database.
-        primary.result()
-        self._check_migrations()
+        checked.result()
         with step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
@@ -199,7 +200,11 @@ class LocalStack:
                 rank=StopOrder.EMULATOR,
             )
 
-    def _check_migrations(self) -> None:
+    def _check_migrations(self, primary: Future[Child]) -> None:
+        # Alembic takes as long to import as the primary to start.
+        from local import schema_changes  # noqa: PLC0415
+
+        primary.result()
         url, port = self.primary.url(), self.settings.ports.base
         schema_changes.check_before_start(url, self._accepted, port=port)
 

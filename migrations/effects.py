@@ -22,6 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 
 from forebay.db.connect import login_attempts
+from migrations import trigrams  # noqa: F401 - registers the operation that migrations call
 
 FOLDER: Final = Path(__file__).resolve().parent
 

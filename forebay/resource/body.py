@@ -145,7 +145,7 @@ class BodyReader:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        return SchemaValidator(self._schema.item, self._schema.config)
+        return SchemaValidator(self._schema.item, self._schema.config, _use_prebuilt=False)
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:

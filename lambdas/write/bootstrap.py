@@ -70,4 +70,5 @@ def build(settings: WriteSettings) -> WriteApp:
         ids=IdSource(),
         answers=Answers(settings.buffer_seconds),
         log=log,
+        shapes=resources.shapes,
     )
