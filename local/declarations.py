@@ -52,6 +52,7 @@ def write_migration(message: str, root: Path = ROOT) -> int:
         raise DeclarationsError("\n".join(found))
     code = alembic(["revision", "--autogenerate", "-m", message])
     if code == 0:
+        # Not before: what the record says was declared is what the migration may drop.
         (root / shape.FILE).write_bytes(shape.dump(_updated(recorded, declared)))
     return code
 

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pytest
-from alembic import command
 from pydantic import Field
 
-import resources
-from forebay.db.schema import index_names
-from forebay.resource import Indexed, Key, Resource, Resources, shape
+from forebay.resource import Indexed, Key, Resource
 from forebay.resource.spec import ResourceSpec
+from tests.fixtures.migrating import Project
 from tests.fixtures.tables import Database
-from tests.integration.migrate.test_added_fields import Project
 
 
 class Plain(Resource, path="papers"):
@@ -41,11 +38,6 @@ PLAIN: Mapping[str, ResourceSpec] = {"papers": Plain.spec_}
 INDEXED: Mapping[str, ResourceSpec] = {"papers": Paper.spec_}
 
 
-def record(patch: pytest.MonkeyPatch, declared: Mapping[str, ResourceSpec]) -> None:
-    made = shape.updated({}, Resources(declared), index_names(declared))
-    patch.setattr(resources, "shapes", lambda: made)
-
-
 def has_trigrams(database: Database) -> bool:
     found = database.rows("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
     return found == [(1,)]
@@ -67,13 +59,13 @@ def plan_of(database: Database, query: str, *values: Any) -> str:
 @pytest.fixture
 def indexed(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A checkout that has added indexes to a resource that was there."""
-    record(monkeypatch, {})
+    project.record({})
     project.make(database, PLAIN, "Add papers")
     project.upgrade(database, PLAIN)
-    record(monkeypatch, PLAIN)
+    project.record(PLAIN)
     project.make(database, INDEXED, "Index papers")
     project.upgrade(database, INDEXED)
-    record(monkeypatch, INDEXED)
+    project.record(INDEXED)
     return project
 
 
@@ -89,7 +81,7 @@ def test_declared_indexes_are_made_and_found_again(indexed: Project, database: D
             *trigram,
         ]
     )
-    command.check(indexed._config(database))
+    indexed.check(database)
 
 
 def test_indexes_that_are_no_longer_declared_are_dropped_and_come_back(
@@ -98,7 +90,7 @@ def test_indexes_that_are_no_longer_declared_are_dropped_and_come_back(
     indexed.make(database, PLAIN, "No index")
     indexed.upgrade(database, PLAIN)
     assert indexes(database) == ["papers_pkey"]
-    command.downgrade(indexed._config(database), "-1")
+    indexed.downgrade(database)
     assert "papers_title_search_english_idx" in indexes(database)
 
 

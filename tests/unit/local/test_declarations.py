@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
+import resources
 from forebay.db.schema import index_names
 from forebay.errors import DeclarationError
 from forebay.resource import Indexed, Key, Resource, Resources, shape
 from forebay.resource.shape import Recorded, problems
 from forebay.resource.spec import ResourceSpec
+from local import declarations
 from local.declarations import upcaster_problems
+from local.errors import DeclarationsError
 
 Body = dict[str, Any]
 
@@ -231,3 +236,70 @@ def test_a_declaration_s_own_function_is_not_held_against_made_bodies() -> None:
 
     guarded = Annotated[str, Field(max_length=20), AfterValidator(no_vowel)]
     assert up({"name": guarded}, {"name": guarded}, lambda body: body) == []
+
+
+@dataclass
+class Checkout:
+    """A checkout with a record, whose declarations and alembic are this test's."""
+
+    root: Path
+    patch: pytest.MonkeyPatch
+    ran: list[Sequence[str]] = field(default_factory=list)
+
+    def write(self, *specs: ResourceSpec) -> None:
+        (self.root / "resources").mkdir(exist_ok=True)
+        (self.root / shape.FILE).write_bytes(shape.dump(record(*specs)))
+
+    def declare(self, *specs: ResourceSpec, code: int = 0) -> None:
+        def alembic(arguments: Sequence[str]) -> int:
+            self.ran.append(arguments)
+            return code
+
+        declared = Resources({spec.path: spec for spec in specs})
+        self.patch.setattr(resources, "load", lambda: declared)
+        self.patch.setattr(declarations, "alembic", alembic)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    return Checkout(tmp_path, monkeypatch)
+
+
+def upside_down(body: Body) -> Body:
+    return {"title": body["name"] * 2}
+
+
+def test_a_start_is_refused_with_a_wrong_upcaster(checkout: Checkout) -> None:
+    checkout.write(declare(name=Text))
+    checkout.declare(declare(version=2, upcasters={1: upside_down}, title=Text))
+    with pytest.raises(DeclarationsError, match="title is longer than 20 characters"):
+        declarations.check_before_start(checkout.root)
+
+
+def test_make_migration_keeps_the_record_and_make_check_wants_it_current(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.write(declare(name=Text))
+    checkout.declare(declare(name=Text, size=(int, 1)))
+    assert declarations.check(checkout.root) == 1
+    assert "resources/shapes.json is not up to date" in capsys.readouterr().err
+
+    assert declarations.write_migration("Add a size", checkout.root) == 0
+    assert checkout.ran == [["revision", "--autogenerate", "-m", "Add a size"]]
+    assert declarations.check(checkout.root) == 0
+
+
+def test_make_migration_writes_nothing_that_old_bodies_do_not_fit(checkout: Checkout) -> None:
+    checkout.write(declare(name=Text))
+    before = (checkout.root / shape.FILE).read_bytes()
+    checkout.declare(declare(title=Text))
+    with pytest.raises(DeclarationsError, match="name is gone"):
+        declarations.write_migration("Rename", checkout.root)
+    assert declarations.check(checkout.root) == 1
+    assert (checkout.ran, (checkout.root / shape.FILE).read_bytes()) == ([], before)
+
+
+def test_a_migration_that_was_not_written_is_not_recorded(checkout: Checkout) -> None:
+    checkout.declare(declare(name=Text), code=1)
+    assert declarations.write_migration("Add lakes", checkout.root) == 1
+    assert not (checkout.root / shape.FILE).exists()
