@@ -13,7 +13,7 @@ from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import Kind
 
 #: What a JSON text can carry and Postgres store.
-_CHARACTERS = st.characters(exclude_characters="\x00", exclude_categories=("Cs",))
+_CHARACTERS = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
 _ANYTHING = st.none() | st.booleans() | st.integers(-9, 9) | st.text(_CHARACTERS, max_size=5)
 _MAX_ITEMS = 5
 _MAX_TEXT = 300

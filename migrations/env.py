@@ -90,7 +90,7 @@ def _complete(_context: object, _revision: object, directives: list[MigrationScr
     upgrade = directives[0].upgrade_ops if directives else None
     if upgrade is None:
         return
-    if makes_a_file:
+    if directives[0].message is not None:  # `alembic check` has no message, and asks nothing
         ask_about_renames(directives[0], os.environ.get("FOREBAY_RENAME", ""))
     add_defaults(upgrade, resources.load())
     ask_for_extension(directives[0])

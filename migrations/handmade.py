@@ -67,4 +67,4 @@ class Declared:
 
 
 def _is_gin(index: sa.Index) -> bool:
-    return index.dialect_options["postgresql"]["using"] == "gin"
+    return bool(index.dialect_options["postgresql"]["using"] == "gin")

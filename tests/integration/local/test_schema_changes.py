@@ -14,10 +14,9 @@ from alembic.script import ScriptDirectory
 
 from local import schema_changes
 from local.errors import MigrationsWaitError, ToolFailedError
-from local.ports import Ports
 from local.postgres.config import OWNER
 from local.schema_changes import check_before_start, migrate_running, take_over
-from local.settings import ROOT, LocalSettings
+from local.settings import ROOT, LocalSettings, Ports
 from migrations import effects
 from tests.fixtures.postgres import PostgresServer, cloned_database
 

@@ -50,7 +50,8 @@ def test_what_is_much_longer_does_not(database: Database) -> None:
 
 def declare(field: Any, *, indexes: Any = ()) -> None:
     members = {"__annotations__": {"text": field, "number": int}, "__module__": __name__}
-    type(Resource)("Note", (Resource,), members, path="notes", indexes=indexes)  # type: ignore[call-arg]
+    metaclass: Any = type(Resource)
+    metaclass("Note", (Resource,), members, path="notes", indexes=indexes)
 
 
 @pytest.mark.parametrize("mark", [Indexed(), Unique()])
@@ -81,7 +82,7 @@ def test_a_key_that_refers_is_refused_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        (Annotated[str, Indexed("words")], "'words'"),
+        (Annotated[str, Indexed("words")], "'words'"),  # type: ignore[arg-type]
         (Annotated[int, Indexed("search")], "is for a str"),
         (Annotated[str, Indexed("contains")], "is for a list or dict"),
         (Annotated[list[str], Indexed("trigram")], "is for a str"),

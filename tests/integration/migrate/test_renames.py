@@ -88,7 +88,7 @@ def test_a_rename_keeps_the_values(
     text = recorded.make(database, NEW, "Rename")
     recorded.upgrade(database, NEW)
 
-    assert 'new_column_name="title"' in text
+    assert "new_column_name='title'" in text
     assert database.rows("SELECT title, size FROM lakes") == [("Como", 3)]
     recorded.record(NEW)
     recorded.check(database)
@@ -101,7 +101,7 @@ def test_two_columns_that_only_look_alike_are_dropped_and_added(
 ) -> None:
     answer(monkeypatch, "none")
     text = recorded.make(database, NEW, "Change lakes")
-    assert 'op.drop_column("lakes", "name")' in text
+    assert "op.drop_column('lakes', 'name')" in text
     assert "new_column_name" not in text
 
 

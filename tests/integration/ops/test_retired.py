@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg
 import pytest
@@ -80,7 +80,7 @@ def create_tables(database: Database, declared: Mapping[str, ResourceSpec]) -> N
 
 
 def command(number: int, op: Op, resource: str, key: str) -> Command:
-    bodies = {"fruits": {"colour": "red"}, "samples": {"size": number}}
+    bodies: dict[str, dict[str, Any]] = {"fruits": {"colour": "red"}, "samples": {"size": number}}
     body = None if op == "delete" else bodies[resource]
     return Command(command_id(number), op, resource, key, 1, "test", None, body)
 

@@ -41,7 +41,8 @@ def test_a_retired_resource_is_none_of_the_declared_ones(tmp_path: Path) -> None
         cities=CITY.format(target="cities"),
         lakes="from forebay.resource import Retired\nlakes = Retired('lakes')\n",
     )
-    assert (list(found), found.retired) == (["cities"], {"lakes"})
+    assert list(found) == ["cities"]
+    assert found.retired == {"lakes"}
     loaded = compiled.load(compiled.dump(found))
     assert loaded is not None
     assert loaded.retired == {"lakes"}

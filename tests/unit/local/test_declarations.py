@@ -36,7 +36,8 @@ def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> Resour
         if isinstance(declared, tuple):
             defaults[name] = declared[1]
     members = {"__annotations__": annotations, "__module__": __name__, **defaults}
-    made: Any = type(Resource)(
+    metaclass: Any = type(Resource)
+    made = metaclass(
         "Lake", (Resource,), members, path="lakes", schema_version=version, upcasters=upcasters
     )
     spec: ResourceSpec = made.spec_
@@ -56,7 +57,7 @@ def found(recorded: dict[str, Recorded], spec: ResourceSpec) -> list[str]:
 
 Text = Annotated[str, Field(max_length=20)]
 Cents = Annotated[Decimal, Field(max_digits=8, decimal_places=2)]
-OLD = {
+OLD: Body = {
     "name": Text, "area": int, "depth": (int | None, None), "kind": (str, "lake"), "price": Cents,
     "small": Annotated[int, Field(ge=0, le=9)], "tags": (list[str], []),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from forebay.apply.outcome import Entry
-from forebay.command import Command
+from forebay.command import Command, Op
 from forebay.resource import Key, Resource
 from ops.replay.plan import Plan
 from tests.fixtures.commands import command_id
@@ -27,7 +27,7 @@ class Lake(Resource, path="lakes", schema_version=2, upcasters={1: second}):
 
 
 def command(number: int, schema: int, body: dict[str, Any] | None) -> Command:
-    op = "delete" if body is None else "put"
+    op: Op = "delete" if body is None else "put"
     return Command(command_id(number), op, "lakes", number, schema, "test", None, body)
 
 

@@ -34,8 +34,8 @@ class Old(Resource, path="authors"):
 
 def split(body: dict[str, Any]) -> dict[str, Any]:
     given, _, family = body.pop("name").rpartition(" ")
-    if not family:
-        raise ValueError("no family name")
+    if not given:
+        raise ValueError("only one name")
     body["tags"].append(body.pop("price"))
     return {**body, "given": given, "family": family}
 
@@ -101,7 +101,8 @@ def test_the_items_of_a_batch_do_not_suffer_from_each_other(bench: WriteBench) -
     answer = bench.send("POST", "/authors", items, media=OLD_TYPE)
     assert answer.status == 207
     assert [command.key for command in bench.sink.commands] == ["1", "3"]
-    assert [command.body["tags"] for command in bench.sink.commands if command.body] == [["1"]] * 2
+    tags = [(command.body or {})["tags"] for command in bench.sink.commands]
+    assert tags == [["1"], ["1"]]
 
 
 def test_lines_may_be_old_too(bench: WriteBench) -> None:
