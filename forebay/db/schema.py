@@ -42,7 +42,7 @@ def index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
 
 def _names_of(table: sa.Table) -> list[str]:
     # The compiler gives names by the convention; it knows those of constraints and indexes alike.
-    preparer = pg.dialect().identifier_preparer
+    preparer = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
     asked = [c for c in table.constraints if not isinstance(c, sa.PrimaryKeyConstraint)]
     names = [preparer.format_constraint(one) for one in asked]
     names += [preparer.format_index(one) for one in table.indexes]
