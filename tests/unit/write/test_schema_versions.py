@@ -149,6 +149,6 @@ def test_a_version_that_is_not_known_is_named(bench: WriteBench, version: str) -
 
 
 def test_the_current_version_may_be_named(bench: WriteBench) -> None:
-    body = {**NOW, "tags": []}
+    body: dict[str, Any] = {**NOW, "tags": []}
     answer = bench.send("PUT", "/authors/{key}", body, key="1", media="application/json;schema=3")
     assert answer.status == 202
