@@ -30,7 +30,11 @@ setup: $(READY) $(PACKAGES) ## make .venv and node_modules as the lock files say
 
 .PHONY: run
 run: $(READY) ## start everything on this machine (PORT=8080), until Ctrl-C
-	@exec $(BIN)/python -m local --port $(PORT) run --stop-with-parent
+	@exec $(BIN)/python -m local --port $(PORT) run --stop-with-parent $(if $(ACCEPT),--accept $(ACCEPT))
+
+.PHONY: migrate
+migrate: $(READY) ## run the migrations for which the running stack (PORT=8080) waits, after asking
+	@exec $(BIN)/python -m local --port $(PORT) migrate $(if $(ACCEPT),--accept $(ACCEPT))
 
 .PHONY: load
 load: $(READY) ## put real countries and cities into the running stack (PORT=8080)
@@ -118,11 +122,12 @@ bench-load: $(READY) $(PACKAGES) ## load writes and reads up to saturation, and 
 	$(if $(QUICK),,@$(BIN)/python -m bench.load.report)
 
 .PHONY: check
-check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, migrations
+check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, declarations, migrations
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m local declarations
 	$(BIN)/python -m local alembic check
 
 .PHONY: audit
@@ -139,9 +144,9 @@ fmt: $(READY) ## format, and repair what ruff can
 	$(BIN)/ruff check --fix
 
 .PHONY: migration
-migration: $(READY) ## write a migration for changed resources (m="what it does")
+migration: $(READY) ## write a migration for changed resources (m="what it does", RENAME=cities.old:new)
 	@test -n "$(m)" || { echo 'say what it does: make migration m="Add rivers"' >&2; exit 2; }
-	@exec $(BIN)/python -m local alembic revision --autogenerate -m "$(m)"
+	@FOREBAY_RENAME="$(RENAME)" $(BIN)/python -m local migration -m "$(m)"
 
 .PHONY: synth
 synth: $(READY) $(PACKAGES) ## make the CloudFormation templates of an environment (ENV=dev)

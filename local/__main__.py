@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m local run | reset | psql | credentials | cdk | …`.
+"""The commands behind the Makefile: `python -m local run | migrate | reset | psql | cdk | …`.
 
 Exit codes: 0 all is well (for `run`: it was asked to stop); 1 it could not be done, with one
 sentence that says why; 2 wrong usage. Those named after a program pass on that program's code.
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.run import run
 
-    return run(settings, stop_with_parent=options.stop_with_parent)
+    return run(settings, stop_with_parent=options.stop_with_parent, accepted=options.accept or None)
 
 
 def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
@@ -106,6 +106,24 @@ def _alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     return alembic(options.arguments)
 
 
+def _migration(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.declarations import write_migration
+
+    return write_migration(options.message, settings.root)
+
+
+def _declarations(settings: LocalSettings, _options: argparse.Namespace) -> int:
+    from local.declarations import check
+
+    return check(settings.root)
+
+
+def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.schema_changes import migrate_running
+
+    return migrate_running(settings, options.accept or None)
+
+
 def _openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.description import written
 
@@ -144,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "start the stack, until Ctrl-C")
     run.add_argument("--stop-with-parent", action="store_true", help="also when the caller ends")
+    accept = "the newest of the migrations that may drop or change data"
+    run.add_argument("--accept", metavar="REVISION", help=accept)
+    migrate = add("migrate", _migrate, "run the migrations that wait, after asking")
+    migrate.add_argument("--accept", metavar="REVISION", help=f"{accept}; asks nothing")
     reset = add("reset", _reset, "delete the stack's state, after asking")
     reset.add_argument("--yes", action="store_true", help="without asking")
     psql = add("psql", _psql, "a prompt of the running database")
@@ -156,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     add("templates", _templates, "synthesise every environment and check its templates")
     add("audit", _audit, "ask for known holes in what the lock files name")
     add("openapi", _openapi, "write docs/openapi.json")
+    migration = add("migration", _migration, "write a migration, and note what bodies look like")
+    migration.add_argument("-m", "--message", required=True, help="what it does")
+    add("declarations", _declarations, "check the declarations against what was archived")
     alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser

@@ -1,7 +1,8 @@
 """The AWS calls that the start-up code itself makes, all of them to the emulator."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import boto3
@@ -79,11 +80,13 @@ class Emulated:
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
             functions.update_function_code(FunctionName=function, ZipFile=package)
 
-    def invoke(self, function: str) -> None:
-        """Runs a function with an empty event to its end; raises too when the function does."""
+    def invoke(self, function: str, event: Mapping[str, str] | None = None) -> None:
+        """Runs a function with that event to its end; raises too when the function does."""
         with self.translated():
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
-            answer = functions.invoke(FunctionName=function, Payload=b"{}")
+            answer = functions.invoke(
+                FunctionName=function, Payload=json.dumps(event or {}).encode()
+            )
             if "FunctionError" in answer:
                 said = answer["Payload"].read().decode(errors="replace")
                 raise ToolFailedError(f"the function {function} failed: {said}")

@@ -6,6 +6,8 @@ LocalStackError
 ├── DiskFullError        too little room below the state folder
 ├── PortTakenError       a port of the stack belongs to somebody else
 ├── ToolFailedError      a program that should end well (initdb, npm, cdk …) ended badly
+├── DeclarationsError    declarations don't fit what was archived
+├── MigrationsWaitError  migrations would drop or change data, and wait for a yes
 ├── StoppingError        a step was given up because the stack is being stopped
 ├── StartTimeoutError    a server runs but does not become ready
 ├── ChildDiedError       a server of the stack ended by itself
@@ -35,6 +37,14 @@ class PortTakenError(LocalStackError):
 
 class ToolFailedError(LocalStackError):
     """A program that was run to its end failed; the message carries the end of its output."""
+
+
+class DeclarationsError(LocalStackError):
+    """Archived bodies would not fit the declarations, or an upcaster is wrong."""
+
+
+class MigrationsWaitError(LocalStackError):
+    """Pending migrations would drop, rename or narrow something, and nobody has accepted that."""
 
 
 class StoppingError(LocalStackError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from watchfiles import PythonFilter, watch
 
 from forebay.errors import SettingsError
@@ -21,6 +22,8 @@ from local.aws import Emulated
 from local.deployment import Deployed
 from local.errors import ToolFailedError
 from local.events import Listener, Remark
+from local.postgres.config import primary_of
+from local.schema_changes import take_over
 from local.settings import LocalSettings
 
 _WATCHED = ("lambdas", "forebay", "resources", "migrations")
@@ -64,9 +67,9 @@ class Reloader:
                 self._listener(Remark(f"not reloaded, the old code stays: {problem}"))
                 return
             replaced = self._replace()
-            if replaced and any("migrations" in path.parts for path in changed):
-                self._emulated.invoke(self._deployed.functions["migrate"])
-        except (OSError, ToolFailedError, SettingsError) as exc:
+            if "migrate" in replaced:
+                self._migrate()
+        except (OSError, ToolFailedError, SettingsError, psycopg.Error) as exc:
             self._listener(Remark(f"not reloaded: {exc}"))
             return
         if replaced:
@@ -83,6 +86,17 @@ class Reloader:
             self._emulated.update_code(self._deployed.functions[name], packages[name])
             self._running = {**self._running, name: packages[name]}
         return replaced
+
+    def _migrate(self) -> None:
+        """Runs new migrations that only add; tells which others wait."""
+
+        def run(revision: str) -> None:
+            self._emulated.invoke(self._deployed.functions["migrate"], {"revision": revision})
+
+        url, port = primary_of(self._settings).url(), self._settings.ports.base
+        waiting = take_over(url, run, port=port)
+        if waiting:
+            self._listener(Remark(waiting))
 
     def _packages(self) -> Mapping[FunctionName, bytes]:
         return {name: zip_asset(name, self._settings.root) for name in PACKAGES}

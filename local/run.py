@@ -21,17 +21,20 @@ class StopRequested(BaseException):
     """A signal asks for the end; interrupts whatever the main thread waits for."""
 
 
-def run(settings: LocalSettings, *, stop_with_parent: bool = False) -> int:
+def run(
+    settings: LocalSettings, *, stop_with_parent: bool = False, accepted: str | None = None
+) -> int:
     """Runs the stack until it is interrupted; returns the exit code.
 
     Args:
         settings: where, and on which ports.
         stop_with_parent: also stop when the process that started this one ends, as `make` does
             without a word when it is killed.
+        accepted: the revision up to which migrations may drop or change data.
     """
     begun = time.monotonic()
     display = Display()
-    stack = LocalStack(settings, display)
+    stack = LocalStack(settings, display, accepted=accepted)
     if stop_with_parent:
         threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
     try:

@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import emulator, missed, node, restored, servers
+from local import declarations, emulator, missed, node, restored, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -40,14 +40,18 @@ class StopOrder(IntEnum):
 class LocalStack:
     """The one-machine stack: running inside its `with` block, gone without a trace after it."""
 
-    def __init__(self, settings: LocalSettings, listener: Listener = ignore) -> None:
+    def __init__(
+        self, settings: LocalSettings, listener: Listener = ignore, *, accepted: str | None = None
+    ) -> None:
         """A stack that is not running yet.
 
         Args:
             settings: where, and on which ports.
             listener: told what happens.
+            accepted: the revision up to which migrations may drop or change data.
         """
         self.settings = settings
+        self._accepted = accepted
         self.primary = primary_of(settings)
         self.replica = replica_of(settings)
         self._listener = listener
@@ -71,6 +75,7 @@ class LocalStack:
             lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
             keep_private(self.settings)
             self._check_surroundings()
+            declarations.check_before_start(self.settings.root)
             pool = ThreadPoolExecutor(thread_name_prefix="start")
             opened.callback(pool.shutdown)
             self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
@@ -127,12 +132,14 @@ class LocalStack:
         """As much at once as the needs of each allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
+        checked = pool.submit(self._check_migrations, primary)
         self._install_packages()
         kept = self._deployment.kept()
-        deployed = kept or self._deploy(primary)
+        deployed = kept or self._deploy(checked)
         self._start_emulator()
         primary.result()
         if kept:
+            checked.result()
             self._migrate(deployed)
         # Before the Firehose server delivers anything: the database must not be written to yet.
         self._restore_lost(deployed)
@@ -171,9 +178,9 @@ class LocalStack:
             primary_rank=StopOrder.PRIMARY,
         )
 
-    def _deploy(self, primary: Future[Child]) -> Deployed:
+    def _deploy(self, checked: Future[None]) -> Deployed:
         # The deployment migrates the database.
-        primary.result()
+        checked.result()
         with step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
@@ -193,6 +200,14 @@ class LocalStack:
                 name="emulator",
                 rank=StopOrder.EMULATOR,
             )
+
+    def _check_migrations(self, primary: Future[Child]) -> None:
+        # Alembic takes as long to import as the primary to start.
+        from local import schema_changes  # noqa: PLC0415
+
+        primary.result()
+        url, port = self.primary.url(), self.settings.ports.base
+        schema_changes.check_before_start(url, self._accepted, port=port)
 
     def _migrate(self, deployed: Deployed) -> None:
         """What is deployed was kept, but the database may be another by now."""

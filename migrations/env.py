@@ -15,6 +15,9 @@ from forebay.db.connect import login_attempts
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.errors import SettingsError
 from migrations.defaults import add_defaults
+from migrations.handmade import Declared
+from migrations.renames import ask_about_renames
+from migrations.trigrams import ask_for_extension, has_trigrams
 
 # A migration that waits for a lock stops every query behind it in the queue: better fail fast,
 # and try again at a quieter moment.
@@ -42,12 +45,13 @@ def run() -> None:
         poolclass=sa.pool.NullPool,
     )
     with engine.connect() as connection:
-        _prepare(connection)
+        trigrams = _prepare(connection)
         context.configure(
             connection=connection,
             target_metadata=metadata(resources.load()),
             include_schemas=True,
             include_name=_ours,
+            include_object=Declared(resources.shapes(), trigrams=trigrams).includes,
             version_table_schema=PIPELINE_SCHEMA,
             compare_type=True,
             transaction_per_migration=True,
@@ -57,15 +61,22 @@ def run() -> None:
             context.run_migrations()
 
 
-def _prepare(connection: sa.Connection) -> None:
-    """Takes the lock for the session, and sets the timeouts that hold for every migration."""
+def _prepare(connection: sa.Connection) -> bool:
+    """Takes the lock for the session, and sets the timeouts that hold for every migration.
+
+    Returns:
+        Whether the server can have trigram indexes.
+    """
     run_sql = connection.exec_driver_sql
     run_sql(f"SET statement_timeout = {ADVISORY_LOCK_TIMEOUT_MS}")
     run_sql(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
     run_sql(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
     run_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     run_sql(f"CREATE SCHEMA IF NOT EXISTS {PIPELINE_SCHEMA}")
+    trigrams = has_trigrams(connection)
+    # Alembic commits no transaction that was begun before.
     connection.commit()
+    return trigrams
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:
@@ -74,12 +85,15 @@ def _ours(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def _complete(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
-    """`make migration` with nothing to do makes no file; added columns get their defaults."""
+    """`make migration` with nothing to do makes no file; new columns get defaults or old names."""
     makes_a_file = getattr(context.config.cmd_opts, "autogenerate", False)
     upgrade = directives[0].upgrade_ops if directives else None
     if upgrade is None:
         return
+    if directives[0].message is not None:  # `alembic check` has no message, and asks nothing
+        ask_about_renames(directives[0], os.environ.get("FOREBAY_RENAME", ""))
     add_defaults(upgrade, resources.load())
+    ask_for_extension(directives[0])
     if makes_a_file and upgrade.is_empty():
         directives.clear()
 

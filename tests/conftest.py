@@ -22,4 +22,5 @@ pytest_plugins = [
     "tests.fixtures.consumer",
     "tests.fixtures.faults",
     "tests.fixtures.faulty",
+    "tests.fixtures.migrating",
 ]

@@ -123,7 +123,8 @@ class ChunkApplier:
         known = self._rejected_before(chunk.ids)
         if known:
             contest = Contest.among([one for one in chunk.commands if one.id not in known])
-        counts = Counts(duplicates=sum(one.id in known for one in chunk.commands) if known else 0)
+        known_here = sum(one.id in known for one in chunk.commands) if known else 0
+        counts = Counts(duplicates=known_here, skipped=chunk.skipped)
         candidates = Candidates(known=known)
         for applier, winners in self._by_table(contest.winners):
             done, refusals = applier.apply(winners)

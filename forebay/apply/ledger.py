@@ -86,6 +86,7 @@ class Ledger:
             "superseded": counts.superseded,
             "duplicates": counts.duplicates,
             "rejected": counts.rejected,
+            "skipped": counts.skipped,
             "first_id": total.first_id,
             "last_id": total.last_id,
         }
@@ -93,16 +94,18 @@ class Ledger:
 
 _ADVANCE = """
     INSERT INTO forebay.ledger AS l (
-      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, lags,
+      object, lines, applied, superseded, duplicates, rejected, skipped, first_id, last_id, lags,
       completed_at)
     SELECT %(object)s, %(end)s, %(applied)s, %(superseded)s, %(duplicates)s, %(rejected)s,
-           %(first_id)s, %(last_id)s, %(lags)s, CASE WHEN %(last)s THEN clock_timestamp() END
+           %(skipped)s, %(first_id)s, %(last_id)s, %(lags)s,
+           CASE WHEN %(last)s THEN clock_timestamp() END
     ON CONFLICT (object) DO UPDATE SET
       lines = excluded.lines,
       applied = l.applied + excluded.applied,
       superseded = l.superseded + excluded.superseded,
       duplicates = l.duplicates + excluded.duplicates,
       rejected = l.rejected + excluded.rejected,
+      skipped = l.skipped + excluded.skipped,
       first_id = least(l.first_id, excluded.first_id),
       last_id = greatest(l.last_id, excluded.last_id),
       lags = (SELECT array_agg(coalesce(before, 0) + coalesce(more, 0) ORDER BY bucket)
@@ -113,10 +116,10 @@ _ADVANCE = """
 
 _REPLAYED = """
     INSERT INTO forebay.ledger AS l (
-      object, lines, applied, superseded, duplicates, rejected, first_id, last_id, completed_at,
-      replays)
+      object, lines, applied, superseded, duplicates, rejected, skipped, first_id, last_id,
+      completed_at, replays)
     SELECT %(object)s, %(end)s, %(applied)s, %(superseded)s, %(duplicates)s, %(rejected)s,
-           %(first_id)s, %(last_id)s, clock_timestamp(), 1
+           %(skipped)s, %(first_id)s, %(last_id)s, clock_timestamp(), 1
     ON CONFLICT (object) DO UPDATE SET
       lines = excluded.lines,
       -- A live run that was interrupted has counted only a part of the lines.
@@ -124,6 +127,7 @@ _REPLAYED = """
       superseded = CASE WHEN l.completed_at IS NULL THEN excluded.superseded ELSE l.superseded END,
       duplicates = CASE WHEN l.completed_at IS NULL THEN excluded.duplicates ELSE l.duplicates END,
       rejected = CASE WHEN l.completed_at IS NULL THEN excluded.rejected ELSE l.rejected END,
+      skipped = CASE WHEN l.completed_at IS NULL THEN excluded.skipped ELSE l.skipped END,
       lags = CASE WHEN l.completed_at IS NULL THEN NULL ELSE l.lags END,
       first_id = least(l.first_id, excluded.first_id),
       last_id = greatest(l.last_id, excluded.last_id),

@@ -75,6 +75,8 @@ class Counts:
     duplicates: int = 0
     #: Can never apply.
     rejected: int = 0
+    #: Is of a retired resource.
+    skipped: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         """Both together."""
@@ -83,6 +85,7 @@ class Counts:
             self.superseded + other.superseded,
             self.duplicates + other.duplicates,
             self.rejected + other.rejected,
+            self.skipped + other.skipped,
         )
 
 

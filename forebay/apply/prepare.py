@@ -11,7 +11,7 @@ from forebay.apply.outcome import BadLine, Entry
 from forebay.apply.upcast import are_all_current, upcast
 from forebay.command import Command
 from forebay.errors import BodyError
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.spec import ResourceSpec, retired_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Prepared:
     #: Why commands must wait for newer code, if any must.
     held: str | None
     contest: Contest
+    #: How many commands are of retired resources; they are in `ids`, and not in `commands`.
+    skipped: int = 0
 
     @property
     def bad_lines(self) -> Iterator[BadLine]:
@@ -68,8 +70,9 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
     """Sorts a chunk out, brings its commands up to date, and folds them."""
     found = [entry for entry in entries if isinstance(entry, Command)]
     ids = sorted([command.id for command in found])
+    found, skipped = without_retired(found, resources)
     if are_all_current(found, resources):
-        return Prepared(entries, ids, found, (), {}, None, Contest.among(found))
+        return Prepared(entries, ids, found, (), {}, None, Contest.among(found), skipped)
     commands: list[Command] = []
     unfit: list[tuple[Command, BodyError]] = []
     archived: dict[str, Command] = {}
@@ -90,7 +93,19 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
         if current is not command:
             archived[command.id] = command
         commands.append(current)
-    return Prepared(entries, ids, commands, unfit, archived, held, Contest.among(commands))
+    contest = Contest.among(commands)
+    return Prepared(entries, ids, commands, unfit, archived, held, contest, skipped)
+
+
+def without_retired(
+    commands: list[Command], resources: Mapping[str, ResourceSpec]
+) -> tuple[list[Command], int]:
+    """The commands of resources that are not retired, and the number of the others."""
+    retired = retired_among(resources)
+    if not retired:
+        return commands, 0
+    left = [command for command in commands if command.resource not in retired]
+    return left, len(commands) - len(left)
 
 
 def made_current(command: Command, spec: ResourceSpec | None) -> Command:

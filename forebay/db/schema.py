@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from forebay.resource.marks import Indexed
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 PIPELINE_SCHEMA = "forebay"
+#: The operator class of the extension pg_trgm, which a server may lack.
+TRIGRAM_OPERATORS = "gin_trgm_ops"
+_MAX_IDENTIFIER = 63
 
 NAMING = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",
@@ -29,6 +34,21 @@ def metadata(resources: Mapping[str, ResourceSpec]) -> sa.MetaData:
     return tables
 
 
+def index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
+    """By a resource's path, the names of the indexes and constraints that its class asks for."""
+    tables = metadata(resources).tables
+    return {path: _names_of(tables[spec.table]) for path, spec in resources.items()}
+
+
+def _names_of(table: sa.Table) -> list[str]:
+    # The compiler gives names by the convention; it knows those of constraints and indexes alike.
+    preparer = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+    asked = [c for c in table.constraints if not isinstance(c, sa.PrimaryKeyConstraint)]
+    names = [preparer.format_constraint(one) for one in asked]
+    names += [preparer.format_index(one) for one in table.indexes]
+    return sorted(name for name in names if name is not None)
+
+
 def _resource_table(
     tables: sa.MetaData, spec: ResourceSpec, resources: Mapping[str, ResourceSpec]
 ) -> None:
@@ -44,6 +64,8 @@ def _resource_table(
             table.append_constraint(sa.UniqueConstraint(table.c[field.name]))
         elif field.indexed:
             sa.Index(None, table.c[field.name])
+        for mark in field.indexes:
+            _gin_index(table, field, mark)
         if field.references and field.references.enforced:
             target = resources[field.references.path]
             table.append_constraint(
@@ -51,6 +73,31 @@ def _resource_table(
             )
     for index in spec.indexes:
         sa.Index(None, *(table.c[name] for name in index.columns), unique=index.unique)
+
+
+def _gin_index(table: sa.Table, field: FieldSpec, mark: Indexed) -> None:
+    column = table.c[field.name]
+    name = f"{table.name}_{field.name}_{mark.purpose}"
+    if mark.purpose == "search":
+        # As the read function writes it for `fts(english)`; see lambdas/read/sql/conditions.py.
+        words = sa.text(f"to_tsvector('{mark.language}', \"{field.name}\")")
+        name = _identifier(f"{name}_{mark.language}_idx")
+        sa.Index(name, words, postgresql_using="gin", _table=table)
+        return
+    operators = TRIGRAM_OPERATORS if mark.purpose == "trigram" else "jsonb_path_ops"
+    sa.Index(
+        _identifier(f"{name}_idx"),
+        column,
+        postgresql_using="gin",
+        postgresql_ops={field.name: operators},
+    )
+
+
+def _identifier(name: str) -> str:
+    """The name, or the beginning of it with a digest, where Postgres would cut it off."""
+    if len(name) <= _MAX_IDENTIFIER:
+        return name
+    return f"{name[: _MAX_IDENTIFIER - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _column(field: FieldSpec, *, primary_key: bool = False) -> sa.Column[object]:
@@ -84,6 +131,16 @@ _TYPES: dict[Kind, sa.types.TypeEngine[Any]] = {
     Kind.UUID: pg.UUID(),
     Kind.JSON: pg.JSONB(),
 }
+
+
+def _skipped() -> sa.Column[int]:
+    return sa.Column(
+        "skipped",
+        sa.BigInteger,
+        nullable=False,
+        server_default=sa.text("0"),
+        comment="Commands of retired resources",
+    )
 
 
 def _pipeline_tables(tables: sa.MetaData) -> None:
@@ -174,6 +231,7 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         tables,
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        _skipped(),
         sa.Column("first_id", pg.UUID, comment="Smallest command id in the object"),
         sa.Column("last_id", pg.UUID, comment="Greatest command id in the object"),
         sa.Column(
@@ -213,6 +271,7 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         ),
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
+        _skipped(),
         sa.Column("error", sa.Text, comment="Why it could not be applied; null: it was"),
         sa.Column("done_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
         schema=PIPELINE_SCHEMA,

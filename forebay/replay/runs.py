@@ -124,7 +124,7 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
         _NOTE,
         [
             *(run_id, key, outcome.lines, counts.applied, counts.superseded),
-            *(counts.duplicates, counts.rejected, None),
+            *(counts.duplicates, counts.rejected, counts.skipped, None),
         ],
     )
     # A statement of its own, after that one's commit: of several consumers that note their objects
@@ -134,7 +134,7 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
 
 def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
     """Notes why an object could not be applied; a resumed run tries it again."""
-    connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
+    connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
 
 
 def done_among(connection: Connection, run_id: str, keys: Sequence[str]) -> set[str]:
@@ -172,11 +172,12 @@ def _finish(connection: Connection, run_id: str) -> None:
 
 _NOTE = """
     INSERT INTO forebay.run_objects AS o
-      (run, object, lines, applied, superseded, duplicates, rejected, error)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+      (run, object, lines, applied, superseded, duplicates, rejected, skipped, error)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (run, object) DO UPDATE SET
       lines = excluded.lines, applied = excluded.applied, superseded = excluded.superseded,
-      duplicates = excluded.duplicates, rejected = excluded.rejected, error = excluded.error,
+      duplicates = excluded.duplicates, rejected = excluded.rejected, skipped = excluded.skipped,
+      error = excluded.error,
       done_at = clock_timestamp()
     WHERE o.error IS NOT NULL
 """
@@ -191,6 +192,7 @@ _FINISH = """
 _PROGRESS = """
     SELECT count(*) FILTER (WHERE error IS NULL), count(*) FILTER (WHERE error IS NOT NULL),
            coalesce(sum(lines), 0), coalesce(sum(applied), 0), coalesce(sum(superseded), 0),
-           coalesce(sum(duplicates), 0), coalesce(sum(rejected), 0)
+           coalesce(sum(duplicates), 0), coalesce(sum(rejected), 0),
+           coalesce(sum(skipped), 0)
     FROM forebay.run_objects WHERE run = %s::uuid
 """

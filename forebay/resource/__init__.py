@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forebay.resource.marks import Index, Indexed, Key, References, Unique
-from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+from forebay.resource.marks import Index, Indexed, Key, References, Retired, Unique
+from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec
 
 if TYPE_CHECKING:
     from forebay.resource.declaration import Resource, discover
@@ -27,6 +27,8 @@ __all__ = [
     "References",
     "Resource",
     "ResourceSpec",
+    "Resources",
+    "Retired",
     "Unique",
     "discover",
 ]

@@ -170,7 +170,8 @@ class BodyReader:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        # Else a nested model would bring its own validator, without our reading of text.
+        # Else a nested model would bring its own validator, without our reading of text, and with
+        # unknown members.
         return SchemaValidator(self._schema.item, self._schema.config, _use_prebuilt=False)
 
     @cached_property

@@ -22,7 +22,7 @@ import pydantic_core
 
 from forebay.errors import DeclarationError
 from forebay.resource.body import BodyReader, BodySchema
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.spec import Resources, ResourceSpec, retired_among
 
 _PROTOCOL = 5
 _HEADER = f"pydantic-core {pydantic_core.__version__}\n".encode()
@@ -91,18 +91,20 @@ def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
     Raises:
         DeclarationError: a resource's class can't be found again by its name.
     """
-    compiled = {path: _compiled(spec) for path, spec in resources.items()}
+    compiled = Resources(
+        {path: _compiled(spec) for path, spec in resources.items()}, retired_among(resources)
+    )
     return _HEADER + pickle.dumps(compiled, protocol=_PROTOCOL)
 
 
-def load(data: bytes) -> dict[str, ResourceSpec] | None:
+def load(data: bytes) -> Resources | None:
     """The resources by path, doing all that those do which were dumped.
 
     None if another release of pydantic-core than this one wrote them: import the declarations then.
     """
     if not data.startswith(_HEADER):
         return None
-    found: dict[str, ResourceSpec] = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - see above
+    found: Resources = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - see above
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError
@@ -13,10 +13,16 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError
 from forebay.errors import DeclarationError
 from forebay.resource.body import BodyReader
 from forebay.resource.declared import DeclaredBody
-from forebay.resource.fields import RESERVED_NAMES, KeyDeclared, made_key, read_field
-from forebay.resource.marks import Index
+from forebay.resource.fields import (
+    RESERVED_NAMES,
+    KeyDeclared,
+    check_entry,
+    made_key,
+    read_field,
+)
+from forebay.resource.marks import Index, Retired
 from forebay.resource.relations import Relation, relations
-from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, Upcaster
+from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec, Upcaster
 
 _PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 #: Paths under /v1 that the API itself answers, now or soon.
@@ -118,6 +124,12 @@ def _checked_indexes(
                 raise DeclarationError(f"{cls.__name__}.{column}: an index names it, no field does")
             if known[column].kind is Kind.JSON:
                 raise DeclarationError(f"{cls.__name__}.{column}: JSON can't be in such an index")
+            if known[column].sql_type == "text" and not known[column].choices:
+                raise DeclarationError(
+                    f"{cls.__name__}.{column}: a str in an index needs max_length (an index entry "
+                    "is small)"
+                )
+        check_entry(cls.__name__, [known[column] for column in index.columns])
     return tuple(indexes)
 
 
@@ -140,14 +152,15 @@ def _checked_upcasters(
     return dict(upcasters)
 
 
-def discover(package: str, search_path: Iterable[str]) -> dict[str, ResourceSpec]:
+def discover(package: str, search_path: Iterable[str]) -> Resources:
     """Every resource declared in the modules of a package, by path, in the order of their paths.
 
     Raises:
-        DeclarationError: two resources share a path or table, a reference leads nowhere, or its
-            name is taken.
+        DeclarationError: two resources share a path or table, a reference leads nowhere, its
+            name is taken, or a resource is declared and retired.
     """
     found: dict[str, ResourceSpec] = {}
+    retired: set[str] = set()
     for module_info in sorted(pkgutil.iter_modules(search_path), key=lambda info: info.name):
         module = importlib.import_module(f"{package}.{module_info.name}")
         for cls in vars(module).values():
@@ -157,11 +170,17 @@ def discover(package: str, search_path: Iterable[str]) -> dict[str, ResourceSpec
                 and cls.__module__ == module.__name__
             ):
                 _add(found, cls)
+            elif isinstance(cls, Retired):
+                retired.add(_checked_retired(module_info.name, cls))
     for spec in found.values():
-        _check_references(spec, found)
+        if spec.path in retired:
+            raise DeclarationError(
+                f"{spec.name}: {spec.path!r} is retired as well; take Retired({spec.path!r}) away"
+            )
+        _check_references(spec, found, retired)
     for path, starting in relations(found).items():
         _check_names(found[path], starting)
-    return dict(sorted(found.items()))
+    return Resources(dict(sorted(found.items())), retired)
 
 
 def _add(found: dict[str, ResourceSpec], cls: type[Resource]) -> None:
@@ -174,12 +193,27 @@ def _add(found: dict[str, ResourceSpec], cls: type[Resource]) -> None:
     found[spec.path] = spec
 
 
-def _check_references(spec: ResourceSpec, known: Mapping[str, ResourceSpec]) -> None:
+def _checked_retired(module: str, retired: Retired) -> str:
+    if not isinstance(retired.path, str) or not _PATH.fullmatch(retired.path):
+        raise DeclarationError(
+            f'{module}: Retired({retired.path!r}) must name a resource\'s path such as "cities"'
+        )
+    return retired.path
+
+
+def _check_references(
+    spec: ResourceSpec, known: Mapping[str, ResourceSpec], retired: Collection[str]
+) -> None:
     for field in spec.fields:
         if field.references is None:
             continue
         target = known.get(field.references.path)
         where = f"{spec.name}.{field.name}"
+        if field.references.path in retired:
+            raise DeclarationError(
+                f"{where}: refers to {field.references.path!r}, which is retired; take the "
+                "reference away"
+            )
         if target is None:
             raise DeclarationError(f"{where}: refers to {field.references.path!r}, not a resource")
         if target.key.kind is not field.kind:

@@ -28,6 +28,7 @@ from forebay.resource.body import (
     plain_key,
 )
 from forebay.resource.fields import annotated, pydantic_type
+from forebay.resource.nested import described, forbid_unknown
 from forebay.resource.spec import FieldSpec, Kind
 from forebay.resource.strict import with_strict_text
 
@@ -49,7 +50,7 @@ class DeclaredBody:
 
     def schema(self) -> BodySchema:
         """What bodies and keys are read by."""
-        item = with_strict_text(_of_items(self._model.__pydantic_core_schema__))
+        item = with_strict_text(_of_items(forbid_unknown(self._model.__pydantic_core_schema__)))
         return BodySchema(
             item=item,
             config=_config(item),
@@ -62,7 +63,7 @@ class DeclaredBody:
 
     def json_schema(self) -> Mapping[str, Any]:
         """The JSON Schema of the same bodies, the key among their members."""
-        schema = self._model.model_json_schema(mode="validation")
+        schema = described(self._model.model_json_schema(mode="validation"))
         key = self._declared.model_fields.get(self._key.name)
         told = {
             "description": self._key.description,

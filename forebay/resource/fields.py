@@ -8,7 +8,7 @@ import re
 import types
 import typing
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, Union, get_args, get_origin
@@ -42,6 +42,14 @@ RESERVED_NAMES = frozenset(
 )
 MAX_KEY_LENGTH = 255  # characters; with it a key fits any B-tree index entry and a URL
 _MAX_VARCHAR = 1_000_000
+# Postgres: BTMaxItemSize of nbtree.h for a page of 8 KiB, without the header of the entry. With a
+# larger one it answers "index row size 2712 exceeds btree version 4 maximum 2704".
+_MAX_ENTRY_BYTES = 2_696
+_TEXT_HEADER_BYTES = 7  # length, and alignment of what follows
+_CHARACTER_BYTES = 4  # of UTF-8, at most
+_FIXED_BYTES = 16  # a UUID; every other kind takes less
+_LANGUAGE = re.compile(r"[a-z][a-z_]{0,30}")
+_PURPOSES = {"search": Kind.TEXT, "trigram": Kind.TEXT, "contains": Kind.JSON}
 _MAX_PRECISION = 1000  # numeric's own limit
 
 _PLAIN: dict[Any, Kind] = {
@@ -212,19 +220,77 @@ def _choices(inner: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 def _with_marks(where: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
     unique = any(isinstance(mark, Unique) for mark in info.metadata)
-    indexed = any(isinstance(mark, Indexed) for mark in info.metadata)
+    marks = tuple(mark for mark in info.metadata if isinstance(mark, Indexed))
+    indexed = any(mark.purpose == "order" for mark in marks)
     references = next((mark for mark in info.metadata if isinstance(mark, References)), None)
     for mark in info.metadata:
         if isinstance(mark, type) and issubclass(mark, (Key, Indexed, Unique, References)):
             raise DeclarationError(f"{where}: write {mark.__name__}(), with its parentheses")
+    for mark in marks:
+        _check_purpose(where, spec, mark)
     if (unique or indexed or references) and spec.kind is Kind.JSON:
-        raise DeclarationError(f"{where}: JSON can be no key, index or reference")
+        raise DeclarationError(
+            f'{where}: JSON can be no key, order or reference; Indexed("contains") serves filters '
+            "by containment"
+        )
     unbounded = spec.kind is Kind.TEXT and spec.max_length is None and not spec.choices
     if (unique or indexed) and unbounded:
         raise DeclarationError(
             f"{where}: an indexed str needs max_length (an index entry is small)"
         )
-    return replace(spec, unique=unique, indexed=indexed, references=references)
+    if unique or indexed:
+        check_entry(where, [spec])
+    others = tuple(mark for mark in marks if mark.purpose != "order")
+    return replace(spec, unique=unique, indexed=indexed, indexes=others, references=references)
+
+
+def _check_purpose(where: str, spec: FieldSpec, mark: Indexed) -> None:
+    wanted = _PURPOSES.get(mark.purpose)
+    if wanted is None and mark.purpose != "order":
+        raise DeclarationError(
+            f"{where}: Indexed({mark.purpose!r}) is none of order, {', '.join(_PURPOSES)}"
+        )
+    if wanted is not None and spec.kind is not wanted:
+        noun = "a str" if wanted is Kind.TEXT else "a list or dict"
+        raise DeclarationError(f"{where}: Indexed({mark.purpose!r}) is for {noun}")
+    if not _LANGUAGE.fullmatch(mark.language):
+        raise DeclarationError(
+            f'{where}: the language of a search is a word of Postgres such as "english", not '
+            f"{mark.language!r}"
+        )
+
+
+def check_entry(where: str, columns: Sequence[FieldSpec]) -> None:
+    """Refuses columns whose values may be too large for an entry of a B-tree index.
+
+    An entry has at most 2,704 bytes (a third of a page of 8 KiB), 8 of which are its header.
+    Postgres may compress a long text, but does not promise that it gets small enough.
+
+    Raises:
+        DeclarationError: they may be too large.
+    """
+    largest = sum(map(_entry_bytes, columns))
+    if largest > _MAX_ENTRY_BYTES:
+        texts = [column for column in columns if column.kind is Kind.TEXT and not column.choices]
+        others = largest - sum(map(_entry_bytes, texts))
+        room = (_MAX_ENTRY_BYTES - others) // max(len(texts), 1) - _TEXT_HEADER_BYTES
+        each = "" if len(texts) == 1 else " each"
+        raise DeclarationError(
+            f"{where}: a value of {largest:,} bytes fits no index entry, which has "
+            f"{_MAX_ENTRY_BYTES:,}; max_length may be {max(room, 0) // _CHARACTER_BYTES}{each} "
+            "(a character takes up to 4 bytes)"
+        )
+
+
+def _entry_bytes(column: FieldSpec) -> int:
+    """The most that a value takes in an index entry, its alignment included."""
+    if column.choices:
+        return _TEXT_HEADER_BYTES + max(len(choice.encode()) for choice in column.choices)
+    if column.kind is Kind.TEXT:
+        return _TEXT_HEADER_BYTES + _CHARACTER_BYTES * (column.max_length or 0)
+    if column.kind is Kind.DECIMAL:  # four digits in two bytes
+        return _TEXT_HEADER_BYTES + ((column.precision or 0) // 4 + 4) * 2
+    return _FIXED_BYTES
 
 
 def _checked_key(where: str, spec: FieldSpec) -> FieldSpec:
@@ -234,7 +300,12 @@ def _checked_key(where: str, spec: FieldSpec) -> FieldSpec:
         raise DeclarationError(f"{where}: a key is never null and has no default")
     if spec.kind is Kind.TEXT and not (spec.max_length and spec.max_length <= MAX_KEY_LENGTH):
         raise DeclarationError(f"{where}: a str key needs max_length, at most {MAX_KEY_LENGTH}")
-    if spec.unique or spec.indexed or spec.references:
+    if spec.references:
+        raise DeclarationError(
+            f"{where}: a key can't be a reference as well: related rows are found along fields, "
+            "and a key is none; declare a field of its own for the reference"
+        )
+    if spec.unique or spec.indexed or spec.indexes:
         raise DeclarationError(f"{where}: a key is unique and indexed by itself")
     return spec
 

@@ -1,8 +1,12 @@
-"""What a declaration writes beside a field's type: key, index, uniqueness, reference."""
+"""What a declaration writes beside a field's type, and in the place of a class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: What an index on one column is for.
+Purpose: TypeAlias = Literal["order", "search", "trigram", "contains"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Asks for an index on this one column."""
+    """Asks for an index on this one column; it never changes an answer."""
+
+    #: `order` (a B-tree), `search` (full text), `trigram` (parts of a text), `contains` (JSON).
+    purpose: Purpose = "order"
+    #: Of a search: the configuration that filters name, as in `fts(english)`.
+    language: str = "simple"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,17 @@ class References:
     enforced: bool = False
     #: What `select=` may call the way along it, besides the path: `country`.
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A resource that is no more, in the place of its class: `cities = Retired("cities")`.
+
+    Its archived commands are skipped and counted, whatever applies them. They stay in the archive:
+    a declaration of the same path, and a replay, bring its rows back.
+    """
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, cast
 
 from forebay.ids import are_uuids, is_uuid
 from forebay.resource.body import BodyReader
-from forebay.resource.marks import Index, References
+from forebay.resource.marks import Index, Indexed, References
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -51,7 +51,10 @@ class FieldSpec:
     scale: int | None = None
     minimum: int | None = None
     maximum: int | None = None
+    #: A B-tree index.
     indexed: bool = False
+    #: Indexes of other kinds.
+    indexes: tuple[Indexed, ...] = ()
     unique: bool = False
     references: References | None = None
     description: str | None = None
@@ -139,3 +142,18 @@ class ResourceSpec:
     def column(self, name: str) -> FieldSpec | None:
         """The column of that name."""
         return next((column for column in self.columns if column.name == name), None)
+
+
+class Resources(dict[str, ResourceSpec]):
+    """The declared resources by path, and the paths of those that are no more."""
+
+    def __init__(
+        self, declared: Mapping[str, ResourceSpec] | None = None, retired: Iterable[str] = ()
+    ) -> None:
+        super().__init__(declared or {})
+        self.retired = frozenset(retired)
+
+
+def retired_among(resources: Mapping[str, ResourceSpec]) -> frozenset[str]:
+    """The paths of the retired resources, whose commands are skipped."""
+    return resources.retired if isinstance(resources, Resources) else frozenset()

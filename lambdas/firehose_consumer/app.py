@@ -237,6 +237,7 @@ class Consumer:
             "superseded": counts.superseded,
             "duplicates": counts.duplicates,
             "rejected": counts.rejected,
+            "skipped": counts.skipped,
             "seconds": round(seconds, 3),
         }
         if outcome.already_applied:

@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 Done = Literal["migrated", "newer"]
 
 
-def migrate(url: str) -> Done:
-    """Runs `alembic upgrade head`, unless the database is at a revision this code doesn't know.
+def migrate(url: str, revision: str = "head") -> Done:
+    """Runs `alembic upgrade`, up to the newest revision or a given one.
 
-    That is the case in a roll-back to an earlier release: its code works on the newer schema (the
+    Does nothing if the database is at a revision that this code doesn't know. That is
+    the case in a roll-back to an earlier release: its code works on the newer schema (the
     expand/contract rule), and failing would only block the roll-back.
 
     Raises:
@@ -34,7 +35,7 @@ def migrate(url: str) -> Done:
     config.attributes["url"] = url
     if not _knows(ScriptDirectory.from_config(config), _revisions(url)):
         return "newer"
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     return "migrated"
 
 

@@ -10,10 +10,13 @@ from forebay.settings import required
 from lambdas.migrate.app import make_users_of, migrate
 
 
-def lambda_handler(_event: dict[str, Any], _context: object) -> dict[str, str]:
-    """Migrates; whatever it raises fails the deployment."""
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
+    """Migrates, up to the event's `revision` if it names one.
+
+    Whatever it raises fails the deployment.
+    """
     url = required(os.environ, "FOREBAY_DATABASE_URL")
-    done = migrate(url)
+    done = migrate(url, str(event.get("revision") or "head"))
     users = os.environ.get("FOREBAY_USERS", "")
     if users:
         writer, reader = users.split(",")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
@@ -22,8 +23,13 @@ from lambdas.write.answers import Answers, not_accepted
 from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
+if TYPE_CHECKING:
+    from forebay.resource.shape import Recorded
+
 #: What became of one item before anything was sent.
 _Item = Line | Problem
+#: An item's JSON text as the current schema version has it.
+_Upgrade = Callable[[bytes], bytes]
 
 
 class WriteApp:
@@ -38,7 +44,18 @@ class WriteApp:
         answers: Answers,
         log: Log,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        shapes: Callable[[], Mapping[str, Recorded]] = dict,
     ) -> None:
+        """An app over its parts.
+
+        Args:
+            resources: the declarations.
+            acceptor: stores commands.
+            ids: makes their ids.
+            answers: makes responses.
+            log: for one line a request.
+            shapes: gives what earlier schema versions looked like; asked when a client names one.
+        """
         self._resources = resources
         self._max_body_bytes = max_body_bytes
         self._routes: dict[tuple[str, str], Route] = {
@@ -51,6 +68,7 @@ class WriteApp:
         self._make = CommandMaker(ids)
         self._answers = answers
         self._log = log
+        self._shapes = shapes
 
     def handle(self, event: Mapping[str, Any]) -> Response:
         """The answer to a proxy event; every refusal is a problem."""
@@ -97,7 +115,7 @@ class WriteApp:
         if isinstance(value, list):
             items = [dump(item) for item in value]
             return self._batch(spec, request, caller, items, parsed=True)
-        return self._one(self._make.post(spec, raw, caller))
+        return self._one(self._make.post(spec, self._upgrade(spec, request)(raw), caller))
 
     def _put(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
@@ -108,6 +126,7 @@ class WriteApp:
             raise ProblemError(_media_problem(media, JSON_TYPES))
         raw = request.body()
         parse(raw)
+        raw = self._upgrade(spec, request)(raw)
         create = request.must_not_exist()
         return self._one(self._make.put(spec, key, raw, caller, create=create))
 
@@ -140,21 +159,45 @@ class WriteApp:
                 )
             )
         made: list[_Item] = []
+        upgrade = self._upgrade(spec, request)
+        if not parsed:
+            upgrade = _parsed(upgrade)
         for index, item in enumerate(items):
-            made.append(self._item(spec, item, caller, index, parsed=parsed))
+            made.append(self._item(spec, item, caller, index, upgrade))
             caller = _following(caller, made[-1])
         return self._answers.batch(self._accepted(made), request.path)
 
     def _item(
-        self, spec: ResourceSpec, item: bytes, caller: Caller, index: int, *, parsed: bool
+        self, spec: ResourceSpec, item: bytes, caller: Caller, index: int, upgrade: _Upgrade
     ) -> _Item:
         """One item's command, or why it is refused: the others don't suffer."""
         try:
-            if not parsed:
-                parse(item)
-            return self._make.post(spec, item, caller, index=index)
+            return self._make.post(spec, upgrade(item), caller, index=index)
         except ProblemError as exc:
             return exc.problem
+
+    def _upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
+        """What brings the request's items from the schema version that it names to the current one.
+
+        Raises:
+            ProblemError: that version is not known here.
+        """
+        version = request.schema_version()
+        if version is None or version == spec.schema_version:
+            return _unchanged
+        recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
+        old = recorded.versions.get(version) if recorded else None
+        if old is None:
+            raise ProblemError(
+                Problem(
+                    "unsupported_media_type",
+                    f"schema version {version} of {spec.path} is not known here, the current one "
+                    f"is {spec.schema_version}; leave the parameter schema out to send that",
+                )
+            )
+        from forebay.intake.versions import current_item  # noqa: PLC0415 - few requests need it
+
+        return partial(current_item, spec, version, old)
 
     def _accepted(self, made: Sequence[_Item]) -> list[Command | Problem]:
         lines = [item for item in made if isinstance(item, Line)]
@@ -163,6 +206,20 @@ class WriteApp:
             not_accepted() if index in refused else line.command for index, line in enumerate(lines)
         )
         return [next(fates) if isinstance(item, Line) else item for item in made]
+
+
+def _unchanged(item: bytes) -> bytes:
+    return item
+
+
+def _parsed(upgrade: _Upgrade) -> _Upgrade:
+    """The same for an item that nothing has parsed yet."""
+
+    def parse_first(item: bytes) -> bytes:
+        parse(item)
+        return upgrade(item)
+
+    return parse_first
 
 
 _ACTIONS: Mapping[

@@ -71,4 +71,5 @@ def build(settings: WriteSettings) -> WriteApp:
         answers=Answers(settings.buffer_seconds),
         log=log,
         max_body_bytes=settings.max_body_bytes,
+        shapes=resources.shapes,
     )

@@ -19,6 +19,7 @@ JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 ANONYMOUS = "anonymous"
 
+_VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
@@ -66,6 +67,30 @@ class WriteRequest:
     def media_type(self) -> str:
         """The content type without its parameters, lower case; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def schema_version(self) -> int | None:
+        """The schema version that the content type names: `application/json;schema=1`.
+
+        Raises:
+            ProblemError: it names none, or two.
+        """
+        given = [
+            value.strip().strip('"')
+            for name, _, value in (
+                part.partition("=") for part in self.headers.get("content-type", "").split(";")[1:]
+            )
+            if name.strip().lower() == "schema"
+        ]
+        if not given:
+            return None
+        if len(given) > 1 or not _VERSION.fullmatch(given[0]):
+            raise ProblemError(
+                Problem(
+                    "unsupported_media_type",
+                    "the parameter schema of Content-Type is one schema version, such as 1",
+                )
+            )
+        return int(given[0])
 
     def body(self) -> bytes:
         """The body's bytes.

@@ -99,6 +99,8 @@ def _sentence(found: verifying.Verified) -> str:
             f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
             f"the first is {found.unapplied[0]}: `forebay sweep --dry-run` says why"
         )
+    if found.skipped:
+        said += f"; {found.skipped:,} commands of retired resources were skipped"
     if found.held:
         said += f"; {found.held:,} commands wait for a newer release"
     return said

@@ -13,7 +13,7 @@ from forebay.apply.rowset import RowSet
 from forebay.apply.upcast import are_all_current
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.spec import ResourceSpec, retired_among
 from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]
@@ -30,7 +30,7 @@ class ObjectCounts:
         """
         none = array("q", bytes(8 * numbers))
         self.applied, self.superseded = none[:], none[:]
-        self.duplicates, self.rejected = none[:], none[:]
+        self.duplicates, self.rejected, self.skipped = none[:], none[:], none[:]
 
     def add(self, tally: Tally) -> None:
         """Adds what became of some lines."""
@@ -39,6 +39,7 @@ class ObjectCounts:
             (self.superseded, tally.superseded),
             (self.duplicates, tally.duplicates),
             (self.rejected, tally.rejected),
+            (self.skipped, tally.skipped),
         ):
             for number, count in more.items():
                 counts[number] += count
@@ -52,6 +53,7 @@ class Tally:
     superseded: Counter[int] = field(default_factory=Counter)
     duplicates: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
+    skipped: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class _Folding:
         self.winners = Winners()
         self.tally = self.winners.tally
         self._resources = resources
+        self._retired = retired_among(resources)
         self._excluded = unfit
         #: Keys whose winner can have no row: of these each command's body is looked at, for there
         #: may be as many such as the key has commands.
@@ -193,6 +196,10 @@ class _Folding:
         rejected = [ids for ids in known if ids]
         are_current = are_all_current(commands, self._resources)
         for command, number in zip(commands, numbers, strict=True):
+            if command.resource in self._retired:
+                if kind is Kind.APPLIED:
+                    tally.skipped[number] += 1
+                continue
             if command.id in seen:
                 tally.duplicates[number] += 1
                 continue

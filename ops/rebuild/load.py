@@ -71,13 +71,14 @@ class Loader:
             numbers: of its objects.
             counts: what became of all objects' lines.
         """
-        columns = "object, lines, applied, superseded, duplicates, rejected, first_id, last_id"
+        columns = (
+            "object, lines, applied, superseded, duplicates, rejected, skipped, first_id, last_id, "
+            "completed_at, replays"
+        )
         with (
             ledger.open("rb") as lines,
             self._connection.cursor() as cursor,
-            cursor.copy(
-                f"COPY forebay.ledger ({columns}, completed_at, replays) FROM STDIN".encode()
-            ) as copy,
+            cursor.copy(f"COPY forebay.ledger ({columns}) FROM STDIN".encode()) as copy,
         ):
             for place, line in enumerate(lines):
                 number = numbers.of(place)
@@ -86,7 +87,7 @@ class Loader:
                     continue
                 row = (
                     *(key, total, counts.applied[number], counts.superseded[number]),
-                    *(counts.duplicates[number], counts.rejected[number]),
+                    *(counts.duplicates[number], counts.rejected[number], counts.skipped[number]),
                     *(first, last, "now", 1),
                 )
                 copy.write_row(row)

@@ -48,6 +48,8 @@ class Rebuilt:
     tombstones: int
     rejections: int
     decisions: int
+    #: Commands of retired resources.
+    skipped: int
     ledger_rows: int
     #: That read and folded.
     processes: int
@@ -62,6 +64,7 @@ class Rebuilt:
             "tombstones": self.tombstones,
             "rejections": self.rejections,
             "decisions": self.decisions,
+            "skipped": self.skipped,
             "ledger_rows": self.ledger_rows,
             "processes": self.processes,
         }
@@ -207,7 +210,7 @@ class _Filling:
             )
             rejections = loader.reject(entries, cut)
             decisions = audit.restore(connection, context.archive, until=accepted(cut))
-            self._load(loader, folded, meter)
+            skipped = self._load(loader, folded, meter)
             for item in reversed(later):
                 meter.advance(0, note=f"making {item.name}")
                 _make(connection, item)
@@ -223,6 +226,7 @@ class _Filling:
             tombstones=loader.tombstones,
             rejections=rejections,
             decisions=decisions,
+            skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
             processes=len(self._shares),
         )
@@ -246,7 +250,8 @@ class _Filling:
             # Up to a cut, only the rejections up to it were loaded: the rest is taken over later.
             log.begin_at(self._position, self._owner)
 
-    def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> None:
+    def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
+        """Loads everything; how many commands are of retired resources."""
         readers = len(self._shares)
         counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
         for found in folded:
@@ -256,6 +261,7 @@ class _Filling:
             meter.advance(found.commands)
         for share in self._shares:
             loader.note(share.ledger, share.numbers, counts)
+        return sum(counts.skipped)
 
 
 def _make(connection: Connection, item: PutOff) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,13 @@ from typing import Any
 
 from forebay.apply import BadLine, DecisionLog, Entry, Source, rehearse
 from forebay.apply.lines import read_chunks
+from forebay.apply.prepare import made_current
+from forebay.command import Command
+from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
-from forebay.resource.spec import ResourceSpec
+from forebay.resource.fitting import misfit
+from forebay.resource.spec import ResourceSpec, retired_among
 from ops.archive.store import COLD_CLASSES
 from ops.console import Console, duration
 from ops.context import Context
@@ -21,6 +26,9 @@ from ops.replay.replay import count_objects, objects_of
 
 _REHEARSED_COMMANDS = 20_000
 _SAMPLE_FLOOR_SECONDS = 1e-3
+_MAX_REASONS = 50
+_OTHERS = "for other reasons"
+_VALUES = re.compile(r"\(.*\)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -35,29 +43,52 @@ class Plan:
     first_id: str | None = None
     last_id: str | None = None
     by_resource: Counter[str] = field(default_factory=Counter)
+    #: Commands of retired resources, which a replay skips.
+    skipped: int = 0
     #: Commands by `resource schema version` that this release can't bring up to date.
     without_upcaster: Counter[str] = field(default_factory=Counter)
+    #: Commands by `resource schema version: reason` whose bodies fit no row of this release.
+    misfits: Counter[str] = field(default_factory=Counter)
     storage_classes: Counter[str] = field(default_factory=Counter)
     rehearsed: int = 0
     rehearsal_seconds: float = 0.0
 
     def add(self, chunk: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> None:
         """Counts what is selected of a chunk."""
+        retired = retired_among(resources)
         for entry in chunk:
             if isinstance(entry, BadLine):
                 self.unreadable_lines += 1
                 continue
             self.by_resource[entry.resource] += 1
             spec = resources.get(entry.resource)
-            if spec is None:
+            if entry.resource in retired:
+                self.skipped += 1
+            elif spec is None:
                 self.without_upcaster[f"{entry.resource} (no such resource)"] += 1
             elif not _can_upcast(entry.schema, spec):
                 self.without_upcaster[f"{entry.resource} version {entry.schema}"] += 1
+            else:
+                self._try_body(entry, spec)
             if self.first_id is None or entry.id < self.first_id:
                 self.first_id = entry.id
             if self.last_id is None or entry.id > self.last_id:
                 self.last_id = entry.id
         self.selected += len(chunk)
+
+    def _try_body(self, command: Command, spec: ResourceSpec) -> None:
+        try:
+            body = made_current(command, spec).body
+        except BodyError as exc:
+            # What an upcaster raises may hold the body's values; without them reasons are few.
+            reason: str | None = (
+                _VALUES.sub("", str(exc)) if exc.code == "upcast_failed" else exc.code
+            )
+        else:
+            reason = None if body is None else misfit(spec, body)
+        if reason is not None:
+            name = f"{command.resource} version {command.schema}: {reason}"
+            self.misfits[name if len(self.misfits) < _MAX_REASONS else _OTHERS] += 1
 
     def facts(self, *, workers: int, rate_per_second: float | None) -> dict[str, Any]:
         """For the operator."""
@@ -70,9 +101,11 @@ class Plan:
             "commands": self.selected,
             "commands_by_resource": dict(self.by_resource),
             "unreadable_lines": self.unreadable_lines,
+            "of_retired_resources": self.skipped,
             "first_accepted": _moment(self.first_id),
             "last_accepted": _moment(self.last_id),
             "schema_versions_without_upcaster": dict(self.without_upcaster),
+            "bodies_that_do_not_fit": dict(self.misfits),
             "storage_classes": dict(self.storage_classes),
             "objects_to_restore": cold,
             "commands_per_second": round(speed) if speed else None,

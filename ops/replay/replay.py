@@ -71,6 +71,7 @@ class Tally:
             "superseded": self.counts.superseded,
             "duplicates": self.counts.duplicates,
             "rejected": self.counts.rejected,
+            "skipped": self.counts.skipped,
         }
 
 

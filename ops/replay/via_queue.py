@@ -150,6 +150,7 @@ class _Look:
             "superseded": self.done.counts.superseded,
             "duplicates": self.done.counts.duplicates,
             "rejected": self.done.counts.rejected,
+            "skipped": self.done.counts.skipped,
             "dead_letters": len(self.dead),
         }
 

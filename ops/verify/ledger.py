@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from forebay.db.connect import Connection
+from forebay.resource.spec import ResourceSpec, retired_among
 from ops.verify.compare import Findings
 
 _LEDGER = "forebay.ledger"
@@ -14,7 +15,7 @@ _TOMBSTONES = "forebay.tombstones"
 def check_counts(connection: Connection, findings: Findings, *, known: Collection[str] = ()) -> int:
     """Report the ledger rows whose counts, histogram or times contradict each other.
 
-    Every line ends as one of four outcomes. The live run puts every line that is a command into the
+    Every line ends as one of five outcomes. The live run puts every line that is a command into the
     histogram; a replay leaves the histogram as it is, so that of an interrupted object has less.
 
     Args:
@@ -37,13 +38,15 @@ def check_counts(connection: Connection, findings: Findings, *, known: Collectio
     return len(rows)
 
 
-def check_tombstones(connection: Connection, resources: Collection[str], findings: Findings) -> int:
-    """Report the tombstones of resources that are not declared.
+def check_tombstones(
+    connection: Connection, resources: Mapping[str, ResourceSpec], findings: Findings
+) -> int:
+    """Report the tombstones of resources that are neither declared nor retired.
 
     Returns:
         The number of such tombstones.
     """
-    rows = connection.execute(_UNDECLARED, [list(resources)]).fetchall()
+    rows = connection.execute(_UNDECLARED, [[*resources, *retired_among(resources)]]).fetchall()
     for resource, key, version in rows:
         findings.add(_TOMBSTONES, f"{resource} {key}", "no such resource is declared", version)
     return len(rows)
@@ -60,10 +63,12 @@ _CONTRADICTIONS = """
              (SELECT coalesce(min(coalesce(n, -1)), 0) FROM unnest(l.lags) AS n) AS least_lagging
       FROM forebay.ledger AS l LEFT JOIN bad USING (object))
     SELECT object, lines,
-           concat_ws(' + ', applied, superseded, duplicates, rejected), lags::text, commands
+           concat_ws(' + ', applied, superseded, duplicates, rejected, skipped),
+           lags::text, commands
     FROM rows
-    WHERE applied + superseded + duplicates + rejected <> lines
-       OR least(lines, applied, superseded, duplicates, rejected, replays, least_lagging) < 0
+    WHERE applied + superseded + duplicates + rejected + skipped <> lines
+       OR least(lines, applied, superseded, duplicates, rejected, skipped, replays,
+                least_lagging) < 0
        OR completed_at < started_at OR completed_at > now() + interval '1 hour'
        OR completed_at IS NOT NULL AND lags IS NOT NULL
           AND (lagging > commands OR replays = 0 AND lagging < commands)

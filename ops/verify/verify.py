@@ -47,6 +47,8 @@ class Verified:
     held: int
     #: How many keys, and rejections of commands, were compared.
     compared: int
+    #: Commands of retired resources, which no table shows.
+    skipped: int
     #: The archive's URL.
     archive: str
     #: Why the archive has nothing to compare, if so.
@@ -60,7 +62,7 @@ class Verified:
     @property
     def agrees(self) -> bool:
         """Whether something was compared, and no difference was found."""
-        return self.is_clean and self.compared > 0
+        return self.is_clean and self.compared + self.skipped > 0
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
@@ -77,6 +79,7 @@ class Verified:
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
             "compared": self.compared,
+            "skipped": self.skipped,
             "tables": self.tables,
             "differences": self.findings.total,
             "outdated": self.findings.outdated,
@@ -158,6 +161,7 @@ def verify(
         unapplied=unapplied,
         held=verifier.held,
         compared=verifier.compared,
+        skipped=verifier.skipped,
         archive=store.url,
         lack=describe_lack(store),
     )
@@ -172,6 +176,7 @@ class _Verifier:
         self.findings = findings
         self.held = 0
         self.compared = 0
+        self.skipped = 0
         self._connection = connection
         self._context = context
         self._cut = cut
@@ -189,6 +194,7 @@ class _Verifier:
         """Everything of one bucket."""
         self.held += winners.held
         self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
+        self.skipped += winners.tally.skipped.total()
         self._held_in |= winners.held_in
         for command, reason in winners.unfit:
             self.findings.add(

@@ -103,3 +103,57 @@ def test_a_declaration_that_cannot_work_leaves_the_old_code_live(stack: RunningS
         path.write_text(text)
     with changed(stack, "lambdas/read/lists.py", '"no-cache"', '"no-cache, private"'):
         assert fresh_list(stack) == "no-cache, private"
+
+
+MIGRATION = '''"""{title}."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    {body}
+'''
+
+
+@contextmanager
+def saved_migration(stack: RunningStack, revision: str, body: str) -> Iterator[str]:
+    """A new migration in the running stack's checkout; gives what the stack told of it."""
+    ((before,),) = stack.as_superuser("SELECT version_num FROM forebay.alembic_version")
+    folder = stack.machine.root / "migrations" / "versions"
+    path = folder / f"{revision}.py"
+    title = f"Say {revision}"
+    told = save(
+        stack, path, MIGRATION.format(title=title, revision=revision, before=before, body=body)
+    )
+    try:
+        yield told
+    finally:
+        stack.as_superuser(f"UPDATE forebay.alembic_version SET version_num = '{before}'")
+        gone = stack.process.said().count(_RELOADED)
+        path.unlink()
+        wait_until(lambda: stack.process.said().count(_RELOADED) > gone, "it is gone again")
+
+
+def test_a_saved_migration_runs_at_once_if_it_adds_and_waits_for_a_yes_if_it_drops(
+    stack: RunningStack,
+) -> None:
+    def tables() -> list[tuple[object, ...]]:
+        return list(
+            stack.as_superuser("SELECT relname::text FROM pg_class WHERE relname = 'saved_lakes'")
+        )
+
+    adding = "op.create_table('saved_lakes', sa.Column('name', sa.Text), schema='public')"
+    with saved_migration(stack, "aaaa00000001", adding):
+        assert tables() == [("saved_lakes",)]
+        before = len(stack.process.said())
+        with saved_migration(stack, "aaaa00000002", "op.drop_table('saved_lakes')"):
+            told = stack.process.said()[before:]
+            assert "1 migration waits for your yes" in told
+            assert "DROP TABLE saved_lakes" in told
+            assert f"make migrate PORT={stack.settings.ports.base}" in told
+            assert tables() == [("saved_lakes",)]
+        stack.as_superuser("DROP TABLE public.saved_lakes")

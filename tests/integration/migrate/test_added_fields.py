@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
-import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from pydantic import Field
 
-import resources
 from forebay.apply import Source, apply
 from forebay.apply.lines import read_chunks
 from forebay.command import Command
 from forebay.resource import Key, Resource
 from forebay.resource.spec import ResourceSpec
 from local.postgres.config import OWNER
-from local.settings import REGION, ROOT
+from local.settings import REGION
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.cut import EVERYTHING
 from ops.rebuild.rebuild import rebuild
 from ops.verify.verify import verify
-from resources import load as load_resources
 from tests.fixtures.commands import command_id
+from tests.fixtures.migrating import Project
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.site import Site
 from tests.fixtures.tables import Database, followed_log, open_connection
@@ -85,46 +79,6 @@ class NewNote(Resource, path="notes"):
 DEFAULT = "server_default"
 OLD: Mapping[str, ResourceSpec] = {"notes": OldNote.spec_}
 NEW: Mapping[str, ResourceSpec] = {"notes": NewNote.spec_}
-
-
-@dataclass
-class Project:
-    """A checkout whose migrations are made in a folder of this test's own."""
-
-    folder: Path
-    patch: pytest.MonkeyPatch
-
-    def make(self, database: Database, declared: Mapping[str, ResourceSpec], message: str) -> str:
-        """Makes a migration as `make migration` does; its text."""
-        self._declare(declared)
-        script = command.revision(
-            self._config(database), message, autogenerate=True, version_path=str(self.folder)
-        )
-        assert script is not None
-        assert not isinstance(script, list)
-        return Path(script.path).read_text(encoding="utf-8")
-
-    def upgrade(self, database: Database, declared: Mapping[str, ResourceSpec]) -> None:
-        self._declare(declared)
-        command.upgrade(self._config(database), "head")
-
-    def _declare(self, declared: Mapping[str, ResourceSpec]) -> None:
-        everything = {**load_resources(), **declared}
-        self.patch.setattr(resources, "load", lambda: everything)
-
-    def _config(self, database: Database) -> Config:
-        config = Config()
-        config.set_main_option("script_location", str(ROOT / "migrations"))
-        config.set_main_option("path_separator", "os")
-        folders = [str(ROOT / "migrations" / "versions"), str(self.folder)]
-        config.set_main_option("version_locations", os.pathsep.join(folders))
-        config.attributes["url"] = database.url
-        return config
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    return Project(tmp_path, monkeypatch)
 
 
 @pytest.fixture

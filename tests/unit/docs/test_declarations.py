@@ -22,7 +22,7 @@ HEAD = """\
 from decimal import Decimal
 from typing import Annotated
 from pydantic import Field
-from forebay.resource import Indexed, Key, Resource, Unique
+from forebay.resource import Indexed, Key, References, Resource, Unique
 
 class River(Resource, path="rivers"):
     other: int = 1
@@ -58,7 +58,7 @@ def test_the_examples_are_resources(tmp_path: Path) -> None:
         for name, value in vars(load(block, tmp_path)).items()
         if isinstance(value, type) and issubclass(value, Resource) and value is not Resource
     }
-    assert list(found) == ["River", "Author"]
+    assert list(found) == ["River", "Order", "Author"]
     old = {"name": "Ada King Lovelace"}
     new = found["Author"].upcasters[1](old)
     assert new == {"given_name": "Ada King", "family_name": "Lovelace"}

@@ -1,0 +1,103 @@
+"""Brings an item that a client wrote for an earlier schema version up to date, as a replay does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+import jiter
+
+from forebay.intake.json_text import dump, parse
+from forebay.intake.numbers import number_faults
+from forebay.problem import Problem, ProblemError
+from forebay.resource.body import pointer
+from forebay.resource.fitting import value_reason
+from forebay.resource.reading import Fault
+from forebay.resource.shape import FieldShape, Shape
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+
+def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> bytes:
+    """The item as the current schema version has it.
+
+    Args:
+        spec: of the resource.
+        version: the item's, earlier than the resource's.
+        old: what bodies of that version looked like.
+        item: well-formed JSON text.
+
+    Raises:
+        ProblemError: it is no item of that version, or an upcaster refuses it.
+    """
+    sent = parse(item)
+    if not isinstance(sent, dict):
+        return item  # which the current version refuses in its own words
+    key = {name: sent[name] for name in sent if name == spec.key.name}
+    members = {name: value for name, value in sent.items() if name not in key}
+    body = {name: _archived(old.fields.get(name), value) for name, value in members.items()}
+    faults = [*_faults(old, body), *number_faults(members, body)]
+    if faults:
+        raise ProblemError(_problem(spec, version, faults))
+    filled = {name: field.default for name, field in old.fields.items() if name not in body}
+    return dump({**_upcast(spec, version, body | deepcopy(filled)), **key})
+
+
+def _archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The value as the archive would have it, which is what upcasters know."""
+    if isinstance(value, jiter.LosslessFloat):
+        is_decimal = field is not None and field.kind is Kind.DECIMAL
+        return str(value) if is_decimal else float(value)
+    if isinstance(value, int) and field is not None and field.kind is Kind.DECIMAL:
+        return value if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        return [_archived(None, one) for one in value]
+    if isinstance(value, dict):
+        return {name: _archived(None, one) for name, one in value.items()}
+    return value
+
+
+def _faults(old: Shape, body: Mapping[str, Any]) -> Iterator[Fault]:
+    for name in body:
+        if name not in old.fields:
+            yield Fault(pointer((name,)), "that version has no such member")
+    for name, field in old.fields.items():
+        if name in body:
+            reason = value_reason(_spec(name, field), body[name])
+            if reason is not None:
+                yield Fault(pointer((name,)), reason)
+        elif field.required:
+            yield Fault(pointer((name,)), "Field required")
+
+
+def _spec(name: str, field: FieldShape) -> FieldSpec:
+    return FieldSpec(
+        name=name,
+        kind=field.kind,
+        nullable=field.nullable,
+        max_length=field.max_length,
+        precision=field.precision,
+        scale=field.scale,
+    )
+
+
+def _upcast(spec: ResourceSpec, version: int, body: dict[str, Any]) -> dict[str, Any]:
+    found: Any = body
+    for number in range(version, spec.schema_version):
+        try:
+            found = spec.upcasters[number](found)
+        except Exception as exc:  # the upcaster is the user's code: what it raises is its verdict
+            detail = f"the upcaster from schema version {number} raised {exc!r}"
+            raise ProblemError(_problem(spec, version, [Fault("#", detail)])) from exc
+    if not isinstance(found, dict):
+        raise ProblemError(_problem(spec, version, [Fault("#", "an upcaster made no object")]))
+    return found
+
+
+def _problem(spec: ResourceSpec, version: int, faults: list[Fault]) -> Problem:
+    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return Problem(
+        "validation_failed",
+        f"the item is no valid {spec.name} of schema version {version}: {count}",
+        [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults],
+    )

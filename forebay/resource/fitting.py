@@ -1,0 +1,118 @@
+"""Whether a body in JSON terms fits the columns of its resource, without asking a database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from forebay.resource.body import INT64_MAX, INT64_MIN
+from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
+
+_INT32_MAX = 2**31 - 1
+
+
+def misfit(spec: ResourceSpec, body: Mapping[str, Any]) -> str | None:
+    """Why a body of the current schema version fits no row; None if it fits one.
+
+    The reason names fields and no values, so that many bodies have few reasons. A field that has a
+    default or may be null may be missing, as in bodies that are older than the field.
+    """
+    names = {field.name for field in spec.fields}
+    unknown = sorted(body.keys() - names)
+    if unknown:
+        return f"the resource has no field {', '.join(unknown)}"
+    missing = sorted(
+        field.name
+        for field in spec.fields
+        if field.name not in body and field.required and not field.nullable
+    )
+    if missing:
+        return f"the body lacks {', '.join(missing)}"
+    for field in spec.fields:
+        reason = value_reason(field, body[field.name]) if field.name in body else None
+        if reason is not None:
+            return f"{field.name} {reason}"
+    return None
+
+
+def value_reason(field: FieldSpec, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    """Why a column can't hold a value; None if it can."""
+    if value is None:
+        return None if field.nullable else "is null"
+    return _REASONS[field.kind](field, value)
+
+
+def _text(field: FieldSpec, value: object) -> str | None:
+    if not isinstance(value, str):
+        return "is no text"
+    if field.max_length is not None and len(value) > field.max_length:
+        return f"is longer than {field.max_length} characters"
+    return "holds NUL" if "\x00" in value else None
+
+
+def _integer(field: FieldSpec, value: object) -> str | None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "is no integer"
+    small = field.sql_type == "integer"
+    low, high = (-_INT32_MAX - 1, _INT32_MAX) if small else (INT64_MIN, INT64_MAX)
+    return None if low <= value <= high else "is too large for its column"
+
+
+def _float(_field: FieldSpec, value: object) -> str | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "is no number"
+    try:
+        return None if math.isfinite(float(value)) else "is not finite"
+    except OverflowError:
+        return "is too large for its column"
+
+
+def _decimal(field: FieldSpec, value: object) -> str | None:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return "is no number"
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return "is no number"
+    whole = (field.precision or 0) - (field.scale or 0)
+    if not number.is_finite() or (number and number.adjusted() >= whole):
+        return "is too large for its column"
+    return None
+
+
+def _boolean(_field: FieldSpec, value: object) -> str | None:
+    return None if isinstance(value, bool) else "is neither true nor false"
+
+
+def _parsed(parse: Callable[[str], object], noun: str) -> Callable[[FieldSpec, object], str | None]:
+    def reason(_field: FieldSpec, value: object) -> str | None:
+        if not isinstance(value, str):
+            return f"is no {noun}"
+        try:
+            parse(value)
+        except ValueError:
+            return f"is no {noun}"
+        return None
+
+    return reason
+
+
+def _json(_field: FieldSpec, value: object) -> str | None:
+    return None if isinstance(value, dict | list | str | int | float | bool) else "is no JSON"
+
+
+_REASONS: Final[Mapping[Kind, Callable[[FieldSpec, object], str | None]]] = {
+    Kind.TEXT: _text,
+    Kind.INTEGER: _integer,
+    Kind.FLOAT: _float,
+    Kind.DECIMAL: _decimal,
+    Kind.BOOLEAN: _boolean,
+    Kind.DATE: _parsed(dt.date.fromisoformat, "date"),
+    Kind.TIMESTAMP: _parsed(dt.datetime.fromisoformat, "timestamp"),
+    Kind.UUID: _parsed(uuid.UUID, "UUID"),
+    Kind.JSON: _json,
+}

@@ -1,0 +1,104 @@
+"""Checks the declarations against what earlier ones looked like, and keeps the record of them."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import resources
+from forebay.errors import DeclarationError
+from forebay.resource import shape
+from forebay.resource.shape import Recorded
+from forebay.resource.spec import ResourceSpec
+from local.errors import DeclarationsError
+from local.migrations import alembic
+from local.settings import ROOT
+
+#: Bodies of each earlier version that its upcaster is tried on.
+_EXAMPLES = 100
+_EXAMPLES_AT_START = 20
+
+
+def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
+    """What is recorded in a checkout; nothing if there is no such file yet.
+
+    Raises:
+        forebay.errors.DeclarationError: the file is damaged.
+    """
+    file = root / shape.FILE
+    return shape.load(file.read_bytes()) if file.is_file() else {}
+
+
+def check(root: Path = ROOT) -> int:
+    """`make check`: the exit code, 1 with every problem on standard error."""
+    declared, recorded = resources.load(), read_shapes(root)
+    found = [*shape.problems(recorded, declared), *upcaster_problems(recorded, declared)]
+    if not found and _updated(recorded, declared) != recorded:
+        found.append(f"{shape.FILE} is not up to date: run make migration, and commit it")
+    for problem in found:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if found else 0
+
+
+def write_migration(message: str, root: Path = ROOT) -> int:
+    """`make migration`: writes what is missing, and records the shapes; the exit code.
+
+    Raises:
+        DeclarationsError: archived bodies would not fit; nothing was written.
+        LocalStackError: there is no database to compare with.
+    """
+    declared, recorded = resources.load(), read_shapes(root)
+    found = [*shape.problems(recorded, declared), *upcaster_problems(recorded, declared)]
+    if found:
+        raise DeclarationsError("\n".join(found))
+    code = alembic(["revision", "--autogenerate", "-m", message])
+    if code == 0:
+        # Not before: what the record says was declared is what the migration may drop.
+        (root / shape.FILE).write_bytes(shape.dump(_updated(recorded, declared)))
+    return code
+
+
+def check_before_start(root: Path) -> None:
+    """Tries the upcasters on a few bodies.
+
+    Raises:
+        DeclarationsError: one of them is wrong, or a declaration can't work.
+    """
+    try:
+        found = list(
+            upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
+        )
+    except DeclarationError as exc:
+        raise DeclarationsError(str(exc)) from exc
+    if found:
+        raise DeclarationsError("\n".join(found))
+
+
+def upcaster_problems(
+    recorded: Mapping[str, Recorded],
+    declared: Mapping[str, ResourceSpec],
+    *,
+    examples: int = _EXAMPLES,
+) -> Iterator[str]:
+    """What the upcasters make wrong of bodies of the recorded shapes, each with such a body.
+
+    Args:
+        recorded: by path.
+        declared: by path.
+        examples: how many bodies of each version are tried.
+    """
+    for path, spec in declared.items():
+        versions = recorded[path].versions if path in recorded else {}
+        for version, old in versions.items():
+            if version < spec.schema_version:
+                # Hypothesis takes a second to import, and few resources have had another version.
+                from local.upcasters import try_upcasters  # noqa: PLC0415
+
+                yield from try_upcasters(spec, version, old, examples)
+
+
+def _updated(
+    recorded: Mapping[str, Recorded], declared: Mapping[str, ResourceSpec]
+) -> dict[str, Recorded]:
+    from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
+
+    return shape.updated(recorded, declared, index_names(declared))

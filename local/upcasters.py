@@ -1,0 +1,96 @@
+"""Tries upcasters on bodies that are made from the recorded shape of an earlier version."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import HypothesisException
+from pydantic_core import SchemaValidator, ValidationError
+
+from forebay.resource import shape
+from forebay.resource.fitting import misfit
+from forebay.resource.shape import Shape
+from forebay.resource.spec import ResourceSpec
+from local.bodies import bodies
+
+#: Errors of functions that a declaration calls, about which a recorded shape knows nothing.
+_OF_FUNCTIONS = frozenset({"value_error", "assertion_error"})
+
+
+class _WrongUpcasterError(Exception):
+    """An upcaster makes of a body what its resource can't hold."""
+
+
+def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -> Iterator[str]:
+    """What becomes of bodies of an earlier version and does not fit, with the smallest such body.
+
+    Args:
+        spec: of the resource as it is declared now.
+        version: an earlier one.
+        old: what its bodies looked like.
+        examples: how many bodies are tried; the same ones each time.
+    """
+    schema = spec.body.source.schema()
+    validator = SchemaValidator(schema.item, schema.config, _use_prebuilt=False)
+
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(bodies(old))
+    def try_one(body: dict[str, Any]) -> None:
+        reason = _upcast_reason(spec, version, body, validator)
+        if reason is not None:
+            shown = orjson.dumps(body).decode()
+            raise _WrongUpcasterError(f"{reason}; tried with {shown[:300]}")
+
+    try:
+        try_one()
+    except _WrongUpcasterError as exc:
+        yield f"{spec.name}: of a body of schema version {version}, {exc}"
+    except HypothesisException as exc:
+        yield (
+            f"{spec.name}: no body can be made from the recorded shape of schema version "
+            f"{version}: {exc}; give its texts examples, or delete the entry in {shape.FILE} to "
+            "leave its upcaster untried"
+        )
+
+
+def _upcast_reason(
+    spec: ResourceSpec, version: int, body: Mapping[str, Any], validator: SchemaValidator
+) -> str | None:
+    """What is wrong with what becomes of a body, if anything."""
+    found: Any = deepcopy(dict(body))
+    for number in range(version, spec.schema_version):
+        try:
+            found = spec.upcasters[number](found)
+        except Exception as exc:  # noqa: BLE001 - the upcaster is the user's code
+            return f"the upcaster from version {number} raised {exc!r}"
+        if not isinstance(found, dict):
+            return f"the upcaster from version {number} made no object"
+    missing = {f.name: None for f in spec.fields if f.nullable and f.name not in found}
+    try:
+        text = orjson.dumps(missing | found)
+    except TypeError as exc:
+        return f"the upcasters made what is no JSON: {exc}"
+    reason = misfit(spec, found)
+    if reason is not None:
+        return f"the upcasters made one that does not fit: {reason}"
+    return _declared_reason(validator, text)
+
+
+def _declared_reason(validator: SchemaValidator, text: bytes) -> str | None:
+    try:
+        validator.validate_json(text, strict=True)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_context=False):
+            if error["type"] not in _OF_FUNCTIONS:
+                where = ".".join(map(str, error["loc"]))
+                return f"the upcasters made one that is refused: {where}: {error['msg']}"
+    return None

@@ -1,0 +1,278 @@
+"""Tells which pending migrations only add, and which change or remove what a database holds.
+
+The SQL of a migration is rendered, not run. A statement only adds if it is one of the forms listed
+here; every other statement counts as one that may hurt, and so does a migration whose SQL can't be
+rendered because it reads the database.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
+
+from forebay.db.connect import login_attempts
+from migrations import trigrams  # noqa: F401 - registers the operation that migrations call
+
+FOLDER: Final = Path(__file__).resolve().parent
+
+#: Gives the type of a column as Postgres prints it, or None if there is no such column.
+ColumnType = Callable[[str, str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A migration that a database lacks."""
+
+    revision: str
+    #: The first line of its docstring.
+    title: str
+    #: Statements that drop, rename, narrow or rewrite something; empty if it only adds.
+    hurting: tuple[str, ...]
+
+
+def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
+    """The migrations that the database at the URL lacks, oldest first.
+
+    A database that was never migrated holds nothing that could be hurt.
+
+    Args:
+        url: of a database.
+        scripts: the migrations; this project's own by default.
+
+    Raises:
+        psycopg.Error: the database does not answer.
+        alembic.util.exc.CommandError: the database is at a revision that is not in the scripts.
+    """
+    scripts = scripts or _own_scripts()
+    with _connection(url) as connection:
+        current = _revisions(connection)
+        missing = list(scripts.iterate_revisions("heads", current or "base"))
+        created: set[str] = set()
+
+        def column_type(table: str, column: str) -> str | None:
+            return _column_type(connection, table, column)
+
+        return [
+            Pending(
+                script.revision,
+                (script.doc or "").partition("\n")[0],
+                tuple(_hurting(script, column_type, created)) if current else (),
+            )
+            for script in reversed(missing)
+        ]
+
+
+def row_count(url: str, statement: str) -> int | None:
+    """How many rows the table has that an ALTER TABLE or DROP TABLE names; None if it names none.
+
+    Raises:
+        psycopg.Error: the database does not answer.
+    """
+    match = re.match(rf"(?:ALTER|DROP) TABLE (?:IF EXISTS )?({_NAME})", statement, re.IGNORECASE)
+    if match is None:
+        return None
+    with _connection(url) as connection:
+        found = connection.execute("SELECT to_regclass(%s)::text", [match[1]]).fetchone()
+        if found is None or found[0] is None:
+            return None
+        # The name as Postgres itself has just quoted it.
+        count = f"SELECT count(*) FROM {found[0]}"  # noqa: S608
+        row = connection.execute(count.encode()).fetchone()
+    return int(row[0]) if row else None
+
+
+def hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> Iterator[str]:
+    """Those statements of a text that may change or remove what is there.
+
+    Args:
+        sql: statements of Postgres, separated by semicolons.
+        column_type: of the database as it is.
+        created: tables that earlier statements have created, which nothing can hurt; completed.
+    """
+    for shown, bare in _statements(sql):
+        if not _only_adds(bare, column_type, created):
+            yield shown
+
+
+def _own_scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    return ScriptDirectory.from_config(config)
+
+
+def _connection(url: str) -> psycopg.Connection[Any]:
+    """One that finds tables where migrations do (`env.py`)."""
+    login = next(login_attempts(url, environment=os.environ))
+    return psycopg.connect(login, options="-c search_path=public")
+
+
+def _revisions(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
+    found = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
+    if found is None or found[0] is None:
+        return ()
+    rows = connection.execute("SELECT version_num FROM forebay.alembic_version").fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def _column_type(connection: psycopg.Connection[Any], table: str, column: str) -> str | None:
+    row = connection.execute(
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped",
+        [table, _unquoted(column)],
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _hurting(script: Script, column_type: ColumnType, created: set[str]) -> Iterator[str]:
+    buffer = io.StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql",
+        opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True},
+    )
+    try:
+        with Operations.context(context):
+            script.module.upgrade()
+    except Exception as exc:  # noqa: BLE001 - the migration is the user's code
+        yield f"(its SQL can't be shown without running it: {exc})"
+        return
+    yield from hurting_statements(buffer.getvalue(), column_type, created)
+
+
+_NAME = r'(?:"[^"]+"|[a-z_][\w$]*)(?:\.(?:"[^"]+"|[a-z_][\w$]*))?'
+_LITERAL = re.compile(
+    r"""
+      --[^\n]*                              # a comment
+    | /\*.*?\*/
+    | (?<!\w)e'(?:[^'\\]|\\.|'')*'          # a text
+    | '(?:[^']|'')*'
+    | (?<![\w$])\$(?P<tag>[a-z_]\w*|)\$.*?\$(?P=tag)\$
+    | "(?:[^"]|"")*"                        # a name
+    | ;
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+
+def _statements(sql: str) -> Iterator[tuple[str, str]]:
+    """Each statement as it is shown, and without its comments and the contents of its texts."""
+    shown: list[str] = []
+    bare: list[str] = []
+    place = 0
+    for match in _LITERAL.finditer(sql):
+        between, part = sql[place : match.start()], match[0]
+        place = match.end()
+        if part == ";":
+            yield from _joined([*shown, between], [*bare, between])
+            shown, bare = [], []
+        elif part.startswith(("--", "/*")):
+            shown += [between, " "]
+            bare += [between, " "]
+        else:
+            shown += [between, part]
+            bare += [between, part if part.startswith('"') else "''"]
+    yield from _joined([*shown, sql[place:]], [*bare, sql[place:]])
+
+
+def _joined(shown: Sequence[str], bare: Sequence[str]) -> Iterator[tuple[str, str]]:
+    texts = " ".join("".join(shown).split()), " ".join("".join(bare).split())
+    if texts[1]:
+        yield texts
+
+
+_ADDING = re.compile(
+    r"""
+      (?:BEGIN|COMMIT) | (?:SET|RESET)\ .* | COMMENT\ ON\ .* | GRANT\ .*
+    | CREATE\ (?:SCHEMA|EXTENSION|VIEW|SEQUENCE)\ .*
+    | CREATE\ INDEX\ .*
+    | INSERT\ INTO\ (?!.*\ DO\ UPDATE\ ).*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_CREATE_TABLE = re.compile(
+    rf"CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?({_NAME})\b", re.IGNORECASE
+)
+_CREATE_UNIQUE = re.compile(
+    rf"CREATE UNIQUE INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?{_NAME} ON ({_NAME})\b",
+    re.IGNORECASE,
+)
+_ALTER_TABLE = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?({_NAME}) (.*)", re.IGNORECASE)
+_ADD_COLUMN = re.compile(rf"ADD COLUMN (?:IF NOT EXISTS )?{_NAME} (.*)", re.IGNORECASE)
+_LOOSEN = re.compile(rf"ALTER (?:COLUMN )?{_NAME} (?:DROP NOT NULL|SET DEFAULT .*)", re.IGNORECASE)
+_RETYPE = re.compile(
+    rf"ALTER (?:COLUMN )?({_NAME}) (?:SET DATA )?TYPE ([\w ]+(?:\([\d, ]+\))?)", re.IGNORECASE
+)
+
+
+def _only_adds(statement: str, column_type: ColumnType, created: set[str]) -> bool:
+    if match := _CREATE_TABLE.match(statement):
+        created.add(match[1])
+        return True
+    if match := _CREATE_UNIQUE.match(statement):
+        return match[1] in created
+    if match := _ALTER_TABLE.fullmatch(statement):
+        table, actions = match[1], match[2]
+        return table in created or all(
+            _loosens(action, table, column_type) for action in _split(actions)
+        )
+    return _ADDING.fullmatch(statement) is not None
+
+
+def _loosens(action: str, table: str, column_type: ColumnType) -> bool:
+    """Whether an action of ALTER TABLE leaves every row as it is, and refuses none to come."""
+    if match := _ADD_COLUMN.fullmatch(action):
+        said = f" {match[1].upper()} "
+        demands = " NOT NULL " in said and " DEFAULT " not in said
+        return not demands and not re.search(r" (?:UNIQUE|PRIMARY|CHECK) ?", said)
+    if match := _RETYPE.fullmatch(action):
+        return _widens(column_type(table, match[1]), match[2])
+    return _LOOSEN.fullmatch(action) is not None
+
+
+def _split(actions: str) -> Iterator[str]:
+    """The actions of an ALTER TABLE, which commas outside of brackets separate."""
+    depth = start = 0
+    for place, char in enumerate(actions):
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            yield actions[start:place].strip()
+            start = place + 1
+    yield actions[start:].strip()
+
+
+_TYPE = re.compile(r"([a-z ]+?) ?(?:\((\d+)(?:, ?(\d+))?\))?")
+_SPELLINGS = {"varchar": "character varying", "int": "integer", "decimal": "numeric"}
+
+
+def _widens(old: str | None, new: str) -> bool:
+    """Whether every value of the old type is one of the new type."""
+    before, after = _TYPE.fullmatch((old or "").lower()), _TYPE.fullmatch(new.lower().strip())
+    if before is None or after is None:
+        return False
+    was, becomes = (_SPELLINGS.get(match[1], match[1]) for match in (before, after))
+    limits = [tuple(int(n) if n else None for n in match.groups()[1:]) for match in (before, after)]
+    if (was, becomes) in {("integer", "bigint"), ("character varying", "text")}:
+        return True
+    if was != becomes:
+        return False
+    (first, scale), (new_first, new_scale) = limits
+    if new_first is None or limits[0] == limits[1]:
+        return True
+    if first is None:
+        return False
+    more, more_scale = new_first - first, (new_scale or 0) - (scale or 0)
+    return more_scale >= 0 and more >= more_scale
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

@@ -1,0 +1,70 @@
+"""Keeps autogenerate from dropping what no declaration ever asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from forebay.db.schema import PIPELINE_SCHEMA
+from forebay.resource.shape import Recorded
+from migrations.trigrams import is_trigram
+
+#: Columns that every resource's table has besides its fields.
+_HIDDEN = frozenset({"_version", "_by_create"})
+
+
+class Declared:
+    """What earlier declarations have asked for: only that is dropped when they no longer do.
+
+    Everything else in the schema `public` was made by hand, by a migration of a user's own, and is
+    left alone: tables, columns, indexes and constraints. (Autogenerate sees no views or triggers.)
+    """
+
+    def __init__(self, recorded: Mapping[str, Recorded], *, trigrams: bool) -> None:
+        """Of what is recorded.
+
+        Args:
+            recorded: by a resource's path.
+            trigrams: whether the database that is compared can have trigram indexes.
+        """
+        self._trigrams = trigrams
+        self._tables = {one.table: one for one in recorded.values()}
+
+    def includes(
+        self,
+        found: Any,  # noqa: ANN401 - alembic's
+        name: str | None,
+        kind: str,
+        reflected: bool,  # noqa: FBT001 - alembic calls it by position
+        compared: object,
+    ) -> bool:
+        """Whether autogenerate shall compare an object: `include_object` of alembic."""
+        if not reflected and kind == "index" and _is_gin(found):
+            # The name says all of it; alembic compares expressions leniently, with warnings.
+            return compared is None and not self._is_left_out(found)
+        if not reflected or compared is not None:
+            return True
+        table = name if kind == "table" else found.table.name
+        schema = found.schema if kind == "table" else found.table.schema
+        if schema == PIPELINE_SCHEMA:
+            return True
+        recorded = self._tables.get(str(table))
+        if recorded is None:
+            return False
+        if kind == "column":
+            shapes = recorded.versions.values()
+            return name in _HIDDEN or any(name in shape.fields for shape in shapes)
+        return kind == "table" or name in recorded.indexes
+
+    def _is_left_out(self, index: sa.Index) -> bool:
+        """Whether a migration has asked for it already, of a server that can't have it."""
+        if self._trigrams or not is_trigram(index) or index.table is None:
+            return False
+        recorded = self._tables.get(index.table.name)
+        return recorded is not None and index.name in recorded.indexes
+
+
+def _is_gin(index: sa.Index) -> bool:
+    return bool(index.dialect_options["postgresql"]["using"] == "gin")

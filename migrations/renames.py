@@ -1,0 +1,144 @@
+"""Asks whether a dropped and an added column are one that was renamed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from alembic.operations.ops import (
+    AddColumnOp,
+    AlterColumnOp,
+    DropColumnOp,
+    MigrateOperation,
+    MigrationScript,
+    ModifyTableOps,
+    OpContainer,
+)
+from alembic.util.exc import CommandError
+from sqlalchemy.dialects import postgresql
+
+#: `RENAME=none`: no column was renamed.
+_NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A column that may have got another name."""
+
+    table: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.table}.{self.old}:{self.new}"
+
+
+def ask_about_renames(
+    script: MigrationScript, said: str, ask: Callable[[str], str] | None = None
+) -> None:
+    """Writes a rename where the user says so, in the place of a column dropped and one added.
+
+    Args:
+        script: what autogenerate would write; changed.
+        said: renames as the user gave them, `cities.name:title`, separated by commas; `none`; or
+            nothing.
+        ask: asks a question and gives the answer; the terminal's, if there is one.
+
+    Raises:
+        CommandError: a column may have been renamed, and neither the user nor a terminal says so.
+    """
+    upgrade, downgrade = script.upgrade_ops, script.downgrade_ops
+    if upgrade is None or downgrade is None:
+        return
+    given = {part.strip() for part in said.split(",") if part.strip()}
+    likely = list(_likely(upgrade))
+    unknown = given - {_NONE} - {str(one) for one in likely}
+    if unknown:
+        raise CommandError(
+            f"RENAME={','.join(sorted(unknown))}: no such column was dropped and added with the "
+            "same type"
+        )
+    taken: set[tuple[str, str]] = set()
+    for one in likely:
+        if {(one.table, one.old), (one.table, one.new)} & taken:
+            continue
+        if str(one) in given or (not given and _says_yes(one, ask or _terminal())):
+            taken |= {(one.table, one.old), (one.table, one.new)}
+            _rename(upgrade, one.table, one.old, one.new)
+            _rename(downgrade, one.table, one.new, one.old)
+
+
+def _terminal() -> Callable[[str], str] | None:
+    return input if sys.stdin is not None and sys.stdin.isatty() else None
+
+
+def _says_yes(one: Rename, ask: Callable[[str], str] | None) -> bool:
+    question = f"{one.table}: was the column {one.old} renamed to {one.new}?"
+    if ask is None:
+        raise CommandError(
+            f"{question} Say RENAME={one} to keep its values, or RENAME={_NONE} to drop them and "
+            "add an empty column. Nothing was written"
+        )
+    return ask(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _likely(operations: OpContainer) -> Iterator[Rename]:
+    for container in _tables(operations):
+        added = [one for one in container.ops if isinstance(one, AddColumnOp)]
+        dropped = [one for one in container.ops if isinstance(one, DropColumnOp)]
+        for new in added:
+            for old in dropped:
+                if _type(old) == _type(new):
+                    yield Rename(container.table_name, old.column_name, new.column.name)
+
+
+def _tables(operations: OpContainer) -> Iterator[ModifyTableOps]:
+    for operation in operations.ops:
+        if isinstance(operation, ModifyTableOps):
+            yield operation
+
+
+def _type(operation: AddColumnOp | DropColumnOp) -> str:
+    column = operation.to_column()
+    return column.type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+
+
+def _rename(operations: OpContainer, table: str, old: str, new: str) -> None:
+    """Replaces the dropping of one column and the adding of the other."""
+    for container in _tables(operations):
+        if container.table_name != table:
+            continue
+        added = next(
+            one for one in container.ops if isinstance(one, AddColumnOp) and one.column.name == new
+        )
+        dropped = next(
+            one for one in container.ops if isinstance(one, DropColumnOp) and one.column_name == old
+        )
+        left = [one for one in container.ops if one is not added and one is not dropped]
+        # First: indexes on the new name come after it.
+        container.ops[:] = [*_renaming(table, dropped, added), *left]
+
+
+def _renaming(table: str, dropped: DropColumnOp, added: AddColumnOp) -> Iterator[MigrateOperation]:
+    before, after = dropped.to_column(), added.column
+    yield AlterColumnOp(
+        table,
+        before.name,
+        schema=added.schema,
+        existing_type=before.type,
+        existing_nullable=before.nullable,
+        modify_name=after.name,
+    )
+    is_commented = before.comment != after.comment
+    if before.nullable != after.nullable or is_commented:
+        yield AlterColumnOp(
+            table,
+            after.name,
+            schema=added.schema,
+            existing_type=after.type,
+            existing_nullable=before.nullable,
+            existing_comment=before.comment,
+            modify_nullable=after.nullable if before.nullable != after.nullable else None,
+            modify_comment=after.comment if is_commented else False,
+        )

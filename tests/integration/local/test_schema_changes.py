@@ -1,0 +1,198 @@
+"""A running stack takes over migrations that add; the others wait for a yes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from local import schema_changes
+from local.errors import MigrationsWaitError, ToolFailedError
+from local.postgres.config import OWNER
+from local.schema_changes import check_before_start, migrate_running, take_over
+from local.settings import ROOT, LocalSettings, Ports
+from migrations import effects
+from tests.fixtures.postgres import PostgresServer, cloned_database
+
+TEMPLATE = '''"""{title}."""
+
+from alembic import op
+import sqlalchemy as sa
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    {body}
+'''
+
+
+@dataclass
+class Checkout:
+    """A checkout with migrations of this test's own, and the database of its stack."""
+
+    url: str
+    folder: Path
+    head: str
+    done: list[str] = field(default_factory=list)
+
+    def save(self, revision: str, body: str) -> None:
+        text = TEMPLATE.format(
+            title=f"Say {revision}", revision=revision, before=self.head, body=body
+        )
+        (self.folder / f"{revision}.py").write_text(text, encoding="utf-8")
+        self.head = revision
+
+    def run(self, revision: str) -> None:
+        command.upgrade(self.config(), revision)
+        self.done.append(revision)
+
+    def config(self) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "migrations"))
+        config.set_main_option("path_separator", "newline")
+        folders = [str(ROOT / "migrations" / "versions"), str(self.folder)]
+        config.set_main_option("version_locations", "\n".join(folders))
+        config.attributes["url"] = self.url
+        return config
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.url, autocommit=True, options="-c search_path=public")
+
+    def ask(self, sql: str) -> list[tuple[object, ...]]:
+        with self.connect() as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    def execute(self, sql: str) -> None:
+        with self.connect() as connection:
+            connection.execute(sql.encode())
+
+
+@pytest.fixture
+def checkout(
+    postgres_cluster: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Checkout]:
+    with cloned_database(postgres_cluster) as name:
+        head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+        assert head is not None
+        found = Checkout(postgres_cluster.url(OWNER, name), tmp_path, head)
+        found.execute("CREATE TABLE rivers (name text)")
+        found.execute("INSERT INTO rivers VALUES ('Rhine'), ('Po')")
+
+        def scripts() -> ScriptDirectory:
+            return ScriptDirectory.from_config(found.config())
+
+        def migrate(_url: str, revision: str) -> None:
+            found.run(revision)
+
+        monkeypatch.setattr(effects, "_own_scripts", scripts)
+        monkeypatch.setattr(schema_changes, "migrate", migrate)
+        yield found
+
+
+def test_a_running_stack_takes_over_a_migration_that_only_adds(checkout: Checkout) -> None:
+    checkout.save("aa01", "op.create_table('lakes', sa.Column('name', sa.Text))")
+    checkout.save("aa02", "op.add_column('rivers', sa.Column('length', sa.Integer))")
+
+    assert take_over(checkout.url, checkout.run, port=8080) is None
+
+    assert checkout.done == ["aa02"]
+    assert checkout.ask("SELECT length FROM rivers") == [(None,), (None,)]
+
+
+def test_a_migration_that_drops_waits_and_is_shown_with_the_rows_that_it_is_about(
+    checkout: Checkout,
+) -> None:
+    checkout.save("aa01", "op.create_table('lakes', sa.Column('name', sa.Text))")
+    checkout.save("aa02", "op.drop_table('rivers')")
+    checkout.save("aa03", "op.create_table('seas', sa.Column('name', sa.Text))")
+
+    told = take_over(checkout.url, checkout.run, port=8080)
+
+    assert checkout.done == ["aa01"]
+    assert checkout.ask("SELECT count(*) FROM rivers") == [(2,)]
+    assert told is not None
+    assert "make migrate\n" in told
+    assert "aa02  Say aa02" in told
+    assert "DROP TABLE rivers  -- 2 rows" in told
+
+
+def test_a_migration_that_reads_the_database_waits(checkout: Checkout) -> None:
+    checkout.save("aa01", "op.get_bind().execute(sa.text('SELECT 1')).scalar()")
+
+    assert "can't be shown" in str(take_over(checkout.url, checkout.run, port=8080))
+    assert checkout.done == []
+
+
+def test_a_migration_that_cannot_be_imported_is_named(checkout: Checkout) -> None:
+    checkout.save("aa01", "pass")
+    (checkout.folder / "aa01.py").write_text("raise ValueError('not yet')\n")
+
+    with pytest.raises(ToolFailedError, match="not yet"):
+        take_over(checkout.url, checkout.run, port=8080)
+
+
+def test_a_start_is_refused_until_what_waits_is_accepted(checkout: Checkout) -> None:
+    checkout.save("aa01", "op.drop_column('rivers', 'name')")
+
+    with pytest.raises(MigrationsWaitError) as refused:
+        check_before_start(checkout.url, None, port=9000)
+
+    assert "ALTER TABLE rivers DROP COLUMN name" in str(refused.value)
+    assert "make run PORT=9000 ACCEPT=aa01" in str(refused.value)
+    check_before_start(checkout.url, "aa01", port=9000)
+
+
+def test_a_yes_to_one_migration_is_none_to_a_later_one(checkout: Checkout) -> None:
+    checkout.save("aa01", "op.drop_column('rivers', 'name')")
+    checkout.save("aa02", "op.drop_table('rivers')")
+
+    with pytest.raises(MigrationsWaitError):
+        check_before_start(checkout.url, "aa01", port=8080)
+
+
+def test_a_database_that_was_never_migrated_holds_nothing_to_hurt(checkout: Checkout) -> None:
+    checkout.save("aa01", "op.drop_table('rivers')")
+    checkout.execute("DROP TABLE forebay.alembic_version")
+
+    check_before_start(checkout.url, None, port=8080)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("\n", 1), ("no\n", 1)])
+def test_make_migrate_runs_what_waits_after_a_yes(
+    checkout: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+    code: int,
+) -> None:
+    checkout.save("aa01", "op.drop_table('rivers')")
+    monkeypatch.setattr(schema_changes, "primary_of", lambda _settings: Primary(checkout.url))
+
+    done = migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: typed)
+
+    assert done == code
+    assert "DROP TABLE rivers  -- 2 rows" in capsys.readouterr().out
+    assert checkout.ask("SELECT count(*) FROM pg_class WHERE relname = 'rivers'") == [(code,)]
+
+
+def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ToolFailedError, match="no database answers for the stack on port 1"):
+        migrate_running(LocalSettings(tmp_path, Ports(1)), None, lambda: "y")
+
+
+@dataclass
+class Primary:
+    """A primary by its URL."""
+
+    address: str
+
+    def url(self) -> str:
+        return self.address

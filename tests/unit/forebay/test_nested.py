@@ -1,0 +1,117 @@
+"""Nested models refuse unknown members, in every form that a declaration can have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from forebay.resource import Key, Resource, compiled
+from forebay.resource.body import BodyReader
+from forebay.resource.reading import BodyInvalidError
+
+
+class Part(BaseModel):
+    """A part of a part."""
+
+    number: int
+
+
+class Line(BaseModel):
+    """A line of an order."""
+
+    article: str
+    count: int = 1
+    parts: list[Part] = []
+    lines: list[Line] = []
+
+
+class Open(BaseModel):
+    """It keeps what it does not know."""
+
+    model_config = ConfigDict(extra="allow")
+    number: int
+
+
+class Ignoring(BaseModel):
+    """It would lose what it does not know."""
+
+    model_config = ConfigDict(extra="ignore")
+    number: int
+
+
+class Typed(TypedDict):
+    """A typed dictionary."""
+
+    number: int
+
+
+@dataclass
+class Plain:
+    """A dataclass."""
+
+    number: int
+
+
+class Order(Resource, path="orders"):
+    """An order."""
+
+    number: Annotated[int, Key()]
+    lines: Annotated[list[Line], Field(max_length=9)] = []  # noqa: RUF012
+    by_name: dict[str, Part] = {}  # noqa: RUF012
+    open: list[Open] = []  # noqa: RUF012
+    ignoring: list[Ignoring] | None = None
+    typed: list[Typed] = []  # noqa: RUF012
+    plain: list[Plain] = []  # noqa: RUF012
+    free: dict[str, Any] = {}  # noqa: RUF012
+
+
+def reader(packaged: bool) -> BodyReader:  # noqa: FBT001 - a parameter of the tests
+    if not packaged:
+        return Order.spec_.body
+    loaded = compiled.load(compiled.dump({"orders": Order.spec_}))
+    assert loaded is not None
+    return loaded["orders"].body
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"lines": [{"article": "a", "cuont": 2}]}, "#/lines/0/cuont"),
+        ({"lines": [{"article": "a", "parts": [{"number": 1, "x": 2}]}]}, "#/lines/0/parts/0/x"),
+        ({"lines": [{"article": "a", "lines": [{"article": "b", "x": 2}]}]}, "#/lines/0/lines/0/x"),
+        ({"by_name": {"a": {"number": 1, "x": 2}}}, "#/by_name/a/x"),
+        ({"ignoring": [{"number": 1, "x": 2}]}, "#/ignoring/0/x"),
+        ({"typed": [{"number": 1, "x": 2}]}, "#/typed/0/x"),
+        ({"plain": [{"number": 1, "x": 2}]}, "#/plain/0/x"),
+    ],
+)
+def test_a_misspelt_member_is_refused(body: dict[str, Any], pointer: str, packaged: bool) -> None:  # noqa: FBT001
+    with pytest.raises(BodyInvalidError) as refused:
+        reader(packaged).read(orjson.dumps(body))
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_what_may_hold_anything_still_does(packaged: bool) -> None:  # noqa: FBT001
+    body = {
+        "lines": [{"article": "a", "count": 1, "parts": [{"number": 1}], "lines": []}],
+        "open": [{"number": 1, "x": [2]}],
+        "free": {"type": "model", "config": {}},
+        "typed": [{"number": 1}],
+        "plain": [{"number": 1}],
+    }
+    read = reader(packaged).read(orjson.dumps(body)).body
+    assert {name: read[name] for name in body} == body
+
+
+def test_the_description_says_so() -> None:
+    definitions = Order.spec_.body.json_schema()["$defs"]
+    closed = {name for name, one in definitions.items() if one["additionalProperties"] is False}
+    assert closed == {"Line", "Part", "Ignoring", "Typed", "Plain"}
+    assert definitions["Open"]["additionalProperties"] is True

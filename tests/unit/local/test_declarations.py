@@ -1,0 +1,306 @@
+"""Changes of a declaration that archived bodies don't fit are refused, with what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import pytest
+from pydantic import AfterValidator, BaseModel, Field
+
+import resources
+from forebay.db.schema import index_names
+from forebay.errors import DeclarationError
+from forebay.resource import Indexed, Key, Resource, Resources, shape
+from forebay.resource.shape import Recorded, problems
+from forebay.resource.spec import ResourceSpec
+from local import declarations
+from local.declarations import upcaster_problems
+from local.errors import DeclarationsError
+
+Body = dict[str, Any]
+
+
+def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> ResourceSpec:
+    """A resource `lakes` with the key `number` and those fields, each a type or (type, default)."""
+    annotations = {"number": Annotated[int, Key()]}
+    defaults = {}
+    for name, declared in fields.items():
+        annotations[name] = declared[0] if isinstance(declared, tuple) else declared
+        if isinstance(declared, tuple):
+            defaults[name] = declared[1]
+    members = {"__annotations__": annotations, "__module__": __name__, **defaults}
+    metaclass: Any = type(Resource)
+    made = metaclass(
+        "Lake", (Resource,), members, path="lakes", schema_version=version, upcasters=upcasters
+    )
+    spec: ResourceSpec = made.spec_
+    return spec
+
+
+def record(*specs: ResourceSpec, before: dict[str, Recorded] | None = None) -> dict[str, Recorded]:
+    declared = Resources({spec.path: spec for spec in specs})
+    made = shape.updated(before or {}, declared, index_names(declared))
+    assert shape.load(shape.dump(made)) == made
+    return made
+
+
+def found(recorded: dict[str, Recorded], spec: ResourceSpec) -> list[str]:
+    return list(problems(recorded, Resources({"lakes": spec})))
+
+
+Text = Annotated[str, Field(max_length=20)]
+Cents = Annotated[Decimal, Field(max_digits=8, decimal_places=2)]
+OLD: Body = {
+    "name": Text, "area": int, "depth": (int | None, None), "kind": (str, "lake"), "price": Cents,
+    "small": Annotated[int, Field(ge=0, le=9)], "tags": (list[str], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": None}, "name is gone"),
+        ({"name": None, "title": Text}, "name is gone; title is new, is never null and has no"),
+        ({"owner": str}, "owner is new, is never null and has no default"),
+        ({"area": float}, "area was integer and is float"),
+        ({"depth": int}, "depth is not null any more"),
+        ({"kind": str}, "kind has another default"),
+        ({"kind": (str, "pond")}, "kind has another default"),
+        ({"depth": (int | None, 3)}, "depth has another default"),
+        ({"name": Annotated[str, Field(max_length=19)]}, "name is at most 19 characters long"),
+        ({"kind": (Annotated[str, Field(max_length=9)], "lake")}, "kind is at most 9 characters"),
+        ({"area": Annotated[int, Field(ge=0, le=9)]}, "area is of 32 bits"),
+        ({"price": Annotated[Decimal, Field(max_digits=8, decimal_places=3)]}, "price has fewer"),
+        ({"price": Annotated[Decimal, Field(max_digits=7, decimal_places=1)]}, "price has fewer"),
+        ({"tags": (dict[str, str], {})}, "tags has another default"),
+    ],
+)
+def test_a_change_that_old_bodies_do_not_fit_is_refused(change: Body, reason: str) -> None:
+    declared = {name: kind for name, kind in {**OLD, **change}.items() if kind is not None}
+    (problem,) = found(record(declare(**OLD)), declare(**declared))
+    assert reason in problem
+    assert "Set schema_version=2 and add an upcaster from 1" in problem
+    new = declare(version=2, upcasters={1: lambda body: body}, **declared)
+    assert found(record(declare(**OLD)), new) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"owner": (str | None, None)},
+        {"owner": (str, "nobody")},
+        {"owner": str | None},
+        {"name": Annotated[str, Field(max_length=30)]},
+        {"name": str},
+        {"name": (Text, "x")},
+        {"area": int | None},
+        {"area": Annotated[int, Field(ge=5)]},
+        {"small": int},
+        {"price": Annotated[Decimal, Field(max_digits=10, decimal_places=3)]},
+        {"depth": (Annotated[int | None, Indexed()], None)},
+    ],
+)
+def test_a_change_that_old_bodies_fit_needs_nothing(change: Body) -> None:
+    assert found(record(declare(**OLD)), declare(**{**OLD, **change})) == []
+
+
+def test_a_resource_that_is_gone_must_be_declared_retired() -> None:
+    recorded = record(declare(**OLD))
+    (problem,) = problems(recorded, Resources())
+    assert 'Write `lakes = Retired("lakes")` in the place of its class' in problem
+    assert list(problems(recorded, Resources(retired=["lakes"]))) == []
+
+
+def test_another_type_of_key_is_refused() -> None:
+    class Lake(Resource, path="lakes", schema_version=2, upcasters={1: dict}):
+        code: Annotated[str, Field(max_length=9), Key()]
+        name: Text
+
+    (problem,) = found(record(declare(name=Text)), Lake.spec_)
+    assert "the key was integer and is text" in problem
+
+
+def test_a_schema_version_is_never_lowered() -> None:
+    new = declare(version=2, upcasters={1: lambda body: body}, name=Text)
+    (problem,) = found(record(new), declare(name=Text))
+    assert "schema_version is 1, but 2 is recorded" in problem
+
+
+def test_what_a_version_ever_allowed_stays_recorded() -> None:
+    first = record(declare(name=Text))
+    wider = record(declare(name=Annotated[str, Field(max_length=30)]), before=first)
+    schemas = wider["lakes"].versions[1].fields["name"].schemas
+    assert [schema["maxLength"] for schema in schemas] == [20, 30]
+
+
+def test_a_damaged_record_is_named() -> None:
+    with pytest.raises(DeclarationError, match=r"resources/shapes\.json can't be read"):
+        shape.load(b'{"lakes": {}}')
+
+
+def up(old: Body, new: Body, upcaster: Callable[[Body], Any]) -> list[str]:
+    spec = declare(version=2, upcasters={1: upcaster}, **new)
+    return list(upcaster_problems(record(declare(**old)), {"lakes": spec}))
+
+
+def split(body: Body) -> Body:
+    given, _, family = body.pop("name").rpartition(" ")
+    return {**body, "given": given, "family": family}
+
+
+def test_an_upcaster_whose_bodies_fit_passes() -> None:
+    assert up({"name": Text}, {"given": Text, "family": Text}, split) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "upcaster", "reason"),
+    [
+        ({"name": Text}, {"given": Text, "rest": Text}, split, "the resource has no field family"),
+        ({"name": Text}, {"title": Text}, lambda _: {}, "the body lacks title"),
+        ({"name": Text}, {"name": int}, lambda body: body, "name is no integer"),
+        ({"name": Text}, {"name": int}, lambda body: {"name": int(body["name"])}, "ValueError"),
+        ({"name": Text}, {"title": Text}, lambda body: {"title": body["nam"]}, "KeyError('nam')"),
+        ({"name": Text}, {"title": Text}, lambda _: None, "made no object"),
+        (
+            {"name": Text},
+            {"title": Text},
+            lambda body: {"title": body["name"] + "!"},
+            "title is longer than 20 characters",
+        ),
+        (
+            {"depth": (int | None, None)},
+            {"depth": int},
+            lambda body: {"depth": body["depth"]},
+            "depth is null",
+        ),
+        ({"area": int}, {"area": int}, lambda body: {"area": body["area"] * 2}, "too large for"),
+        (
+            {"kind": Literal["a", "b"]},
+            {"kind": Literal["a", "c"]},
+            lambda body: body,
+            "kind: Input should be 'a' or 'c'",
+        ),
+        ({"area": int}, {"area": Cents}, lambda body: {"area": str(body["area"])}, "too large"),
+        ({"a": dt.date}, {"a": dt.datetime}, lambda body: {"a": body["a"] + "x"}, "no timestamp"),
+        ({"name": Text}, {"name": Text}, lambda body: {"name": {body["name"]}}, "no JSON"),
+    ],
+)
+def test_a_wrong_upcaster_is_found_and_shown_with_a_body(
+    old: Body, new: Body, upcaster: Callable[[Body], Any], reason: str
+) -> None:
+    (problem,) = up(old, new, upcaster)
+    assert reason in problem
+    assert problem.startswith("Lake: of a body of schema version 1, ")
+    assert isinstance(orjson.loads(problem.rpartition("tried with ")[2]), dict)
+
+
+class Line(BaseModel):
+    """A part of a list."""
+
+    article: Annotated[str, Field(pattern="^[A-Z]{2}-[0-9]{3}$")]
+    count: Annotated[int, Field(ge=1)]
+
+
+def test_bodies_are_made_as_the_old_version_took_them() -> None:
+    """Patterns, nested models, formats and every kind of field."""
+    seen: list[Body] = []
+
+    def keep(body: Body) -> Body:
+        seen.append(body)
+        return body
+
+    fields = {
+        "lines": list[Line], "code": Annotated[str, Field(pattern="^[a-z]{3}$")], "price": Cents,
+        "day": dt.date, "moment": dt.datetime, "token": uuid.UUID, "flag": bool,
+        "ratio": Annotated[float, Field(ge=0, lt=1)], "more": dict[str, int], "others": list[Any],
+        "small": Annotated[int, Field(ge=0, le=9)], "named": Literal["x", "y"],
+    }  # fmt: skip
+
+    assert up(fields, fields, keep) == []
+    assert len(seen) >= 50
+    assert any(line["count"] > 1 for body in seen for line in body["lines"])
+    assert {body["named"] for body in seen} == {"x", "y"}
+
+
+def test_a_declaration_s_own_function_is_not_held_against_made_bodies() -> None:
+    def no_vowel(text: str) -> str:
+        if set(text) & set("aeiou"):
+            raise ValueError("a vowel")
+        return text
+
+    guarded = Annotated[str, Field(max_length=20), AfterValidator(no_vowel)]
+    assert up({"name": guarded}, {"name": guarded}, lambda body: body) == []
+
+
+@dataclass
+class Checkout:
+    """A checkout with a record, whose declarations and alembic are this test's."""
+
+    root: Path
+    patch: pytest.MonkeyPatch
+    ran: list[Sequence[str]] = field(default_factory=list)
+
+    def write(self, *specs: ResourceSpec) -> None:
+        (self.root / "resources").mkdir(exist_ok=True)
+        (self.root / shape.FILE).write_bytes(shape.dump(record(*specs)))
+
+    def declare(self, *specs: ResourceSpec, code: int = 0) -> None:
+        def alembic(arguments: Sequence[str]) -> int:
+            self.ran.append(arguments)
+            return code
+
+        declared = Resources({spec.path: spec for spec in specs})
+        self.patch.setattr(resources, "load", lambda: declared)
+        self.patch.setattr(declarations, "alembic", alembic)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    return Checkout(tmp_path, monkeypatch)
+
+
+def upside_down(body: Body) -> Body:
+    return {"title": body["name"] * 2}
+
+
+def test_a_start_is_refused_with_a_wrong_upcaster(checkout: Checkout) -> None:
+    checkout.write(declare(name=Text))
+    checkout.declare(declare(version=2, upcasters={1: upside_down}, title=Text))
+    with pytest.raises(DeclarationsError, match="title is longer than 20 characters"):
+        declarations.check_before_start(checkout.root)
+
+
+def test_make_migration_keeps_the_record_and_make_check_wants_it_current(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.write(declare(name=Text))
+    checkout.declare(declare(name=Text, size=(int, 1)))
+    assert declarations.check(checkout.root) == 1
+    assert "resources/shapes.json is not up to date" in capsys.readouterr().err
+
+    assert declarations.write_migration("Add a size", checkout.root) == 0
+    assert checkout.ran == [["revision", "--autogenerate", "-m", "Add a size"]]
+    assert declarations.check(checkout.root) == 0
+
+
+def test_make_migration_writes_nothing_that_old_bodies_do_not_fit(checkout: Checkout) -> None:
+    checkout.write(declare(name=Text))
+    before = (checkout.root / shape.FILE).read_bytes()
+    checkout.declare(declare(title=Text))
+    with pytest.raises(DeclarationsError, match="name is gone"):
+        declarations.write_migration("Rename", checkout.root)
+    assert declarations.check(checkout.root) == 1
+    assert (checkout.ran, (checkout.root / shape.FILE).read_bytes()) == ([], before)
+
+
+def test_a_migration_that_was_not_written_is_not_recorded(checkout: Checkout) -> None:
+    checkout.declare(declare(name=Text), code=1)
+    assert declarations.write_migration("Add lakes", checkout.root) == 1
+    assert not (checkout.root / shape.FILE).exists()
