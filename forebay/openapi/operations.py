@@ -22,7 +22,8 @@ _NDJSON: Final = "application/x-ndjson"
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The key of the item is derived from it, so that a repetition is the same item.",
+    "description": "The key of the item is derived from it, so that a repetition is the same item; "
+    "in a batch from it and the item, wherever that stands.",
     "schema": {
         "type": "string",
         "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-\[\]-~]{1,255})$',

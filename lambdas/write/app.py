@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
-from forebay.intake.commands import MAX_BATCH_ITEMS, Caller, CommandMaker, Line
-from forebay.intake.json_text import dump, parse
+from forebay.intake.commands import MAX_BATCH_ITEMS, BatchItems, Caller, CommandMaker, Line
+from forebay.intake.json_text import dump, item_texts, parse
 from forebay.keys import read_key
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, Body, WriteRequest
 
 #: What became of one item before anything was sent.
 _Item = Line | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The items of one request."""
+
+    body: Body
+    #: Their JSON texts.
+    items: Sequence[bytes]
+    #: Whether the items are known to be well-formed, and none of them damaged.
+    parsed: bool = False
+    names: BatchItems = field(default_factory=BatchItems)
 
 
 class WriteApp:
@@ -85,16 +97,16 @@ class WriteApp:
     ) -> Response:
         media = request.media_type()
         if media in NDJSON_TYPES:
-            lines = [line for line in request.body().splitlines() if line.strip()]
-            return self._batch(spec, request, caller, lines, parsed=False)
+            body = request.body()
+            lines = [line for line in body.data.splitlines() if line.strip()]
+            return self._batch(spec, request, caller, _Batch(body, lines))
         if media not in JSON_TYPES:
             raise ProblemError(_media_problem(media, JSON_TYPES | NDJSON_TYPES))
-        raw = request.body()
-        value = parse(raw)
-        if isinstance(value, list):
-            items = [dump(item) for item in value]
-            return self._batch(spec, request, caller, items, parsed=True)
-        return self._one(self._make.post(spec, raw, caller))
+        body = request.body()
+        batch = _array(body)
+        if batch is not None:
+            return self._batch(spec, request, caller, batch)
+        return self._one(self._make.post(spec, body.data, caller))
 
     def _put(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
@@ -103,7 +115,8 @@ class WriteApp:
         media = request.media_type()
         if media not in JSON_TYPES:
             raise ProblemError(_media_problem(media, JSON_TYPES))
-        raw = request.body()
+        body = request.body()
+        raw = body.check(body.data)
         parse(raw)
         create = request.must_not_exist()
         return self._one(self._make.put(spec, key, raw, caller, create=create))
@@ -119,37 +132,32 @@ class WriteApp:
         return self._answers.accepted(line.command)
 
     def _batch(
-        self,
-        spec: ResourceSpec,
-        request: WriteRequest,
-        caller: Caller,
-        items: Sequence[bytes],
-        *,
-        parsed: bool,
+        self, spec: ResourceSpec, request: WriteRequest, caller: Caller, batch: _Batch
     ) -> Response:
-        if not items:
+        if not batch.items:
             raise ProblemError(Problem("empty_batch", "the batch has no item"))
-        if len(items) > MAX_BATCH_ITEMS:
+        if len(batch.items) > MAX_BATCH_ITEMS:
             raise ProblemError(
                 Problem(
                     "batch_too_large",
-                    f"the batch has {len(items)} items, the limit is {MAX_BATCH_ITEMS}",
+                    f"the batch has {len(batch.items)} items, the limit is {MAX_BATCH_ITEMS}",
                 )
             )
         made: list[_Item] = []
-        for index, item in enumerate(items):
-            made.append(self._item(spec, item, caller, index, parsed=parsed))
+        for item in batch.items:
+            made.append(self._item(spec, item, caller, batch))
             caller = _following(caller, made[-1])
         return self._answers.batch(self._accepted(made), request.path)
 
-    def _item(
-        self, spec: ResourceSpec, item: bytes, caller: Caller, index: int, *, parsed: bool
-    ) -> _Item:
+    def _item(self, spec: ResourceSpec, item: bytes, caller: Caller, batch: _Batch) -> _Item:
         """One item's command, or why it is refused: the others don't suffer."""
         try:
-            if not parsed:
-                parse(item)
-            return self._make.post(spec, item, caller, index=index)
+            if not batch.parsed:
+                parse(batch.body.check(item))
+            # Only a key that the server derives needs the name, which costs as much as parsing.
+            derives = spec.key_is_made and caller.idempotency_key is not None
+            name = batch.names.name(item) if derives else ""
+            return self._make.post(spec, item, caller, name=name)
         except ProblemError as exc:
             return exc.problem
 
@@ -169,6 +177,30 @@ _ACTIONS: Mapping[
     "put": WriteApp._put,  # noqa: SLF001
     "delete": WriteApp._delete,  # noqa: SLF001
 }
+
+
+def _array(body: Body) -> _Batch | None:
+    """The batch that the body is if it is an array, or None if it is one item.
+
+    Raises:
+        ProblemError: it is no JSON text, or one item that is refused.
+    """
+    if body.may_be_damaged:
+        items = item_texts(body.data)
+        if items is not None:
+            return _Batch(body, items)
+        body.check(body.data)
+    try:
+        value = parse(body.data)
+    except ProblemError:
+        # A fault of some items is no fault of the others, where the array itself is JSON.
+        items = item_texts(body.data)
+        if items is None:
+            raise
+        return _Batch(body, items)
+    if not isinstance(value, list):
+        return None
+    return _Batch(body, [dump(item) for item in value], parsed=True)
 
 
 def _following(caller: Caller, item: _Item) -> Caller:

@@ -23,8 +23,38 @@ _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
 # What API Gateway puts in the place of bytes that are no UTF-8 before a function gets the text.
-_REPLACEMENT_CHARACTER = "\ufffd"
+_REPLACEMENT_CHARACTER = "\ufffd".encode()
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request: an item, an array of items, or lines."""
+
+    data: bytes
+    #: Whether API Gateway has decoded it, and may have replaced bytes that were no UTF-8.
+    is_text: bool
+
+    @property
+    def may_be_damaged(self) -> bool:
+        """Whether some item may hold replaced bytes."""
+        return self.is_text and _REPLACEMENT_CHARACTER in self.data
+
+    def check(self, part: bytes) -> bytes:
+        """A part of the body, or all of it, if it is what the client sent.
+
+        Raises:
+            ProblemError: it may hold replaced bytes.
+        """
+        if self.is_text and _REPLACEMENT_CHARACTER in part:
+            raise ProblemError(
+                Problem(
+                    "not_utf8",
+                    "there are bytes that are no UTF-8, or the character U+FFFD that stands for "
+                    "such; encode the text as UTF-8, and write that character as \\ufffd",
+                )
+            )
+        return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +93,11 @@ class WriteRequest:
         """The content type without its parameters, lower case; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
-    def body(self) -> bytes:
-        """The body's bytes.
+    def body(self) -> Body:
+        """The body.
 
         Raises:
-            ProblemError: it is encoded, empty, was not UTF-8, or holds text that UTF-8 can't say.
+            ProblemError: it is encoded, empty, or holds text that UTF-8 can't say.
         """
         encoding = self.headers.get("content-encoding", "").strip().lower()
         if encoding not in {"", "identity"}:
@@ -78,11 +108,12 @@ class WriteRequest:
                 raw = base64.b64decode(text, validate=True)
             except binascii.Error as exc:
                 raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
+            is_text = False
         else:
-            raw = _encoded(str(text))
+            raw, is_text = _encoded(str(text)), True
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
-        return raw
+        return Body(raw, is_text=is_text)
 
     def caller(self, now_ms: int) -> Caller:
         """Who asks, with the headers that shape the command.
@@ -150,14 +181,6 @@ class WriteRequest:
 
 def _encoded(text: str) -> bytes:
     """The bytes that API Gateway made the text of."""
-    if _REPLACEMENT_CHARACTER in text:
-        raise ProblemError(
-            Problem(
-                "not_utf8",
-                "the body has bytes that are no UTF-8, or the character U+FFFD that stands for "
-                "such; encode it as UTF-8, and write that character as \\ufffd",
-            )
-        )
     try:
         return text.encode()
     except UnicodeEncodeError:

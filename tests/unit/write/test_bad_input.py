@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from forebay.codec import MAX_LINE_BYTES
 from forebay.problem import CATALOGUE
-from tests.fixtures.api import NOW_MS, WriteBench, document
+from tests.fixtures.api import NOW_MS, WriteBench, document, event
 from tests.fixtures.commands import CITY
 
 ITEM = {"geonameid": 5, **CITY}
@@ -301,6 +302,92 @@ def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
     )["results"]
     assert [result["status"] for result in results] == [202, 400, 400, 422, 202]
     assert len(bench.sink.taken) == 2
+
+
+#: Text that is JSON by its grammar, and yet none that can be stored.
+UNSTORABLE_ITEMS = {
+    "U+FFFD": (json.dumps({**ITEM, "name": "K\ufffdln"}, ensure_ascii=False), 400, "not_utf8"),
+    "U+FFFD in a name": ('{"na\ufffdme":1}', 400, "not_utf8"),
+    "a lone surrogate": ('{"name":"a\\ud800b"}', 422, "unstorable_text"),
+    "a member twice": ('{"name":"a","name":"]}"}', 400, "duplicate_member"),
+    "nested beyond reason": (f'{{"name":{deep(500)}}}', 422, "too_deep"),
+    "nested beyond recursion": (f'{{"name":{deep(50_000)}}}', 422, "too_deep"),
+}
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("case", UNSTORABLE_ITEMS)
+def test_an_item_that_cannot_be_stored_is_refused_alone(case: str, media: str) -> None:
+    bad, status, code = UNSTORABLE_ITEMS[case]
+    items = [text(geonameid=1, name="]},\\{["), bad, text(geonameid=3), bad, text(geonameid=5)]
+    body = f" [ {' , '.join(items)}\n]\n" if media == "application/json" else "\n".join(items)
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body, media=media)
+    assert response.status == 207
+    results = document(response)["results"]
+    assert [result["status"] for result in results] == [202, status, 202, status, 202]
+    assert results[1]["problem"]["code"] == results[3]["problem"]["code"] == code
+    assert results[3]["problem"]["instance"] == "/v1/cities#/3"
+    assert [command.key for command in bench.sink.commands] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+def test_bytes_that_are_no_utf8_are_the_fault_of_their_item_only(media: str) -> None:
+    """A body that API Gateway takes for binary comes to the function byte by byte."""
+    items = [text(geonameid=1).encode(), b'{"name":"K\xf6ln"}', text(geonameid=3).encode()]
+    body = b"[" + b",".join(items) + b"]" if media == "application/json" else b"\n".join(items)
+    bench = WriteBench()
+    request = event(
+        "POST",
+        "/cities",
+        headers={"Content-Type": media},
+        body=base64.b64encode(body).decode(),
+    )
+    response = bench.app.handle({**request, "isBase64Encoded": True})
+    assert response.status == 207
+    results = document(response)["results"]
+    assert [result["status"] for result in results] == [202, 400, 202]
+    assert results[1]["problem"]["code"] == "not_utf8"
+
+
+def test_an_escaped_replacement_character_is_meant_also_beside_a_damaged_item() -> None:
+    bench = WriteBench()
+    items = [text(geonameid=1, name="\ufffd"), '{"name":"\ufffd"}']
+    response = bench.send("POST", "/cities", raw=f"[{','.join(items)}]")
+    assert [result["status"] for result in document(response)["results"]] == [202, 400]
+    assert bench.sink.commands[0].body is not None
+    assert bench.sink.commands[0].body["name"] == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[{"name":"\ufffd"},]',
+        '[{"name":"\ufffd"}',
+        '[{"name":"\ufffd"}] []',
+        '[{"name":"\ufffd"}],[]',
+        '[{"name":"\ufffd"}]]',
+        '[,{"name":"\ufffd"}]',
+        '[{"name":"\ufffd"},{"name":NaN}]',
+        '[{"name":"\ufffd"},{"name":}]',
+        '[{"name":"\ufffd"} {"name":1}]',
+        '[{"name":"\ufffd"],{"name":1}]',
+        "[\ufffd]",
+        '["\ufffd',
+        '[{"name":"a","name":"b"},{"name":}]',
+        '[{"name":"a","name":"b"}',
+    ],
+)
+def test_text_that_is_no_array_is_refused_whole_whatever_its_items_are(body: str) -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body)
+    assert response.status == 400, response.body
+    assert bench.sink.taken == []
+
+
+def test_of_too_many_items_nothing_is_accepted_though_one_cannot_be_stored() -> None:
+    response = WriteBench().send("POST", "/cities", raw="[" + '"\ufffd",' * 500 + "1]")
+    assert (response.status, document(response)["code"]) == (413, "batch_too_large")
 
 
 def test_a_malformed_array_is_refused_whole() -> None:
