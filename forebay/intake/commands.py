@@ -182,5 +182,5 @@ def _made_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
     """A key that a retry with the same Idempotency-Key gets again; else a random one."""
     if caller.idempotency_key is None:
         return str(uuid.uuid4())
-    source = "\x1f".join((spec.path, caller.by, caller.idempotency_key, name))
+    source = f"{spec.path}\x1f{caller.by}\x1f{caller.idempotency_key}\x1f{name}"
     return str(uuid.uuid5(_KEY_NAMESPACE, source))

@@ -70,9 +70,12 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "item": ("bad_key", "bad_header", "not_found"),
     "status": ("bad_key", "bad_command_id", "bad_header"),
-    "post": (*_ITEM, "empty_batch", "batch_too_large", "key_missing", "key_not_allowed"),
-    "put": (*_ITEM, "bad_key", "key_mismatch"),
-    "delete": ("bad_key", "bad_header", "not_accepted"),
+    "post": (
+        *(*_ITEM, "empty_batch", "batch_too_large", "key_missing", "key_not_allowed"),
+        "PGRST122",
+    ),
+    "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
+    "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
 }
 _WRITES: Final = frozenset({"post", "put", "delete"})
 

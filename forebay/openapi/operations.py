@@ -51,6 +51,13 @@ _READ_AFTER: Final = {
     "is made newer.",
     "schema": reference("CommandId"),
 }
+_PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "RFC 7240. `handling=strict` refuses preferences that a write does not know; "
+    "`tx=rollback`, and `resolution=merge-duplicates` on a POST, are refused always.",
+    "schema": {"type": "string", "format": "write-preferences"},
+}
 _TRACEPARENT: Final = {
     "name": "traceparent",
     "in": "header",
@@ -149,6 +156,7 @@ class Operations:
             "parameters": [
                 *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
                 _READ_AFTER,
+                _PREFER,
                 _TRACEPARENT,
             ],
             "requestBody": {
@@ -175,7 +183,7 @@ class Operations:
                 "202": self._accepted_answer(),
                 "207": {
                     "description": "What became of each item: the good ones are accepted.",
-                    "headers": headers("Retry-After", "Cache-Control"),
+                    "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
                     "content": content(reference("BatchResult")),
                 },
             },
@@ -185,7 +193,7 @@ class Operations:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
             "summary": "Write a whole item",
-            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "requestBody": {
                 "required": True,
                 "content": content(reference(f"{self._spec.name}Content"), example=item),
@@ -196,14 +204,16 @@ class Operations:
     def _delete(self) -> Schema:
         return {
             "summary": "Delete an item",
-            "parameters": [_IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "responses": {"202": self._accepted_answer()},
         }
 
     def _accepted_answer(self) -> Schema:
         return {
             "description": "The write is stored, and will be considered.",
-            "headers": headers("Location", "Content-Location", "Retry-After", "Cache-Control"),
+            "headers": headers(
+                "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
+            ),
             "content": content(reference("Accepted"), example=self._accepted()),
             "links": self._links(),
         }

@@ -295,9 +295,9 @@ def _problem() -> Schema:
                     "required": ["pointer", "detail"],
                 },
             },
-            "message": {"type": "string", "description": "Of reads: as `detail`."},
-            "details": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
-            "hint": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
+            "message": {"type": "string", "description": "Of reads, and with a hint: as `detail`."},
+            "details": {"type": ["string", "null"], "description": "As PostgREST's."},
+            "hint": {"type": ["string", "null"], "description": "As PostgREST's."},
         },
         "required": ["type", "title", "status", "detail", "instance", "code"],
     }

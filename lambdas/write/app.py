@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
@@ -19,6 +19,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
+from lambdas.write.preferences import Method, honoured_preferences
 from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, Body, WriteRequest
 
 #: What became of one item before anything was sent.
@@ -68,7 +69,9 @@ class WriteApp:
         try:
             response = self._dispatch(request)
         except ProblemError as exc:
-            response = problem_response(exc.problem, request.path)
+            # What has a hint is an answer to what PostgREST's clients do by themselves.
+            to_client = exc.problem.hint is not None
+            response = problem_response(exc.problem, request.path, to_read=to_client)
         self._log.event(
             "write_answered",
             method=request.method,
@@ -84,13 +87,21 @@ class WriteApp:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        if request.query:
-            raise ProblemError(
-                Problem("unknown_parameter", f"a write has no parameter {min(request.query)!r}")
-            )
         spec = self._resources[route.resource]
+        honoured = honoured_preferences(
+            request.prefer,
+            spec,
+            cast("Method", route.method),
+            must_not_exist=route.method == "PUT" and request.must_not_exist(),
+        )
+        if request.query:
+            raise ProblemError(_query_problem(spec, request.query))
         caller = request.caller(self._ids.now_ms())
-        return _ACTIONS[route.action](self, route, spec, request, caller)
+        response = _ACTIONS[route.action](self, route, spec, request, caller)
+        if not honoured:
+            return response
+        applied = {"Preference-Applied": ", ".join(honoured)}
+        return replace(response, headers={**response.headers, **applied})
 
     def _post(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
@@ -208,6 +219,23 @@ def _following(caller: Caller, item: _Item) -> Caller:
     if caller.after is None or isinstance(item, Problem):
         return caller
     return replace(caller, after=max(caller.after, item.command.id))
+
+
+def _query_problem(spec: ResourceSpec, query: Iterable[str]) -> Problem:
+    names = sorted(query)
+    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
+    hints = {
+        "columns": "PostgREST's clients add `columns` when they insert an array: insert the items "
+        "one by one, or send the array without it; all members of an item count",
+        "on_conflict": "PostgREST's clients add `on_conflict` to an upsert: a POST never "
+        f"overwrites an item, PUT {item} does",
+        "select": "a write answers with the address of its status, not with rows: read the item "
+        f"at {item} with `Read-After`",
+    }
+    helpful = [name for name in names if name in hints]
+    told = ", ".join(map(ascii, helpful or names[:1]))
+    hint = "; ".join(hints[name] for name in helpful) or None
+    return Problem("unknown_parameter", f"a write has no parameter {told}", hint=hint)
 
 
 def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:

@@ -68,6 +68,8 @@ class WriteRequest:
     #: Percent-decoded.
     path_parameters: Mapping[str, str]
     headers: Mapping[str, str]
+    #: The values of every `Prefer` header; `headers` has the last one only.
+    prefer: tuple[str, ...]
     #: Query parameters, of which a write has none.
     query: Mapping[str, Any]
     event: Mapping[str, Any]
@@ -75,6 +77,7 @@ class WriteRequest:
     @classmethod
     def of_event(cls, event: Mapping[str, Any], prefix: str) -> WriteRequest:
         """The request of an API Gateway proxy event."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         return cls(
             path=prefix + str(event.get("path") or ""),
             resource=str(event.get("resource") or ""),
@@ -82,7 +85,8 @@ class WriteRequest:
             path_parameters={
                 name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
             },
-            headers={k.lower(): v for k, v in (event.get("headers") or {}).items()},
+            headers=headers,
+            prefer=_all_values(event, headers, "prefer"),
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -177,6 +181,15 @@ class WriteRequest:
                 )
             versions.append(version)
         return max(versions, default=None)
+
+
+def _all_values(event: Mapping[str, Any], headers: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The values of all headers of a lower-case name."""
+    several = event.get("multiValueHeaders") or {}
+    values = [value for key, found in several.items() if key.lower() == name for value in found]
+    if not values and name in headers:
+        values = [headers[name]]
+    return tuple(values)
 
 
 def _encoded(text: str) -> bytes:
