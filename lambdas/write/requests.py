@@ -19,6 +19,9 @@ JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 ANONYMOUS = "anonymous"
 
+# AWS: "Enable payload compression for an API in API Gateway".
+_INFLATED_BY_GATEWAY = frozenset({"gzip", "deflate"})
+
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
@@ -103,10 +106,10 @@ class WriteRequest:
         Raises:
             ProblemError: it is encoded, empty, or holds text that UTF-8 can't say.
         """
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise ProblemError(_encoding_problem(encoding))
         text = self.event.get("body") or ""
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"} and not self._is_inflated(encoding, text):
+            raise ProblemError(_encoding_problem(encoding))
         if self.event.get("isBase64Encoded"):
             try:
                 raw = base64.b64decode(text, validate=True)
@@ -118,6 +121,18 @@ class WriteRequest:
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
         return Body(raw, is_text=is_text)
+
+    def _is_inflated(self, encoding: str, text: str) -> bool:
+        """Whether API Gateway has inflated the body, which does not change `Content-Encoding`.
+
+        It bounds what a body inflates to, as does the size of a function's event. An inflated body
+        is text. One that begins as zlib's or gzip's data do was not inflated: no JSON begins so.
+        """
+        return (
+            encoding in _INFLATED_BY_GATEWAY
+            and not self.event.get("isBase64Encoded")
+            and text[:1] not in {"\x1f", "x"}
+        )
 
     def caller(self, now_ms: int) -> Caller:
         """Who asks, with the headers that shape the command.
@@ -206,8 +221,9 @@ def _encoding_problem(encoding: str) -> Problem:
     # RFC 9110 §12.5.3: a 415 for the sake of the coding says so by Accept-Encoding.
     return Problem(
         "unsupported_media_type",
-        f"Content-Encoding {encoding[:80]!a} is not supported here; send the body as it is",
-        headers={"Accept-Encoding": "identity"},
+        f"Content-Encoding {encoding[:80]!a} is not supported here; send the body in gzip or "
+        "deflate, or as it is",
+        headers={"Accept-Encoding": "gzip, deflate, identity"},
     )
 
 

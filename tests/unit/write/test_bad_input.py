@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -153,12 +156,41 @@ def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -
     assert "application/json" in response.headers["Accept-Post"]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "identity, gzip", "x"])
 def test_an_encoded_body_is_415_and_says_what_is_taken(encoding: str) -> None:
     bench = WriteBench()
     response = bench.send("POST", "/cities", ITEM, Content_Encoding=encoding)
     assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
-    assert response.headers["Accept-Encoding"] == "identity"
+    assert response.headers["Accept-Encoding"] == "gzip, deflate, identity"
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " deflate"])
+def test_a_body_that_api_gateway_has_inflated_is_taken_though_its_coding_is_still_told(
+    encoding: str,
+) -> None:
+    bench = WriteBench()
+    assert bench.send("POST", "/cities", ITEM, Content_Encoding=encoding).status == 202
+    assert len(bench.sink.taken) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+@pytest.mark.parametrize("form", ["text", "base64"])
+def test_a_body_that_nobody_has_inflated_is_415(
+    encoding: str, pack: Callable[[bytes], bytes], form: str
+) -> None:
+    """Sent past the gateway, or through one that takes bodies for binary."""
+    bench = WriteBench()
+    packed = pack(json.dumps(ITEM).encode())
+    body = packed.decode(errors="replace")
+    if form == "base64":
+        body = base64.b64encode(packed).decode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    request = event("POST", "/cities", headers=headers, body=body)
+    response = bench.app.handle({**request, "isBase64Encoded": form == "base64"})
+    assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
     assert bench.sink.taken == []
 
 
