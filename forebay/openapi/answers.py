@@ -93,7 +93,12 @@ def content(schema: Schema, media_type: str = JSON, example: Any = None) -> Sche
 
 def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
     """The bodies of a list, by media type; with `select` rows are of any form."""
-    row = {"anyOf": [reference(name), {"type": "object", "description": "As `select` has it."}]}
+    selected = {
+        "type": "object",
+        "description": "As `select` has it.",
+        "additionalProperties": True,
+    }
+    row = {"anyOf": [reference(name), selected]}
     return {
         Media.JSON.value: {"schema": {"type": "array", "items": row}, "example": [example]},
         Media.CSV.value: {"schema": {"type": "string"}},
