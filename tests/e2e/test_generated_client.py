@@ -10,7 +10,7 @@ from tests.fixtures.generators import PINNED, Generators
 from tests.fixtures.stack import RunningStack
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_generated_client_writes_and_reads(
     stack: RunningStack, generators: Generators, tmp_path: Path
 ) -> None:

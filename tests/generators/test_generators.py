@@ -22,7 +22,7 @@ OPERATIONS = {
 }
 MODELS = {name for name, schema in SCHEMAS.items() if schema["type"] == "object"}
 
-pytestmark = [pytest.mark.xdist_group("generators"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("generators"), pytest.mark.timeout(1200)]
 
 
 def test_openapi_python_client_drops_nothing(generators: Generators, tmp_path: Path) -> None:
