@@ -17,6 +17,7 @@ _PRINCIPALS_MAX_CHARACTERS: Final = 2_000
 
 CacheTtl = Annotated[int, Field(ge=0, le=3600)]  # API Gateway's limit
 Names = Annotated[tuple[str, ...], Strict(strict=False)]  # an array in TOML
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&*+.^_|~-]{1,64}$")]  # RFC 9110 §5.1
 Arn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:[^:]+:[^:]*:\d{12}:.+$")]
 PrincipalArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[^*]+$")]
 
@@ -146,6 +147,11 @@ class ApiSettings(Section):
     authorization: AuthorizationSettings = OpenSettings()
     require_api_key: bool
     cors_allow_origin: str
+    #: Headers that pages may send besides the API's own.
+    cors_allow_headers: Annotated[tuple[HeaderName, ...], Strict(strict=False)] = ()
+    #: From which size on answers are compressed where the client takes it; AWS's greatest value,
+    #: which no answer has, switches that off.
+    compress_from_bytes: Annotated[int, Field(ge=0, le=10_485_760)] = 1024
     rate_per_second: Annotated[int, Field(ge=1)]
     burst: Annotated[int, Field(ge=1)]
     plan: PlanSettings

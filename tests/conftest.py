@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fixtures.emulator",
     "tests.fixtures.firehose",
     "tests.fixtures.gateway",
+    "tests.fixtures.generators",
     "tests.fixtures.node",
     "tests.fixtures.postgres",
     "tests.fixtures.stack",

@@ -232,7 +232,7 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
         "event to request and caller": lambda i: WriteRequest.of_event(events[i], "/v1").caller(
             ids.now_ms()
         ),
-        "body, strict JSON": lambda i: parse(requests[i].body()),
+        "body, strict JSON": lambda i: parse(requests[i].body().data),
         "exact decimals, validation": lambda i: orders.SPEC.body.read(raw[i]),
         "validation to archive line": lambda i: maker.post(orders.SPEC, raw[i], callers[i]),
         "stream": lambda i: sink.put([lines[i].data]),

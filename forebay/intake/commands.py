@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
@@ -46,6 +48,23 @@ class Line:
     data: bytes
 
 
+@dataclass(slots=True)
+class BatchItems:
+    """Names the items of one batch, so that an item has its name in every batch.
+
+    The name is made of the item, not of its position. Members in another order are the same item;
+    of equal items, the number of those before it is part of the name.
+    """
+
+    _counts: Counter[str] = field(default_factory=Counter)
+
+    def name(self, item: bytes) -> str:
+        """The name of the next item, which is well-formed JSON text."""
+        digest = hashlib.sha256(dump(parse(item), sort_members=True)).hexdigest()
+        self._counts[digest] += 1
+        return f"{digest}.{self._counts[digest] - 1}"
+
+
 class MakesIds(Protocol):
     """A source of command ids."""
 
@@ -59,14 +78,14 @@ class CommandMaker:
     def __init__(self, ids: MakesIds) -> None:
         self._ids = ids
 
-    def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, index: int = 0) -> Line:
+    def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, name: str = "0") -> Line:
         """A `create` of an item whose key is in its body, or is made here.
 
         Args:
             spec: of the resource.
             item: well-formed JSON text.
             caller: a server-made key derives from its idempotency key, if there is one.
-            index: position in the batch, which the derived key depends on too.
+            name: of the item among those with the same idempotency key; part of the derived key.
 
         Raises:
             ProblemError: the item is refused.
@@ -82,7 +101,7 @@ class CommandMaker:
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
         if caller.idempotency_key is None:  # no client can have seen a version of a new key
             caller = replace(caller, after=None)
-        return self._line(spec, "create", _made_key(spec, caller, index), read.body, caller)
+        return self._line(spec, "create", _made_key(spec, caller, name), read.body, caller)
 
     def put(
         self, spec: ResourceSpec, key: KeyValue, item: bytes, caller: Caller, *, create: bool
@@ -188,10 +207,10 @@ def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
     )
 
 
-def _made_key(spec: ResourceSpec, caller: Caller, index: int) -> str:
+def _made_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
     """A key that a retry with the same Idempotency-Key gets again; else a random one."""
     if caller.idempotency_key is None:
         return str(uuid.uuid4())
     owner = caller.by if caller.key_owner is None else caller.key_owner
-    name = "\x1f".join((spec.path, owner, caller.idempotency_key, str(index)))
-    return str(uuid.uuid5(_KEY_NAMESPACE, name))
+    source = "\x1f".join((spec.path, owner, caller.idempotency_key, name))
+    return str(uuid.uuid5(_KEY_NAMESPACE, source))

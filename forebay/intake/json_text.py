@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jiter
 import orjson
 
 from forebay.problem import Problem, ProblemError
+
+#: Why one item of an array can be refused while the array is JSON all the same.
+_FAULTS_OF_ITEMS = frozenset({"duplicate_member", "not_utf8", "too_deep", "unstorable_text"})
+# A whole string, whose brackets and commas separate nothing, or what separates.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+_WHITE_SPACE = b" \t\n\r"  # RFC 8259 §2
 
 
 def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -26,12 +33,51 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise ProblemError(_problem(raw, str(exc))) from None
 
 
-def dump(value: object) -> bytes:
+def item_texts(raw: bytes) -> list[bytes] | None:
+    """The texts of an array's items, some of which `parse` may refuse.
+
+    Returns:
+        None if the text is no JSON array, whatever its items are.
+    """
+    text = raw.strip(_WHITE_SPACE)
+    items = _split(text) if text.startswith(b"[") else None
+    if items is None or not all(map(_may_be_an_item, items)):
+        return None
+    return items
+
+
+def dump(value: object, *, sort_members: bool = False) -> bytes:
     """A parsed value as JSON text again, its numbers digit by digit as they came."""
+    option = orjson.OPT_SORT_KEYS if sort_members else None
     try:
-        return orjson.dumps(value, default=_digits)
+        return orjson.dumps(value, default=_digits, option=option)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a decimal may well be
-        return orjson.dumps(_with_long_integers(value), default=_digits)
+        return orjson.dumps(_with_long_integers(value), default=_digits, option=option)
+
+
+def _split(text: bytes) -> list[bytes] | None:
+    """What is between the commas of the outermost brackets; None if these don't enclose it all."""
+    items, depth, start = [], 0, 1
+    for token in _TOKEN.finditer(text):
+        if token[0] in b"[{":
+            depth += 1
+        elif token[0] in b"]}":
+            depth -= 1
+            if depth == 0:
+                items.append(text[start : token.start()].strip(_WHITE_SPACE))
+                return items if token.end() == len(text) and token[0] == b"]" else None
+        elif token[0] == b"," and depth == 1:
+            items.append(text[start : token.start()].strip(_WHITE_SPACE))
+            start = token.end()
+    return None
+
+
+def _may_be_an_item(text: bytes) -> bool:
+    try:
+        parse(text)
+    except ProblemError as exc:
+        return exc.problem.code in _FAULTS_OF_ITEMS
+    return True
 
 
 def _with_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -72,9 +72,12 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "item": ("bad_key", "bad_header", "not_found"),
     "status": ("bad_key", "bad_command_id", "bad_header"),
-    "post": (*_ITEM, "empty_batch", "batch_too_large", "key_missing", "key_not_allowed"),
-    "put": (*_ITEM, "bad_key", "key_mismatch"),
-    "delete": ("bad_key", "bad_header", "not_accepted"),
+    "post": (
+        *(*_ITEM, "empty_batch", "batch_too_large", "key_missing", "key_not_allowed"),
+        "PGRST122",
+    ),
+    "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
+    "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
 }
 _WRITES: Final = frozenset({"post", "put", "delete"})
 
@@ -92,7 +95,12 @@ def content(schema: Schema, media_type: str = JSON, example: Any = None) -> Sche
 
 def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
     """The bodies of a list, by media type; with `select` rows are of any form."""
-    row = {"anyOf": [reference(name), {"type": "object", "description": "As `select` has it."}]}
+    selected = {
+        "type": "object",
+        "description": "As `select` has it.",
+        "additionalProperties": True,
+    }
+    row = {"anyOf": [reference(name), selected]}
     return {
         Media.JSON.value: {"schema": {"type": "array", "items": row}, "example": [example]},
         Media.CSV.value: {"schema": {"type": "string"}},

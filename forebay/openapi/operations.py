@@ -6,23 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
-import orjson
-
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.openapi.answers import JSON, content, headers, problems, rows
 from forebay.openapi.examples import COMMAND_ID, item_of
 from forebay.openapi.parameters import HEADERS, Parameters
-from forebay.openapi.schemas import Schema, reference, request_properties
+from forebay.openapi.schemas import OWN_FORMAT, Schema, reference, request_properties
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route
 
-_NDJSON: Final = "application/x-ndjson"
-
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The key of the item is derived from it, so that a repetition is the same item.",
+    "description": "The key of the item is derived from it, so that a repetition is the same item; "
+    "in a batch from it and the item, wherever that stands.",
     "schema": {
         "type": "string",
         "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-\[\]-~]{1,255})$',
@@ -34,14 +31,14 @@ _IF_NONE_MATCH: Final = {
     "name": "If-None-Match",
     "in": "header",
     "description": "`*`: do not overwrite. Decided when it is applied; there is no 412.",
-    "schema": {"const": "*"},
+    "schema": {"type": "string", "enum": ["*"]},
 }
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "description": "An item's entity tag, or a command's id. **Not a precondition**: it says which "
     "version the client has seen, and the command is made newer than that.",
-    "schema": {"type": "string", "format": "version-tag"},
+    "schema": {"type": "string", OWN_FORMAT: "version-tag"},
 }
 _READ_AFTER: Final = {
     "name": "Read-After",
@@ -49,6 +46,13 @@ _READ_AFTER: Final = {
     "description": "A command's id that the client knows of, or an item's entity tag: the command "
     "is made newer.",
     "schema": reference("CommandId"),
+}
+_PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "RFC 7240. `handling=strict` refuses preferences that a write does not know; "
+    "`tx=rollback`, and `resolution=merge-duplicates` on a POST, are refused always.",
+    "schema": {"type": "string", OWN_FORMAT: "write-preferences"},
 }
 _TRACEPARENT: Final = {
     "name": "traceparent",
@@ -143,11 +147,15 @@ class Operations:
             del one[self._spec.key.name]
         return {
             "summary": "Create an item, or many",
-            "description": f"One object, or up to {MAX_BATCH_ITEMS} as an array or as NDJSON. Each "
-            "is a `create`: it never overwrites.",
+            # NDJSON is told of here alone: no schema fits a text of many JSON values, and
+            # generators warn of media types that they have no code for.
+            "description": f"One object, or up to {MAX_BATCH_ITEMS} as an array, or as NDJSON "
+            "(`application/x-ndjson`, also `application/ndjson` and `application/jsonl`), an "
+            "object a line. Each is a `create`: it never overwrites.",
             "parameters": [
                 *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
                 _READ_AFTER,
+                _PREFER,
                 _TRACEPARENT,
             ],
             "requestBody": {
@@ -160,21 +168,13 @@ class Operations:
                             "many": {"summary": "Many items", "value": [one]},
                         },
                     },
-                    _NDJSON: {
-                        # No schema fits a text of many JSON values.
-                        "schema": {
-                            "description": "An object a line. Also as `application/ndjson` and "
-                            "`application/jsonl`."
-                        },
-                        "example": orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE).decode(),
-                    },
                 },
             },
             "responses": {
                 "202": self._accepted_answer(),
                 "207": {
                     "description": "What became of each item: the good ones are accepted.",
-                    "headers": headers("Retry-After", "Cache-Control"),
+                    "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
                     "content": content(reference("BatchResult")),
                 },
             },
@@ -184,7 +184,7 @@ class Operations:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
             "summary": "Write a whole item",
-            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "requestBody": {
                 "required": True,
                 "content": content(reference(f"{self._spec.name}Content"), example=item),
@@ -195,14 +195,16 @@ class Operations:
     def _delete(self) -> Schema:
         return {
             "summary": "Delete an item",
-            "parameters": [_IF_MATCH, _READ_AFTER, _TRACEPARENT],
+            "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "responses": {"202": self._accepted_answer()},
         }
 
     def _accepted_answer(self) -> Schema:
         return {
             "description": "The write is stored, and will be considered.",
-            "headers": headers("Location", "Content-Location", "Retry-After", "Cache-Control"),
+            "headers": headers(
+                "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
+            ),
             "content": content(reference("Accepted"), example=self._accepted()),
             "links": self._links(),
         }

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from forebay.openapi.examples import COMMAND_ID, ITEM_TAG, comparable_value_of, value_of
-from forebay.openapi.schemas import Schema, key_schema, reference, request_properties
+from forebay.openapi.schemas import (
+    OWN_FORMAT,
+    Schema,
+    key_schema,
+    reference,
+    request_properties,
+)
 from forebay.query.ast import Operand
 from forebay.query.grammar import DEFAULT_LIMIT, LOGIC, MAX_LIMIT
 from forebay.query.operators import (
@@ -21,7 +27,7 @@ from forebay.routes import Parameter, Route
 
 _MANY: Final = "{value,…}"
 _WHOLE_NUMBER: Final = {"type": "integer", "minimum": 0}
-_ENTITY_TAGS: Final[Schema] = {"type": "string", "format": "entity-tags"}
+_ENTITY_TAGS: Final[Schema] = {"type": "string", OWN_FORMAT: "entity-tags"}
 
 #: Headers of reads, by name; those of writes are beside their operations.
 HEADERS: Final[Mapping[str, Schema]] = {
@@ -36,7 +42,7 @@ HEADERS: Final[Mapping[str, Schema]] = {
     },
     "Range": {
         "description": "Rows from 0, both ends included; an alternative to `offset` and `limit`.",
-        "schema": {"type": "string", "format": "row-range", "examples": ["0-24"]},
+        "schema": {"type": "string", OWN_FORMAT: "row-range", "examples": ["0-24"]},
     },
     "Range-Unit": {
         "description": "The unit of `Range`; one of another unit is ignored.",
@@ -46,11 +52,11 @@ HEADERS: Final[Mapping[str, Schema]] = {
 _PREFER_COUNT: Final = {
     "description": "RFC 7240. `count=exact`, `count=planned` or `count=estimated` asks for the "
     "number of all rows in `Content-Range`; `handling=strict` refuses what is unknown.",
-    "schema": {"type": "string", "format": "list-preferences", "examples": ["count=exact"]},
+    "schema": {"type": "string", OWN_FORMAT: "list-preferences", "examples": ["count=exact"]},
 }
 _PREFER_WAIT: Final = {
     "description": "RFC 7240. `wait=N` holds the answer for up to N seconds.",
-    "schema": {"type": "string", "format": "wait-preference", "examples": ["wait=1"]},
+    "schema": {"type": "string", OWN_FORMAT: "wait-preference", "examples": ["wait=1"]},
 }
 
 
@@ -132,7 +138,7 @@ def _filter_schema(column: FieldSpec) -> Schema:
     described = [f"`{word}`" for word in words]
     return {
         "type": "string",
-        "format": f"{_spelled(column)}-filter",
+        OWN_FORMAT: f"{_spelled(column)}-filter",
         # No more than the head: what may stand behind it depends on it.
         "pattern": _head(words),
         "description": f"An operator and a value: {', '.join(described)}; `is` takes "
@@ -225,7 +231,7 @@ def _cursor(_spec: ResourceSpec) -> Schema:
 
 
 def _text(form: str, *examples: str) -> Schema:
-    schema: Schema = {"type": "string", "format": form}
+    schema: Schema = {"type": "string", OWN_FORMAT: form}
     return {**schema, "examples": list(examples)} if examples else schema
 
 

@@ -12,6 +12,10 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 Schema: TypeAlias = dict[str, Any]
 
+#: Names what JSON Schema can't say of a text. Not `format`: generators warn of names that they
+#: don't know.
+OWN_FORMAT: Final = "x-format"
+
 _LARGEST: Final = sys.float_info.max
 #: Postgres can't store NUL.
 _NO_NUL: Final = r"^[^\u0000]*$"
@@ -33,6 +37,20 @@ STATUS_REASONS: Final[Mapping[str, str]] = {
     "objects_not_applied": "An archive object has not been applied for too long.",
     "replica_behind": "The replica is too far behind its primary.",
 }
+
+
+def open_text(*values: str, nullable: bool = False, description: str = "") -> Schema:
+    """A text of an answer that is one of these values today.
+
+    No `enum`: a strict client would fail when a later release, or a row that was written under an
+    earlier declaration, has another one.
+    """
+    told = f"One of {', '.join(f'`{value}`' for value in values)}; there may be others."
+    return {
+        "type": ["string", "null"] if nullable else "string",
+        "description": f"{description} {told}".strip(),
+        "examples": [*values],
+    }
 
 
 def reference(name: str) -> Schema:
@@ -132,9 +150,13 @@ def _in_answer(column: FieldSpec) -> Schema:
     """What is in the table: without limits, which may have been others when it was written."""
     schema: Schema = dict(_ANSWERED[column.kind])
     if column.choices:
-        schema["enum"] = [*column.choices, *([None] if column.nullable else [])]
-    if column.kind is Kind.JSON and column.shape is not None:
-        schema["type"] = "array" if column.shape == "list" else "object"
+        return open_text(
+            *column.choices, nullable=column.nullable, description=column.description or ""
+        )
+    if column.shape == "list":
+        schema |= {"type": "array", "items": {}}
+    elif column.shape is not None:
+        schema |= {"type": "object", "additionalProperties": True}
     if column.nullable and "type" in schema:
         schema["type"] = [schema["type"], "null"]
     if column.description:
@@ -165,7 +187,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
         "CommandId",
         {
             "type": "string",
-            "format": "command-id",
+            OWN_FORMAT: "command-id",
             "pattern": f"^{COMMAND_ID.pattern}$",
             "description": "A UUIDv7, at most ten minutes ahead of the server's clock.",
         },
@@ -193,7 +215,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
         {
             "type": "object",
             "description": "A write that is stored, and will be considered.",
-            "properties": {**command, "status": {"const": "pending"}},
+            "properties": {**command, "status": open_text("pending")},
             "required": [*command, "status"],
         },
     )
@@ -204,7 +226,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
             "description": "What became of a command.",
             "properties": {
                 **command,
-                "status": {"enum": ["applied", "superseded", "rejected"]},
+                "status": open_text("applied", "superseded", "rejected"),
                 "superseded_by": reference("CommandId"),
                 "error": {
                     "type": "object",
@@ -233,7 +255,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
     yield "AcceptedItem", {
         "type": "object",
         "properties": {
-            **place, "outcome": {"const": "accepted"}, **command, "status": {"const": 202},
+            **place, "outcome": _word("accepted"), **command, "status": {"type": "integer"},
         },
         "required": ["index", "outcome", *command, "status"],
     }  # fmt: skip
@@ -243,7 +265,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
             "type": "object",
             "properties": {
                 **place,
-                "outcome": {"const": "refused"},
+                "outcome": _word("refused"),
                 "status": {"type": "integer", "minimum": 400, "maximum": 599},
                 "problem": reference("Problem"),
             },
@@ -267,6 +289,14 @@ def _common() -> Iterator[tuple[str, Schema]]:
     )
 
 
+def _word(value: str) -> Schema:
+    """The word by which answers of several forms are told apart, so it is never another one.
+
+    An enumeration, as not every generator takes `const` for a type.
+    """
+    return {"type": "string", "enum": [value]}
+
+
 def _problem() -> Schema:
     codes = sorted(CATALOGUE)
     return {
@@ -274,12 +304,16 @@ def _problem() -> Schema:
         "description": "RFC 9457. `code` is the contract, `title` and `detail` are for people:\n\n"
         + "\n".join(f"- `{code}` ({CATALOGUE[code][0]}): {CATALOGUE[code][1]}" for code in codes),
         "properties": {
-            "type": {"type": "string", "enum": [TYPE_PREFIX + code for code in codes]},
+            "type": {
+                "type": "string",
+                "description": f"`{TYPE_PREFIX}` and the code.",
+                "examples": [TYPE_PREFIX + codes[0]],
+            },
             "title": {"type": "string"},
             "status": {"type": "integer", "minimum": 300, "maximum": 599},
             "detail": {"type": "string"},
             "instance": {"type": "string"},
-            "code": {"type": "string", "enum": codes},
+            "code": {"type": "string", "examples": codes},
             "errors": {
                 "type": "array",
                 "description": "All that is wrong with an item, each with its place in it.",
@@ -295,9 +329,9 @@ def _problem() -> Schema:
                     "required": ["pointer", "detail"],
                 },
             },
-            "message": {"type": "string", "description": "Of reads: as `detail`."},
-            "details": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
-            "hint": {"type": ["string", "null"], "description": "Of reads, as PostgREST's."},
+            "message": {"type": "string", "description": "Of reads, and with a hint: as `detail`."},
+            "details": {"type": ["string", "null"], "description": "As PostgREST's."},
+            "hint": {"type": ["string", "null"], "description": "As PostgREST's."},
         },
         "required": ["type", "title", "status", "detail", "instance", "code"],
     }
@@ -315,8 +349,8 @@ def _health() -> Schema:
     }
     parts: Mapping[str, Schema] = {
         "database": _object(
-            state={"enum": ["reachable", "unreachable"]},
-            role={"enum": ["replica", "primary", None]},
+            state=open_text("reachable", "unreachable"),
+            role=open_text("replica", "primary", nullable=True),
             streaming={
                 "type": ["boolean", "null"],
                 "description": "Whether its primary feeds the replica at the moment.",
@@ -350,7 +384,7 @@ def _health() -> Schema:
             "description": "Of the consumer's queue; null where that does not answer.",
         },
         "archive": _object(
-            state={"enum": ["reachable", "unreachable", "unknown"]},
+            state=open_text("reachable", "unreachable", "unknown"),
             since={"type": ["string", "null"], "format": "date-time"},
             complete={
                 "type": "boolean",
@@ -364,11 +398,11 @@ def _health() -> Schema:
     return {
         "type": "object",
         "properties": {
-            "status": {
-                "enum": ["ok", "late", "attention"],
-                "description": "`late`: delays that end by themselves; `attention`: an operator "
-                "has to look. `reasons` has why.",
-            },
+            "status": open_text(
+                *("ok", "late", "attention"),
+                description="`late`: delays that end by themselves; `attention`: an operator has "
+                "to look. `reasons` has why.",
+            ),
             "reasons": {"type": "array", "items": _reason()},
             "checked_at": _TIMESTAMP,
             **parts,
@@ -380,8 +414,12 @@ def _health() -> Schema:
 def _reason() -> Schema:
     reasons = "\n".join(f"- `{code}`: {text}" for code, text in STATUS_REASONS.items())
     return _object(
-        code={"enum": list(STATUS_REASONS), "description": f"The contract:\n\n{reasons}"},
-        severity={"enum": ["late", "attention"]},
+        code={
+            "type": "string",
+            "description": f"The contract; there may be others:\n\n{reasons}",
+            "examples": list(STATUS_REASONS),
+        },
+        severity=open_text("late", "attention"),
         detail={"type": "string", "description": "For people."},
     )
 

@@ -48,6 +48,8 @@ _LOGGING_POLICY: Final = (
 #: What browsers may send across origins, besides what they always may.
 _REQUEST_HEADERS: Final = (
     "Authorization",
+    "Baggage",
+    "Content-Encoding",
     "Content-Type",
     "Idempotency-Key",
     "If-Match",
@@ -57,6 +59,7 @@ _REQUEST_HEADERS: Final = (
     "Range-Unit",
     "Read-After",
     "Traceparent",
+    "Tracestate",
     "X-Api-Key",
 )
 
@@ -109,6 +112,7 @@ class RoutesApi(Construct):
             endpoint_configuration=self._endpoint(),
             policy=access_policy(settings, known_by=known_by),
             cloud_watch_role=True,
+            min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
             deploy_options=self._stage(name, routes, log_retention),
             # A domain of one's own takes the place of AWS's; a client could still use both.
             disable_execute_api_endpoint=settings.domain is not None or None,
@@ -259,7 +263,7 @@ class RoutesApi(Construct):
             self.api.root.resource_for_path(path).add_cors_preflight(
                 allow_origins=[self._settings.cors_allow_origin],
                 allow_methods=allowed,
-                allow_headers=list(_REQUEST_HEADERS),
+                allow_headers=[*_REQUEST_HEADERS, *self._settings.cors_allow_headers],
                 max_age=cdk.Duration.hours(1),
                 status_code=200,  # the emulator sends a body, which a 204 must not have
             )

@@ -179,7 +179,7 @@ class _Maker:
                 return self._maker.delete_item(self._spec, item.text, self._caller)
             if self._op == "put":
                 return self._maker.put_item(self._spec, item.text, self._caller)
-            return self._maker.post(self._spec, item.text, self._caller, index=item.line)
+            return self._maker.post(self._spec, item.text, self._caller, name=str(item.line))
         except ProblemError as exc:
             return exc.problem
 

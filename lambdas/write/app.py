@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
-from forebay.intake.commands import MAX_BATCH_ITEMS, Caller, CommandMaker, Line
-from forebay.intake.json_text import dump, parse
+from forebay.intake.commands import MAX_BATCH_ITEMS, BatchItems, Caller, CommandMaker, Line
+from forebay.intake.json_text import dump, item_texts, parse
 from forebay.keys import read_key
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+from lambdas.write.preferences import Method, honoured_preferences
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, Body, WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ if TYPE_CHECKING:
 _Item = Line | Problem
 #: An item's JSON text as the current schema version has it.
 _Upgrade = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The items of one request."""
+
+    body: Body
+    #: Their JSON texts.
+    items: Sequence[bytes]
+    #: Whether the items are known to be well-formed, and none of them damaged.
+    parsed: bool = False
+    names: BatchItems = field(default_factory=BatchItems)
 
 
 class WriteApp:
@@ -77,7 +90,9 @@ class WriteApp:
         try:
             response = self._dispatch(request)
         except ProblemError as exc:
-            response = problem_response(exc.problem, request.path)
+            # What has a hint is an answer to what PostgREST's clients do by themselves.
+            to_client = exc.problem.hint is not None
+            response = problem_response(exc.problem, request.path, to_read=to_client)
         self._log.event(
             "write_answered",
             method=request.method,
@@ -93,29 +108,38 @@ class WriteApp:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        if request.query:
-            raise ProblemError(
-                Problem("unknown_parameter", f"a write has no parameter {min(request.query)!r}")
-            )
         spec = self._resources[route.resource]
+        honoured = honoured_preferences(
+            request.prefer,
+            spec,
+            cast("Method", route.method),
+            must_not_exist=route.method == "PUT" and request.must_not_exist(),
+        )
+        if request.query:
+            raise ProblemError(_query_problem(spec, request.query))
         caller = request.caller(self._ids.now_ms())
-        return _ACTIONS[route.action](self, route, spec, request, caller)
+        response = _ACTIONS[route.action](self, route, spec, request, caller)
+        if not honoured:
+            return response
+        applied = {"Preference-Applied": ", ".join(honoured)}
+        return replace(response, headers={**response.headers, **applied})
 
     def _post(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
     ) -> Response:
         media = request.media_type()
         if media in NDJSON_TYPES:
-            lines = [line for line in request.body().splitlines() if line.strip()]
-            return self._batch(spec, request, caller, lines, parsed=False)
+            body = request.body()
+            lines = [line for line in body.data.splitlines() if line.strip()]
+            return self._batch(spec, request, caller, _Batch(body, lines))
         if media not in JSON_TYPES:
             raise ProblemError(_media_problem(media, JSON_TYPES | NDJSON_TYPES))
-        raw = request.body()
-        value = parse(raw)
-        if isinstance(value, list):
-            items = [dump(item) for item in value]
-            return self._batch(spec, request, caller, items, parsed=True)
-        return self._one(self._make.post(spec, self._upgrade(spec, request)(raw), caller))
+        body = request.body()
+        batch = _array(body)
+        if batch is not None:
+            return self._batch(spec, request, caller, batch)
+        item = self._upgrade(spec, request)(body.data)
+        return self._one(self._make.post(spec, item, caller))
 
     def _put(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
@@ -124,7 +148,8 @@ class WriteApp:
         media = request.media_type()
         if media not in JSON_TYPES:
             raise ProblemError(_media_problem(media, JSON_TYPES))
-        raw = request.body()
+        body = request.body()
+        raw = body.check(body.data)
         parse(raw)
         raw = self._upgrade(spec, request)(raw)
         create = request.must_not_exist()
@@ -141,38 +166,35 @@ class WriteApp:
         return self._answers.accepted(line.command)
 
     def _batch(
-        self,
-        spec: ResourceSpec,
-        request: WriteRequest,
-        caller: Caller,
-        items: Sequence[bytes],
-        *,
-        parsed: bool,
+        self, spec: ResourceSpec, request: WriteRequest, caller: Caller, batch: _Batch
     ) -> Response:
-        if not items:
+        if not batch.items:
             raise ProblemError(Problem("empty_batch", "the batch has no item"))
-        if len(items) > MAX_BATCH_ITEMS:
+        if len(batch.items) > MAX_BATCH_ITEMS:
             raise ProblemError(
                 Problem(
                     "batch_too_large",
-                    f"the batch has {len(items)} items, the limit is {MAX_BATCH_ITEMS}",
+                    f"the batch has {len(batch.items)} items, the limit is {MAX_BATCH_ITEMS}",
                 )
             )
         made: list[_Item] = []
         upgrade = self._upgrade(spec, request)
-        if not parsed:
-            upgrade = _parsed(upgrade)
-        for index, item in enumerate(items):
-            made.append(self._item(spec, item, caller, index, upgrade))
+        for item in batch.items:
+            made.append(self._item(spec, item, caller, batch, upgrade))
             caller = _following(caller, made[-1])
         return self._answers.batch(self._accepted(made), request.path)
 
     def _item(
-        self, spec: ResourceSpec, item: bytes, caller: Caller, index: int, upgrade: _Upgrade
+        self, spec: ResourceSpec, item: bytes, caller: Caller, batch: _Batch, upgrade: _Upgrade
     ) -> _Item:
         """One item's command, or why it is refused: the others don't suffer."""
         try:
-            return self._make.post(spec, upgrade(item), caller, index=index)
+            if not batch.parsed:
+                parse(batch.body.check(item))
+            # Only a key that the server derives needs the name, which costs as much as parsing.
+            derives = spec.key_is_made and caller.idempotency_key is not None
+            name = batch.names.name(item) if derives else ""
+            return self._make.post(spec, upgrade(item), caller, name=name)
         except ProblemError as exc:
             return exc.problem
 
@@ -212,16 +234,6 @@ def _unchanged(item: bytes) -> bytes:
     return item
 
 
-def _parsed(upgrade: _Upgrade) -> _Upgrade:
-    """The same for an item that nothing has parsed yet."""
-
-    def parse_first(item: bytes) -> bytes:
-        parse(item)
-        return upgrade(item)
-
-    return parse_first
-
-
 _ACTIONS: Mapping[
     str, Callable[[WriteApp, Route, ResourceSpec, WriteRequest, Caller], Response]
 ] = {
@@ -231,11 +243,52 @@ _ACTIONS: Mapping[
 }
 
 
+def _array(body: Body) -> _Batch | None:
+    """The batch that the body is if it is an array, or None if it is one item.
+
+    Raises:
+        ProblemError: it is no JSON text, or one item that is refused.
+    """
+    if body.may_be_damaged:
+        items = item_texts(body.data)
+        if items is not None:
+            return _Batch(body, items)
+        body.check(body.data)
+    try:
+        value = parse(body.data)
+    except ProblemError:
+        # A fault of some items is no fault of the others, where the array itself is JSON.
+        items = item_texts(body.data)
+        if items is None:
+            raise
+        return _Batch(body, items)
+    if not isinstance(value, list):
+        return None
+    return _Batch(body, [dump(item) for item in value], parsed=True)
+
+
 def _following(caller: Caller, item: _Item) -> Caller:
     """The caller for the next item: above a floor, ids rise in the order of the items too."""
     if caller.after is None or isinstance(item, Problem):
         return caller
     return replace(caller, after=max(caller.after, item.command.id))
+
+
+def _query_problem(spec: ResourceSpec, query: Iterable[str]) -> Problem:
+    names = sorted(query)
+    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
+    hints = {
+        "columns": "PostgREST's clients add `columns` when they insert an array: insert the items "
+        "one by one, or send the array without it; all members of an item count",
+        "on_conflict": "PostgREST's clients add `on_conflict` to an upsert: a POST never "
+        f"overwrites an item, PUT {item} does",
+        "select": "a write answers with the address of its status, not with rows: read the item "
+        f"at {item} with `Read-After`",
+    }
+    helpful = [name for name in names if name in hints]
+    told = ", ".join(map(ascii, helpful or names[:1]))
+    hint = "; ".join(hints[name] for name in helpful) or None
+    return Problem("unknown_parameter", f"a write has no parameter {told}", hint=hint)
 
 
 def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:

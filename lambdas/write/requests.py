@@ -20,12 +20,45 @@ NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "applica
 ANONYMOUS = "anonymous"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+# AWS: "Enable payload compression for an API in API Gateway".
+_INFLATED_BY_GATEWAY = frozenset({"gzip", "deflate"})
+
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
 # What API Gateway puts in the place of bytes that are no UTF-8 before a function gets the text.
-_REPLACEMENT_CHARACTER = "\ufffd"
+_REPLACEMENT_CHARACTER = "\ufffd".encode()
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request: an item, an array of items, or lines."""
+
+    data: bytes
+    #: Whether API Gateway has decoded it, and may have replaced bytes that were no UTF-8.
+    is_text: bool
+
+    @property
+    def may_be_damaged(self) -> bool:
+        """Whether some item may hold replaced bytes."""
+        return self.is_text and _REPLACEMENT_CHARACTER in self.data
+
+    def check(self, part: bytes) -> bytes:
+        """A part of the body, or all of it, if it is what the client sent.
+
+        Raises:
+            ProblemError: it may hold replaced bytes.
+        """
+        if self.is_text and _REPLACEMENT_CHARACTER in part:
+            raise ProblemError(
+                Problem(
+                    "not_utf8",
+                    "there are bytes that are no UTF-8, or the character U+FFFD that stands for "
+                    "such; encode the text as UTF-8, and write that character as \\ufffd",
+                )
+            )
+        return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +72,8 @@ class WriteRequest:
     #: Percent-decoded.
     path_parameters: Mapping[str, str]
     headers: Mapping[str, str]
+    #: The values of every `Prefer` header; `headers` has the last one only.
+    prefer: tuple[str, ...]
     #: Query parameters, of which a write has none.
     query: Mapping[str, Any]
     event: Mapping[str, Any]
@@ -49,6 +84,7 @@ class WriteRequest:
         cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
     ) -> WriteRequest:
         """The request of an API Gateway proxy event; `body` refuses a larger body."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         return cls(
             path=prefix + str(event.get("path") or ""),
             resource=str(event.get("resource") or ""),
@@ -56,7 +92,8 @@ class WriteRequest:
             path_parameters={
                 name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
             },
-            headers={k.lower(): v for k, v in (event.get("headers") or {}).items()},
+            headers=headers,
+            prefer=_all_values(event, headers, "prefer"),
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -92,31 +129,44 @@ class WriteRequest:
             )
         return int(given[0])
 
-    def body(self) -> bytes:
-        """The body's bytes.
+    def body(self) -> Body:
+        """The body.
 
         Raises:
-            ProblemError: it is encoded, too large, empty, was not UTF-8, or holds text that UTF-8
-                can't say.
+            ProblemError: it is encoded, too large, empty, or holds text that UTF-8 can't say.
         """
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise ProblemError(_encoding_problem(encoding))
         text = self.event.get("body") or ""
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"} and not self._is_inflated(encoding, text):
+            raise ProblemError(_encoding_problem(encoding))
         if self.event.get("isBase64Encoded"):
             try:
                 raw = base64.b64decode(text, validate=True)
             except binascii.Error as exc:
                 raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
+            is_text = False
         else:
-            raw = _encoded(str(text))
-        # The edge can look at `Content-Length` only, which a body in chunks does not have.
+            raw, is_text = _encoded(str(text)), True
+        # The edge can look at `Content-Length` only, which a body in chunks does not have, and
+        # which says nothing of what a compressed body inflates to.
         if len(raw) > self.max_body_bytes:
             detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
             raise ProblemError(Problem("payload_too_large", detail))
         if not raw.strip():
             raise ProblemError(Problem("empty_body", "send the item as JSON"))
-        return raw
+        return Body(raw, is_text=is_text)
+
+    def _is_inflated(self, encoding: str, text: str) -> bool:
+        """Whether API Gateway has inflated the body, which does not change `Content-Encoding`.
+
+        It bounds what a body inflates to, as does the size of a function's event. An inflated body
+        is text. One that begins as zlib's or gzip's data do was not inflated: no JSON begins so.
+        """
+        return (
+            encoding in _INFLATED_BY_GATEWAY
+            and not self.event.get("isBase64Encoded")
+            and text[:1] not in {"\x1f", "x"}
+        )
 
     def caller(self, now_ms: int) -> Caller:
         """Who asks, with the headers that shape the command.
@@ -185,16 +235,17 @@ class WriteRequest:
         return max(versions, default=None)
 
 
+def _all_values(event: Mapping[str, Any], headers: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The values of all headers of a lower-case name."""
+    several = event.get("multiValueHeaders") or {}
+    values = [value for key, found in several.items() if key.lower() == name for value in found]
+    if not values and name in headers:
+        values = [headers[name]]
+    return tuple(values)
+
+
 def _encoded(text: str) -> bytes:
     """The bytes that API Gateway made the text of."""
-    if _REPLACEMENT_CHARACTER in text:
-        raise ProblemError(
-            Problem(
-                "not_utf8",
-                "the body has bytes that are no UTF-8, or the character U+FFFD that stands for "
-                "such; encode it as UTF-8, and write that character as \\ufffd",
-            )
-        )
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -207,8 +258,9 @@ def _encoding_problem(encoding: str) -> Problem:
     # RFC 9110 §12.5.3: a 415 for the sake of the coding says so by Accept-Encoding.
     return Problem(
         "unsupported_media_type",
-        f"Content-Encoding {encoding[:80]!a} is not supported here; send the body as it is",
-        headers={"Accept-Encoding": "identity"},
+        f"Content-Encoding {encoding[:80]!a} is not supported here; send the body in gzip or "
+        "deflate, or as it is",
+        headers={"Accept-Encoding": "gzip, deflate, identity"},
     )
 
 

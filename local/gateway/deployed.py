@@ -111,6 +111,8 @@ class Deployed:
     #: Changes with everything that a redeployment or an update of the stage changes.
     fingerprint: str
     responses: Mapping[str, CustomResponse]
+    #: From which size on answers are compressed; None where none is.
+    min_compression_bytes: int | None
     _root: _Node
 
     @classmethod
@@ -123,6 +125,7 @@ class Deployed:
         fingerprint: str,
         responses: Mapping[str, CustomResponse],
         methods: Iterable[Method],
+        min_compression_bytes: int | None = None,
     ) -> Self:
         """The stage that serves these methods."""
         root = _Node()
@@ -137,6 +140,7 @@ class Deployed:
             deployment_id=deployment_id,
             fingerprint=fingerprint,
             responses=responses,
+            min_compression_bytes=min_compression_bytes,
             _root=root,
         )
 

@@ -34,8 +34,19 @@ def describe(
     stage: Described,
     resources: Iterable[Described],
     gateway_responses: Iterable[Described],
+    *,
+    api: Described | None = None,
 ) -> Deployed:
-    """The stage, from what GetStage, GetResources (with methods) and GetGatewayResponses say."""
+    """The stage, from what the AWS API says.
+
+    Args:
+        api_id: the API's.
+        stage: the answer of GetStage.
+        resources: those of GetResources, with their methods.
+        gateway_responses: those of GetGatewayResponses.
+        api: the answer of GetRestApi.
+    """
+    minimum = (api or {}).get("minimumCompressionSize")
     settings: Mapping[str, Described] = stage.get("methodSettings") or {}
     return Deployed.of(
         api_id=api_id,
@@ -44,6 +55,7 @@ def describe(
         fingerprint=fingerprint(stage),
         responses=_custom_responses(gateway_responses),
         methods=_methods(resources, settings),
+        min_compression_bytes=None if minimum is None else int(minimum),
     )
 
 

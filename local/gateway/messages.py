@@ -93,6 +93,11 @@ class Incoming:
         """The same request with its body."""
         return replace(self, body=body)
 
+    def without_header(self, name: str) -> Self:
+        """The same request without the header of a lower-case name."""
+        headers = {key: value for key, value in self.headers.items() if key != name}
+        return replace(self, headers=headers)
+
     @cached_property
     def query(self) -> tuple[tuple[str, str], ...]:
         """Decoded query parameters in their order; blank values count, as they do on AWS.

@@ -75,7 +75,8 @@ class ApiReader:
         stage = self._get_stage(api_id)
         resources = self._ask(lambda: list(self._resources(api_id)))
         responses = self._ask(lambda: self._client.get_gateway_responses(restApiId=api_id))
-        return describe(api_id, stage, resources, cast("Any", responses).get("items", []))
+        api = self._ask(lambda: cast("Described", self._client.get_rest_api(restApiId=api_id)))
+        return describe(api_id, stage, resources, cast("Any", responses).get("items", []), api=api)
 
     def _find_by_name(self) -> str:
         apis = self._ask(lambda: list(self._rest_apis()))

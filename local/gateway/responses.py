@@ -84,6 +84,7 @@ TIMED_OUT = Fault(
 )
 BROKEN_OFF = Fault("DEFAULT_4XX", "Bad Request", 400)
 TOO_LARGE = Fault("REQUEST_TOO_LARGE", "Request Too Long", 413)
+UNDECODABLE = Fault("UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type", 415)
 HEADERS_TOO_LARGE = Fault("DEFAULT_4XX", "HTTP header is larger than 10240 bytes.", 431)
 URL_TOO_LONG = Fault("DEFAULT_4XX", "Request URI too long", 414)
 MAY_NOT_REFRESH = Fault(

@@ -20,13 +20,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from local.gateway.cache import StageCache
+from local.gateway.compression import BodyTooLargeError
 from local.gateway.errors import EmulatorUnreachableError, GatewayError, NotDeployedError
 from local.gateway.foreign import refuse_foreign
 from local.gateway.forward import Emulator
 from local.gateway.malformed import Runner, refuse_expectation, refuse_unrouted
 from local.gateway.messages import Answer, Incoming
 from local.gateway.reader import ApiReader
-from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, BodyTooLargeError, Stage
+from local.gateway.stage import MAX_BODY_BYTES, BodyBrokenOffError, Stage
 from local.origins import Policy
 
 _logger = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[N
     runner = Runner(
         gateway.application(),
         access_log=None,
-        # A compressed body is the function's to read.
+        # The stage inflates it, within bounds.
         auto_decompress=False,
         max_line_size=_MAX_LINE_BYTES,
         max_field_size=_MAX_FIELD_BYTES,

@@ -1,5 +1,6 @@
 """What happens to one request: limits, edge, cache, integration, gateway response, in order."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from typing import Literal
 from forebay.problem import Problem
 from local.gateway.admission import Admissions
 from local.gateway.cache import StageCache, Ticket, cache_key
+from local.gateway.compression import BodyTooLargeError, UndecodableError, compressed, inflated
 from local.gateway.deployed import CacheRule, Deployed, Found
 from local.gateway.edge import refusal
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
@@ -22,8 +24,10 @@ from local.gateway.responses import (
     MAY_NOT_REFRESH,
     TIMED_OUT,
     TOO_LARGE,
+    UNDECODABLE,
     URL_TOO_LONG,
     Context,
+    Fault,
     Origin,
     complete,
     cross_origin_headers,
@@ -44,10 +48,6 @@ _WARNING = "199 Cache-control headers were ignored because the caller was unauth
 _OF_ONE_REQUEST = frozenset({"x-amzn-requestid", "x-amzn-trace-id", "x-amz-apigw-id"})
 
 CacheUse = Literal["Hit", "Miss"]
-
-
-class BodyTooLargeError(Exception):
-    """Raised by the reader of a body that is larger than MAX_BODY_BYTES."""
 
 
 class BodyBrokenOffError(Exception):
@@ -114,13 +114,17 @@ class Stage:
         refused = _refused(request, deployed, context)
         if refused is not None:
             return refused
-        try:
-            whole = request.with_body(await read_body())
-        except BodyTooLargeError:
-            return render(deployed.responses, TOO_LARGE, context)
-        except BodyBrokenOffError:
-            return render(deployed.responses, BROKEN_OFF, context)
-        return await self._answer_whole(whole, deployed, context)
+        whole = await _whole(request, read_body)
+        if isinstance(whole, Fault):
+            return render(deployed.responses, whole, context)
+        answer = await self._answer_whole(whole, deployed, context)
+        # In a thread: packing megabytes would keep all other clients waiting.
+        return await asyncio.to_thread(
+            compressed,
+            answer,
+            request.headers.get("accept-encoding"),
+            min_bytes=deployed.min_compression_bytes,
+        )
 
     async def _answer_whole(
         self, request: Incoming, deployed: Deployed, context: Context
@@ -209,6 +213,35 @@ def _refused(request: Incoming, deployed: Deployed, context: Context) -> Answer 
         return render(deployed.responses, URL_TOO_LONG, context)
     refused = refusal(context.found.method, request) if context.found else None
     return refused and refused.adding(*cross_origin_headers(deployed.responses))
+
+
+async def _whole(request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -> Incoming | Fault:
+    """The request with its body as the function gets it, or why there is none."""
+    try:
+        return await _inflated(request, await read_body())
+    except BodyTooLargeError:
+        return TOO_LARGE
+    except BodyBrokenOffError:
+        return BROKEN_OFF
+    except UndecodableError:
+        return UNDECODABLE
+
+
+async def _inflated(request: Incoming, body: bytes) -> Incoming:
+    """The request with its body, inflated if it is compressed.
+
+    API Gateway leaves `Content-Encoding` in place, and functions know that; the emulator would
+    inflate the body a second time.
+
+    Raises:
+        BodyTooLargeError: inflated, it is larger than MAX_BODY_BYTES.
+        UndecodableError: it is not in the coding that it names.
+    """
+    coding = request.headers.get("content-encoding", "").strip()
+    if not body or coding.lower() in {"", "identity"}:
+        return request.with_body(body)
+    plain = await asyncio.to_thread(inflated, coding, body, max_bytes=MAX_BODY_BYTES)
+    return request.without_header("content-encoding").with_body(plain)
 
 
 def _wants_fresh(request: Incoming) -> bool:

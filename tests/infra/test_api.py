@@ -303,6 +303,20 @@ def test_browsers_may_ask_first(either: Synthesised) -> None:
         assert set(allowed.strip("'").split(",")) == declared
 
 
+def test_pages_may_send_what_tracing_adds_and_compressed_bodies(either: Synthesised) -> None:
+    preflights = [found for (method, _), found in _methods(either).items() if method == "OPTIONS"]
+    name = "method.response.header.Access-Control-Allow-Headers"
+    for preflight in preflights:
+        (answer,) = preflight["Integration"]["IntegrationResponses"]
+        allowed = {found.lower() for found in answer["ResponseParameters"][name][1:-1].split(",")}
+        assert {"traceparent", "tracestate", "baggage", "content-encoding"} <= allowed
+
+
+def test_answers_of_a_kibibyte_and_more_are_compressed(either: Synthesised) -> None:
+    api = either.only("service", "AWS::ApiGateway::RestApi")
+    assert api["MinimumCompressionSize"] == 1024
+
+
 def _gateway_response(synthesised: Synthesised, response_type: str) -> Mapping[str, Any]:
     (found,) = (
         properties

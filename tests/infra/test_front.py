@@ -76,6 +76,17 @@ def test_a_preflight_goes_without_credentials(
     assert not any(found["ApiKeyRequired"] for found in preflights)
 
 
+def test_an_environment_may_let_pages_send_more_headers_and_compress_less(
+    flags: Mapping[str, Any],
+) -> None:
+    changes = {"api.cors_allow_headers": ["Sentry-Trace", "X-Mine"], "api.compress_from_bytes": 0}
+    template = api_template(changes, flags)
+    (answer,) = methods(template)["OPTIONS", "/cities"]["Integration"]["IntegrationResponses"]
+    allowed = answer["ResponseParameters"]["method.response.header.Access-Control-Allow-Headers"]
+    assert {"Sentry-Trace", "X-Mine", "Read-After"} <= set(allowed[1:-1].split(","))
+    assert properties(template, "AWS::ApiGateway::RestApi")[0]["MinimumCompressionSize"] == 0
+
+
 @pytest.mark.parametrize("kind", ["iam", "lambda"])
 def test_other_ways_to_show_who_one_is_guard_the_same_routes(
     flags: Mapping[str, Any], kind: str

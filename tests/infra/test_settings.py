@@ -110,6 +110,8 @@ def test_broken_toml_is_refused_with_its_file(tmp_path: Path) -> None:
         ("functions.firehose_consumer.reserved_concurrency", 1, "consumer.max_concurrency"),
         ("api.cache.size_gigabytes", "1", "'0.5', '1.6'"),
         ("api.cache.ttl_seconds", 3601, "less than or equal to 3600"),
+        ("api.cors_allow_headers", ["X-Mine, X-Yours"], "should match pattern"),
+        ("api.compress_from_bytes", 10_485_761, "less than or equal to 10485760"),
         ("stream.endpoint", "http://127.0.0.1:1", "for the emulator only"),
         ("database.url", "postgresql://host/forebay", "is not a setting"),
         ("account", "12", "should match pattern"),

@@ -1,6 +1,7 @@
 """What the function gets of a client's request, and the client of the function's answer."""
 
 import contextlib
+import gzip
 import socket
 from pathlib import Path
 
@@ -84,10 +85,26 @@ def test_dots_in_a_path_lead_nowhere(client: Client, path: str) -> None:
     assert client.get(path).status == 403
 
 
-def test_a_compressed_body_is_left_to_the_function(client: Client) -> None:
+def test_a_compressed_body_arrives_inflated(client: Client) -> None:
+    packed = gzip.compress(b"as if sent plain")
+    reply = client.request("POST", "/v1/items", {"Content-Encoding": "gzip"}, packed)
+    assert reply.json()["body"] == "as if sent plain"
+    assert "content-encoding" not in reply.json()["headers"]
+
+
+def test_a_body_that_is_not_compressed_as_it_says_does_not_arrive(client: Client) -> None:
     reply = client.request("POST", "/v1/items", {"Content-Encoding": "gzip"}, b"as if compressed")
-    assert reply.json()["body"] == "as if compressed"
-    assert reply.json()["headers"]["content-encoding"] == "gzip"
+    assert (reply.status, reply.json()["title"]) == (415, "from the gateway")
+
+
+def test_an_answer_of_the_deployed_minimum_size_is_compressed(client: Client) -> None:
+    path = ordered("/v1/never", text="x" * 1024)
+    packed = client.get(path, {"Accept-Encoding": "gzip, br"})
+    assert packed["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == b"x" * 1024
+    assert client.get(path)["Content-Encoding"] is None
+    small = client.get(ordered("/v1/never", text="x" * 1023), {"Accept-Encoding": "gzip"})
+    assert small.body == b"x" * 1023
 
 
 def test_a_compressed_answer_is_left_to_the_client(client: Client) -> None:

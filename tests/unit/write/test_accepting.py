@@ -117,6 +117,89 @@ def test_the_items_of_a_batch_get_keys_of_their_own_from_one_idempotency_key() -
     assert keys[0][0] != keys[0][1]
 
 
+BATCH_TYPES = ["application/json", "application/x-ndjson"]
+
+
+def keys_of(bench: WriteBench, items: list[object], *, media: str, key: str = "k") -> list[str]:
+    """The keys of a batch's items, which are all accepted."""
+    texts = [json.dumps(item) for item in items]
+    raw = f"[{','.join(texts)}]" if media == "application/json" else "\n".join(texts)
+    sent = bench.send("POST", "/announcements", raw=raw, media=media, Idempotency_Key=key)
+    results = document(sent)["results"]
+    assert [result["status"] for result in results] == [202] * len(items), results
+    return [result["key"] for result in results]
+
+
+def news(title: str) -> dict[str, str]:
+    return {**NEWS, "title": title}
+
+
+@pytest.mark.parametrize("first", BATCH_TYPES)
+@pytest.mark.parametrize("second", BATCH_TYPES)
+def test_an_item_of_a_batch_has_the_same_key_wherever_it_stands(first: str, second: str) -> None:
+    bench = WriteBench()
+    one, two, three = (news(title) for title in ("one", "two", "three"))
+    keys = keys_of(bench, [one, two, three], media=first)
+    assert keys_of(bench, [three, one], media=second) == [keys[2], keys[0]]
+    assert keys_of(bench, [two], media=second) == [keys[1]]
+    assert keys_of(bench, [two], media=second, key="other") != [keys[1]]
+
+
+@pytest.mark.parametrize("media", BATCH_TYPES)
+def test_a_mended_item_of_a_batch_is_a_new_one_alone_and_in_its_place(media: str) -> None:
+    bench = WriteBench()
+    before = keys_of(bench, [news("one"), news("three")], media=media)
+    whole = keys_of(bench, [news("one"), news("mended"), news("three")], media=media)
+    assert [whole[0], whole[2]] == before
+    assert whole[1] not in before
+    assert keys_of(bench, [news("mended")], media=media) == [whole[1]]
+    alone = document(bench.send("POST", "/announcements", news("mended"), Idempotency_Key="k"))
+    assert alone["key"] not in before
+
+
+@pytest.mark.parametrize("media", BATCH_TYPES)
+def test_a_refused_item_changes_no_key_of_its_neighbours(media: str) -> None:
+    bench = WriteBench()
+    keys = keys_of(bench, [news("one"), news("three")], media=media)
+    items = [news("one"), {"title": ""}, news("three")]
+    texts = [json.dumps(item) for item in items]
+    raw = f"[{','.join(texts)}]" if media == "application/json" else "\n".join(texts)
+    sent = bench.send("POST", "/announcements", raw=raw, media=media, Idempotency_Key="k")
+    results = document(sent)["results"]
+    assert [result.get("key") for result in results] == [keys[0], None, keys[1]]
+
+
+def test_equal_items_of_a_batch_are_told_apart_by_how_many_came_before() -> None:
+    bench = WriteBench()
+    same, other = news("same"), news("other")
+    keys = keys_of(bench, [same, same, other], media="application/json")
+    assert len(set(keys)) == 3
+    assert keys_of(bench, [other, same, same], media="application/json") == [keys[2], *keys[:2]]
+    assert keys_of(bench, [same], media="application/json") == keys[:1]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        '{"published_on": "2026-01-01", "body":"b",\t"title":"one"}',
+        '{"title":"\\u006fne","body":"b","published_on":"2026-01-01"}',
+    ],
+    ids=["members in another order", "another escape"],
+)
+def test_an_item_of_a_batch_is_the_same_however_its_json_is_written(spelling: str) -> None:
+    bench = WriteBench()
+    keys = keys_of(bench, [news("one")], media="application/json")
+    sent = bench.send("POST", "/announcements", raw=f"[{spelling}]", Idempotency_Key="k")
+    assert [result["key"] for result in document(sent)["results"]] == keys
+
+
+def test_items_that_differ_in_what_they_leave_out_are_different_items() -> None:
+    """A default may change between two attempts, so the text that was sent is what counts."""
+    bench = WriteBench()
+    keys = keys_of(bench, [news("one"), {**news("one"), "pinned": False}], media="application/json")
+    assert len(set(keys)) == 2
+
+
 @pytest.mark.parametrize("header", ["If_Match", "Read_After"])
 @pytest.mark.parametrize(
     "shown", ["{}", '"{}"', '"{}-0123456789abcdef"', 'W/"{}-0123456789abcdef"']

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -154,12 +157,41 @@ def test_another_content_type_is_415_and_says_what_is_taken(media: str | None) -
     assert "application/json" in response.headers["Accept-Post"]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "identity, gzip", "x"])
 def test_an_encoded_body_is_415_and_says_what_is_taken(encoding: str) -> None:
     bench = WriteBench()
     response = bench.send("POST", "/cities", ITEM, Content_Encoding=encoding)
     assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
-    assert response.headers["Accept-Encoding"] == "identity"
+    assert response.headers["Accept-Encoding"] == "gzip, deflate, identity"
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " deflate"])
+def test_a_body_that_api_gateway_has_inflated_is_taken_though_its_coding_is_still_told(
+    encoding: str,
+) -> None:
+    bench = WriteBench()
+    assert bench.send("POST", "/cities", ITEM, Content_Encoding=encoding).status == 202
+    assert len(bench.sink.taken) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+@pytest.mark.parametrize("form", ["text", "base64"])
+def test_a_body_that_nobody_has_inflated_is_415(
+    encoding: str, pack: Callable[[bytes], bytes], form: str
+) -> None:
+    """Sent past the gateway, or through one that takes bodies for binary."""
+    bench = WriteBench()
+    packed = pack(json.dumps(ITEM).encode())
+    body = packed.decode(errors="replace")
+    if form == "base64":
+        body = base64.b64encode(packed).decode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    request = event("POST", "/cities", headers=headers, body=body)
+    response = bench.app.handle({**request, "isBase64Encoded": form == "base64"})
+    assert (response.status, document(response)["code"]) == (415, "unsupported_media_type")
     assert bench.sink.taken == []
 
 
@@ -303,6 +335,92 @@ def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
     )["results"]
     assert [result["status"] for result in results] == [202, 400, 400, 422, 202]
     assert len(bench.sink.taken) == 2
+
+
+#: Text that is JSON by its grammar, and yet none that can be stored.
+UNSTORABLE_ITEMS = {
+    "U+FFFD": (json.dumps({**ITEM, "name": "K\ufffdln"}, ensure_ascii=False), 400, "not_utf8"),
+    "U+FFFD in a name": ('{"na\ufffdme":1}', 400, "not_utf8"),
+    "a lone surrogate": ('{"name":"a\\ud800b"}', 422, "unstorable_text"),
+    "a member twice": ('{"name":"a","name":"]}"}', 400, "duplicate_member"),
+    "nested beyond reason": (f'{{"name":{deep(500)}}}', 422, "too_deep"),
+    "nested beyond recursion": (f'{{"name":{deep(50_000)}}}', 422, "too_deep"),
+}
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("case", UNSTORABLE_ITEMS)
+def test_an_item_that_cannot_be_stored_is_refused_alone(case: str, media: str) -> None:
+    bad, status, code = UNSTORABLE_ITEMS[case]
+    items = [text(geonameid=1, name="]},\\{["), bad, text(geonameid=3), bad, text(geonameid=5)]
+    body = f" [ {' , '.join(items)}\n]\n" if media == "application/json" else "\n".join(items)
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body, media=media)
+    assert response.status == 207
+    results = document(response)["results"]
+    assert [result["status"] for result in results] == [202, status, 202, status, 202]
+    assert results[1]["problem"]["code"] == results[3]["problem"]["code"] == code
+    assert results[3]["problem"]["instance"] == "/v1/cities#/3"
+    assert [command.key for command in bench.sink.commands] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+def test_bytes_that_are_no_utf8_are_the_fault_of_their_item_only(media: str) -> None:
+    """A body that API Gateway takes for binary comes to the function byte by byte."""
+    items = [text(geonameid=1).encode(), b'{"name":"K\xf6ln"}', text(geonameid=3).encode()]
+    body = b"[" + b",".join(items) + b"]" if media == "application/json" else b"\n".join(items)
+    bench = WriteBench()
+    request = event(
+        "POST",
+        "/cities",
+        headers={"Content-Type": media},
+        body=base64.b64encode(body).decode(),
+    )
+    response = bench.app.handle({**request, "isBase64Encoded": True})
+    assert response.status == 207
+    results = document(response)["results"]
+    assert [result["status"] for result in results] == [202, 400, 202]
+    assert results[1]["problem"]["code"] == "not_utf8"
+
+
+def test_an_escaped_replacement_character_is_meant_also_beside_a_damaged_item() -> None:
+    bench = WriteBench()
+    items = [text(geonameid=1, name="\ufffd"), '{"name":"\ufffd"}']
+    response = bench.send("POST", "/cities", raw=f"[{','.join(items)}]")
+    assert [result["status"] for result in document(response)["results"]] == [202, 400]
+    assert bench.sink.commands[0].body is not None
+    assert bench.sink.commands[0].body["name"] == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[{"name":"\ufffd"},]',
+        '[{"name":"\ufffd"}',
+        '[{"name":"\ufffd"}] []',
+        '[{"name":"\ufffd"}],[]',
+        '[{"name":"\ufffd"}]]',
+        '[,{"name":"\ufffd"}]',
+        '[{"name":"\ufffd"},{"name":NaN}]',
+        '[{"name":"\ufffd"},{"name":}]',
+        '[{"name":"\ufffd"} {"name":1}]',
+        '[{"name":"\ufffd"],{"name":1}]',
+        "[\ufffd]",
+        '["\ufffd',
+        '[{"name":"a","name":"b"},{"name":}]',
+        '[{"name":"a","name":"b"}',
+    ],
+)
+def test_text_that_is_no_array_is_refused_whole_whatever_its_items_are(body: str) -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", raw=body)
+    assert response.status == 400, response.body
+    assert bench.sink.taken == []
+
+
+def test_of_too_many_items_nothing_is_accepted_though_one_cannot_be_stored() -> None:
+    response = WriteBench().send("POST", "/cities", raw="[" + '"\ufffd",' * 500 + "1]")
+    assert (response.status, document(response)["code"]) == (413, "batch_too_large")
 
 
 def test_a_malformed_array_is_refused_whole() -> None:

@@ -189,12 +189,7 @@ def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> 
     bench = WriteBench()
     good = json.loads(request_of("POST", f"/{name}")["body"])
     field = RESOURCES[name].fields[0].name
-    # U+FFFD stands for bytes that are no UTF-8, and then nothing of the body can be trusted.
-    small = [
-        text
-        for text in hostile.VALUES
-        if len(text) < 10_000 and "\n" not in text and "\ufffd" not in text
-    ]
+    small = [text for text in hostile.VALUES if len(text) < 10_000 and "\n" not in text]
     for text in small:
         bad = f"{{{json.dumps(field)}:{text}}}"  # lacks the others, so it can't be good
         if media == "application/json" and not _is_json(bad):

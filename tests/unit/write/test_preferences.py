@@ -1,0 +1,170 @@
+"""A preference that would change what a write does is honoured or refused, never swallowed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from postgrest import SyncPostgrestClient
+
+from forebay.http import Response
+from tests.fixtures.api import WriteBench, document, event
+from tests.fixtures.commands import CITY
+
+ITEM = {"geonameid": 5, **CITY}
+METHODS = ["POST", "PUT", "DELETE"]
+
+
+def write(bench: WriteBench, method: str, prefer: str, **headers: str) -> Response:
+    if method == "POST":
+        return bench.send("POST", "/cities", ITEM, Prefer=prefer, **headers)
+    content = None if method == "DELETE" else CITY
+    return bench.send(method, "/cities/{key}", content, key="5", Prefer=prefer, **headers)
+
+
+def assert_refused(bench: WriteBench, response: Response, *words: str) -> None:
+    problem = document(response)
+    assert (response.status, problem["code"]) == (400, "PGRST122"), problem
+    for word in words:
+        assert word in f"{problem['detail']} {problem['hint']}"
+    # What PostgREST's clients show.
+    assert problem["message"] == problem["detail"]
+    assert bench.sink.taken == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        "tx=rollback",
+        "return=representation,tx=rollback",
+        "TX=rollback",
+        'tx="rollback"',
+        "handling=lenient , tx = rollback;x=1",
+        "tx=commit, tx=rollback",
+        "handling=strict, tx=rollback",
+    ],
+)
+def test_a_trial_is_refused_instead_of_applied(method: str, prefer: str) -> None:
+    bench = WriteBench()
+    assert_refused(bench, write(bench, method, prefer), "tx=rollback")
+
+
+@pytest.mark.parametrize("content", [ITEM, [ITEM, {**ITEM, "geonameid": 6}]])
+@pytest.mark.parametrize(
+    "prefer", ["resolution=merge-duplicates", "return=minimal,Resolution=merge-duplicates"]
+)
+def test_an_upsert_by_post_is_refused_and_says_to_put(prefer: str, content: Any) -> None:
+    bench = WriteBench()
+    response = bench.send("POST", "/cities", content, Prefer=prefer)
+    assert_refused(bench, response, "resolution=merge-duplicates", "PUT /v1/cities/{geonameid}")
+
+
+def test_of_a_put_a_resolution_is_taken_only_if_it_says_what_the_put_does() -> None:
+    bench = WriteBench()
+    for prefer, headers in (
+        ("resolution=ignore-duplicates", {}),
+        ("resolution=merge-duplicates", {"If_None_Match": "*"}),
+    ):
+        assert_refused(bench, write(bench, "PUT", prefer, **headers), prefer, "If-None-Match: *")
+    for prefer, headers in (
+        ("resolution=merge-duplicates", {}),
+        ("resolution=ignore-duplicates", {"If_None_Match": "*"}),
+    ):
+        response = write(bench, "PUT", f"handling=strict,{prefer}", **headers)
+        assert response.status == 202
+        assert prefer in response.headers["Preference-Applied"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "unknown",
+    ["return=representation", "max-affected=1", "wait=5", "tx=maybe", "x", 'x="a, tx=rollback"'],
+)
+def test_an_unknown_preference_is_refused_where_handling_is_strict(
+    method: str, unknown: str
+) -> None:
+    bench = WriteBench()
+    refused = write(bench, method, f"{unknown}, handling=strict")
+    assert_refused(bench, refused, unknown.partition("=")[0])
+    assert write(bench, method, unknown).status == 202
+    assert write(bench, method, f"handling=lenient, {unknown}, handling=strict").status == 202
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_honoured_is_told(method: str) -> None:
+    response = write(WriteBench(), method, "tx=commit, respond-async, handling=strict, tx=commit")
+    assert response.status == 202
+    assert response.headers["Preference-Applied"] == "tx=commit, respond-async, handling=strict"
+    assert "Preference-Applied" not in write(WriteBench(), method, "return=minimal").headers
+
+
+def test_a_create_never_overwrites_so_ignoring_duplicates_is_honoured() -> None:
+    bench = WriteBench()
+    for content in (ITEM, [ITEM]):
+        response = bench.send(
+            "POST", "/cities", content, Prefer="resolution=ignore-duplicates,missing=default"
+        )
+        assert response.status == (207 if isinstance(content, list) else 202)
+        assert (
+            response.headers["Preference-Applied"]
+            == "resolution=ignore-duplicates, missing=default"
+        )
+
+
+def test_of_several_headers_each_counts() -> None:
+    """API Gateway hands over the last one in `headers`, and all in `multiValueHeaders`."""
+    bench = WriteBench()
+    request = event("DELETE", "/cities/{key}", path={"key": "5"}, headers={"prefer": "x"})
+    request["multiValueHeaders"] = {"prefer": ["tx=rollback", "x"]}
+    assert_refused(bench, bench.app.handle(request), "tx=rollback")
+
+
+def test_a_preference_that_is_far_too_long_is_quoted_in_part() -> None:
+    response = write(WriteBench(), "POST", f"handling=strict,{'x' * 9000}")
+    assert response.status == 400
+    assert len(response.body) < 2000
+
+
+def ask_as_postgrest(builder: Any) -> Response:
+    """Sends what PostgREST's own client would send; nothing may be accepted."""
+    bench = WriteBench()
+    asked = builder.request
+    response = bench.app.handle(
+        event(
+            asked.http_method,
+            "/cities",
+            query=dict(asked.params),
+            headers={"Content-Type": "application/json", **asked.headers},
+            body=json.dumps(asked.json),
+        )
+    )
+    assert bench.sink.taken == []
+    return response
+
+
+def test_postgrests_own_client_hears_how_to_send_what_it_adds_to_writes() -> None:
+    with SyncPostgrestClient("http://127.0.0.1/v1") as client:
+        cities = client.from_("cities")
+        upsert = document(ask_as_postgrest(cities.upsert(ITEM)))
+        many = document(ask_as_postgrest(cities.insert([ITEM])))
+        conflict = document(
+            ask_as_postgrest(cities.upsert([ITEM], on_conflict="geonameid", ignore_duplicates=True))
+        )
+    assert upsert["code"] == "PGRST122"
+    assert "PUT /v1/cities/{geonameid}" in upsert["hint"]
+    assert many["code"] == conflict["code"] == "unknown_parameter"
+    assert "'columns'" in many["message"]
+    assert "one by one" in many["hint"]
+    assert "'columns', 'on_conflict'" in conflict["message"]
+    assert "one by one" in conflict["hint"]
+    assert "PUT /v1/cities/{geonameid}" in conflict["hint"]
+
+
+def test_a_parameter_that_no_client_adds_by_itself_has_no_hint() -> None:
+    bench = WriteBench()
+    request = event("DELETE", "/cities/{key}", path={"key": "5"}, query={"dry_run": "1"})
+    problem = document(bench.app.handle(request))
+    assert problem["code"] == "unknown_parameter"
+    assert "hint" not in problem
