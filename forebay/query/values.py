@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import Final
 
 import orjson
 
@@ -24,6 +25,10 @@ _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 #: How the elements of a list of this kind are written in JSON, from their text.
 _NUMERIC_ITEMS = (Kind.INTEGER, Kind.FLOAT)
+#: Of lists of these one comes before another, element by element, as Postgres's arrays do.
+ORDERED_ITEMS: Final = frozenset({
+    Kind.TEXT, Kind.INTEGER, Kind.FLOAT, Kind.BOOLEAN, Kind.DATE, Kind.UUID
+})  # fmt: skip
 
 
 def checked(operand: Operand, text: str) -> str:
@@ -32,6 +37,8 @@ def checked(operand: Operand, text: str) -> str:
     Raises:
         ValueError: it is none; the message says what the operand holds.
     """
+    if operand.kind is Kind.JSON and not operand.path and operand.column.shape == "list":
+        return _list(operand.column, text)
     return _READERS[operand.kind](text)
 
 

@@ -25,7 +25,7 @@ RESOURCE_SERVER: Final = "forebay"
 #: For what the API tells of itself.
 STATUS_SCOPE: Final = "status.read"
 
-_READING: Final = frozenset({"list", "item", "status"})
+_READING: Final = frozenset({"list", "query", "item", "status"})
 
 
 def scopes_of(route: Route) -> tuple[str, ...]:

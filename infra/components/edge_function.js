@@ -9,6 +9,7 @@ var CHECKED = __CHECKED__;
 var STAGE = __STAGE__;
 var PROBLEMS = __PROBLEMS__;
 var HINT_JSON = __HINT_JSON__;
+var HINT_RELATED = __HINT_RELATED__;
 var HINT_REPEATED = __HINT_REPEATED__;
 var MAX_BODY_BYTES = __MAX_BODY_BYTES__;
 var ORIGIN = __ORIGIN__;
@@ -67,7 +68,7 @@ function refusedQuery(request) {
         ".",
       unknown,
       allowed,
-      unknown.join().indexOf("->") < 0 ? null : HINT_JSON,
+      hint(unknown.join()),
     );
   }
   var repeated = names.filter(function (name, at) {
@@ -92,6 +93,13 @@ function refusedQuery(request) {
     })
     .join("&");
   return null;
+}
+
+function hint(unknown) {
+  if (unknown.indexOf("->") >= 0) {
+    return HINT_JSON;
+  }
+  return unknown.indexOf(".") < 0 ? null : HINT_RELATED;
 }
 
 // The query parameters of the request's route in the order of their names; null where nothing is

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from forebay.edge import HINT_JSON, HINT_REPEATED
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED
 from forebay.errors import SettingsError
 from forebay.problem import CATALOGUE, TYPE_PREFIX
 from forebay.routes import API_PREFIX, Route
@@ -45,6 +45,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             for code in _CODES
         },
         "HINT_JSON": HINT_JSON,
+        "HINT_RELATED": HINT_RELATED,
         "HINT_REPEATED": HINT_REPEATED,
         "MAX_BODY_BYTES": max_body_bytes,
         "ORIGIN": cors_allow_origin,

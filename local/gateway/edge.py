@@ -10,7 +10,7 @@ TTL. So the refusal is made here, where nothing is cached.
 from collections import Counter
 from collections.abc import Iterable
 
-from forebay.edge import HINT_JSON, HINT_REPEATED
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED
 from forebay.problem import Problem
 from local.gateway.deployed import Method
 from local.gateway.messages import Answer, Incoming, problem_answer
@@ -28,7 +28,7 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     if unknown:
         has = f"it has {_quoted(allowed)}" if allowed else "it has none"
         detail = f"This resource has no query parameter {_quoted(unknown)}; {has}."
-        hint = HINT_JSON if any("->" in name for name in unknown) else None
+        hint = _hint(unknown)
         return _refused(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
     repeated = [name for name, count in counts.items() if count > 1]
@@ -38,6 +38,12 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
         problem = Problem("repeated_parameter", detail, hint=HINT_REPEATED)
         return _refused(problem, request, repeated, allowed)
     return None
+
+
+def _hint(unknown: list[str]) -> str | None:
+    if any("->" in name for name in unknown):
+        return HINT_JSON
+    return HINT_RELATED if any("." in name for name in unknown) else None
 
 
 def _refused(
