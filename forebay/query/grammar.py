@@ -23,6 +23,9 @@ RELATION_PARAMETERS: Final = LOGIC
 MANY_PARAMETERS: Final = ("order", "limit", "offset")
 #: Headers that a list looks at.
 LIST_HEADERS: Final = ("Accept", "Prefer", "Range", "Range-Unit", "If-None-Match")
+#: The media type of a query that is sent as a body (WHATWG URL, "application/x-www-form-urlencoded
+#: parsing").
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 #: Headers that a query sent as a form looks at. `Range` means something to GET alone (RFC 9110
 #: §14.2), and what is kept nowhere needs no entity tag.
 FORM_HEADERS: Final = ("Accept", "Prefer")

@@ -6,6 +6,8 @@
 var ROUTES = __ROUTES__;
 var SHARED = __SHARED__;
 var CHECKED = __CHECKED__;
+// The first segments of all paths, in order.
+var NAMES = __NAMES__;
 var STAGE = __STAGE__;
 var PROBLEMS = __PROBLEMS__;
 var HINT_JSON = __HINT_JSON__;
@@ -16,7 +18,7 @@ var ORIGIN = __ORIGIN__;
 
 function handler(event) {
   var request = event.request;
-  var refusal = tooLarge(request) || refusedQuery(request);
+  var refusal = tooLarge(request) || unheardOf(request) || refusedQuery(request);
   if (refusal) {
     return refusal;
   }
@@ -43,6 +45,53 @@ function tooLarge(request) {
     );
   }
   return null;
+}
+
+function unheardOf(request) {
+  var parts = segments(request.uri);
+  var reads = request.method === "GET" || request.method === "HEAD";
+  if (!reads || parts.shift() !== STAGE || !parts.length || NAMES.indexOf(parts[0]) >= 0) {
+    return null;
+  }
+  var name = nearest(parts[0]);
+  return refused(
+    request,
+    "PGRST205",
+    "There is no resource `" + parts[0].slice(0, 48) + "`; the page docs shows all of them.",
+    null,
+    null,
+    name && "Perhaps you mean `" + name + "`.",
+  );
+}
+
+function nearest(name) {
+  var found = null;
+  var fewest = Math.floor(name.length / 3) + 2;
+  NAMES.forEach(function (candidate) {
+    var letters = name.length > 48 ? fewest : different(name, candidate);
+    if (letters < fewest) {
+      found = candidate;
+      fewest = letters;
+    }
+  });
+  return found;
+}
+
+function different(one, other) {
+  var row = [];
+  for (var start = 0; start <= other.length; start++) {
+    row.push(start);
+  }
+  for (var place = 1; place <= one.length; place++) {
+    var above = row[0];
+    row[0] = place;
+    for (var column = 1; column <= other.length; column++) {
+      var changed = above + (one[place - 1] === other[column - 1] ? 0 : 1);
+      above = row[column];
+      row[column] = Math.min(changed, above + 1, row[column - 1] + 1);
+    }
+  }
+  return row[other.length];
 }
 
 function refusedQuery(request) {

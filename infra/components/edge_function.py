@@ -15,7 +15,7 @@ from forebay.routes import API_PREFIX, Route
 
 _SOURCE: Final = Path(__file__).with_suffix(".js")
 _MAX_BYTES: Final = 10 * 1024  # CloudFront's quota for the code of a function
-_CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large")
+_CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large", "PGRST205")
 
 
 def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_origin: str) -> str:
@@ -35,6 +35,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             for route in routes
             if route.method != "GET" and route.reads_query
         ],
+        "NAMES": sorted({_first_segment(route) for route in routes} - {""}),
         "STAGE": API_PREFIX.removeprefix("/"),
         "PROBLEMS": {
             code: {
@@ -60,6 +61,10 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             "there are too many query parameters for one; leave out `edge`, or filterable columns"
         )
     return code
+
+
+def _first_segment(route: Route) -> str:
+    return route.path.split("/")[1]
 
 
 def _names(route: Route) -> frozenset[str]:

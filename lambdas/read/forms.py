@@ -12,9 +12,8 @@ from urllib.parse import parse_qsl
 from forebay.edge import HINT_REPEATED
 from forebay.problem import Problem, ProblemError
 from forebay.query.faults import fault, listed, shown
-from forebay.query.grammar import FORM_PAGES, MAX_FORM_BYTES
+from forebay.query.grammar import FORM_PAGES, FORM_TYPE, MAX_FORM_BYTES
 
-FORM: Final = "application/x-www-form-urlencoded"
 #: More can mean nothing: a select, an order, and one parameter for each condition.
 _MAX_PARAMETERS: Final = 1000
 
@@ -61,13 +60,13 @@ def _refuse_repeated(pairs: Sequence[tuple[str, str]]) -> None:
 
 def _check_media(headers: Mapping[str, str]) -> None:
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != FORM:
+    if media != FORM_TYPE:
         found = f"Content-Type {shown(media)}" if media else "no Content-Type"
         raise ProblemError(
             Problem(
                 "unsupported_media_type",
-                f"{found} is not supported here; send the list's query as {FORM}",
-                headers={"Accept-Post": FORM},
+                f"{found} is not supported here; send the list's query as {FORM_TYPE}",
+                headers={"Accept-Post": FORM_TYPE},
             )
         )
     coding = headers.get("content-encoding", "").strip().lower()
