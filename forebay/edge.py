@@ -26,7 +26,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     `edge_function.js` has the same in its own language; a test compares what they find.
     """
-    found, fewest = None, len(name) // 3 + 2
+    found, fewest = None, (len(name) + 1) // 3 + 1
     if len(name) > LONGEST_NAME:
         return None
     for candidate in sorted(known):

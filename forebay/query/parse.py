@@ -92,7 +92,13 @@ def _check_texts(given: Mapping[str, str], longest: int) -> None:
                 "What is too long for a URL can be sent as a form: POST /query/{resource}.",
             )
         if any("\x00" in part or not _encodable(part) for part in (name, text)):
-            raise fault("PGRST100", shown(name), f"{shown(text)} holds NUL or is no Unicode text")
+            raise fault(
+                "PGRST100", _shown_name(name), f"{shown(text)} holds NUL or is no Unicode text"
+            )
+
+
+def _shown_name(name: str) -> str:
+    return name if name.isprintable() else shown(name)
 
 
 def _encodable(text: str) -> bool:

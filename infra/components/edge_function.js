@@ -66,7 +66,7 @@ function unheardOf(request) {
 
 function nearest(name) {
   var found = null;
-  var fewest = Math.floor(name.length / 3) + 2;
+  var fewest = Math.floor((name.length + 1) / 3) + 1;
   NAMES.forEach(function (candidate) {
     var letters = name.length > 48 ? fewest : different(name, candidate);
     if (letters < fewest) {

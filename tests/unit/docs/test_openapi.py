@@ -123,10 +123,10 @@ def test_the_examples_of_parameters_are_understood(path: str) -> None:
         name = parameter["name"]
         if parameter["in"] != "query":
             continue
-        relation = name.partition(".")[0] if "." in name and not name.startswith("not.") else None
+        relation = name.partition(".")[0]
         for example in parameter["schema"].get("examples", []):
             query = {name: example}
-            if relation:
+            if any(relation in found.names for found in known):
                 query["select"] = f"*,{relation}(*)"
             parse_list(RESOURCES[path], known, query)
 

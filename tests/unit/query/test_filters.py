@@ -48,7 +48,9 @@ TAKEN = {
 def test_a_column_takes_the_operators_of_its_kind_and_names_them_when_it_refuses(
     column: str, operator: str
 ) -> None:
-    value = {"in": "()", "is": "null"}.get(operator, VALUES[column])
+    value = {"in": "()", "is": "null", **dict.fromkeys(SEARCH, "word")}.get(
+        operator, VALUES[column]
+    )
     query = {column: f"{operator}.{value}"}
     if operator in TAKEN[column]:
         assert only_filter(query).operator == operator
