@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from forebay.apply.conflicts import Conflicts
 from forebay.apply.copytext import copy_text
 from forebay.apply.probe import key_array
 from forebay.apply.rows import RowsEncoder
@@ -47,6 +48,7 @@ class NewRows:
         self._names = [column.name for column in spec.columns]
         self._encode = RowsEncoder(spec)
         self._sql = statements
+        self._conflicts = Conflicts(connection, spec)
 
     def insert(self, fresh: Sequence[Command]) -> Inserted:
         """Inserts commands whose keys the table should not have; they come in the keys' order.
@@ -142,7 +144,13 @@ class NewRows:
         if not rows or not is_data_fault(error) or needs_newer_code(error, self._spec):
             raise error
         line = failed_line(error)
-        if line is None or line > len(rows) or self._is_there_by_now(error):
+        if self._is_there_by_now(error):
+            done.others.append(rows)
+        elif kept_out := self._conflicts.find(list(rows), error):
+            done.others.append(RowSet.of([rows.at(place) for place in kept_out]))
+            rest = rows.without(kept_out)
+            return [Pieces([rest])] if rest else []
+        elif line is None or line > len(rows):
             done.others.append(rows)
         elif len(rows) > 1:
             return self._parts(rows, line - 1)

@@ -34,8 +34,8 @@ class Refusal:
     code: str
     detail: str
     sqlstate: str | None = None
-    #: It failed because of other rows, so it may pass once its neighbours are in.
-    conflict: bool = False
+    #: The error, if it failed because of other rows: it may pass once its neighbours are in.
+    conflict: psycopg.Error | None = None
     #: The column that must have a value, if that is why.
     null_column: str | None = None
 
@@ -110,7 +110,7 @@ def input_faults(
     Asks the types about all their values, at once.
     """
     values = [
-        (position, name, _as_copied(value))
+        (position, name, as_copied(value))
         for position, item in enumerate(rows)
         for name, value in zip(names, item.row, strict=False)
         if value is not None
@@ -133,12 +133,13 @@ def refused(command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refus
         fault_code(error),
         fault_detail(error),
         error.sqlstate,
-        conflict=is_conflict_with_neighbours(error),
+        conflict=error if is_conflict_with_neighbours(error) else None,
         null_column=null_column(error, spec.table),
     )
 
 
-def _as_copied(value: object) -> str:
+def as_copied(value: object) -> str:
+    """The text of a value as COPY sends it, before escapes."""
     if isinstance(value, bool):
         return "t" if value else "f"
     return str(value)

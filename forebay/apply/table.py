@@ -10,9 +10,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import psycopg
 
+from forebay.apply.conflicts import Conflicts
 from forebay.apply.habits import Habits
 from forebay.apply.newrows import NewRows
 from forebay.apply.outcome import Counts
@@ -70,6 +72,7 @@ class TableApplier:
         self._sql = statements(spec)
         self._new_rows = NewRows(connection, spec, self._sql)
         self._stage = Stage(connection, spec, self._sql)
+        self._conflicts = Conflicts(connection, spec)
 
     def begin(self, *, anew: bool = False) -> None:
         """Begins a transaction; call before `apply`.
@@ -156,7 +159,10 @@ class TableApplier:
             yield from rows.parts
 
     def _bisect(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
-        """All at once; when that fails on the data, each half by itself, down to the guilty."""
+        """All at once; when that fails on the data, without the guilty.
+
+        Where they are not known, each half is tried by itself.
+        """
         self._stage.clear()
         try:
             with self._connection.transaction():
@@ -169,6 +175,11 @@ class TableApplier:
                 raise
             if len(rows) == 1:
                 return Counts(), [refused(rows.commands[0], exc, self.spec)]
+            error = exc
+        if kept_out := self._conflicts.find(list(rows), error):
+            rest = rows.without(kept_out)
+            counts, others = self._bisect(Pieces([rest])) if rest else (Counts(), [])
+            return counts, [*kept_out.values(), *others]
         middle = len(rows) // 2
         left_counts, left = self._bisect(Pieces([rows.part(0, middle)]))
         right_counts, right = self._bisect(Pieces([rows.part(middle)]))
@@ -182,6 +193,7 @@ class TableApplier:
         """
         counts, tries = Counts(), 0
         while tries < _CONFLICT_TRIES:
+            refused = self._without_hopeless(refused)
             conflicts = [refusal for refusal in reversed(refused) if refusal.conflict]
             left = [refusal for refusal in refused if not refusal.conflict]
             still: list[Refusal] = []
@@ -196,6 +208,25 @@ class TableApplier:
                 break
         swapped, refused = self._swap(refused)
         return counts + swapped, refused
+
+    def _without_hopeless(self, refused: list[Refusal]) -> list[Refusal]:
+        """Settles the conflicts with rows that none of the refused commands would change."""
+        rows = [
+            Encoded(refusal.command, self._encode_one(refusal.command))
+            for refusal in refused
+            if refusal.conflict
+        ]
+        by_constraint = {
+            refusal.conflict.diag.constraint_name: refusal.conflict
+            for refusal in refused
+            if refusal.conflict
+        }
+        hopeless = {
+            refusal.command.id: replace(refusal, conflict=None)
+            for error in by_constraint.values()
+            for refusal in self._conflicts.find(rows, error, among=False).values()
+        }
+        return [hopeless.get(refusal.command.id, refusal) for refusal in refused]
 
     def _swap(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Applies commands that stand in each other's way in a ring, such as two swapped values.

@@ -1,0 +1,226 @@
+"""Finds every row that a constraint keeps out because of other rows, by one statement.
+
+Postgres names one such row and stops. To try many of them one by one takes some ten statements
+each, while the transaction holds its locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from forebay.apply.rowset import Encoded
+from forebay.apply.staging import Refusal, as_copied
+from forebay.db.connect import Connection
+from forebay.db.faults import fault_code, is_conflict_with_neighbours
+from forebay.resource.spec import ResourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _Constraint:
+    """What the catalog says of a constraint that has refused a row of our table."""
+
+    name: str
+    #: Columns of our table, and their types.
+    columns: Sequence[str]
+    types: Sequence[str]
+    #: The other table of a foreign key, as SQL names it, and its columns in the same order.
+    other: str | None = None
+    other_columns: Sequence[str] = ()
+    #: Whether the other table refers to ours, and not ours to the other.
+    is_referred_to: bool = False
+
+
+class Conflicts:
+    """Looks for the conflicts of one table over one connection."""
+
+    def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
+        self._connection = connection
+        self._table = spec.table
+        self._key = spec.key.name
+        self._places = {column.name: place for place, column in enumerate(spec.columns)}
+
+    def find(
+        self, rows: Sequence[Encoded], error: psycopg.Error, *, among: bool = True
+    ) -> dict[int, Refusal]:
+        """Rows that the constraint of an error keeps out, whatever becomes of the other ones.
+
+        A row is kept out where another key's row has its unique value, where the row that it refers
+        to is not there, and where it is to be deleted and is referred to. Those of the keys that
+        are to change too don't count: they may give up their values.
+
+        Args:
+            rows: of different keys.
+            error: what Postgres said of one of them.
+            among: whether rows with a unique value in common keep each other out: all but the one
+                with the smallest command id.
+
+        Returns:
+            Refusals by the rows' places; none where the rows can't be compared by plain columns, as
+            with an index over an expression. Then each row has to be tried.
+        """
+        if len(rows) == 1 or not is_conflict_with_neighbours(error):
+            return {}
+        keys = [str(row.command.key) for row in rows]
+        found: dict[int, Refusal] = {}
+        for constraint in self._constraints(error):
+            asked = {
+                place: row
+                for place, row in enumerate(rows)
+                if (row.command.op == "delete") is constraint.is_referred_to
+            }
+            if not asked:
+                continue
+            statement = self._statement(constraint, among=among)
+            values = self._values(constraint, list(asked.values())) | {"keys": keys}
+            places = list(asked)
+            for number, shown in self._connection.execute(statement, values).fetchall():
+                command = rows[places[number]].command
+                detail = self._detail(error, constraint, shown)
+                found[places[number]] = Refusal(
+                    command, fault_code(error), detail, error.sqlstate, conflict=error
+                )
+        return found
+
+    def _constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
+        """The constraint that an error names; twice where the table refers to itself."""
+        diag = error.diag
+        is_unique = isinstance(error, psycopg.errors.UniqueViolation)
+        asked = {"name": diag.constraint_name, "table": self._table, "at": diag.table_name}
+        for row in self._connection.execute(_UNIQUE if is_unique else _FOREIGN, asked).fetchall():
+            constraint = _Constraint(str(diag.constraint_name), *row)
+            # A delete comes with its key alone; and of neighbours only the keys are known.
+            by_key = constraint.columns if constraint.is_referred_to else constraint.other_columns
+            is_own = constraint.other == self._own_name
+            if (constraint.is_referred_to or is_own) and list(by_key) != [self._key]:
+                continue
+            if self._places.keys() >= set(constraint.columns):
+                yield constraint
+
+    def _values(
+        self, constraint: _Constraint, rows: Sequence[Encoded]
+    ) -> Mapping[str, Sequence[str | None]]:
+        values: dict[str, Sequence[str | None]] = {"ids": [row.command.id for row in rows]}
+        for number, name in enumerate(constraint.columns):
+            place = self._places[name]
+            values[f"v{number}"] = [
+                None if row.row[place] is None else as_copied(row.row[place]) for row in rows
+            ]
+        return values
+
+    def _statement(self, constraint: _Constraint, *, among: bool) -> sql.Composed:
+        names = [sql.Identifier(f"v{number}") for number in range(len(constraint.columns))]
+        is_own = constraint.other == self._own_name
+        others = constraint.other_columns or constraint.columns
+        parts: dict[str, sql.Composable] = {
+            "arrays": sql.SQL(", ").join(
+                sql.SQL("{}::text[]").format(sql.Placeholder(f"v{number}"))
+                for number in range(len(names))
+            ),
+            "names": sql.SQL(", ").join(names),
+            # In a CASE, so that what the type can't read is not cast.
+            "typed": sql.SQL(", ").join(
+                sql.SQL("CASE WHEN pg_input_is_valid({0}, {1}) THEN {0}::{2} END AS {0}").format(
+                    name, sql.Literal(type_), sql.SQL(type_)
+                )
+                for name, type_ in zip(names, constraint.types, strict=True)
+            ),
+            "complete": sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(n) for n in names),
+            "other": sql.SQL(constraint.other or self._own_name),
+            "meets": sql.SQL(" AND ").join(
+                sql.SQL("t.{} = a.{}").format(sql.Identifier(theirs), name)
+                for theirs, name in zip(others, names, strict=True)
+            ),
+            "is_second": sql.SQL("nth > 1" if among else "false"),
+            "stays": _STAYS.format(key=sql.Identifier(self._key))
+            if constraint.other is None or is_own
+            else sql.SQL("true"),
+            "comes": sql.SQL("v0::text = ANY(%(keys)s)" if is_own else "false"),
+        }
+        template = _TAKEN if constraint.other is None else _MISSING
+        if constraint.is_referred_to:
+            template = _REFERRED_TO
+        return sql.SQL(_ASKED + template).format(**parts)
+
+    def _detail(self, error: psycopg.Error, constraint: _Constraint, shown: str) -> str:
+        """What Postgres would say of the row, on one line."""
+        diag, table = error.diag, self._table
+        if constraint.other is None:
+            said = f'duplicate key value violates unique constraint "{constraint.name}"'
+            told = "already exists"
+        elif constraint.is_referred_to:
+            said = f'update or delete on table "{table}" violates foreign key constraint'
+            said += f' "{constraint.name}" on table "{diag.table_name}"'
+            told = f'is still referenced from table "{diag.table_name}"'
+        else:
+            said = f'insert or update on table "{table}" violates foreign key constraint'
+            said += f' "{constraint.name}"'
+            told = f"is not present in table {constraint.other}"
+        columns = ", ".join(constraint.columns)
+        return f"{said}; Key ({columns})=({shown}) {told}."[:2000]
+
+    @property
+    def _own_name(self) -> str:
+        return f'"public"."{self._table}"'
+
+
+_STAYS = sql.SQL("t.{key}::text <> ALL(%(keys)s)")
+_ASKED = """
+    WITH a AS (
+      SELECT position, id, {typed}
+      FROM unnest(%(ids)s::uuid[], {arrays}) WITH ORDINALITY AS asked (id, {names}, position)
+    )
+    SELECT position - 1, concat_ws(', ', {names})
+"""
+_TAKEN = """
+    FROM (SELECT *, row_number() OVER (PARTITION BY {names} ORDER BY id) AS nth
+          FROM a WHERE {complete}) AS a
+    WHERE {is_second} OR EXISTS (SELECT FROM {other} AS t WHERE {meets} AND {stays})
+"""
+_MISSING = """
+    FROM a
+    WHERE {complete} AND NOT {comes} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
+"""
+_REFERRED_TO = """
+    FROM a WHERE EXISTS (SELECT FROM {other} AS t WHERE {meets} AND {stays})
+"""
+_UNIQUE = """
+    SELECT array_agg(a.attname::text ORDER BY k.place),
+           array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place)
+    FROM pg_index AS i
+    JOIN pg_class AS c ON c.oid = i.indexrelid
+    JOIN pg_class AS t ON t.oid = i.indrelid AND t.relnamespace = 'public'::regnamespace
+    CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (number, place)
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+    WHERE c.relname = %(name)s AND t.relname = %(table)s AND t.relname = %(at)s
+      AND k.place <= i.indnkeyatts
+      AND i.indexprs IS NULL AND i.indpred IS NULL AND NOT i.indnullsnotdistinct
+    HAVING count(*) > 0
+"""
+# Once for each side that is our table.
+_FOREIGN = """
+    SELECT array_agg(a.attname::text ORDER BY k.place),
+           array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place),
+           format('"%%s"."%%s"', max(n.nspname), max(other.relname)),
+           array_agg(b.attname::text ORDER BY k.place),
+           side.is_referred_to
+    FROM pg_constraint AS c
+    JOIN pg_class AS at ON at.oid = c.conrelid
+    CROSS JOIN LATERAL (
+      VALUES (c.conrelid, c.confrelid, c.conkey, c.confkey, false),
+             (c.confrelid, c.conrelid, c.confkey, c.conkey, true)
+    ) AS side (ours, theirs, our_columns, their_columns, is_referred_to)
+    JOIN pg_class AS own ON own.oid = side.ours AND own.relnamespace = 'public'::regnamespace
+    JOIN pg_class AS other ON other.oid = side.theirs
+    JOIN pg_namespace AS n ON n.oid = other.relnamespace
+    CROSS JOIN unnest(side.our_columns, side.their_columns)
+         WITH ORDINALITY AS k (ours, theirs, place)
+    JOIN pg_attribute AS a ON a.attrelid = side.ours AND a.attnum = k.ours
+    JOIN pg_attribute AS b ON b.attrelid = side.theirs AND b.attnum = k.theirs
+    WHERE c.contype = 'f' AND c.confmatchtype = 's' AND c.conname = %(name)s
+      AND at.relname = %(at)s AND own.relname = %(table)s
+    GROUP BY c.oid, side.is_referred_to
+"""

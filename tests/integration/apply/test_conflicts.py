@@ -1,0 +1,154 @@
+"""Many rows that a constraint keeps out cost as many statements as few of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from forebay.apply import Counts
+from forebay.command import Command
+from tests.fixtures.commands import city, command_id, country
+from tests.fixtures.tables import CountingCursor, Database, open_connection
+
+MANY = 300
+#: One by one they take some ten statements each.
+STATEMENTS = 150
+
+
+def apply_counted(
+    database: Database, chunk: Sequence[Command], source: str, *, statements: int = STATEMENTS
+) -> Counts:
+    """Applies a chunk, which must not take a number of statements that grows with it."""
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = CountingCursor
+        CountingCursor.statements = 0
+        counts = database.apply(chunk, connection=connection, source=source).counts
+    assert CountingCursor.statements < statements
+    return counts
+
+
+def rejected(database: Database) -> dict[str, tuple[str, str]]:
+    rows = database.rows("SELECT key, code, detail FROM forebay.rejections")
+    return {key: (code, detail) for key, code, detail in rows}
+
+
+def test_rows_with_one_unique_value_are_told_apart_at_once_and_the_first_sent_keeps_it(
+    database: Database,
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX cities_of ON cities (population)")
+    chunk = [city(n, key=1000 - n, population=n // 3) for n in range(MANY)]
+    random.Random(1).shuffle(chunk)
+    counts = apply_counted(database, chunk, "commands/a")
+    assert (counts.applied, counts.rejected) == (MANY // 3, MANY * 2 // 3)
+    assert set(database.cities()) == {1000 - n for n in range(0, MANY, 3)}
+    code, detail = rejected(database)["999"]
+    assert code == "unique_violation"
+    assert detail == (
+        'duplicate key value violates unique constraint "cities_of"; '
+        "Key (population)=(0) already exists."
+    )
+
+
+def test_values_that_other_rows_have_are_refused_at_once_to_new_rows_and_to_changed_ones(
+    database: Database,
+) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (name, country_code)")
+    owners = [city(n, key=n, name=f"n{n}") for n in range(MANY)]
+    rows = [city(n + 1000, key=n + 1000, name=f"m{n}") for n in range(MANY)]
+    database.apply([*owners, *rows], source="commands/a")
+    changed = [city(n + 2000, key=n + 1000, name=f"n{n}") for n in range(MANY)]
+    new = [city(n + 3000, key=n + 3000, name=f"n{n}") for n in range(MANY)]
+    other = [city(9000, key=9000, name="n1", country_code="FR")]
+    counts = apply_counted(database, [*changed, *new, *other], "commands/b")
+    assert (counts.applied, counts.rejected) == (1, 2 * MANY)
+    assert database.cities()[1000][0] == command_id(1000)
+
+
+def test_references_to_what_is_not_there_are_refused_at_once(database: Database) -> None:
+    database.connection.execute(
+        "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
+    )
+    database.apply([country(1, "DE")], source="commands/a")
+    chunk = [
+        city(n, key=n, country_code="DE" if n % 3 == 0 else f"{n % 26 + 65:c}X")
+        for n in range(2, MANY + 2)
+    ]
+    counts = apply_counted(database, chunk, "commands/b")
+    good = sum(1 for n in range(2, MANY + 2) if n % 3 == 0)
+    assert (counts.applied, counts.rejected) == (good, MANY - good)
+    code, detail = rejected(database)["4"]
+    assert code == "foreign_key_violation"
+    assert detail == (
+        'insert or update on table "cities" violates foreign key constraint "of"; '
+        'Key (country_code)=(EX) is not present in table "public"."countries".'
+    )
+
+
+def test_deletes_of_what_is_referred_to_are_refused_at_once(database: Database) -> None:
+    codes = [f"{a:c}{b:c}" for a in range(65, 85) for b in range(65, 80)]
+    database.connection.execute(
+        "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
+    )
+    database.apply([country(n, code) for n, code in enumerate(codes)], source="commands/a")
+    database.apply(
+        [city(n + 1000, key=n, country_code=code) for n, code in enumerate(codes[1:])],
+        source="commands/b",
+    )
+    deletes = [
+        country(n + 5000, code)._replace(op="delete", body=None) for n, code in enumerate(codes)
+    ]
+    counts = apply_counted(database, deletes, "commands/c")
+    assert (counts.applied, counts.rejected) == (1, len(codes) - 1)
+    assert database.rows("SELECT count(*) FROM countries") == [(len(codes) - 1,)]
+
+
+def test_rows_of_one_table_may_refer_to_each_other(database: Database) -> None:
+    database.connection.execute("ALTER TABLE cities ALTER population TYPE bigint")
+    database.connection.execute(
+        "ALTER TABLE cities ADD CONSTRAINT near FOREIGN KEY (population) REFERENCES cities"
+    )
+    chain = [city(n, key=n, population=n + 1) for n in range(100, 110)]
+    end = city(110, key=110, population=110)
+    lost = [city(n, key=n, population=9999) for n in range(200, 200 + MANY)]
+    counts = apply_counted(database, [*lost, *chain, end], "commands/a")
+    assert (counts.applied, counts.rejected) == (11, MANY)
+    deletes = [city(n + 1000, "delete", n) for n in range(101, 111)]
+    counts = database.apply(deletes, source="commands/b").counts
+    assert (counts.applied, counts.rejected) == (0, 10)  # 100 still refers to 101, and so on
+    deletes = [city(n + 2000, "delete", n) for n in range(100, 111)]
+    assert database.apply(deletes, source="commands/c").counts.applied == 11
+
+
+def test_swapped_values_apply_beside_many_that_others_have(database: Database) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (population)")
+    database.apply([city(n, key=n, population=n) for n in range(10)], source="commands/a")
+    ring = [city(n + 100, key=n, population=(n + 1) % 4) for n in range(4)]
+    chain = [city(n + 100, key=n, population=n + 1) for n in range(4, 9)]
+    end = [city(109, key=9, population=50)]
+    bad = [city(n + 200, key=n + 200, population=50) for n in range(MANY)]
+    # The ring and the chain are tried one by one, before the decision and in it.
+    counts = apply_counted(database, [*bad, *ring, *chain, *end], "commands/b", statements=400)
+    assert (counts.applied, counts.rejected) == (10, MANY)
+    assert {key for key, (version, _, _) in database.cities().items() if key < 10} == set(range(10))
+    assert database.rows("SELECT population FROM cities ORDER BY geonameid LIMIT 5") == [
+        (1,), (2,), (3,), (0,), (5,),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "CREATE UNIQUE INDEX ON cities (lower(name))",
+        "CREATE UNIQUE INDEX ON cities (name) WHERE population > 0",
+        "CREATE UNIQUE INDEX ON cities (name) NULLS NOT DISTINCT",
+    ],
+)
+def test_constraints_that_plain_columns_can_not_show_are_found_row_by_row(
+    database: Database, index: str
+) -> None:
+    database.connection.execute(index)
+    chunk = [city(n, key=n, name=f"n{n // 2}") for n in range(20)]
+    counts = database.apply(chunk, source="commands/a").counts
+    assert (counts.applied, counts.rejected) == (10, 10)
