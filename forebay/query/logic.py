@@ -121,8 +121,9 @@ def _group(
     """The group, or nothing if all of it was said of relations."""
     if depth > MAX_DEPTH:
         raise fault("PGRST100", scanner.parameter, f"groups nest at most {MAX_DEPTH} deep")
-    outermost = outermost and word == "and"
     scanner.bracket("(")
+    # `or` of one thing is that thing; some clients have no other way to send a group.
+    outermost = outermost and (word == "and" or (word == "or" and scanner.is_last_member()))
     members = [*_member(scanner, level, depth, outermost=outermost)]
     scanner.skip_spaces()
     while scanner.take(","):
@@ -138,7 +139,7 @@ def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> S
     """A condition on the level's rows; none, if it says something of a relation's rows."""
     word = scanner.match(_GROUP)
     if word is not None:
-        return _group(scanner, word, level, depth + 1, outermost=False)
+        return _group(scanner, word, level, depth + 1, outermost=outermost)
     name = scanner.name()
     column = level.spec.column(name)
     below = level.named(name)

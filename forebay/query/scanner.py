@@ -132,6 +132,14 @@ class Scanner:
             return found
         return self._balanced(",)")
 
+    def is_last_member(self) -> bool:
+        """Whether the member of a group that begins here is followed by no other."""
+        start = self.place
+        self._balanced(",)")
+        is_last = not self.next_is(",")
+        self.place = start
+        return is_last
+
     def _balanced(self, ends: str) -> str:
         start, depth = self.place, 0
         while not self.at_end:
