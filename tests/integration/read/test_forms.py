@@ -148,7 +148,7 @@ def test_csv_and_one_object_are_written_as_for_a_get(cities: Database, reader: R
 def test_what_is_no_query_is_refused_by_name(
     reader: Reader, form: str, headers: dict[str, str], code: str, words: str
 ) -> None:
-    found = problem(reader.ask("cities", form, **headers))
+    found = problem(reader.ask("cities", form, page=None, base64=False, **headers))
     assert found["code"] == code, found
     assert words in f"{found['detail']} {found['hint']}"
 
