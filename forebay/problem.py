@@ -15,6 +15,7 @@ TYPE_PREFIX = "urn:forebay:problem:"
 CATALOGUE: Mapping[str, tuple[int, str]] = {
     "malformed_json": (400, "The body is not JSON"),
     "duplicate_member": (400, "The body has a member twice"),
+    "malformed_form": (400, "The body is no form"),
     "not_utf8": (400, "The body is not UTF-8"),
     "empty_body": (400, "The body is empty"),
     "empty_batch": (400, "The batch is empty"),
@@ -32,9 +33,11 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "unknown_resource": (404, "There is no such resource"),
     "not_found": (404, "There is no such item"),
     # Those in capitals are PostgREST's, whose clients look at them.
+    "PGRST205": (404, "There is no such resource"),
     "PGRST201": (300, "The relation is ambiguous"),
     "PGRST100": (400, "A parameter can't be parsed"),
     "PGRST108": (400, "The relation is not embedded"),
+    "PGRST118": (400, "Rows can't be ordered by many related rows"),
     "PGRST122": (400, "A preference is unknown"),
     "PGRST123": (400, "Aggregate functions are not supported"),
     "PGRST127": (400, "A feature is not supported"),
@@ -77,7 +80,7 @@ class Problem:
     errors: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     #: What PostgREST's clients show besides the message; the read side's problems have them.
-    details: str | None = None
+    details: str | Sequence[Mapping[str, str]] | None = None
     hint: str | None = None
 
     @property

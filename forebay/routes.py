@@ -12,17 +12,20 @@ from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from forebay.query.grammar import LIST_HEADERS, list_parameters
+from forebay.query.grammar import FORM_HEADERS, FORM_PAGES, LIST_HEADERS, list_parameters
 from forebay.resource.relations import Relation, relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
-    "list", "item", "status", "post", "put", "delete",
+    "list", "query", "item", "status", "post", "put", "delete",
     "index", "openapi", "docs", "asset", "health",
 ]  # fmt: skip
 Location = Literal["path", "query", "header"]
 
 API_PREFIX = "/v1"
+
+#: Below it the lists are asked for by a form; `Resource` reserves it.
+QUERY_PATH = "/query"
 
 #: Headers that an item looks at.
 ITEM_HEADERS = ("Accept", "If-None-Match", "Read-After")
@@ -77,8 +80,16 @@ class Route:
 
     @property
     def reads_query(self) -> bool:
-        """Whether the route's declared parameters are the only ones that may be sent to it."""
+        """Whether the route's declared parameters are the only ones that may be sent to it.
+
+        The edge checks that. A form's own address is checked by the function: nothing is cached.
+        """
         return self.action in {"list", "item"}
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether it takes as long as a query of the database may."""
+        return self.reads_query or self.action == "query"
 
     def view(self, event: Mapping[str, Any]) -> RequestView:
         """The declared parts of an API Gateway proxy event."""
@@ -175,6 +186,18 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
         yield route
         # Not from the cache: that keeps methods apart, and would ask for a body each time.
         yield replace(route, method="HEAD", cached=False)
+    yield Route(
+        method="POST",
+        path=f"{QUERY_PATH}{collection}",
+        function="read",
+        action="query",
+        resource=spec.path,
+        parameters=(
+            *(Parameter("query", name) for name in FORM_PAGES),
+            *(Parameter("header", name) for name in FORM_HEADERS),
+        ),
+        cached=False,
+    )
     yield Route(
         method="GET",
         path=f"{item}/commands/{{id}}",

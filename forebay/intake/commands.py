@@ -212,5 +212,5 @@ def _made_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
     if caller.idempotency_key is None:
         return str(uuid.uuid4())
     owner = caller.by if caller.key_owner is None else caller.key_owner
-    source = "\x1f".join((spec.path, owner, caller.idempotency_key, name))
+    source = f"{spec.path}\x1f{owner}\x1f{caller.idempotency_key}\x1f{name}"
     return str(uuid.uuid5(_KEY_NAMESPACE, source))

@@ -70,6 +70,11 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
         *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header"),
         *("answer_too_large", "too_costly"),
     ),
+    "query": (
+        *(code for code in CATALOGUE if code.startswith("PGRST")),
+        *("bad_filter", "bad_order", "bad_select", "bad_cursor", "bad_header", "answer_too_large"),
+        *("malformed_form", "unknown_parameter", "repeated_parameter"),
+    ),
     "item": ("bad_key", "bad_header", "not_found"),
     "status": ("bad_key", "bad_command_id", "bad_header"),
     "post": (
@@ -131,7 +136,7 @@ def _problem(status: int, codes: Sequence[str], action: str) -> Schema:
     names: tuple[str, ...] = ("Cache-Control",)
     if status in {429, 503, 504}:
         names += ("Retry-After",)
-    if status == 415 and action in _WRITES:  # noqa: PLR2004 - as HTTP has it
+    if status == 415 and action in {*_WRITES, "query"}:  # noqa: PLR2004 - as HTTP has it
         names += ("Accept-Post",)
     if status == 416:  # noqa: PLR2004
         names += ("Content-Range",)

@@ -11,6 +11,7 @@ from forebay.openapi.answers import JSON, content, headers, problems, rows
 from forebay.openapi.examples import COMMAND_ID, item_of
 from forebay.openapi.parameters import HEADERS, Parameters
 from forebay.openapi.schemas import OWN_FORMAT, Schema, reference, request_properties
+from forebay.query.grammar import FORM_TYPE, MAX_FORM_BYTES, list_parameters
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route
@@ -69,11 +70,13 @@ class Operations:
         self, spec: ResourceSpec, relations: Sequence[Relation], *, require_api_key: bool
     ) -> None:
         self._spec = spec
+        self._relations = relations
         self._require_api_key = require_api_key
         self._parameters = Parameters(spec, relations)
         self._example = item_of(spec, request_properties(spec))
         self._actions: Mapping[str, Callable[[], Schema]] = {
             "list": self._list,
+            "query": self._query,
             "item": self._item,
             "status": self._status,
             "post": self._post,
@@ -102,6 +105,28 @@ class Operations:
                 "206": {"description": "The page, if there are more rows than in it and a count "
                         "was asked for.", **answer},
                 "304": {"description": "As the client has it.", "headers": headers("ETag")},
+            },
+        }  # fmt: skip
+
+    def _query(self) -> Schema:
+        answer = {
+            "headers": headers("Content-Range", "Link", "Preference-Applied", "Cache-Control"),
+            "content": rows(self._spec.name, self._example),
+        }
+        names = list_parameters(self._spec, self._relations)
+        return {
+            "summary": f"List {self._spec.path} by a query that is too long for a URL",
+            "description": f"The query of a list as a form of up to {MAX_FORM_BYTES:,} bytes. The "
+            "answer is that of the GET, and is kept by no cache, so names of parameters are free. "
+            "`Link` leads to the other pages: the same form is sent there.",
+            "requestBody": {
+                "required": False,
+                "content": content(self._parameters.form(names), FORM_TYPE),
+            },
+            "responses": {
+                "200": {"description": "The page.", **answer},
+                "206": {"description": "The page, if there are more rows than in it and a count "
+                        "was asked for.", **answer},
             },
         }  # fmt: skip
 

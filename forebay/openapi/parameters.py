@@ -21,7 +21,7 @@ from forebay.query.operators import (
     TEXT_SEARCH,
     operators_of,
 )
-from forebay.resource.relations import Relation
+from forebay.resource.relations import Relation, direct
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.routes import Parameter, Route
 
@@ -65,7 +65,7 @@ class Parameters:
 
     def __init__(self, spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         self._spec = spec
-        self._relations = {name: found for found in relations for name in found.names}
+        self._relations = {name: found for found in direct(relations) for name in found.names}
         self._taken = request_properties(spec)
 
     def of(self, route: Route) -> list[Schema]:
@@ -84,7 +84,7 @@ class Parameters:
         if found.location == "path":
             return {**place, "required": True, **self._path(found.name)}
         if found.location == "header" and found.name == "Prefer":
-            return {**place, **(_PREFER_COUNT if route.action == "list" else _PREFER_WAIT)}
+            return {**place, **(_PREFER_WAIT if route.action == "status" else _PREFER_COUNT)}
         if found.location == "header":
             return {**place, **HEADERS[found.name]}
         return {**place, **self._query(found.name)}
@@ -100,12 +100,42 @@ class Parameters:
 
     def _query(self, name: str) -> Schema:
         relation, _, inner = name.partition(".")
-        if relation in self._relations and name not in LOGIC:
+        if relation in self._relations and self._spec.column(name) is None and name not in LOGIC:
             target = self._relations[relation].target
+            if not inner:
+                return _presence(relation)
             described = _query_of(target, inner)
             about = f"Of the embedded `{relation}`, which `select` must name."
             return {**described, "description": f"{about} {described.get('description', '')}"}
         return _query_of(self._spec, name)
+
+    def form(self, names: Sequence[str]) -> Schema:
+        """The body that has these parameters as its fields."""
+        described = {name: self._query(name) for name in names}
+        return {
+            "type": "object",
+            "properties": {
+                name: {**found["schema"], **_told(found)} for name, found in described.items()
+            },
+            # Aliases, places in JSON, relations of relations.
+            "additionalProperties": {"type": "string"},
+        }
+
+
+def _told(described: Schema) -> Schema:
+    return {"description": described["description"]} if "description" in described else {}
+
+
+def _presence(relation: str) -> Schema:
+    return {
+        "description": f"Whether there is a row of the embedded `{relation}`, which `select` must "
+        "name.",
+        "schema": {
+            "type": "string",
+            "pattern": "^(not\\.)?is\\.(null|not_null)$",
+            "examples": ["not.is.null"],
+        },
+    }
 
 
 def filter_schemas() -> Iterator[tuple[str, Schema]]:
@@ -185,7 +215,7 @@ def _select(spec: ResourceSpec) -> Schema:
     first, second = spec.columns[0].name, spec.columns[1].name
     return {
         "description": "What each object shows: columns, places in JSON (`->`, `->>`), casts "
-        "(`::text`), aliases (`alias:column`), and one level of related rows "
+        "(`::text`), aliases (`alias:column`), and related rows, up to three levels deep "
         "(`relation(column,…)`, `!inner`). Without it, every column.",
         "schema": _text("selection", f"{first},{second}"),
     }
@@ -193,8 +223,8 @@ def _select(spec: ResourceSpec) -> Schema:
 
 def _order(spec: ResourceSpec) -> Schema:
     return {
-        "description": "Columns, or places in JSON, each with `.asc` or `.desc` and `.nullsfirst` "
-        f"or `.nullslast`. `{spec.key.name}` is added as the last.",
+        "description": "Columns, places in JSON, or `relation(column)`, each with `.asc` or "
+        f"`.desc` and `.nullsfirst` or `.nullslast`. `{spec.key.name}` is added as the last.",
         "schema": _text("order", f"{spec.columns[1].name}.desc,{spec.key.name}"),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -58,12 +59,24 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """`relation=not.is.null`: whether there is a related row, as far as its filters let one in."""
+
+    embedded: Embedded
+    #: `relation=is.null`: there is none.
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """`and=(…)`, `or=(…)`; an empty `and` holds always, an empty `or` there is none."""
 
     joined_by: Literal["and", "or"] = "and"
-    members: tuple[Filter | Group, ...] = ()
+    members: tuple[Condition, ...] = ()
     negated: bool = False
+
+
+Condition: TypeAlias = Filter | Presence | Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,13 @@ class OrderTerm:
     descending: bool = False
     #: Resolved: without a word, nulls come last ascending, first descending.
     nulls_first: bool = False
+    #: `relation(column)`: the operand is one of this related row, which may be missing.
+    embedded: Embedded | None = None
+
+    @property
+    def nullable(self) -> bool:
+        """Whether what it sorts by may be null."""
+        return self.embedded is not None or self.operand.nullable
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +115,19 @@ class Embedded:
     name: str
     #: Rows without a related row are left out; filters on the relation then filter the rows too.
     inner: bool
-    #: None at all (`country!inner()`): nothing of it is written, it only filters.
-    members: tuple[Selected, ...]
+    #: None that is written (`country!inner()`): nothing of it is written, it only filters.
+    members: tuple[Selected | Embedded, ...]
+    #: All must hold: an `and`, not negated; so must those of its inner members.
     where: Group
     #: Of a relation to many it ends with the target's key; empty for one to one.
     order: tuple[OrderTerm, ...]
     limit: int
     offset: int
+
+    @property
+    def is_written(self) -> bool:
+        """Whether anything of it is written."""
+        return any(isinstance(m, Selected) or m.is_written for m in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +165,24 @@ class ListQuery:
     def backward(self) -> bool:
         """Whether rows are looked for against the order: those before a position."""
         return self.position is not None and self.position.backward
+
+    def embeddings(self) -> Iterator[Embedded]:
+        """Every embedded resource, at whatever level, each once."""
+        return _embeddings(self.select)
+
+    def resources(self, start: str) -> frozenset[str]:
+        """The paths of all resources that are read, join resources included.
+
+        Args:
+            start: the path of the list itself.
+        """
+        relations = [embedded.relation for embedded in self.embeddings()]
+        joins = [relation.through.spec.path for relation in relations if relation.through]
+        return frozenset({start, *(relation.target.path for relation in relations), *joins})
+
+
+def _embeddings(members: tuple[Selected | Embedded, ...]) -> Iterator[Embedded]:
+    for member in members:
+        if isinstance(member, Embedded):
+            yield member
+            yield from _embeddings(member.members)

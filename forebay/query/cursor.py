@@ -9,13 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
 
 from forebay.problem import ProblemError
-from forebay.query.ast import Embedded, Filter, Group, Operand, OrderTerm, Position
+from forebay.query.ast import (
+    Condition,
+    Embedded,
+    Group,
+    Operand,
+    OrderTerm,
+    Position,
+    Presence,
+    Selected,
+)
 from forebay.query.faults import fault
 from forebay.query.values import checked
 from forebay.resource.spec import ResourceSpec
@@ -66,7 +75,10 @@ def bad_cursor(reason: str) -> ProblemError:
 
 
 def fingerprint(
-    spec: ResourceSpec, where: Group, order: Sequence[OrderTerm], inner: Iterable[Embedded]
+    spec: ResourceSpec,
+    where: Group,
+    order: Sequence[OrderTerm],
+    select: Sequence[Selected | Embedded],
 ) -> str:
     """What a cursor and its query must have in common: whose rows, which of them, in which order.
 
@@ -74,31 +86,46 @@ def fingerprint(
         spec: of the resource.
         where: the filters.
         order: total.
-        inner: the embedded relations that leave rows out.
+        select: the members, of which inner relations leave rows out.
     """
     described = [
         spec.path,
         _described(where),
-        [[*_operand(term.operand), term.descending, term.nulls_first] for term in order],
-        sorted(
-            [
-                [
-                    *(embedded.relation.target.path, embedded.relation.hint),
-                    *(embedded.relation.many, embedded.limit, embedded.offset),
-                    _described(embedded.where),
-                ]
-                for embedded in inner
-            ],
-            key=orjson.dumps,
-        ),
+        [_described_term(term) for term in order],
+        _inner(select),
     ]
     return hashlib.sha256(orjson.dumps(described)).hexdigest()[:16]
 
 
-def _described(condition: Group | Filter) -> list[object]:
+def _inner(members: Sequence[Selected | Embedded]) -> list[list[object]]:
+    found = [_related(m) for m in members if isinstance(m, Embedded) and m.inner]
+    return sorted(found, key=orjson.dumps)
+
+
+def _related(embedded: Embedded) -> list[object]:
+    """What decides whether there is a related row, and which."""
+    relation, inner = embedded.relation, _inner(embedded.members)
+    through = relation.through
+    return [
+        *(relation.target.path, relation.hint),
+        *(relation.many, embedded.limit, embedded.offset),
+        _described(embedded.where),
+        *([] if through is None else [[through.near.name, through.far.name]]),
+        *([inner] if inner else []),
+    ]
+
+
+def _described_term(term: OrderTerm) -> list[object]:
+    described = [*_operand(term.operand), term.descending, term.nulls_first]
+    return described if term.embedded is None else [*described, _related(term.embedded)]
+
+
+def _described(condition: Condition) -> list[object]:
     if isinstance(condition, Group):
         members = [_described(member) for member in condition.members]
         return [condition.joined_by, condition.negated, members]
+    if isinstance(condition, Presence):
+        return ["is there", condition.negated, _related(condition.embedded)]
     return [
         *_operand(condition.operand),
         condition.operator,

@@ -1,58 +1,188 @@
-"""Reads conditions: one by one from a column's parameter, joined and nested from `and=`, `or=`."""
+"""Reads conditions: one by one from a parameter's name, joined and nested from `and=`, `or=`."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Final, Literal, cast
 
-from forebay.query.ast import Filter, Group
-from forebay.query.faults import fault
-from forebay.query.grammar import MAX_DEPTH
-from forebay.query.operands import read_operand
-from forebay.query.operators import read_filter
+from forebay.problem import ProblemError
+from forebay.query.ast import Operand
+from forebay.query.faults import fault, listed, shown
+from forebay.query.grammar import LOGIC, MANY_PARAMETERS, MAX_DEPTH
+from forebay.query.levels import Draft, DraftGroup, DraftPresence, Level, Setting
+from forebay.query.operands import column_of, read_operand, read_path
+from forebay.query.operators import OPERATORS, read_filter
 from forebay.query.scanner import Scanner
-from forebay.resource.spec import ResourceSpec
 
 _GROUP = re.compile(r"(?:not\.)?(?:and|or)(?=[ \t]*\()")
+_SETTING = re.compile(rf"(?:{'|'.join(MANY_PARAMETERS)})(?=[.(])")
+#: What follows a column: an operator, perhaps turned round. All else names a part of a relation.
+_OPERATOR = re.compile(rf"\.(?:not\.)?(?:{'|'.join(OPERATORS)})(?=[.(])|->")
+_PRESENCE = re.compile(r"(not\.)?is\.(not_null|null)(?=[ \t]*(?:[,)]|$))", re.IGNORECASE)
+_STATES: Final = "is.null or not.is.null"
 
 
-def read_group(parameter: str, word: str, text: str, spec: ResourceSpec) -> Group:
-    """The conditions of `and=(…)`, `not.or=(…)` and their like.
+def read_parameter(level: Level, name: str, setting: Setting) -> None:
+    """Reads one parameter into the level that its name leads to.
 
     Args:
-        parameter: for messages.
-        word: `and`, `or`, `not.and` or `not.or`.
-        text: from bracket to bracket.
-        spec: of the resource whose columns they are about.
+        level: where the name starts.
+        name: of the parameter, or what is left of it below that level.
+        setting: the whole name, for messages, and the parameter's text.
 
     Raises:
-        ProblemError: PGRST100, or bad_filter if a condition doesn't fit its column.
+        ProblemError: PGRST108 or unknown_parameter, if the name leads nowhere, or the text can't
+            be understood.
     """
-    scanner = Scanner(parameter, text)
-    group = _group(scanner, word, spec, 1)
+    column = level.spec.column(name)
+    head, _, rest = name.partition(".")
+    if column is not None:
+        level.conditions.append(_filter(Operand(column), setting))
+    elif name in LOGIC:
+        _read_group(level, name, setting)
+    elif level.join is not None and name in MANY_PARAMETERS:
+        level.set(name, setting)
+    elif below := level.named(head):
+        for inner in below:
+            if rest:
+                read_parameter(inner, rest, setting)
+            else:
+                level.conditions.append(_presence(inner, setting))
+    else:
+        level.conditions.append(_free_filter(level, name, setting))
+
+
+def _filter(operand: Operand, setting: Setting) -> Draft:
+    scanner = Scanner(*setting)
+    found = read_filter(scanner, operand, grouped=False)
     scanner.expect_end()
-    return group
+    return found
 
 
-def _group(scanner: Scanner, word: str, spec: ResourceSpec, depth: int) -> Group:
+def _free_filter(level: Level, name: str, setting: Setting) -> Draft:
+    """A filter on a place in JSON, or on a column whose name is quoted.
+
+    Such names come in forms only: as parameters of a GET they are no cache keys.
+    """
+    if "->" not in name and '"' not in name:
+        raise _unknown_name(level, name, setting.parameter)
+    scanner = Scanner(setting.parameter, name)
+    operand = read_operand(scanner, level.spec, "bad_filter")
+    scanner.expect_end()
+    return _filter(operand, setting)
+
+
+def _unknown_name(level: Level, name: str, parameter: str) -> ProblemError:
+    head, dot, _ = name.partition(".")
+    if dot or any(head in relation.names for relation in level.relations):
+        return not_embedded(parameter, head)
+    known = listed(column.name for column in level.spec.columns)
+    detail = f"{level.spec.path} has no column {shown(name)}; it has {known}"
+    return fault("unknown_parameter", parameter, detail)
+
+
+def not_embedded(parameter: str, name: str) -> ProblemError:
+    """The problem that a request names a relation that it does not select."""
+    return fault(
+        "PGRST108",
+        parameter,
+        f"{shown(name)} is not embedded in this request",
+        f"Name it in select, by this name or as its alias: select=*,{name}(*)",
+    )
+
+
+def _presence(level: Level, setting: Setting) -> Draft:
+    found = _PRESENCE.fullmatch(setting.text)
+    if found is None:
+        name = setting.parameter
+        raise fault(
+            "bad_filter",
+            name,
+            f"is a relation, which takes {_STATES}; its columns are filtered by {name}.column",
+        )
+    return DraftPresence(level, negated=_is_negated(found))
+
+
+def _is_negated(found: re.Match[str]) -> bool:
+    """Whether no related row is wanted: `is.null` or `not.is.not_null`."""
+    return (found[1] is None) is (found[2].lower() == "null")
+
+
+def _read_group(level: Level, word: str, setting: Setting) -> None:
+    scanner = Scanner(*setting)
+    level.conditions += _group(scanner, word, level, 1, outermost=True)
+    scanner.expect_end()
+
+
+def _group(
+    scanner: Scanner, word: str, level: Level, depth: int, *, outermost: bool
+) -> Sequence[Draft]:
+    """The group, or nothing if all of it was said of relations."""
     if depth > MAX_DEPTH:
         raise fault("PGRST100", scanner.parameter, f"groups nest at most {MAX_DEPTH} deep")
     scanner.bracket("(")
-    members = [_member(scanner, spec, depth)]
+    # `or` of one thing is that thing; some clients have no other way to send a group.
+    outermost = outermost and (word == "and" or (word == "or" and scanner.is_last_member()))
+    members = [*_member(scanner, level, depth, outermost=outermost)]
     scanner.skip_spaces()
     while scanner.take(","):
         scanner.skip_spaces()
-        members.append(_member(scanner, spec, depth))
+        members += _member(scanner, level, depth, outermost=outermost)
         scanner.skip_spaces()
     scanner.bracket(")")
     joined_by = cast("Literal['and', 'or']", word.removeprefix("not."))
-    return Group(joined_by, tuple(members), word.startswith("not."))
+    return [DraftGroup(joined_by, tuple(members), word.startswith("not."))] if members else []
 
 
-def _member(scanner: Scanner, spec: ResourceSpec, depth: int) -> Filter | Group:
+def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> Sequence[Draft]:
+    """A condition on the level's rows; none, if it says something of a relation's rows."""
     word = scanner.match(_GROUP)
     if word is not None:
-        return _group(scanner, word, spec, depth + 1)
-    operand = read_operand(scanner, spec, "bad_filter")
+        return _group(scanner, word, level, depth + 1, outermost=outermost)
+    name = scanner.name()
+    column = level.spec.column(name)
+    below = level.named(name)
+    if below and not (column is not None and scanner.looks_at(_OPERATOR)):
+        scanner.expect(".")
+        return _of_relation(scanner, name, below, depth, outermost=outermost)
+    if column is None and scanner.next_is(".") and not scanner.looks_at(_OPERATOR):
+        raise not_embedded(scanner.parameter, name)
+    column = column_of(level.spec, name, scanner.parameter, "bad_filter")
+    operand = read_path(scanner, column, "bad_filter")
     scanner.expect(".")
-    return read_filter(scanner, operand, grouped=True)
+    return [read_filter(scanner, operand, grouped=True)]
+
+
+def _of_relation(
+    scanner: Scanner, name: str, levels: Sequence[Level], depth: int, *, outermost: bool
+) -> Sequence[Draft]:
+    """`relation.is.null`, or what is said of the relation's own rows."""
+    found = scanner.take_match(_PRESENCE)
+    if found is not None:
+        return [DraftPresence(level, negated=_is_negated(found)) for level in levels]
+    if not outermost:
+        raise fault(
+            "PGRST100",
+            scanner.parameter,
+            f"what is said of the rows of {shown(name)} chooses among them alone; it stands in the "
+            f"outermost and=(…), in no other group. Here {shown(name)} takes {_STATES}",
+        )
+    start = scanner.place
+    for level in levels:
+        scanner.place = start
+        _read_within(scanner, level, depth)
+    return ()
+
+
+def _read_within(scanner: Scanner, level: Level, depth: int) -> None:
+    word = scanner.match(_SETTING)
+    if word is not None and level.spec.column(word) is None:
+        scanner.take(".")
+        level.set(word, Setting(scanner.parameter, scanner.bracketed().strip()))
+        return
+    word = scanner.match(_GROUP)
+    if word is not None:
+        level.conditions += _group(scanner, word, level, depth + 1, outermost=True)
+        return
+    level.conditions += _member(scanner, level, depth, outermost=True)

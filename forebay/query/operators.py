@@ -11,9 +11,10 @@ from forebay.problem import ProblemError
 from forebay.query.arrays import read_array
 from forebay.query.ast import Filter, Operand, Operator
 from forebay.query.faults import fault, listed, shown
+from forebay.query.grammar import MAX_PARAMETER_LENGTH
 from forebay.query.scanner import Scanner
 from forebay.query.textsearch import CONFIGURATIONS, check_tsquery
-from forebay.query.values import checked, contained, elements, pattern
+from forebay.query.values import ORDERED_ITEMS, checked, contained, elements, pattern
 from forebay.resource.spec import Kind
 
 Quantifier: TypeAlias = Literal["any", "all"]
@@ -22,6 +23,8 @@ COMPARISONS: Final = ("eq", "neq", "gt", "gte", "lt", "lte", "isdistinct", "in",
 PATTERNS: Final = ("like", "ilike", "match", "imatch")
 TEXT_SEARCH: Final = ("fts", "plfts", "phfts", "wfts")
 CONTAINMENT: Final = ("cs", "cd", "ov")
+#: Those that need an order.
+ORDERING: Final = frozenset({"gt", "gte", "lt", "lte"})
 OPERATORS: Final = (*COMPARISONS, *PATTERNS, *TEXT_SEARCH, *CONTAINMENT)
 #: Those that take `(any)` and `(all)`.
 QUANTIFIABLE: Final = ("eq", "gt", "gte", "lt", "lte", *PATTERNS)
@@ -47,10 +50,12 @@ def operators_of(operand: Operand) -> tuple[str, ...]:
         return (*COMPARISONS, *PATTERNS, *TEXT_SEARCH)
     if operand.kind is not Kind.JSON:
         return COMPARISONS
-    if operand.path:
-        return (*COMPARISONS, *CONTAINMENT)
-    equality = tuple(word for word in COMPARISONS if word not in {"gt", "gte", "lt", "lte"})
-    return (*equality, *(CONTAINMENT if operand.column.shape == "list" else ("cs", "cd")))
+    is_listed = operand.column.shape == "list" and not operand.path
+    containment = CONTAINMENT if is_listed or operand.path else ("cs", "cd")
+    if operand.path or (is_listed and operand.column.items in ORDERED_ITEMS):
+        return (*COMPARISONS, *containment, *TEXT_SEARCH)
+    equality = tuple(word for word in COMPARISONS if word not in ORDERING)
+    return (*equality, *containment, *TEXT_SEARCH)
 
 
 def read_filter(scanner: Scanner, operand: Operand, *, grouped: bool) -> Filter:
@@ -71,7 +76,7 @@ def read_filter(scanner: Scanner, operand: Operand, *, grouped: bool) -> Filter:
     elif head.operator == "is":
         value = _read_state(scanner, operand)
     else:
-        text = scanner.grouped_value() if grouped else scanner.rest()
+        text = _grouped_value(scanner, operand) if grouped else scanner.rest()
         value = _value(scanner.parameter, operand, head, text)
     return Filter(operand, head.operator, value, head.quantifier, head.language, head.negated)
 
@@ -123,7 +128,20 @@ def _read_list(scanner: Scanner, operand: Operand) -> tuple[str, ...]:
     scanner.skip_spaces()
     if values == [("", False)]:
         return ()
-    return tuple(_fitting(scanner.parameter, operand, text, checked) for text, _ in values)
+    return tuple(
+        _fitting(scanner.parameter, operand, _trimmed(operand, text), checked) for text, _ in values
+    )
+
+
+def _grouped_value(scanner: Scanner, operand: Operand) -> str:
+    if operand.kind is not Kind.TEXT:
+        scanner.skip_spaces()
+    return _trimmed(operand, scanner.grouped_value())
+
+
+def _trimmed(operand: Operand, text: str) -> str:
+    """A value in brackets, where Postgres ignores blanks around all but text."""
+    return text if operand.kind is Kind.TEXT else text.strip(" \t")
 
 
 def _read_state(scanner: Scanner, operand: Operand) -> str:
@@ -142,6 +160,8 @@ def _read_state(scanner: Scanner, operand: Operand) -> str:
 
 
 def _value(parameter: str, operand: Operand, head: _Head, text: str) -> str | tuple[str, ...]:
+    if head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
+        raise fault("PGRST100", parameter, f"a value has at most {MAX_PARAMETER_LENGTH} characters")
     if head.operator == "ov":
         return _several(parameter, operand, text, elements)
     read = _READERS.get(head.operator, checked)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from forebay.query.ast import Operand, OrderTerm
-from forebay.query.faults import fault
+from forebay.query.ast import Embedded, Operand, OrderTerm
+from forebay.query.faults import fault, shown
 from forebay.query.grammar import MAX_ORDER_TERMS
 from forebay.query.operands import column_of, read_path
 from forebay.query.scanner import Scanner
@@ -15,48 +17,86 @@ _DIRECTION = re.compile(r"\.(?:asc|desc)(?!\w)")
 _NULLS = re.compile(r"\.(?:nullsfirst|nullslast)(?!\w)")
 
 
-def read_order(parameter: str, text: str | None, spec: ResourceSpec) -> tuple[OrderTerm, ...]:
+#: The embedded relations that a name means; more than one only without aliases.
+Related: TypeAlias = Callable[[str], Sequence[Embedded]]
+
+
+def read_order(
+    parameter: str, text: str | None, spec: ResourceSpec, related: Related
+) -> tuple[OrderTerm, ...]:
     """The terms of an order, ending with the key, which makes it total; without text the key's.
 
+    Args:
+        parameter: for messages.
+        text: what is asked for.
+        spec: of the resource whose rows are sorted.
+        related: finds the relations that are embedded in those rows.
+
     Raises:
-        ProblemError: PGRST100, PGRST127, or bad_order if something can't be sorted by.
+        ProblemError: PGRST100, PGRST108, PGRST118, or bad_order if something can't be sorted by.
     """
-    terms = [] if text is None else _read_terms(Scanner(parameter, text), spec)
+    terms = [] if text is None else _read_terms(Scanner(parameter, text), spec, related)
     key = Operand(spec.key)
-    operands = [term.operand for term in terms]
-    if key in operands:
-        # Keys differ from row to row: what comes after one has nothing left to say.
-        return tuple(terms[: operands.index(key) + 1])
+    for number, term in enumerate(terms):
+        if term.operand == key and term.embedded is None:
+            # Keys differ from row to row: what comes after one has nothing left to say.
+            return tuple(terms[: number + 1])
     return (*terms, OrderTerm(key))
 
 
-def _read_terms(scanner: Scanner, spec: ResourceSpec) -> list[OrderTerm]:
-    terms = [_read_term(scanner, spec)]
+def _read_terms(scanner: Scanner, spec: ResourceSpec, related: Related) -> list[OrderTerm]:
+    terms = [_read_term(scanner, spec, related)]
     while scanner.take(","):
-        terms.append(_read_term(scanner, spec))
+        terms.append(_read_term(scanner, spec, related))
         if len(terms) > MAX_ORDER_TERMS:
             raise fault("bad_order", scanner.parameter, f"there are at most {MAX_ORDER_TERMS}")
-        if any(term.operand == terms[-1].operand for term in terms[:-1]):
+        if any(_is_same(term, terms[-1]) for term in terms[:-1]):
             name = terms[-1].operand.column.name
             raise fault("bad_order", scanner.parameter, f"{name} is there twice")
     scanner.expect_end()
     return terms
 
 
-def _read_term(scanner: Scanner, spec: ResourceSpec) -> OrderTerm:
-    operand = _read_sortable(scanner, spec)
+def _is_same(one: OrderTerm, other: OrderTerm) -> bool:
+    return one.operand == other.operand and one.embedded is other.embedded
+
+
+def _read_term(scanner: Scanner, spec: ResourceSpec, related: Related) -> OrderTerm:
+    name, embedded = scanner.name(), None
+    if scanner.take("("):
+        embedded = _one_row(scanner, name, related(name))
+        operand = _read_sortable(scanner, embedded.relation.target, scanner.name())
+        scanner.expect(")")
+    else:
+        operand = _read_sortable(scanner, spec, name)
     descending = scanner.match(_DIRECTION) == ".desc"
     nulls = scanner.match(_NULLS)
     scanner.skip_spaces()
     if not scanner.at_end and not scanner.next_is(","):
         raise scanner.error(".asc, .desc, .nullsfirst, .nullslast or a comma")
-    return OrderTerm(operand, descending, descending if nulls is None else nulls == ".nullsfirst")
+    nulls_first = descending if nulls is None else nulls == ".nullsfirst"
+    return OrderTerm(operand, descending, nulls_first, embedded)
 
 
-def _read_sortable(scanner: Scanner, spec: ResourceSpec) -> Operand:
-    name = scanner.name()
-    if scanner.next_is("("):
-        raise fault("PGRST127", scanner.parameter, "a related row's column can't be sorted by")
+def _one_row(scanner: Scanner, name: str, found: Sequence[Embedded]) -> Embedded:
+    if not found:
+        raise fault(
+            "PGRST108",
+            scanner.parameter,
+            f"{shown(name)} is not embedded in this request",
+            f"Name it in select, by this name or as its alias: select=*,{name}()",
+        )
+    if found[0].relation.many:
+        raise fault(
+            "PGRST118",
+            scanner.parameter,
+            f"{shown(name)} can be many rows, of which none gives the place; "
+            "order=relation(column) takes relations to one row",
+        )
+    return found[0]
+
+
+def _read_sortable(scanner: Scanner, spec: ResourceSpec, name: str) -> Operand:
     operand = read_path(scanner, column_of(spec, name, scanner.parameter, "bad_order"), "bad_order")
     if operand.kind is Kind.JSON and not operand.path:
         raise fault(

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from forebay.query.ast import Embedded, Filter, Group, ListQuery, Operand, OrderTerm, Position
+from forebay.query.ast import Group, ListQuery, OrderTerm, Position
 from forebay.query.cost import check_cost
 from forebay.query.cursor import bad_cursor, fingerprint, read_cursor
 from forebay.query.faults import fault, shown
 from forebay.query.grammar import (
+    LIST_PARAMETERS,
     LOGIC,
-    MANY_PARAMETERS,
     MAX_CONDITIONS,
+    MAX_FORM_BYTES,
     MAX_PARAMETER_LENGTH,
     list_parameters,
 )
-from forebay.query.logic import read_group
-from forebay.query.operators import read_filter
-from forebay.query.order import read_order
+from forebay.query.levels import Level, Setting, filters
+from forebay.query.logic import read_parameter
 from forebay.query.paging import read_window
 from forebay.query.representation import RowRange
-from forebay.query.scanner import Scanner
-from forebay.query.select import Join, read_select
+from forebay.query.select import read_select
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
+
+#: Parameters that filter nothing.
+_OTHERS: Final = frozenset(LIST_PARAMETERS) - frozenset(LOGIC)
 
 
 def parse_list(
@@ -31,29 +34,36 @@ def parse_list(
     relations: Sequence[Relation],
     query: Mapping[str, str],
     rows: RowRange | None = None,
+    *,
+    is_form: bool = False,
 ) -> ListQuery:
     """The query of a list request.
 
     Args:
         spec: of the resource.
         relations: those that start from it.
-        query: the route's declared parameters that the request has.
+        query: the request's parameters.
         rows: what `Range` asks for; `limit` and `offset` narrow it further.
+        is_form: the parameters are a body's, which no cache keeps. Then they may have any name:
+            an alias's, a place in JSON, a relation's of a relation. Else only declared names are
+            looked at (law 5).
 
     Raises:
         ProblemError: a parameter can't be understood.
     """
-    given = _given(list_parameters(spec, relations), query)
-    where = _where(spec, given, "")
-    order = read_order("order", given.get("order"), spec)
-    read = read_select("select", given.get("select"), spec, relations)
-    _refuse_unselected(relations, given, {m.written for m in read if isinstance(m, Join)})
-    select = tuple(_embedded(m, given) if isinstance(m, Join) else m for m in read)
-    embedded = [member for member in select if isinstance(member, Embedded)]
-    _limit_conditions(where, *(member.where for member in embedded))
+    declared = list_parameters(spec, relations)
+    given = dict(query) if is_form else {name: query[name] for name in declared if name in query}
+    _check_texts(given, MAX_FORM_BYTES if is_form else MAX_PARAMETER_LENGTH)
+    members = read_select("select", given.get("select"), spec, relations)
+    root = Level(spec, members, relations)
+    for name in _in_order(given, declared):
+        read_parameter(root, name, Setting(name, given[name]))
+    if "order" in given:
+        root.set("order", Setting("order", given["order"]))
+    select, where, order = root.settled()
     limit, offset = read_window("", given.get("limit"), given.get("offset"), rows)
-    mark = fingerprint(spec, where, order, (member for member in embedded if member.inner))
-    parsed = ListQuery(
+    mark = fingerprint(spec, where, order, select)
+    made = ListQuery(
         select=select,
         where=where,
         order=order,
@@ -62,19 +72,35 @@ def parse_list(
         position=_position(given.get("cursor"), mark, order, offset),
         fingerprint=mark,
     )
-    check_cost(parsed)
-    return parsed
+    _limit_conditions(where, *(embedded.where for embedded in made.embeddings()))
+    check_cost(made)
+    return made
 
 
-def _given(names: Sequence[str], query: Mapping[str, str]) -> dict[str, str]:
-    """The parameters, looked at by their declared names only (law 5)."""
-    given = {name: query[name] for name in names if name in query}
+def _in_order(given: Mapping[str, str], declared: Sequence[str]) -> Iterator[str]:
+    """The names of all that filters, in one order whatever the request's."""
+    words = {name: number for number, name in enumerate(declared)}
+    filters = given.keys() - _OTHERS
+    return iter(sorted(filters, key=lambda name: (name in LOGIC, words.get(name, -1), name)))
+
+
+def _check_texts(given: Mapping[str, str], longest: int) -> None:
     for name, text in given.items():
-        if len(text) > MAX_PARAMETER_LENGTH:
-            raise fault("PGRST100", name, f"is longer than {MAX_PARAMETER_LENGTH} characters")
-        if "\x00" in text or not _encodable(text):
-            raise fault("PGRST100", name, f"{shown(text)} holds NUL or is no Unicode text")
-    return given
+        if len(text) > longest:
+            raise fault(
+                "PGRST100",
+                name,
+                f"is longer than {longest} characters",
+                "What is too long for a URL can be sent as a form: POST /query/{resource}.",
+            )
+        if any("\x00" in part or not _encodable(part) for part in (name, text)):
+            raise fault(
+                "PGRST100", _shown_name(name), f"{shown(text)} holds NUL or is no Unicode text"
+            )
+
+
+def _shown_name(name: str) -> str:
+    return name if name.isprintable() else shown(name)
 
 
 def _encodable(text: str) -> bool:
@@ -85,76 +111,10 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _where(spec: ResourceSpec, given: Mapping[str, str], prefix: str) -> Group:
-    """Everything that the parameters with this prefix ask of the rows."""
-    members: list[Filter | Group] = []
-    for column in spec.columns:
-        name = prefix + column.name
-        if name in given:
-            scanner = Scanner(name, given[name])
-            members.append(read_filter(scanner, Operand(column), grouped=False))
-            scanner.expect_end()
-    members += [
-        read_group(prefix + word, word, given[prefix + word], spec)
-        for word in LOGIC
-        if prefix + word in given
-    ]
-    return Group(members=tuple(members))
-
-
-def _embedded(join: Join, given: Mapping[str, str]) -> Embedded:
-    prefix, target = f"{join.written}.", join.relation.target
-    order: tuple[OrderTerm, ...] = ()
-    limit, offset = 1, 0
-    if join.relation.many:
-        order = read_order(f"{prefix}order", given.get(f"{prefix}order"), target)
-        limit, offset = read_window(
-            prefix, given.get(f"{prefix}limit"), given.get(f"{prefix}offset")
-        )
-    else:
-        for name in (prefix + word for word in MANY_PARAMETERS):
-            if name in given:
-                raise fault("PGRST100", name, f"{join.written} is one row or none")
-    return Embedded(
-        relation=join.relation,
-        name=join.name,
-        inner=join.inner,
-        members=join.members,
-        where=_where(target, given, prefix),
-        order=order,
-        limit=limit,
-        offset=offset,
-    )
-
-
-def _refuse_unselected(
-    relations: Sequence[Relation], given: Mapping[str, str], selected: set[str]
-) -> None:
-    """Refuses parameters of relations that `select` does not name in these words."""
-    known = {name for relation in relations for name in relation.names}
-    for parameter in given:
-        name, dot, _ = parameter.partition(".")
-        if dot and name in known and name not in selected:
-            raise fault(
-                "PGRST108",
-                parameter,
-                f"{name} is not embedded in this request",
-                f"Name it in select: select=*,{name}(*)",
-            )
-
-
 def _limit_conditions(*groups: Group) -> None:
-    count = sum(1 for group in groups for _ in _filters(group))
+    count = sum(1 for _ in filters(groups))
     if count > MAX_CONDITIONS:
         raise fault("bad_filter", "filters", f"there are {count}, {MAX_CONDITIONS} is most")
-
-
-def _filters(group: Group) -> Iterator[Filter]:
-    for member in group.members:
-        if isinstance(member, Group):
-            yield from _filters(member)
-        else:
-            yield member
 
 
 def _position(

@@ -25,6 +25,11 @@ class Media(StrEnum):
     #: One object; 406 PGRST116 unless there is exactly one row.
     OBJECT = "application/vnd.pgrst.object+json"
 
+    @property
+    def content_type(self) -> str:
+        """`Content-Type` of an answer in it."""
+        return f"{self.value}; charset=utf-8"
+
 
 @dataclass(frozen=True, slots=True)
 class RowRange:

@@ -1,4 +1,7 @@
-"""Walks through the text of one parameter; every step forward is final, so none is quadratic."""
+"""Walks through the text of one parameter; steps are final, so none is quadratic.
+
+Only what is said of several relations at once is read again for each of them.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +24,32 @@ class Scanner:
     def __init__(self, parameter: str, text: str) -> None:
         self.parameter = parameter
         self._text = text
-        self._at = 0
+        #: How many characters lie behind.
+        self.place = 0
 
     @property
     def at_end(self) -> bool:
         """Whether nothing is left."""
-        return self._at == len(self._text)
+        return self.place == len(self._text)
 
     def error(self, expected: str) -> ProblemError:
         """The problem that something else was expected here."""
-        found = "the end" if self.at_end else shown(self._text[self._at : self._at + 20])
+        found = "the end" if self.at_end else shown(self._text[self.place : self.place + 20])
         return fault(
             "PGRST100",
             self.parameter,
-            f"at character {self._at + 1}, {expected} should be in place of {found}",
+            f"at character {self.place + 1}, {expected} should be in place of {found}",
         )
 
     def next_is(self, *options: str) -> bool:
         """Whether one of these comes next."""
-        return self._text.startswith(options, self._at)
+        return self._text.startswith(options, self.place)
 
     def take(self, literal: str) -> bool:
         """Steps over it if it comes next."""
         found = self.next_is(literal)
         if found:
-            self._at += len(literal)
+            self.place += len(literal)
         return found
 
     def expect(self, literal: str) -> None:
@@ -58,13 +62,21 @@ class Scanner:
         if not self.at_end:
             raise self.error("the end")
 
+    def looks_at(self, pattern: re.Pattern[str]) -> bool:
+        """Whether the pattern matches here."""
+        return pattern.match(self._text, self.place) is not None
+
     def match(self, pattern: re.Pattern[str]) -> str | None:
         """Steps over what the pattern matches here."""
-        found = pattern.match(self._text, self._at)
-        if found is None:
-            return None
-        self._at = found.end()
-        return found[0]
+        found = self.take_match(pattern)
+        return None if found is None else found[0]
+
+    def take_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """The same with the pattern's groups."""
+        found = pattern.match(self._text, self.place)
+        if found is not None:
+            self.place = found.end()
+        return found
 
     def skip_spaces(self) -> None:
         """Steps over blanks, which may stand around names and brackets."""
@@ -78,7 +90,7 @@ class Scanner:
 
     def rest(self) -> str:
         """All that is left, as it is."""
-        start, self._at = self._at, len(self._text)
+        start, self.place = self.place, len(self._text)
         return self._text[start:]
 
     def name(self) -> str:
@@ -97,11 +109,11 @@ class Scanner:
 
         Quotes count only if they are around all of it; otherwise they are part of the value.
         """
-        start = self._at
+        start = self.place
         quoted = self._quoted()
         if quoted is not None and (self.at_end or self.next_is(",", ")")):
             return quoted, True
-        self._at = start
+        self.place = start
         return self.match(_BARE) or "", False
 
     def grouped_value(self) -> str:
@@ -112,9 +124,39 @@ class Scanner:
                 return found
         return self.element()[0]
 
+    def bracketed(self) -> str:
+        """A text of names, brackets and quotes up to the next `,` or `)`, or all in brackets."""
+        if self.take("("):
+            found = self._balanced(")")
+            self.expect(")")
+            return found
+        return self._balanced(",)")
+
+    def is_last_member(self) -> bool:
+        """Whether the member of a group that begins here is followed by no other."""
+        start = self.place
+        self._balanced(",)")
+        is_last = not self.next_is(",")
+        self.place = start
+        return is_last
+
+    def _balanced(self, ends: str) -> str:
+        start, depth = self.place, 0
+        while not self.at_end:
+            character = self._text[self.place]
+            if depth == 0 and character in ends:
+                break
+            if character == '"':
+                if self._quoted() is None:
+                    self.rest()
+                continue
+            depth += {"(": 1, ")": -1}.get(character, 0)
+            self.place += 1
+        return self._text[start : self.place]
+
     def _quoted(self) -> str | None:
-        found = _QUOTED.match(self._text, self._at)
+        found = _QUOTED.match(self._text, self.place)
         if found is None:
             return None
-        self._at = found.end()
+        self.place = found.end()
         return _ESCAPED.sub(r"\1", found[1])

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.problem import Problem, ProblemError
+from forebay.problem import ProblemError
 from forebay.query.ast import Cast, Operand, Selected
 from forebay.query.faults import fault, listed, shown
-from forebay.query.grammar import MAX_MEMBERS, MAX_NAME_BYTES
+from forebay.query.grammar import MAX_LEVELS, MAX_MEMBERS, MAX_NAME_BYTES
 from forebay.query.operands import column_of, read_path
+from forebay.query.related import found_relation
 from forebay.query.scanner import Scanner
 from forebay.resource.relations import Relation
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
@@ -29,6 +30,10 @@ _CASTS: Final[dict[str, Cast]] = {
     "numeric": "numeric", "decimal": "numeric",
     "boolean": "boolean", "bool": "boolean",
 }  # fmt: skip
+_HINT_PLACE: Final = (
+    "A place in JSON may hold any value, so other casts could fail. With -> in place of ->> it is "
+    "shown as the JSON value that it is, numbers as numbers."
+)
 _DOUBLE_DIGITS = 308  # before the point; more are beyond a double
 
 
@@ -42,23 +47,28 @@ class Join:
     #: The member's name.
     name: str
     inner: bool
-    members: tuple[Selected, ...]
+    members: tuple[Selected | Join, ...]
+
+    @property
+    def is_written(self) -> bool:
+        """Whether anything of it is shown."""
+        return any(map(_is_written, self.members))
 
 
 def read_select(
     parameter: str, text: str | None, spec: ResourceSpec, relations: Sequence[Relation]
 ) -> tuple[Selected | Join, ...]:
-    """What each answered object shows; without text every column.
+    """What each answered object shows; without text, or with an empty one, every column.
 
     Raises:
         ProblemError: PGRST100, PGRST123, PGRST127, PGRST200, PGRST201, or bad_select.
     """
-    if text is None:
+    if text is None or not text.strip():
         return _every_column(spec)
     scanner = Scanner(parameter, text)
-    members = _read_members(scanner, spec, relations)
+    members = _read_members(scanner, spec, relations, 0)
     scanner.expect_end()
-    total = sum(1 + (len(m.members) if isinstance(m, Join) else 0) for m in members)
+    total = _count(members)
     if total > MAX_MEMBERS:
         raise fault("bad_select", parameter, f"has {total} members, {MAX_MEMBERS} is most")
     if not any(_is_written(member) for member in members):
@@ -93,17 +103,21 @@ def _every_column(spec: ResourceSpec) -> tuple[Selected, ...]:
 
 
 def _is_written(member: Selected | Join) -> bool:
-    return isinstance(member, Selected) or bool(member.members)
+    return isinstance(member, Selected) or member.is_written
+
+
+def _count(members: Sequence[Selected | Join]) -> int:
+    return sum(1 + (_count(m.members) if isinstance(m, Join) else 0) for m in members)
 
 
 def _read_members(
-    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation] | None
+    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation], level: int
 ) -> tuple[Selected | Join, ...]:
-    """Members up to the end or a closing bracket; relations is None inside of one."""
+    """Members up to the end or a closing bracket, so many relations deep."""
     members: list[Selected | Join] = []
     names: set[str] = set()
     while True:
-        for member in _read_member(scanner, spec, relations):
+        for member in _read_member(scanner, spec, relations, level):
             if _is_written(member) and member.name in names:
                 raise fault(
                     "bad_select",
@@ -118,7 +132,7 @@ def _read_members(
 
 
 def _read_member(
-    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation] | None
+    scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation], level: int
 ) -> Sequence[Selected | Join]:
     scanner.skip_spaces()
     if scanner.next_is("..."):
@@ -131,7 +145,18 @@ def _read_member(
         scanner.take(":")
         alias, name = _checked_name(scanner, name), scanner.name()
     if scanner.next_is("!", "("):
-        return (_read_join(scanner, spec, relations, alias, name),)
+        if level == MAX_LEVELS:
+            raise fault(
+                "PGRST127",
+                scanner.parameter,
+                f"{shown(name)} is inside of {MAX_LEVELS} relations; no more can be embedded in "
+                "each other",
+            )
+        _refuse_count(scanner, name)
+        hint, inner = _read_join_words(scanner)
+        relation = found_relation(scanner.parameter, spec, relations, name, hint)
+        members = _read_inside(scanner, relation, level + 1)
+        return (Join(relation, name, alias or _checked_name(scanner, name), inner, members),)
     return (_read_selected(scanner, column_of(spec, name, scanner.parameter, "bad_select"), alias),)
 
 
@@ -157,36 +182,26 @@ def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
             scanner.parameter,
             f"{operand.column.name} is {operand.kind.value}, which can't be cast to "
             f"{shown(written)}; it can to {listed(allowed)}",
+            _HINT_PLACE if operand.path else None,
         )
     return cast
 
 
-def _read_join(
-    scanner: Scanner,
-    spec: ResourceSpec,
-    relations: Sequence[Relation] | None,
-    alias: str | None,
-    written: str,
-) -> Join:
-    if written == "count" and scanner.next_is("()"):
+def _refuse_count(scanner: Scanner, name: str) -> None:
+    if name == "count" and scanner.next_is("()"):
         raise _no_aggregates(scanner.parameter)
-    if relations is None:
-        raise fault(
-            "PGRST127",
-            scanner.parameter,
-            f"{shown(written)} is inside of a relation; only one level can be embedded",
-        )
-    hint, inner = _read_join_words(scanner)
-    relation = _found(scanner.parameter, spec, relations, written, hint)
+
+
+def _read_inside(scanner: Scanner, relation: Relation, level: int) -> tuple[Selected | Join, ...]:
+    """The members in a relation's brackets, perhaps none."""
     scanner.expect("(")
-    members: tuple[Selected, ...] = ()
+    members: tuple[Selected | Join, ...] = ()
     scanner.skip_spaces()
     if not scanner.next_is(")"):
-        read = _read_members(scanner, relation.target, None)
-        members = tuple(member for member in read if isinstance(member, Selected))
+        members = _read_members(scanner, relation.target, relation.onward, level)
     scanner.expect(")")
     _expect_member_end(scanner)
-    return Join(relation, written, alias or _checked_name(scanner, written), inner, members)
+    return members
 
 
 def _read_join_words(scanner: Scanner) -> tuple[str | None, bool]:
@@ -200,29 +215,6 @@ def _read_join_words(scanner: Scanner) -> tuple[str | None, bool]:
         elif hint is None:
             hint = word
     return hint, kind == "inner"
-
-
-def _found(
-    parameter: str,
-    spec: ResourceSpec,
-    relations: Sequence[Relation],
-    written: str,
-    hint: str | None,
-) -> Relation:
-    named = [relation for relation in relations if written in relation.names]
-    found = [relation for relation in named if hint in {None, relation.hint}]
-    if len(found) == 1:
-        return found[0]
-    spelled = [f"{relation.names[0]}!{relation.hint}" for relation in named or relations]
-    hint_text = f"there are {listed(spelled)}" if spelled else f"{spec.path} has no relations"
-    asked = shown(written if hint is None else f"{written}!{hint}")
-    if not found:
-        raise _problem("PGRST200", f"{parameter}: {spec.path} has no relation {asked}", hint_text)
-    raise _problem("PGRST201", f"{parameter}: {asked} can be several relations", hint_text)
-
-
-def _problem(code: str, detail: str, hint: str) -> ProblemError:
-    return ProblemError(Problem(code, f"{detail}; {hint}", hint=hint))
 
 
 def _no_aggregates(parameter: str) -> ProblemError:

@@ -38,8 +38,9 @@ def check_tsquery(text: str) -> None:
         ValueError: it can't be read.
     """
     at = depth = 0
+    end = len(text.rstrip(_SPACE))
     operand_due = True
-    while at < len(text.rstrip(_SPACE)):
+    while at < end:
         token = _TOKEN.match(text, at)
         if token is None or operand_due != (token.lastgroup in {"before", "word"}):
             raise ValueError(f"is no text search query, such as fat & rat, from character {at + 1}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import orjson
 
@@ -16,6 +17,10 @@ from forebay.resource.spec import FieldSpec, Kind
 
 _BLANK_ZONE = re.compile(r" ([0-9]{2}(?::[0-9]{2})?)\Z")
 _WITH_TIME = len("2026-02-28T10:00:00")
+#: Of lists of these one comes before another, element by element, as Postgres's arrays do.
+ORDERED_ITEMS: Final = frozenset({
+    Kind.TEXT, Kind.INTEGER, Kind.FLOAT, Kind.BOOLEAN, Kind.DATE, Kind.UUID
+})  # fmt: skip
 
 
 def checked(operand: Operand, text: str) -> str:
@@ -24,6 +29,8 @@ def checked(operand: Operand, text: str) -> str:
     Raises:
         ValueError: it is none; the message says what the operand holds.
     """
+    if operand.kind is Kind.JSON and not operand.path and operand.column.shape == "list":
+        return _list(operand.column, text)
     return _READERS[operand.kind](text)
 
 

@@ -21,12 +21,12 @@ from forebay.resource.fields import (
     read_field,
 )
 from forebay.resource.marks import Index, Retired
-from forebay.resource.relations import Relation, relations
+from forebay.resource.relations import Relation, direct, relations
 from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec, Upcaster
 
 _PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 #: Paths under /v1 that the API itself answers, now or soon.
-_RESERVED_PATHS = frozenset({"docs", "openapi", "status", "health", "commands"})
+_RESERVED_PATHS = frozenset({"docs", "openapi", "status", "health", "commands", "query"})
 _MAX_IDENTIFIER = 48  # Postgres allows 63; index names are made of table and column
 
 
@@ -179,7 +179,7 @@ def discover(package: str, search_path: Iterable[str]) -> Resources:
             )
         _check_references(spec, found, retired)
     for path, starting in relations(found).items():
-        _check_names(found[path], starting)
+        _check_names(found[path], direct(starting))
     return Resources(dict(sorted(found.items())), retired)
 
 

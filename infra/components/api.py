@@ -213,7 +213,7 @@ class RoutesApi(Construct):
                     functions[route.function],
                     cache_key_parameters=list(declared) if route.cached else None,
                     # Statuses may be waited for, so they and writes have the gateway's 29 s.
-                    timeout=self._read_timeout if route.reads_query else None,
+                    timeout=self._read_timeout if route.reads_rows else None,
                     # One permission for all methods: a function's policy has room for few dozen.
                     scope_permission_to_method=False,
                 ),

@@ -24,7 +24,7 @@ from infra.front import (
 #: For what the API tells of itself.
 STATUS_SCOPE: Final = "status.read"
 
-_READING: Final = frozenset({"list", "item", "status"})
+_READING: Final = frozenset({"list", "query", "item", "status"})
 
 
 def scopes_of(route: Route) -> tuple[str, ...]:

@@ -6,16 +6,19 @@
 var ROUTES = __ROUTES__;
 var SHARED = __SHARED__;
 var CHECKED = __CHECKED__;
+// The first segments of all paths, in order.
+var NAMES = __NAMES__;
 var STAGE = __STAGE__;
 var PROBLEMS = __PROBLEMS__;
 var HINT_JSON = __HINT_JSON__;
+var HINT_RELATED = __HINT_RELATED__;
 var HINT_REPEATED = __HINT_REPEATED__;
 var MAX_BODY_BYTES = __MAX_BODY_BYTES__;
 var ORIGIN = __ORIGIN__;
 
 function handler(event) {
   var request = event.request;
-  var refusal = tooLarge(request) || refusedQuery(request);
+  var refusal = tooLarge(request) || unheardOf(request) || refusedQuery(request);
   if (refusal) {
     return refusal;
   }
@@ -44,6 +47,53 @@ function tooLarge(request) {
   return null;
 }
 
+function unheardOf(request) {
+  var parts = segments(request.uri);
+  var reads = request.method === "GET" || request.method === "HEAD";
+  if (!reads || parts.shift() !== STAGE || !parts.length || NAMES.indexOf(parts[0]) >= 0) {
+    return null;
+  }
+  var name = nearest(parts[0]);
+  return refused(
+    request,
+    "PGRST205",
+    "There is no resource `" + parts[0].slice(0, 48) + "`; the page docs shows all of them.",
+    null,
+    null,
+    name && "Perhaps you mean `" + name + "`.",
+  );
+}
+
+function nearest(name) {
+  var found = null;
+  var fewest = Math.floor((name.length + 1) / 3) + 1;
+  NAMES.forEach(function (candidate) {
+    var letters = name.length > 48 ? fewest : different(name, candidate);
+    if (letters < fewest) {
+      found = candidate;
+      fewest = letters;
+    }
+  });
+  return found;
+}
+
+function different(one, other) {
+  var row = [];
+  for (var start = 0; start <= other.length; start++) {
+    row.push(start);
+  }
+  for (var place = 1; place <= one.length; place++) {
+    var above = row[0];
+    row[0] = place;
+    for (var column = 1; column <= other.length; column++) {
+      var changed = above + (one[place - 1] === other[column - 1] ? 0 : 1);
+      above = row[column];
+      row[column] = Math.min(changed, above + 1, row[column - 1] + 1);
+    }
+  }
+  return row[other.length];
+}
+
 function refusedQuery(request) {
   var allowed = declared(request);
   if (!allowed) {
@@ -67,7 +117,7 @@ function refusedQuery(request) {
         ".",
       unknown,
       allowed,
-      unknown.join().indexOf("->") < 0 ? null : HINT_JSON,
+      hint(unknown.join()),
     );
   }
   var repeated = names.filter(function (name, at) {
@@ -92,6 +142,13 @@ function refusedQuery(request) {
     })
     .join("&");
   return null;
+}
+
+function hint(unknown) {
+  if (unknown.indexOf("->") >= 0) {
+    return HINT_JSON;
+  }
+  return unknown.indexOf(".") < 0 ? null : HINT_RELATED;
 }
 
 // The query parameters of the request's route in the order of their names; null where nothing is

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from forebay.edge import HINT_JSON, HINT_REPEATED
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED
 from forebay.errors import SettingsError
 from forebay.problem import CATALOGUE, TYPE_PREFIX
 from forebay.routes import API_PREFIX, Route
 
 _SOURCE: Final = Path(__file__).with_suffix(".js")
 _MAX_BYTES: Final = 10 * 1024  # CloudFront's quota for the code of a function
-_CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large")
+_CODES: Final = ("unknown_parameter", "repeated_parameter", "payload_too_large", "PGRST205")
 
 
 def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_origin: str) -> str:
@@ -35,6 +35,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             for route in routes
             if route.method != "GET" and route.reads_query
         ],
+        "NAMES": sorted({_first_segment(route) for route in routes} - {""}),
         "STAGE": API_PREFIX.removeprefix("/"),
         "PROBLEMS": {
             code: {
@@ -45,6 +46,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             for code in _CODES
         },
         "HINT_JSON": HINT_JSON,
+        "HINT_RELATED": HINT_RELATED,
         "HINT_REPEATED": HINT_REPEATED,
         "MAX_BODY_BYTES": max_body_bytes,
         "ORIGIN": cors_allow_origin,
@@ -59,6 +61,10 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
             "there are too many query parameters for one; leave out `edge`, or filterable columns"
         )
     return code
+
+
+def _first_segment(route: Route) -> str:
+    return route.path.split("/")[1]
 
 
 def _names(route: Route) -> frozenset[str]:

@@ -19,7 +19,9 @@ from forebay.problem import CATALOGUE, CONTENT_TYPE, TYPE_PREFIX
 RETRY_AFTER_SECONDS: Final = 1
 
 _DETAILS: Final[Mapping[str, str]] = {
-    "bad_request": "The gateway refused the request.",
+    "bad_request": "The gateway refused the request: it is not well-formed, or its URL or its "
+    "headers are too long. A query that is too long for a URL goes as a form to "
+    "POST /query/{resource}.",
     "unauthorized": "Send valid credentials.",
     "forbidden": "The caller may not do this.",
     "invalid_api_key": "Send a valid key in the header x-api-key.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from forebay.http import Response, problem_response
@@ -11,6 +12,7 @@ from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView, Route, routes
+from lambdas.read.forms import read_form
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
 from lambdas.read.statuses import StatusReader
@@ -43,6 +45,7 @@ class ReadApp:
         self._readers: Mapping[str, _Reader] = {
             "item": items.read,
             "list": lists.read,
+            "query": lists.read_form,
             "status": statuses.read,
         }
         self._log = log
@@ -63,6 +66,8 @@ class ReadApp:
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path)
         try:
+            if route.action == "query":
+                view = replace(view, query=read_form(event))
             response = self._readers[route.action](self._resources[route.resource], view)
         except ProblemError as exc:
             response = problem_response(exc.problem, instance, to_read=True)

@@ -72,7 +72,7 @@ class ItemReader:
         headers = {"ETag": tag, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
-        return Response(200, text, content_type=media.value, headers=headers)
+        return Response(200, text, content_type=media.content_type, headers=headers)
 
     def _rows(self, spec: ResourceSpec, key: KeyValue, after: str | None) -> Rows:
         query = self._query(spec, key)

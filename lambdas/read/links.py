@@ -10,7 +10,7 @@ from forebay.problem import Problem, ProblemError
 from forebay.query.ast import ListQuery
 from forebay.query.cursor import make_cursor
 from forebay.resource.spec import ResourceSpec
-from forebay.routes import API_PREFIX, RequestView
+from forebay.routes import API_PREFIX, QUERY_PATH, RequestView
 from lambdas.read.pages import Page
 
 _SAFE = "().,:*!"
@@ -36,7 +36,19 @@ def links(
     if states_limit:
         kept["limit"] = str(query.limit)
     return ", ".join(
-        f'<{_target(spec, {**kept, **way})}>; rel="{relation}"'
+        f'<{_address(f"/{spec.path}", {**kept, **way})}>; rel="{relation}"'
+        for relation, way in _neighbours(query, page)
+    )
+
+
+def form_links(spec: ResourceSpec, query: ListQuery, page: Page) -> str:
+    """The same for a query that came as a form: where to send its body again.
+
+    Raises:
+        ProblemError: as `links`.
+    """
+    return ", ".join(
+        f'<{_address(f"{QUERY_PATH}/{spec.path}", way)}>; rel="{relation}"'
         for relation, way in _neighbours(query, page)
     )
 
@@ -66,9 +78,9 @@ def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
     )
 
 
-def _target(spec: ResourceSpec, parameters: dict[str, str]) -> str:
+def _address(path: str, parameters: dict[str, str]) -> str:
     pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items())]
-    return f"{API_PREFIX}/{spec.path}?{'&'.join(pairs)}"
+    return f"{API_PREFIX}{path}?{'&'.join(pairs)}"
 
 
 def _quoted(text: str) -> str:

@@ -1,10 +1,14 @@
-"""`GET /{resource}`: a page of items as the client wants it written, and what HTTP says of it."""
+"""A page of items as the client wants it written, and what HTTP says of it.
+
+`GET /{resource}`, and `POST /query/{resource}` for what does not fit a URL.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from forebay.access import Access, read_scope
@@ -24,7 +28,7 @@ from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
-from lambdas.read.links import links
+from lambdas.read.links import form_links, links
 from lambdas.read.pages import Asked, Page, asked_for, read_page
 
 #: Of one resource's list: everything that its statement is made from.
@@ -35,11 +39,6 @@ _KEPT = 256  # statements; a long one is some ten kilobytes
 # Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
 _VARY = "Accept, Prefer, Range, Range-Unit"
-_CONTENT_TYPES: Mapping[Media, str] = {
-    Media.JSON: Media.JSON.value,
-    Media.CSV: f"{Media.CSV.value}; charset=utf-8",
-    Media.OBJECT: f"{Media.OBJECT.value}; charset=utf-8",
-}
 
 
 class ListReader:
@@ -69,14 +68,42 @@ class ListReader:
             psycopg.Error: the database could not answer.
         """
         wanted = parse_representation(view.headers)
-        asked = self._understood(spec, view, wanted)
+        page, query = self._page(wanted, self._understood(spec, view, wanted), view)
+        link = links(spec, view, query, page, states_limit=wanted.range is not None)
+        response = _answer(wanted, query, page, link)
+        headers = {**response.headers, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
+        told = [text.encode() for text in (wanted.media, *headers.values())]
+        headers["ETag"] = f'W/"{_digest(*told, page.body)}"'
+        if is_known(headers["ETag"], view.headers.get("if-none-match")):
+            return Response(304, headers=headers)
+        return replace(response, headers=headers)
+
+    def read_form(self, spec: ResourceSpec, view: RequestView) -> Response:
+        """The same for a query that came as a form: 200 or 206, kept by nobody.
+
+        Its `Link` leads to the address that the form was sent to; the same body goes there again.
+
+        Raises:
+            ProblemError, psycopg.Error: as `read`.
+        """
+        wanted = parse_representation(view.headers)
+        relations = self._relations[spec.path]
+        query = parse_list(spec, relations, view.query, wanted.range, is_form=True)
+        # Not kept for the next: such texts are long, and few are sent twice.
+        page, query = self._page(wanted, asked_for(spec, query, wanted.media, wanted.count), view)
+        response = _answer(wanted, query, page, form_links(spec, query, page))
+        return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
+
+    def _page(
+        self, wanted: Representation, asked: Asked, view: RequestView
+    ) -> tuple[Page, ListQuery]:
         self._access.require(view.caller, map(read_scope, asked.others))
         page = read_page(self._database, asked)
         if wanted.media is Media.OBJECT and page.rows != 1:
             raise ProblemError(_not_one(page.rows))
         if page.total is not None and asked.query.offset > page.total:
             raise ProblemError(_behind_the_end(asked.query.offset, page.total))
-        return _answer(spec, view, wanted, asked.query, page)
+        return page, asked.query
 
     def _understood(self, spec: ResourceSpec, view: RequestView, wanted: Representation) -> Asked:
         """The query and its statement, which follow from what was asked and from nothing else.
@@ -95,28 +122,17 @@ class ListReader:
         return found
 
 
-def _answer(
-    spec: ResourceSpec, view: RequestView, wanted: Representation, query: ListQuery, page: Page
-) -> Response:
+def _answer(wanted: Representation, query: ListQuery, page: Page, link: str) -> Response:
     is_partial = page.total is not None and page.rows < page.total
-    headers = {
-        "Cache-Control": _CACHE_CONTROL,
-        "Content-Range": _content_range(query, page),
-        "Vary": _VARY,
-    }
-    link = links(spec, view, query, page, states_limit=wanted.range is not None)
+    headers = {"Content-Range": _content_range(query, page)}
     if link:
         headers["Link"] = link
     if wanted.applied:
         headers["Preference-Applied"] = ", ".join(wanted.applied)
-    told = [text.encode() for text in (wanted.media, *headers.values())]
-    headers["ETag"] = f'W/"{_digest(*told, page.body)}"'
-    if is_known(headers["ETag"], view.headers.get("if-none-match")):
-        return Response(304, headers=headers)
     return Response(
         206 if is_partial else 200,
         page.body.decode(),
-        content_type=_CONTENT_TYPES[wanted.media],
+        content_type=wanted.media.content_type,
         headers=headers,
     )
 

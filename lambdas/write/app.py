@@ -67,6 +67,7 @@ class WriteApp:
             ids: makes their ids.
             answers: makes responses.
             log: for one line a request.
+            max_body_bytes: of a request's body, inflated; a larger one is refused.
             shapes: gives what earlier schema versions looked like; asked when a client names one.
         """
         self._resources = resources

@@ -144,6 +144,11 @@ class Deployed:
             _root=root,
         )
 
+    @property
+    def first_segments(self) -> frozenset[str]:
+        """The first segments of all paths."""
+        return frozenset(self._root.children)
+
     def find(self, http_method: str, path: str) -> Found | None:
         """The method that API Gateway would choose, or None (it then answers 403).
 

@@ -9,10 +9,11 @@ TTL. So the refusal is made here, where nothing is cached.
 
 from collections import Counter
 from collections.abc import Iterable
+from urllib.parse import unquote
 
-from forebay.edge import HINT_JSON, HINT_REPEATED
+from forebay.edge import HINT_JSON, HINT_RELATED, HINT_REPEATED, LONGEST_NAME, nearest
 from forebay.problem import Problem
-from local.gateway.deployed import Method
+from local.gateway.deployed import Deployed, Method, path_segments
 from local.gateway.messages import Answer, Incoming, problem_answer
 
 
@@ -28,7 +29,7 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     if unknown:
         has = f"it has {_quoted(allowed)}" if allowed else "it has none"
         detail = f"This resource has no query parameter {_quoted(unknown)}; {has}."
-        hint = HINT_JSON if any("->" in name for name in unknown) else None
+        hint = _hint(unknown)
         return _refused(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
     repeated = [name for name, count in counts.items() if count > 1]
@@ -38,6 +39,35 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
         problem = Problem("repeated_parameter", detail, hint=HINT_REPEATED)
         return _refused(problem, request, repeated, allowed)
     return None
+
+
+def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
+    """The 404 for a read of a resource that there is not, or None.
+
+    Args:
+        deployed: what there is.
+        request: the whole request.
+        below: its path below the stage.
+    """
+    segments = [unquote(segment) for segment in path_segments(below)]
+    if request.method not in {"GET", "HEAD"} or not segments:
+        return None
+    name, known = segments[0], deployed.first_segments
+    if name in known:
+        return None
+    found = nearest(name, known)
+    problem = Problem(
+        "PGRST205",
+        f"There is no resource `{name[:LONGEST_NAME]}`; the page docs shows all of them.",
+        hint=found and f"Perhaps you mean `{found}`.",
+    )
+    return problem_answer(problem, request.path, to_read=True)
+
+
+def _hint(unknown: list[str]) -> str | None:
+    if any("->" in name for name in unknown):
+        return HINT_JSON
+    return HINT_RELATED if any("." in name for name in unknown) else None
 
 
 def _refused(

@@ -12,7 +12,7 @@ from local.gateway.admission import Admissions
 from local.gateway.cache import StageCache, Ticket, cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compressed, inflated
 from local.gateway.deployed import CacheRule, Deployed, Found
-from local.gateway.edge import refusal
+from local.gateway.edge import refusal, unheard_of
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.forward import Emulator
 from local.gateway.messages import Answer, Incoming, new_request_id, problem_answer
@@ -111,7 +111,7 @@ class Stage:
             return _unavailable(request, "The API is not deployed at the moment; try again.")
         found = deployed.find(request.method, f"/{rest}")
         context = Context(request, new_request_id(), deployed.api_id, self._name, found)
-        refused = _refused(request, deployed, context)
+        refused = _refused(request, deployed, context, f"/{rest}")
         if refused is not None:
             return refused
         whole = await _whole(request, read_body)
@@ -205,13 +205,16 @@ class Stage:
         return answer, made_by
 
 
-def _refused(request: Incoming, deployed: Deployed, context: Context) -> Answer | None:
+def _refused(request: Incoming, deployed: Deployed, context: Context, below: str) -> Answer | None:
     """The answer to a request that is refused before its body is read."""
     if request.header_bytes > MAX_HEADER_BYTES:
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
         return render(deployed.responses, URL_TOO_LONG, context)
-    refused = refusal(context.found.method, request) if context.found else None
+    if context.found is None:
+        refused = unheard_of(deployed, request, below)
+    else:
+        refused = refusal(context.found.method, request)
     return refused and refused.adding(*cross_origin_headers(deployed.responses))
 
 

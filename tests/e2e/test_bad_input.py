@@ -30,7 +30,7 @@ def posted(body: Any, code: str, headers: dict[str, str] = JSON) -> Bad:
 
 
 REQUESTS = {
-    "unknown resource": Bad("GET", "/rivers", "unknown_resource"),
+    "unknown resource": Bad("GET", "/rivers", "PGRST205"),
     "write to an unknown resource": Bad("POST", "/rivers", "unknown_resource", b"{}", JSON),
     "unknown query parameter": Bad("GET", "/cities?mayor=eq.x", "unknown_parameter"),
     "query parameter of a write": Bad(

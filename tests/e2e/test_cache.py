@@ -155,7 +155,7 @@ def test_a_304_is_kept_for_those_only_who_have_the_answer(stack: RunningStack) -
         stack_answer = stack.client.get(target, {"Accept": "text/csv"})
         assert (stack_answer.status, stack_answer["X-Cache"]) == (200, "Hit")
         assert stack_answer.body
-        assert stack.client.get(target)["Content-Type"] == "application/json"
+        assert stack.client.get(target)["Content-Type"] == "application/json; charset=utf-8"
 
 
 def test_head_comes_from_no_cache_and_has_no_body(stack: RunningStack) -> None:

@@ -250,7 +250,7 @@ def test_the_gateway_loses_patience_with_a_read_before_postgres_cancels_it(
     methods = _methods(either)
     for route in either.routes:
         integration = methods[route.method, route.path]["Integration"]
-        if route.action in {"list", "item"}:
+        if route.action in {"list", "query", "item"}:
             assert integration["TimeoutInMillis"] < statement_seconds * 1000
         else:
             assert "TimeoutInMillis" not in integration

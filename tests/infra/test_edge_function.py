@@ -14,9 +14,9 @@ from forebay.errors import SettingsError
 from forebay.routes import Parameter, Route, routes
 from infra.components.edge_function import edge_function
 from local import node
-from local.gateway.deployed import Method
+from local.gateway.deployed import Deployed, Method
 from local.gateway.deployed import Parameter as Declared
-from local.gateway.edge import refusal
+from local.gateway.edge import refusal, unheard_of
 from local.gateway.messages import Incoming
 from tests.fixtures import edge_cases
 
@@ -111,8 +111,14 @@ def told(answer: Mapping[str, Any]) -> Any:
 
 def of_the_gateway(target: str, method: str = "GET") -> Any:
     """The same for the local gateway in front of the same list."""
+    refused = refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
+    return None if refused is None else json.loads(refused.body)
+
+
+def local_method(method: str) -> Method:
+    """The list as the local gateway knows it."""
     declared = [Declared("querystring", "limit"), Declared("querystring", "cursor")]
-    deployed = Method(
+    return Method(
         resource_id="r",
         resource_path="/items",
         http_method=method,
@@ -123,8 +129,6 @@ def of_the_gateway(target: str, method: str = "GET") -> Any:
         needs_api_key=False,
         cache=None,
     )
-    refused = refusal(deployed, Incoming.parse(method, target, [], peer=""))
-    return None if refused is None else json.loads(refused.body)
 
 
 def test_it_answers_as_the_local_gateway_does() -> None:
@@ -165,12 +169,42 @@ def test_writes_other_paths_and_other_methods_keep_their_queries() -> None:
             event("/v1/items?a=1&a=1", "POST"),
             event("/v1/items/1?a=1", "PUT"),
             event("/v1/items?a=1", "OPTIONS"),
-            event("/v1/unheard-of?a=1"),
+            event("/v1/unheard-of?a=1", "POST"),
+            event("/v1/items/1/2?a=1"),
             event("/items?a=1"),
         ]
     )
 
-    assert [told(answer) for answer in answers] == [None] * 5
+    assert [told(answer) for answer in answers] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/v1/item", "Perhaps you mean `items`."),
+        ("/v1/tiems/5?x=1", "Perhaps you mean `items`."),
+        ("/v1/ITEMS", None),
+        ("/v1/%69tems%2F", "Perhaps you mean `items`."),
+        ("/v1/rivers", None),
+        (f"/v1/{'items' * 30}", None),
+    ],
+)
+def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | None) -> None:
+    (answer,) = called([event(path)])
+    document = told(answer)
+    deployed = Deployed.of(
+        api_id="a",
+        stage="v1",
+        deployment_id="d",
+        fingerprint="f",
+        responses={},
+        methods=[local_method("GET")],
+    )
+    request = Incoming.parse("GET", path, [], peer="")
+    refused = unheard_of(deployed, request, request.path.removeprefix("/v1"))
+    assert refused is not None
+    assert document == json.loads(refused.body)
+    assert (document["code"], document["status"], document["hint"]) == ("PGRST205", 404, hint)
 
 
 def test_head_is_refused_as_get_is_but_without_a_body() -> None:

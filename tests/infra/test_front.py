@@ -50,7 +50,7 @@ def expected_scopes(route: Route) -> list[str]:
     reads, writes = (f"forebay/{route.resource}.{access}" for access in ("read", "write"))
     if route.action == "status":
         return [reads, writes]
-    return [reads] if route.method in {"GET", "HEAD"} else [writes]
+    return [reads] if route.method in {"GET", "HEAD"} or route.action == "query" else [writes]
 
 
 def test_every_route_but_the_public_asks_for_a_scope_of_its_resource(

@@ -70,7 +70,7 @@ def _member_bound(member: Selected | Embedded) -> int | None:
 
 
 def _row_bound(embedded: Embedded) -> int | None:
-    if not embedded.members:
+    if not embedded.is_written:
         return 0
     if embedded.relation.many:
         return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, LiteralString, cast
 
 from psycopg import sql
 
-from forebay.query.ast import Filter, Group
-from lambdas.read.sql.statement import Scope
+from forebay.query.ast import Condition, Embedded, Filter, Group, Operand, Presence, Selected
+from forebay.query.operators import ORDERING
+from forebay.resource.spec import Kind
+from lambdas.read.sql.statement import Scope, table
 
 _COMPARISONS: Final[Mapping[str, LiteralString]] = {
     "eq": "=",
@@ -31,6 +33,19 @@ _SEARCHES: Final[Mapping[str, LiteralString]] = {
     "phfts": "phraseto_tsquery",
     "wfts": "websearch_to_tsquery",
 }
+#: Elements that are not of the declared kind (from before it was declared) are null.
+_NUMBER_ELEMENT: Final[LiteralString] = """
+CASE jsonb_typeof(e.value) WHEN 'number' THEN (e.value #>> '{}')::numeric END
+"""
+_BOOLEAN_ELEMENT: Final[LiteralString] = """
+CASE jsonb_typeof(e.value) WHEN 'boolean' THEN e.value = 'true'::jsonb END
+"""
+_TEXT_ELEMENT: Final[LiteralString] = "e.value #>> '{}'"
+_ELEMENTS: Final[Mapping[Kind, LiteralString]] = {
+    Kind.INTEGER: _NUMBER_ELEMENT,
+    Kind.FLOAT: _NUMBER_ELEMENT,
+    Kind.BOOLEAN: _BOOLEAN_ELEMENT,
+}
 _IS: Final[Mapping[str, LiteralString]] = {
     "null": "NULL",
     "not_null": "NOT NULL",
@@ -49,9 +64,67 @@ def where(group: Group, scope: Scope) -> sql.Composable:
     return _negated(sql.SQL("({})").format(joined), negated=group.negated)
 
 
-def _member(member: Filter | Group, scope: Scope) -> sql.Composable:
+def inner_joins(members: Sequence[Selected | Embedded], scope: Scope) -> Iterator[sql.Composable]:
+    """A condition for each relation without which a row is left out."""
+    for member in members:
+        if isinstance(member, Embedded) and member.inner:
+            yield exists(member, scope)
+
+
+def exists(embedded: Embedded, scope: Scope) -> sql.Composable:
+    """Whether there is a row to embed."""
+    related = scope.related()
+    rows = related_rows(embedded, scope, related)
+    if embedded.relation.many and (embedded.offset or not embedded.limit):
+        # As in PostgREST, what counts is whether there is anything to embed.
+        rows = sql.SQL("{} LIMIT {} OFFSET {}").format(
+            rows,
+            scope.values.bind(embedded.limit, "bigint"),
+            scope.values.bind(embedded.offset, "bigint"),
+        )
+    return sql.SQL("EXISTS (SELECT FROM {})").format(rows)
+
+
+def related_rows(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
+    """What stands behind FROM: the related rows of one row.
+
+    Args:
+        embedded: the relation, and which of its rows.
+        scope: of the row.
+        related: of the related rows.
+    """
+    conditions = [where(embedded.where, related), *inner_joins(embedded.members, related)]
+    return sql.SQL("{table} AS {alias} WHERE {joined} AND {conditions}").format(
+        table=table(embedded.relation.target),
+        alias=sql.Identifier(related.alias),
+        joined=_joined(embedded, scope, related),
+        conditions=sql.SQL(" AND ").join(conditions),
+    )
+
+
+def _joined(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
+    relation = embedded.relation
+    ours, theirs = scope.column(relation.column), related.column(relation.target_column)
+    if relation.through is None:
+        return sql.SQL("{} = {}").format(theirs, ours)
+    # Not a join: a row that is joined twice is one related row.
+    join = Scope(f"j{related.depth}", scope.values)
+    text = "{theirs} IN (SELECT {far} FROM {table} AS {alias} WHERE {near} = {ours})"
+    return sql.SQL(text).format(
+        theirs=theirs,
+        far=join.column(relation.through.far),
+        table=table(relation.through.spec),
+        alias=sql.Identifier(join.alias),
+        near=join.column(relation.through.near),
+        ours=ours,
+    )
+
+
+def _member(member: Condition, scope: Scope) -> sql.Composable:
     if isinstance(member, Group):
         return where(member, scope)
+    if isinstance(member, Presence):
+        return _negated(exists(member.embedded, scope), negated=member.negated)
     return _negated(_filter(member, scope), negated=member.negated)
 
 
@@ -64,6 +137,9 @@ def _filter(filter_: Filter, scope: Scope) -> sql.Composable:
     for makes, operators in _MAKERS.items():
         if filter_.operator in operators:
             return makes(filter_, scope)
+    operand = filter_.operand
+    if filter_.operator in ORDERING and operand.kind is Kind.JSON and not operand.path:
+        return _list_comparison(filter_, scope)
     return _comparison(filter_, scope)
 
 
@@ -79,6 +155,37 @@ def _comparison(filter_: Filter, scope: Scope) -> sql.Composable:
         sql.SQL("ANY" if filter_.quantifier == "any" else "ALL"),
         scope.array(operand, cast("tuple[str, ...]", filter_.value)),
     )
+
+
+def _list_comparison(filter_: Filter, scope: Scope) -> sql.Composable:
+    """Lists in the order that Postgres's arrays have, which is not that of its JSON."""
+    operand = filter_.operand
+    several = isinstance(filter_.value, tuple)
+    values = cast("tuple[str, ...]", filter_.value if several else (filter_.value,))
+    compared = [
+        sql.SQL("{} {} {}").format(
+            _as_array(operand, scope.operand(operand)),
+            sql.SQL(_COMPARISONS[filter_.operator]),
+            _as_array(operand, scope.value(operand, value)),
+        )
+        for value in values
+    ]
+    if not compared:
+        return sql.SQL("FALSE" if filter_.quantifier == "any" else "TRUE")
+    word = sql.SQL(" OR " if filter_.quantifier == "any" else " AND ")
+    return sql.SQL("({})").format(word.join(compared))
+
+
+def _as_array(operand: Operand, value: sql.Composable) -> sql.Composable:
+    """A JSON list as an array of its elements; null where it is null."""
+    text = """
+        CASE WHEN jsonb_typeof({value}) = 'array' THEN ARRAY(
+          SELECT {element} FROM jsonb_array_elements({value}) WITH ORDINALITY AS e(value, number)
+          ORDER BY number
+        ) END
+    """
+    element = _ELEMENTS.get(operand.column.items or Kind.JSON, _TEXT_ELEMENT)
+    return sql.SQL(text).format(value=value, element=sql.SQL(element))
 
 
 def _one_of(filter_: Filter, scope: Scope) -> sql.Composable:

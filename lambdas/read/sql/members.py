@@ -10,10 +10,10 @@ from psycopg import sql
 
 from forebay.query.ast import Cast, Embedded, Operand, Selected
 from forebay.resource.spec import FieldSpec, Kind
-from lambdas.read.sql.conditions import where
+from lambdas.read.sql.conditions import related_rows
 from lambdas.read.sql.limits import raised, raising, repeated
 from lambdas.read.sql.order import order_by
-from lambdas.read.sql.statement import Scope, Values, table
+from lambdas.read.sql.statement import Scope, Values
 
 _CASTS: Final[Mapping[Cast, LiteralString]] = {
     "text": "text",
@@ -23,7 +23,6 @@ _CASTS: Final[Mapping[Cast, LiteralString]] = {
     "numeric": "numeric",
     "boolean": "boolean",
 }
-_RELATED: Final = "r"
 
 Members = Sequence[Selected | Embedded]
 
@@ -76,15 +75,8 @@ def csv_line(members: Members, scope: Scope) -> sql.Composed:
     return sql.SQL(text).format(fields=fields, null=sql.SQL("'\"\"'" if alone else "''"))
 
 
-def inner_joins(members: Members, scope: Scope) -> Iterator[sql.Composable]:
-    """A condition for each relation without which a row is left out."""
-    for member in members:
-        if isinstance(member, Embedded) and member.inner:
-            yield _exists(member, scope)
-
-
 def _written(members: Members) -> Iterator[Selected | Embedded]:
-    return (member for member in members if isinstance(member, Selected) or member.members)
+    return (member for member in members if isinstance(member, Selected) or member.is_written)
 
 
 def _columns(members: Members, scope: Scope) -> sql.Composed:
@@ -183,20 +175,20 @@ def _field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable
 
 def _related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
     text = "(SELECT row_to_json(j) FROM (SELECT {members} FROM {rows}) AS j)"
-    related = Scope(_RELATED, scope.values)
+    related = scope.related()
     return sql.SQL(text).format(
-        members=_columns(embedded.members, related), rows=_rows(embedded, scope, related)
+        members=_columns(embedded.members, related), rows=related_rows(embedded, scope, related)
     )
 
 
 def _related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
-    related = Scope(_RELATED, scope.values)
+    related = scope.related()
     row = sql.SQL(
         "SELECT row_to_json(j) AS j "
         "FROM (SELECT {members} FROM {rows} ORDER BY {order} LIMIT {limit} OFFSET {offset}) AS j"
     ).format(
         members=_columns(embedded.members, related),
-        rows=_rows(embedded, scope, related),
+        rows=related_rows(embedded, scope, related),
         order=order_by(embedded.order, related),
         limit=scope.values.bind(embedded.limit, "bigint"),
         offset=scope.values.bind(embedded.offset, "bigint"),
@@ -229,27 +221,4 @@ def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Compo
         size=size,
         most=values.bind(most, "bigint"),
         failing=raising(values.bind(raised(kind, most, embedded.name), "text"), size),
-    )
-
-
-def _exists(embedded: Embedded, scope: Scope) -> sql.Composable:
-    related = Scope(_RELATED, scope.values)
-    rows = _rows(embedded, scope, related)
-    if embedded.relation.many and (embedded.offset or not embedded.limit):
-        # As in PostgREST, what counts is whether there is anything to embed.
-        rows = sql.SQL("{} LIMIT {} OFFSET {}").format(
-            rows,
-            scope.values.bind(embedded.limit, "bigint"),
-            scope.values.bind(embedded.offset, "bigint"),
-        )
-    return sql.SQL("EXISTS (SELECT FROM {})").format(rows)
-
-
-def _rows(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
-    return sql.SQL("{table} AS {alias} WHERE {theirs} = {ours} AND {where}").format(
-        table=table(embedded.relation.target),
-        alias=sql.Identifier(related.alias),
-        theirs=related.column(embedded.relation.target_column),
-        ours=scope.column(embedded.relation.column),
-        where=where(embedded.where, related),
     )

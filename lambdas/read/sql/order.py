@@ -8,6 +8,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from forebay.query.ast import OrderTerm
+from lambdas.read.sql.conditions import related_rows
 from lambdas.read.sql.statement import Scope
 
 
@@ -40,40 +41,50 @@ def beyond(
     return either if bound is None else sql.SQL("{} AND {}").format(bound, either)
 
 
+def sort_value(term: OrderTerm, scope: Scope) -> sql.Composable:
+    """What a term sorts by: of the row, or of the one row that is related to it."""
+    if term.embedded is None:
+        return scope.operand(term.operand)
+    related = scope.related()
+    return sql.SQL("(SELECT {} FROM {})").format(
+        related.operand(term.operand), related_rows(term.embedded, scope, related)
+    )
+
+
 def _term(term: OrderTerm, scope: Scope) -> sql.Composable:
     direction = sql.SQL(" DESC" if term.descending else "")
-    if not term.operand.nullable:
+    if not term.nullable:
         # Where there are no nulls their place would only keep an index from being used.
-        return sql.SQL("{}{}").format(scope.operand(term.operand), direction)
+        return sql.SQL("{}{}").format(sort_value(term, scope), direction)
     nulls = sql.SQL(" NULLS FIRST" if term.nulls_first else " NULLS LAST")
-    return sql.SQL("{}{}{}").format(scope.operand(term.operand), direction, nulls)
+    return sql.SQL("{}{}{}").format(sort_value(term, scope), direction, nulls)
 
 
 def _bound(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable | None:
     """Says nothing new, but lets Postgres start in the middle of an index on the first term."""
-    nulls_follow = term.operand.nullable and not term.nulls_first
+    nulls_follow = term.nullable and not term.nulls_first
     if value is None or nulls_follow:
         return None
     return sql.SQL("{} {} {}").format(
-        scope.operand(term.operand),
+        sort_value(term, scope),
         sql.SQL("<=" if term.descending else ">="),
         scope.value(term.operand, value),
     )
 
 
 def _tied(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable:
-    operand = scope.operand(term.operand)
+    operand = sort_value(term, scope)
     if value is None:
         return sql.SQL("{} IS NULL").format(operand)
     return sql.SQL("{} = {}").format(operand, scope.value(term.operand, value))
 
 
 def _later(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable:
-    operand = scope.operand(term.operand)
+    operand = sort_value(term, scope)
     if value is None:
         return sql.SQL("{} IS NOT NULL").format(operand) if term.nulls_first else sql.SQL("FALSE")
     symbol = sql.SQL("<" if term.descending else ">")
     later = sql.SQL("{} {} {}").format(operand, symbol, scope.value(term.operand, value))
-    if term.operand.nullable and not term.nulls_first:
+    if term.nullable and not term.nulls_first:
         return sql.SQL("({} OR {} IS NULL)").format(later, operand)
     return later

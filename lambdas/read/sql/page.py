@@ -12,10 +12,10 @@ from forebay.query.grammar import MAX_LIMIT
 from forebay.query.representation import Count, Media
 from forebay.resource.spec import Kind, ResourceSpec
 from lambdas.read.sql.bounds import rows_bound
-from lambdas.read.sql.conditions import where
+from lambdas.read.sql.conditions import inner_joins, where
 from lambdas.read.sql.limits import Limits
-from lambdas.read.sql.members import csv_line, inner_joins, json_pieces, json_text, names
-from lambdas.read.sql.order import beyond, order_by, reversed_order
+from lambdas.read.sql.members import csv_line, json_pieces, json_text, names
+from lambdas.read.sql.order import beyond, order_by, reversed_order, sort_value
 from lambdas.read.sql.statement import Query, Scope, Values, table
 
 #: A page ends before its text, written as the string that a function's answer has it in, takes
@@ -112,7 +112,8 @@ def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
     is_filtered = query.where.members or any(
         isinstance(member, Embedded) and member.inner for member in query.select
     )
-    by_key = [term.operand.column.name for term in query.order] == [spec.key.name]
+    first = query.order[0]
+    by_key = first.embedded is None and first.operand.column.name == spec.key.name
     return by_key and not is_filtered and not query.offset
 
 
@@ -129,6 +130,8 @@ def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
         if isinstance(member, Selected) and member.cast is None and not member.operand.path
     }
     operands = [term.operand for term in query.order]
+    if any(term.embedded is not None for term in query.order):
+        return None
     if any(operand.path or operand.kind not in _SAME_IN_JSON for operand in operands):
         return None
     columns = [operand.column.name for operand in operands]
@@ -217,14 +220,14 @@ def _place(query: ListQuery, scope: Scope) -> sql.Composable:
     """The order's values as text, from which a cursor is made."""
     return sql.SQL("ARRAY[{}]").format(
         sql.SQL(", ").join(
-            [sql.SQL("{}::text").format(scope.operand(term.operand)) for term in query.order]
+            [sql.SQL("{}::text").format(sort_value(term, scope)) for term in query.order]
         )
     )
 
 
 def _shown(term: OrderTerm, scope: Scope) -> sql.Composable:
     """A value of the order, whose text on its way from Postgres is that of `_place`."""
-    operand = scope.operand(term.operand)
+    operand = sort_value(term, scope)
     is_letter = term.operand.kind is Kind.BOOLEAN  # `t` or `f`
     return sql.SQL("{}::text").format(operand) if is_letter else operand
 

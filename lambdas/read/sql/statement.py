@@ -64,8 +64,14 @@ class Values:
 class Scope:
     """One table under its alias, and the values of the statement it stands in."""
 
-    alias: LiteralString
+    alias: str
     values: Values
+    #: How many relations lead from the list's rows to the table's.
+    depth: int = 0
+
+    def related(self) -> Scope:
+        """A table whose rows belong to the rows of this one."""
+        return Scope(f"r{self.depth + 1}", self.values, self.depth + 1)
 
     def column(self, column: FieldSpec) -> sql.Composed:
         """The column."""

@@ -77,6 +77,12 @@ TOKENS = [
         "tags",
         "place(label)",
         "specimens(",
+        "p:place(",
+        "p.label.eq.a",
+        "place.not.is.null",
+        "specimens.limit.1",
+        "specimens.order.(",
+        "place(specimens(place(label)))",
         "desc",
         "nullsfirst",
         "null",
@@ -222,6 +228,17 @@ MARKED: Sequence[tuple[str, dict[str, str]]] = [
         {"select": f"code,specimens(x:extra->{MARK})", "specimens.order": f"extra->{MARK}"},
     ),
     ("shelves", {"select": "code,specimens!inner()", "specimens.note": f"eq.{MARK}"}),
+    ("specimens", {"select": "number,p:place(label)", "and": f"(p.label.eq.{MARK})"}),
+    ("specimens", {"select": "number,place()", "place.label": f"eq.{MARK}", "place": "is.null"}),
+    (
+        "shelves",
+        {
+            "select": f"code,{MARK}:specimens(number,place(label))",
+            "and": f"({MARK}.place.label.eq.{MARK},{MARK}.order.(extra->{MARK}.desc))",
+        },
+    ),
+    ("specimens", {"tags": f"gt.{{{MARK}}}"}),
+    ("specimens", {"extra": f"not.plfts.{MARK}"}),
 ]
 
 

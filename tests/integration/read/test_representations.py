@@ -246,5 +246,5 @@ def test_an_item_is_json_or_406(geonames: Reader, accept: str, media: str | None
     if media is None:
         assert (response.status, problem(response)["code"]) == (406, "PGRST107")
     else:
-        assert (response.status, response.content_type) == (200, media)
+        assert (response.status, response.content_type) == (200, f"{media}; charset=utf-8")
         assert response.headers["Vary"] == "Accept, Read-After"

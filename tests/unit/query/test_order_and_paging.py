@@ -52,7 +52,7 @@ def test_without_an_order_rows_come_by_key() -> None:
         ("title.nullslast.desc", "PGRST100", "a comma"),
         ("title,title.desc", "bad_order", "twice"),
         ("tags", "bad_order", "JSON list"),
-        ("author(name)", "PGRST127", "related"),
+        ("author(name)", "PGRST108", "'author' is not embedded"),
         (",".join(f"extra->a{n}" for n in range(MAX_ORDER_TERMS + 1)), "bad_order", "8"),
     ],
 )

@@ -1,0 +1,171 @@
+"""The levels of a list query while it is read: the list itself, and each resource it embeds.
+
+Conditions name relations before the order and the filters of those are known. So they are read
+into drafts, which become the query when everything has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+from forebay.query.ast import Condition, Embedded, Filter, Group, OrderTerm, Presence, Selected
+from forebay.query.faults import fault
+from forebay.query.order import read_order
+from forebay.query.paging import read_window
+from forebay.query.select import Join
+from forebay.resource.relations import Relation
+from forebay.resource.spec import ResourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPresence:
+    """`relation=not.is.null` of a relation that is still being read."""
+
+    level: Level
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DraftGroup:
+    """A group of conditions that may name relations."""
+
+    joined_by: Literal["and", "or"]
+    members: tuple[Draft, ...]
+    negated: bool = False
+
+
+Draft: TypeAlias = Filter | DraftPresence | DraftGroup
+
+
+class Setting(NamedTuple):
+    """The text of `order`, `limit` or `offset`, and the parameter that it stands in."""
+
+    parameter: str
+    text: str
+
+
+class Settled(NamedTuple):
+    """A level when everything of it has been read."""
+
+    select: tuple[Selected | Embedded, ...]
+    where: Group
+    order: tuple[OrderTerm, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Level:
+    """One level: whose rows, what is shown of them, and what has been asked of them so far."""
+
+    spec: ResourceSpec
+    members: tuple[Selected | Join, ...]
+    #: Those that start from its rows.
+    relations: Sequence[Relation]
+    #: How the level is embedded; None for the list itself.
+    join: Join | None = None
+    #: One for each `Join` of the members, in their order.
+    inner: tuple[Level, ...] = field(init=False)
+    conditions: list[Draft] = field(default_factory=list)
+    settings: dict[str, Setting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Open the levels below."""
+        self.inner = tuple(
+            Level(member.relation.target, member.members, member.relation.onward, member)
+            for member in self.members
+            if isinstance(member, Join)
+        )
+
+    def named(self, name: str) -> list[Level]:
+        """The levels directly below that a request means by this name.
+
+        The name in the answer counts first: an alias, or the relation's name where it has none. A
+        relation's name means those under an alias as well, unless one is there without.
+        """
+        joins = [(level, level.join) for level in self.inner if level.join is not None]
+        found = [level for level, join in joins if join.name == name]
+        return found or [level for level, join in joins if join.written == name]
+
+    def set(self, word: str, setting: Setting) -> None:
+        """Notes the order, limit or offset.
+
+        Raises:
+            ProblemError: PGRST100: it is there already, or means nothing for one row.
+        """
+        join = self.join
+        if join is not None and not join.relation.many:
+            raise fault(
+                "PGRST100", setting.parameter, f"{join.name} is one row or none, without {word}"
+            )
+        if word in self.settings:
+            raise fault("PGRST100", setting.parameter, f"{word} is given twice for one relation")
+        self.settings[word] = setting
+
+    def settled(self) -> Settled:
+        """What the level comes to.
+
+        Raises:
+            ProblemError: an order, limit or offset can't be understood.
+        """
+        made = {level: level.embedded() for level in self.inner}
+        embedded = iter(made.values())
+        return Settled(
+            select=tuple(next(embedded) if isinstance(m, Join) else m for m in self.members),
+            where=Group(members=tuple(_condition(draft, made) for draft in self.conditions)),
+            order=self._order(made),
+        )
+
+    def embedded(self) -> Embedded:
+        """The level as a member of the one above.
+
+        Raises:
+            ProblemError: as `settled`.
+        """
+        join = self.join
+        assert join is not None  # noqa: S101 - only levels below another are embedded
+        select, where, order = self.settled()
+        limit, offset = 1, 0
+        if join.relation.many:
+            limit, offset = self._window(join.name)
+        return Embedded(
+            relation=join.relation,
+            name=join.name,
+            inner=join.inner,
+            members=select,
+            where=where,
+            order=order if join.relation.many else (),
+            limit=limit,
+            offset=offset,
+        )
+
+    def _order(self, made: Mapping[Level, Embedded]) -> tuple[OrderTerm, ...]:
+        parameter, text = self.settings.get("order", ("order", None))
+
+        def related(name: str) -> Sequence[Embedded]:
+            return [made[level] for level in self.named(name)]
+
+        return read_order(parameter, text, self.spec, related)
+
+    def _window(self, name: str) -> tuple[int, int]:
+        limit, offset = self.settings.get("limit"), self.settings.get("offset")
+        return read_window(f"{name}.", limit and limit.text, offset and offset.text)
+
+
+def _condition(draft: Draft, made: Mapping[Level, Embedded]) -> Condition:
+    match draft:
+        case DraftGroup(joined_by, members, negated):
+            return Group(joined_by, tuple(_condition(member, made) for member in members), negated)
+        case DraftPresence(level, negated):
+            return Presence(made[level], negated)
+        case _:
+            return draft
+
+
+def filters(conditions: Sequence[Condition]) -> Iterator[Filter | Presence]:
+    """Every single condition, out of whatever groups."""
+    for condition in conditions:
+        if isinstance(condition, Group):
+            yield from filters(condition.members)
+        else:
+            yield condition

@@ -1,0 +1,113 @@
+"""The body of `POST /query/{resource}`: the query of a list as a form."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from forebay.edge import HINT_REPEATED
+from forebay.problem import Problem, ProblemError
+from forebay.query.faults import fault, listed, shown
+from forebay.query.grammar import FORM_PAGES, FORM_TYPE, MAX_FORM_BYTES
+
+#: More can mean nothing: a select, an order, and one parameter for each condition.
+_MAX_PARAMETERS: Final = 1000
+
+
+def read_form(event: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters in the body of a proxy event; a page in its address takes their place.
+
+    They are spelled as in a URL's query (WHATWG URL, "application/x-www-form-urlencoded").
+
+    Raises:
+        ProblemError: unsupported_media_type, payload_too_large, malformed_form, unknown_parameter
+            (in the address) or repeated_parameter.
+    """
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    _check_media(headers)
+    pairs = _pairs(_body(event))
+    _refuse_repeated(pairs)
+    page = event.get("queryStringParameters") or {}
+    unknown = page.keys() - set(FORM_PAGES)
+    if unknown:
+        raise fault(
+            "unknown_parameter",
+            min(unknown),
+            f"stands in the address, which takes {listed(FORM_PAGES)} only; everything else goes "
+            "into the body",
+        )
+    kept = {name: text for name, text in pairs if not page or name not in FORM_PAGES}
+    return {**kept, **page}
+
+
+def _refuse_repeated(pairs: Sequence[tuple[str, str]]) -> None:
+    counts = Counter(name for name, _ in pairs)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        named = listed(shown(name) for name in repeated)
+        raise ProblemError(
+            Problem(
+                "repeated_parameter",
+                f"{named}: is given more than once; give each one once",
+                hint=HINT_REPEATED,
+            )
+        )
+
+
+def _check_media(headers: Mapping[str, str]) -> None:
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != FORM_TYPE:
+        found = f"Content-Type {shown(media)}" if media else "no Content-Type"
+        raise ProblemError(
+            Problem(
+                "unsupported_media_type",
+                f"{found} is not supported here; send the list's query as {FORM_TYPE}",
+                headers={"Accept-Post": FORM_TYPE},
+            )
+        )
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        raise ProblemError(
+            Problem(
+                "unsupported_media_type",
+                f"Content-Encoding {shown(coding)} is not supported here; send the body as it is",
+                headers={"Accept-Encoding": "identity"},
+            )
+        )
+
+
+def _body(event: Mapping[str, Any]) -> str:
+    text = str(event.get("body") or "")
+    if event.get("isBase64Encoded"):
+        try:
+            text = base64.b64decode(text, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise _malformed("it is not UTF-8") from None
+    size = len(text.encode(errors="replace"))
+    if size > MAX_FORM_BYTES:
+        raise ProblemError(
+            Problem(
+                "payload_too_large",
+                f"the query has {size:,} bytes, {MAX_FORM_BYTES:,} is most; ask in several",
+            )
+        )
+    return text.strip()
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS
+        )
+    except UnicodeDecodeError:
+        raise _malformed("an encoded text in it is not UTF-8") from None
+    except ValueError:
+        raise _malformed(f"it has more than {_MAX_PARAMETERS} parameters") from None
+
+
+def _malformed(reason: str) -> ProblemError:
+    return ProblemError(Problem("malformed_form", f"the body: {reason}"))
