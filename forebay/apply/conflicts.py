@@ -6,6 +6,7 @@ each, while the transaction holds its locks.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ class _Constraint:
     is_referred_to: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Obstacle:
+    """What is in the way of a row."""
+
+    refusal: Refusal
+    #: The key whose row it is, if that one is to change too.
+    by: str | None
+
+
 class Conflicts:
     """Looks for the conflicts of one table over one connection."""
 
@@ -43,20 +53,17 @@ class Conflicts:
         self._key = spec.key.name
         self._places = {column.name: place for place, column in enumerate(spec.columns)}
 
-    def find(
-        self, rows: Sequence[Encoded], error: psycopg.Error, *, among: bool = True
-    ) -> dict[int, Refusal]:
+    def find(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
         """Rows that the constraint of an error keeps out, whatever becomes of the other ones.
 
         A row is kept out where another key's row has its unique value, where the row that it refers
-        to is not there, and where it is to be deleted and is referred to. Those of the keys that
-        are to change too don't count: they may give up their values.
+        to is not there, and where it is to be deleted and is referred to. Rows of the keys that are
+        to change too don't count: they may give up their values. Of rows with a unique value in
+        common all are kept out but the one with the smallest command id.
 
         Args:
             rows: of different keys.
             error: what Postgres said of one of them.
-            among: whether rows with a unique value in common keep each other out: all but the one
-                with the smallest command id.
 
         Returns:
             Refusals by the rows' places; none where the rows can't be compared by plain columns, as
@@ -64,8 +71,36 @@ class Conflicts:
         """
         if len(rows) == 1 or not is_conflict_with_neighbours(error):
             return {}
+        return {
+            place: found.refusal
+            for place, found in self._obstacles(rows, error, among=True)
+            if found.by is None
+        }
+
+    def hopeless(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
+        """Those that stay out, however the rows are tried: at the end something else is in the way.
+
+        Args, returns: as `find`; a single row is looked at too.
+        """
+        waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
+        hopeless: dict[int, Refusal] = {}
+        for place, found in self._obstacles(rows, error, among=False):
+            if found.by is None:
+                hopeless[place] = found.refusal
+            else:
+                waiting[found.by][place] = found.refusal
+        stuck = list(hopeless)
+        while stuck:
+            for place, refusal in waiting[str(rows[stuck.pop()].command.key)].items():
+                if place not in hopeless:
+                    hopeless[place] = refusal
+                    stuck.append(place)
+        return hopeless
+
+    def _obstacles(
+        self, rows: Sequence[Encoded], error: psycopg.Error, *, among: bool
+    ) -> Iterator[tuple[int, _Obstacle]]:
         keys = [str(row.command.key) for row in rows]
-        found: dict[int, Refusal] = {}
         for constraint in self._constraints(error):
             asked = {
                 place: row
@@ -75,15 +110,13 @@ class Conflicts:
             if not asked:
                 continue
             statement = self._statement(constraint, among=among)
-            values = self._values(constraint, list(asked.values())) | {"keys": keys}
+            values = {**self._values(constraint, list(asked.values())), "keys": keys}
             places = list(asked)
-            for number, shown in self._connection.execute(statement, values).fetchall():
+            for number, shown, by in self._connection.execute(statement, values).fetchall():
                 command = rows[places[number]].command
                 detail = self._detail(error, constraint, shown)
-                found[places[number]] = Refusal(
-                    command, fault_code(error), detail, error.sqlstate, conflict=error
-                )
-        return found
+                refusal = Refusal(command, fault_code(error), detail, error.sqlstate, error)
+                yield places[number], _Obstacle(refusal, by)
 
     def _constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
         """The constraint that an error names; twice where the table refers to itself."""
@@ -103,7 +136,10 @@ class Conflicts:
     def _values(
         self, constraint: _Constraint, rows: Sequence[Encoded]
     ) -> Mapping[str, Sequence[str | None]]:
-        values: dict[str, Sequence[str | None]] = {"ids": [row.command.id for row in rows]}
+        values: dict[str, Sequence[str | None]] = {
+            "ids": [row.command.id for row in rows],
+            "own_keys": [str(row.command.key) for row in rows],
+        }
         for number, name in enumerate(constraint.columns):
             place = self._places[name]
             values[f"v{number}"] = [
@@ -135,10 +171,11 @@ class Conflicts:
                 for theirs, name in zip(others, names, strict=True)
             ),
             "is_second": sql.SQL("nth > 1" if among else "false"),
-            "stays": _STAYS.format(key=sql.Identifier(self._key))
+            # Rows of other tables stay as they are.
+            "their_key": sql.SQL("t.{}::text").format(sql.Identifier(self._key))
             if constraint.other is None or is_own
-            else sql.SQL("true"),
-            "comes": sql.SQL("v0::text = ANY(%(keys)s)" if is_own else "false"),
+            else sql.SQL("NULL"),
+            "key_that_comes": sql.SQL("v0::text" if is_own else "NULL"),
         }
         template = _TAKEN if constraint.other is None else _MISSING
         if constraint.is_referred_to:
@@ -167,25 +204,36 @@ class Conflicts:
         return f'"public"."{self._table}"'
 
 
-_STAYS = sql.SQL("t.{key}::text <> ALL(%(keys)s)")
+# The place, the values, and the key in the way, where that is one of those that are to change.
 _ASKED = """
     WITH a AS (
-      SELECT position, id, {typed}
-      FROM unnest(%(ids)s::uuid[], {arrays}) WITH ORDINALITY AS asked (id, {names}, position)
+      SELECT position, id, own_key, {typed}
+      FROM unnest(%(ids)s::uuid[], %(own_keys)s::text[], {arrays})
+           WITH ORDINALITY AS asked (id, own_key, {names}, position)
     )
-    SELECT position - 1, concat_ws(', ', {names})
+    SELECT position - 1, concat_ws(', ', {names}), CASE WHEN by = ANY(%(keys)s) THEN by END
 """
 _TAKEN = """
-    FROM (SELECT *, row_number() OVER (PARTITION BY {names} ORDER BY id) AS nth
-          FROM a WHERE {complete}) AS a
-    WHERE {is_second} OR EXISTS (SELECT FROM {other} AS t WHERE {meets} AND {stays})
+    FROM (
+      SELECT a.*, is_second, CASE WHEN NOT is_second THEN {their_key} END AS by
+      FROM (SELECT *, {is_second} AS is_second
+            FROM (SELECT *, row_number() OVER (PARTITION BY {names} ORDER BY id) AS nth
+                  FROM a WHERE {complete}) AS a) AS a
+      LEFT JOIN {other} AS t ON {meets}
+      WHERE is_second OR {their_key} <> own_key
+    ) AS found
 """
 _MISSING = """
-    FROM a
-    WHERE {complete} AND NOT {comes} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
+    FROM (
+      SELECT *, {key_that_comes} AS by FROM a
+      WHERE {complete} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
+    ) AS found
 """
 _REFERRED_TO = """
-    FROM a WHERE EXISTS (SELECT FROM {other} AS t WHERE {meets} AND {stays})
+    FROM (
+      SELECT a.*, {their_key} AS by FROM a JOIN {other} AS t ON {meets}
+      WHERE {their_key} IS DISTINCT FROM own_key
+    ) AS found
 """
 _UNIQUE = """
     SELECT array_agg(a.attname::text ORDER BY k.place),

@@ -210,7 +210,7 @@ class TableApplier:
         return counts + swapped, refused
 
     def _without_hopeless(self, refused: list[Refusal]) -> list[Refusal]:
-        """Settles the conflicts with rows that none of the refused commands would change."""
+        """Settles those that something else keeps out, which none of the refused would change."""
         rows = [
             Encoded(refusal.command, self._encode_one(refusal.command))
             for refusal in refused
@@ -224,7 +224,7 @@ class TableApplier:
         hopeless = {
             refusal.command.id: replace(refusal, conflict=None)
             for error in by_constraint.values()
-            for refusal in self._conflicts.find(rows, error, among=False).values()
+            for refusal in self._conflicts.hopeless(rows, error).values()
         }
         return [hopeless.get(refusal.command.id, refusal) for refusal in refused]
 
