@@ -159,17 +159,6 @@ def test_an_endless_body_is_refused_before_its_end(client: Client) -> None:
         assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_ends_with_its_connection_is_none(client: Client) -> None:
-    """Only answers may end so; a request without a length has no body (RFC 9112 §6.3)."""
-    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
-        connection.sendall(b"POST /v1/items HTTP/1.0\r\n\r\n" + b"x" * 1000)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    assert answer.startswith(b"HTTP/1.0 200 ")
-    assert answer.count(b"HTTP/1.") == 1
-    assert b'"body": null' in answer
-
-
 @pytest.mark.parametrize("target", ["/v1/items/{}", "/v1/items?cursor={}"])
 def test_a_url_of_more_than_10240_characters_is_414(client: Client, target: str) -> None:
     assert client.get(target.format("x" * 10_250)).status == 414
