@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "8c41f6e0a97d"
-down_revision = "5d7a1c0e93b4"
+down_revision = "5b0c6d1f7e92"
 branch_labels = None
 depends_on = None
 
