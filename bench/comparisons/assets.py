@@ -7,11 +7,11 @@ from pathlib import Path
 from bench.harness import Aim, Findings, single
 from bench.stage import Stage
 from infra.bundling import build_asset
-from infra.settings import FunctionName
+from infra.settings import PackageName
 
 MEBIBYTE = 1024 * 1024
 #: As tests/infra/test_bundling.py checks, too.
-LIMITS_MEBIBYTES: dict[FunctionName, int] = {"write": 20, "read": 30, "firehose_consumer": 30}
+LIMITS_MEBIBYTES: dict[PackageName, int] = {"write": 20, "read": 30, "firehose_consumer": 30}
 
 
 def compare(stage: Stage) -> Findings:

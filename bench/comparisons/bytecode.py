@@ -19,10 +19,10 @@ from bench.harness import Contender, Findings, duration, measure
 from bench.stage import Stage
 from infra.bundling import PYTHON_VERSION, build_asset
 from infra.bytecode import Compiler, NoCompiler, find_compiler
-from infra.settings import FunctionName
+from infra.settings import PackageName
 
 ROUNDS = 15
-FUNCTIONS: tuple[FunctionName, ...] = ("write", "read", "firehose_consumer")
+FUNCTIONS: tuple[PackageName, ...] = ("write", "read", "firehose_consumer")
 WITH, WITHOUT = "with bytecode", "without"
 
 _TIMED = """
@@ -90,7 +90,7 @@ def compare(stage: Stage) -> Findings:
     return findings
 
 
-def _packages(function: FunctionName, folder: Path) -> tuple[Path, Path]:
+def _packages(function: PackageName, folder: Path) -> tuple[Path, Path]:
     """The function's package without and with bytecode."""
     bare, compiled = folder / f"{function}-bare", folder / f"{function}-compiled"
     build_asset(

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, cast
 
@@ -34,6 +35,7 @@ from forebay.log import Log
 from lambdas.write.answers import Answers
 from lambdas.write.app import WriteApp
 from lambdas.write.requests import WriteRequest
+from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 REQUESTS = 5_000
 ROUNDS = 7
@@ -220,18 +222,17 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     maker = CommandMaker(ids)
     answers, log = Answers(15), Log("write")
     sink = FirehoseSink(cast("Any", Acknowledging()), [_STREAM])
-    requests = [WriteRequest.of_event(event, "/v1") for event in events]
+    request_of = partial(WriteRequest.of_event, prefix="/v1", max_body_bytes=DEFAULT_MAX_BODY_BYTES)
+    requests = [request_of(event) for event in events]
     callers = [request.caller(ids.now_ms()) for request in requests]
-    raw = [request.body() for request in requests]
+    raw = [request.body().data for request in requests]
     read = [orders.SPEC.body.read(item) for item in raw]
     lines = [
         maker.post(orders.SPEC, item, caller) for item, caller in zip(raw, callers, strict=True)
     ]
     responses = [answers.accepted(line.command) for line in lines]
     steps: dict[str, Callable[[int], object]] = {
-        "event to request and caller": lambda i: WriteRequest.of_event(events[i], "/v1").caller(
-            ids.now_ms()
-        ),
+        "event to request and caller": lambda i: request_of(events[i]).caller(ids.now_ms()),
         "body, strict JSON": lambda i: parse(requests[i].body().data),
         "exact decimals, validation": lambda i: orders.SPEC.body.read(raw[i]),
         "validation to archive line": lambda i: maker.post(orders.SPEC, raw[i], callers[i]),

@@ -41,10 +41,11 @@ def _specs(node: object) -> Iterator[ResourceSpec]:
 def _members(kind: type[Any]) -> tuple[str, ...]:
     """The names of a node's members; none of a plain value, or of a column.
 
-    A column belongs to a resource that the tree names beside it.
+    A column belongs to a resource that the tree names beside it. Members that nodes are not compared
+    by lead out of the tree: of a relation, to every other one.
     """
     names = _MEMBERS.get(kind)
     if names is None:
         is_node = kind is not FieldSpec and is_dataclass(kind)
-        names = _MEMBERS[kind] = tuple(f.name for f in fields(kind)) if is_node else ()
+        names = _MEMBERS[kind] = tuple(f.name for f in fields(kind) if f.compare) if is_node else ()
     return names

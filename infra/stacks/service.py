@@ -326,7 +326,7 @@ def _max_body(settings: Settings) -> Mapping[str, str]:
 
 def _authorization(api: ApiSettings) -> Mapping[str, str]:
     """How the function that reads knows what else a caller may read."""
-    kind = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
+    kind: dict[str, str] = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
     if isinstance(api.authorization, IamSettings) and api.authorization.principals:
         principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}
         kind["FOREBAY_PRINCIPALS"] = json.dumps(principals, separators=(",", ":"))

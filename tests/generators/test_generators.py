@@ -58,7 +58,11 @@ def test_datamodel_code_generator_makes_every_model(generators: Generators, tmp_
         tmp_path,
     )
     assert printed == ""
-    kept = {"id": "6f0d4b8e-3a55-4c2c-9d3e-0d8f3c2b7a11", "title": "t", "body": "b"}
+    kept: dict[str, str | None] = {
+        "id": "6f0d4b8e-3a55-4c2c-9d3e-0d8f3c2b7a11",
+        "title": "t",
+        "body": "b",
+    }
     kept |= {"published_on": "2026-11-21", "expires_at": None, "status": "abandoned"}
     check = [
         "import models",

@@ -24,7 +24,7 @@ from infra.bundling import (
     staged_asset,
     zip_asset,
 )
-from infra.settings import FunctionName
+from infra.settings import PackageName
 from tests.infra.templates import ROOT
 
 FUNCTIONS = list(PACKAGES)
@@ -136,7 +136,7 @@ def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_same_sources_make_the_same_bytes(
-    checkout: Path, tmp_path: Path, function: FunctionName
+    checkout: Path, tmp_path: Path, function: PackageName
 ) -> None:
     """Two checkouts of one commit differ in place and times; their packages must not."""
     other = tmp_path / "other"
@@ -255,7 +255,7 @@ def test_dependencies_are_those_of_the_lock_file_for_the_runtime_on_aws(tmp_path
 
 
 @pytest.mark.parametrize("function", LIMITS_MEBIBYTES)
-def test_a_package_is_small(tmp_path: Path, function: FunctionName) -> None:
+def test_a_package_is_small(tmp_path: Path, function: PackageName) -> None:
     """A cold start loads it; the sums are of the runtime on AWS, whatever this machine is."""
     package = tmp_path / "package"
     build_asset(function, package, with_dependencies=True)
@@ -274,5 +274,5 @@ def test_every_function_of_the_product_has_a_package() -> None:
     assert folders == set(PACKAGES)
 
 
-def _hash(function: FunctionName, root: Path) -> str:
+def _hash(function: PackageName, root: Path) -> str:
     return asset_hash(function, with_dependencies=False, root=root)

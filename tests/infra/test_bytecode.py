@@ -19,7 +19,7 @@ from forebay.errors import SettingsError
 from infra.app import build_app
 from infra.bundling import PACKAGES, PYTHON_VERSION, asset_hash, build_asset
 from infra.bytecode import NEVER_IMPORTED, Compiler, NoCompiler, find_compiler
-from infra.settings import FunctionName, Settings
+from infra.settings import PackageName, Settings
 from tests.infra.runtime import RUNTIME, link, start, variables
 from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
 
@@ -213,7 +213,7 @@ def test_a_source_that_is_none_ends_the_build(compiler: Compiler, tmp_path: Path
 @pytest.mark.skipif(sys.platform != "linux", reason="the dependencies are built for Linux here")
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_function_starts_from_bytecode_alone(
-    compiler: Compiler, local: Synthesised, tmp_path: Path, name: FunctionName
+    compiler: Compiler, local: Synthesised, tmp_path: Path, name: PackageName
 ) -> None:
     """No source is compiled, where nothing can be written: here they can't even be compiled."""
     package = tmp_path / "package"

@@ -10,7 +10,7 @@ import pytest
 
 from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, staged_asset
 from infra.bytecode import NEVER_IMPORTED
-from infra.settings import FunctionName
+from infra.settings import PackageName
 from tests.infra.runtime import RUNTIME, link, start, variables
 from tests.infra.templates import Synthesised
 
@@ -18,7 +18,7 @@ from tests.infra.templates import Synthesised
 _CORE = {"annotated_types", "orjson", "pydantic", "pydantic_core", "typing_extensions",
          "typing_inspection"}  # fmt: skip
 _POSTGRES = {"psycopg", "psycopg_binary"}
-CARRIED: dict[FunctionName, set[str]] = {
+CARRIED: dict[PackageName, set[str]] = {
     "write": _CORE | {"jiter"},
     "imports": _CORE | {"jiter"},
     "read": _CORE | _POSTGRES,
@@ -28,7 +28,7 @@ CARRIED: dict[FunctionName, set[str]] = {
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
 #: Unpacked; what makes a cold start slow is what has to be read.
-LIMITS_MEBIBYTES: dict[FunctionName, int] = {
+LIMITS_MEBIBYTES: dict[PackageName, int] = {
     "write": 15,
     "imports": 15,
     "read": 30,
@@ -40,14 +40,14 @@ LIMITS_MEBIBYTES: dict[FunctionName, int] = {
 
 
 @pytest.fixture(scope="module")
-def built() -> dict[FunctionName, Path]:
+def built() -> dict[PackageName, Path]:
     """Every package, as it is built for Lambda."""
     return {name: staged_asset(name, with_dependencies=True) for name in PACKAGES}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_carries_its_own_dependencies_and_no_other(
-    built: dict[FunctionName, Path], name: FunctionName
+    built: dict[PackageName, Path], name: PackageName
 ) -> None:
     found = {
         folder.name.removesuffix(".dist-info").rpartition("-")[0].lower()
@@ -57,7 +57,7 @@ def test_a_package_carries_its_own_dependencies_and_no_other(
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_package_stays_small(built: dict[FunctionName, Path], name: FunctionName) -> None:
+def test_a_package_stays_small(built: dict[PackageName, Path], name: PackageName) -> None:
     size = sum(file.stat().st_size for file in built[name].rglob("*") if file.is_file())
 
     assert size <= LIMITS_MEBIBYTES[name] * 1024 * 1024, f"{size / 1024 / 1024:.1f} MiB"
@@ -65,7 +65,7 @@ def test_a_package_stays_small(built: dict[FunctionName, Path], name: FunctionNa
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_everything_compiled_is_for_the_runtime(
-    built: dict[FunctionName, Path], name: FunctionName
+    built: dict[PackageName, Path], name: PackageName
 ) -> None:
     """A library for another machine is noticed by nobody before the first call."""
     assert PLATFORM.startswith("aarch64")
@@ -78,7 +78,7 @@ def test_everything_compiled_is_for_the_runtime(
             assert f".cpython-{tag}-aarch64" in file.name
 
 
-def test_what_gets_no_bytecode_is_in_the_packages(built: dict[FunctionName, Path]) -> None:
+def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]) -> None:
     """A name that dependencies have given up says nothing any more."""
     for left in NEVER_IMPORTED:
         assert any(
@@ -89,7 +89,7 @@ def test_what_gets_no_bytecode_is_in_the_packages(built: dict[FunctionName, Path
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_function_starts_where_nothing_else_is_installed(
-    local: Synthesised, tmp_path: Path, name: FunctionName
+    local: Synthesised, tmp_path: Path, name: PackageName
 ) -> None:
     """What it imports beyond its list is there in every checkout, and missing on Lambda."""
     build_asset(name, tmp_path / "package", with_dependencies=False)

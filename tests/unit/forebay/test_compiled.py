@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from forebay.resource import Key, Resource, ResourceSpec, compiled
 from forebay.resource.reading import BodyInvalidError
 from infra.bundling import COMPILED, build_asset
 from infra.compiling import compiled_resources
-from infra.settings import FunctionName
+from infra.settings import PackageName
 from local.settings import ROOT
 from tests.fixtures.hostile import TEXTS
 from tests.unit.forebay.test_declaration import Everything, Shapes
@@ -54,7 +55,7 @@ DECLARED = {
     **resources.load(),
     **{cls.spec_.path: cls.spec_ for cls in (Everything, Shapes, Odd, Nameless)},
 }
-COMPILED_SPECS = compiled.load(compiled.dump(DECLARED)) or {}
+COMPILED_SPECS: Mapping[str, ResourceSpec] = compiled.load(compiled.dump(DECLARED)) or {}
 
 VALUES: list[Any] = [
     *(None, True, 0, 1, -1, 2.0, 5.5, 100, 101, 2**63, "", "a", "DE", "abcdef", "red", "s", "1.25"),
@@ -167,7 +168,7 @@ def test_what_was_compiled_for_another_pydantic_core_is_not_read() -> None:
 
 @pytest.mark.parametrize("function", ["write", "read"])
 def test_a_function_that_clients_wait_for_starts_without_pydantic(
-    tmp_path: Path, function: FunctionName
+    tmp_path: Path, function: PackageName
 ) -> None:
     build_asset(function, tmp_path, with_dependencies=False)
     program = (

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,7 +29,10 @@ from local.gateway.stage import MAX_BODY_BYTES, Stage
 from tests.fixtures.bombs import GIB, endless
 
 MIB = 1024 * 1024
-PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
+PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+}
 ROWS = b'[{"name":"Aachen"}]' * 1000
 
 

@@ -27,9 +27,9 @@ def read(request: AWSPreparedRequest) -> tuple[Request, bytes]:
     if not any(name == "host" for name, _ in headers):
         headers.append(("host", parts.netloc))
     body = request.body or b""
-    body = body.encode() if isinstance(body, str) else body
-    if not isinstance(body, bytes):
-        body = body.read()
+    if isinstance(body, str):
+        body = body.encode()
+    assert isinstance(body, bytes)  # nothing here signs a stream
     return Request(str(request.method), parts.path, parts.query, headers), body
 
 
