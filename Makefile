@@ -146,7 +146,7 @@ fmt: $(READY) ## format, and repair what ruff can
 .PHONY: migration
 migration: $(READY) ## write a migration for changed resources (m="what it does", RENAME=cities.old:new)
 	@test -n "$(m)" || { echo 'say what it does: make migration m="Add rivers"' >&2; exit 2; }
-	@FOREBAY_RENAME="$(RENAME)" $(BIN)/python -m local migration -m "$(m)"
+	@MIGRATION_RENAME="$(RENAME)" $(BIN)/python -m local migration -m "$(m)"
 
 .PHONY: synth
 synth: $(READY) $(PACKAGES) ## make the CloudFormation templates of an environment (ENV=dev)

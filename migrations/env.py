@@ -91,7 +91,7 @@ def _complete(_context: object, _revision: object, directives: list[MigrationScr
     if upgrade is None:
         return
     if directives[0].message is not None:  # `alembic check` has no message, and asks nothing
-        ask_about_renames(directives[0], os.environ.get("FOREBAY_RENAME", ""))
+        ask_about_renames(directives[0], os.environ.get("MIGRATION_RENAME", ""))
     add_defaults(upgrade, resources.load())
     ask_for_extension(directives[0])
     if makes_a_file and upgrade.is_empty():

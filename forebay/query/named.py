@@ -41,8 +41,8 @@ def _specs(node: object) -> Iterator[ResourceSpec]:
 def _members(kind: type[Any]) -> tuple[str, ...]:
     """The names of a node's members; none of a plain value, or of a column.
 
-    A column belongs to a resource that the tree names beside it. Members that nodes are not compared
-    by lead out of the tree: of a relation, to every other one.
+    A column belongs to a resource that the tree names beside it. Members that nodes are not
+    compared by lead out of the tree: of a relation, to every other one.
     """
     names = _MEMBERS.get(kind)
     if names is None:

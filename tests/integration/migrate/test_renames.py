@@ -67,7 +67,7 @@ def recorded(project: Project, database: Database, monkeypatch: pytest.MonkeyPat
 
 
 def answer(patch: pytest.MonkeyPatch, said: str) -> None:
-    patch.setenv("FOREBAY_RENAME", said)
+    patch.setenv("MIGRATION_RENAME", said)
 
 
 def test_a_likely_rename_is_asked_about_and_nothing_is_written(
