@@ -86,7 +86,7 @@ def test_a_page_may_send_what_tracing_adds_and_a_compressed_body(stack: RunningS
     reply = stack.send(
         "OPTIONS",
         "/cities",
-        Origin="https://example.org",
+        Origin="http://localhost:5173",
         Access_Control_Request_Method="POST",
         Access_Control_Request_Headers=TRACING,
     )

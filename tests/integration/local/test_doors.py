@@ -39,6 +39,7 @@ LINES: Final[Mapping[Action, Sequence[str]]] = {
     "health": ("status.read",),
     "list": ("{resource}.read",),
     "item": ("{resource}.read",),
+    "query": ("{resource}.read",),
     "status": ("{resource}.read", "{resource}.write"),
     "post": ("{resource}.write",),
     "put": ("{resource}.write",),
