@@ -265,11 +265,13 @@ class Context:
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
+        # Not the process's default session, which keeps the credentials of whoever was first.
+        session = boto3.Session()
         stack = self._local_stack
         if stack is None:
-            return boto3.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
+            return session.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
         # Never the operator's own credentials.
-        return boto3.client(  # type: ignore[call-overload]
+        return session.client(  # type: ignore[call-overload]
             service,
             endpoint_url=stack.firehose_url if service == "firehose" else stack.emulator_url,
             region_name=REGION,
