@@ -20,9 +20,10 @@ from local.gateway.messages import Answer, Incoming, problem_answer
 def refusal(method: Method, request: Incoming) -> Answer | None:
     """The 400 for a query that the method does not declare or that repeats itself, or None.
 
-    A method other than GET that declares no parameter at all keeps its query to itself.
+    A method other than GET that declares no parameter at all keeps its query to itself; so does
+    a GET that the path does not have, which is 405.
     """
-    if request.method != "GET" and not method.declared:
+    if method.http_method == "ANY" or (request.method != "GET" and not method.declared):
         return None
     allowed = sorted(method.query_names)
     unknown = [name for name, _ in request.query if name not in allowed]
