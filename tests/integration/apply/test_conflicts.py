@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from forebay.apply import Counts
 from forebay.command import Command
@@ -15,6 +18,8 @@ from tests.fixtures.tables import CountingCursor, Database, open_connection
 MANY = 300
 #: One by one they take some ten statements each.
 STATEMENTS = 150
+#: Of the ids of each example: what was rejected once stays rejected.
+_STARTS = itertools.count(10_000, 1_000)
 
 
 def apply_counted(
@@ -155,3 +160,40 @@ def test_constraints_that_plain_columns_can_not_show_are_found_row_by_row(
     chunk = [city(n, key=n, name=f"n{n // 2}") for n in range(20)]
     counts = database.apply(chunk, source="commands/a").counts
     assert (counts.applied, counts.rejected) == (10, 10)
+
+
+@given(
+    chunk=st.lists(
+        st.tuples(st.integers(0, 9), st.none() | st.integers(0, 7)),
+        min_size=1,
+        max_size=10,
+        unique_by=lambda drawn: drawn[0],
+    )
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_put_is_refused_where_another_row_has_its_value_in_the_end_and_else_it_applies(
+    database: Database, chunk: list[tuple[int, int | None]]
+) -> None:
+    database.empty()
+    database.connection.execute("CREATE UNIQUE INDEX IF NOT EXISTS one ON cities (population)")
+    start = next(_STARTS)
+    database.apply([city(start + n, key=n, population=n) for n in range(6)], source="commands/a")
+    commands = [
+        city(start + 100 + n, "delete", key)
+        if value is None
+        else city(start + 100 + n, key=key, population=value)
+        for n, (key, value) in enumerate(chunk)
+    ]
+    counts = database.apply(commands, source="commands/b").counts
+    rows = database.rows("SELECT geonameid, population, _version::text FROM cities")
+    at_the_end = {key: (value, version) for key, value, version in rows}
+    owners = {value: key for key, (value, _) in at_the_end.items()}
+    refused = set(map(int, rejected(database)))
+    assert (counts.applied, counts.rejected) == (len(chunk) - len(refused), len(refused))
+    for command, (key, value) in zip(commands, chunk, strict=True):
+        if value is None:
+            assert key not in at_the_end
+        elif key in refused:
+            assert owners.get(value, key) != key
+        else:
+            assert at_the_end[key] == (value, command.id)
