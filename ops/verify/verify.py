@@ -11,6 +11,8 @@ from typing import Any
 
 from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
 from forebay.db.connect import Connection
+from forebay.errors import HeldError
+from forebay.failures import failures_of
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
@@ -252,12 +254,21 @@ class _Verifier:
         for fault in scanned.ledger_faults:
             self.findings.add(**fault)
         ledger = _Ledger(self._connection)
+        # An earlier release has applied what it knew of them, and this one has not had them yet.
+        held_before = {
+            key
+            for key, failure in failures_of(
+                self._connection, list(scanned.unapplied.values())
+            ).items()
+            if failure.error.startswith(f"{HeldError.__name__}:")
+        }
         unapplied: list[str] = []
         for number, key in scanned.unapplied.items():
             row = ledger.rows([key]).get(key)
             if row is not None and row.complete:
                 continue  # it was being applied while we looked
-            if number in self.findings.ahead and number not in self._held_in:
+            is_held = number in self._held_in or key in held_before
+            if number in self.findings.ahead and not is_held:
                 state = "no row" if row is None else f"a row of {row.lines} lines, not complete"
                 self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
             else:

@@ -181,6 +181,20 @@ def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
     assert (found["table"], found["key"], found["database"]) == ("forebay.ledger", key, "no row")
 
 
+def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: Operator) -> None:
+    """That release has applied what it knew of the object; its ledger row comes with the rest."""
+    ((key,),) = applied.rows(
+        "DELETE FROM forebay.ledger WHERE object = (SELECT min(object) FROM forebay.ledger)"
+        " RETURNING object"
+    )
+    applied.rows(
+        "INSERT INTO forebay.failures (object, error) VALUES (%s, 'HeldError: a newer release')",
+        key,
+    )
+    told = applied.done("verify", code=5)
+    assert (told["not_applied"], told["differences"]) == ([key], 0)
+
+
 def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> None:
     ((key,),) = applied.rows(
         "UPDATE forebay.ledger SET lines = lines - 1"
