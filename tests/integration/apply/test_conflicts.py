@@ -210,8 +210,9 @@ def test_values_that_a_trigger_changes_are_tried(database: Database) -> None:
         "CREATE TRIGGER up BEFORE INSERT OR UPDATE ON cities"
         " FOR EACH ROW EXECUTE FUNCTION public.count_up()"
     )
+    database.apply([city(5, key=5, population=5)], source="commands/a")
     chunk = [city(n, key=n, population=5 if n < 40 else 77) for n in range(20, 60)]
-    counts = database.apply(chunk, source="commands/a").counts
+    counts = database.apply(chunk, source="commands/b").counts
     assert (counts.applied, counts.rejected) == (21, 19)
 
 
