@@ -66,8 +66,9 @@ class Conflicts:
             error: what Postgres said of one of them.
 
         Returns:
-            Refusals by the rows' places; none where the rows can't be compared by plain columns, as
-            with an index over an expression. Then each row has to be tried.
+            Refusals by the rows' places; none where the values that are sent can't tell, as with
+            an index over an expression, or a trigger, which may change them. Then each row has to
+            be tried.
         """
         if len(rows) == 1 or not is_conflict_with_neighbours(error):
             return {}
@@ -174,8 +175,10 @@ class Conflicts:
             # Rows of other tables stay as they are.
             "their_key": sql.SQL("t.{}::text").format(sql.Identifier(self._key))
             if constraint.other is None or is_own
-            else sql.SQL("NULL"),
-            "key_that_comes": sql.SQL("v0::text" if is_own else "NULL"),
+            else sql.SQL("NULL::text"),
+            "table": sql.SQL(self._own_name),
+            "key": sql.Identifier(self._key),
+            "key_that_comes": sql.SQL("v0::text" if is_own else "NULL::text"),
         }
         template = _TAKEN if constraint.other is None else _MISSING
         if constraint.is_referred_to:
@@ -229,11 +232,19 @@ _MISSING = """
       WHERE {complete} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
     ) AS found
 """
+# Of the rows that refer to it only those of the keys are listed: there may be millions of others. A
+# delete that is older than the row removes nothing, whatever refers to the row.
 _REFERRED_TO = """
     FROM (
+      SELECT a.*, NULL::text AS by FROM a
+      WHERE EXISTS (SELECT FROM {other} AS t
+                    WHERE {meets} AND ({their_key} = ANY(%(keys)s)) IS NOT TRUE)
+      UNION ALL
       SELECT a.*, {their_key} AS by FROM a JOIN {other} AS t ON {meets}
-      WHERE {their_key} IS DISTINCT FROM own_key
+      WHERE {their_key} = ANY(%(keys)s) AND {their_key} <> own_key
     ) AS found
+    WHERE EXISTS (SELECT FROM {table} AS r
+                  WHERE r.{key} = found.v0 AND (r._by_create OR found.id > r._version))
 """
 _UNIQUE = """
     SELECT array_agg(a.attname::text ORDER BY k.place),
@@ -246,7 +257,8 @@ _UNIQUE = """
     WHERE c.relname = %(name)s AND t.relname = %(table)s AND t.relname = %(at)s
       AND k.place <= i.indnkeyatts
       AND i.indexprs IS NULL AND i.indpred IS NULL AND NOT i.indnullsnotdistinct
-    HAVING count(*) > 0
+      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t.oid AND NOT tgisinternal)
+    HAVING count(*) > 0 AND bool_and(i.indcollation[k.place - 1] = a.attcollation)
 """
 # Once for each side that is our table.
 _FOREIGN = """
@@ -270,5 +282,7 @@ _FOREIGN = """
     JOIN pg_attribute AS b ON b.attrelid = side.theirs AND b.attnum = k.theirs
     WHERE c.contype = 'f' AND c.confmatchtype = 's' AND c.conname = %(name)s
       AND at.relname = %(at)s AND own.relname = %(table)s
+      AND (NOT side.is_referred_to OR c.confdeltype IN ('a', 'r'))
+      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = own.oid AND NOT tgisinternal)
     GROUP BY c.oid, side.is_referred_to
 """

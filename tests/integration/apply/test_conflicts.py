@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,17 @@ MANY = 300
 STATEMENTS = 150
 #: Of the ids of each example: what was rejected once stays rejected.
 _STARTS = itertools.count(10_000, 1_000)
+
+
+class FetchedCursor(psycopg.Cursor[Any]):
+    """Counts the rows that come back."""
+
+    rows = 0
+
+    def fetchall(self) -> list[Any]:
+        found = super().fetchall()
+        FetchedCursor.rows += len(found)
+        return found
 
 
 def apply_counted(
@@ -160,6 +173,60 @@ def test_constraints_that_plain_columns_can_not_show_are_found_row_by_row(
     chunk = [city(n, key=n, name=f"n{n // 2}") for n in range(20)]
     counts = database.apply(chunk, source="commands/a").counts
     assert (counts.applied, counts.rejected) == (10, 10)
+
+
+def refer_to_countries(database: Database, codes: Sequence[str]) -> None:
+    """Countries, and a city in each."""
+    database.connection.execute(
+        "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
+    )
+    database.apply([country(n + 100, code) for n, code in enumerate(codes)], source="commands/a")
+    cities = [city(n + 500, key=n, country_code=code) for n, code in enumerate(codes)]
+    database.apply(cities, source="commands/b")
+
+
+def delete(number: int, code: str) -> Command:
+    return country(number, code)._replace(op="delete", body=None)
+
+
+def test_a_delete_that_is_older_than_its_row_is_superseded_whatever_refers_to_the_row(
+    database: Database,
+) -> None:
+    refer_to_countries(database, ["DE", "FR", "IT"])
+    chunk = [delete(1, "DE"), delete(1000, "FR"), delete(1001, "IT")]
+    counts = database.apply(chunk, source="commands/c").counts
+    assert (counts.superseded, counts.rejected) == (1, 2)
+    assert set(rejected(database)) == {"FR", "IT"}
+
+
+def test_values_that_a_trigger_changes_are_tried(database: Database) -> None:
+    database.connection.execute("CREATE UNIQUE INDEX ON cities (population)")
+    database.connection.execute(
+        "CREATE FUNCTION public.count_up() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF NEW.population < 10 THEN NEW.population := NEW.geonameid; END IF;"
+        " RETURN NEW; END$$"
+    )
+    database.connection.execute(
+        "CREATE TRIGGER up BEFORE INSERT OR UPDATE ON cities"
+        " FOR EACH ROW EXECUTE FUNCTION public.count_up()"
+    )
+    database.apply([city(5, key=5, population=5)], source="commands/a")
+    chunk = [city(n, key=n, population=5 if n < 40 else 77) for n in range(20, 60)]
+    counts = database.apply(chunk, source="commands/b").counts
+    assert (counts.applied, counts.rejected) == (21, 19)
+
+
+def test_of_many_rows_that_refer_to_a_deleted_one_none_is_listed(database: Database) -> None:
+    refer_to_countries(database, ["DE", "FR"])
+    more = [city(n + 2000, key=n + 100, country_code="DE") for n in range(MANY)]
+    database.apply(more, source="commands/c")
+    with open_connection(database.url) as connection:
+        connection.cursor_factory = FetchedCursor
+        FetchedCursor.rows = 0
+        deletes = [delete(9000, "DE"), delete(9001, "FR")]
+        counts = database.apply(deletes, connection=connection, source="commands/d").counts
+    assert counts.rejected == 2
+    assert FetchedCursor.rows < 50
 
 
 @given(
