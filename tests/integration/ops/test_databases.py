@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from uuid import uuid4
 
+import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from local.postgres.config import SUPERUSER
 from ops.context import DATABASE, REPLICA, Context
 from ops.errors import UsageError
 from tests.fixtures.operating import Operator
+from tests.fixtures.postgres import PostgresServer
 
 AT = ("--at", "2026-02-01")
+PASSWORD = "hidden-2f6c"
+
+
+@pytest.fixture
+def login(postgres_cluster: PostgresServer) -> Iterator[str]:
+    """A role that may do everything and has a password that no other word of an output contains."""
+    name = f"login_{uuid4().hex}"
+    role = sql.Identifier(name)
+    with psycopg.connect(postgres_cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(role, PASSWORD))
+        yield name
+        admin.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 def with_replica_in_the_environment(operator: Operator) -> Operator:
@@ -99,10 +116,10 @@ def test_a_replica_that_is_needed_is_asked_for_beside_the_given_database() -> No
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
 )
 def test_each_result_names_host_port_and_database_and_no_password(
-    applied: Operator, command: tuple[str, ...], code: int
+    login: str, applied: Operator, command: tuple[str, ...], code: int
 ) -> None:
     known = conninfo_to_dict(applied.database_url)
-    secret = f"{applied.database_url}{'&' if '?' in applied.database_url else '?'}password=hidden"
+    secret = make_conninfo(applied.database_url, user=login, password=PASSWORD)
     operator = with_replica_in_the_environment(Operator(applied.archive, secret))
     host, port, name = known["host"], int(str(known["port"])), known["dbname"]
 
@@ -113,7 +130,7 @@ def test_each_result_names_host_port_and_database_and_no_password(
         (host, port, name)
     }
     assert f"{host}:{port}, database {name}" in text.out
-    assert "hidden" not in text.out + text.err + str(told)
+    assert PASSWORD not in text.out + text.err + str(told)
 
 
 def test_a_rebuild_names_the_database_that_it_has_filled(operator: Operator) -> None:
