@@ -82,6 +82,9 @@ def _with_capability(user: User) -> tuple[str, ...]:
         f"--reuid={user.uid}",
         f"--regid={user.gid}",
         "--clear-groups",
+        # PostgreSQL looks for its programs by access(2), which leaves the capabilities of another
+        # user than root out of account unless this says otherwise (capabilities(7)).
+        "--securebits=+no_setuid_fixup",
         "--inh-caps=+dac_override",
         "--ambient-caps=+dac_override",
     )
