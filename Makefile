@@ -108,7 +108,7 @@ $(PEERS): pyproject.toml uv.lock | $(READY)
 	@touch $@
 
 .PHONY: bench
-bench: $(PEERS) ## measure, for minutes (NAMES="apply rebuild", QUICK=1), into bench/results
+bench: $(PEERS) $(PACKAGES) ## measure, for minutes (NAMES="apply rebuild", QUICK=1), into bench/results
 	@exec .build/bench/bin/python -m bench $(NAMES) $(if $(QUICK),--quick)
 	@exec .build/bench/bin/python -m bench.report
 
