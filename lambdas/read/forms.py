@@ -28,8 +28,10 @@ def read_form(event: Mapping[str, Any]) -> dict[str, str]:
             (in the address) or repeated_parameter.
     """
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    _check_media(headers)
-    pairs = _pairs(_body(event))
+    text = _body(event)
+    if text or headers.get("content-type"):  # a request without a body needs no type
+        _check_media(headers)
+    pairs = _pairs(text)
     _refuse_repeated(pairs)
     page = event.get("queryStringParameters") or {}
     unknown = page.keys() - set(FORM_PAGES)
@@ -61,11 +63,11 @@ def _refuse_repeated(pairs: Sequence[tuple[str, str]]) -> None:
 def _check_media(headers: Mapping[str, str]) -> None:
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != FORM_TYPE:
-        found = f"Content-Type {shown(media)}" if media else "no Content-Type"
+        given = f"Content-Type {shown(media)} is not supported here" if media else "no Content-Type"
         raise ProblemError(
             Problem(
                 "unsupported_media_type",
-                f"{found} is not supported here; send the list's query as {FORM_TYPE}",
+                f"{given}; send the list's query as {FORM_TYPE}",
                 headers={"Accept-Post": FORM_TYPE},
             )
         )

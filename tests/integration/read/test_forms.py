@@ -153,6 +153,15 @@ def test_what_is_no_query_is_refused_by_name(
     assert words in f"{found['detail']} {found['hint']}"
 
 
+@pytest.mark.parametrize("form", [None, ""])
+def test_a_query_without_a_body_needs_no_content_type(
+    cities: Database, reader: Reader, form: str | None
+) -> None:
+    assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
+    found = reader.ask("cities", form, page={"offset": "4"}, Content_Type="")
+    assert keys(found) == [*range(5, 105)]
+
+
 def test_all_but_the_page_goes_into_the_body(reader: Reader) -> None:
     found = problem(reader.ask("cities", "limit=1", page={"name": "eq.x"}))
     assert found["code"] == "unknown_parameter"
