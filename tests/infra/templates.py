@@ -66,11 +66,11 @@ class Synthesised:
 
     def function(self, name: FunctionName) -> Mapping[str, Any]:
         """The properties of a function of the product."""
-        handler = f"lambdas.{name}.handler.lambda_handler"
+        suffix = f"-{name.replace('_', '-')}"
         (found,) = (
             properties
             for properties in self.properties("service", "AWS::Lambda::Function")
-            if properties["Handler"] == handler
+            if str(properties.get("FunctionName", "")).endswith(suffix)
         )
         return found
 
