@@ -35,7 +35,7 @@ LIMITS_MEBIBYTES: dict[PackageName, int] = {
     "about": 30,
     "firehose_consumer": 30,
     "sweep": 30,
-    "migrate": 50,
+    "migrate": 55,
 }
 
 

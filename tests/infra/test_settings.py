@@ -163,7 +163,7 @@ AURORA: Mapping[str, Any] = {
     "instance_class": "r8g.large",
     "replicas": 1,
     "read_timeout_seconds": 10,
-    "max_connections": 500,
+    "max_connections": 600,
     "backup_days": 1,
     "deletion_protection": True,
 }

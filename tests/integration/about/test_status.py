@@ -19,7 +19,7 @@ from forebay.openapi import describe
 from forebay.openapi.schemas import STATUS_REASONS
 from lambdas.about.progress import ArchiveProgress
 from lambdas.about.verdict import Thresholds, judge
-from local.postgres.config import OWNER, SUPERUSER
+from local.postgres.config import READER, SUPERUSER
 from tests.fixtures.about import AboutBench
 from tests.fixtures.commands import city
 from tests.fixtures.postgres import ReplicatedCluster
@@ -364,10 +364,12 @@ def test_not_even_a_database_that_is_away_is_asked_at_every_request(about: About
 
 
 def test_a_reader_may_ask_all_of_it(
-    about_replica: AboutBench, replicated_database_urls: tuple[str, str]
+    about_replica: AboutBench,
+    replicated_cluster: ReplicatedCluster,
+    replicated_database_urls: tuple[str, str],
 ) -> None:
     """The function logs in as who may only read."""
-    assert OWNER in about_replica.url
-    about_replica.url = replicated_database_urls[1].replace(OWNER, "forebay_read", 2)
+    database = replicated_database_urls[1].rpartition("/")[2]
+    about_replica.url = replicated_cluster.replica.url(READER, database)
     told = about_replica.status()
     assert told["database"]["state"] == "reachable"
