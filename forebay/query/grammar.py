@@ -1,7 +1,7 @@
 """The parameters and headers of a list request, and their limits.
 
 Routes, cache keys, the read function's view and the documentation are derived from these names.
-Other parameters of a GET are ignored (law 5).
+The read function does not see other parameters of a GET (law 5).
 """
 
 from __future__ import annotations

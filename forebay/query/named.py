@@ -1,4 +1,4 @@
-"""Find all resources that a parsed query refers to."""
+"""The set of resources that a parsed query refers to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolve `name!hint` in `select=` to a relation, with PostgREST's rules."""
+"""Resolution of `name!hint` in `select=` to a relation, with PostgREST's rules."""
 
 from __future__ import annotations
 

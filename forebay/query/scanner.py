@@ -47,7 +47,7 @@ class Scanner:
         return self._text.startswith(options, self.place)
 
     def take(self, literal: str) -> bool:
-        """Consume the literal if the rest starts with it; return whether it does."""
+        """Consume the literal if the rest starts with it; return False otherwise."""
         found = self.next_is(literal)
         if found:
             self.place += len(literal)

@@ -28,8 +28,8 @@ class Indexed:
 class Unique:
     """A unique constraint on this column.
 
-    Which of two commands with the same value is rejected depends on the order of their application.
-    The rejection is therefore recorded, and every later replay follows the record.
+    If two commands have the same value, the order of their application determines the rejected one,
+    so two replays could differ. The rejection is therefore recorded, and later replays follow it.
     """
 
 

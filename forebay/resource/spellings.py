@@ -50,7 +50,7 @@ def integer(text: str) -> int:
 
 
 def double(text: str) -> float:
-    """Parse a double whose digits survive: `0.1`, but not `9007199254740993.0`."""
+    """Parse a double; refuse digits that it can't represent, as in `9007199254740993.0`."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is no number, such as 1.5 or 2e-3")
     value = float(text)
