@@ -1,4 +1,4 @@
-"""The resources that this deployment serves: one file each, found by their being here."""
+"""The resources of this deployment; each module of the package declares resources."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from forebay.resource import Resources, compiled
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
 
-#: In the packages of functions that have to start fast; never in a checkout.
+#: File of compiled declarations. Only packages of functions contain it, for fast cold starts.
 COMPILED = "compiled.pickle"
 
 
 @cache
 def shapes() -> dict[str, Recorded]:
-    """By a resource's path, what its schema versions looked like, as `make migration` notes it.
+    """Return the shapes of all schema versions, which `make migration` records, by path.
 
     Raises:
         forebay.errors.DeclarationError: the file is damaged.
     """
-    from forebay.resource import shape  # noqa: PLC0415 - few ask for it
+    from forebay.resource import shape  # noqa: PLC0415 - few callers need it
 
     file = Path(__file__).with_name("shapes.json")
     return shape.load(file.read_bytes()) if file.is_file() else {}
@@ -30,10 +30,10 @@ def shapes() -> dict[str, Recorded]:
 
 @cache
 def load() -> Resources:
-    """Every resource by its path, and the paths of the retired ones.
+    """Return all resources by path, and the paths of retired resources.
 
     Raises:
-        forebay.errors.DeclarationError: a declaration can't work; names class and field.
+        forebay.errors.DeclarationError: a declaration is invalid; names class and field.
     """
     file = Path(__file__).with_name(COMPILED)
     found = compiled.load(file.read_bytes()) if file.is_file() else None

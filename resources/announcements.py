@@ -1,4 +1,4 @@
-"""Announcements: a resource whose keys the server makes."""
+"""Announcements: a resource with server-generated keys."""
 
 from __future__ import annotations
 

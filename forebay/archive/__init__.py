@@ -1,1 +1,1 @@
-"""The archive's layout: what its objects are called, and what they hold."""
+"""The archive's layout: the names and contents of its objects."""

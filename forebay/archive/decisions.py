@@ -1,9 +1,9 @@
-"""The decision log: every decision about a command, in one order, in objects that never change.
+"""The decision log: all decisions about commands, in one order, in immutable objects.
 
-The objects are numbered without a gap: `decisions/00000000000000000001.ndjson` and so on. A writer
-creates the next number and never replaces one (`If-None-Match: *`), so of several writers one gets
-the number and the others read what it wrote. One database owns the archive at a time and decides;
-an entry of the log says which (docs/archive-format.md, "Decisions").
+The objects are numbered without gaps: `decisions/00000000000000000001.ndjson` and so on. A writer
+creates the next number and never replaces an object (`If-None-Match: *`). If several writers
+compete for a number, one succeeds and the others read its entry. One database owns the archive at a
+time and adds decisions; entries of the log name the owner (docs/archive-format.md, "Decisions").
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from forebay.errors import PermanentError
 from forebay.ids import is_rejection_id, is_uuid
 
 DECISIONS_PREFIX = "decisions/"
-#: Where releases before the decision log put rejections; still read, never written.
+#: Prefix of the rejections of releases before the decision log; read, but never written.
 LEGACY_PREFIX = "rejections/"
-#: The position of a database that has read nothing, not even the rejections of older releases.
+#: The position before the log's start and before the rejections of older releases.
 NOTHING_READ = -1
 _DIGITS = 20
 _NAME = re.compile(rf"{DECISIONS_PREFIX}[0-9]{{{_DIGITS}}}\.ndjson")
 
-#: Members of a rejection that are text, and those that may be null instead.
+#: Members of a rejection: required texts, and texts that may be null.
 TEXTS = ("id", "code", "detail", "object", "line")
 TEXTS_OR_NULL = ("resource", "key", "op", "sqlstate")
 
 
 class DecisionLogError(PermanentError):
-    """An object of the decision log is missing, or is not what was written there."""
+    """An object of the decision log is missing or damaged."""
 
 
 class StoredKey(Protocol):
@@ -46,52 +46,52 @@ class StoredKey(Protocol):
 
 
 class Store(Protocol):
-    """Where an archive is kept, as far as the decision log needs it."""
+    """The part of an archive's storage that the decision log uses."""
 
     @property
     def url(self) -> str:
-        """How an operator writes it."""
+        """The archive's URL in operators' commands."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredKey]:
-        """The objects whose keys begin so and sort after `after`, by key."""
+        """Iterate over the objects with this prefix and a key greater than `after`, by key."""
         ...
 
     def read(self, key: str) -> Iterator[bytes]:
-        """An object's bytes, in blocks."""
+        """Iterate over the blocks of an object's content."""
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Stores an object unless its key is taken; False if it is.
+        """Create an object; return False if the key already exists.
 
         Raises:
-            TransientError: unknown whether it was stored.
+            TransientError: the object may or may not be stored.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One object of the log."""
+    """An object of the log."""
 
     slot: int
-    #: The database that owns the archive from here on, if the entry says so.
+    #: The archive's new owner, if the entry changes it.
     owner: str | None = None
-    #: The members of each rejection, `rejected_at` included.
+    #: The members of each rejection, including `rejected_at`.
     rejections: Sequence[Mapping[str, Any]] = field(default=())
 
 
 def key_of(slot: int) -> str:
-    """The key of an entry."""
+    """Return the key of an entry's object."""
     return f"{DECISIONS_PREFIX}{slot:0{_DIGITS}d}.ndjson"
 
 
 def encode_rejections(rejections: Iterable[Mapping[str, Any]], database: str) -> bytes:
-    """An entry that rejects commands.
+    """Encode an entry that rejects commands.
 
     Args:
-        rejections: members as `LogEntry.rejections` has them.
-        database: the identity of the database that decided.
+        rejections: members in the form of `LogEntry.rejections`.
+        database: the identity of the deciding database.
     """
     return b"".join(
         _line({"decision": "rejected", "database": database, **members}) for members in rejections
@@ -99,28 +99,30 @@ def encode_rejections(rejections: Iterable[Mapping[str, Any]], database: str) ->
 
 
 def encode_owner(database: str, at: dt.datetime) -> bytes:
-    """An entry that makes a database the archive's owner."""
+    """Encode an entry that makes a database the archive's owner."""
     return _line({"decision": "owner", "database": database, "at": at})
 
 
 def encode_void(database: str, at: dt.datetime) -> bytes:
-    """An entry without a decision: it takes the number that an interrupted writer had reserved."""
+    """Encode an entry without a decision, which fills the number of an interrupted writer."""
     return _line({"decision": "void", "database": database, "at": at})
 
 
 def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
-    """The entries after a position, in their order.
+    """Iterate over the entries after a position, in order.
+
+    From `NOTHING_READ`, the first entry has number 0 and the rejections of older releases.
 
     Raises:
         DecisionLogError: an entry is missing or damaged.
-        TransientError: the store did not answer.
+        TransientError: the storage did not respond.
     """
     position = after
     if position < 0:
         yield LogEntry(0, rejections=list(_read_legacy(store)))
         position = 0
     for found in store.list(DECISIONS_PREFIX, after=key_of(position) if position else ""):
-        if _NAME.fullmatch(found.key) is None:  # such as a folder's marker of the S3 console
+        if _NAME.fullmatch(found.key) is None:  # such as a folder marker of the S3 console
             continue
         position += 1
         if found.key != key_of(position):

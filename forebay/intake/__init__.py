@@ -1,1 +1,1 @@
-"""Intake: turns what clients send into commands and gets them accepted."""
+"""Intake: conversion of clients' requests into commands, and their acceptance."""

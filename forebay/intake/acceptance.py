@@ -1,4 +1,4 @@
-"""Gets lines accepted: by the delivery stream or, where it fails, by the archive itself."""
+"""Durable storage of accepted lines: in the delivery stream, or in the archive as a fallback."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from forebay.log import Log
 
 
 class Sink(Protocol):
-    """Something that takes lines, such as a delivery stream."""
+    """A destination for lines, such as a delivery stream."""
 
     last_error: str | None
 
     def put(self, lines: Sequence[bytes]) -> set[int]:
-        """The indexes of the lines that were not acknowledged."""
+        """Send lines; return the indexes of those that were not acknowledged."""
 
 
 class CommandStore(Protocol):
-    """The archive, as far as the fallback needs it."""
+    """The part of the archive that the fallback uses."""
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
-        """Stores lines as one object; raises TransientError."""
+        """Store lines as one object.
+
+        Raises:
+            TransientError: the object may or may not be stored.
+        """
 
 
 class Acceptor:
-    """Law 1: what it reports as accepted is stored where it outlives us."""
+    """Storage of commands under law 1: a line reported as accepted is durably stored."""
 
     def __init__(self, sink: Sink, store: CommandStore, log: Log) -> None:
         self._sink = sink
@@ -35,10 +39,10 @@ class Acceptor:
         self._log = log
 
     def accept(self, lines: Sequence[Line]) -> set[int]:
-        """Gets every line stored; the indexes of those that no one acknowledged.
+        """Store lines; return the indexes of those that no store acknowledged.
 
-        Such a line may still have been stored (an answer can get lost), but it was not accepted. A
-        client that sends the write again makes another command.
+        Such a line is not accepted, but it may be stored, because an acknowledgement can get lost.
+        A client that repeats the write creates another command.
         """
         refused = sorted(self._sink.put([line.data for line in lines]))
         if not refused:

@@ -1,4 +1,4 @@
-"""Makes commands of valid items: keys, ids and size are decided here, before anything is sent."""
+"""Creation of commands from items: validation, keys, ids, and the size limit of a line."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from forebay.resource.body import pointer
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 from forebay.resource.spec import ResourceSpec
 
-#: Of one request.
+#: Items in one request.
 MAX_BATCH_ITEMS = 500
 
 _KEY_NAMESPACE = uuid.UUID("0e3c3f0a-6f0c-5d0b-8f5d-1f0d8f9c2a77")
-#: Codes that name what kind of text or number can't be stored; of several the first decides.
+#: The general code of an invalid item; the first fault with another code takes precedence.
 _VALIDATION = "validation_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what came with the request."""
+    """The caller of a request, and the request's headers that affect its commands."""
 
-    #: As the authorizer knows them.
+    #: The caller's name from the authorizer.
     by: str
     trace: str | None = None
     idempotency_key: str | None = None
-    #: A version that the client has seen: the ids of commands to that key will be greater.
+    #: The greatest version that the client has seen; new command ids exceed it.
     after: str | None = None
-    #: Whose idempotency key it is, if that is not `by`: server-made keys derive from it, so it must
-    #: stay what it was even if a release names callers in another way.
+    #: The owner of the idempotency key, if it is not `by`. Server-made keys derive from it, so it
+    #: must not change even if a release changes the names of callers.
     key_owner: str | None = None
 
 
@@ -50,16 +50,20 @@ class Line:
 
 @dataclass(slots=True)
 class BatchItems:
-    """Names the items of one batch, so that an item has its name in every batch.
+    """Names for the items of one batch; an item has the same name in every batch.
 
-    The name is made of the item, not of its position. Members in another order are the same item;
-    of equal items, the number of those before it is part of the name.
+    A name depends on the item's content, not on its position or on the order of its members. Equal
+    items are numbered.
     """
 
     _counts: Counter[str] = field(default_factory=Counter)
 
     def name(self, item: bytes) -> str:
-        """The name of the next item, which is well-formed JSON text."""
+        """Return the name of the next item.
+
+        Args:
+            item: well-formed JSON text.
+        """
         digest = hashlib.sha256(dump(parse(item), sort_members=True)).hexdigest()
         self._counts[digest] += 1
         return f"{digest}.{self._counts[digest] - 1}"
@@ -69,23 +73,23 @@ class MakesIds(Protocol):
     """A source of command ids."""
 
     def make(self, *, create: bool, after: str | None = None) -> str:
-        """A new id; greater than `after` too, which moves no other id."""
+        """Create an id; it exceeds `after`, which does not affect later ids."""
 
 
 class CommandMaker:
-    """Makes the commands of one process."""
+    """Factory for commands; one per process."""
 
     def __init__(self, ids: MakesIds) -> None:
         self._ids = ids
 
     def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, name: str = "0") -> Line:
-        """A `create` of an item whose key is in its body, or is made here.
+        """Create a `create` command; the key is in the body, or is generated.
 
         Args:
-            spec: of the resource.
+            spec: the resource.
             item: well-formed JSON text.
-            caller: a server-made key derives from its idempotency key, if there is one.
-            name: of the item among those with the same idempotency key; part of the derived key.
+            caller: a server-made key derives from its idempotency key, if present.
+            name: distinguishes items with the same idempotency key; part of the derived key.
 
         Raises:
             ProblemError: the item is refused.
@@ -99,14 +103,14 @@ class CommandMaker:
         if read.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
-        if caller.idempotency_key is None:  # no client can have seen a version of a new key
+        if caller.idempotency_key is None:  # a new random key has no earlier version
             caller = replace(caller, after=None)
         return self._line(spec, "create", _made_key(spec, caller, name), read.body, caller)
 
     def put(
         self, spec: ResourceSpec, key: KeyValue, item: bytes, caller: Caller, *, create: bool
     ) -> Line:
-        """A `put` of the whole item at a key, or a `create` if it must not overwrite.
+        """Create a `put` command for a key, or a `create` if it must not overwrite.
 
         Raises:
             ProblemError: the item is refused.
@@ -120,7 +124,7 @@ class CommandMaker:
         return self._line(spec, "create" if create else "put", key, read.body, caller)
 
     def put_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
-        """A `put` of the whole item at the key that is in its body.
+        """Create a `put` command for the key in the item.
 
         Raises:
             ProblemError: the item is refused.
@@ -132,11 +136,11 @@ class CommandMaker:
         return self._line(spec, "put", read.key, read.body, caller)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
-        """A `delete` of a key."""
+        """Create a `delete` command for a key."""
         return self._line(spec, "delete", key, None, caller)
 
     def delete_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
-        """A `delete` of the key that is in an item; of its other fields only the names count.
+        """Create a `delete` command for the key in an item; only the names of other fields matter.
 
         Raises:
             ProblemError: the item is refused.
@@ -208,7 +212,7 @@ def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
 
 
 def _made_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
-    """A key that a retry with the same Idempotency-Key gets again; else a random one."""
+    """Derive a key from the Idempotency-Key, so that a retry gets it again; else a random key."""
     if caller.idempotency_key is None:
         return str(uuid.uuid4())
     owner = caller.by if caller.key_owner is None else caller.key_owner

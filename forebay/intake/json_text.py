@@ -1,4 +1,4 @@
-"""Reads JSON strictly (RFC 8259, I-JSON where it matters): what is ambiguous is refused."""
+"""Strict JSON parser (RFC 8259, with I-JSON's rules for names and text); refuses ambiguous JSON."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import orjson
 
 from forebay.problem import Problem, ProblemError
 
-#: Why one item of an array can be refused while the array is JSON all the same.
+#: Codes of faults in an item that leave the array around it well-formed.
 _FAULTS_OF_ITEMS = frozenset({"duplicate_member", "not_utf8", "too_deep", "unstorable_text"})
-# A whole string, whose brackets and commas separate nothing, or what separates.
+# A whole string (brackets and commas inside it are not separators), or a separator.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 _WHITE_SPACE = b" \t\n\r"  # RFC 8259 §2
 
 
 def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text; numbers with a fraction keep their digits.
+    """Parse a JSON text; numbers with a fraction keep their digits.
 
     Raises:
-        ProblemError: malformed (NaN is), a member twice, not UTF-8, nested beyond all reason, or
-            text with a surrogate that has no partner.
+        ProblemError: the text is malformed (NaN is), repeats a member, is not UTF-8, is nested too
+            deeply, or contains a lone surrogate.
     """
     try:
         return jiter.from_json(
@@ -34,10 +34,10 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def item_texts(raw: bytes) -> list[bytes] | None:
-    """The texts of an array's items, some of which `parse` may refuse.
+    """Split a JSON array into the texts of its items; `parse` may refuse some of them.
 
     Returns:
-        None if the text is no JSON array, whatever its items are.
+        The texts; None if the whole is not a JSON array.
     """
     text = raw.strip(_WHITE_SPACE)
     items = _split(text) if text.startswith(b"[") else None
@@ -47,16 +47,16 @@ def item_texts(raw: bytes) -> list[bytes] | None:
 
 
 def dump(value: object, *, sort_members: bool = False) -> bytes:
-    """A parsed value as JSON text again, its numbers digit by digit as they came."""
+    """Serialize a parsed value; numbers keep their digits."""
     option = orjson.OPT_SORT_KEYS if sort_members else None
     try:
         return orjson.dumps(value, default=_digits, option=option)
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a decimal may well be
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits, valid for a decimal field
         return orjson.dumps(_with_long_integers(value), default=_digits, option=option)
 
 
 def _split(text: bytes) -> list[bytes] | None:
-    """What is between the commas of the outermost brackets; None if these don't enclose it all."""
+    """Split at the commas of the outermost brackets; None if they don't enclose the whole text."""
     items, depth, start = [], 0, 1
     for token in _TOKEN.finditer(text):
         if token[0] in b"[{":
@@ -81,7 +81,7 @@ def _may_be_an_item(text: bytes) -> bool:
 
 
 def _with_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with integers beyond 64 bits as their digits, which orjson would not write."""
+    """Replace integers beyond 64 bits, which orjson can't serialize, by their digits."""
     if isinstance(value, dict):
         return {name: _with_long_integers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -118,7 +118,7 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def _has_lone_surrogate(raw: bytes) -> bool:
-    """Whether the text would be JSON, were it not for such a surrogate."""
+    """Return True if the text is valid JSON except for a lone surrogate."""
     try:
         json.dumps(json.loads(raw), ensure_ascii=False).encode()
     except UnicodeEncodeError:

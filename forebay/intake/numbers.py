@@ -1,9 +1,9 @@
-"""Keeps the numbers of an item exact on their way to a row, or names those that can't be kept.
+"""Exact storage of an item's numbers, and faults for numbers that would change.
 
-JSON numbers have any number of digits; the archive and most columns hold integers of 64 bits and
-doubles. An integer or a decimal is kept if it reads again as the same number. A double is kept if
-it is the sent text, rounded to as many digits as that has: `0.1` and `0.10000000000000001` are kept
-(the same double), and `9007199254740993.0` is not, for the nearest double ends in 2.
+JSON numbers have any number of digits; the archive and most columns store 64-bit integers and
+doubles. An integer or a decimal is exact if it reads back as the same number. A double is exact if,
+rounded to the digits of the sent text, it equals that text: `0.1` and `0.10000000000000001` are
+exact (the same double), but `9007199254740993.0` is not, because the nearest double ends in 2.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from forebay.resource.reading import Fault
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.resource.spellings import is_text_of
 
-#: As it was sent, or as the body has it.
+#: A number in a request, or in a body.
 _Number: TypeAlias = "int | float | jiter.LosslessFloat"
 
-# Without an exponent, a double keeps any 15 digits (IEEE 754; DBL_DIG).
+# Without an exponent, a double preserves any 15 digits (IEEE 754; DBL_DIG).
 _MAYBE_INEXACT = re.compile(rb"[0-9](?:\.?[0-9]){15}|[0-9][eE]")
 _INTEGER_DIGITS = 19  # of 64 bits
 _INT64 = range(INT64_MIN, INT64_MAX + 1)
 
 
 def with_exact_numbers(spec: ResourceSpec, raw: bytes) -> tuple[bytes, Mapping[str, Any] | None]:
-    """The item with numbers in forms that its reader keeps.
+    """Rewrite an item's numbers into forms that `BodyReader` preserves.
 
     Returns:
-        The item's JSON text, and the parsed item if it may hold numbers that can't be kept.
+        The item's JSON text, and the parsed item if some of its numbers may be inexact.
     """
     is_doubtful = _MAYBE_INEXACT.search(raw) is not None
     if not is_doubtful and all(column.kind is not Kind.DECIMAL for column in spec.columns):
@@ -52,11 +52,11 @@ def with_exact_numbers(spec: ResourceSpec, raw: bytes) -> tuple[bytes, Mapping[s
 
 
 def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[Fault]:
-    """A fault for each number of an item that its body does not keep.
+    """Yield a fault for each number of an item that differs in its body.
 
     Args:
         sent: the item as parsed by `with_exact_numbers`.
-        body: read from it.
+        body: the validated body of the same item.
     """
     stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [
         (sent[name], kept, (name,)) for name, kept in body.items() if name in sent
@@ -83,7 +83,7 @@ def _exact(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON val
 
 
 def _integer(value: jiter.LosslessFloat) -> int | jiter.LosslessFloat:
-    """The integer that a number with a fraction or an exponent is; JSON has one kind of number."""
+    """Convert a number such as `5.0` or `1e3` to an integer: JSON has only one kind of number."""
     exact = _decimal(value)
     if exact is None or exact.adjusted() >= _INTEGER_DIGITS or exact != exact.to_integral_value():
         return value
@@ -91,9 +91,9 @@ def _integer(value: jiter.LosslessFloat) -> int | jiter.LosslessFloat:
 
 
 def _with_doubles(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON whose integers beyond 64 bits are doubles, if those read again as the same integers.
+    """Convert integers beyond 64 bits inside JSON to doubles if these have the same value.
 
-    Postgres writes a double inside JSON without its exponent: `1e22` is read as an integer.
+    An answer can contain such integers: Postgres writes the double `1e22` in JSON without exponent.
     """
     if isinstance(value, dict):
         return {name: _with_doubles(inner) for name, inner in value.items()}
@@ -114,7 +114,7 @@ def _is_number(value: object) -> bool:
 
 def _is_kept(value: _Number, kept: object) -> bool:
     exact = _decimal(value)
-    if exact is None:  # an exponent that not even `decimal` takes
+    if exact is None:  # the exponent exceeds the limits of `decimal`
         return False
     if isinstance(kept, float):
         return is_text_of(exact, kept)

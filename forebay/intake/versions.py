@@ -1,4 +1,4 @@
-"""Brings an item that a client wrote for an earlier schema version up to date, as a replay does."""
+"""Conversion of items for an earlier schema version to the current one, as in a replay."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 
 def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> bytes:
-    """The item as the current schema version has it.
+    """Convert an item to the current schema version.
 
     Args:
-        spec: of the resource.
-        version: the item's, earlier than the resource's.
-        old: what bodies of that version looked like.
+        spec: the resource.
+        version: the item's schema version, earlier than the resource's.
+        old: the shape of bodies of that version.
         item: well-formed JSON text.
 
     Raises:
-        ProblemError: it is no item of that version, or an upcaster refuses it.
+        ProblemError: the item does not fit that version, or an upcaster refuses it.
     """
     sent = parse(item)
     if not isinstance(sent, dict):
-        return item  # which the current version refuses in its own words
+        return item  # the current version refuses it with the usual message
     key = {name: sent[name] for name in sent if name == spec.key.name}
     members = {name: value for name, value in sent.items() if name not in key}
     body = {name: _archived(old.fields.get(name), value) for name, value in members.items()}
@@ -44,7 +44,7 @@ def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> b
 
 
 def _archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value as the archive would have it, which is what upcasters know."""
+    """Return the value in the form of the archive, which upcasters expect."""
     if isinstance(value, jiter.LosslessFloat):
         is_decimal = field is not None and field.kind is Kind.DECIMAL
         return str(value) if is_decimal else float(value)
@@ -86,7 +86,7 @@ def _upcast(spec: ResourceSpec, version: int, body: dict[str, Any]) -> dict[str,
     for number in range(version, spec.schema_version):
         try:
             found = spec.upcasters[number](found)
-        except Exception as exc:  # the upcaster is the user's code: what it raises is its verdict
+        except Exception as exc:  # the upcaster is the user's code: any exception is a refusal
             detail = f"the upcaster from schema version {number} raised {exc!r}"
             raise ProblemError(_problem(spec, version, [Fault("#", detail)])) from exc
     if not isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""The description of the API (OpenAPI 3.1), made from the routes and the declarations alone."""
+"""The description of the API (OpenAPI 3.1), derived from the routes and the declarations."""
 
 from forebay.openapi.document import describe
 

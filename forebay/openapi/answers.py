@@ -1,4 +1,4 @@
-"""The answers of operations: statuses, headers, bodies, and the problems that each can have."""
+"""The answers of operations: statuses, headers, bodies and problems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JSON: Final = "application/json"
 _SECONDS: Final = {"type": "integer", "minimum": 0}
 _TEXT: Final = {"type": "string"}
 
-#: Headers of answers, as the document's components have them.
+#: Headers of answers, for the document's components.
 RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {
         "description": "Where the command's status is.",
@@ -50,7 +50,7 @@ RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Content-Security-Policy": {"schema": _TEXT},
 }
 
-#: Whatever the gateway and the edge may answer anywhere.
+#: Problems that the gateway and the edge can return for any route.
 _EVERYWHERE: Final = (
     "bad_request", "unknown_resource", "throttled", "quota_exceeded", "unavailable", "timeout",
 )  # fmt: skip
@@ -62,7 +62,7 @@ _ITEM: Final = (
     *("command_too_large", "validation_failed", "unstorable_text", "too_deep", "number_too_large"),
     "not_accepted",
 )
-#: By action, the problems of its own.
+#: Problems that are specific to an action.
 _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": (
         *(code for code in CATALOGUE if code.startswith("PGRST")),
@@ -88,18 +88,18 @@ _WRITES: Final = frozenset({"post", "put", "delete"})
 
 
 def headers(*names: str) -> dict[str, Schema]:
-    """References to headers of the document."""
+    """Return references to headers of the document."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def content(schema: Schema, media_type: str = JSON, example: Any = None) -> Schema:  # noqa: ANN401
-    """A body of one media type."""
+    """Describe a body with one media type."""
     described: Schema = {"schema": schema}
     return {media_type: described if example is None else {**described, "example": example}}
 
 
 def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
-    """The bodies of a list, by media type; with `select` rows are of any form."""
+    """Describe the bodies of a list, by media type; `select` can give rows any form."""
     selected = {
         "type": "object",
         "description": "As `select` has it.",
@@ -114,12 +114,12 @@ def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
 
 
 def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
-    """The answers that are problems, by status.
+    """Describe the problems of a route, by status.
 
     Args:
-        action: of the route.
-        api_key: whether callers need a key.
-        body: whether it takes one.
+        action: the route's action.
+        api_key: the route requires an API key.
+        body: the route accepts a body.
     """
     codes = [*_EVERYWHERE, *_PROBLEMS.get(action, ()), *(_WITH_KEY if api_key else ())]
     codes += [*_QUERY, *(_GATEWAY_ON_BODIES if body else ())]
@@ -136,7 +136,7 @@ def _problem(status: int, codes: Sequence[str], action: str) -> Schema:
     names: tuple[str, ...] = ("Cache-Control",)
     if status in {429, 503, 504}:
         names += ("Retry-After",)
-    if status == 415 and action in {*_WRITES, "query"}:  # noqa: PLR2004 - as HTTP has it
+    if status == 415 and action in {*_WRITES, "query"}:  # noqa: PLR2004 - a status of HTTP
         names += ("Accept-Post",)
     if status == 416:  # noqa: PLR2004
         names += ("Content-Range",)

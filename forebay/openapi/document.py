@@ -1,4 +1,4 @@
-"""Puts the document together, in a stable order."""
+"""The OpenAPI document as a whole, in a stable order."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ a command is part of. Lists take PostgREST's filters, `select`, `order` and head
 def describe(
     resources: Mapping[str, ResourceSpec], *, require_api_key: bool = False
 ) -> dict[str, Any]:
-    """The OpenAPI document; the same declarations always make the same.
+    """Create the OpenAPI document; equal declarations give equal documents.
 
     Args:
         resources: the declarations, by path.
-        require_api_key: whether callers need an API key, but for what describes the API.
+        require_api_key: callers need an API key, except on public routes.
     """
     known = relations(resources)
     operations = {
@@ -41,7 +41,7 @@ def describe(
     }
     paths: dict[str, dict[str, Schema]] = {}
     for route in routes(resources):
-        if route.action == "asset":  # the page's own affair
+        if route.action == "asset":  # only the documentation page uses these
             continue
         paths.setdefault(route.path, {})[route.method.lower()] = {
             "operationId": operation_id(route.name),
@@ -60,7 +60,7 @@ def describe(
             "description": _DESCRIPTION,
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
-        # Relative to where the document is, so that it holds behind every host name.
+        # Relative to the document's URL, so that it is valid for every host name.
         "servers": [{"url": API_PREFIX}],
         "tags": _tags(resources),
         "paths": paths,

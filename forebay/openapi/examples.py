@@ -1,4 +1,4 @@
-"""Values to show and to try: as declared with `Field(examples=[…])`, else made to fit."""
+"""Example values: declared with `Field(examples=[…])`, or generated to fit the field."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
-#: Of a city that was accepted on 21 November 2026.
+#: The id of a command accepted on 21 November 2026.
 COMMAND_ID: Final = "01a1fc5d-903c-779d-961e-d3f40d76fc6e"
-#: Of an item that the command made.
+#: The tag of an item that this command produced.
 ITEM_TAG: Final = f'"{COMMAND_ID}-5d41402abc4b2a76"'
 KEY_MADE_BY_SERVER: Final = "6f0d4b8e-3a55-4c2c-9d3e-0d8f3c2b7a11"
 
@@ -27,11 +27,11 @@ _BY_KIND: Final[Mapping[Kind, Any]] = {
 
 
 def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
-    """A value of the field.
+    """Return an example value.
 
     Args:
-        field: the key too.
-        schema: of its values in requests.
+        field: a field or the key.
+        schema: the JSON Schema of its values in requests.
     """
     if schema.get("examples"):
         return schema["examples"][0]
@@ -43,7 +43,7 @@ def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN40
 
 
 def comparable_value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """A value to compare the field with: never null."""
+    """Return an example value for comparisons, which is never null."""
     value = value_of(field, schema)
     return _made(field, schema) if value is None else value
 
@@ -58,7 +58,7 @@ def _made(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 
 def item_of(spec: ResourceSpec, properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """An item with all its fields, the key included."""
+    """Return an example item with its key and all fields."""
     return {
         column.name: value_of(column, properties.get(column.name, {})) for column in spec.columns
     }

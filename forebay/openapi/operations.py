@@ -1,4 +1,4 @@
-"""The operations: one for each route, made from what the route declares."""
+"""The operations: one for each route, derived from the route's declaration."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _TRACEPARENT: Final = {
 
 
 class Operations:
-    """Describes the routes of one resource."""
+    """Descriptions of the routes of one resource."""
 
     def __init__(
         self, spec: ResourceSpec, relations: Sequence[Relation], *, require_api_key: bool
@@ -85,7 +85,7 @@ class Operations:
         }
 
     def of(self, route: Route) -> Schema:
-        """The operation object, without its name and tag."""
+        """Describe a route as an operation object, without its name and tag."""
         operation = self._actions[route.action]()
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
         return completed(operation, route, require_api_key=self._require_api_key)
@@ -172,8 +172,8 @@ class Operations:
             del one[self._spec.key.name]
         return {
             "summary": "Create an item, or many",
-            # NDJSON is told of here alone: no schema fits a text of many JSON values, and
-            # generators warn of media types that they have no code for.
+            # Only this text mentions NDJSON: no schema can describe a text of several JSON values,
+            # and generators warn about media types that they don't support.
             "description": f"One object, or up to {MAX_BATCH_ITEMS} as an array, or as NDJSON "
             "(`application/x-ndjson`, also `application/ndjson` and `application/jsonl`), an "
             "object a line. Each is a `create`: it never overwrites.",
@@ -264,17 +264,17 @@ class Operations:
 
 
 def operation_id(route_name: str) -> str:
-    """The name of a route's operation, of which generators can make a function's: `cities_list`."""
+    """Return the operation's name, which generators can use for a function: `cities_list`."""
     return route_name.replace(".", "_").replace("-", "_")
 
 
 def about(route: Route, *, require_api_key: bool) -> Schema:
-    """The operation of a route by which the API speaks of itself."""
+    """Describe a route about the API itself (`index`, `openapi`, `docs`, `health`)."""
     return completed(dict(_ABOUT[route.action]), route, require_api_key=require_api_key)
 
 
 def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
-    """The operation with its problems, and with what it says of API keys."""
+    """Add the problems and the security requirement to an operation."""
     told = problems(
         route.action,
         api_key=require_api_key and not route.public,
@@ -291,7 +291,7 @@ def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Sche
 
 
 def _without_bodies(operation: Schema) -> Schema:
-    """The answers to HEAD: those to GET without their bodies (RFC 9110 §9.3.2)."""
+    """Remove the bodies of answers, for HEAD (RFC 9110 §9.3.2)."""
     answers = {
         status: {name: part for name, part in answer.items() if name != "content"}
         for status, answer in operation["responses"].items()
@@ -300,7 +300,7 @@ def _without_bodies(operation: Schema) -> Schema:
 
 
 def _batch_of(new: Schema) -> Schema:
-    """Each item is judged by itself: whatever it is, the others are taken."""
+    """Describe a batch; the schema admits any item, because each is accepted or refused alone."""
     other = {"description": "Anything else is refused by itself, with a problem in the answer."}
     return {
         "type": "array",

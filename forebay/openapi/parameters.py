@@ -1,4 +1,4 @@
-"""The parameters of operations: each declared part of a request, described."""
+"""The parameters of operations, from the declared parts of requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MANY: Final = "{value,…}"
 _WHOLE_NUMBER: Final = {"type": "integer", "minimum": 0}
 _ENTITY_TAGS: Final[Schema] = {"type": "string", OWN_FORMAT: "entity-tags"}
 
-#: Headers of reads, by name; those of writes are beside their operations.
+#: Headers of reads, by name. `operations` has the headers of writes.
 HEADERS: Final[Mapping[str, Schema]] = {
     "If-None-Match": {
         "description": "304 if the answer still has one of these entity tags.",
@@ -61,7 +61,7 @@ _PREFER_WAIT: Final = {
 
 
 class Parameters:
-    """Describes the parameters of one resource's routes."""
+    """Descriptions of the parameters of one resource's routes."""
 
     def __init__(self, spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         self._spec = spec
@@ -69,9 +69,9 @@ class Parameters:
         self._taken = request_properties(spec)
 
     def of(self, route: Route) -> list[Schema]:
-        """All of a route's parameters.
+        """Describe all parameters of a route.
 
-        Accept is left out: OpenAPI has the media types of answers for it (§4.8.12.1).
+        Accept is omitted: OpenAPI describes the media types of answers instead (§4.8.12.1).
         """
         return [
             self._one(route, found)
@@ -110,14 +110,14 @@ class Parameters:
         return _query_of(self._spec, name)
 
     def form(self, names: Sequence[str]) -> Schema:
-        """The body that has these parameters as its fields."""
+        """Describe a form body with these parameters as its fields."""
         described = {name: self._query(name) for name in names}
         return {
             "type": "object",
             "properties": {
                 name: {**found["schema"], **_told(found)} for name, found in described.items()
             },
-            # Aliases, places in JSON, relations of relations.
+            # Aliases, JSON paths, nested relations.
             "additionalProperties": {"type": "string"},
         }
 
@@ -139,7 +139,7 @@ def _presence(relation: str) -> Schema:
 
 
 def filter_schemas() -> Iterator[tuple[str, Schema]]:
-    """Schemas of filters, by name: one for each set of operators that columns have."""
+    """Yield the schemas of filters with their names: one for each set of supported operators."""
     for kind in Kind:
         for shape in ("list", "dict") if kind is Kind.JSON else (None,):
             column = FieldSpec(name="x", kind=kind, shape=shape)
@@ -149,7 +149,7 @@ def filter_schemas() -> Iterator[tuple[str, Schema]]:
 def _query_of(spec: ResourceSpec, name: str) -> Schema:
     column = spec.column(name)
     if column is not None:
-        # Not as the parameter's own examples: Swagger UI would fill the first one in.
+        # In the schema, because Swagger UI would prefill the first of the parameter's examples.
         return {
             "schema": {**reference(_filter_name(column)), "examples": _filters_on(spec, column)}
         }
@@ -169,7 +169,7 @@ def _filter_schema(column: FieldSpec) -> Schema:
     return {
         "type": "string",
         OWN_FORMAT: f"{_spelled(column)}-filter",
-        # No more than the head: what may stand behind it depends on it.
+        # The pattern covers the operator only: the syntax of a value depends on its operator.
         "pattern": _head(words),
         "description": f"An operator and a value: {', '.join(described)}; `is` takes "
         f"{', '.join(states)}; `not.` before it turns it round; "
@@ -184,7 +184,7 @@ def _searches(words: Sequence[str]) -> bool:
 
 
 def _head(words: Sequence[str]) -> str:
-    """A pattern of all that may stand before the value."""
+    """Return a pattern for the part of a filter before its value."""
     quantified = "|".join(word for word in words if word in QUANTIFIABLE)
     searching = "|".join(word for word in words if word in TEXT_SEARCH)
     plain = "|".join(word for word in words if word not in {*QUANTIFIABLE, *TEXT_SEARCH})

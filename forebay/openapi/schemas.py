@@ -1,4 +1,4 @@
-"""JSON Schemas of items, as requests take them and as answers have them, and of all else."""
+"""JSON Schemas of items in requests and answers, and of other answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 Schema: TypeAlias = dict[str, Any]
 
-#: Names what JSON Schema can't say of a text. Not `format`: generators warn of names that they
-#: don't know.
+#: The member for text formats that JSON Schema can't express. Generators warn about unknown names
+#: in `format`.
 OWN_FORMAT: Final = "x-format"
 
 _LARGEST: Final = sys.float_info.max
 #: Postgres can't store NUL.
 _NO_NUL: Final = r"^[^\u0000]*$"
-#: What `forebay.resource.body` refuses in text keys, besides the dot segments.
+#: The text keys that `forebay.resource.body.plain_key` accepts.
 _PLAIN_KEY: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f%/\\?#]+$"
 
 _TIMESTAMP: Final = {"type": "string", "format": "date-time"}
@@ -27,7 +27,7 @@ _SECONDS: Final = {"type": ["number", "null"], "minimum": 0}
 _COUNT: Final = {"type": ["integer", "null"], "minimum": 0}
 _EXACT_COUNT: Final = {"type": "integer", "minimum": 0}
 
-#: Why the status of the API is not `ok`, by code.
+#: The reasons for a status other than `ok`, by code.
 STATUS_REASONS: Final[Mapping[str, str]] = {
     "database_unreachable": "No replica (and no primary in its place) answers.",
     "archive_unreachable": "The archive can't be listed.",
@@ -40,10 +40,10 @@ STATUS_REASONS: Final[Mapping[str, str]] = {
 
 
 def open_text(*values: str, nullable: bool = False, description: str = "") -> Schema:
-    """A text of an answer that is one of these values today.
+    """Describe a text in answers that currently has one of these values.
 
-    No `enum`: a strict client would fail when a later release, or a row that was written under an
-    earlier declaration, has another one.
+    The schema has no `enum`, because a strict client would fail on other values, from a later
+    release or from a row that was written under an earlier declaration.
     """
     told = f"One of {', '.join(f'`{value}`' for value in values)}; there may be others."
     return {
@@ -54,12 +54,12 @@ def open_text(*values: str, nullable: bool = False, description: str = "") -> Sc
 
 
 def reference(name: str) -> Schema:
-    """A reference to a schema of the document."""
+    """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
-    """What requests may hold, by column: limits, defaults and examples as declared."""
+    """Return the JSON Schemas of values in requests, by column, with declared limits."""
     made = spec.body.json_schema()
     resolved = {"$defs": made.get("$defs", {})}
     return {
@@ -69,7 +69,7 @@ def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
 
 
 def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
-    """The schemas of one resource by name: `City`, `NewCity`, `CityContent`."""
+    """Return the schemas of one resource by name: `City`, `NewCity`, `CityContent`."""
     taken = request_properties(spec)
     required = [field.name for field in spec.fields if field.required]
     fields = {field.name: taken[field.name] for field in spec.fields}
@@ -102,7 +102,7 @@ def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
 
 
 def key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
-    """The key as paths and bodies have it."""
+    """Return the schema of the key in paths and bodies."""
     schema = {name: value for name, value in taken[spec.key.name].items() if name != "default"}
     if spec.key.kind is Kind.TEXT and schema.get("pattern") in (None, _NO_NUL):
         schema |= {"pattern": _PLAIN_KEY, "minLength": 1}
@@ -125,7 +125,7 @@ def _in_request(column: FieldSpec, schema: Mapping[str, Any], defs: Mapping[str,
 
 
 def _tidy(schema: Any, defs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
-    """Pydantic's schema without its titles and references, and with the limits of storage."""
+    """Remove titles from pydantic's schema, resolve its references and add limits of storage."""
     if isinstance(schema, list):
         return [_tidy(part, defs) for part in schema]
     if not isinstance(schema, dict):
@@ -147,7 +147,7 @@ def _tidy(schema: Any, defs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JS
 
 
 def _in_answer(column: FieldSpec) -> Schema:
-    """What is in the table: without limits, which may have been others when it was written."""
+    """Return the schema of stored values; it has no limits, because older rows may exceed them."""
     schema: Schema = dict(_ANSWERED[column.kind])
     if column.choices:
         return open_text(
@@ -178,7 +178,7 @@ _ANSWERED: Final[Mapping[Kind, Schema]] = {
 
 
 def common_schemas() -> dict[str, Schema]:
-    """The schemas that belong to no resource, by name."""
+    """Return the schemas that are common to all resources, by name."""
     return dict(_common())
 
 
@@ -290,9 +290,9 @@ def _common() -> Iterator[tuple[str, Schema]]:
 
 
 def _word(value: str) -> Schema:
-    """The word by which answers of several forms are told apart, so it is never another one.
+    """Describe a discriminator: a fixed value that distinguishes alternative answers.
 
-    An enumeration, as not every generator takes `const` for a type.
+    The schema uses `enum`, because some generators don't support `const`.
     """
     return {"type": "string", "enum": [value]}
 

@@ -1,1 +1,1 @@
-"""The query grammar of lists: PostgREST's spelling, parsed into plain data."""
+"""The query grammar of lists: PostgREST's syntax, parsed into plain data."""

@@ -1,6 +1,6 @@
-"""Reads Postgres's array literals, `{a,"b c"}`, of one dimension.
+"""Parser for one-dimensional Postgres array literals: `{a,"b c"}`.
 
-https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO has their rules.
+Syntax: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _EMPTY = re.compile(r"\{\s*\}")
 
 
 def read_array(text: str) -> tuple[str, ...]:
-    """The elements.
+    """Return the elements of the literal, unescaped.
 
     Raises:
-        ValueError: it is no such literal, is nested, or holds NULL.
+        ValueError: the text is not an array literal, is nested, or contains NULL.
     """
     text = text.strip()
     if _EMPTY.fullmatch(text):

@@ -1,4 +1,4 @@
-"""A parsed list query as plain data; SQL is made from it elsewhere."""
+"""The syntax tree of a list query: plain data, without SQL."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Operator: TypeAlias = Literal[
     "fts", "plfts", "phfts", "wfts",
     "cs", "cd", "ov",
 ]  # fmt: skip
-#: The types that `select=column::type` may cast to; a column's kind narrows them further.
+#: The types that `select=column::type` may cast to; `casts_of` returns those of one operand.
 Cast: TypeAlias = Literal["text", "integer", "bigint", "double precision", "numeric", "boolean"]
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A column, or a place inside a JSON column: `tags->0`, `address->>city`."""
+    """A column, or a path into a JSON column: `tags->0`, `address->>city`."""
 
     column: FieldSpec
-    #: Members by name, elements by number from 0 (or from -1, backwards); fits four bytes.
+    #: Member names, and element numbers from 0 (from -1 backwards); a number fits four bytes.
     path: tuple[str | int, ...] = ()
-    #: The last arrow is `->>`: text, not JSON. Never without a path.
+    #: The last arrow is `->>`: the value is text, not JSON. False if the path is empty.
     as_text: bool = False
 
     @property
     def kind(self) -> Kind:
-        """What kind of value it yields."""
+        """The kind of the operand's values."""
         return Kind.TEXT if self.as_text else self.column.kind
 
     @property
     def nullable(self) -> bool:
-        """Whether it may be null."""
+        """True if a value may be null."""
         return self.column.nullable or bool(self.path)
 
 
@@ -46,30 +46,30 @@ class Filter:
 
     operand: Operand
     operator: Operator
-    #: In the text form that Postgres reads as the operand's type (JSON text for JSON).
-    #: Several for `in` (perhaps none), for a quantified operator, and for `ov`, whose values are
-    #: the elements to overlap with, each as JSON text. For `is`: null, not_null, true, false or
-    #: unknown. Of `like` and `ilike` it is SQL's pattern: `*` is `%` already.
+    #: Text that Postgres reads as the operand's type (JSON text for JSON).
+    #: A tuple for `in` (may be empty), for a quantified operator, and for `ov`, where it holds the
+    #: elements to overlap with, each as JSON text. For `is`: null, not_null, true, false or
+    #: unknown. For `like` and `ilike`: the SQL pattern, with `*` replaced by `%`.
     value: str | tuple[str, ...]
-    #: `like(any)`, `eq(all)`: over several values, perhaps none (any fails, all holds then).
+    #: `like(any)`, `eq(all)`. Without values, `any` is false and `all` is true.
     quantifier: Literal["any", "all"] | None = None
-    #: The text search configuration of `fts(english)` and its like: one that Postgres has.
+    #: The text search configuration in `fts(english)`: a member of `CONFIGURATIONS`.
     language: str | None = None
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """`relation=not.is.null`: whether there is a related row, as far as its filters let one in."""
+    """`relation=not.is.null`: a related row exists that matches the relation's own filters."""
 
     embedded: Embedded
-    #: `relation=is.null`: there is none.
+    #: `relation=is.null`: no such row exists.
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`and=(…)`, `or=(…)`; an empty `and` holds always, an empty `or` there is none."""
+    """`and=(…)`, `or=(…)`. An empty `and` is true; an `or` always has members."""
 
     joined_by: Literal["and", "or"] = "and"
     members: tuple[Condition, ...] = ()
@@ -81,97 +81,97 @@ Condition: TypeAlias = Filter | Presence | Group
 
 @dataclass(frozen=True, slots=True)
 class OrderTerm:
-    """One thing to sort by."""
+    """One term of an order."""
 
     operand: Operand
     descending: bool = False
-    #: Resolved: without a word, nulls come last ascending, first descending.
+    #: Always resolved. The default is last if ascending, first if descending, as in Postgres.
     nulls_first: bool = False
-    #: `relation(column)`: the operand is one of this related row, which may be missing.
+    #: `relation(column)`: the operand belongs to this related row, which may be missing.
     embedded: Embedded | None = None
 
     @property
     def nullable(self) -> bool:
-        """Whether what it sorts by may be null."""
+        """True if the sort value may be null."""
         return self.embedded is not None or self.operand.nullable
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """`alias:column::cast`: one member of each answered object."""
+    """`alias:column::cast`: a member of each object in the answer."""
 
     operand: Operand
-    #: The member's name: the alias, or the column's, or the last name of the JSON path.
+    #: The member's name: the alias, else the last name in the JSON path, else the column's name.
     name: str
     cast: Cast | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """`alias:relation!inner(…)`: rows of another resource inside each object."""
+    """`alias:relation!inner(…)`: related rows inside each object."""
 
     relation: Relation
-    #: The member's name: the alias, or the relation's name as it was written.
+    #: The member's name: the alias, else the relation's name as the request spells it.
     name: str
-    #: Rows without a related row are left out; filters on the relation then filter the rows too.
+    #: Omit rows without a related row that matches the relation's filters.
     inner: bool
-    #: None that is written (`country!inner()`): nothing of it is written, it only filters.
+    #: If no member is written (`country!inner()`), the relation only filters.
     members: tuple[Selected | Embedded, ...]
-    #: All must hold: an `and`, not negated; so must those of its inner members.
+    #: An `and`, not negated. The filters of its inner members apply as well.
     where: Group
-    #: Of a relation to many it ends with the target's key; empty for one to one.
+    #: Ends with the target's key in a relation to many rows; empty in a relation to one row.
     order: tuple[OrderTerm, ...]
     limit: int
     offset: int
 
     @property
     def is_written(self) -> bool:
-        """Whether anything of it is written."""
+        """True if the answer contains the relation."""
         return any(isinstance(m, Selected) or m.is_written for m in self.members)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says: the order's values of the row to go on from, null as None.
+    """A decoded cursor: the sort values of the row that the page starts from, null as None.
 
-    The row itself is left out: the page is what comes after it in the order or, backward, the
-    nearest rows that come before it (still written in the order).
+    The page excludes that row. It holds the next rows in the order or, backward, the nearest
+    preceding rows (still written in the order).
     """
 
-    #: As many as the order has terms; each in the text form that Postgres reads as its type.
+    #: One for each term of the order, as text that Postgres reads as the term's type.
     values: tuple[str | None, ...]
     backward: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """What a list asks for, besides how it wants the answer written."""
+    """A list request, without its media type and count (see `Representation`)."""
 
-    #: In the order in which the members are written; at least one is, names occur once.
+    #: In the order in which the members are written; at least one is written, names are unique.
     select: tuple[Selected | Embedded, ...]
-    #: All must hold: an `and`, not negated.
+    #: An `and`, not negated.
     where: Group
-    #: Ends with the key, so that it is total.
+    #: A total order: it ends with the key.
     order: tuple[OrderTerm, ...]
-    #: Rows; never above the cap. `Range` is in it already, and in `offset`.
+    #: Rows; at most `MAX_LIMIT`. `limit` and `offset` include the request's `Range`.
     limit: int
     offset: int
-    #: From the cursor; not together with an offset.
+    #: From the cursor; excludes an offset.
     position: Position | None
-    #: What a cursor must match: resource, order and filters, also those of inner relations.
+    #: A digest that binds a cursor to its resource, order and filters (inner relations included).
     fingerprint: str
 
     @property
     def backward(self) -> bool:
-        """Whether rows are looked for against the order: those before a position."""
+        """True if the page holds the rows before a position."""
         return self.position is not None and self.position.backward
 
     def embeddings(self) -> Iterator[Embedded]:
-        """Every embedded resource, at whatever level, each once."""
+        """Iterate over the embedded resources of all levels."""
         return _embeddings(self.select)
 
     def resources(self, start: str) -> frozenset[str]:
-        """The paths of all resources that are read, join resources included.
+        """Return the paths of all resources that the query reads, join resources included.
 
         Args:
             start: the path of the list itself.

@@ -1,6 +1,6 @@
-"""Bounds on what one list may cost the database, held against the parsed query.
+"""Bounds on the cost of a list query for the database.
 
-They are about the whole tree of a query: relations inside of relations count like others.
+Each bound covers the whole syntax tree, nested relations included.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from forebay.query.ast import Embedded, Filter, Group, ListQuery, Selected
 from forebay.query.faults import shown
 from forebay.query.regex import check_regex
 
-#: Of a request, at all levels. Postgres sorts each for itself, with up to `work_mem`.
+#: Per request, all levels together. Postgres sorts each relation with up to `work_mem`.
 MAX_RELATIONS: Final = 10
-#: Characters of one pattern of `like` or `ilike`, which is compared at each place of a value.
+#: Characters in a pattern of `like` or `ilike`. Postgres compares it at each position of a value.
 MAX_PATTERN_LENGTH: Final = 1_000
-#: Characters of one text search.
+#: Characters in a text search.
 MAX_SEARCH_LENGTH: Final = 1_000
-#: Patterns, regular expressions and text searches, each value of `like(any)` counted.
+#: Patterns, regular expressions and text searches; each value of `like(any)` counts.
 MAX_SEARCHES: Final = 50
 
 _PATTERNS: Final = frozenset({"like", "ilike"})
@@ -28,18 +28,18 @@ _TEXT_SEARCHES: Final = frozenset({"fts", "plfts", "phfts", "wfts"})
 
 
 def check_cost(query: ListQuery) -> None:
-    """Makes sure that a query is within the bounds.
+    """Check a query against the bounds.
 
     Raises:
-        ProblemError: too_costly: a bound is exceeded; the detail names the part of the query, the
-            bound, and what to do instead.
+        ProblemError: too_costly, a bound is exceeded; the detail names the part of the query, the
+            bound, and an alternative.
     """
     _check_relations(query)
     _check_searches([query.where, *(embedded.where for embedded in relations_in(query.select))])
 
 
 def relations_in(members: Sequence[Selected | Embedded]) -> Iterator[Embedded]:
-    """Every embedded relation among the members, at all levels, in the order of the request."""
+    """Iterate over the embedded relations of all levels, in the order of the request."""
     for member in members:
         if isinstance(member, Embedded):
             yield member
@@ -102,5 +102,5 @@ def _filters(group: Group) -> Iterator[Filter]:
 
 
 def too_costly(detail: str, hint: str) -> ProblemError:
-    """The problem with a query that could take too much of the database."""
+    """Create the problem `too_costly`."""
     return ProblemError(Problem("too_costly", detail, hint=hint))

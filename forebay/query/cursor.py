@@ -1,7 +1,7 @@
-"""Keyset cursors: opaque to clients, bound to the query that they belong to.
+"""Keyset cursors: opaque to clients, bound to one query.
 
-They hold no secret and grant nothing: a cursor is a condition on the order's values, which anyone
-may ask for. What they must not do is to be taken for another query's, or when damaged.
+A cursor is not a secret and grants no access: it is a condition on the sort values, which any
+client can also send as a filter. A cursor that is damaged or belongs to another query is refused.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from forebay.resource.spec import ResourceSpec
 
 _VERSION: Final = 2
 _DIGEST_BYTES: Final = 8
-#: Longer ones would not fit a URL; they come from texts that are far too long to order by.
+#: Characters; a longer cursor would not fit a URL. Only sort values of extreme length exceed it.
 MAX_CURSOR_LENGTH: Final = 6000
 
 
 def make_cursor(
     fingerprint: str, values: Sequence[str | None], *, backward: bool = False
 ) -> str | None:
-    """A cursor for what comes after, or before, the row with these values of the order's operands.
+    """Create the cursor for the rows after, or before, the row with these sort values.
 
     Returns:
-        The cursor; None if the values are too long for one.
+        The cursor; None if the values are too long for a cursor.
     """
     content = orjson.dumps([_VERSION, fingerprint, int(backward), list(values)])
     text = base64.urlsafe_b64encode(_digest(content) + content).rstrip(b"=").decode()
@@ -49,10 +49,10 @@ def make_cursor(
 
 
 def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> Position:
-    """Where the cursor goes on.
+    """Decode a cursor.
 
     Raises:
-        ProblemError: bad_cursor: it is no cursor, is damaged, or belongs to another query.
+        ProblemError: bad_cursor, the text is not a cursor, is damaged, or belongs to another query.
     """
     try:
         backward, values = _decode(text, fingerprint, len(order))
@@ -68,7 +68,7 @@ def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> Posi
 
 
 def bad_cursor(reason: str) -> ProblemError:
-    """The problem that a cursor can't be used."""
+    """Create the problem `bad_cursor`."""
     return fault(
         "bad_cursor", "cursor", f"take it from Link, with the same order and filters; it {reason}"
     )
@@ -80,13 +80,13 @@ def fingerprint(
     order: Sequence[OrderTerm],
     select: Sequence[Selected | Embedded],
 ) -> str:
-    """What a cursor and its query must have in common: whose rows, which of them, in which order.
+    """Return a digest of the resource, filters and order, which a cursor and its query share.
 
     Args:
-        spec: of the resource.
+        spec: the resource.
         where: the filters.
-        order: total.
-        select: the members, of which inner relations leave rows out.
+        order: a total order.
+        select: the members; inner relations filter rows, so they are part of the digest.
     """
     described = [
         spec.path,
@@ -103,7 +103,7 @@ def _inner(members: Sequence[Selected | Embedded]) -> list[list[object]]:
 
 
 def _related(embedded: Embedded) -> list[object]:
-    """What decides whether there is a related row, and which."""
+    """Return everything that determines which related rows exist."""
     relation, inner = embedded.relation, _inner(embedded.members)
     through = relation.through
     return [
@@ -155,7 +155,7 @@ def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | 
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raise ValueError("is none") from None
-    # The last letter may have bits that mean nothing: one cursor has one spelling.
+    # The unused bits of the last letter must be zero, so that each cursor has one spelling.
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise ValueError("is none, or is damaged")
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]

@@ -1,7 +1,7 @@
-"""The levels of a list query while it is read: the list itself, and each resource it embeds.
+"""The levels of a list query during parsing: the list itself and each embedded resource.
 
-Conditions name relations before the order and the filters of those are known. So they are read
-into drafts, which become the query when everything has been read.
+A condition can name a relation before that relation's order and filters are parsed. Conditions
+are therefore parsed into drafts, which are resolved after all parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from forebay.resource.spec import ResourceSpec
 
 @dataclass(frozen=True, slots=True)
 class DraftPresence:
-    """`relation=not.is.null` of a relation that is still being read."""
+    """`relation=not.is.null` of a relation that is not completely parsed."""
 
     level: Level
     negated: bool
@@ -29,7 +29,7 @@ class DraftPresence:
 
 @dataclass(frozen=True, slots=True)
 class DraftGroup:
-    """A group of conditions that may name relations."""
+    """A group of drafts."""
 
     joined_by: Literal["and", "or"]
     members: tuple[Draft, ...]
@@ -40,14 +40,14 @@ Draft: TypeAlias = Filter | DraftPresence | DraftGroup
 
 
 class Setting(NamedTuple):
-    """The text of `order`, `limit` or `offset`, and the parameter that it stands in."""
+    """The text of `order`, `limit` or `offset`, and the parameter that contains it."""
 
     parameter: str
     text: str
 
 
 class Settled(NamedTuple):
-    """A level when everything of it has been read."""
+    """A completely parsed level."""
 
     select: tuple[Selected | Embedded, ...]
     where: Group
@@ -56,21 +56,21 @@ class Settled(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Level:
-    """One level: whose rows, what is shown of them, and what has been asked of them so far."""
+    """One level: its resource, its members, and the conditions and settings parsed so far."""
 
     spec: ResourceSpec
     members: tuple[Selected | Join, ...]
-    #: Those that start from its rows.
+    #: The relations from the level's resource.
     relations: Sequence[Relation]
-    #: How the level is embedded; None for the list itself.
+    #: The member that embeds the level; None for the list itself.
     join: Join | None = None
-    #: One for each `Join` of the members, in their order.
+    #: One level for each `Join` of the members, in their order.
     inner: tuple[Level, ...] = field(init=False)
     conditions: list[Draft] = field(default_factory=list)
     settings: dict[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Open the levels below."""
+        """Create the levels below."""
         self.inner = tuple(
             Level(member.relation.target, member.members, member.relation.onward, member)
             for member in self.members
@@ -78,20 +78,20 @@ class Level:
         )
 
     def named(self, name: str) -> list[Level]:
-        """The levels directly below that a request means by this name.
+        """Return the levels directly below that this name refers to.
 
-        The name in the answer counts first: an alias, or the relation's name where it has none. A
-        relation's name means those under an alias as well, unless one is there without.
+        Names in the answer are compared first: the alias, or the relation's name if it has no
+        alias. If none matches, a relation's name refers to all its levels with an alias.
         """
         joins = [(level, level.join) for level in self.inner if level.join is not None]
         found = [level for level, join in joins if join.name == name]
         return found or [level for level, join in joins if join.written == name]
 
     def set(self, word: str, setting: Setting) -> None:
-        """Notes the order, limit or offset.
+        """Set the order, limit or offset.
 
         Raises:
-            ProblemError: PGRST100: it is there already, or means nothing for one row.
+            ProblemError: PGRST100, it is already set, or the level holds at most one row.
         """
         join = self.join
         if join is not None and not join.relation.many:
@@ -103,10 +103,10 @@ class Level:
         self.settings[word] = setting
 
     def settled(self) -> Settled:
-        """What the level comes to.
+        """Resolve the drafts and settings of the level and of the levels below.
 
         Raises:
-            ProblemError: an order, limit or offset can't be understood.
+            ProblemError: an order, limit or offset is invalid.
         """
         made = {level: level.embedded() for level in self.inner}
         embedded = iter(made.values())
@@ -117,13 +117,13 @@ class Level:
         )
 
     def embedded(self) -> Embedded:
-        """The level as a member of the one above.
+        """Resolve the level as a member of the level above.
 
         Raises:
             ProblemError: as `settled`.
         """
         join = self.join
-        assert join is not None  # noqa: S101 - only levels below another are embedded
+        assert join is not None  # noqa: S101 - only embedded levels call this
         select, where, order = self.settled()
         limit, offset = 1, 0
         if join.relation.many:
@@ -163,7 +163,7 @@ def _condition(draft: Draft, made: Mapping[Level, Embedded]) -> Condition:
 
 
 def filters(conditions: Sequence[Condition]) -> Iterator[Filter | Presence]:
-    """Every single condition, out of whatever groups."""
+    """Iterate over the conditions inside all groups."""
     for condition in conditions:
         if isinstance(condition, Group):
             yield from filters(condition.members)

@@ -1,4 +1,4 @@
-"""Reads conditions: one by one from a parameter's name, joined and nested from `and=`, `or=`."""
+"""Parser for conditions: `column=…`, `relation.column=…`, and nested groups in `and=`, `or=`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from forebay.query.scanner import Scanner
 
 _GROUP = re.compile(r"(?:not\.)?(?:and|or)(?=[ \t]*\()")
 _SETTING = re.compile(rf"(?:{'|'.join(MANY_PARAMETERS)})(?=[.(])")
-#: What follows a column: an operator, perhaps turned round. All else names a part of a relation.
+#: An operator, possibly negated, or an arrow: the name before it is a column, not a relation.
 _OPERATOR = re.compile(rf"\.(?:not\.)?(?:{'|'.join(OPERATORS)})(?=[.(])|->")
 _PRESENCE = re.compile(r"(not\.)?is\.(not_null|null)(?=[ \t]*(?:[,)]|$))", re.IGNORECASE)
 _STATES: Final = "is.null or not.is.null"
 
 
 def read_parameter(level: Level, name: str, setting: Setting) -> None:
-    """Reads one parameter into the level that its name leads to.
+    """Parse one parameter into the level that its name refers to.
 
     Args:
-        level: where the name starts.
-        name: of the parameter, or what is left of it below that level.
+        level: the level that the name is relative to.
+        name: the parameter's name relative to that level.
         setting: the whole name, for messages, and the parameter's text.
 
     Raises:
-        ProblemError: PGRST108 or unknown_parameter, if the name leads nowhere, or the text can't
-            be understood.
+        ProblemError: PGRST108 or unknown_parameter, the name refers to nothing; other codes, the
+            text is invalid.
     """
     column = level.spec.column(name)
     head, _, rest = name.partition(".")
@@ -61,9 +61,9 @@ def _filter(operand: Operand, setting: Setting) -> Draft:
 
 
 def _free_filter(level: Level, name: str, setting: Setting) -> Draft:
-    """A filter on a place in JSON, or on a column whose name is quoted.
+    """Parse a filter on a JSON path or on a quoted column name.
 
-    Such names come in forms only: as parameters of a GET they are no cache keys.
+    Only forms contain such names: they are not cache keys, so a GET ignores them.
     """
     if "->" not in name and '"' not in name:
         raise _unknown_name(level, name, setting.parameter)
@@ -83,7 +83,7 @@ def _unknown_name(level: Level, name: str, parameter: str) -> ProblemError:
 
 
 def not_embedded(parameter: str, name: str) -> ProblemError:
-    """The problem that a request names a relation that it does not select."""
+    """Create the problem PGRST108: a relation is named but not selected."""
     return fault(
         "PGRST108",
         parameter,
@@ -105,7 +105,7 @@ def _presence(level: Level, setting: Setting) -> Draft:
 
 
 def _is_negated(found: re.Match[str]) -> bool:
-    """Whether no related row is wanted: `is.null` or `not.is.not_null`."""
+    """Return True for `is.null` and `not.is.not_null`, which require that no row is related."""
     return (found[1] is None) is (found[2].lower() == "null")
 
 
@@ -118,11 +118,11 @@ def _read_group(level: Level, word: str, setting: Setting) -> None:
 def _group(
     scanner: Scanner, word: str, level: Level, depth: int, *, outermost: bool
 ) -> Sequence[Draft]:
-    """The group, or nothing if all of it was said of relations."""
+    """Parse a group; return an empty list if all its members filter embedded rows."""
     if depth > MAX_DEPTH:
         raise fault("PGRST100", scanner.parameter, f"groups nest at most {MAX_DEPTH} deep")
     scanner.bracket("(")
-    # `or` of one thing is that thing; some clients have no other way to send a group.
+    # An `or` with one member equals that member; some clients can send groups only this way.
     outermost = outermost and (word == "and" or (word == "or" and scanner.is_last_member()))
     members = [*_member(scanner, level, depth, outermost=outermost)]
     scanner.skip_spaces()
@@ -136,7 +136,7 @@ def _group(
 
 
 def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> Sequence[Draft]:
-    """A condition on the level's rows; none, if it says something of a relation's rows."""
+    """Parse a member into a condition on the level's rows; empty if it filters embedded rows."""
     word = scanner.match(_GROUP)
     if word is not None:
         return _group(scanner, word, level, depth + 1, outermost=outermost)
@@ -157,7 +157,7 @@ def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> S
 def _of_relation(
     scanner: Scanner, name: str, levels: Sequence[Level], depth: int, *, outermost: bool
 ) -> Sequence[Draft]:
-    """`relation.is.null`, or what is said of the relation's own rows."""
+    """Parse `relation.is.null`, or a filter or setting for the relation's own rows."""
     found = scanner.take_match(_PRESENCE)
     if found is not None:
         return [DraftPresence(level, negated=_is_negated(found)) for level in levels]

@@ -1,4 +1,4 @@
-"""Which resources a parsed query refers to, wherever in its tree."""
+"""The set of resources that a parsed query refers to."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Final
 
 from forebay.resource.spec import FieldSpec, ResourceSpec
 
-#: The names of a node's members by its type, each looked up once.
+#: Cache: the names of a node's members, by node type.
 _MEMBERS: Final[dict[type[Any], tuple[str, ...]]] = {}
 
 
 def named_resources(node: object) -> frozenset[str]:
-    """The paths of all resources that a query's tree refers to.
+    """Return the paths of all resources that a query's tree refers to.
 
-    The whole tree is searched for specs instead of the known kinds of members, so that a new kind
-    of member can't be forgotten here.
+    The function searches every node for specs rather than a list of known members, so that a
+    member that is added later is always covered.
 
     Args:
-        node: a query, or any part of one.
+        node: a query, or a part of a query.
     """
     return frozenset(spec.path for spec in _specs(node))
 
@@ -39,10 +39,10 @@ def _specs(node: object) -> Iterator[ResourceSpec]:
 
 
 def _members(kind: type[Any]) -> tuple[str, ...]:
-    """The names of a node's members; none of a plain value, or of a column.
+    """Return the names of a node's members; empty for a plain value and for a column.
 
-    A column belongs to a resource that the tree names beside it. Members that nodes are not
-    compared by lead out of the tree: of a relation, to every other one.
+    The resource of a column is already in the tree. Members with `compare=False` lead out of the
+    tree: a relation's lead to all other relations.
     """
     names = _MEMBERS.get(kind)
     if names is None:

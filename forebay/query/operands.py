@@ -1,4 +1,4 @@
-"""Reads what a condition, an order or a selection is about: a column or a place in its JSON."""
+"""Parser for the operand of a condition, order or selection: a column, with or without a path."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _MAX_INDEX: Final = 2**31 - 1  # Postgres numbers elements with four bytes
 
 
 def read_operand(scanner: Scanner, spec: ResourceSpec, code: str) -> Operand:
-    """`column`, `column->member->0`, `column->>member`.
+    """Parse `column`, `column->member->0` or `column->>member`.
 
     Raises:
-        ProblemError: PGRST100, or with the given code if there is no such column or it has no
-            members.
+        ProblemError: PGRST100, or the given code if the column does not exist, is not JSON, or the
+            path is too long.
     """
     return read_path(scanner, column_of(spec, scanner.name(), scanner.parameter, code), code)
 
 
 def column_of(spec: ResourceSpec, name: str, parameter: str, code: str) -> FieldSpec:
-    """The column of that name.
+    """Return the column with this name.
 
     Raises:
-        ProblemError: with the given code.
+        ProblemError: the given code, the column does not exist.
     """
     column = spec.column(name)
     if column is None:
@@ -40,7 +40,7 @@ def column_of(spec: ResourceSpec, name: str, parameter: str, code: str) -> Field
 
 
 def read_path(scanner: Scanner, column: FieldSpec, code: str) -> Operand:
-    """The operand whose column has been read, with the JSON path that may follow."""
+    """Parse the JSON path after a column, which may be empty."""
     path: list[str | int] = []
     as_text = False
     while not as_text and scanner.take("->"):

@@ -1,4 +1,4 @@
-"""The operators: which kinds take them, and how their values are read and checked."""
+"""The operators of filters: the kinds that support them, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ COMPARISONS: Final = ("eq", "neq", "gt", "gte", "lt", "lte", "isdistinct", "in",
 PATTERNS: Final = ("like", "ilike", "match", "imatch")
 TEXT_SEARCH: Final = ("fts", "plfts", "phfts", "wfts")
 CONTAINMENT: Final = ("cs", "cd", "ov")
-#: Those that need an order.
+#: Operators that need an ordered operand.
 ORDERING: Final = frozenset({"gt", "gte", "lt", "lte"})
 OPERATORS: Final = (*COMPARISONS, *PATTERNS, *TEXT_SEARCH, *CONTAINMENT)
-#: Those that take `(any)` and `(all)`.
+#: Operators that support `(any)` and `(all)`.
 QUANTIFIABLE: Final = ("eq", "gt", "gte", "lt", "lte", *PATTERNS)
 IS_STATES: Final = ("null", "not_null", "true", "false", "unknown")
 
@@ -36,7 +36,7 @@ _MODIFIER = re.compile(r"\([A-Za-z0-9_ $]*\)")
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What stands before a value: `not.like(any).`."""
+    """The part of a filter before its value: `not.like(any).`."""
 
     operator: Operator
     quantifier: Quantifier | None
@@ -45,7 +45,7 @@ class _Head:
 
 
 def operators_of(operand: Operand) -> tuple[str, ...]:
-    """The operators that mean something for it."""
+    """Return the operators that the operand supports."""
     if operand.kind is Kind.TEXT:
         return (*COMPARISONS, *PATTERNS, *TEXT_SEARCH)
     if operand.kind is not Kind.JSON:
@@ -59,16 +59,17 @@ def operators_of(operand: Operand) -> tuple[str, ...]:
 
 
 def read_filter(scanner: Scanner, operand: Operand, *, grouped: bool) -> Filter:
-    """`not.operator(modifier).value`.
+    """Parse `not.operator(modifier).value`.
 
     Args:
-        scanner: behind the operand and its dot.
-        operand: what the filter is about.
-        grouped: the value stands inside `and=(…)`, where `,` and `)` end it; else it is all the
-            rest, as it is.
+        scanner: positioned after the operand and its dot.
+        operand: the operand of the filter.
+        grouped: the filter is inside `and=(…)`, where `,` and `)` end a value. Otherwise the value
+            is the unchanged rest of the text.
 
     Raises:
-        ProblemError: PGRST100, or bad_filter if operator or value don't fit the operand.
+        ProblemError: PGRST100, or bad_filter if the operand does not support the operator or the
+            value.
     """
     head = _read_head(scanner, operand)
     if head.operator == "in":
@@ -140,7 +141,7 @@ def _grouped_value(scanner: Scanner, operand: Operand) -> str:
 
 
 def _trimmed(operand: Operand, text: str) -> str:
-    """A value in brackets, where Postgres ignores blanks around all but text."""
+    """Strip blanks around a value in brackets, except text, as Postgres does."""
     return text if operand.kind is Kind.TEXT else text.strip(" \t")
 
 
@@ -216,8 +217,8 @@ def _tsquery(_operand: Operand, text: str) -> str:
     return text
 
 
-#: By operator, where the value is not simply one of the operand's kind. Postgres alone can tell
-#: whether a regular expression is one; the read function makes a 400 of its error.
+#: Parsers of values that are not of the operand's kind, by operator. Only Postgres can check the
+#: syntax of a regular expression; the read function turns its error into a 400.
 _READERS: Mapping[str, Callable[[Operand, str], str]] = {
     "like": _pattern,
     "ilike": _pattern,

@@ -1,4 +1,4 @@
-"""Reads `order=`."""
+"""Parser for `order=`."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _DIRECTION = re.compile(r"\.(?:asc|desc)(?!\w)")
 _NULLS = re.compile(r"\.(?:nullsfirst|nullslast)(?!\w)")
 
 
-#: The embedded relations that a name means; more than one only without aliases.
+#: Finds the embedded relations that a name refers to.
 Related: TypeAlias = Callable[[str], Sequence[Embedded]]
 
 
 def read_order(
     parameter: str, text: str | None, spec: ResourceSpec, related: Related
 ) -> tuple[OrderTerm, ...]:
-    """The terms of an order, ending with the key, which makes it total; without text the key's.
+    """Parse an order into terms. The key is the last term, so the order is total.
 
     Args:
-        parameter: for messages.
-        text: what is asked for.
-        spec: of the resource whose rows are sorted.
+        parameter: the parameter's name, for messages.
+        text: the parameter's text; None means the order of the keys.
+        spec: the resource of the sorted rows.
         related: finds the relations that are embedded in those rows.
 
     Raises:
-        ProblemError: PGRST100, PGRST108, PGRST118, or bad_order if something can't be sorted by.
+        ProblemError: PGRST100, PGRST108, PGRST118, or bad_order if an operand can't be sorted by.
     """
     terms = [] if text is None else _read_terms(Scanner(parameter, text), spec, related)
     key = Operand(spec.key)
     for number, term in enumerate(terms):
         if term.operand == key and term.embedded is None:
-            # Keys differ from row to row: what comes after one has nothing left to say.
+            # Keys are unique, so terms after the key have no effect.
             return tuple(terms[: number + 1])
     return (*terms, OrderTerm(key))
 

@@ -1,4 +1,4 @@
-"""Reads which rows of all are asked for: `limit`, `offset` and what `Range` said."""
+"""Parser for `limit` and `offset`, which combines them with `Range`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MAX_DIGITS: Final = len(str(MAX_OFFSET))
 def read_window(
     prefix: str, limit: str | None, offset: str | None, rows: RowRange | None = None
 ) -> tuple[int, int]:
-    """Limit and offset: the rows that both the parameters and the range ask for.
+    """Return limit and offset of the rows that are in both the parameters and the range.
 
-    A limit above the cap is not refused: the page ends there, as it does with PostgREST's
-    `db-max-rows`.
+    A limit above `MAX_LIMIT` is accepted and reduced to it, as with PostgREST's `db-max-rows`.
 
     Raises:
-        ProblemError: PGRST100 (no number), PGRST103 (no row can be meant).
+        ProblemError: PGRST100, not a number; PGRST103, the limit is negative, or range and
+            parameters have no rows in common.
     """
     first = 0 if offset is None else _number(f"{prefix}offset", offset)
     last = None
@@ -56,7 +56,7 @@ def _number(parameter: str, text: str) -> int:
     if not _DIGITS.fullmatch(text):
         raise fault("PGRST100", parameter, f"{shown(text)} should be a whole number, 0 or more")
     digits = text.lstrip("0") or "0"
-    # There are never so many rows, so a greater number has the same answer.
+    # No table has that many rows, so a greater number has the same answer.
     return MAX_OFFSET if len(digits) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)
 
 

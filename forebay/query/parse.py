@@ -1,4 +1,4 @@
-"""Parses the query parameters of a list; every fault names the parameter and what is allowed."""
+"""Parser for the query parameters of a list; each problem names the parameter and its values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from forebay.query.select import read_select
 from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 
-#: Parameters that filter nothing.
+#: Parameters that are not filters.
 _OTHERS: Final = frozenset(LIST_PARAMETERS) - frozenset(LOGIC)
 
 
@@ -37,19 +37,19 @@ def parse_list(
     *,
     is_form: bool = False,
 ) -> ListQuery:
-    """The query of a list request.
+    """Parse the parameters of a list request.
 
     Args:
-        spec: of the resource.
-        relations: those that start from it.
+        spec: the resource.
+        relations: the relations from it.
         query: the request's parameters.
-        rows: what `Range` asks for; `limit` and `offset` narrow it further.
-        is_form: the parameters are a body's, which no cache keeps. Then they may have any name:
-            an alias's, a place in JSON, a relation's of a relation. Else only declared names are
-            looked at (law 5).
+        rows: the rows in `Range`; `limit` and `offset` narrow them further.
+        is_form: the parameters come from a body, so no cache keeps the answer, and their names may
+            be aliases, JSON paths and nested relations. Otherwise undeclared parameters are
+            ignored (law 5).
 
     Raises:
-        ProblemError: a parameter can't be understood.
+        ProblemError: a parameter is invalid, or the query costs too much.
     """
     declared = list_parameters(spec, relations)
     given = dict(query) if is_form else {name: query[name] for name in declared if name in query}
@@ -78,7 +78,7 @@ def parse_list(
 
 
 def _in_order(given: Mapping[str, str], declared: Sequence[str]) -> Iterator[str]:
-    """The names of all that filters, in one order whatever the request's."""
+    """Return the names of the filters, in an order that does not depend on the request's."""
     words = {name: number for number, name in enumerate(declared)}
     filters = given.keys() - _OTHERS
     return iter(sorted(filters, key=lambda name: (name in LOGIC, words.get(name, -1), name)))

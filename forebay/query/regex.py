@@ -1,9 +1,9 @@
-"""Which of Postgres's regular expressions are cheap to compile and to match.
+"""Cost check for Postgres regular expressions.
 
-Postgres matches most of them in one pass, with memory that grows with the expression alone.
-Back-references make it go back without bound, constraints that look ahead or behind are tried at
-each place of a value, and repetitions inside of repetitions are written out when the expression is
-compiled (PostgreSQL documentation, "POSIX Regular Expressions"; src/backend/regex/README).
+Postgres matches most expressions in one pass, with memory that depends on the expression only.
+There are three exceptions: back-references cause unbounded backtracking, lookahead and lookbehind
+are evaluated at each position of a value, and nested repetitions are expanded at compile time
+(PostgreSQL documentation, "POSIX Regular Expressions"; src/backend/regex/README).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Final
 
 #: Characters.
 MAX_REGEX_LENGTH: Final = 1_000
-#: Atoms after repetitions are written out. Parts that may be empty count by the square of their
-#: number, for each can follow each other one.
+#: Atoms after repetitions are expanded. Parts that may be empty count by the square of their
+#: number, because each of them can follow each other.
 MAX_REGEX_ATOMS: Final = 1_000
 _MAX_DEPTH: Final = 50
-_MAX_REPEAT: Final = 255  # Postgres takes no greater number
+_MAX_REPEAT: Final = 255  # Postgres refuses a greater number
 
 _REPEAT = re.compile(r"\{(\d{1,9})(,?)(\d{0,9})\}\??|([*+?])\??")
 _LOOKS = ("(?=", "(?!", "(?<=", "(?<!")
-#: At the beginning: letter case, and what line ends mean. Others change the syntax.
+#: Options at the beginning that set case sensitivity and newline matching. Others change syntax.
 _OPTIONS = re.compile(r"\(\?[cimnpstw]+\)")
 _CLASS = re.compile(r"\[[:.=].*?[:.=]\]", re.DOTALL)
 
 
 def check_regex(text: str) -> None:
-    """Makes sure that a regular expression costs little, however long a value is.
+    """Check that a regular expression is cheap to compile and to match, for values of any length.
 
-    Whether it is one at all only Postgres can tell; what it refuses is not looked for here.
+    The function does not check the syntax: only Postgres can.
 
     Raises:
-        ValueError: it may cost too much; the message says why.
+        ValueError: the expression may cost too much; the message states the reason.
     """
     if len(text) > MAX_REGEX_LENGTH:
         raise ValueError(f"has more than {MAX_REGEX_LENGTH:,} characters")
@@ -48,10 +48,10 @@ def check_regex(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What a part of an expression comes to when it is compiled."""
+    """The size of a part of an expression after compilation."""
 
     atoms: int
-    #: Places in it that can be left out; 0 where the part as a whole can't be empty.
+    #: Parts inside it that can be omitted; 0 if the whole can't be empty.
     gaps: int = 0
 
     @property
@@ -60,7 +60,7 @@ class _Size:
 
 
 class _Reader:
-    """Reads an expression once, from left to right."""
+    """Parser that reads an expression once, from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -68,7 +68,10 @@ class _Reader:
         self._at = options.end() if options else 0
 
     def read(self) -> _Size:
-        """The size of the whole; an unmatched bracket, which Postgres refuses, is skipped."""
+        """Return the size of the whole expression.
+
+        An unmatched bracket is skipped; Postgres refuses it later.
+        """
         size = self._alternatives(0)
         while self._at < len(self._text):
             self._at += 1
@@ -162,5 +165,5 @@ def _repetition(size: _Size, found: re.Match[str]) -> _Size:
 
 
 def _squared(gaps: int) -> int:
-    """The ways from each place that can be left out to each later one."""
+    """Return the number of transitions between parts that can be omitted."""
     return gaps * gaps if gaps > 1 else 0

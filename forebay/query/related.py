@@ -1,4 +1,4 @@
-"""Finds the relation that `select=` means by `name!hint`, as PostgREST looks for it."""
+"""Resolution of `name!hint` in `select=` to a relation, with PostgREST's rules."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ def found_relation(
     written: str,
     hint: str | None,
 ) -> Relation:
-    """The one relation of that name.
+    """Return the relation with this name.
 
-    What a reference's name or a path says counts more than what a column says, and a reference
-    more than two of a join resource; so a new resource makes no request ambiguous.
+    A direct relation named by its reference or path precedes one named by its column, and both
+    precede a relation through a join resource. Therefore a new resource does not make existing
+    requests ambiguous.
 
     Args:
-        parameter: for messages.
-        spec: of the resource that the relation starts from.
-        relations: those that start from it.
-        written: its name in the request.
-        hint: what stands behind `!`, if anything does.
+        parameter: the parameter's name, for messages.
+        spec: the resource that the relation starts from.
+        relations: the relations from it.
+        written: the relation's name in the request.
+        hint: the text after `!`, if any.
 
     Raises:
-        ProblemError: PGRST200, there is none; PGRST201, there are several.
+        ProblemError: PGRST200, no relation matches; PGRST201, several match.
     """
     named: list[Relation] = []
     for candidates in _by_rank(relations, written):
@@ -75,11 +76,11 @@ def _ambiguous(
 
 
 def _spelled(relation: Relation, written: str, others: Sequence[Relation]) -> str:
-    """How a request names this one."""
+    """Return the spelling that selects this relation unambiguously."""
     alike = [other for other in others if relation.hint in other.hints]
     if relation.through is None or len(alike) == 1:
         return f"{written}!{relation.hint}"
-    # Two references of one join resource lead there: only the way through it is clear.
+    # A join resource has several pairs of references with this hint: embed it explicitly.
     through = relation.through
     return f"{through.spec.path}!{through.near.name}({relation.target.path}!{through.far.name}(*))"
 

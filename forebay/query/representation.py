@@ -1,4 +1,4 @@
-"""How an answer is to be written: what Accept, Prefer and Range of a request come to."""
+"""Parser for the headers that determine an answer's form: Accept, Prefer and Range."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ COUNTS: Final = ("exact", "planned", "estimated")
 
 
 class Media(StrEnum):
-    """The media types that a list can be written in."""
+    """The media types of a list."""
 
     JSON = "application/json"
     CSV = "text/csv"
-    #: One object; 406 PGRST116 unless there is exactly one row.
+    #: A single object; 406 PGRST116 unless exactly one row matches.
     OBJECT = "application/vnd.pgrst.object+json"
 
     @property
     def content_type(self) -> str:
-        """`Content-Type` of an answer in it."""
+        """The value of `Content-Type`."""
         return f"{self.value}; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """`Range: 10-19`, both ends included; without the second, all the rest."""
+    """`Range: 10-19`, both ends included; without a last row, all rows from the first."""
 
     first: int
     last: int | None = None
@@ -41,43 +41,43 @@ class RowRange:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """How a list is to be written."""
+    """The form of an answer to a list request."""
 
     media: Media = Media.JSON
     count: Count | None = None
-    #: The preferences that are honoured, for Preference-Applied: `count=exact`.
+    #: The preferences in `Preference-Applied`: `count=exact`.
     applied: tuple[str, ...] = ()
     range: RowRange | None = None
 
 
-#: Further names of the media types, as PostgREST has them.
+#: Media types by name, with PostgREST's further names.
 _ALIASES: Final[Mapping[str, Media]] = {
     **{media.value: media for media in Media},
     "application/vnd.pgrst.object": Media.OBJECT,
     "application/vnd.pgrst.array+json": Media.JSON,
     "application/vnd.pgrst.array": Media.JSON,
 }
-#: What a wildcard stands for: the one object is answered only where it is asked for by name.
+#: The media types that a wildcard matches; `OBJECT` must be requested by name.
 _WILDCARDS: Final[Mapping[str, tuple[Media, ...]]] = {
     "*/*": (Media.JSON, Media.CSV),
     "application/*": (Media.JSON,),
     "text/*": (Media.CSV,),
 }
 _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
-#: Headers of so many kinds of request are read once; clients have few, each below some 40 KB.
+#: Size of each cache of parsed headers. Clients send few variants, each below some 40 KB.
 _KEPT: Final = 64
 _ROWS = re.compile(r"([0-9]+)-([0-9]*)")
 _MAX_DIGITS: Final = len(str(MAX_OFFSET))
 
 
 def parse_representation(headers: Mapping[str, str]) -> Representation:
-    """What the declared headers of a list request (by lower-case name) ask for.
+    """Parse the declared headers of a list request, given by lower-case name.
 
-    A `Range` that is none of ours is left out, as RFC 9110 §14.2 has it.
+    A `Range` with another unit or syntax is ignored (RFC 9110 §14.2).
 
     Raises:
-        ProblemError: PGRST107 (none of the accepted media types is there), PGRST122 (a
-            preference is unknown, with handling=strict), or bad_header (one is far too long).
+        ProblemError: PGRST107, no accepted media type is available; PGRST122, a preference is
+            unknown, with handling=strict; bad_header, a header is too long.
     """
     for name in ("accept", "prefer", "range", "range-unit"):
         if len(headers.get(name, "")) > MAX_PARAMETER_LENGTH:
@@ -105,18 +105,18 @@ def _representation(
 
 @lru_cache(maxsize=_KEPT)
 def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Media:
-    """The most wanted of what is offered (RFC 9110 §12.5.1).
+    """Return the offered media type with the highest quality (RFC 9110 §12.5.1).
 
-    Of equals it is the one named exactly, then the first.
+    Between equal qualities, an exact name precedes a wildcard, then the first precedes the rest.
 
     Raises:
-        ProblemError: PGRST107: nothing that is offered is accepted.
+        ProblemError: PGRST107, no offered media type is accepted.
     """
     if not accept.strip():
         return Media.JSON
     best: dict[Media, tuple[bool, float, int]] = {}
     for place, (media, quality, exact) in enumerate(_accepted(accept)):
-        # What is named exactly counts more than what a wildcard says of it.
+        # An exact name overrides a wildcard.
         if media not in best or (exact and not best[media][0]):
             best[media] = (exact, quality, -place)
     wanted = {media: found for media, found in best.items() if found[1] > 0 and media in offered}
@@ -137,7 +137,7 @@ def _accepted(accept: str) -> Iterator[tuple[Media, float, bool]]:
             if key.strip() == "q":
                 quality = float(value) if _QUALITY.fullmatch(value := value.strip()) else 0.0
             elif key.strip() == "nulls":
-                quality = 0.0  # PostgREST's nulls=stripped, which is not there
+                quality = 0.0  # PostgREST's nulls=stripped is not supported
         if name in _ALIASES:
             yield _ALIASES[name], quality, True
         for media in _WILDCARDS.get(name, ()):
@@ -145,7 +145,7 @@ def _accepted(accept: str) -> Iterator[tuple[Media, float, bool]]:
 
 
 def _preferences(prefer: str) -> tuple[Count | None, tuple[str, ...]]:
-    """`count=` and `handling=` (RFC 7240); the first of each counts, others are ignored."""
+    """Parse `count=` and `handling=` (RFC 7240); repetitions are ignored."""
     known: dict[str, str] = {}
     unknown: list[str] = []
     for item in prefer.split(","):
@@ -171,5 +171,5 @@ def _range(text: str | None, unit: str | None) -> RowRange | None:
 
 
 def _row(digits: str) -> int:
-    # There are never so many rows, so a greater number has the same answer.
+    # No table has that many rows, so a greater number has the same answer.
     return MAX_OFFSET if len(digits.lstrip("0")) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)

@@ -1,6 +1,7 @@
-"""Walks through the text of one parameter; steps are final, so none is quadratic.
+"""Scanner for the text of one parameter.
 
-Only what is said of several relations at once is read again for each of them.
+The scanner moves forward only, so parsing takes linear time. The exception is a condition whose
+name refers to several relations: it is parsed once for each of them.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ _BRACED = re.compile(r"\{[^{}]*\}")
 
 
 class Scanner:
-    """A place in a parameter's text."""
+    """A position in a parameter's text."""
 
     def __init__(self, parameter: str, text: str) -> None:
         self.parameter = parameter
         self._text = text
-        #: How many characters lie behind.
+        #: The number of characters that are consumed.
         self.place = 0
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing is left."""
+        """True if the whole text is consumed."""
         return self.place == len(self._text)
 
     def error(self, expected: str) -> ProblemError:
-        """The problem that something else was expected here."""
+        """Create the problem that the text here is not the expected one."""
         found = "the end" if self.at_end else shown(self._text[self.place : self.place + 20])
         return fault(
             "PGRST100",
@@ -42,59 +43,59 @@ class Scanner:
         )
 
     def next_is(self, *options: str) -> bool:
-        """Whether one of these comes next."""
+        """Return True if the rest starts with one of these strings."""
         return self._text.startswith(options, self.place)
 
     def take(self, literal: str) -> bool:
-        """Steps over it if it comes next."""
+        """Consume the literal if the rest starts with it; return False otherwise."""
         found = self.next_is(literal)
         if found:
             self.place += len(literal)
         return found
 
     def expect(self, literal: str) -> None:
-        """Steps over what must come next."""
+        """Consume the literal; raise PGRST100 if the rest does not start with it."""
         if not self.take(literal):
             raise self.error(shown(literal))
 
     def expect_end(self) -> None:
-        """Makes sure that nothing is left."""
+        """Raise PGRST100 unless the whole text is consumed."""
         if not self.at_end:
             raise self.error("the end")
 
     def looks_at(self, pattern: re.Pattern[str]) -> bool:
-        """Whether the pattern matches here."""
+        """Return True if the pattern matches here."""
         return pattern.match(self._text, self.place) is not None
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
-        """Steps over what the pattern matches here."""
+        """Consume and return the text that the pattern matches here, if any."""
         found = self.take_match(pattern)
         return None if found is None else found[0]
 
     def take_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """The same with the pattern's groups."""
+        """Like `match`, but return the match with its groups."""
         found = pattern.match(self._text, self.place)
         if found is not None:
             self.place = found.end()
         return found
 
     def skip_spaces(self) -> None:
-        """Steps over blanks, which may stand around names and brackets."""
+        """Consume blanks."""
         self.match(_SPACES)
 
     def bracket(self, literal: str) -> None:
-        """Steps over a bracket or comma and the blanks around it."""
+        """Consume a required bracket and the blanks around it."""
         self.skip_spaces()
         self.expect(literal)
         self.skip_spaces()
 
     def rest(self) -> str:
-        """All that is left, as it is."""
+        """Consume and return the rest, unchanged."""
         start, self.place = self.place, len(self._text)
         return self._text[start:]
 
     def name(self) -> str:
-        """A name: letters, digits, `_`, `$`, `-` and inner spaces; or anything in double quotes."""
+        """Consume a name: letters, digits, `_`, `$`, `-` and inner spaces, or a quoted string."""
         self.skip_spaces()
         quoted = self._quoted()
         if quoted is not None:
@@ -105,9 +106,9 @@ class Scanner:
         return found.strip()
 
     def element(self) -> tuple[str, bool]:
-        """A value that ends with `,` or `)`, and whether it was in double quotes.
+        """Consume a value before `,` or `)`; return it and whether it was in double quotes.
 
-        Quotes count only if they are around all of it; otherwise they are part of the value.
+        Quotes that do not enclose the whole value are part of it.
         """
         start = self.place
         quoted = self._quoted()
@@ -117,7 +118,7 @@ class Scanner:
         return self.match(_BARE) or "", False
 
     def grouped_value(self) -> str:
-        """A value inside `and=(…)`: in double quotes, in braces, or up to the next `,` or `)`."""
+        """Consume a value inside `and=(…)`: quoted, in braces, or up to the next `,` or `)`."""
         if self.next_is("{"):
             found = self.match(_BRACED)
             if found is not None:
@@ -125,7 +126,7 @@ class Scanner:
         return self.element()[0]
 
     def bracketed(self) -> str:
-        """A text of names, brackets and quotes up to the next `,` or `)`, or all in brackets."""
+        """Consume a balanced text up to the next `,` or `)`, or the content of brackets."""
         if self.take("("):
             found = self._balanced(")")
             self.expect(")")
@@ -133,7 +134,7 @@ class Scanner:
         return self._balanced(",)")
 
     def is_last_member(self) -> bool:
-        """Whether the member of a group that begins here is followed by no other."""
+        """Return True if the group's member that begins here is the last."""
         start = self.place
         self._balanced(",)")
         is_last = not self.next_is(",")

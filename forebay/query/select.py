@@ -1,4 +1,4 @@
-"""Reads `select=`: columns, places in JSON, and rows of related resources."""
+"""Parser for `select=`: columns, JSON paths, and related resources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 _MOST_JOINS: Final = 2  # of `!hint` and `!inner`
 _TYPE = re.compile(r"[\w $]+")
 _AGGREGATE = re.compile(r"\.(?:sum|avg|count|max|min)\(\)")
-#: Spellings of the types that may be cast to.
+#: Types of a cast by their spelling.
 _CASTS: Final[dict[str, Cast]] = {
     "text": "text", "varchar": "text",
     "integer": "integer", "int": "integer", "int4": "integer",
@@ -34,15 +34,15 @@ _HINT_PLACE: Final = (
     "A place in JSON may hold any value, so other casts could fail. With -> in place of ->> it is "
     "shown as the JSON value that it is, numbers as numbers."
 )
-_DOUBLE_DIGITS = 308  # before the point; more are beyond a double
+_DOUBLE_DIGITS = 308  # before the point; a double holds no more
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """`alias:relation!hint!inner(members)` as it was written, with the relation found."""
+    """`alias:relation!hint!inner(members)`, with the relation resolved."""
 
     relation: Relation
-    #: What the request calls the relation, also in filters on it.
+    #: The relation's name in the request.
     written: str
     #: The member's name.
     name: str
@@ -51,14 +51,14 @@ class Join:
 
     @property
     def is_written(self) -> bool:
-        """Whether anything of it is shown."""
+        """True if the answer contains the relation."""
         return any(map(_is_written, self.members))
 
 
 def read_select(
     parameter: str, text: str | None, spec: ResourceSpec, relations: Sequence[Relation]
 ) -> tuple[Selected | Join, ...]:
-    """What each answered object shows; without text, or with an empty one, every column.
+    """Parse the members of each object; a missing or empty text selects every column.
 
     Raises:
         ProblemError: PGRST100, PGRST123, PGRST127, PGRST200, PGRST201, or bad_select.
@@ -77,7 +77,7 @@ def read_select(
 
 
 def casts_of(operand: Operand) -> tuple[Cast, ...]:
-    """The types that every value of the operand can be cast to."""
+    """Return the types that every value of the operand can be cast to."""
     column = operand.column
     match operand.kind:
         case Kind.INTEGER:
@@ -113,7 +113,7 @@ def _count(members: Sequence[Selected | Join]) -> int:
 def _read_members(
     scanner: Scanner, spec: ResourceSpec, relations: Sequence[Relation], level: int
 ) -> tuple[Selected | Join, ...]:
-    """Members up to the end or a closing bracket, so many relations deep."""
+    """Parse members up to the end or a closing bracket; `level` is the depth of relations."""
     members: list[Selected | Join] = []
     names: set[str] = set()
     while True:
@@ -193,7 +193,7 @@ def _refuse_count(scanner: Scanner, name: str) -> None:
 
 
 def _read_inside(scanner: Scanner, relation: Relation, level: int) -> tuple[Selected | Join, ...]:
-    """The members in a relation's brackets, perhaps none."""
+    """Parse the members in a relation's brackets, which may be empty."""
     scanner.expect("(")
     members: tuple[Selected | Join, ...] = ()
     scanner.skip_spaces()

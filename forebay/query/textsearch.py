@@ -1,11 +1,11 @@
-"""What Postgres's text search takes: its configurations and the language of `to_tsquery`."""
+"""Postgres's text search configurations, and a syntax check for `to_tsquery`."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: The configurations that every supported release of Postgres has.
+#: The configurations in every supported release of Postgres.
 CONFIGURATIONS: Final = frozenset({
     "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
     "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",
@@ -13,10 +13,10 @@ CONFIGURATIONS: Final = frozenset({
     "swedish", "tamil", "turkish", "yiddish",
 })  # fmt: skip
 
-_MAX_WORD = 500  # characters; Postgres takes 2,046 bytes
+_MAX_WORD = 500  # characters; Postgres allows 2,046 bytes
 _MAX_DISTANCE = 16_384  # words
-_MAX_BRACKETS = 50  # Postgres has a limit of its own, which depends on its stack
-# What Postgres takes for space everywhere; of others it depends on its locale.
+_MAX_BRACKETS = 50  # Postgres's own limit depends on its stack
+# White space in every locale of Postgres; further characters depend on the locale.
 _SPACE = " \t\n\r\f\v"
 _TOKEN = re.compile(
     rf"""[{_SPACE}]*(?:
@@ -30,12 +30,12 @@ _TOKEN = re.compile(
 
 
 def check_tsquery(text: str) -> None:
-    """Makes sure that `to_tsquery` can read the text: `fat & (rat | !cat:*) <-> 'old man'`.
+    """Check that `to_tsquery` accepts the text: `fat & (rat | !cat:*) <-> 'old man'`.
 
-    It takes a little less than Postgres does (no backslashes, no spaces but ASCII's), never more.
+    The check is slightly stricter than Postgres: it refuses backslashes and non-ASCII spaces.
 
     Raises:
-        ValueError: it can't be read.
+        ValueError: the text is not a text search query.
     """
     at = depth = 0
     end = len(text.rstrip(_SPACE))

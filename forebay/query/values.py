@@ -1,4 +1,4 @@
-"""Checks a filter's value against what it is compared with, before Postgres would refuse it."""
+"""Validation of a filter's values against its operand, ahead of Postgres's own errors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from forebay.resource.spec import FieldSpec, Kind
 
 _BLANK_ZONE = re.compile(r" ([0-9]{2}(?::[0-9]{2})?)\Z")
 _WITH_TIME = len("2026-02-28T10:00:00")
-#: Of lists of these one comes before another, element by element, as Postgres's arrays do.
+#: Kinds whose lists are ordered element by element, like Postgres arrays.
 ORDERED_ITEMS: Final = frozenset({
     Kind.TEXT, Kind.INTEGER, Kind.FLOAT, Kind.BOOLEAN, Kind.DATE, Kind.UUID
 })  # fmt: skip
 
 
 def checked(operand: Operand, text: str) -> str:
-    """The value as text that Postgres reads as the operand's type.
+    """Return the value as text that Postgres reads as the operand's type.
 
     Raises:
-        ValueError: it is none; the message says what the operand holds.
+        ValueError: the value is not of that type; the message states what the operand contains.
     """
     if operand.kind is Kind.JSON and not operand.path and operand.column.shape == "list":
         return _list(operand.column, text)
@@ -35,12 +35,12 @@ def checked(operand: Operand, text: str) -> str:
 
 
 def contained(operand: Operand, text: str) -> str:
-    """JSON text of what a JSON operand shall contain, or be contained in.
+    """Return the JSON text for a containment operator (`cs`, `cd`).
 
-    Lists are also read from Postgres's spelling, `{a,b}`.
+    A list may also be a Postgres array literal, `{a,b}`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither JSON nor an array literal.
     """
     shape = None if operand.path else operand.column.shape
     if shape == "list":
@@ -54,10 +54,10 @@ def contained(operand: Operand, text: str) -> str:
 
 
 def elements(operand: Operand, text: str) -> tuple[str, ...]:
-    """JSON text of each element that a JSON list shall overlap with.
+    """Return the JSON text of each element of a list, for `ov`.
 
     Raises:
-        ValueError: the value is no list.
+        ValueError: the value is not a list.
     """
     found = orjson.loads(contained(operand, text))
     if not isinstance(found, list):
@@ -66,10 +66,10 @@ def elements(operand: Operand, text: str) -> tuple[str, ...]:
 
 
 def pattern(text: str) -> str:
-    """SQL's pattern for `like`, where `*` may stand for `%`.
+    """Return the SQL pattern for `like`, with `*` replaced by `%`.
 
     Raises:
-        ValueError: it ends with half an escape, which Postgres refuses.
+        ValueError: the text ends with an incomplete escape, which Postgres refuses.
     """
     made = text.replace("*", "%")
     if (len(made) - len(made.rstrip("\\"))) % 2:
@@ -99,12 +99,12 @@ def _date(text: str) -> str:
 
 
 def _timestamp(text: str) -> str:
-    """In UTC."""
+    """Return the timestamp in UTC."""
     return _moment(text).astimezone(dt.UTC).isoformat()
 
 
 def _moment(text: str) -> dt.datetime:
-    """A `+` in a query string that nobody encoded arrives as a blank."""
+    """Parse a timestamp; a blank before the offset is a `+` that the client did not encode."""
     head, tail = text[:_WITH_TIME], text[_WITH_TIME:]
     return spellings.moment(head + _BLANK_ZONE.sub(r"+\1", tail))
 
@@ -114,7 +114,7 @@ def _uuid(text: str) -> str:
 
 
 def _json(text: str) -> str:
-    """As the body of an item would be stored, so that equal values are equal."""
+    """Return the JSON text as it would be stored in an item, so that equal values compare equal."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
@@ -124,7 +124,7 @@ def _json(text: str) -> str:
 
 
 def _refuse_unstorable(value: object) -> None:
-    """What no item can have; orjson would not write much deeper values either."""
+    """Refuse values that an item can't contain; orjson can't serialize much deeper ones either."""
     stack = [(value, 1)]
     while stack:
         found, level = stack.pop()
@@ -139,7 +139,7 @@ def _refuse_unstorable(value: object) -> None:
 
 
 def _list(column: FieldSpec, text: str) -> str:
-    """JSON text of a list whose elements are spelled as items have them."""
+    """Return the JSON text of a list, with its elements in their stored spelling."""
     if not text.startswith("{"):
         return _json_list(column, text)
     items = column.items or Kind.TEXT
@@ -157,7 +157,7 @@ def _json_list(column: FieldSpec, text: str) -> str:
 
 
 def _element(items: Kind | None, value: object) -> object:
-    """An element of a list as a write stores it; what JSON has no text for as it is."""
+    """Return an element in its stored spelling; only kinds that JSON writes as text change."""
     read = _ELEMENTS.get(items) if items is not None else None
     return value if read is None or not isinstance(value, str) else _fitting(read, value)
 
@@ -173,14 +173,14 @@ def _json_moment(text: str) -> str:
     return _moment(text).isoformat().replace("+00:00", "Z")
 
 
-#: How a write stores what JSON has text for, inside a list.
+#: Stored spelling of list elements, for the kinds that JSON writes as text.
 _ELEMENTS: Mapping[Kind, Callable[[str], object]] = {
     Kind.DECIMAL: _decimal,
     Kind.DATE: _date,
     Kind.TIMESTAMP: _json_moment,
     Kind.UUID: _uuid,
 }
-#: The same in braces, where everything is text.
+#: Parsers for elements in braces, which are all text.
 _BRACED: Mapping[Kind, Callable[[str], object]] = {
     **_ELEMENTS,
     Kind.TEXT: str,

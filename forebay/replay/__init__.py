@@ -1,1 +1,1 @@
-"""Replay: which archived commands are applied again, and how far a run of that has come."""
+"""Replay: the selection of archived commands, and the progress of runs."""

@@ -1,7 +1,7 @@
-"""The messages of the replay queue: S3 events, as the consumer knows them, with what to replay.
+"""The messages of the replay queue: S3 events with an additional member `forebay`.
 
-A message names one object. `forebay` in its record says which run it belongs to and which of the
-object's commands are wanted; events of S3 itself have no such member.
+A message names one object. `forebay` in its record contains the run and the selection of commands;
+events from S3 itself lack this member.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _MEMBER = "forebay"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replaying:
-    """What a message of the replay queue asks for."""
+    """The content of `forebay` in a message of the replay queue."""
 
-    #: The run to note the object in.
+    #: The id of the run that records the object.
     run: str
     selection: Selection
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self | None:
-        """What a record of an event asks for; None for an event of S3.
+        """Decode a record of an event; return None for an event from S3.
 
         Raises:
-            ValueError: it is malformed, or asks for what this release does not know.
+            ValueError: the member is malformed, or has conditions unknown to this release.
         """
         told = record.get(_MEMBER)
         if told is None:
@@ -46,7 +46,7 @@ class Replaying:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayMessage:
-    """One object to replay."""
+    """A message that requests the replay of one object."""
 
     run: str
     bucket: str
@@ -54,7 +54,7 @@ class ReplayMessage:
     selection: Selection
 
     def to_body(self) -> str:
-        """The message's body; keys in events are form-encoded."""
+        """Encode the message's body; keys in S3 events are form-encoded."""
         record = {
             "eventName": "Replay",
             "s3": {
@@ -67,7 +67,7 @@ class ReplayMessage:
 
 
 def keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
-    """The objects that a message of the replay queue asks for, if it belongs to the run."""
+    """Return the keys of the objects in a message of the replay queue that belong to the run."""
     try:
         records = list(object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))
         return [key for key, record in records if _run_of(record) == run]

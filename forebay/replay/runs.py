@@ -1,7 +1,7 @@
-"""Runs: how far each replay has come, kept beside the tables that it changes.
+"""Runs: the progress of replays, stored in the database that they change.
 
-A run remembers every object that it is done with, so that one that was killed goes on where it
-was. An object that was applied but not yet noted is applied again, which changes nothing.
+A run records each completed object, so an interrupted run resumes at the remaining objects. If an
+object was applied but not recorded, it is applied again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ State = Literal["running", "paused", "stopped", "done"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One replay, as the database remembers it."""
+    """The recorded state of a replay."""
 
     id: str
-    #: The archive, as the operator wrote it.
+    #: The archive's URL from the operator's command.
     source: str
-    #: A `Selection` in JSON terms.
+    #: The result of `Selection.to_json`.
     selection: dict[str, Any]
     via_queue: bool
     state: State
-    #: How many objects it has; None until that is known. Of one by the queue, how many were sent:
-    #: None while they are being sent.
+    #: The number of objects, or None while it is unknown. In a run by the queue: the number of
+    #: sent objects, or None while they are being sent.
     objects: int | None
-    #: By the database's clock. Objects that were stored later are not the run's.
+    #: By the database's clock. The run excludes objects that were stored later.
     started_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a run has done up to now."""
+    """The progress of a run."""
 
     objects: int
     failed: int
@@ -51,14 +51,14 @@ class Progress:
 def start_run(
     connection: Connection, *, source: str, selection: dict[str, Any], via_queue: bool = False
 ) -> Run:
-    """A new run, committed."""
+    """Insert and commit a new run; return it."""
     run_id = str(uuid.uuid4())
     row = connection.execute(
         "INSERT INTO forebay.runs (id, source, selection, via_queue, state)"
         " VALUES (%s, %s, %s, %s, 'running') RETURNING started_at",
         [run_id, source, orjson.dumps(selection).decode(), via_queue],
     ).fetchone()
-    assert row is not None  # noqa: S101 - an INSERT without a condition gives a row
+    assert row is not None  # noqa: S101 - an INSERT without a condition returns a row
     return Run(
         id=run_id,
         source=source,
@@ -71,7 +71,7 @@ def start_run(
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:
-    """The run of that id."""
+    """Return the run with this id, if it exists."""
     row = connection.execute(
         "SELECT id::text, source, selection, via_queue, state, objects, started_at"
         " FROM forebay.runs WHERE id::text = %s",
@@ -91,7 +91,7 @@ def find_run(connection: Connection, run_id: str) -> Run | None:
 
 
 def mark(connection: Connection, run_id: str, state: State, *, objects: int | None = None) -> None:
-    """Notes a run's state, and how many objects it has."""
+    """Record a run's state, and its number of objects if given."""
     connection.execute(
         "UPDATE forebay.runs SET state = %s, objects = coalesce(%s, objects),"
         " updated_at = clock_timestamp() WHERE id = %s::uuid",
@@ -100,7 +100,7 @@ def mark(connection: Connection, run_id: str, state: State, *, objects: int | No
 
 
 def begin_sending(connection: Connection, run_id: str) -> None:
-    """Notes that a run's objects are being sent to the queue: until the end it can't be done."""
+    """Record that a run's objects are being sent to the queue; until the end it can't be done."""
     connection.execute(
         "UPDATE forebay.runs SET state = 'running', objects = NULL,"
         " updated_at = clock_timestamp() WHERE id = %s::uuid",
@@ -109,15 +109,15 @@ def begin_sending(connection: Connection, run_id: str) -> None:
 
 
 def end_sending(connection: Connection, run_id: str, objects: int) -> None:
-    """Notes how many objects a run has, all of which have been sent, in this call or before it."""
+    """Record the total number of a run's objects after all are sent, in one or several passes."""
     mark(connection, run_id, "running", objects=objects)
     _finish(connection, run_id)
 
 
 def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
-    """Notes that a run is done with an object; noting it again is harmless.
+    """Record a completed object; a repeated call has no effect.
 
-    The last object of a run by the queue makes the run done: perhaps nobody follows it.
+    The last object of a run by the queue marks the run as done, because no process may follow it.
     """
     counts = outcome.counts
     connection.execute(
@@ -127,18 +127,18 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
             *(counts.duplicates, counts.rejected, counts.skipped, None),
         ],
     )
-    # A statement of its own, after that one's commit: of several consumers that note their objects
-    # at once, the last one to commit then sees all of them.
+    # A separate statement after the commit: if several consumers record objects concurrently, the
+    # last to commit then sees all of them.
     _finish(connection, run_id)
 
 
 def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
-    """Notes why an object could not be applied; a resumed run tries it again."""
+    """Record the reason why an object could not be applied; a resumed run retries it."""
     connection.execute(_NOTE, [run_id, key, 0, 0, 0, 0, 0, 0, error[:2000].replace("\x00", "")])
 
 
 def done_among(connection: Connection, run_id: str, keys: Sequence[str]) -> set[str]:
-    """Those of the objects that the run is done with."""
+    """Return the keys among `keys` that the run has completed."""
     rows = connection.execute(
         "SELECT object FROM forebay.run_objects"
         " WHERE run = %s::uuid AND object = ANY(%s) AND error IS NULL",
@@ -148,15 +148,15 @@ def done_among(connection: Connection, run_id: str, keys: Sequence[str]) -> set[
 
 
 def progress(connection: Connection, run_id: str) -> Progress:
-    """What a run has done up to now."""
+    """Return the progress of a run."""
     row = connection.execute(_PROGRESS, [run_id]).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    assert row is not None  # noqa: S101 - an aggregate always returns a row
     objects, failed, lines, *counts = (int(value) for value in row)
     return Progress(objects=objects, failed=failed, lines=lines, counts=Counts(*counts))
 
 
 def failures(connection: Connection, run_id: str, *, limit: int) -> list[tuple[str, str]]:
-    """Objects that could not be applied, and why."""
+    """Return objects that could not be applied, with the reasons, up to a limit."""
     rows = connection.execute(
         "SELECT object, error FROM forebay.run_objects"
         " WHERE run = %s::uuid AND error IS NOT NULL ORDER BY object LIMIT %s",
@@ -166,7 +166,7 @@ def failures(connection: Connection, run_id: str, *, limit: int) -> list[tuple[s
 
 
 def _finish(connection: Connection, run_id: str) -> None:
-    """Marks a run by the queue as done if every object that was sent is."""
+    """Mark a run by the queue as done if all sent objects are completed."""
     connection.execute(_FINISH, {"run": run_id})
 
 

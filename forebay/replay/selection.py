@@ -1,4 +1,4 @@
-"""Which commands of the archive a replay applies."""
+"""The selection of archived commands for a replay."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from forebay.ids import least_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Commands that fulfil every condition; a condition that is not given holds for all."""
+    """Conditions on commands; all must hold, and empty conditions hold for every command."""
 
-    #: Accepted at this time or later; the time is in the command's id.
+    #: Accepted at this time or later, according to the command's id.
     since: dt.datetime | None = None
     #: Accepted before this time.
     until: dt.datetime | None = None
@@ -30,13 +30,13 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether no condition is given."""
+        """True if all conditions are empty."""
         return self == Selection()
 
     def chunks(self, chunks: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-        """The chunks of an object with what is selected of each; an empty one may come out.
+        """Yield each chunk with its selected commands; the result may contain empty chunks.
 
-        Lines that are no commands fulfil no condition.
+        Invalid lines are selected only if all conditions are empty.
         """
         if self.is_everything:
             yield from chunks
@@ -57,7 +57,7 @@ class Selection:
             ]
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads; conditions that are not given are left out."""
+        """Convert to JSON values for `from_json`; empty conditions are omitted."""
         told: dict[str, Any] = {
             name: sorted(getattr(self, name)) for name in _SETS if getattr(self, name)
         }
@@ -69,10 +69,10 @@ class Selection:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Self:
-        """Read from what `to_json` made.
+        """Create a selection from the result of `to_json`.
 
         Raises:
-            ValueError: it has a condition that this release does not know.
+            ValueError: a condition is unknown to this release, or a time is invalid.
         """
         unknown = set(told) - {"since", "until", *_SETS}
         if unknown:

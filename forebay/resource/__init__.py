@@ -1,4 +1,4 @@
-"""The declaration of a resource, from which everything else is derived.
+"""Declarations of resources; routes, tables, validation and documentation are derived from them.
 
 class City(Resource, path="cities"):
     "A populated place."
@@ -35,9 +35,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What needs pydantic is imported when it is asked for: functions that start fast never do."""
+    """Import `Resource` and `discover` on first use: they need pydantic, a slow import."""
     if name not in {"Resource", "discover"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from forebay.resource import declaration  # noqa: PLC0415 - the point of this function
+    from forebay.resource import declaration  # noqa: PLC0415 - the purpose of this function
 
     return getattr(declaration, name)

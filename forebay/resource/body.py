@@ -1,7 +1,7 @@
-"""Reads a client's JSON into a body that the archive can carry and Postgres can store.
+"""Validation of a client's JSON into a body that the archive and Postgres can store.
 
-It needs pydantic-core only: importing pydantic, with which resources are declared, takes a function
-longer than everything else of ours, and its package brings the schemas made already
+The module imports pydantic-core only. Importing pydantic, which declarations use, would take longer
+at a cold start than all other imports of Forebay; packages contain the compiled schemas
 (`forebay.resource.compiled`).
 """
 
@@ -31,11 +31,11 @@ from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 _DELETE = 0x7F
 _PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-MAX_DEPTH = 64  # levels of a JSON value; people nest a handful, attackers thousands
+MAX_DEPTH = 64  # levels of a JSON value; typical values have a few, attacks thousands
 
 
 class Item:
-    """What pydantic-core puts the values of one item in, a class of pydantic's in the small."""
+    """The object that pydantic-core validates an item into: a minimal pydantic model."""
 
     __slots__ = (
         "__dict__",
@@ -47,11 +47,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodySchema:
-    """What bodies and keys of one resource are read by."""
+    """The schemas that validate bodies and keys of one resource."""
 
-    #: Of a whole item, which becomes an `Item`; its key is optional.
+    #: Schema of a whole item, validated into an `Item`; the key is optional.
     item: CoreSchema
-    #: What holds wherever `item` says nothing else.
+    #: Default configuration of `item`.
     config: CoreConfig
     key: CoreSchema
     key_name: str
@@ -61,36 +61,36 @@ class BodySchema:
 
 
 class BodySource(Protocol):
-    """Where a reader's schema comes from: the declaration, or what was made of it before."""
+    """The source of a reader's schema: a declaration, or its compiled form."""
 
     @property
     def declared_as(self) -> tuple[str, str]:
         """The module and the qualified name of the class that declares the resource."""
 
     def schema(self) -> BodySchema:
-        """The schema; asked for once, on first use."""
+        """Return the schema; each reader calls this once, on first use."""
 
     def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of the same bodies, the key among their members."""
+        """Return the JSON Schema of the bodies; their members include the key."""
 
 
 class BodyReader:
-    """Validates bodies and keys of one resource.
+    """Validator for bodies and keys of one resource.
 
-    Its validators are built on first use: a cold start pays only for the resource it serves.
+    Validators are built on first use, so a cold start builds only those of the requested resource.
     """
 
     def __init__(self, source: BodySource) -> None:
         self.source = source
 
     def read(self, raw: bytes) -> ReadBody:
-        """The body of one item.
+        """Validate the body of one item.
 
         Args:
             raw: well-formed JSON text of one object, UTF-8.
 
         Raises:
-            BodyInvalidError: with every fault at once.
+            BodyInvalidError: the body is invalid; the error lists all faults.
         """
         try:
             item = self._validator.validate_json(raw, strict=True)
@@ -106,11 +106,11 @@ class BodyReader:
         return ReadBody(body, str(key) if isinstance(key, uuid.UUID) else key)
 
     def read_key(self, text: str) -> KeyValue:
-        """The key that a path segment (already percent-decoded) names.
+        """Parse the key in a path segment (already percent-decoded).
 
         Raises:
-            ValueError: no such key can exist; the message says what a key looks like. Only the
-                canonical spelling is one: two spellings of a key would be two cache entries.
+            ValueError: the text is not a valid key, or not in canonical spelling; the message
+                describes a valid key. Two spellings of a key would be two cache entries.
         """
         try:
             value = self._key_validator.validate_strings(text, strict=False)  # type: ignore[arg-type]
@@ -121,13 +121,13 @@ class BodyReader:
         return value if isinstance(value, int) else str(value)
 
     def read_member_key(self, raw: bytes) -> KeyValue:
-        """The key that a member of an item has.
+        """Parse the key in a member of an item.
 
         Args:
             raw: the member's JSON text.
 
         Raises:
-            BodyInvalidError: no such key can exist.
+            BodyInvalidError: the value is not a valid key.
         """
         try:
             key = self._key_validator.validate_json(raw, strict=True)
@@ -143,22 +143,22 @@ class BodyReader:
         ]
 
     def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of bodies as `read` takes them, the key among their members."""
+        """Return the JSON Schema of the bodies that `read` accepts; members include the key."""
         return self.source.json_schema()
 
     def _normalize(self, item: Item, body: Body) -> Iterator[Fault]:
-        """Gives the body those spellings of its values that Postgres takes, and gives back."""
+        """Replace values in the body by the spellings that Postgres accepts and returns."""
         for name in self._schema.timestamps:
             moment: dt.datetime | None = getattr(item, name)
             if moment is None:
                 continue
-            try:  # Postgres knows offsets up to 15:59 only
+            try:  # Postgres supports offsets up to 15:59 only
                 body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-            except OverflowError:  # of what a validator of the declaration's made
+            except OverflowError:  # a validator in the declaration can create such a value
                 yield Fault(pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
         for name in self._schema.decimals:
             if getattr(item, name) == 0:
-                body[name] = "0"  # a zero may have an exponent beyond all bounds
+                body[name] = "0"  # the exponent of a zero is unbounded
 
     def _unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
         for name in body if nul_possible else self._schema.json_fields:
@@ -170,8 +170,7 @@ class BodyReader:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        # Else a nested model would bring its own validator, without our reading of text, and with
-        # unknown members.
+        # A nested model's prebuilt validator would accept unknown members and lenient spellings.
         return SchemaValidator(self._schema.item, self._schema.config, _use_prebuilt=False)
 
     @cached_property
@@ -184,18 +183,18 @@ class BodyReader:
 
 
 def message(error: ErrorDetails) -> str:
-    """What pydantic says of a fault; of a ValueError or an AssertionError only its own text."""
+    """Return pydantic's message, without the prefix for a ValueError or an AssertionError."""
     prefix = _PREFIXES.get(error["type"])
     return error["msg"].removeprefix(prefix) if prefix else error["msg"]
 
 
 def integral(value: object) -> object:
-    """JSON has one kind of number: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
+    """Convert a float without fraction: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def plain_key(key: str) -> str:
-    """A str key must survive a URL's path as it is, however often proxies decode it."""
+    """Refuse a str key that would change in a URL's path if proxies decode it repeatedly."""
     if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
         raise ValueError("a key has no control characters and none of % / \\ ? #")
     if key in {".", ".."}:
@@ -204,13 +203,13 @@ def plain_key(key: str) -> str:
 
 
 def pointer(location: Sequence[str | int]) -> str:
-    """The location as a JSON Pointer in URI fragment form (RFC 6901 §6): `#/tags/0`."""
+    """Return the location as a JSON Pointer in URI fragment form (RFC 6901 §6): `#/tags/0`."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
 
 
 def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
-    """What Postgres can't store or JSON can't carry, in a value of any depth."""
+    """Yield a fault for each nested value that Postgres or JSON can't represent."""
     stack = [(value, location)]
     while stack:
         found, where = stack.pop()

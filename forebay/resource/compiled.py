@@ -1,12 +1,13 @@
-"""Declarations as a file that a function reads in a millisecond, in the place of importing them.
+"""Compiled declarations: a file that a function loads in a millisecond instead of importing them.
 
-Classes of pydantic take longer to import and make than all else of ours at a cold start. Whoever
-builds a package has them, and writes down what was made of them: specs, and the schemas by which
-pydantic-core reads bodies. What a schema calls (a validator of the declaration's own) is imported
-with its module, declaration and all; upcasters are, when one is called.
+At a cold start, pydantic and its classes take longer than all other imports of Forebay. The build
+of a package imports the declarations and writes their specs and pydantic-core schemas to a file.
+If a schema calls a validator that the declaration defines, loading the file imports the
+declaration's module. Upcasters import it when they are called.
 
-The file is a pickle behind the release of pydantic-core that its schemas are for, which alone reads
-them: code of ours beside code of ours, written when the package is built.
+The file is a pickle. Its header names the release of pydantic-core that created the schemas; other
+releases can't use them. The build writes it into the package with the code, so it is as trusted as
+the code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _HEADER = f"pydantic-core {pydantic_core.__version__}\n".encode()
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """Where a resource's class is, to be imported by whoever needs more than was written down."""
+    """The location of a resource's class, which is imported only if the file is not sufficient."""
 
     module: str
     name: str
@@ -41,7 +42,7 @@ class Declaration:
         return self.module, self.name
 
     def spec(self) -> ResourceSpec:
-        """The spec as declared; raises DeclarationError where there is none of that name."""
+        """Import and return the spec; raise DeclarationError if the class does not exist."""
         found = getattr(importlib.import_module(self.module), self.name, None)
         spec: ResourceSpec | None = getattr(found, "spec_", None)
         if spec is None:
@@ -49,21 +50,21 @@ class Declaration:
         return spec
 
     def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of the resource's bodies."""
+        """Return the JSON Schema of the resource's bodies."""
         return self.spec().body.json_schema()
 
     def schema(self) -> BodySchema:
-        """What its bodies are read by, made anew."""
+        """Create the schemas from the declaration."""
         return self.spec().body.source.schema()
 
     def upcast(self, version: int, body: dict[str, Any]) -> dict[str, Any]:
-        """A body of that version as one of the next."""
+        """Convert a body from this schema version to the next."""
         return self.spec().upcasters[version](body)
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledBody:
-    """The source of a reader whose schema was made before."""
+    """A source with a compiled schema."""
 
     ready: BodySchema
     declaration: Declaration
@@ -74,22 +75,22 @@ class CompiledBody:
         return self.declaration.declared_as
 
     def schema(self) -> BodySchema:
-        """What bodies and keys are read by."""
+        """Return the compiled schemas."""
         return self.ready
 
     def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of the same bodies."""
+        """Return the JSON Schema of the bodies."""
         return self.declaration.json_schema()
 
 
 def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
-    """These resources for `load`.
+    """Serialize resources for `load`.
 
     Args:
-        resources: as `discover` finds them, by path.
+        resources: the result of `discover`.
 
     Raises:
-        DeclarationError: a resource's class can't be found again by its name.
+        DeclarationError: a resource's class can't be imported by its name.
     """
     compiled = Resources(
         {path: _compiled(spec) for path, spec in resources.items()}, retired_among(resources)
@@ -98,13 +99,15 @@ def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
 
 
 def load(data: bytes) -> Resources | None:
-    """The resources by path, doing all that those do which were dumped.
+    """Load resources that `dump` wrote; they behave like the declared ones.
 
-    None if another release of pydantic-core than this one wrote them: import the declarations then.
+    Returns:
+        The resources by path; None if another release of pydantic-core wrote the file. The caller
+        then imports the declarations.
     """
     if not data.startswith(_HEADER):
         return None
-    found: Resources = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - see above
+    found: Resources = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - as trusted as the code
     return found
 
 
@@ -117,9 +120,9 @@ def _compiled(spec: ResourceSpec) -> ResourceSpec:
             "resource by a class statement of its own, under a name of its own"
         )
     try:
-        pickle.loads(pickle.dumps(schema, protocol=_PROTOCOL))  # noqa: S301 - made here
+        pickle.loads(pickle.dumps(schema, protocol=_PROTOCOL))  # noqa: S301 - created here
     except (pickle.PicklingError, AttributeError, ImportError, TypeError):
-        # It calls what has no name (a lambda, a function within another), so the class is imported.
+        # The schema calls a lambda or a nested function, which pickle can't import by name.
         body = BodyReader(declaration)
     else:
         body = BodyReader(CompiledBody(schema, declaration))

@@ -1,4 +1,4 @@
-"""The base class of resources: reads a class once, at import, and refuses what can't work."""
+"""The base class of resources, which validates each declaration at import."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from forebay.resource.relations import Relation, direct, relations
 from forebay.resource.spec import FieldSpec, Kind, Resources, ResourceSpec, Upcaster
 
 _PATH = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-#: Paths under /v1 that the API itself answers, now or soon.
+#: Paths under /v1 that the API uses or reserves.
 _RESERVED_PATHS = frozenset({"docs", "openapi", "status", "health", "commands", "query"})
-_MAX_IDENTIFIER = 48  # Postgres allows 63; index names are made of table and column
+_MAX_IDENTIFIER = 48  # Postgres allows 63; index names combine table and column
 
 
 class Resource(BaseModel):
-    """Base of every resource. The class's docstring describes it to API users.
+    """Base class of resources. The docstring of a subclass is its description in the API.
 
     Class arguments:
-        path: the path segment under /v1 (`cities`), also the command's `resource`.
-        schema_version: raise it when old archived bodies no longer fit; needs an upcaster.
-        upcasters: `{1: f}` turns a body of version 1 into one of version 2, and so on.
+        path: the path segment under /v1 (`cities`), and the `resource` of commands.
+        schema_version: increase it if archived bodies no longer fit; requires an upcaster.
+        upcasters: `{1: f}` converts a body of version 1 to version 2, and so on.
         indexes: indexes over several columns.
 
     Raises:
-        DeclarationError: at import, naming class and field.
+        DeclarationError: at import, if the declaration is invalid; names class and field.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True, frozen=True)
@@ -48,7 +48,7 @@ class Resource(BaseModel):
     spec_: ClassVar[ResourceSpec]
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Keep pydantic from seeing our class arguments."""
+        """Hide the class arguments from pydantic."""
         super().__init_subclass__()
 
     @classmethod
@@ -60,7 +60,7 @@ class Resource(BaseModel):
         upcasters: Mapping[int, Upcaster] | None = None,
         indexes: Sequence[Index] = (),
     ) -> None:
-        """Turn the class into its spec, once its fields are known."""
+        """Create the class's spec; pydantic calls this when the fields are complete."""
         if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _MAX_IDENTIFIER:
             raise DeclarationError(
                 f'{cls.__name__}: path={path!r} must be a lower-case path segment such as "cities"'
@@ -153,11 +153,11 @@ def _checked_upcasters(
 
 
 def discover(package: str, search_path: Iterable[str]) -> Resources:
-    """Every resource declared in the modules of a package, by path, in the order of their paths.
+    """Return all resources declared in a package's modules, by path and sorted by path.
 
     Raises:
-        DeclarationError: two resources share a path or table, a reference leads nowhere, its
-            name is taken, or a resource is declared and retired.
+        DeclarationError: two resources share a path or table, a reference or its name is invalid,
+            or a resource is both declared and retired.
     """
     found: dict[str, ResourceSpec] = {}
     retired: set[str] = set()
@@ -224,7 +224,7 @@ def _check_references(
 
 
 def _check_names(spec: ResourceSpec, relations: Sequence[Relation]) -> None:
-    """Refuses a reference's name that means something else already where it can be written."""
+    """Refuse a reference's name that is invalid or already names something else in a request."""
     for field in spec.fields:
         name = field.references.name if field.references else None
         if name is None:

@@ -1,4 +1,4 @@
-"""What pydantic makes of a declaration: the schemas by which its bodies and keys are read."""
+"""The pydantic schemas of a declaration, which validate its bodies and keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from forebay.resource.strict import with_strict_text
 
 
 class DeclaredBody:
-    """The source of a reader's schema where the resource's class is there."""
+    """A source that creates the schema from the resource's class."""
 
     def __init__(
         self, declared: type[BaseModel], key: FieldSpec, fields: Sequence[FieldSpec]
@@ -49,7 +49,7 @@ class DeclaredBody:
         return self._declared.__module__, self._declared.__qualname__
 
     def schema(self) -> BodySchema:
-        """What bodies and keys are read by."""
+        """Create the schemas for bodies and keys."""
         item = with_strict_text(_of_items(forbid_unknown(self._model.__pydantic_core_schema__)))
         return BodySchema(
             item=item,
@@ -62,7 +62,7 @@ class DeclaredBody:
         )
 
     def json_schema(self) -> Mapping[str, Any]:
-        """The JSON Schema of the same bodies, the key among their members."""
+        """Return the JSON Schema of the bodies; their members include the key."""
         schema = described(self._model.model_json_schema(mode="validation"))
         key = self._declared.model_fields.get(self._key.name)
         told = {
@@ -89,7 +89,7 @@ class DeclaredBody:
                 extra="forbid",
                 strict=True,
                 allow_inf_nan=False,
-                # An infinity inside of JSON must be found, not become null.
+                # The default would serialize an infinity inside JSON as null and hide it.
                 ser_json_inf_nan="constants",
             ),
             **definitions,
@@ -107,16 +107,16 @@ class DeclaredBody:
 
 
 def _of_items(schema: CoreSchema) -> CoreSchema:
-    """The schema of a model, for `Item`s in the place of its instances.
+    """Return a model's schema that creates an `Item` instead of the model.
 
-    A model that holds others, or a type that refers to itself, has them beside it.
+    If the model contains other models or recursive types, its schema is inside `definitions`.
     """
     made: dict[str, Any] = dict(schema)
     if made["type"] == "definitions":
         made["schema"] = _of_items(made["schema"])
     else:
         made["cls"] = Item
-        for told in ("ref", "metadata"):  # they name the model, and no reading needs them
+        for told in ("ref", "metadata"):  # they name the model, and validation doesn't need them
             made.pop(told, None)
     return made
 
@@ -132,7 +132,7 @@ def _names(fields: Sequence[FieldSpec], kind: Kind) -> tuple[str, ...]:
 
 
 def _of_column(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
-    """What an integer's column adds: the bounds of its type where the declaration sets none."""
+    """Return an integer column's additions: default bounds of 64 bits, and `5.0` read as 5."""
     if field.kind is not Kind.INTEGER:
         return []
     low = [Ge(INT64_MIN)] if field.minimum is None else []

@@ -1,4 +1,7 @@
-"""Reads one declared field: its kind, limits and marks; refuses what no table can hold."""
+"""Conversion of a declared field into its spec: kind, limits and marks.
+
+A field that a table can't represent is refused.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ from forebay.resource.marks import Indexed, Key, References, Unique
 from forebay.resource.spec import FieldSpec, Kind
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_MAX_NAME = 48  # Postgres allows 63; index names are made of table and column
-#: Query parameters that are no columns: PostgREST's and ours.
+_MAX_NAME = 48  # Postgres allows 63; index names combine table and column
+#: Query parameters that are not columns: PostgREST's and Forebay's.
 RESERVED_NAMES = frozenset(
     [
         "select",
@@ -42,12 +45,12 @@ RESERVED_NAMES = frozenset(
 )
 MAX_KEY_LENGTH = 255  # characters; with it a key fits any B-tree index entry and a URL
 _MAX_VARCHAR = 1_000_000
-# Postgres: BTMaxItemSize of nbtree.h for a page of 8 KiB, without the header of the entry. With a
-# larger one it answers "index row size 2712 exceeds btree version 4 maximum 2704".
+# Postgres: BTMaxItemSize of nbtree.h for a page of 8 KiB, without the header of the entry. A larger
+# entry fails with "index row size 2712 exceeds btree version 4 maximum 2704".
 _MAX_ENTRY_BYTES = 2_696
-_TEXT_HEADER_BYTES = 7  # length, and alignment of what follows
+_TEXT_HEADER_BYTES = 7  # length, and alignment of the next column
 _CHARACTER_BYTES = 4  # of UTF-8, at most
-_FIXED_BYTES = 16  # a UUID; every other kind takes less
+_FIXED_BYTES = 16  # a UUID; every other kind is smaller
 _LANGUAGE = re.compile(r"[a-z][a-z_]{0,30}")
 _PURPOSES = {"search": Kind.TEXT, "trigram": Kind.TEXT, "contains": Kind.JSON}
 _MAX_PRECISION = 1000  # numeric's own limit
@@ -68,21 +71,21 @@ _PLAIN: dict[Any, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyDeclared:
-    """The field that is marked as the key."""
+    """The spec of the field with the mark `Key`."""
 
     spec: FieldSpec
 
 
 def made_key() -> FieldSpec:
-    """The key that the server makes: a UUID named `id`."""
+    """Return the spec of a key that the server generates: a UUID named `id`."""
     return FieldSpec(name="id", kind=Kind.UUID, description="Made by the server.")
 
 
 def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclared:
-    """The spec of a declared field.
+    """Convert a declared field into its spec.
 
     Raises:
-        DeclarationError: the message names class and field.
+        DeclarationError: the field is invalid; the message names class and field.
     """
     where = f"{owner}.{name}"
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
@@ -109,12 +112,12 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
 
 
 def pydantic_type(info: FieldInfo) -> Any:  # noqa: ANN401 - a type form has no static type
-    """The annotation to validate by: as declared, but a datetime must carry its zone."""
+    """Return the annotation for validation: as declared, but a datetime must have a time zone."""
     return _aware(info.annotation)
 
 
 def annotated(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
-    """`Annotated[annotation, *metadata]`, or the bare annotation when there is no metadata."""
+    """Return `Annotated[annotation, *metadata]`, or the annotation if there is no metadata."""
     parts = (annotation, *metadata)
     return typing.Annotated[parts] if len(parts) > 1 else annotation
 
@@ -199,9 +202,9 @@ def _with_shape(spec: FieldSpec, inner: Any) -> FieldSpec:  # noqa: ANN401
 
 
 def _items(declared: Any) -> Kind:  # noqa: ANN401
-    """The kind of a list's elements; their text in filters is read accordingly."""
+    """Return the kind of a list's elements, which determines how filters parse them."""
     item: Any = next(iter(get_args(declared)), None)
-    if get_origin(item) is typing.Annotated:  # however often it is written, typing keeps one
+    if get_origin(item) is typing.Annotated:  # typing flattens nested Annotated
         item = get_args(item)[0]
     if get_origin(item) is Literal:
         return Kind.TEXT if all(isinstance(value, str) for value in get_args(item)) else Kind.JSON
@@ -261,13 +264,13 @@ def _check_purpose(where: str, spec: FieldSpec, mark: Indexed) -> None:
 
 
 def check_entry(where: str, columns: Sequence[FieldSpec]) -> None:
-    """Refuses columns whose values may be too large for an entry of a B-tree index.
+    """Refuse columns with values that may exceed an entry of a B-tree index.
 
-    An entry has at most 2,704 bytes (a third of a page of 8 KiB), 8 of which are its header.
-    Postgres may compress a long text, but does not promise that it gets small enough.
+    An entry has at most 2,704 bytes (a third of a page of 8 KiB), including a header of 8 bytes.
+    Postgres may compress a long text, but the compressed size is not bounded.
 
     Raises:
-        DeclarationError: they may be too large.
+        DeclarationError: a value may be too large.
     """
     largest = sum(map(_entry_bytes, columns))
     if largest > _MAX_ENTRY_BYTES:
@@ -283,7 +286,7 @@ def check_entry(where: str, columns: Sequence[FieldSpec]) -> None:
 
 
 def _entry_bytes(column: FieldSpec) -> int:
-    """The most that a value takes in an index entry, its alignment included."""
+    """Return the maximum bytes of a value in an index entry, including alignment."""
     if column.choices:
         return _TEXT_HEADER_BYTES + max(len(choice.encode()) for choice in column.choices)
     if column.kind is Kind.TEXT:

@@ -1,4 +1,4 @@
-"""Whether a body in JSON terms fits the columns of its resource, without asking a database."""
+"""Check of a decoded JSON body against the columns of its resource, without a database."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _INT32_MAX = 2**31 - 1
 
 
 def misfit(spec: ResourceSpec, body: Mapping[str, Any]) -> str | None:
-    """Why a body of the current schema version fits no row; None if it fits one.
+    """Return the reason why a body of the current schema version fits no row; None if it fits.
 
-    The reason names fields and no values, so that many bodies have few reasons. A field that has a
-    default or may be null may be missing, as in bodies that are older than the field.
+    The reason names fields but not values, so that many bodies share few reasons. A field with a
+    default or a nullable field may be missing, as in bodies older than the field.
     """
     names = {field.name for field in spec.fields}
     unknown = sorted(body.keys() - names)
@@ -40,7 +40,7 @@ def misfit(spec: ResourceSpec, body: Mapping[str, Any]) -> str | None:
 
 
 def value_reason(field: FieldSpec, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    """Why a column can't hold a value; None if it can."""
+    """Return the reason why a column can't store a value; None if it can."""
     if value is None:
         return None if field.nullable else "is null"
     return _REASONS[field.kind](field, value)

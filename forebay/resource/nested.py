@@ -1,7 +1,7 @@
-"""Nested models refuse unknown members, as their resource does.
+"""Refusal of unknown members in nested models, as in the resource itself.
 
-Pydantic drops them in silence, so a misspelt member would be accepted and lost. A model whose own
-configuration says `extra="allow"` keeps them.
+By default pydantic drops unknown members, so a misspelt member would be accepted and lost. Models
+with `extra="allow"` in their own configuration keep them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any, cast
 
 from pydantic_core import CoreSchema
 
-#: Members of a core schema in which there is no other schema.
+#: Members of a core schema that contain no other schema.
 _OPAQUE = frozenset({"default", "expected", "metadata", "config", "cls", "function"})
-#: By the type of a schema, where it says what happens to unknown members.
+#: Types of core schemas that configure unknown members in `config`.
 _CONFIGURED = frozenset({"model", "dataclass"})
 
 
 def forbid_unknown(schema: CoreSchema) -> CoreSchema:
-    """The schema, in which every model, dataclass and typed dictionary refuses what it lacks."""
+    """Return the schema with every model, dataclass and typed dict refusing unknown members."""
     return cast("CoreSchema", _walk(schema))
 
 
 def described(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON Schema whose definitions say the same."""
+    """Return the JSON Schema with the same rule in its definitions."""
     definitions = {
         name: {"additionalProperties": False, **one} if "properties" in one else one
         for name, one in schema.get("$defs", {}).items()

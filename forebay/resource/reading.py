@@ -1,4 +1,4 @@
-"""What reading a client's JSON comes to."""
+"""Results of the validation of a client's JSON."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from forebay.command import Body, KeyValue
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a body: where (a JSON Pointer in URI form) and what."""
+    """A fault in a body: its location (a JSON Pointer in URI form) and a description."""
 
     pointer: str
     detail: str
-    #: Stable; `validation_failed` unless the text could never be stored.
+    #: A stable code: `validation_failed`, unless no resource could store the value.
     code: str = "validation_failed"
 
 
 class BodyInvalidError(Exception):
-    """The body doesn't fit the declaration; `faults` names everything that is wrong."""
+    """The body doesn't match the declaration; `faults` lists all faults."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults))
@@ -28,7 +28,7 @@ class BodyInvalidError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReadBody:
-    """A valid body in JSON terms, without the key, and the key if the client wrote it there."""
+    """A valid body as JSON values, without the key, and the key if the body contained it."""
 
     body: Body
     key: KeyValue | None

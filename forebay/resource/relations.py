@@ -1,4 +1,4 @@
-"""The ways from resource to resource along declared references, in both directions."""
+"""Relations between resources: declared references, in both directions."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from forebay.resource.spec import FieldSpec, ResourceSpec
 
 @dataclass(frozen=True, slots=True)
 class Through:
-    """The resource that joins two others, with its references to both."""
+    """A join resource, with its references to two others."""
 
     spec: ResourceSpec
-    #: Refers to the resource that the relation starts from.
+    #: The reference to the resource that the relation starts from.
     near: FieldSpec
-    #: Refers to the relation's target.
+    #: The reference to the relation's target.
     far: FieldSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One reference, seen from one of its two ends, or two references of a join resource."""
+    """A reference in one direction, or two references of a join resource."""
 
-    #: What `select=` may call it: the reference's own name (only from the referring end), then the
-    #: target's path. Two relations may share a name; a hint behind `!` then tells them apart. Of a
-    #: resource that refers to itself the path leads to the referring rows only, and without an
-    #: own name the column's leads to the row referred to.
+    #: Names in `select=`: the reference's own name (only from the referring side), then the
+    #: target's path. If relations share a name, a hint after `!` selects one. If a resource refers
+    #: to itself, its path selects the referring rows; the reference's own name, or else the
+    #: column's, selects the referenced row.
     names: tuple[str, ...]
-    #: The hint that the documentation and problems show: the referring column's name
+    #: The hint in the documentation and in problems: the referring column's name
     #: (`countries!country_code(…)`), or the join resource's path.
     hint: str
     target: ResourceSpec
-    #: Of the resource that the relation starts from.
+    #: The column of the resource that the relation starts from.
     column: FieldSpec
     target_column: FieldSpec
-    #: One row leads to many (the reverse of a reference), not to one or none.
+    #: A row may have many related rows (the reverse of a reference), rather than at most one.
     many: bool
-    #: All that may stand behind `!` (PostgREST's `!hint`), `hint` among them.
+    #: All valid texts after `!` (PostgREST's `!hint`), including `hint`.
     hints: tuple[str, ...] = ()
-    #: What `select=` may call it where no relation has that for one of its `names`.
+    #: Names in `select=` that apply if no relation has them in `names`.
     other_names: tuple[str, ...] = ()
-    #: Of a relation of many to many rows.
+    #: The join resource of a many-to-many relation.
     through: Through | None = None
-    #: Every relation of every resource, by the path that it starts from.
+    #: All relations of all resources, by the path that they start from.
     known: Mapping[str, tuple[Relation, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -55,7 +55,7 @@ class Relation:
 
     @property
     def cardinality(self) -> str:
-        """As PostgREST calls it: `many-to-one`, `one-to-many` and so on."""
+        """PostgREST's term for the cardinality: `many-to-one`, `one-to-many` and so on."""
         if self.through is not None:
             return "many-to-many"
         if self.many:
@@ -64,16 +64,16 @@ class Relation:
 
     @property
     def referring_column(self) -> FieldSpec:
-        """The column that has the reference; of a join resource the one to the start."""
+        """The column with the reference; in a join resource, the reference to the start."""
         if self.through is not None:
             return self.through.near
         return self.column if self.column.references is not None else self.target_column
 
 
 def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation, ...]]:
-    """By a resource's path, the relations that start from it.
+    """Return the relations from each resource, by its path.
 
-    Those along one reference come first, then those of many to many rows.
+    Direct relations come first, then many-to-many relations.
     """
     known: dict[str, tuple[Relation, ...]] = {}
     found: dict[str, list[Relation]] = {path: [] for path in resources}
@@ -89,7 +89,7 @@ def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation
 
 
 def direct(relations: Sequence[Relation]) -> tuple[Relation, ...]:
-    """The relations along one reference: those whose names are parameters of their own."""
+    """Return the relations without a join resource; only their names are query parameters."""
     return tuple(relation for relation in relations if relation.through is None)
 
 
@@ -137,7 +137,7 @@ def _joins(
     resources: Mapping[str, ResourceSpec],
     known: Mapping[str, tuple[Relation, ...]],
 ) -> Iterator[tuple[str, Relation]]:
-    """The relations between what two references of a resource lead to, with their starts."""
+    """Yield the relations through a join resource, each with the path that it starts from."""
     references = list(_references(spec, resources))
     for near, start in references:
         for far, target in references:
@@ -160,7 +160,7 @@ def _joins(
 
 
 def _hints(column: FieldSpec, target: ResourceSpec) -> tuple[str, ...]:
-    """The referring column, the reference's name, and the key that is referred to."""
+    """Return the names of the referring column, the reference (if named) and the target's key."""
     own = _own_name(column)
     return (column.name, *(() if own is None else (own,)), target.key.name)
 

@@ -1,7 +1,8 @@
-"""The shapes of archived bodies: what each schema version of each resource looked like.
+"""The shapes of archived bodies, by resource and schema version.
 
-A class says what bodies look like now. The archive keeps bodies of earlier days, so a committed
-file keeps their shapes; a change that old bodies don't fit is refused before it is deployed.
+A declaration describes current bodies only, but the archive contains older ones. A committed file
+therefore records the shapes of all versions. A change that old bodies don't fit is refused before
+it is deployed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, retired_among
 #: The file's place in a checkout and in the functions' packages.
 FILE: Final = "resources/shapes.json"
 
-#: Members of a JSON Schema that decide which values there are; the others describe.
+#: Members of a JSON Schema that constrain values or give examples; the others are descriptions.
 _DECISIVE = frozenset(
     {
         *("type", "enum", "const", "format", "pattern", "minLength", "maxLength", "examples"),
@@ -27,16 +28,16 @@ _DECISIVE = frozenset(
         *("properties", "required", "additionalProperties", "anyOf", "oneOf", "allOf"),
     }
 )
-#: In the place of a schema that holds itself.
+#: Replaces the inner occurrence of a recursive schema.
 NEVER: Final[Mapping[str, Any]] = {"enum": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldShape:
-    """What the values of one field looked like."""
+    """The shape of one field's values."""
 
     kind: Kind
-    #: Of the column, as Postgres prints it.
+    #: The column's type, as Postgres prints it.
     column: str
     nullable: bool
     required: bool
@@ -44,18 +45,18 @@ class FieldShape:
     max_length: int | None = None
     precision: int | None = None
     scale: int | None = None
-    #: The JSON Schemas by which its values were accepted, each limit that it ever had.
+    #: The JSON Schemas that accepted its values, including those with earlier limits.
     schemas: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def filled(self) -> tuple[Any] | None:
-        """What a body gets that lacks the field, in a tuple; None if it may not lack it."""
+        """The value for a body without the field, in a tuple; None if the field is mandatory."""
         return None if self.required and not self.nullable else (self.default,)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What bodies of one schema version looked like, and their keys."""
+    """The shape of bodies and keys of one schema version."""
 
     key: FieldShape
     fields: Mapping[str, FieldShape]
@@ -63,16 +64,16 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What is recorded of one resource."""
+    """The recorded shapes of one resource."""
 
     table: str
     versions: Mapping[int, Shape]
-    #: Names of the indexes and constraints that its declaration asked for.
+    #: Names of the indexes and constraints that it declares.
     indexes: tuple[str, ...] = ()
 
 
 def shape_of(spec: ResourceSpec) -> Shape:
-    """The shape that a declaration gives to bodies now."""
+    """Return the shape of bodies under the current declaration."""
     schema = spec.body.json_schema()
     definitions = schema.get("$defs", {})
 
@@ -98,12 +99,12 @@ def updated(
     resources: Mapping[str, ResourceSpec],
     indexes: Mapping[str, Sequence[str]],
 ) -> dict[str, Recorded]:
-    """What to record after a change that `problems` has nothing against.
+    """Return the new record after a change for which `problems` reports no problem.
 
     Args:
-        recorded: what is recorded now, by path.
+        recorded: the current record, by path.
         resources: the declarations.
-        indexes: by path, the names of what they ask for.
+        indexes: the names of their indexes and constraints, by path.
     """
     found = dict(recorded)
     for path, spec in resources.items():
@@ -119,11 +120,11 @@ def updated(
 def problems(
     recorded: Mapping[str, Recorded], resources: Mapping[str, ResourceSpec]
 ) -> Iterator[str]:
-    """What archived bodies would not fit, each with what to do about it.
+    """Yield a message for each change that archived bodies don't fit, with a remedy.
 
     Args:
-        recorded: what earlier declarations looked like, by path.
-        resources: the declarations as they are now.
+        recorded: the shapes of earlier declarations, by path.
+        resources: the current declarations.
     """
     for path, before in recorded.items():
         spec = resources.get(path)
@@ -138,10 +139,13 @@ def problems(
 
 
 def load(text: bytes) -> dict[str, Recorded]:
-    """The recorded shapes by path.
+    """Parse the file of recorded shapes.
 
     Args:
-        text: of the file.
+        text: the content of the file.
+
+    Returns:
+        The recorded shapes by path.
 
     Raises:
         DeclarationError: the file is damaged.
@@ -155,7 +159,7 @@ def load(text: bytes) -> dict[str, Recorded]:
 
 
 def dump(recorded: Mapping[str, Recorded]) -> bytes:
-    """The file's text."""
+    """Return the content of the file."""
     found = {
         path: {
             "table": one.table,
@@ -219,7 +223,7 @@ def _reasons(before: Shape, now: Shape) -> Iterator[str]:
 
 
 def _narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
-    """Why a column can't hold what it held."""
+    """Yield the reasons why a column can't store its former values."""
     if new.kind is not old.kind:
         yield f"was {old.kind.value} and is {new.kind.value}"
         return
@@ -241,7 +245,7 @@ def _key_reasons(old: FieldShape, new: FieldShape) -> Iterator[str]:
 
 
 def _joined(before: Shape, now: Shape) -> Shape:
-    """The shape of bodies that either shape may have given."""
+    """Return the current shape, with the JSON Schemas of both shapes."""
     fields = {
         name: _joined_field(before.fields[name], field) if name in before.fields else field
         for name, field in now.fields.items()
@@ -260,7 +264,7 @@ def _without_examples(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _decisive(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
-    """A JSON Schema without what only describes, and with its definitions in their places."""
+    """Return a JSON Schema without descriptions and with its references resolved."""
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:

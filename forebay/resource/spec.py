@@ -1,4 +1,4 @@
-"""What a declaration comes to: plain frozen data that every derived thing is made from."""
+"""Specs of declared resources: plain frozen data that all other forms are derived from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Kind(StrEnum):
-    """The kinds of value that a field can hold."""
+    """The kinds of values in fields."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -30,21 +30,21 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSpec:
-    """One field of a resource; the key is one too."""
+    """A field of a resource, or its key."""
 
     name: str
     kind: Kind
-    #: None (JSON null) is a value of the field.
+    #: The field may contain None (JSON null).
     nullable: bool = False
     required: bool = True
-    #: The default in JSON terms; only meaningful when not `required`.
+    #: The default as a JSON value; defined only if `required` is False.
     default: Any = None
     max_length: int | None = None
-    #: What a JSON field holds; None for other kinds.
+    #: The type of a JSON field; None for other kinds.
     shape: Literal["list", "dict"] | None = None
-    #: What the elements of a JSON list are, JSON if they are lists or objects or not declared.
+    #: The kind of a JSON list's elements; JSON if they are lists, objects or undeclared.
     items: Kind | None = None
-    #: The only values that an Enum or Literal allows; empty otherwise.
+    #: The values of an Enum or Literal; empty otherwise.
     choices: tuple[str, ...] = ()
     #: Total and fractional digits of a decimal.
     precision: int | None = None
@@ -74,7 +74,7 @@ class FieldSpec:
 
     @property
     def comparable(self) -> bool:
-        """Whether `<` and an order mean something for the whole column."""
+        """True if the column as a whole supports `<` and `order=`."""
         return self.kind is not Kind.JSON
 
     def _fits_four_bytes(self) -> bool:
@@ -94,18 +94,18 @@ _SQL_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceSpec:
-    """One resource: its path, table, key and fields."""
+    """A resource: its path, table, key and fields."""
 
     #: The class's name, for messages and the documentation.
     name: str
     description: str
-    #: The path segment under /v1, which is also what commands call the resource.
+    #: The path segment under /v1, and the `resource` of commands.
     path: str
     table: str
     key: FieldSpec
-    #: Whether the server makes the key (a UUID) when a client posts without one.
+    #: The server generates the key (a UUID) if a client posts an item without a key.
     key_is_made: bool
-    #: Every field but the key, in declared order.
+    #: All fields except the key, in declared order.
     fields: tuple[FieldSpec, ...]
     indexes: tuple[Index, ...]
     schema_version: int
@@ -114,11 +114,11 @@ class ResourceSpec:
 
     @property
     def columns(self) -> tuple[FieldSpec, ...]:
-        """The key and the fields: what a row shows."""
+        """The key and the fields: the columns of a row in answers."""
         return (self.key, *self.fields)
 
     def fits_key(self, key: int | str) -> bool:
-        """Whether an archived key is of the column's type, in the one spelling that it has."""
+        """Return True if an archived key has the column's type and canonical spelling."""
         if self.key.kind is Kind.INTEGER:
             return isinstance(key, int)
         if self.key.kind is Kind.UUID:
@@ -127,7 +127,7 @@ class ResourceSpec:
         return isinstance(key, str) and (limit is None or len(key) <= limit)
 
     def fit_keys(self, keys: Sequence[int | str]) -> bool:
-        """Whether all of these do, in a tenth of the time."""
+        """Return True if `fits_key` holds for all keys; ten times faster than single calls."""
         kinds = set(map(type, keys))
         if self.key.kind is Kind.INTEGER:
             return kinds <= {int}
@@ -140,12 +140,12 @@ class ResourceSpec:
         return limit is None or max(map(len, texts), default=0) <= limit
 
     def column(self, name: str) -> FieldSpec | None:
-        """The column of that name."""
+        """Return the column with this name, if any."""
         return next((column for column in self.columns if column.name == name), None)
 
 
 class Resources(dict[str, ResourceSpec]):
-    """The declared resources by path, and the paths of those that are no more."""
+    """The declared resources by path, and the paths of retired resources."""
 
     def __init__(
         self, declared: Mapping[str, ResourceSpec] | None = None, retired: Iterable[str] = ()
@@ -155,5 +155,5 @@ class Resources(dict[str, ResourceSpec]):
 
 
 def retired_among(resources: Mapping[str, ResourceSpec]) -> frozenset[str]:
-    """The paths of the retired resources, whose commands are skipped."""
+    """Return the paths of the retired resources; their commands are skipped."""
     return resources.retired if isinstance(resources, Resources) else frozenset()

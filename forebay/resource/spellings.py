@@ -1,7 +1,7 @@
-"""Reads the text of values: writes, filters, imports and cursors accept the same spellings.
+"""Parsers for the text of values; writes, filters, imports and cursors accept the same spellings.
 
-Each function returns the value, or raises ValueError with what the text is not: "is no date, such
-as 2026-02-28". pydantic alone is more lenient: it reads digits as Unix time.
+Each function returns the value, or raises ValueError with a predicate for a message: "is no date,
+such as 2026-02-28". pydantic's own parsers are too lenient: they read digits as Unix time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
 _ZONE = r"(?:[Zz]|[+-][0-9]{2}(?::[0-9]{2})?)"
-# RFC 3339 §5.6, whose note allows the blank; Postgres prints it, and zones without minutes.
+# RFC 3339 §5.6; its note allows the blank. Postgres prints blanks, and zones without minutes.
 _MOMENT = re.compile(rf"{_DATE.pattern}[Tt ]{_CLOCK}{_ZONE}")
 _TIME = re.compile(rf"{_CLOCK}{_ZONE}?")
-# RFC 3339, appendix A, without years and months, whose length varies.
+# RFC 3339, appendix A, without years and months, because their length varies.
 _DURATION = re.compile(
     r"(?P<sign>[+-]?)P(?=[0-9T])(?:(?P<weeks>[0-9]{1,9})W)?(?:(?P<days>[0-9]{1,9})D)?"
     r"(?:T(?=[0-9])(?:(?P<hours>[0-9]{1,9})H)?(?:(?P<minutes>[0-9]{1,9})M)?"
@@ -34,12 +34,15 @@ _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DOUBLE_DIGITS = 767  # the longest exact decimal text of a double
 _MAX_EXPONENT = 1000  # numeric(p, s) has no more digits
-# Subtracts any two texts of doubles without rounding.
+# Subtracts the exact decimal texts of two doubles without rounding.
 _EXACT = Context(prec=2 * _DOUBLE_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
 def integer(text: str) -> int:
-    """An integer of 64 bits: `5`, `-5`, `5.0`; no exponent, for a spreadsheet's has lost digits."""
+    """Parse a 64-bit integer: `5`, `-5`, `5.0`.
+
+    An exponent is refused: spreadsheets lose digits when they write one.
+    """
     found = _INTEGER.fullmatch(text)
     if found is None or not _INT64_MIN <= int(found[1]) <= _INT64_MAX:
         raise ValueError("is no integer of 64 bits, such as 5")
@@ -47,13 +50,13 @@ def integer(text: str) -> int:
 
 
 def double(text: str) -> float:
-    """A double that the text is one of: `0.1`, but not `9007199254740993.0`, which would change."""
+    """Parse a double; refuse digits that it can't represent, as in `9007199254740993.0`."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is no number, such as 1.5 or 2e-3")
     value = float(text)
     try:
         is_kept = math.isfinite(value) and is_text_of(Decimal(text), value)
-    except InvalidOperation:  # an exponent that not even `decimal` takes
+    except InvalidOperation:  # the exponent exceeds the limits of `decimal`
         is_kept = False
     if not is_kept:
         raise ValueError("has other digits than any double")
@@ -61,11 +64,11 @@ def double(text: str) -> float:
 
 
 def decimal(text: str) -> Decimal:
-    """A decimal number, digit by digit."""
+    """Parse a decimal number without loss of digits."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("is no decimal number, such as 1.50")
     if not re.search("[1-9]", re.split("[eE]", text)[0]):
-        return Decimal(0)  # whatever the exponent
+        return Decimal(0)  # drops the exponent
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -76,7 +79,10 @@ def decimal(text: str) -> Decimal:
 
 
 def boolean(text: str) -> bool:
-    """What Postgres reads as a boolean, but no abbreviations; in JSON it is no text."""
+    """Parse Postgres's spellings of a boolean (`true`, `yes`, `on`, `1`), but no abbreviations.
+
+    JSON booleans are not text and don't need this function.
+    """
     word = text.lower() if text.isascii() else ""
     if word not in _TRUE | _FALSE:
         raise ValueError("is neither true nor false")
@@ -84,7 +90,7 @@ def boolean(text: str) -> bool:
 
 
 def date(text: str) -> dt.date:
-    """A calendar date of ISO 8601 with its hyphens, of the years 1 to 9999."""
+    """Parse an ISO 8601 calendar date with hyphens, in the years 1 to 9999."""
     try:
         return dt.date.fromisoformat(_matching(_DATE, text))
     except ValueError:
@@ -92,7 +98,7 @@ def date(text: str) -> dt.date:
 
 
 def moment(text: str) -> dt.datetime:
-    """A point in time of RFC 3339 with its zone; digits beyond microseconds are cut off."""
+    """Parse an RFC 3339 timestamp with its zone; digits beyond microseconds are dropped."""
     try:
         value = dt.datetime.fromisoformat(_matching(_MOMENT, text).upper())
     except ValueError:
@@ -107,7 +113,7 @@ def moment(text: str) -> dt.datetime:
 
 
 def time(text: str) -> dt.time:
-    """A time of the day, with or without a zone."""
+    """Parse a time of day, with or without a zone."""
     try:
         return dt.time.fromisoformat(_matching(_TIME, text).upper())
     except ValueError:
@@ -115,7 +121,7 @@ def time(text: str) -> dt.time:
 
 
 def duration(text: str) -> dt.timedelta:
-    """A duration of weeks, days, hours, minutes and seconds."""
+    """Parse an ISO 8601 duration of weeks, days, hours, minutes and seconds."""
     fault = ValueError("is no duration of weeks to seconds, such as P1DT12H")
     found = _DURATION.fullmatch(text)
     if found is None:
@@ -131,7 +137,7 @@ def duration(text: str) -> dt.timedelta:
 
 
 def uuid(text: str) -> uuids.UUID:
-    """A UUID, with its hyphens or as 32 hexadecimal digits."""
+    """Parse a UUID, with hyphens or as 32 hexadecimal digits."""
     try:
         return uuids.UUID(_matching(_UUID, text))
     except ValueError:
@@ -139,7 +145,7 @@ def uuid(text: str) -> uuids.UUID:
 
 
 def is_text_of(exact: Decimal, value: float) -> bool:
-    """Whether the double differs from the decimal by half a unit of its last digit at most."""
+    """Return True if double and decimal differ by at most half a unit of the last digit."""
     _, digits, exponent = exact.as_tuple()
     significant = "".join(map(str, digits)).rstrip("0")
     if len(significant.lstrip("0")) > _DOUBLE_DIGITS or not isinstance(exponent, int):

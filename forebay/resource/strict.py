@@ -1,9 +1,9 @@
-"""Makes pydantic's schemas read text as `forebay.resource.spellings` does, and nothing else.
+"""Restriction of pydantic's schemas to the spellings in `forebay.resource.spellings`.
 
-Strict or not, pydantic-core reads digits in JSON text as Unix time, decimals with blanks and
-underscores, and the names of an object's members as any number. Each schema that reads text gets a
-function before it, also inside lists, objects and nested models. The functions are of this module,
-so that a compiled schema names them.
+Even in strict mode, pydantic-core reads digits in JSON text as Unix time, accepts blanks and
+underscores in decimals, and parses member names as numbers leniently. Therefore a function runs
+before each schema that parses text, also inside lists, objects and nested models. The functions are
+module-level, so that compiled schemas can refer to them by name.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ _Schema = TypeVar("_Schema", bound=CoreSchema)
 
 
 def with_strict_text(schema: _Schema) -> _Schema:
-    """The schema, with a check before everything in it that reads text."""
+    """Return the schema with a function before each schema in it that parses text."""
     strict: _Schema = _strict(schema, _BEFORE)
     return strict
 
 
 def as_date(value: object) -> object:
-    """The date that a text is; what is no text as it is."""
+    """Convert text to a date; return other values unchanged."""
     return _read(value, spellings.date)
 
 
 def as_moment(value: object) -> object:
-    """The point in time that a text is; what is no text as it is."""
+    """Convert text to a timestamp; return other values unchanged."""
     return _read(value, spellings.moment)
 
 
 def as_time(value: object) -> object:
-    """The time that a text is; what is no text as it is."""
+    """Convert text to a time of day; return other values unchanged."""
     return _read(value, spellings.time)
 
 
 def as_duration(value: object) -> object:
-    """The duration that a text is; what is no text as it is."""
+    """Convert text to a duration; return other values unchanged."""
     return _read(value, spellings.duration)
 
 
 def as_decimal(value: object) -> object:
-    """The decimal that a text or a number is."""
+    """Convert text or a number to a decimal."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Decimal(str(value))
     if not isinstance(value, (str, Decimal)):
@@ -56,14 +56,14 @@ def as_decimal(value: object) -> object:
 
 
 def as_uuid(value: object) -> object:
-    """The UUID that a text is."""
+    """Convert text to a UUID."""
     if not isinstance(value, (str, UUID)):
         raise _misspelt("is no UUID")
     return _read(value, spellings.uuid)
 
 
 def as_integer_name(value: object) -> object:
-    """The integer that a member's name is, in the one spelling that it has."""
+    """Convert a member's name to an integer; only the canonical spelling is accepted."""
     number = _read(value, spellings.integer)
     if isinstance(value, str) and str(number) != value:
         raise _misspelt(f"should be written as {number}")
@@ -71,12 +71,12 @@ def as_integer_name(value: object) -> object:
 
 
 def as_number_name(value: object) -> object:
-    """The double that a member's name is."""
+    """Convert a member's name to a double."""
     return _read(value, spellings.double)
 
 
 def as_boolean_name(value: object) -> object:
-    """The boolean that a member's name is: `true` or `false`."""
+    """Convert a member's name, `true` or `false`, to a boolean."""
     if isinstance(value, str) and value not in {"true", "false"}:
         raise _misspelt("is neither true nor false")
     return value == "true" if isinstance(value, str) else value
@@ -97,7 +97,7 @@ def _misspelt(reason: str) -> PydanticCustomError:
 
 _Functions = Mapping[str, Callable[[object], object]]
 
-#: By the type of a schema.
+#: The function before each schema, by the schema's type.
 _BEFORE: Final[_Functions] = {
     "date": as_date,
     "datetime": as_moment,
@@ -106,14 +106,14 @@ _BEFORE: Final[_Functions] = {
     "decimal": as_decimal,
     "uuid": as_uuid,
 }
-#: JSON has text only for the names of members.
+#: The same for member names, where JSON writes integers, doubles and booleans as text.
 _BEFORE_NAMES: Final[_Functions] = {
     **_BEFORE,
     "int": as_integer_name,
     "float": as_number_name,
     "bool": as_boolean_name,
 }
-#: What a schema holds beside other schemas: values and functions of the declaration's.
+#: Members of a schema that contain no schemas, but values and functions of the declaration.
 _NO_SCHEMAS: Final = frozenset(
     ["default", "metadata", "serialization", "config", "expected", "members", "cls", "function"]
 )
@@ -144,6 +144,6 @@ def _before(function: Callable[[object], object], schema: dict[str, Any]) -> dic
         "function": {"type": "no-info", "function": function},
         "schema": schema,
     }
-    if "ref" in schema:  # by which other schemas find it
+    if "ref" in schema:  # other schemas refer to the outermost schema
         made["ref"] = schema.pop("ref")
     return made
