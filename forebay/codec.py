@@ -76,7 +76,7 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
         commands, failed = found
         if _are_well(commands):
             made: list[Command | UnreadableLine] = list(commands)
-            for place in failed:  # ascending, so that each insert shifts the later places
+            for place in failed:  # ascending: each insert lands at its final place
                 made.insert(place, _decode_or_error(lines[place]))
             return made
     if len(lines) <= _PIECE:
