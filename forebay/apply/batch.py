@@ -86,7 +86,7 @@ class Candidates:
 class Applied:
     """The result of a chunk's first transaction."""
 
-    #: Of all lines except candidates and held commands.
+    #: Counts all lines except candidates and held commands.
     counts: Counts
     candidates: Candidates
     #: Why commands are held, if any are.
@@ -94,7 +94,7 @@ class Applied:
 
 
 class ChunkApplier:
-    """Applies chunks of one source over one connection."""
+    """Applies chunks of a source over a connection."""
 
     def __init__(
         self,
@@ -322,7 +322,7 @@ class ChunkApplier:
 
 
 class _Decided:
-    """The rejections of one decision, with one time."""
+    """The rejections of a decision, all with the same time."""
 
     def __init__(self, object_key: str) -> None:
         self.rejections: list[Rejection] = []

@@ -1,7 +1,7 @@
 """Finds every row that a constraint refuses because of other rows, by one statement.
 
-Postgres names one such row and stops. Trying many rows one by one would take some ten statements
-each, while the transaction holds its locks.
+Postgres names the first such row and stops. Trying many rows separately would take some ten
+statements each, while the transaction holds its locks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Obstacle:
 
 
 class Conflicts:
-    """Finds the conflicts of one table over one connection."""
+    """Finds the conflicts of a table over a connection."""
 
     def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
         self._connection = connection
@@ -63,7 +63,7 @@ class Conflicts:
 
         Args:
             rows: of different keys.
-            error: Postgres's error for one of them.
+            error: Postgres's error for one of the rows.
 
         Returns:
             Refusals by the rows' places. Empty if the values that are sent can't decide, as with
@@ -232,8 +232,8 @@ _MISSING = """
       WHERE {complete} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
     ) AS found
 """
-# Of referring rows, only those of `keys` are listed: there may be millions of others. A delete that
-# is older than the row removes nothing, so references to the row don't matter.
+# Only referring rows of `keys` are listed: there may be millions of others. A delete that is older
+# than the row does not remove it, so references to the row don't matter.
 _REFERRED_TO = """
     FROM (
       SELECT a.*, NULL::text AS by FROM a

@@ -106,7 +106,7 @@ class Slot(Protocol):
 
 
 class DecisionLog:
-    """The decision log, over one connection."""
+    """The decision log, over a connection."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class DecisionLog:
         self._ownership = ownership
         #: Rows and tombstones removed because the archive rejects their commands.
         self.undone = 0
-        #: True in a rehearsal: it changes nothing, so it need not settle the note of a dead writer.
+        #: True in a rehearsal: it makes no change, so it need not settle the note of a dead writer.
         self.is_rehearsal = False
 
     def follow(self) -> None:
@@ -440,7 +440,7 @@ class _OwnSlot:
 
 
 class _Undoing(NamedTuple):
-    """Statements that undo commands of one resource."""
+    """Statements that undo commands of a resource."""
 
     rows: sql.Composed
     mark: sql.Composed

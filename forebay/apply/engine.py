@@ -49,7 +49,7 @@ def apply(
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
 ) -> Outcome:
-    """Apply one archive object: a transaction per chunk, and a second one if it needs decisions.
+    """Apply an archive object: a transaction per chunk, and a second if it needs decisions.
 
     The tables end as law 2 states, whatever the order, duplication or splitting of objects. A live
     object continues where an interrupted run stopped; a complete object is not applied again.
@@ -119,7 +119,7 @@ def rehearse(
 
 
 class _Run:
-    """One run over one object."""
+    """The run of apply over an object."""
 
     def __init__(
         self,
