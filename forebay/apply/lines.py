@@ -111,7 +111,7 @@ def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[E
 
 
 def _few_at_a_time(found: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
-    """Yield the lines in smaller lists: a step may hold 128 Ki lines, of a KiB each when decoded."""
+    """Yield the lines in smaller lists: a step may hold 128 Ki lines, each a KiB when decoded."""
     for lines in found:
         for start in range(0, len(lines), _FEW_LINES):
             yield lines[start : start + _FEW_LINES]
