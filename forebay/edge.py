@@ -22,7 +22,7 @@ HINT_REPEATED: Final = "Two filters on one field go into and=(…)."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name with the fewest differing letters, at most about a third; None without one.
+    """The known name with the fewest differing letters; None if more than about a third differ.
 
     `edge_function.js` implements the same search in JavaScript; a test compares their results.
     """

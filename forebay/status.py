@@ -42,7 +42,7 @@ def fate(command_id: str, traces: Traces) -> Fate:
     """The status of a command whose id this deployment made.
 
     A command that can't win against the row or tombstone of its key (law 2) is superseded, whether
-    it has been read from the archive or not.
+    apply has processed it or not.
     """
     if traces.rejection is not None:
         return "rejected"

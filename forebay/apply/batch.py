@@ -59,7 +59,7 @@ class Candidates:
         return bool(self.refused or self.unfit or self.bad_lines)
 
     def concerned(self, chunk: Prepared) -> list[Command]:
-        """The commands of all keys whose winner was refused, without commands rejected before."""
+        """All commands of keys with a refused winner, without commands rejected before."""
         return [
             command
             for command in chunk.commands

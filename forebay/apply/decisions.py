@@ -420,7 +420,7 @@ class _ArchiveSlot:
         self.connection.execute(_MOVE, [self.number, None])
         self.attempted = True
         key = key_of(self.number)
-        # The key may hold our own entry: the SDK repeats a request whose answer was lost.
+        # The key may hold our own entry: the SDK repeats a request after a lost answer.
         if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
             raise LogMovedError
 

@@ -25,7 +25,7 @@ class Folded:
     duplicates: int = 0
 
     def runner_up(self, rejected: Command, refused: Collection[str]) -> Command | None:
-        """The best loser of the command's key that is not refused; None without one.
+        """The best loser of the command's key that is not refused; None if there is none.
 
         Args:
             rejected: a command of the key.

@@ -44,8 +44,8 @@ def outdate(
     Args:
         connection: to the primary, autocommit.
         spec: of the resource.
-        since: acceptance time of the earliest commands whose rows are marked.
-        until: end of the period, exclusive.
+        since: start of the period in which the rows' commands were accepted.
+        until: its end, exclusive.
         key: only the row of this key.
     """
     with connection.transaction():

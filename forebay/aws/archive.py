@@ -93,7 +93,7 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
     def open(self, key: str, *, version: str | None = None) -> OpenObject:
-        """An object as a file, whose reads raise TransientError if S3 breaks off.
+        """An object as a file; its reads raise TransientError if S3 breaks off.
 
         Args:
             key: of the object.
@@ -216,7 +216,7 @@ class Archive:
     def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Store a text under a new key; False if the key has an object.
 
-        That object may be this call's own: the SDK repeats a request whose answer was lost.
+        That object may be this call's own: the SDK repeats a request after a lost answer.
         `metadata` are ASCII.
 
         Raises:
@@ -281,7 +281,7 @@ class Archive:
 
         Returns:
             Whether the object was created. False if the key has an object, which may be this call's
-            own: the SDK repeats a request whose answer was lost.
+            own: the SDK repeats a request after a lost answer.
 
         Raises:
             TransientError: possibly not stored.
@@ -358,9 +358,9 @@ class _Blocks(io.RawIOBase):
 
 
 def holds_amendments(key: str) -> bool:
-    """Return whether an object has amendments, whose ids don't show how long apply took.
+    """Return whether an object has amendments: their ids don't show how long apply took.
 
-    Their ids have the times of the commands that they amend.
+    An amendment's id has the time of the command that it amends.
     """
     return key.rpartition("/")[2].startswith("amend-")
 
