@@ -1,1 +1,1 @@
-"""The shared core of Forebay: what every function, tool and test builds on."""
+"""The shared core of Forebay: every function, tool and test builds on it."""

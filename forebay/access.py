@@ -1,4 +1,4 @@
-"""Whether a caller may read or write the resources that a request names besides its path.
+"""Checks a caller's scopes for the resources that a request names besides its path.
 
 API Gateway checks method and path before a function runs. It can't see which other resources a
 query or a body names, and a method's scopes are alternatives. So a function that serves such a
@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from forebay.errors import SettingsError
 from forebay.problem import Problem, ProblemError
 
-#: The resource server of the user pool; a token's scopes are spelled `forebay/cities.read`.
+#: The resource server of the user pool, a prefix of each scope in a token: `forebay/cities.read`.
 RESOURCE_SERVER: Final = "forebay"
 
 #: The kinds of authorization that a deployment can have.
@@ -28,20 +28,20 @@ _ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role)/(?:.+/)?([^/]+)")
 
 
 def read_scope(resource: str) -> str:
-    """The scope that reading a resource takes, without the resource server's name."""
+    """The scope required to read a resource, without the resource server's name."""
     return f"{resource}.read"
 
 
 def write_scope(resource: str) -> str:
-    """The scope that writing a resource takes, without the resource server's name."""
+    """The scope required to write a resource, without the resource server's name."""
     return f"{resource}.write"
 
 
 def principal(user_arn: str) -> str:
-    """The role or user that an AWS caller's ARN stands for, in one spelling.
+    """The role or user of an AWS caller's ARN, in one spelling.
 
-    Sessions of a role become the role, and a role loses its path, which sessions don't show; role
-    names are unique in an account. Anything else stays as it is.
+    The ARN of a role's session becomes the ARN of the role, without the role's path, because
+    sessions don't contain the path; role names are unique in an account. Other ARNs are unchanged.
     """
     if session := _SESSION.fullmatch(user_arn):
         return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}"
@@ -52,7 +52,7 @@ def principal(user_arn: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a deployment's callers show their scopes."""
+    """The source of the callers' scopes in a deployment."""
 
     kind: str
     #: For `iam`: the scopes of each principal, without the resource server's name.
@@ -60,14 +60,14 @@ class Access:
 
     @classmethod
     def parse(cls, kind: str, principals: str = "") -> Self:
-        """Read from a function's settings.
+        """Create an instance from a function's settings.
 
         Args:
             kind: `none`, `cognito`, `iam` or `lambda`.
             principals: for `iam`, a JSON object of ARNs and arrays of scopes.
 
         Raises:
-            SettingsError: there is no such kind, or the principals are no such object.
+            SettingsError: the kind is unknown, or `principals` is not such an object.
         """
         if kind not in KINDS:
             raise SettingsError(f"authorization {kind!r} must be one of {', '.join(KINDS)}")
@@ -80,10 +80,10 @@ class Access:
             ) from None
 
     def allows(self, caller: Mapping[str, Any], scope: str) -> bool:
-        """Whether a caller has a scope.
+        """Return whether a caller has a scope.
 
         Args:
-            caller: `requestContext` of the proxy event; a scope that it doesn't show is not there.
+            caller: `requestContext` of the proxy event; a scope that is absent from it is denied.
             scope: without the resource server's name: `cities.read`.
         """
         authorizer = caller.get("authorizer") or {}
@@ -99,14 +99,14 @@ class Access:
                 return scope in self.principals.get(principal(arn), ())
 
     def require(self, caller: Mapping[str, Any], scopes: Iterable[str]) -> None:
-        """Refuses a request that names a resource for which the caller lacks the scope.
+        """Refuse a request that names a resource for which the caller lacks the scope.
 
         Args:
             caller: `requestContext` of the proxy event.
             scopes: `read_scope` or `write_scope` of every resource that the request names.
 
         Raises:
-            ProblemError: `forbidden`, with the first scope that is missing.
+            ProblemError: `forbidden`, with the first missing scope in alphabetical order.
         """
         for scope in sorted(scopes):
             if not self.allows(caller, scope):
@@ -114,7 +114,7 @@ class Access:
 
 
 def _is_listed(scope: str, granted: object) -> bool:
-    """Whether a list of scopes with spaces between (RFC 6749 §3.3) has the scope."""
+    """Return whether a space-separated list of scopes (RFC 6749 §3.3) contains the scope."""
     return isinstance(granted, str) and f"{RESOURCE_SERVER}/{scope}" in granted.split(" ")
 
 

@@ -1,4 +1,4 @@
-"""The archive format: one command a line, JSON, UTF-8; the only place that knows its version."""
+"""The archive format: a command per line, JSON, UTF-8. Only this module depends on its version."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from forebay.ids import are_command_ids, is_command_id, is_rejection_id
 FORMAT_VERSION = 1
 MAX_LINE_BYTES = 1_000 * 1024  # Firehose's limit for a record, newline included
 
-#: Levels of a line; intake takes far fewer, and what is read must be writable (orjson: 254).
+#: Nesting levels of a line. Intake accepts far fewer; orjson can write 254 levels, and each line
+#: that is read must be writable.
 MAX_LINE_DEPTH = 200
 
-# Lines tried together after some of a larger lot were not as expected: the odd ones are in few.
+# Lines decoded together after a larger batch had too many failures: few pieces contain a failure.
 _PIECE = 20
-# Of a lot, as many lines as that may fail without the rest being tried in pieces.
+# Above this share of failing lines, fall back to small pieces.
 _FEW = 0.02
 
-# A line that is no longer than this can't nest deeper: each level takes two brackets.
+# A line up to this length can't exceed MAX_LINE_DEPTH: each level takes two brackets.
 _SHALLOW_BYTES = 2 * MAX_LINE_DEPTH
 
 _NESTED = frozenset({dict, list})
@@ -35,7 +36,7 @@ def encode(command: Command) -> bytes:
     """The command's line, newline included.
 
     Raises:
-        TypeError: the body holds what JSON or orjson can't carry (an int beyond 64 bits).
+        TypeError: the body holds a value that JSON or orjson can't encode (an int beyond 64 bits).
     """
     envelope = {
         "v": FORMAT_VERSION,
@@ -48,34 +49,34 @@ def encode(command: Command) -> bytes:
         "trace": command.trace,
         "body": command.body,
     }
-    # Optional, so that every other line is what it was before the member existed.
+    # Left out unless it is set: lines without it keep the bytes of earlier releases.
     if command.amends is not None:
         envelope["amends"] = command.amends
     return orjson.dumps(envelope, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(line: bytes) -> Command:
-    """The command of a line (its newline may be there or not).
+    """The command of a line, with or without its newline.
 
     Raises:
-        UnreadableLine: not JSON, nested too deep, not an envelope, or of a format version that we
-            don't know.
+        UnreadableLine: not JSON, nested too deep, not an envelope, or of an unknown format
+            version.
     """
     return _quickly(line) or _carefully(line)
 
 
 def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
-    """What `decode` makes of each of these lines, or raises; in half the time.
+    """Decode several lines in half the time: commands, and an `UnreadableLine` per invalid line.
 
-    Lines are nearly always all well, and mostly without lists or objects in their bodies; so what
-    can be asked about all of them at once is not asked about each.
+    The common case is a batch of valid lines without lists or objects in their bodies, so such
+    lines are checked together and not one at a time.
     """
     found = _flat(lines)
     if found is not None:
         commands, failed = found
         if _are_well(commands):
             made: list[Command | UnreadableLine] = list(commands)
-            for place in failed:  # ascending, so that each finds its place
+            for place in failed:  # ascending: each insert lands at its final place
                 made.insert(place, _decode_or_error(lines[place]))
             return made
     if len(lines) <= _PIECE:
@@ -85,16 +86,16 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
 
 
 def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
-    """The commands of those lines that are flat, and the places of the others; None if many are."""
+    """The commands of lines with flat bodies, and the places of the others; None if too many."""
     reader = _reader()
     commands: list[Command] = []
     failed: list[int] = []
     left = iter(lines)
     while len(failed) <= _FEW * len(lines):
         try:
-            # What is made before an error stays.
+            # `extend` keeps the commands made before an error, and `left` is past the failed line.
             commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, left))))
-        except reader.errors:  # the next try begins behind it
+        except reader.errors:
             failed.append(len(commands) + len(failed))
         else:
             return commands, failed
@@ -102,7 +103,7 @@ def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
 
 
 def _are_well(commands: Sequence[Command]) -> bool:
-    """Whether these parsed lines hold all that the parser doesn't check."""
+    """Return whether parsed flat lines pass the checks that the parser does not make."""
     return (
         are_command_ids([command.id for command in commands])
         and [c for c in commands if c.body is None] == [c for c in commands if c.op == "delete"]
@@ -114,13 +115,13 @@ def _decode_or_error(line: bytes) -> Command | UnreadableLine:
     try:
         return decode(line)
     except UnreadableLine as exc:
-        return exc.with_traceback(None)  # which would keep every frame that it names
+        return exc.with_traceback(None)  # a traceback would keep its frames in memory
 
 
 def _quickly(line: bytes) -> Command | None:
-    """The command of a line that is well in every way; else None, for others to say what is wrong.
+    """The command of a valid line; None for any other line, which `_carefully` examines.
 
-    Apply decodes millions of lines. Here the parser itself checks the envelope, member by member.
+    Apply decodes millions of lines, so the parser itself checks the envelope's members.
     """
     reader = _reader()
     try:
@@ -139,26 +140,26 @@ def _quickly(line: bytes) -> Command | None:
     return command if is_well else None
 
 
-#: The members of a parsed envelope in the order of a command's.
+#: The members of a parsed envelope in the order of the fields of `Command`.
 _MEMBERS = attrgetter(*Command._fields)
-#: A command of its members; a quarter of the time that calling `Command` takes.
+#: Makes a command of its members, in a quarter of the time of a call of `Command`.
 _command_of: Callable[[tuple[Any, ...]], Command] = partial(tuple.__new__, Command)
 
 
 class _Reader(NamedTuple):
-    """What parses well-formed lines."""
+    """Parsers of valid lines."""
 
-    #: Any of them.
+    #: Parses any valid line.
     any: Callable[[bytes], Any]
-    #: Those whose body has no list and no object in it.
+    #: Parses lines whose bodies contain no list and no object.
     flat: Callable[[bytes], Any]
-    #: What they raise on others.
+    #: Exceptions that the parsers raise on other lines.
     errors: tuple[type[Exception], ...]
 
 
 @cache
 def _reader() -> _Reader:
-    """Imported when first needed: those who only write lines do without the parser."""
+    """The parsers, imported at the first call: a process that only writes never needs them."""
     import msgspec  # noqa: PLC0415
     from msgspec import Meta  # noqa: PLC0415
 
@@ -190,7 +191,7 @@ def _reader() -> _Reader:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether no integer in it takes more than 64 bits: orjson makes a float of such."""
+    """Return whether no integer in it exceeds 64 bits: orjson would read it as a float."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -203,7 +204,11 @@ def _brackets(line: bytes) -> int:
 
 
 def _carefully(line: bytes) -> Command:
-    """The command of a line, or what is wrong with it."""
+    """The command of a line, decoded step by step for a precise error.
+
+    Raises:
+        UnreadableLine: as `decode`.
+    """
     try:
         envelope = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
@@ -251,13 +256,13 @@ def _command(envelope: dict[str, Any]) -> Command:
 
 
 def _amends(envelope: dict[str, Any]) -> str | None:
-    """Releases that don't know this member apply the line whatever it says, so we do too."""
+    """The member if it is valid, else None: older releases apply such a line without reading it."""
     amends = envelope.get("amends")
     return amends if isinstance(amends, str) and is_rejection_id(amends) else None
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    """Whether objects and arrays nest more than so many levels."""
+    """Return whether objects and arrays nest more than `levels` levels."""
     nested = [value]
     for _ in range(levels):
         nested = [

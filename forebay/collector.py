@@ -1,20 +1,20 @@
-"""Python's garbage collector, for processes that make commands by the million."""
+"""Garbage collector settings for processes that create commands by the million."""
 
 from __future__ import annotations
 
 import gc
 
-# New containers between two looks for cycles; Python's own is 700 or 2,000. A chunk of commands is
-# some forty thousand, none of which is part of a cycle: they go when their last user does.
+# New containers between two collections; Python's default is 700 or 2,000. A chunk of commands
+# creates some 40,000. None of them is part of a cycle: reference counting frees them all.
 _SELDOM = 50_000
 _YOUNG, _MIDDLE = 20, 100
 
 
 def collect_seldom() -> None:
-    """Has Python look for cycles seldom, and never again at what is there now.
+    """Make Python collect garbage rarely, and exempt the objects that exist now.
 
-    Call it once, when the process has imported what it needs: apply takes a quarter less of the
-    processor then.
+    Call it once, after the process has imported its modules: apply then uses a quarter less
+    processor time.
     """
     gc.collect()
     gc.freeze()

@@ -15,30 +15,29 @@ Body: TypeAlias = dict[str, Any]
 class Command(NamedTuple):
     """One accepted write. Immutable; a replay never re-stamps any part of it.
 
-    A tuple, as apply makes a great many: a frozen dataclass takes eight times as long to make.
+    A tuple, because apply creates many: a frozen dataclass takes eight times as long to create.
     """
 
-    #: UUIDv7 in canonical text: accept time and order among writers.
+    #: UUIDv7 in canonical text: acceptance time and order of commands.
     id: str
     op: Op
     #: The resource's path, such as `cities`.
     resource: str
     key: KeyValue
-    #: The resource's schema version that `body` was validated under.
+    #: The schema version of the resource under which `body` was validated.
     schema: int
-    #: The caller as the authorizer knows it.
+    #: The caller's identity, from the authorizer.
     by: str
     #: W3C traceparent of the request, if it had one.
     trace: str | None
-    #: The validated body in JSON terms; None for a delete.
+    #: The validated body as JSON values; None for a delete.
     body: Body | None
-    #: The rejected command (or line) that an operator sent again as this one; see
-    #: docs/archive-format.md, "Amendments". It says where the command comes from and decides
-    #: nothing: what is applied never depends on it.
+    #: The rejected command (or invalid line) that an operator resubmitted as this command; see
+    #: docs/archive-format.md, "Amendments". It records the origin only: apply never depends on it.
     amends: str | None = None
 
     def beats(self, other: Command) -> bool:
-        """Whether this command wins over `other` of the same key (law 2).
+        """Return whether this command wins over `other` of the same key (law 2).
 
         Puts and deletes beat creates; among puts and deletes the greatest id wins, among creates
         the smallest (a retried create never overwrites a later change).

@@ -1,4 +1,4 @@
-"""Entity tags: what an item's tag is made of, and whether a client has what it asks for."""
+"""Entity tags: makes the tag of an item, and compares tags with `If-None-Match`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from forebay.ids import COMMAND_ID
 _DIGEST_DIGITS = 16
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _VERSION = rf"({COMMAND_ID.pattern})(?:-[0-9a-f]{{{_DIGEST_DIGITS}}})?"
-# Weak ones too: a CDN that compresses an answer makes its tag weak.
+# Weak tags too: a CDN that compresses an answer makes its tag weak.
 _SHOWN_VERSION = re.compile(rf'(?:W/)?"{_VERSION}"|{_VERSION}')
 
 
 def item_tag(version: str, content_type: str, text: str) -> str:
-    """The strong entity tag of an item: equal only for equal bytes of one type.
+    """The strong entity tag of an item: equal only for equal bytes of one media type.
 
-    The version comes first, so that writes can use the tag. It does not do alone: a replay of an
-    outdated row, or another release, can change the item under the same version.
+    The version comes first, so that writes can use the tag. The version alone is not enough: a
+    replay of an outdated row, or another release, can change the item under the same version.
     """
     digest = hashlib.sha256(f"{content_type}\n{text}".encode()).hexdigest()
     return f'"{version}-{digest[:_DIGEST_DIGITS]}"'
 
 
 def version_of(shown: str) -> str | None:
-    """The version in what a client shows: a command id, or an item's entity tag; else None."""
+    """The version in a header's value: a command id or an item's entity tag; None for others."""
     match = _SHOWN_VERSION.fullmatch(shown.strip())
     return (match[1] or match[2]) if match else None
 
 
 def is_known(entity_tag: str, if_none_match: str | None) -> bool:
-    """Weak comparison, as RFC 9110 §13.1.2 has it for GET and HEAD."""
+    """Return whether `If-None-Match` lists the tag, by weak comparison (RFC 9110 §13.1.2)."""
     if if_none_match is None:
         return False
     opaque = entity_tag.removeprefix("W/")

@@ -1,30 +1,30 @@
-"""What the edge says to a query that it refuses; CloudFront's and ours say the same."""
+"""Texts of the edge's answers to refused queries, shared by CloudFront and the local gateway."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-#: Characters of a resource's name in a request that are shown, and looked for.
+#: Characters of a resource's name that answers quote; longer names get no suggestion.
 LONGEST_NAME: Final = 48
-#: Names of PostgREST that filter inside of JSON.
+#: Hint for PostgREST's names of filters on a place inside a JSON field.
 HINT_JSON: Final = (
     "A place inside a JSON field is filtered in and=(…) or or=(…): and=(field->>place.eq.5)."
 )
-#: Names that no list declares: those of an alias, and of a relation's relation.
+#: Hint for names that no list declares: filters of an alias, or of a relation's relation.
 HINT_RELATED: Final = (
     "Rows of an alias, or of a relation in a relation, are chosen in and=(…): "
     "and=(alias.column.eq.5,alias.order.(column.desc),alias.limit.9). A name that is free can't be "
     "a cache's key; POST /query/{resource} takes all of them."
 )
-#: A name given twice.
+#: Hint for a parameter given twice.
 HINT_REPEATED: Final = "Two filters on one field go into and=(…)."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that differs in the fewest letters, and in no more than a third of them.
+    """The known name with the fewest differing letters; None if more than about a third differ.
 
-    `edge_function.js` has the same in its own language; a test compares what they find.
+    `edge_function.js` implements the same search in JavaScript; a test compares their results.
     """
     found, fewest = None, (len(name) + 1) // 3 + 1
     if len(name) > LONGEST_NAME:
@@ -37,7 +37,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _different(one: str, other: str) -> int:
-    """How many letters have to be put in, left out or changed (Levenshtein's distance)."""
+    """The number of insertions, deletions and substitutions (Levenshtein's distance)."""
     row = list(range(len(other) + 1))
     for place, letter in enumerate(one, start=1):
         above, row[0] = row[0], place

@@ -1,22 +1,22 @@
-"""The error tree of the core; each class says whether trying again can help.
+"""The error tree of the core; each class states whether a retry can help.
 
 ForebayError
-├── DeclarationError        a resource is declared wrongly: fix the file, nothing else helps
+├── DeclarationError        a resource is declared wrongly: only a change of its file helps
 ├── SettingsError           a function or tool is configured wrongly
-├── PermanentError          the same input fails the same way for ever
-│   ├── UnreadableLine      an archive line is no command of a format we know
+├── PermanentError          the same input always fails the same way
+│   ├── UnreadableLine      an archive line is not a command of a known format
 │   └── BodyError           a command's body does not fit the resource's table
-└── TransientError          try again later: nothing was changed, nothing is lost
-    ├── NotAcceptedError    neither Firehose nor the archive took the records
+└── TransientError          retry later: no data was changed or lost
+    ├── NotAcceptedError    neither Firehose nor the archive accepted the records
     ├── NotYetVisibleError  a version that the client has seen has not arrived here yet
-    └── HeldError           needs a newer release of this code (a schema version from the future)
+    └── HeldError           needs a newer release of this code (a newer schema version)
 """
 
 from __future__ import annotations
 
 
 class ForebayError(Exception):
-    """Base of everything that the core raises on purpose."""
+    """Base of all errors that the core raises deliberately."""
 
 
 class DeclarationError(ForebayError):
@@ -28,11 +28,11 @@ class SettingsError(ForebayError):
 
 
 class PermanentError(ForebayError):
-    """Trying the same input again can't help."""
+    """A retry with the same input can't help."""
 
 
-class UnreadableLine(PermanentError):  # noqa: N818 - it is a finding as much as an error
-    """An archive line that is no command: `code` is stable, the message is for people."""
+class UnreadableLine(PermanentError):  # noqa: N818 - also a return value of decode_all
+    """An invalid line of an archive object: `code` is stable, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class BodyError(PermanentError):
 
 
 class TransientError(ForebayError):
-    """Trying again later may help; nothing has been changed."""
+    """A later retry may help; no data has been changed."""
 
 
 class NotAcceptedError(TransientError):
@@ -56,8 +56,8 @@ class NotAcceptedError(TransientError):
 
 
 class NotYetVisibleError(TransientError):
-    """A version that the client knows of is visible neither here nor on the primary."""
+    """A version that the client has seen is visible neither here nor on the primary."""
 
 
 class HeldError(TransientError):
-    """A command needs code that is newer than this; it is kept for it."""
+    """A command needs a newer release of the code, and is held for it."""

@@ -1,6 +1,6 @@
-"""Failures: why archive objects could not be applied, for the operators who see dead letters.
+"""Failures: why archive objects could not be applied, for operators who examine dead letters.
 
-A dead letter does not say why it is one. A failure is noted where the database can be reached; an
+A dead letter does not contain its reason. A failure is recorded if the database can be reached; an
 object that failed because the database was away has none.
 """
 
@@ -26,13 +26,13 @@ class Failure:
 
 
 def note_failure(connection: Connection, key: str, error: str) -> None:
-    """Notes that an object could not be applied, and why."""
+    """Record that an object could not be applied, and why."""
     text = error[:_MAX_CHARACTERS].replace("\x00", "")
     connection.execute(_NOTE, [key, text])
 
 
 def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
-    """The last failures of objects, by key; objects that never failed are left out."""
+    """The last failures of objects, by key, without objects that never failed."""
     rows = connection.execute(_FAILURES, [list(keys)]).fetchall()
     return {key: Failure(error, at, times) for key, error, at, times in rows}
 

@@ -1,4 +1,4 @@
-"""HTTP as the functions answer it: responses, problems, and API Gateway's shape of both."""
+"""HTTP answers of the functions: responses, problems, and API Gateway's proxy format of both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from forebay.problem import CONTENT_TYPE, Problem
 
 JSON = "application/json"
-#: Headers that pages may read besides the few that the Fetch standard always lets them.
+#: Headers that scripts of other origins may read, besides those that the Fetch standard exposes.
 _EXPOSED = "Content-Location, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After"
 
 
@@ -20,21 +20,21 @@ class Response:
     """One answer."""
 
     status: int
-    #: Text; empty for none.
+    #: Empty for an answer without a body.
     body: str = ""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_head(self) -> Response:
-        """The answer to HEAD: the same without its body (RFC 9110 §9.3.2)."""
+        """The answer to HEAD: status and headers of GET without the body (RFC 9110 §9.3.2)."""
         stated = {"Content-Type": self.content_type} if self.body else {}
         return replace(self, body="", headers={**stated, **self.headers})
 
     def to_proxy(self, cors_allow_origin: str | None = None) -> dict[str, Any]:
-        """The answer as a Lambda proxy integration returns it.
+        """The answer in the format of a Lambda proxy integration.
 
         Args:
-            cors_allow_origin: whose pages may read it (`*` or one origin); None for no page's.
+            cors_allow_origin: origin whose pages may read it (`*`: all); None for no CORS headers.
         """
         headers = {"Content-Type": self.content_type} if self.body else {}
         if cors_allow_origin:
@@ -51,12 +51,12 @@ class Response:
 def json_response(
     status: int, document: object, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer whose body is the document."""
+    """An answer with the document as its JSON body."""
     return Response(status, orjson.dumps(document).decode(), headers=headers or {})
 
 
 def problem_response(problem: Problem, instance: str, *, to_read: bool = False) -> Response:
-    """The problem as an answer; to a read, with the members that PostgREST's clients look for."""
+    """The problem as an answer; with `to_read`, also with the members for PostgREST clients."""
     document = problem.read_document(instance) if to_read else problem.document(instance)
     return Response(
         problem.status,
@@ -67,7 +67,7 @@ def problem_response(problem: Problem, instance: str, *, to_read: bool = False) 
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with lone surrogates spelled out: a problem may quote any text of a request."""
+    """The value with lone surrogates escaped: a problem may quote any text of a request."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):

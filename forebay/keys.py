@@ -1,4 +1,4 @@
-"""Reads the key that a path names, for reads and writes alike."""
+"""Reads the key in a request's path, for reads and writes alike."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from forebay.resource.spec import ResourceSpec
 
 
 def read_key(spec: ResourceSpec, text: str) -> KeyValue:
-    """The key that a path segment, percent-decoded already, stands for.
+    """The key of a path segment that is already percent-decoded.
 
     Raises:
-        ProblemError: it can be no key of that resource.
+        ProblemError: the text is not a valid key of that resource.
     """
     try:
         return spec.body.read_key(text)

@@ -1,9 +1,9 @@
-"""How long commands took from acceptance to applied: a histogram that adds up, and its quantiles.
+"""The time from acceptance to apply of commands: an additive histogram, and its quantiles.
 
-The ledger keeps one histogram per archive object, so that the quantiles of any span of time are
-those of all its commands and not of a sample. Bucket 0 takes what took `FIRST_SECONDS` or less;
-every next bucket ends `RATIO` times as late, so a quantile is at most that factor off; the last
-one has no end.
+The ledger keeps one histogram per archive object, so quantiles of any period cover all commands of
+that period and not a sample. Bucket 0 holds times up to `FIRST_SECONDS`. The end of each following
+bucket is `RATIO` times the end of the bucket before, so the error of a quantile is at most that
+factor. The last bucket has no end.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ FIRST_SECONDS: Final = 0.1
 RATIO: Final = 2 ** (1 / 8)
 BUCKETS: Final = 184  # the last begins at about nine days: Firehose and SQS keep data for less
 
-#: In milliseconds, for every bucket but the last.
+#: Ends of the buckets in milliseconds, without the last bucket.
 _ENDS: Final = tuple(round(1000 * FIRST_SECONDS * RATIO**bucket) for bucket in range(BUCKETS - 1))
 
 
 def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
-    """How many commands took how long, if all are applied now; without empty buckets at its end.
+    """The commands per bucket, if all are applied now, without empty buckets at the end.
 
-    An id from the future (a writer's clock is ahead of ours) counts as applied at once.
+    An id from the future (a writer's clock is ahead of ours) counts in bucket 0.
 
     Args:
-        ids: of the commands, in ascending order: their texts sort by the time that is in them.
+        ids: of the commands, ascending: their texts sort by acceptance time.
         now_ms: milliseconds since the Unix epoch.
     """
     counts: list[int] = []
@@ -41,10 +41,10 @@ def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:
-    """The seconds in which that share of the commands was applied; None if there are none.
+    """The seconds within which that share of the commands was applied; None without commands.
 
-    Within a bucket the commands are taken to be spread evenly by ratio; of the last bucket, which
-    has no end, only its beginning is known.
+    Interpolates within a bucket, evenly by ratio. The last bucket has no end, so its beginning is
+    returned.
     """
     total = sum(counts)
     wanted = share * total
@@ -62,6 +62,6 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
 
 
 def _beginning(ms: int) -> str:
-    """What ids of that millisecond begin with; ids of earlier ones sort before it."""
+    """The prefix of ids of that millisecond; ids of earlier milliseconds sort before it."""
     text = f"{max(0, ms):012x}"
     return f"{text[:8]}-{text[8:]}"

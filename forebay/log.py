@@ -1,4 +1,4 @@
-"""One JSON line per event, with the same keys everywhere, for functions that start cold often.
+"""One JSON line per event, with the same keys everywhere, for functions with many cold starts.
 
 The consumer, which starts rarely, logs through powertools; these lines have the same shape.
 """
@@ -15,13 +15,13 @@ Level = Literal["INFO", "WARNING", "ERROR"]
 
 
 class Log:
-    """Writes events of one service to standard output, where Lambda collects them."""
+    """Writes events of one service to standard output, which Lambda collects."""
 
     def __init__(self, service: str) -> None:
         self._service = service
 
     def event(self, action: str, *, level: Level = "INFO", **fields: Any) -> None:  # noqa: ANN401
-        """One event; `action` is its stable name."""
+        """Write an event; `action` is its stable name."""
         line = {
             "level": level,
             "timestamp": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),

@@ -1,4 +1,4 @@
-"""Problems (RFC 9457): every error the API answers with, its status and its stable code."""
+"""Problems (RFC 9457): every error of the API, with its status and its stable code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONTENT_TYPE = "application/problem+json"
-#: `type` is a URN, not a link: a deployment has no page of ours to point to. docs/problems.md
-#: describes each.
+#: `type` is a URN, not a link: a deployment has no page of this project to link to.
+#: docs/problems.md describes each code.
 TYPE_PREFIX = "urn:forebay:problem:"
 
 #: Code -> status and title. The code is the contract; the title is for people.
@@ -32,7 +32,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "too_costly": (400, "The query could take too much of the database"),
     "unknown_resource": (404, "There is no such resource"),
     "not_found": (404, "There is no such item"),
-    # Those in capitals are PostgREST's, whose clients look at them.
+    # Codes in capitals are PostgREST's: its clients check for them.
     "PGRST205": (404, "There is no such resource"),
     "PGRST201": (300, "The relation is ambiguous"),
     "PGRST100": (400, "A parameter can't be parsed"),
@@ -58,7 +58,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "key_missing": (422, "The item has no key"),
     "key_not_allowed": (422, "The server makes this key"),
     "forbidden": (403, "The caller may not do this"),
-    # The gateway's own; the functions never answer them.
+    # The gateway's own problems; the functions never return them.
     "bad_request": (400, "The request can't be understood"),
     "unauthorized": (401, "Credentials are needed"),
     "invalid_api_key": (403, "The API key is missing or not valid"),
@@ -76,10 +76,10 @@ class Problem:
 
     code: str
     detail: str
-    #: For validation: `{"pointer", "detail"}` of everything that is wrong.
+    #: For validation: `{"pointer", "detail"}` of each fault.
     errors: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: What PostgREST's clients show besides the message; the read side's problems have them.
+    #: Shown by PostgREST's clients besides the message; problems of reads have them.
     details: str | Sequence[Mapping[str, str]] | None = None
     hint: str | None = None
 
@@ -89,7 +89,7 @@ class Problem:
         return CATALOGUE[self.code][0]
 
     def document(self, instance: str) -> dict[str, Any]:
-        """The problem as its JSON document says it; `instance` is the request's path."""
+        """The problem's JSON document; `instance` is the request's path."""
         status, title = CATALOGUE[self.code]
         document: dict[str, Any] = {
             "type": TYPE_PREFIX + self.code,
@@ -104,7 +104,7 @@ class Problem:
         return document
 
     def read_document(self, instance: str) -> dict[str, Any]:
-        """The same with PostgREST's members, which its clients look for in answers to reads."""
+        """The document with PostgREST's members, which its clients expect in answers to reads."""
         members = {"message": self.detail, "details": self.details, "hint": self.hint}
         return {**self.document(instance), **members}
 

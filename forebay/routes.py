@@ -1,7 +1,7 @@
-"""Every route of the API and every part of a request that a cached route may look at.
+"""Every route of the API, and every part of a request that a cached route may read.
 
-The API Gateway routes, their cache keys and the read function's view of a request are all made
-from this one list, so the function can look at nothing that the cache does not key on (law 5).
+The API Gateway routes, their cache keys and the read function's view of a request all derive from
+this list, so the function can't read anything that is missing in the cache key (law 5).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Location = Literal["path", "query", "header"]
 
 API_PREFIX = "/v1"
 
-#: Below it the lists are asked for by a form; `Resource` reserves it.
+#: Prefix of the paths that take a list's query as a form; `Resource` reserves it.
 QUERY_PATH = "/query"
 
-#: Headers that an item looks at.
+#: Headers that an item's route reads.
 ITEM_HEADERS = ("Accept", "If-None-Match", "Read-After")
 
 
@@ -41,7 +41,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """The declared parts of one request, and nothing else of it. Absent ones are left out."""
+    """The declared parts of one request; absent parts are left out."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -51,25 +51,25 @@ class RequestView:
     caller: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, for what is worked out once
+@dataclass(frozen=True, kw_only=True)  # without slots: cached_property needs a __dict__
 class Route:
     """One method on one path template."""
 
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
-    #: Below the stage, with API Gateway's braces: `/cities/{key}`.
+    #: Below the stage, in API Gateway's syntax: `/cities/{key}`.
     path: str
     #: `status` is the read function's code with a concurrency of its own, for requests that wait.
     function: Literal["read", "status", "write", "about"]
     action: Action
-    #: The resource's path; empty where the API speaks of itself.
+    #: The resource's path; empty for routes about the API itself.
     resource: str
-    #: For a cached route these are its cache keys, all of them.
+    #: For a cached route: the complete cache key.
     parameters: tuple[Parameter, ...]
     cached: bool
-    #: A request may name further resources, so the function looks at the caller's scopes. Where it
-    #: is cached, the caller is then part of the cache key.
+    #: True if a request may name further resources, so that the function checks the caller's
+    #: scopes. If the route is cached, the caller is then part of the cache key.
     names_others: bool = False
-    #: Answered without an API key everywhere: a browser that opens a page can't send one.
+    #: Answered without an API key everywhere: a browser that opens a page can't send a key.
     public: bool = False
 
     @property
@@ -80,15 +80,15 @@ class Route:
 
     @property
     def reads_query(self) -> bool:
-        """Whether the route's declared parameters are the only ones that may be sent to it.
+        """True if a request may have only the route's declared parameters.
 
-        The edge checks that. A form's own address is checked by the function: nothing is cached.
+        The edge checks that. The function itself checks the address of a form: it is not cached.
         """
         return self.action in {"list", "item"}
 
     @property
     def reads_rows(self) -> bool:
-        """Whether it takes as long as a query of the database may."""
+        """True if an answer may take as long as a database query."""
         return self.reads_query or self.action == "query"
 
     def view(self, event: Mapping[str, Any]) -> RequestView:
@@ -136,7 +136,7 @@ def _about(path: str, action: Action, *parameters: Parameter, public: bool = Tru
     )
 
 
-#: What the API says of itself. `Resource` reserves these paths.
+#: Routes about the API itself. `Resource` reserves their paths.
 _ABOUT = (
     _about("/", "index"),
     _about("/openapi.json", "openapi", Parameter("header", "If-None-Match")),
@@ -184,7 +184,7 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
     )
     for route in (list_, one):
         yield route
-        # Not from the cache: that keeps methods apart, and would ask for a body each time.
+        # HEAD is not cached: the cache separates methods, so HEAD could not reuse GET's entry.
         yield replace(route, method="HEAD", cached=False)
     yield Route(
         method="POST",

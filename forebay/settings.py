@@ -1,4 +1,4 @@
-"""Helpers by which each process reads its environment once, at its start."""
+"""Functions with which each process reads its environment once, at its start."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def required(environment: Mapping[str, str], name: str) -> str:
 
 
 def number(environment: Mapping[str, str], name: str, default: float) -> float:
-    """The variable as a number that is not negative, or the default.
+    """The variable as a finite number from 0, or the default if it is missing or empty.
 
     Raises:
-        SettingsError: it is no such number.
+        SettingsError: it is not such a number.
     """
     text = environment.get(name, "")
     if not text:
@@ -38,10 +38,10 @@ def number(environment: Mapping[str, str], name: str, default: float) -> float:
 
 
 def flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """Whether the variable says `true` (or 1), or the default.
+    """Return whether the variable is `true` or `1`; the default if it is missing or empty.
 
     Raises:
-        SettingsError: it says neither that nor `false` (or 0).
+        SettingsError: it is none of `true`, `1`, `false` and `0`.
     """
     text = environment.get(name, "")
     if not text:

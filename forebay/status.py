@@ -1,4 +1,4 @@
-"""What became of a command, told from what is in the tables: no state is kept per command."""
+"""The status of a command, derived from the tables: no state is kept per command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fate = Literal["pending", "applied", "superseded", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What the tables hold about a command's key, and about the command itself."""
+    """The tables' contents about a command's key, and about the command itself."""
 
     #: Version of the row, and whether a create made it; None if there is no row.
     row_version: str | None = None
@@ -31,7 +31,7 @@ class Traces:
         tombstone: str | None = None,
         rejection: tuple[str, str] | None = None,
     ) -> Self:
-        """Read from the tables' columns; a row that is outdated counts as before it was marked."""
+        """Read from the tables' columns; an outdated row counts as before it was marked."""
         if version is not None and is_outdated(version):
             version = original_version(version)
             by_create = is_create_id(version)
@@ -39,10 +39,10 @@ class Traces:
 
 
 def fate(command_id: str, traces: Traces) -> Fate:
-    """What became of a command that this deployment made an id for.
+    """The status of a command whose id this deployment made.
 
-    Law 2 decides: as soon as something is there that the command can't win against, it is
-    superseded, whether it has been looked at yet or not.
+    A command that can't win against the row or tombstone of its key (law 2) is superseded, whether
+    apply has processed it or not.
     """
     if traces.rejection is not None:
         return "rejected"

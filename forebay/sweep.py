@@ -1,9 +1,9 @@
-"""The sweep: finds archive objects that nobody has applied and tells the consumer of them.
+"""The sweep: finds archive objects that are not applied, and enqueues them for the consumer.
 
 S3's events are delivered at least once, "typically in seconds but can sometimes take a minute or
-longer" (Amazon S3 User Guide, "Amazon S3 Event Notifications"); a notification that was switched
-off, a queue that refused them, or a message that outlived its queue's retention is lost all the
-same. Archive and ledger together know what is missing.
+longer" (Amazon S3 User Guide, "Amazon S3 Event Notifications"). An event is still lost if
+notifications were disabled, if the queue refused it, or if the message outlived the queue's
+retention. The archive and the ledger together show which objects are missing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from forebay.aws.events import EventRefusedError, object_event, object_keys
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 
-PAGE = 1000  # objects that are looked up in the ledger at once; also a page of S3's listing
+PAGE = 1000  # objects per query of the ledger; also the size of a page of S3's listing
 DEAD_LETTERS_READ = 10_000
 
 
-#: Why an object is not applied, as far as archive, ledger and dead letters tell.
+#: Why an object is not applied, by archive, ledger and dead letters.
 Reason: TypeAlias = Literal["young", "dead", "missed"]
 
 
 class Stored(Protocol):
-    """An object of the archive, as a listing tells of it."""
+    """An object in a listing of the archive."""
 
     @property
     def key(self) -> str: ...  # noqa: D102
@@ -39,22 +39,22 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What became of the objects that were looked at; the parts add up to `listed`."""
+    """Counts of the listed objects; the parts add up to `listed`."""
 
     listed: int = 0
     applied: int = 0
-    #: Not applied, but so young that their events may be on their way.
+    #: Not applied, but so young that their events may still arrive.
     young: int = 0
     #: Not applied, and dead letters: they failed, and an operator must look at them.
     dead: int = 0
     #: Not applied, neither young nor dead letters. Their messages may still wait in the queue.
     missed: int = 0
-    #: When the oldest of these was stored.
+    #: When the oldest missed object was stored.
     oldest: dt.datetime | None = None
 
     @property
     def as_counts(self) -> dict[str, int]:
-        """The numbers by their names."""
+        """The counts by name."""
         return {
             name: getattr(self, name) for name in ("listed", "applied", "young", "dead", "missed")
         }
@@ -77,12 +77,12 @@ class Sweep:
         grace: dt.timedelta | None,
         dead: frozenset[str] = frozenset(),
     ) -> None:
-        """A sweep.
+        """Create a sweep.
 
         Args:
-            connection: to a database with the ledger; the primary's is the newest.
+            connection: to a database with the ledger; the primary's ledger is the newest.
             now: the time.
-            grace: objects younger than this are left alone; None looks at no age.
+            grace: younger objects count as `young`; None for no minimum age.
             dead: keys of objects that are dead letters.
         """
         self._connection = connection
@@ -90,14 +90,14 @@ class Sweep:
         self._dead = dead
 
     def survey(self, objects: Iterable[Stored]) -> Survey:
-        """Counts, and changes nothing; memory is bounded, whatever the archive's size."""
+        """Count the objects; memory is bounded, whatever the archive's size."""
         total = Survey()
         for page in self._pages(objects):
             total = _sum(total, page.survey)
         return total
 
     def missed(self, objects: Iterable[Stored]) -> Iterator[list[str]]:
-        """The keys of those that nobody will apply, a page at a time."""
+        """The keys of missed objects, a page at a time."""
         for page in self._pages(objects):
             missed = [found.key for found, reason in page.unapplied if reason == "missed"]
             if missed:
@@ -139,14 +139,14 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class ImportSurvey:
-    """What became of the newest versions of files below `imports/`."""
+    """Counts of the newest versions of files below `imports/`."""
 
     listed: int = 0
-    #: Without a report of their newest version, but so young that their events may be on their way.
+    #: Without a report of their newest version, but so young that their events may still arrive.
     young: int = 0
-    #: Without one, and dead letters: they failed, and an operator must look at them.
+    #: Without such a report, and dead letters: they failed, and an operator must look at them.
     dead: int = 0
-    #: Without one, neither young nor dead letters. Their messages may still wait in the queue.
+    #: Without such a report, neither young nor dead letters. Their messages may still be queued.
     missed: tuple[Stored, ...] = ()
 
     @property
@@ -156,7 +156,7 @@ class ImportSurvey:
 
     @property
     def as_counts(self) -> dict[str, int]:
-        """The numbers by their names."""
+        """The counts by name."""
         return {
             "listed": self.listed,
             "young": self.young,
@@ -172,14 +172,14 @@ def survey_imports(
     born_before: dt.datetime | None = None,
     dead: frozenset[str] = frozenset(),
 ) -> ImportSurvey:
-    """Looks for files to import that nobody has reported about.
+    """Find files to import that have no report.
 
-    A report that is at least as new as its file is that of the file's newest version.
+    A report that is at least as new as its file is a report of the file's newest version.
 
     Args:
         objects: below `imports/`, reports among them.
-        since: files that were stored earlier are not looked at; None looks at all.
-        born_before: younger files are left alone; None looks at no age.
+        since: files that were stored earlier are ignored; None for no limit.
+        born_before: younger files count as `young`; None for no minimum age.
         dead: keys of files that are dead letters.
     """
     files: list[Stored] = []
@@ -208,16 +208,16 @@ def _import_reason(file: Stored, born_before: dt.datetime | None, dead: frozense
 
 
 def enqueue(queue: Queue, bucket: str, keys: Sequence[str]) -> None:
-    """Tells the consumer of objects as S3 would have.
+    """Send the consumer an event for each object, in S3's format.
 
     Raises:
-        TransientError: the queue did not take all of them; telling it again is harmless.
+        TransientError: the queue did not accept all events; sending them again is harmless.
     """
     queue.send([object_event(bucket, key) for key in keys])
 
 
 def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX) -> frozenset[str]:
-    """The keys of the objects below the prefix that dead letters tell of.
+    """The keys of the objects below the prefix that dead letters name.
 
     Raises:
         TransientError: the queue did not answer.
@@ -229,7 +229,7 @@ def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX
 
 
 def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
-    """The archive's objects that a message tells of; none if it is no event of this archive."""
+    """The archive objects that a message names; empty if it is not an event of this archive."""
     try:
         return list(object_keys(body, bucket=bucket, prefix=prefix))
     except EventRefusedError:
@@ -237,17 +237,17 @@ def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
 
 
 def start_of_listing(since: dt.datetime) -> str:
-    """What sorts just before every object of commands that arrived then or later."""
+    """A key that sorts just before every object of commands of that hour or later."""
     return f"{COMMANDS_PREFIX}{since.astimezone(dt.UTC):%Y/%m/%d/%H}"
 
 
 def backlog_explains(
     survey: Survey | ImportSurvey, waiting: int, *, now: dt.datetime, patience: dt.timedelta
 ) -> bool:
-    """Whether the objects are only waiting their turn: the queue holds at least as many messages.
+    """Return whether the queue's backlog explains the missed objects: it holds at least as many.
 
     A queue that is always busy would hide a lost event for ever, so an object that is older than
-    `patience` is taken to be missed whatever the queue holds.
+    `patience` counts as missed, whatever the queue holds.
     """
     missed = survey.missed if isinstance(survey.missed, int) else len(survey.missed)
     return survey.oldest is not None and missed <= waiting and now - survey.oldest < patience

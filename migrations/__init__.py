@@ -1,1 +1,1 @@
-"""The schema's history: alembic revisions made from the declarations."""
+"""The schema's history: Alembic revisions made from the declarations."""

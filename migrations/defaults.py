@@ -1,4 +1,4 @@
-"""Gives the columns that a new revision adds the defaults of their fields."""
+"""Adds the defaults of fields to columns that a new revision adds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from alembic.operations.ops import AddColumnOp, OpContainer
 
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
-#: Characters that mean the same in a literal of Postgres and in `sqlalchemy.text`.
+#: Characters without a special meaning in literals of Postgres and in `sqlalchemy.text`.
 _PLAIN = re.compile(r"[A-Za-z0-9 _.,+{}\[\]-]*")
 
 
 def add_defaults(operations: OpContainer, resources: Mapping[str, ResourceSpec]) -> None:
-    """Gives added columns of resource tables the defaults of their fields as server defaults.
+    """Add the defaults of fields as server defaults to added columns of resource tables.
 
-    Rows that exist, and rows that the previous release inserts while the deployment replaces it,
-    then hold what a rebuild makes of their bodies, which lack the field. This release's consumer
-    sends a value for every column, so the server default decides nothing else.
+    Bodies of older commands lack the field, so a rebuild fills its column with the default. The
+    server default gives existing rows, and rows that the previous release inserts during the
+    deployment, the same value. This release's consumer sends a value for every column.
     """
     specs = {spec.table: spec for spec in resources.values()}
     for operation in operations.ops:
-        if isinstance(operation, OpContainer):  # the changes of one table
+        if isinstance(operation, OpContainer):  # the changes of a table
             add_defaults(operation, resources)
         elif isinstance(operation, AddColumnOp) and operation.schema in {None, "public"}:
             spec = specs.get(operation.table_name)
@@ -35,7 +35,7 @@ def add_defaults(operations: OpContainer, resources: Mapping[str, ResourceSpec])
 
 
 def _literal(field: FieldSpec) -> str:
-    """The default as a literal that the column's type reads as it reads the value in a COPY."""
+    """The default as a literal, which the column's type reads like the same value in a COPY."""
     if field.kind is Kind.JSON:
         return _quoted(orjson.dumps(field.default).decode())
     if field.kind is Kind.BOOLEAN:

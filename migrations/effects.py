@@ -1,7 +1,7 @@
-"""Tells which pending migrations only add, and which change or remove what a database holds.
+"""Classifies pending migrations: does a migration only add, or change or remove existing data?
 
-The SQL of a migration is rendered, not run. A statement only adds if it is one of the forms listed
-here; every other statement counts as one that may hurt, and so does a migration whose SQL can't be
+The SQL of a migration is rendered, not run. A statement only adds if it has one of the forms listed
+here. Every other statement counts as destructive, and so does a migration whose SQL can't be
 rendered because it reads the database.
 """
 
@@ -26,7 +26,7 @@ from migrations import trigrams  # noqa: F401 - registers the operation that mig
 
 FOLDER: Final = Path(__file__).resolve().parent
 
-#: Gives the type of a column as Postgres prints it, or None if there is no such column.
+#: Returns the type of a column in Postgres's notation, or None if the column does not exist.
 ColumnType = Callable[[str, str], str | None]
 
 
@@ -37,14 +37,14 @@ class Pending:
     revision: str
     #: The first line of its docstring.
     title: str
-    #: Statements that drop, rename, narrow or rewrite something; empty if it only adds.
+    #: Statements that drop, rename, narrow or rewrite existing data; empty if it only adds.
     hurting: tuple[str, ...]
 
 
 def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
     """The migrations that the database at the URL lacks, oldest first.
 
-    A database that was never migrated holds nothing that could be hurt.
+    For a database without any migration, `hurting` is empty: there is no data yet.
 
     Args:
         url: of a database.
@@ -74,7 +74,7 @@ def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
 
 
 def row_count(url: str, statement: str) -> int | None:
-    """How many rows the table has that an ALTER TABLE or DROP TABLE names; None if it names none.
+    """The number of rows of the table in an ALTER TABLE or DROP TABLE; None without such a table.
 
     Raises:
         psycopg.Error: the database does not answer.
@@ -86,19 +86,19 @@ def row_count(url: str, statement: str) -> int | None:
         found = connection.execute("SELECT to_regclass(%s)::text", [match[1]]).fetchone()
         if found is None or found[0] is None:
             return None
-        # The name as Postgres itself has just quoted it.
+        # Safe: Postgres itself has quoted the name.
         count = f"SELECT count(*) FROM {found[0]}"  # noqa: S608
         row = connection.execute(count.encode()).fetchone()
     return int(row[0]) if row else None
 
 
 def hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> Iterator[str]:
-    """Those statements of a text that may change or remove what is there.
+    """Yield the statements that may change or remove existing data.
 
     Args:
         sql: statements of Postgres, separated by semicolons.
-        column_type: of the database as it is.
-        created: tables that earlier statements have created, which nothing can hurt; completed.
+        column_type: of the database before the migration.
+        created: tables created by earlier statements, which hold no data; this call adds to it.
     """
     for shown, bare in _statements(sql):
         if not _only_adds(bare, column_type, created):
@@ -112,7 +112,7 @@ def _own_scripts() -> ScriptDirectory:
 
 
 def _connection(url: str) -> psycopg.Connection[Any]:
-    """One that finds tables where migrations do (`env.py`)."""
+    """A connection with the search path of migrations (`env.py`)."""
     login = next(login_attempts(url, environment=os.environ))
     return psycopg.connect(login, options="-c search_path=public")
 
@@ -165,7 +165,7 @@ _LITERAL = re.compile(
 
 
 def _statements(sql: str) -> Iterator[tuple[str, str]]:
-    """Each statement as it is shown, and without its comments and the contents of its texts."""
+    """Each statement for display, and without its comments and the contents of its literals."""
     shown: list[str] = []
     bare: list[str] = []
     place = 0
@@ -229,7 +229,7 @@ def _only_adds(statement: str, column_type: ColumnType, created: set[str]) -> bo
 
 
 def _loosens(action: str, table: str, column_type: ColumnType) -> bool:
-    """Whether an action of ALTER TABLE leaves every row as it is, and refuses none to come."""
+    """Return whether an action of ALTER TABLE changes no row and refuses no later row."""
     if match := _ADD_COLUMN.fullmatch(action):
         said = f" {match[1].upper()} "
         demands = " NOT NULL " in said and " DEFAULT " not in said
@@ -240,7 +240,7 @@ def _loosens(action: str, table: str, column_type: ColumnType) -> bool:
 
 
 def _split(actions: str) -> Iterator[str]:
-    """The actions of an ALTER TABLE, which commas outside of brackets separate."""
+    """The actions of an ALTER TABLE, separated by commas outside parentheses."""
     depth = start = 0
     for place, char in enumerate(actions):
         depth += (char == "(") - (char == ")")
@@ -255,7 +255,7 @@ _SPELLINGS = {"varchar": "character varying", "int": "integer", "decimal": "nume
 
 
 def _widens(old: str | None, new: str) -> bool:
-    """Whether every value of the old type is one of the new type."""
+    """Return whether every value of the old type is a value of the new type."""
     before, after = _TYPE.fullmatch((old or "").lower()), _TYPE.fullmatch(new.lower().strip())
     if before is None or after is None:
         return False

@@ -1,4 +1,4 @@
-"""Runs migrations: one at a time in the whole world, and never for long behind a lock."""
+"""Runs migrations: one at a time per database, and with short lock time-outs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from migrations.handmade import Declared
 from migrations.renames import ask_about_renames
 from migrations.trigrams import ask_for_extension, has_trigrams
 
-# A migration that waits for a lock stops every query behind it in the queue: better fail fast,
-# and try again at a quieter moment.
+# A migration that waits for a lock blocks every query queued after it. Better to fail fast, and
+# retry at a quieter time.
 LOCK_TIMEOUT_MS = 4_000
 STATEMENT_TIMEOUT_MS = 60_000
-# Two deploys at once must not both migrate; the second waits for the first, then finds it done.
+# Two deployments must not migrate at the same time: the second waits, then finds no work left.
 ADVISORY_LOCK = 0x464F5245_42415921  # "FOREBAY!"
 ADVISORY_LOCK_TIMEOUT_MS = 120_000
 
 
 def run() -> None:
-    """Migrates the database that FOREBAY_DATABASE_URL names (or the caller's connection)."""
+    """Migrate the database of the URL in Alembic's attributes, or of FOREBAY_DATABASE_URL."""
     url = context.config.attributes.get("url") or os.environ.get("FOREBAY_DATABASE_URL")
     if not url:
         raise SettingsError("FOREBAY_DATABASE_URL names no database to migrate")
@@ -62,10 +62,10 @@ def run() -> None:
 
 
 def _prepare(connection: sa.Connection) -> bool:
-    """Takes the lock for the session, and sets the timeouts that hold for every migration.
+    """Take the session's lock, and set the time-outs of all migrations.
 
     Returns:
-        Whether the server can have trigram indexes.
+        Whether the server supports trigram indexes.
     """
     run_sql = connection.exec_driver_sql
     run_sql(f"SET statement_timeout = {ADVISORY_LOCK_TIMEOUT_MS}")
@@ -74,23 +74,23 @@ def _prepare(connection: sa.Connection) -> bool:
     run_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     run_sql(f"CREATE SCHEMA IF NOT EXISTS {PIPELINE_SCHEMA}")
     trigrams = has_trigrams(connection)
-    # Alembic commits no transaction that was begun before.
+    # Alembic does not commit a transaction that was open before it started.
     connection.commit()
     return trigrams
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Other people's schemas are none of autogenerate's business."""
+    """Exclude other schemas from autogenerate: they do not belong to Forebay."""
     return kind != "schema" or name in {None, "public", PIPELINE_SCHEMA}
 
 
 def _complete(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
-    """`make migration` with nothing to do makes no file; new columns get defaults or old names."""
+    """Complete a new revision: defaults and renames of columns; no file if there is no change."""
     makes_a_file = getattr(context.config.cmd_opts, "autogenerate", False)
     upgrade = directives[0].upgrade_ops if directives else None
     if upgrade is None:
         return
-    if directives[0].message is not None:  # `alembic check` has no message, and asks nothing
+    if directives[0].message is not None:  # `alembic check` has no message, and must not prompt
         ask_about_renames(directives[0], os.environ.get("MIGRATION_RENAME", ""))
     add_defaults(upgrade, resources.load())
     ask_for_extension(directives[0])

@@ -1,4 +1,4 @@
-"""Keeps autogenerate from dropping what no declaration ever asked for."""
+"""Prevents autogenerate from dropping objects that no declaration has ever declared."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from forebay.db.schema import PIPELINE_SCHEMA
 from forebay.resource.shape import Recorded
 from migrations.trigrams import is_trigram
 
-#: Columns that every resource's table has besides its fields.
+#: Columns of every resource's table besides its fields.
 _HIDDEN = frozenset({"_version", "_by_create"})
 
 
 class Declared:
-    """What earlier declarations have asked for: only that is dropped when they no longer do.
+    """The objects of earlier declarations: autogenerate drops only these, once not declared.
 
-    Everything else in the schema `public` was made by hand, by a migration of a user's own, and is
+    All other objects in the schema `public` were made by hand, in a user's own migration, and are
     left alone: tables, columns, indexes and constraints. (Autogenerate sees no views or triggers.)
     """
 
     def __init__(self, recorded: Mapping[str, Recorded], *, trigrams: bool) -> None:
-        """Of what is recorded.
+        """Create a filter from recorded shapes.
 
         Args:
             recorded: by a resource's path.
-            trigrams: whether the database that is compared can have trigram indexes.
+            trigrams: whether the compared database supports trigram indexes.
         """
         self._trigrams = trigrams
         self._tables = {one.table: one for one in recorded.values()}
@@ -40,9 +40,9 @@ class Declared:
         reflected: bool,  # noqa: FBT001 - alembic calls it by position
         compared: object,
     ) -> bool:
-        """Whether autogenerate shall compare an object: `include_object` of alembic."""
+        """Return whether autogenerate compares an object: Alembic's `include_object`."""
         if not reflected and kind == "index" and _is_gin(found):
-            # The name says all of it; alembic compares expressions leniently, with warnings.
+            # The name identifies it; Alembic compares expressions leniently, with warnings.
             return compared is None and not self._is_left_out(found)
         if not reflected or compared is not None:
             return True
@@ -59,7 +59,7 @@ class Declared:
         return kind == "table" or name in recorded.indexes
 
     def _is_left_out(self, index: sa.Index) -> bool:
-        """Whether a migration has asked for it already, of a server that can't have it."""
+        """Return whether a migration left the index out because the server can't have it."""
         if self._trigrams or not is_trigram(index) or index.table is None:
             return False
         recorded = self._tables.get(index.table.name)

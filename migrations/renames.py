@@ -1,4 +1,4 @@
-"""Asks whether a dropped and an added column are one that was renamed."""
+"""Detects renamed columns: a dropped and an added column may be the same column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A column that may have got another name."""
+    """A column that may have been renamed."""
 
     table: str
     old: str
@@ -37,16 +37,16 @@ class Rename:
 def ask_about_renames(
     script: MigrationScript, said: str, ask: Callable[[str], str] | None = None
 ) -> None:
-    """Writes a rename where the user says so, in the place of a column dropped and one added.
+    """Replace a dropped and an added column by a rename, if the user confirms it.
 
     Args:
-        script: what autogenerate would write; changed.
-        said: renames as the user gave them, `cities.name:title`, separated by commas; `none`; or
-            nothing.
-        ask: asks a question and gives the answer; the terminal's, if there is one.
+        script: the revision of autogenerate; changed in place.
+        said: the user's renames, `cities.name:title`, separated by commas; `none`; or empty.
+        ask: prompts with a question and returns the answer; by default the terminal, if any.
 
     Raises:
-        CommandError: a column may have been renamed, and neither the user nor a terminal says so.
+        CommandError: a column may have been renamed, `said` is empty and there is no terminal; or
+            `said` contains an unknown rename.
     """
     upgrade, downgrade = script.upgrade_ops, script.downgrade_ops
     if upgrade is None or downgrade is None:
@@ -105,7 +105,7 @@ def _type(operation: AddColumnOp | DropColumnOp) -> str:
 
 
 def _rename(operations: OpContainer, table: str, old: str, new: str) -> None:
-    """Replaces the dropping of one column and the adding of the other."""
+    """Replace the drop of a column and the addition of another by a rename."""
     for container in _tables(operations):
         if container.table_name != table:
             continue
@@ -116,7 +116,7 @@ def _rename(operations: OpContainer, table: str, old: str, new: str) -> None:
             one for one in container.ops if isinstance(one, DropColumnOp) and one.column_name == old
         )
         left = [one for one in container.ops if one is not added and one is not dropped]
-        # First: indexes on the new name come after it.
+        # The rename comes first: added indexes use the new name.
         container.ops[:] = [*_renaming(table, dropped, added), *left]
 
 

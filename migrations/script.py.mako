@@ -1,8 +1,8 @@
 """${message.capitalize().rstrip(".")}.
 
-The rule: the schema that this makes must work with the code of the *previous* release too, which
-still runs while the deployment replaces it. So expand first (add nullable columns, new tables,
-indexes CONCURRENTLY), move the data, and contract in a later release (docs/migrations.md).
+The schema after this migration must also work with the code of the *previous* release, which runs
+until the deployment has replaced it. So expand first (add nullable columns, new tables, indexes
+CONCURRENTLY), move the data, and contract in a later release (docs/migrations.md).
 """
 
 from __future__ import annotations

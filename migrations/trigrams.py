@@ -1,6 +1,6 @@
-"""Trigram indexes: they need the extension pg_trgm, which not every server has.
+"""Trigram indexes, which need the extension pg_trgm; not every server has it.
 
-An index changes no answer. So where the extension is not available, as in the Postgres of the
+An index changes no answer. So if the extension is not available, as in the Postgres of the
 one-machine stack, the migration leaves the index out.
 """
 
@@ -25,7 +25,7 @@ _AVAILABLE = sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 
 
 @Operations.register_operation("create_trigram_index")
 class CreateTrigramIndexOp(MigrateOperation):
-    """Makes the extension and an index, where the server has the extension."""
+    """Creates the extension and an index, if the server has the extension."""
 
     def __init__(self, name: str, table: str, column: str) -> None:
         self.name = name
@@ -40,7 +40,7 @@ class CreateTrigramIndexOp(MigrateOperation):
         operations.invoke(cls(name, table, column))
 
     def reverse(self) -> MigrateOperation:
-        """Drops the index, if it was made."""
+        """The operation that drops the index, if it exists."""
         return DropIndexOp(self.name, self.table, if_exists=True)
 
 
@@ -66,17 +66,17 @@ def _render(_context: AutogenContext, operation: CreateTrigramIndexOp) -> str:
 
 
 def has_trigrams(connection: sa.Connection) -> bool:
-    """Whether a server has the extension that trigram indexes need."""
+    """Return whether a server has the extension that trigram indexes need."""
     return bool(connection.execute(_AVAILABLE).scalar())
 
 
 def is_trigram(index: sa.Index) -> bool:
-    """Whether an index is one of trigrams."""
+    """Return whether an index is a trigram index."""
     return TRIGRAM_OPERATORS in index.dialect_options["postgresql"]["ops"].values()
 
 
 def ask_for_extension(script: MigrationScript) -> None:
-    """Makes trigram indexes of a new migration ask for what they need."""
+    """Replace trigram indexes of a new revision by operations that create the extension."""
     for operations in (script.upgrade_ops, script.downgrade_ops):
         if operations is not None:
             _replace(operations)

@@ -1,4 +1,4 @@
-"""Apply: turns batches of commands into table changes; the only writer of resource tables."""
+"""Apply: turns chunks of commands into table changes; the only writer of resource tables."""
 
 from forebay.apply.ahead import ReadAhead, one_ahead
 from forebay.apply.decisions import DecisionLog, NotOwnerError, Ownership

@@ -1,4 +1,4 @@
-"""Reads chunks ahead in a thread: most of apply's time is spent waiting for Postgres."""
+"""Reads chunks ahead in a thread, because apply mostly waits for Postgres."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from forebay.apply.outcome import Entry
 from forebay.apply.prepare import Prepared
 
 Item = TypeVar("Item")
-#: Makes a chunk ready to be applied.
+#: Prepares a chunk for apply.
 Preparing = Callable[[Sequence[Entry]], Prepared]
 
-_PATIENCE_SECONDS = 1.0  # reading a chunk takes a tenth of that
+_PATIENCE_SECONDS = 1.0  # ten times as long as reading a chunk takes
 
 
 class ReadAhead:
-    """The chunks of one object, each ready when the one before has been applied.
+    """The chunks of one object, each read and prepared while the chunk before it is applied.
 
-    The first one is read at once, so that an object can be begun while another is being applied.
-    Close it, or use it as a context manager, so that nobody goes on reading for nothing.
+    The first chunk is read immediately, so that an object can be started while another is applied.
+    Close it, or use it as a context manager, to stop the reading thread.
     """
 
     def __init__(self, chunks: Iterable[Sequence[Entry]], preparing: Preparing) -> None:
-        """Begins to read.
+        """Start to read.
 
         Args:
-            chunks: as `read_chunks` makes them; what they raise is raised where they are asked for.
+            chunks: as `read_chunks` yields them; their exceptions are raised by the iteration.
             preparing: called with each chunk, in the thread.
         """
         self._chunks = iter(chunks)
@@ -36,7 +36,7 @@ class ReadAhead:
         #: Done when the last chunk has been read.
         self.read_out: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
-        #: The first chunk, until somebody takes it.
+        #: The first chunk, until the iteration takes it.
         self._first = [self._reader.submit(self._read)]
 
     def __enter__(self) -> Self:
@@ -46,16 +46,16 @@ class ReadAhead:
         self.close()
 
     def close(self) -> None:
-        """Ends the thread; the chunk that it is reading is read to its end."""
+        """End the thread after the chunk that it is reading, and close the source."""
         self._reader.shutdown()
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
 
     def __iter__(self) -> Iterator[tuple[Prepared, Callable[[], bool]]]:
-        """Each chunk, and what tells whether it is the last, if that is known by then.
+        """Yield each chunk with a function that returns whether it is known to be the last chunk.
 
-        An object without any line is one empty chunk.
+        An object without lines yields one empty chunk.
         """
         chunk: Prepared | None = self._first.pop().result() or self._preparing(())
         while chunk is not None:
@@ -67,7 +67,7 @@ class ReadAhead:
         chunk = next(self._chunks, None)
         if chunk is not None:
             return self._preparing(chunk)
-        if not self.read_out.done():  # an empty object ends twice: before and behind its one chunk
+        if not self.read_out.done():  # an empty object ends twice: before and after its empty chunk
             self.read_out.set_result(None)
         return None
 
@@ -75,13 +75,13 @@ class ReadAhead:
 def one_ahead(
     items: Sequence[Item], begin: Callable[[Item], ReadAhead]
 ) -> Generator[tuple[Item, ReadAhead]]:
-    """Each item with its chunks; the following one is begun when all chunks of this one are read.
+    """Yield each item with its chunks; start the next item when all chunks of this item are read.
 
-    Not sooner, for its stream would wait for minutes, and who serves it would hang up. What is left
-    of an item is closed when the next one is asked for, or the generator closed.
+    Not earlier: S3 closes a stream that is idle for minutes. Each item's reader is closed when the
+    next item is requested or the generator is closed.
 
     Raises:
-        Exception: what `begin` raised, where the item is asked for.
+        Exception: raised by `begin`, when the item is requested.
     """
     place = 0
     begun: list[ReadAhead] = []
@@ -101,15 +101,15 @@ def one_ahead(
     finally:
         if current is not None:
             current.close()
-        for left in begun:  # by now there is nobody who could begin another
+        for left in begun:  # the reader is closed, so no callback can start another item
             left.close()
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:
-    """Whether nothing follows; False as well where that is not known soon, or can't be read.
+    """Return whether no chunk follows; False also if that is not known in time, or reading failed.
 
-    Who asks holds the locks of a transaction meanwhile: a source that stalls must not hold up
-    others, nor one that fails undo what has been applied. Both show when the chunk is asked for.
+    The caller holds a transaction's locks: a stalled source must not delay other transactions, and
+    a failing source must not undo applied commands. The request for the next chunk shows both.
     """
     known, _ = wait([following], timeout=_PATIENCE_SECONDS)
     return bool(known) and following.exception() is None and following.result() is None

@@ -1,8 +1,9 @@
-"""Applies one chunk: first everything that needs no decision, then the commands that do.
+"""Applies one chunk: first all commands that need no decision, then the candidates.
 
-`ChunkApplier.apply` runs in a transaction under shared locks. What fails there is only a candidate:
-another consumer may have the same command. `ChunkApplier.decide` tries the candidates again in a
-second transaction, under the exclusive locks of their resources; what fails there is rejected.
+`ChunkApplier.apply` runs in a transaction under shared locks. A command that fails there is only a
+candidate, because another consumer may have the same command. `ChunkApplier.decide` tries the
+candidates again in a second transaction, under the exclusive locks of their resources, and rejects
+the commands that fail there.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from forebay.db.connect import Connection
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 
-# A deferred constraint would fail at the commit, where nobody can tell who is guilty. And of a
-# table, however large, apply wants only the rows of a chunk's keys: the planner, which knows
-# a staging table badly, must not come to think that reading all of it would be as quick.
+# A deferred constraint would fail at the commit, where the guilty row is unknown. Apply needs only
+# the rows of a chunk's keys, so a sequential scan of a large table is never right; the planner
+# could choose one, because it lacks statistics of the staging table.
 _BEGIN = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL enable_seqscan = off"
-# As ResourceSpec has them; anything else names no table.
-#: Locks of resources that a chunk names and this release does not declare; the server has room for
-#: some thousand locks, and a hostile chunk may name ten thousand resources.
+#: Locks of undeclared resources in one transaction: the server has room for some thousand locks,
+#: and a hostile chunk may name ten thousand resources.
 _MAX_LOCKS = 500
+# As in ResourceSpec; other paths have no table.
 _RESOURCE_PATH = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 Unfit: TypeAlias = Sequence[tuple[Command, BodyError]]
@@ -44,21 +45,21 @@ Unfit: TypeAlias = Sequence[tuple[Command, BodyError]]
 
 @dataclass(slots=True)
 class Candidates:
-    """Lines of a chunk that could not be applied, and about which nothing is decided yet."""
+    """The candidates of a chunk: lines that could not be applied, and are not decided yet."""
 
-    #: Commands of known resources that Postgres or the declaration refused, by their keys.
+    #: Commands of declared resources that Postgres or the declaration refused, by resource and key.
     refused: dict[Target, Refusal] = field(default_factory=dict)
     #: Commands that can't be prepared, each once, as they were archived.
     unfit: list[tuple[Command, BodyError]] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
-    #: Ids of the chunk's commands that were rejected before, and are counted.
+    #: Ids of the chunk's commands that were rejected before; `Applied.counts` counts them.
     known: Collection[str] = ()
 
     def __bool__(self) -> bool:
         return bool(self.refused or self.unfit or self.bad_lines)
 
     def concerned(self, chunk: Prepared) -> list[Command]:
-        """Every command of a key whose winner was refused, unless it was rejected before."""
+        """All commands of keys with a refused winner, without commands rejected before."""
         return [
             command
             for command in chunk.commands
@@ -66,7 +67,7 @@ class Candidates:
         ]
 
     def undecided(self, chunk: Prepared) -> Iterator[Undecided]:
-        """Every line that is concerned, with the reason."""
+        """Every line without a decision, with the reason."""
         for command in self.concerned(chunk):
             refusal = self.refused[command.resource, command.key]
             archived = chunk.archived.get(command.id, command)
@@ -83,17 +84,17 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the first transaction of a chunk did."""
+    """The result of a chunk's first transaction."""
 
-    #: Of all lines but the candidates' and the held ones.
+    #: Counts all lines except candidates and held commands.
     counts: Counts
     candidates: Candidates
-    #: Why commands must wait for another release, if any must.
+    #: Why commands are held, if any are.
     held: str | None
 
 
 class ChunkApplier:
-    """Applies chunks of one source over one connection."""
+    """Applies chunks of a source over a connection."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class ChunkApplier:
         self._tables: dict[str, TableApplier] = {}
 
     def apply(self, chunk: Prepared) -> Applied:
-        """Applies what needs no decision.
+        """Apply the commands that need no decision.
 
         Raises:
             UnsettledError: roll back, settle the decision log, and try again.
@@ -143,22 +144,24 @@ class ChunkApplier:
     def decide(
         self, chunk: Prepared, candidates: Candidates, *, alone: bool = True
     ) -> tuple[Counts, list[Rejection]]:
-        """Tries candidates again with nobody else at their resources; those that fail are rejected.
+        """Try candidates again under exclusive locks, and reject those that fail.
 
         Args:
             chunk: the whole chunk.
-            candidates: those that `apply` has left.
-            alone: False in a rehearsal, which must not keep others out.
+            candidates: from `apply`.
+            alone: whether to take exclusive locks; False in a rehearsal, which must not block
+                other transactions.
 
         Returns:
-            What became of the candidates' lines, and the new rejections: the caller records them.
+            The counts of the candidates' lines, and the new rejections, which the caller records.
 
         Raises:
+            OvertakenError: a migration has created the table of an undeclared resource since.
             psycopg.Error: as `apply`.
         """
         self._connection.execute(_BEGIN)
         paths = {path for path, _ in candidates.refused}
-        # Those of unknown resources too: a release that declares them may be applying the command.
+        # Undeclared resources too: a release that declares them may be applying the command.
         named = {command.resource for command, _ in candidates.unfit}
         paths |= set(sorted(filter(_RESOURCE_PATH.fullmatch, named))[:_MAX_LOCKS])
         if alone:
@@ -177,7 +180,7 @@ class ChunkApplier:
             )
         if candidates.unfit:
             done, unfit, held = self._examine_unfit(candidates.unfit, known)
-            if held is not None and alone:  # a migration has made the table since
+            if held is not None and alone:  # a migration has created the table since
                 raise OvertakenError
             counts += done
             for command, exc in unfit:
@@ -189,9 +192,9 @@ class ChunkApplier:
         return counts + Counts(duplicates=known_lines, rejected=len(rejections)), rejections
 
     def _rejected_before(self, ids: Sequence[str]) -> Collection[str]:
-        """Those of the ids, which ascend, that were rejected before."""
+        """The ids that were rejected before; `ids` ascend."""
         first, last = (ids[0], ids[-1]) if ids else (None, None)
-        # Mostly nothing of that time was rejected, and the ids need not travel.
+        # The common case: no rejection in this range of ids, so the ids need not be sent.
         if not self._log.check(first, last):
             return ()
         return find_rejected(self._connection, ids)
@@ -199,20 +202,20 @@ class ChunkApplier:
     def _by_table(
         self, winners: Mapping[str, list[Command]], *, anew: bool = False
     ) -> Iterator[tuple[TableApplier, list[Command]]]:
-        """Winners by table, in the order of enforced references, what is referred to first."""
+        """Winners by table, each after the tables that it refers to by enforced references."""
         for path in sorted(winners, key=self._depth):
             applier = self._table(path)
             applier.begin(anew=anew)
             yield applier, winners[path]
 
     def _depth(self, path: str, seen: frozenset[str] = frozenset()) -> int:
-        """How many enforced references lead on from a resource, one behind the other."""
+        """The length of the longest chain of enforced references that starts at a resource."""
         targets = {
             field.references.path
             for field in self._resources[path].fields
             if field.references is not None and field.references.enforced
         }
-        seen |= {path}  # references may run in a circle
+        seen |= {path}  # references may form a cycle
         return max((1 + self._depth(target, seen) for target in targets - seen), default=0)
 
     def _table(self, path: str) -> TableApplier:
@@ -229,7 +232,7 @@ class ChunkApplier:
         archived: Mapping[str, Command],
         decided: _Decided,
     ) -> Counts:
-        """A rejected winner's place goes to the next best command of its key, and so on."""
+        """Apply winners; replace each rejected winner by the next best command of its key."""
         counts = Counts()
         out: set[str] = set()
         while winners:
@@ -251,10 +254,11 @@ class ChunkApplier:
     def _examine_unfit(
         self, unfit: Unfit, known: Collection[str]
     ) -> tuple[Counts, list[tuple[Command, BodyError]], str | None]:
-        """Which commands that can't be prepared still matter.
+        """Examine commands that can't be prepared.
 
         Returns:
-            Counts of those that don't, the others, and why some must wait for another release.
+            Counts of the commands that need no decision, the commands that do, and why some are
+            held for another release.
         """
         counts, held = Counts(), None
         by_path: dict[str, dict[str, tuple[Command, BodyError]]] = defaultdict(dict)
@@ -279,7 +283,7 @@ class ChunkApplier:
     def _examine_known_resource(
         self, spec: ResourceSpec, unfit: Mapping[str, tuple[Command, BodyError]]
     ) -> tuple[Counts, list[tuple[Command, BodyError]]]:
-        """Leaves out commands that the table has already, or has something better than."""
+        """Count commands that the table has or that lose to it, and return the others."""
         commands = [command for command, _ in unfit.values()]
         nameless = {
             command.id
@@ -293,7 +297,7 @@ class ChunkApplier:
         return counts, [unfit[id_] for id_ in unfit if id_ in nameless or id_ in wanted]
 
     def _tables_of_others(self, paths: Iterable[str]) -> set[str]:
-        """Undeclared resources that the database has a table of: another release declares them."""
+        """Undeclared resources that have a table in the database: another release declares them."""
         tables = {path: path.replace("-", "_") for path in paths if _RESOURCE_PATH.fullmatch(path)}
         if not tables:
             return set()
@@ -308,7 +312,7 @@ class ChunkApplier:
     def _examine_lines(
         self, chunk: Prepared, lines: Iterable[BadLine] | None = None
     ) -> tuple[int, list[BadLine]]:
-        """How many unreadable lines were rejected before, and the others."""
+        """How many invalid lines were rejected before, and the other invalid lines."""
         by_id = {
             line_id(self._source.object, line): line
             for line in (chunk.bad_lines if lines is None else lines)
@@ -318,23 +322,23 @@ class ChunkApplier:
 
 
 class _Decided:
-    """The rejections of one decision, made at one time."""
+    """The rejections of a decision, all with the same time."""
 
     def __init__(self, object_key: str) -> None:
         self.rejections: list[Rejection] = []
         self._object = object_key
-        # Postgres keeps microseconds, and so does the archive.
+        # In microseconds, like Postgres and the archive.
         self._at = dt.datetime.now(dt.UTC)
 
     def add(self, undecided: Undecided) -> None:
-        """One more."""
+        """Add the rejection of a line."""
         self.rejections.append(Rejection.of(undecided, self._object, self._at))
 
 
 def _of_losers(
     folded: Folded, chunk: Prepared, known: Collection[str], refused: Mapping[Target, Refusal]
 ) -> Counts:
-    """Counts of the commands that lost within the chunk, but for those of refused keys."""
+    """Counts of the commands that lost within the chunk, without those of refused keys."""
     if refused:
         others = [
             one

@@ -1,7 +1,7 @@
-"""Finds every row that a constraint keeps out because of other rows, by one statement.
+"""Finds every row that a constraint refuses because of other rows, by one statement.
 
-Postgres names one such row and stops. To try many of them one by one takes some ten statements
-each, while the transaction holds its locks.
+Postgres names the first such row and stops. Trying many rows separately would take some ten
+statements each, while the transaction holds its locks.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from forebay.resource.spec import ResourceSpec
 
 @dataclass(frozen=True, slots=True)
 class _Constraint:
-    """What the catalog says of a constraint that has refused a row of our table."""
+    """A constraint that has refused a row of our table, from the catalog."""
 
     name: str
     #: Columns of our table, and their types.
     columns: Sequence[str]
     types: Sequence[str]
-    #: The other table of a foreign key, as SQL names it, and its columns in the same order.
+    #: The other table of a foreign key, quoted for SQL, and its columns in the same order.
     other: str | None = None
     other_columns: Sequence[str] = ()
-    #: Whether the other table refers to ours, and not ours to the other.
+    #: True if the other table refers to ours; False if ours refers to the other.
     is_referred_to: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Obstacle:
-    """What is in the way of a row."""
+    """The reason why a row is refused."""
 
     refusal: Refusal
-    #: The key whose row it is, if that one is to change too.
+    #: The key of the row in the way, if the same chunk is to change that row.
     by: str | None
 
 
 class Conflicts:
-    """Looks for the conflicts of one table over one connection."""
+    """Finds the conflicts of a table over a connection."""
 
     def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
         self._connection = connection
@@ -54,21 +54,21 @@ class Conflicts:
         self._places = {column.name: place for place, column in enumerate(spec.columns)}
 
     def find(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
-        """Rows that the constraint of an error keeps out, whatever becomes of the other ones.
+        """Find rows that the constraint of an error refuses, whatever happens to the other rows.
 
-        A row is kept out where another key's row has its unique value, where the row that it refers
-        to is not there, and where it is to be deleted and is referred to. Rows of the keys that are
-        to change too don't count: they may give up their values. Of rows with a unique value in
-        common all are kept out but the one with the smallest command id.
+        A row is refused if the row of another key has its unique value, if the row that it refers
+        to is missing, or if it is to be deleted and other rows refer to it. Rows of keys in `rows`
+        don't count: they may give up their values. Of rows with a unique value in common, all are
+        refused except the row with the smallest command id.
 
         Args:
             rows: of different keys.
-            error: what Postgres said of one of them.
+            error: Postgres's error for one of the rows.
 
         Returns:
-            Refusals by the rows' places; none where the values that are sent can't tell, as with
-            an index over an expression, or a trigger, which may change them. Then each row has to
-            be tried.
+            Refusals by the rows' places. Empty if the values that are sent can't decide, as with
+            an index over an expression, or with a trigger, which may change the values. Then each
+            row has to be tried.
         """
         if len(rows) == 1 or not is_conflict_with_neighbours(error):
             return {}
@@ -79,9 +79,9 @@ class Conflicts:
         }
 
     def hopeless(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
-        """Those that stay out, however the rows are tried: at the end something else is in the way.
+        """Find rows that stay refused in any order of `rows`: a row outside `rows` is in the way.
 
-        Args, returns: as `find`; a single row is looked at too.
+        Args, returns: as `find`; a single row is examined too.
         """
         waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
         hopeless: dict[int, Refusal] = {}
@@ -120,13 +120,13 @@ class Conflicts:
                 yield places[number], _Obstacle(refusal, by)
 
     def _constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
-        """The constraint that an error names; twice where the table refers to itself."""
+        """The constraint that an error names; twice if the table refers to itself."""
         diag = error.diag
         is_unique = isinstance(error, psycopg.errors.UniqueViolation)
         asked = {"name": diag.constraint_name, "table": self._table, "at": diag.table_name}
         for row in self._connection.execute(_UNIQUE if is_unique else _FOREIGN, asked).fetchall():
             constraint = _Constraint(str(diag.constraint_name), *row)
-            # A delete comes with its key alone; and of neighbours only the keys are known.
+            # A delete has no values besides its key; of the other rows only the keys are known.
             by_key = constraint.columns if constraint.is_referred_to else constraint.other_columns
             is_own = constraint.other == self._own_name
             if (constraint.is_referred_to or is_own) and list(by_key) != [self._key]:
@@ -158,7 +158,7 @@ class Conflicts:
                 for number in range(len(names))
             ),
             "names": sql.SQL(", ").join(names),
-            # In a CASE, so that what the type can't read is not cast.
+            # In a CASE: a text that the type can't read must not be cast.
             "typed": sql.SQL(", ").join(
                 sql.SQL("CASE WHEN pg_input_is_valid({0}, {1}) THEN {0}::{2} END AS {0}").format(
                     name, sql.Literal(type_), sql.SQL(type_)
@@ -172,7 +172,7 @@ class Conflicts:
                 for theirs, name in zip(others, names, strict=True)
             ),
             "is_second": sql.SQL("nth > 1" if among else "false"),
-            # Rows of other tables stay as they are.
+            # Rows of other tables don't change.
             "their_key": sql.SQL("t.{}::text").format(sql.Identifier(self._key))
             if constraint.other is None or is_own
             else sql.SQL("NULL::text"),
@@ -186,7 +186,7 @@ class Conflicts:
         return sql.SQL(_ASKED + template).format(**parts)
 
     def _detail(self, error: psycopg.Error, constraint: _Constraint, shown: str) -> str:
-        """What Postgres would say of the row, on one line."""
+        """The message of Postgres for the row, on one line."""
         diag, table = error.diag, self._table
         if constraint.other is None:
             said = f'duplicate key value violates unique constraint "{constraint.name}"'
@@ -207,7 +207,7 @@ class Conflicts:
         return f'"public"."{self._table}"'
 
 
-# The place, the values, and the key in the way, where that is one of those that are to change.
+# Per row: its place, its values, and the key in the way if that key is in `rows`.
 _ASKED = """
     WITH a AS (
       SELECT position, id, own_key, {typed}
@@ -232,8 +232,8 @@ _MISSING = """
       WHERE {complete} AND NOT EXISTS (SELECT FROM {other} AS t WHERE {meets})
     ) AS found
 """
-# Of the rows that refer to it only those of the keys are listed: there may be millions of others. A
-# delete that is older than the row removes nothing, whatever refers to the row.
+# Only referring rows of `keys` are listed: there may be millions of others. A delete that is older
+# than the row does not remove it, so references to the row don't matter.
 _REFERRED_TO = """
     FROM (
       SELECT a.*, NULL::text AS by FROM a
@@ -260,7 +260,7 @@ _UNIQUE = """
       AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t.oid AND NOT tgisinternal)
     HAVING count(*) > 0 AND bool_and(i.indcollation[k.place - 1] = a.attcollation)
 """
-# Once for each side that is our table.
+# One row for each side of the foreign key that is our table.
 _FOREIGN = """
     SELECT array_agg(a.attname::text ORDER BY k.place),
            array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place),

@@ -1,6 +1,6 @@
-"""Rows as text for COPY, a column at a time: in half the time that writing row by row takes.
+"""Rows as text for COPY, a column at a time: twice as fast as writing row by row.
 
-Source of the form: PostgreSQL documentation of COPY, "Text Format".
+The format: PostgreSQL documentation of COPY, "Text Format".
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PIECE = 500  # rows
 
 
 def copy_text(columns: Sequence[Sequence[Any]]) -> bytes:
-    """What `COPY … FROM STDIN` takes for rows of these columns, as `RowsEncoder` makes them."""
+    """The text of rows for `COPY … FROM STDIN`; `columns` as `RowsEncoder` makes them."""
     lines = map("\t".join, zip(*map(_texts, columns), strict=True))
     return "\n".join([*lines, ""]).encode()
 
 
 def copy_texts(columns: Sequence[Sequence[Any]]) -> Iterator[bytes]:
-    """The same of many rows, some of them at a time."""
+    """The same text in blocks of up to 500 rows."""
     for start in range(0, len(columns[0]) if columns else 0, _PIECE):
         yield copy_text([column[start : start + _PIECE] for column in columns])
 

@@ -1,12 +1,12 @@
 """Follows and extends the archive's decision log from a database.
 
-A decision is made once (law 7): under the resource's exclusive lock, written to the log before the
-transaction that it takes effect in commits, and never made again. Between the write and the commit
-the process may die. So a writer first commits that it is about to write (`pending`); whoever meets
-that note of a dead writer looks into the archive, takes over what was written, or fills the number
-with an entry that decides nothing, so that a late write of the dead one can't appear there.
+A decision is made once (law 7): under the resource's exclusive lock, and written to the log before
+the commit of the transaction in which it takes effect. The process may die between the write and
+the commit. So a writer first commits a note that it is about to write (`pending`). A process that
+finds the note of a dead writer reads the archive and takes over the entry. If there is no entry, it
+fills the number with a void entry, so that a late write of the dead process can't appear there.
 
-Only the database that owns the archive extends the log. Any other keeps decisions of its own.
+Only the database that owns the archive extends the log. Any other database keeps its own decisions.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from forebay.errors import PermanentError
 from forebay.ids import mark_outdated
 from forebay.resource.spec import ResourceSpec
 
-#: What a database may do about an archive's owner. `follow`: nothing. `claim`: become the owner of
-#: an archive that has none, with its first decision. `adopt`: become the owner at once, and replace
-#: another one; for the deployed consumer, whose database is the archive's by definition.
+#: How a database may change the archive's owner. `follow`: never. `claim`: become the owner of an
+#: archive without an owner, with its first decision. `adopt`: become the owner immediately, and
+#: replace another owner; for the deployed consumer, whose database is the archive's by definition.
 Ownership = Literal["follow", "claim", "adopt"]
 
-_LOCK_CLASS = 0x46424C47  # "FBLG": our half of the key space of advisory locks
-_LOG_LOCK = 0  # other numbers of the class are writers' tokens
+_LOCK_CLASS = 0x46424C47  # "FBLG": the first key of the advisory locks of the log
+_LOG_LOCK = 0  # the second key; other numbers are writers' tokens
 _BATCH = 1_000  # rejections taken over in one transaction
 
 
 class UnsettledError(Exception):
-    """A writer of the log died before its commit: what it wrote must be taken over first."""
+    """A writer of the log died before its commit: its entry must be taken over first."""
 
 
 class LogMovedError(Exception):
-    """The next number of the log is taken: the archive has entries which the database lacks."""
+    """The next number of the log is taken: the archive has entries that the database lacks."""
 
 
 class NotOwnerError(PermanentError):
@@ -64,39 +64,39 @@ class NotOwnerError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What a database knows of the log."""
+    """How far a database has followed the log."""
 
-    #: Identity of this database; None until it first needs one.
+    #: Identity of this database; None until it first needs an identity.
     database: str | None = None
     #: Entries up to here are in the database.
     position: int = NOTHING_READ
-    #: The archive's owner by those entries.
+    #: The archive's owner, according to those entries.
     owner: str | None = None
-    #: Token of the writer that may have written the entry after `position`.
+    #: Token of a writer that may have written the entry after `position`.
     pending: int | None = None
-    #: Whether this database has ever owned the archive.
+    #: True if this database has ever owned the archive.
     was_owner: bool = False
 
     @property
     def is_owner(self) -> bool:
-        """Whether this database owns the archive."""
+        """True if this database owns the archive."""
         return self.database is not None and self.owner == self.database
 
 
 class Slot(Protocol):
-    """Where the decisions of one transaction go."""
+    """The destination of the decisions of one transaction."""
 
     def begin(self) -> None:
-        """Begins the transaction that decides; call it first inside.
+        """Begin the deciding transaction; call it first inside the transaction.
 
-        The sign of life ends with the transaction, together with its locks.
+        Takes the lock that marks the writer as alive, until the transaction ends.
         """
         ...
 
     def record(self, rejections: Sequence[Rejection]) -> None:
-        """Writes decisions: to the archive, where it is ours, and to the database.
+        """Write decisions to the archive, if this database owns it, and to the database.
 
-        Call it last before the commit, inside the transaction in which they take effect.
+        Call it last before the commit, inside the transaction in which the decisions take effect.
 
         Raises:
             LogMovedError: the archive has newer entries; roll back, `follow`, and decide again.
@@ -106,7 +106,7 @@ class Slot(Protocol):
 
 
 class DecisionLog:
-    """The decision log as seen from one connection."""
+    """The decision log, over a connection."""
 
     def __init__(
         self,
@@ -116,25 +116,25 @@ class DecisionLog:
         *,
         ownership: Ownership = "follow",
     ) -> None:
-        """A log that nobody has looked at yet; call `follow` before anything is applied.
+        """Create a log without reading it; call `follow` before applying commands.
 
         Args:
             connection: to the primary, autocommit.
             store: the archive.
             resources: the declarations, by path.
-            ownership: what may be done about the archive's owner.
+            ownership: how the archive's owner may be changed.
         """
         self._connection = connection
         self._store = store
         self._resources = resources
         self._ownership = ownership
-        #: Rows and tombstones that were removed because their command turned out to be rejected.
+        #: Rows and tombstones removed because the archive rejects their commands.
         self.undone = 0
-        #: A rehearsal changes nothing, so it need not wait for what a dead writer has left.
+        #: True in a rehearsal: it makes no change, so it need not settle the note of a dead writer.
         self.is_rehearsal = False
 
     def follow(self) -> None:
-        """Takes over entries that the database lacks, and settles the archive's ownership.
+        """Take over entries that the database lacks, and settle the archive's ownership.
 
         Raises:
             DecisionLogError: an entry of the log is missing or damaged.
@@ -152,7 +152,7 @@ class DecisionLog:
                 self._become_owner()
 
     def adopt(self) -> None:
-        """Makes this database the archive's owner, even if it has been before.
+        """Make this database the archive's owner, even if it was the owner before.
 
         Raises:
             DecisionLogError, TransientError: as `follow`.
@@ -162,42 +162,42 @@ class DecisionLog:
             self._become_owner()
 
     def ownership(self) -> LogState:
-        """How far the database has followed the log, and who owns the archive by that."""
+        """How far the database has followed the log, and the archive's owner at that position."""
         return self._state()
 
     def may_extend(self) -> bool:
-        """Whether this database's decisions go to the archive, and are not for itself alone."""
+        """Return whether this database's decisions go to the archive, not only to the database."""
         state = self._state()
         return state.is_owner or (state.owner is None and self._ownership != "follow")
 
     def forget_own(self) -> None:
-        """Forgets decisions that a database made for itself alone, so that they are made anew.
+        """Delete decisions that this database made for itself alone, so that they are made again.
 
-        Such a database can't know how the owner decided: the archive tells of rejections only.
+        Such a database can't know the owner's decisions: the archive contains rejections only.
         """
         if not self.may_extend():
             self._connection.execute("DELETE FROM forebay.rejections WHERE slot IS NULL")
 
     def settle(self) -> None:
-        """Takes over what a dead writer has written, or makes sure that it can't any more."""
+        """Take over the entry of a dead writer, or prevent that it appears later."""
         with self._hold():
             self._settle()
 
     def begin_at(self, position: int, owner: str | None) -> None:
-        """Notes that the table of rejections holds all entries up to a position.
+        """Note that the table of rejections holds all entries up to a position.
 
         Args:
-            position: the number of the last one.
-            owner: the database that owns the archive, by those entries.
+            position: the number of the last entry.
+            owner: the archive's owner, according to those entries.
         """
         self._connection.execute(_MOVE, [position, owner])
 
     def undo(self, rejected: Sequence[Rejection]) -> int:
-        """Removes rows and tombstones made by commands that the archive calls rejected; how many.
+        """Remove rows and tombstones made by rejected commands; return their number.
 
-        It happens where this database has applied commands that nothing had been decided about,
-        such as one that was rebuilt for a look while another one owned the archive. A replay
-        brings back what the removed ones had replaced. Call it inside a transaction.
+        Needed if this database applied commands before they were decided, for example in a rebuild
+        for inspection while another database owned the archive. A replay restores the rows that
+        the removed rows had replaced. Call it inside a transaction.
         """
         by_path: dict[str, list[Rejection]] = defaultdict(list)
         for rejection in rejected:
@@ -207,7 +207,7 @@ class DecisionLog:
         lock_resources(self._connection, by_path, exclusive=True)
         undone, left = 0, list(by_path)
         while left:
-            # Rows that others refer to go after those others.
+            # Rows can be removed only after the rows that refer to them.
             before, left = left, []
             for path in before:
                 removed = self._remove(self._resources[path], by_path[path])
@@ -216,7 +216,7 @@ class DecisionLog:
                     left.append(path)
             if left == before:
                 break
-        # What rows that are not rejected refer to stays, until a replay writes it anew.
+        # Rows with references from other rows stay, marked as outdated until a replay.
         for path in left:
             spec, statements = self._resources[path], _undoing(self._resources[path])
             for statement in (statements.mark, statements.tombstones):
@@ -224,7 +224,7 @@ class DecisionLog:
         return undone
 
     def _remove(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int | None:
-        """How many rows and tombstones were removed; None, and none, where others refer to them."""
+        """Remove rows and tombstones; return their number, or None if other rows refer to them."""
         statements = _undoing(spec)
         try:
             with self._connection.transaction():
@@ -245,7 +245,7 @@ class DecisionLog:
         return self._connection.execute(statement, values).rowcount
 
     def check(self, first_id: str | None, last_id: str | None) -> bool:
-        """Whether any command between two ids was rejected; one query, inside the transaction.
+        """Return whether any command between two ids was rejected; one query, in the transaction.
 
         Raises:
             UnsettledError: roll back and `settle` first.
@@ -259,10 +259,10 @@ class DecisionLog:
 
     @contextmanager
     def next_slot(self) -> Iterator[Slot]:
-        """Reserves the log's next number; enter it outside the transaction that will decide.
+        """Reserve the log's next number; enter it outside the transaction that will decide.
 
         Raises:
-            NotOwnerError: the database has owned the archive, and another one does now.
+            NotOwnerError: the database has owned the archive, and another database does now.
             LogMovedError: another database has just become the owner; enter it again.
         """
         state = self._state()
@@ -295,8 +295,8 @@ class DecisionLog:
 
     @contextmanager
     def _hold(self) -> Iterator[None]:
-        """Keeps others from extending the log or taking over from it."""
-        # A client that vanishes without a word would keep the lock until TCP gives it up.
+        """Keep other processes from extending the log or taking over from it."""
+        # A client that vanishes without closing would keep the lock until TCP's time-out.
         self._connection.execute("SET idle_session_timeout = '60s'")
         self._connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LOCK_CLASS, _LOG_LOCK])
         try:
@@ -313,7 +313,7 @@ class DecisionLog:
         state = self._state()
         if state.pending is None:
             return
-        # The writer is dead, and its number is still free: a write of it may be on its way.
+        # The writer is dead and its number is still free, but its write may be under way.
         now = dt.datetime.now(dt.UTC)
         if state.is_owner:
             self._store.create(key_of(state.position + 1), encode_void(str(state.database), now))
@@ -331,7 +331,7 @@ class DecisionLog:
             self._insert(batch)
 
     def _insert(self, entries: Sequence[LogEntry]) -> None:
-        """Writes entries into the database, and undoes commands that they reject."""
+        """Write entries into the database, and undo the commands that they reject."""
         with self._connection.transaction():
             rejected = [
                 Rejection.from_archive(members) for entry in entries for members in entry.rejections
@@ -345,10 +345,10 @@ class DecisionLog:
             self._connection.execute(_MOVE, [entries[-1].slot, owner])
 
     def _is_another_owner(self, state: LogState) -> bool:
-        """Whether this database's decisions are for itself only.
+        """Return whether this database keeps its decisions for itself.
 
         Raises:
-            NotOwnerError: it has owned the archive, and another one does now.
+            NotOwnerError: it has owned the archive, and another database does now.
         """
         if self.may_extend():
             return False
@@ -360,7 +360,7 @@ class DecisionLog:
         return True
 
     def _become_owner(self) -> None:
-        """Makes this database the owner; what others add to the log meanwhile is taken over."""
+        """Make this database the owner; entries that others add until then are taken over."""
         state = self._state()
         database = state.database or str(uuid.uuid4())
         self._connection.execute(_IDENTIFY, [database])
@@ -373,7 +373,7 @@ class DecisionLog:
         self._publish_own()
 
     def _publish_own(self) -> None:
-        """Adds to the log what this database has decided before it owned the archive."""
+        """Add the decisions of this database from before it owned the archive to the log."""
         while rows := self._connection.execute(_OWN, [_BATCH]).fetchall():
             state = self._state()
             if not state.is_owner:  # another database has just become the owner
@@ -390,7 +390,7 @@ class DecisionLog:
         return LogState() if row is None else LogState(*row)
 
     def _is_alive(self, token: int) -> bool:
-        """Whether the writer of that token still has its connection."""
+        """Return whether the deciding transaction of the writer with that token still runs."""
         row = self._connection.execute(_HOLDS, [_LOCK_CLASS, token]).fetchone()
         return row is not None
 
@@ -404,7 +404,7 @@ class _ArchiveSlot:
     database: str
     number: int
     token: int
-    #: Whether the archive may have the entry.
+    #: True if the archive may have the entry.
     attempted: bool = False
 
     def begin(self) -> None:
@@ -420,7 +420,7 @@ class _ArchiveSlot:
         self.connection.execute(_MOVE, [self.number, None])
         self.attempted = True
         key = key_of(self.number)
-        # The key is taken by our own entry where an answer got lost, and the SDK sent it again.
+        # The key may hold our own entry: the SDK repeats a request after a lost answer.
         if not self.store.create(key, content) and b"".join(self.store.read(key)) != content:
             raise LogMovedError
 
@@ -440,7 +440,7 @@ class _OwnSlot:
 
 
 class _Undoing(NamedTuple):
-    """Statements that undo commands of one resource."""
+    """Statements that undo commands of a resource."""
 
     rows: sql.Composed
     mark: sql.Composed
@@ -480,7 +480,7 @@ _IDENTIFY = """
     INSERT INTO forebay.decision_log (database, position) VALUES (%s, -1)
     ON CONFLICT (singleton) DO UPDATE SET database = excluded.database
 """
-# A key that can't be read as the column's type made no row. By key first, which has an index.
+# A key that the column's type can't read made no row. By key first: the key has an index.
 _UNDO_ROWS = """
     DELETE FROM {table} AS t
     USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)

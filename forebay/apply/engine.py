@@ -1,4 +1,4 @@
-"""The one function that applies commands: for live objects, replays and tests alike."""
+"""The function that applies commands, for live objects, replays and tests alike."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _RETRY_PAUSE_SECONDS = 0.1
 def read_ahead(
     chunks: Iterable[Sequence[Entry]], resources: Mapping[str, ResourceSpec]
 ) -> ReadAhead:
-    """Begins to read an object that `apply` gets when it is done with another.
+    """Start to read an object for a later call of `apply`.
 
     Args:
-        chunks: the object's lines in their order; each chunk becomes one transaction, so it bounds
-            memory and the time that locks are held.
+        chunks: the object's lines in their order; each chunk becomes one transaction, so its size
+            bounds memory and the time that locks are held.
         resources: the declarations, by path.
     """
     return ReadAhead(chunks, partial(prepare, resources=resources))
@@ -49,26 +49,25 @@ def apply(
     admit: Callable[[int], None] = lambda _: None,
     habits: Habits | None = None,
 ) -> Outcome:
-    """Applies one archive object, a transaction per chunk, and another where something is decided.
+    """Apply an archive object: a transaction per chunk, and a second if it needs decisions.
 
-    The tables end as law 2 says, whatever the order, duplication or splitting of objects. A live
-    object is taken up where an interrupted run left it; one that was applied whole is left alone.
+    The tables end as law 2 states, whatever the order, duplication or splitting of objects. A live
+    object continues where an interrupted run stopped; a complete object is not applied again.
 
     Args:
-        connection: to the primary, autocommit, used by nobody else meanwhile.
-        chunks: as `read_ahead` takes or gives them; closed in the end.
+        connection: to the primary, autocommit, not used by others during the call.
+        chunks: as `read_ahead` takes or returns them; closed at the end.
         source: the object's name, and whether this is a replay.
         resources: the declarations, by path.
-        log: where decisions go; `follow` it first.
-        decides: whether commands that can't apply are rejected. If not, they are returned in the
-            outcome, and the ledger does not call the object applied.
-        admit: called with the number of a chunk's lines before its transaction begins; returns when
-            it may.
-        habits: what earlier objects were like, which makes this one faster; the caller's, who gives
-            the same each time.
+        log: the destination of decisions; call its `follow` first.
+        decides: whether commands that can't apply are rejected. If not, the outcome contains them,
+            and the ledger does not mark the object as complete.
+        admit: called with the number of a chunk's lines before its transaction begins; may block
+            to limit the rate.
+        habits: a performance hint from earlier objects; pass the same instance each time.
 
     Raises:
-        HeldError: everything was applied but commands that need newer code; the ledger stays open.
+        HeldError: commands need newer code, all others are applied; the object stays incomplete.
         psycopg.Error: transient, or a schema that does not fit; the chunk was rolled back, and
             applying the object again is safe.
         ValueError: the connection is not autocommit.
@@ -97,10 +96,10 @@ def rehearse(
     resources: Mapping[str, ResourceSpec],
     log: DecisionLog,
 ) -> Outcome:
-    """What applying an object now would do; nothing is changed, nothing is archived.
+    """Return the outcome that `apply` would have now; changes neither tables nor archive.
 
     Every chunk is applied by the same code and rolled back, so each is counted as if it were the
-    next one to be applied. Locks are taken and given back with each chunk.
+    next chunk to be applied. Locks are held for one chunk at a time.
 
     Raises:
         psycopg.Error: as `apply`.
@@ -120,7 +119,7 @@ def rehearse(
 
 
 class _Run:
-    """One object on its way into the tables."""
+    """The run of apply over an object."""
 
     def __init__(
         self,
@@ -140,20 +139,20 @@ class _Run:
         self._log = log
         self._decides = decides
         self._position = 0
-        #: How many lines are applied; asked of the ledger in the transaction that needs to know.
+        #: Lines that are applied already; None until a transaction has read it from the ledger.
         self._done: int | None = None
         self._is_complete = False
 
     def take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
-        """Applies the lines of the next chunk that are not applied; False if all of the object is.
+        """Apply the lines of the next chunk that are not applied; False if the object is complete.
 
-        A deadlock is retried at once, for the connection is well.
+        A deadlock is retried over the same connection.
         """
         attempt = 0
         while True:
             try:
                 taken = self._take(chunk, is_last)
-            except OvertakenError:  # another consumer has this object too and is ahead of us
+            except OvertakenError:  # another consumer has this object too, and is further
                 self._done = None
             except UnsettledError:
                 self._log.settle()
@@ -164,12 +163,12 @@ class _Run:
                 return taken
 
     def finish(self) -> None:
-        """Calls the object applied, if it was not known of the last chunk that it was the last."""
+        """Mark the object as complete, if its last chunk was not known to be the last."""
         if not self._is_complete and self._may_complete(self.outcome):
             self.take(prepare((), self._resources), lambda: True)
 
     def _take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
-        """One chunk, one transaction; a second one if commands of it have to be decided about."""
+        """One chunk in one transaction; a second transaction if candidates have to be decided."""
         with self._connection.transaction():
             done = self._ledger.lines_done() if self._done is None else self._done
             if done is None:
@@ -188,14 +187,14 @@ class _Run:
         elif applied.candidates:
             undecided = list(applied.candidates.undecided(chunk))
             after, is_complete = self._after(chunk, applied).with_undecided(undecided), False
-        # Only what was committed counts.
+        # The outcome contains committed work only.
         self.outcome, self._done, self._is_complete = after, done, is_complete
         return True
 
     def _decide(
         self, chunk: Prepared, applied: Applied, start: int, is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
-        """The second transaction: it rejects commands, or finds that they apply after all."""
+        """The second transaction: rejects candidates, or applies them after all."""
         attempt = 0
         while True:
             try:
@@ -219,10 +218,10 @@ class _Run:
         start: int,
         is_last: Callable[[], bool],
     ) -> tuple[Outcome, bool]:
-        """Moves the ledger on; what this run has done then, and whether the object is complete.
+        """Advance the ledger; return the outcome so far, and whether the object is complete.
 
-        Commands that are held or undecided keep the ledger where it is, so that the next try meets
-        them again.
+        Held or undecided commands keep the ledger at its position, so that the next run tries them
+        again.
         """
         after = self._after(chunk, applied, decided)
         if not self._may_complete(after):
@@ -253,7 +252,7 @@ class _Run:
 
 
 def _pause(attempt: int, error: psycopg.Error) -> int:
-    """Waits a moment before the next attempt, and counts it; raises an error that may stay."""
+    """Wait before the next attempt, and count it; raise an error that a retry can't help."""
     attempt += 1
     if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(error):
         raise error

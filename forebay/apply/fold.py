@@ -1,4 +1,4 @@
-"""Folds commands to one winner per key (law 2), keeping the losers in case a winner is rejected."""
+"""Folds commands to one winner per key (law 2), and keeps the losers as runners-up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Target: TypeAlias = tuple[str, KeyValue]
 
 @dataclass(slots=True)
 class Folded:
-    """The winners of a batch and, per key with more than one command, the others.
+    """The winners of a chunk, and the losers of keys with more than one command.
 
-    A chunk is folded once and may be tried several times: whoever tries it changes nothing here.
+    A chunk is folded once and may be tried several times, so callers must not change it.
     """
 
     #: By resource and key.
@@ -25,11 +25,11 @@ class Folded:
     duplicates: int = 0
 
     def runner_up(self, rejected: Command, refused: Collection[str]) -> Command | None:
-        """The best of the others of that key; None if there is none left.
+        """The best loser of the command's key that is not refused; None if there is none.
 
         Args:
             rejected: a command of the key.
-            refused: the ids of all commands that are out.
+            refused: the ids of all refused commands.
         """
         best: Command | None = None
         for candidate in self.losers.get((rejected.resource, rejected.key), ()):
@@ -39,20 +39,20 @@ class Folded:
 
 
 def fold(commands: Sequence[Command]) -> Folded:
-    """One winner per key of every resource."""
+    """Fold commands to one winner per key of every resource."""
     winners = {
         path: {command.key: command for command in of_resource}
         for path, of_resource in by_resource(commands).items()
     }
     if sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
-        return Folded(winners)  # as mostly
+        return Folded(winners)  # the common case: no key and no id twice
     return _contest(commands)
 
 
 def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
     """The commands of each resource, in their order."""
     paths = {command.resource for command in commands}
-    if len(paths) == 1:  # as mostly
+    if len(paths) == 1:  # the common case
         return dict.fromkeys(paths, commands)
     grouped: dict[str, list[Command]] = {path: [] for path in paths}
     for command in commands:
@@ -74,7 +74,7 @@ def _contest(commands: Iterable[Command]) -> Folded:
         if best is command:
             continue
         if command.beats(best):
-            of_resource[command.key], command = command, best  # noqa: PLW2901 - the loser goes on
+            of_resource[command.key], command = command, best  # noqa: PLW2901 - now the loser
         losers.setdefault((command.resource, command.key), []).append(command)
         folded.superseded += 1
     return folded

@@ -1,4 +1,4 @@
-"""What tables have lately been given: most get nothing but new keys, and need not be asked then."""
+"""Tracks which tables have lately received new keys only, and so need no probe."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _CHUNKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How many of the last chunks brought a table nothing but new keys.
+    """How many chunks in a row brought a table new keys only.
 
-    It decides the way, never the outcome: who expects new keys inserts them at once, and asks about
-    those that could not be. Several threads may share one.
+    A performance hint; it never changes the result. With the habit, apply inserts rows without a
+    probe, and probes only the rows that could not be inserted. Threads may share an instance.
     """
 
-    #: So many chunks in a row make a habit. One key in ten thousand that is not new would cost a
-    #: COPY in vain more often than asking is saved, if one were enough.
+    #: Chunks in a row that make a habit. With a single chunk, a rare existing key (one in ten
+    #: thousand) would waste more COPYs than the skipped probes save.
     needed: int = _CHUNKS
     _in_a_row: Counter[str] = field(default_factory=Counter)
 
     def is_used_to_new_keys(self, path: str) -> bool:
-        """Whether a resource's next chunk will probably have no key that is there."""
+        """Return whether a resource's next chunk probably has new keys only."""
         return self._in_a_row[path] >= self.needed
 
     def note(self, path: str, *, all_new: bool) -> None:
-        """Takes note of a chunk of a resource."""
+        """Record whether a chunk of a resource had new keys only."""
         self._in_a_row[path] = self._in_a_row[path] + 1 if all_new else 0

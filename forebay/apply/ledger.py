@@ -1,4 +1,4 @@
-"""The ledger: how far each archive object has been applied, kept in the same transactions."""
+"""The ledger: how far each archive object is applied, written in the transactions of apply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forebay.lag import histogram
 
 
 class OvertakenError(Exception):
-    """Another consumer advanced this object's ledger row meanwhile; our chunk is rolled back."""
+    """Another consumer advanced this object's ledger row; this chunk is rolled back."""
 
 
 class Ledger:
@@ -29,7 +29,7 @@ class Ledger:
         self._now_ms = now_ms
 
     def lines_done(self) -> int | None:
-        """How many lines an earlier run has applied; None when that was the whole object."""
+        """The number of lines that earlier runs applied; None if the object is complete."""
         if self._source.replay:
             return 0
         row = self._connection.execute(
@@ -51,21 +51,21 @@ class Ledger:
         total: Outcome,
         is_last: bool,
     ) -> None:
-        """Records lines `start` to `end`, in the transaction that applied them.
+        """Record lines `start` to `end`, in the transaction that applied them.
 
-        A replay leaves what the live run counted as it is and only notes itself, at its end; one of
-        chosen commands notes nothing, for the rest of the object may not be applied yet.
+        A replay keeps the counts of a complete live run and only counts itself, at its end. A
+        partial replay does not record itself: the rest of the object may not be applied yet.
 
         Args:
-            start: lines that were done before.
-            end: lines that are done with these.
+            start: lines that were applied before.
+            end: lines that are applied after this chunk.
             ids: of the commands in these lines, ascending.
-            counts: what became of these lines.
+            counts: the statuses of these lines.
             total: of this run, with these lines.
-            is_last: nothing comes after them.
+            is_last: whether these are the object's last lines.
 
         Raises:
-            OvertakenError: another run is ahead of `start`.
+            OvertakenError: another run has advanced the row since `start` was read.
         """
         if not self._source.replay:
             values = self._values(counts, total, end) | {

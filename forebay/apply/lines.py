@@ -1,7 +1,7 @@
 """Reads an archive object as a stream: gunzip, split into lines, decode, group into chunks.
 
-Memory is bounded by one chunk and one line, whatever the object's size, or what a hostile object
-inflates to. What can't be read is handed on as a `BadLine`; it stops none of its neighbours.
+Memory is bounded by one chunk and one line, whatever the size to which a hostile object inflates.
+A line that can't be decoded becomes a `BadLine`; the other lines are not affected.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from forebay.command import Command
 from forebay.errors import UnreadableLine
 
 CHUNK_COMMANDS = 10_000
-CHUNK_BYTES = 8 * 1024 * 1024  # of lines; decoded they take about five times as much
+CHUNK_BYTES = 8 * 1024 * 1024  # of lines; commands take about five times as much memory
 
-#: Bytes of an object's lines that are read; Firehose buffers 128 MiB at most, and nothing else that
-#: Forebay writes is larger. A few MiB of gzip may say more than any disk holds.
+#: Bytes of an object's lines that are read. Forebay's own objects are smaller: Firehose buffers
+#: 128 MiB at most. A few MiB of gzip can inflate to more than a disk holds.
 MAX_OBJECT_BYTES = 1024 * 1024 * 1024
-#: Lines of an object that may be no commands, and their bytes, before the object is taken for
-#: something else: each becomes a rejection, so 30 KB of gzip could become millions of them.
+#: Invalid lines of an object, and their bytes, after which the object is not read further. Each
+#: invalid line becomes a rejection, so 30 KB of gzip could otherwise cause millions of rejections.
 MAX_BAD_LINES = 10_000
 MAX_BAD_BYTES = 64 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
-_INFLATE_STEP = 256 * 1024  # bytes; a bomb inflates a step at a time, and we look after each
-_FEW_LINES = 1_000  # decoded at once
+_INFLATE_STEP = 256 * 1024  # bytes; the limits are checked after each step
+_FEW_LINES = 1_000  # lines decoded together
 _SALVAGE_STEPS = (4096, 64, 1)  # bytes
-_SHOWN_BYTES = 4096  # of a line that is too long or cut off, for the rejection
+_SHOWN_BYTES = 4096  # of a line that is too long or cut off, kept in its rejection
 _NO_COMMANDS = (
     f"more than {MAX_BAD_LINES:,} lines of the object, or {MAX_BAD_BYTES:,} bytes of them, are no "
     "commands; from here on it is not read"
@@ -39,7 +39,7 @@ _NO_COMMANDS = (
 
 
 class _CorruptError(Exception):
-    """The object's bytes can't be read on from here."""
+    """The object's remaining bytes can't be read."""
 
     def __init__(self, code: str, detail: str, raw: bytes = b"") -> None:
         super().__init__(detail)
@@ -53,14 +53,15 @@ def read_chunks(
     max_commands: int = CHUNK_COMMANDS,
     max_bytes: int = CHUNK_BYTES,
 ) -> Iterator[list[Entry]]:
-    """The entries of an archive object in chunks; the same object always gives the same chunks.
+    """Yield the entries of an archive object in chunks; an object always gives the same chunks.
 
-    What is no object of commands ends with an entry that says so; see MAX_OBJECT_BYTES.
+    Bytes that are not an object of commands end with a `BadLine` for the rest; see
+    MAX_OBJECT_BYTES.
 
     Args:
         blocks: the object's bytes, in blocks of any size.
-        max_commands: entries in a chunk, at most.
-        max_bytes: bytes of lines in a chunk; a single line may be more.
+        max_commands: maximum number of entries in a chunk.
+        max_bytes: maximum bytes of lines in a chunk, unless a single line is longer.
     """
     chunk: list[Entry] = []
     size = 0
@@ -82,7 +83,7 @@ def read_chunks(
 
 
 def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Sequence[Entry]]]:
-    """Some lines of an archive object at a time, and their entries; as `read_chunks` has them."""
+    """Yield an object's lines and their entries in small groups; limits as in `read_chunks`."""
     number = 0
     try:
         for lines, entries in _decoded(_lines(_bounded(_inflate(blocks)))):
@@ -91,7 +92,7 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
     except _CorruptError as exc:
         rest = exc.raw.rstrip(b"\n")
         (last,) = _entries(number, [rest])
-        if isinstance(last, Command) and b"\n" not in rest:  # whole but for its newline
+        if isinstance(last, Command) and b"\n" not in rest:  # complete except for its newline
             yield [rest], [last]
             number, rest = number + 1, b""
         yield [rest], [BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))]
@@ -110,15 +111,15 @@ def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[E
 
 
 def _few_at_a_time(found: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
-    """The same lines: of a step of inflating each byte may be a line, and a line take a KiB."""
+    """Yield the lines in smaller lists: a step may hold 128 Ki lines, each a KiB when decoded."""
     for lines in found:
         for start in range(0, len(lines), _FEW_LINES):
             yield lines[start : start + _FEW_LINES]
 
 
 def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
-    """The entries of the lines from that number on."""
-    if max(map(len, lines)) >= MAX_LINE_BYTES:  # the newline is gone by now
+    """The entries of consecutive lines, the first of which has the given number."""
+    if max(map(len, lines)) >= MAX_LINE_BYTES:  # the newline is stripped already
         return [_entry(number + place, line) for place, line in enumerate(lines)]
     return [
         BadLine(number + place, lines[place], entry.code, str(entry))
@@ -130,13 +131,13 @@ def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
 
 @dataclass(slots=True)
 class _BadLines:
-    """Those of one object that are no commands."""
+    """Counts the invalid lines of an object."""
 
     lines: int = 0
     size: int = 0
 
     def note(self, entries: Sequence[Entry]) -> int:
-        """How many entries come before there are too many bad ones for an object of ours."""
+        """Count invalid lines; return how many entries come before the limit is exceeded."""
         for place, entry in enumerate(entries):
             if isinstance(entry, BadLine):
                 self.lines += 1
@@ -147,7 +148,7 @@ class _BadLines:
 
 
 def _bounded(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The blocks up to MAX_OBJECT_BYTES."""
+    """The blocks; raises `_CorruptError` after MAX_OBJECT_BYTES."""
     size = 0
     for block in blocks:
         size += len(block)
@@ -171,9 +172,9 @@ def _entry(number: int, line: bytes) -> Entry:
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lines without their newlines, some at a time and never none.
+    """Yield lists of lines without their newlines; no list is empty.
 
-    Blank ones are skipped, the excess of long ones is dropped.
+    Blank lines are skipped, and lines that are too long are truncated.
     """
     rest = b""
     try:
@@ -184,7 +185,7 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
                 yield found
             rest = rest[:MAX_LINE_BYTES]
     except _CorruptError as exc:
-        if exc.raw and rest:  # junk behind a member whose last line lacks its newline
+        if exc.raw and rest:  # junk after a gzip member whose last line lacks its newline
             yield [rest]
         exc.raw = exc.raw or rest
         raise
@@ -227,9 +228,9 @@ def _new_member(data: bytes) -> zlib._Decompress:
 
 
 def _salvage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """What can still be inflated before the corrupt place.
+    """Inflate the bytes before the corrupt place.
 
-    A call that fails gives nothing of its step, so the steps get smaller.
+    A failing call returns no part of its step, so the steps get smaller.
     """
     for step in _SALVAGE_STEPS:
         while True:

@@ -1,7 +1,7 @@
-"""Copies rows whose keys the table does not have straight into it, which is the fastest way.
+"""Copies rows with new keys straight into their table, which is the fastest way.
 
-COPY can't give way to a row that is there, as an upsert does. So whatever turns out to be in its
-way, or to conflict with others, is handed back.
+COPY fails on an existing row, where an upsert would update it. So rows whose keys exist, or that
+conflict with other rows, are returned to the caller.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from forebay.resource.spec import ResourceSpec
 
 @dataclass(slots=True)
 class Inserted:
-    """What became of new rows."""
+    """The result of an insert of new rows."""
 
     rows: int = 0
     refusals: list[Refusal] = field(default_factory=list)
-    #: Those that must go another way: a key is there, or they conflict with other rows.
+    #: Rows that must be staged instead: their key exists, or they conflict with other rows.
     others: list[RowSet] = field(default_factory=list)
 
 
 class NewRows:
-    """Inserts into one table over one connection."""
+    """Inserts new rows into a table over a connection."""
 
     def __init__(self, connection: Connection, spec: ResourceSpec, statements: Statements) -> None:
         self._connection = connection
@@ -51,7 +51,7 @@ class NewRows:
         self._conflicts = Conflicts(connection, spec)
 
     def insert(self, fresh: Sequence[Command]) -> Inserted:
-        """Inserts commands whose keys the table should not have; they come in the keys' order.
+        """Insert commands whose keys are expected to be new, in the order of their keys.
 
         Raises:
             psycopg.Error: not the data's fault.
@@ -70,7 +70,7 @@ class NewRows:
     def _rows(
         self, commands: Sequence[Command], lacking: list[Encoded], refusals: list[Refusal]
     ) -> Iterator[RowSet]:
-        """Some whole rows at a time, made while Postgres works on those before."""
+        """Yield complete rows in pieces, encoded while Postgres processes the piece before."""
         for start in range(0, len(commands), PIECE):
             rows = self._encode(commands[start : start + PIECE])
             refusals += [Refusal(command, exc.code, str(exc)) for command, exc in rows.unfit]
@@ -78,11 +78,11 @@ class NewRows:
             yield from rows.whole
 
     def _try_lacking(self, alike: Sequence[Encoded], done: Inserted) -> None:
-        """Tries rows without values that the same columns should have.
+        """Try rows that all lack values in the same columns that the declaration requires.
 
-        The declaration can tell, but only the table knows, so the first one is tried, alone. What
-        it says of a column without a value it says of each of them, unless a trigger may fill it,
-        or the columns' types can't read a row's other values.
+        Only the table decides whether it accepts them, so the first row is tried alone. A refusal
+        of a missing value holds for all rows, unless a trigger may fill the column, or the columns'
+        types can't read another value of a row.
         """
         unreadable_at = input_faults(self._connection, self._sql, self._names, alike)
         well = [item for place, item in enumerate(alike) if place not in unreadable_at]
@@ -103,7 +103,7 @@ class NewRows:
         self._try([Pieces([RowSet.of([item])]) for item in reversed(rest)], done)
 
     def _try(self, pieces: list[Pieces], done: Inserted) -> None:
-        """Inserts pieces, the last one first, and parts of those that fail."""
+        """Insert pieces, the last piece first, and smaller parts of pieces that fail."""
         left_out: list[Encoded] = []
         while pieces:
             piece = pieces.pop()
@@ -123,9 +123,9 @@ class NewRows:
         return row is None or bool(row[0])
 
     def _copy(self, piece: Pieces) -> tuple[int, list[Encoded]]:
-        """Copies rows; how many the table has taken, and which not.
+        """Copy rows; return how many the table has accepted, and the rows that it has not.
 
-        Those that the columns' types can't read are left out, and what a trigger takes out.
+        Postgres leaves out rows that the columns' types can't read, and rows that a trigger drops.
         """
         with self._connection.cursor() as cursor:
             with cursor.copy(self._sql.copy_new) as copy:
@@ -136,7 +136,7 @@ class NewRows:
         return copied, self._not_copied(piece, missing) if missing else []
 
     def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[Pieces]:
-        """What to try next, the last one first; rows that are done with are noted.
+        """Settle the rows of a failed COPY, or return the pieces to try next, the last piece first.
 
         Raises:
             psycopg.Error: the same error, not the data's fault.
@@ -161,7 +161,7 @@ class NewRows:
         return ()
 
     def _not_copied(self, piece: Pieces, missing: int) -> list[Encoded]:
-        """The rows that are not in the table; nearly always they are those with too long a text."""
+        """The rows that are not in the table, most likely rows with texts that are too long."""
         found = self._not_there(
             [rows.at(place) for rows in piece.made for place in sorted(self._too_long(rows))]
         )
@@ -191,17 +191,17 @@ class NewRows:
         return [items[place] for (place,) in self._connection.execute(self._sql.not_copied, asked)]
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:
-        """Whether another consumer has inserted the key meanwhile: it may have more of them."""
+        """Return whether another consumer has inserted a key since; it may have inserted more."""
         return (
             isinstance(error, psycopg.errors.UniqueViolation)
             and error.diag.constraint_name == f"{self._spec.table}_pkey"
         )
 
     def _parts(self, rows: RowSet, guilty: int) -> Iterator[Pieces]:
-        """The rows in parts, the last one to be tried first; the guilty one is by itself.
+        """Split rows into parts, the last part to be tried first; the guilty row is alone.
 
-        The parts are small: where there is one bad row there are more, and each failure wastes what
-        was copied before it.
+        The parts are small: a bad row is often followed by more, and each failure wastes the rows
+        that were copied before it.
         """
         for start in reversed(range(guilty + 1, len(rows), PIECE)):
             yield Pieces([rows.part(start, start + PIECE)])

@@ -1,4 +1,4 @@
-"""What goes into apply and what comes out of it."""
+"""The input and output types of apply."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from forebay.db.faults import CONFLICTS
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line of an archive object that is no command we can read."""
+    """An invalid line: a line of an archive object that is not a command."""
 
     #: Position in the object, from 0.
     number: int
-    #: The line's bytes, or the beginning of it where it is too long or its rest is unreadable.
+    #: The line's bytes, or their beginning if the line is too long or its rest can't be read.
     raw: bytes
     code: str
     detail: str
@@ -27,13 +27,13 @@ Entry: TypeAlias = Command | BadLine
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where commands come from."""
+    """The origin of commands."""
 
     #: The archive object's key: the ledger's primary key.
     object: str
-    #: A replay applies an object however often it was applied before.
+    #: True in a replay, which applies an object however often it was applied before.
     replay: bool = False
-    #: Only chosen commands of the object are replayed: the ledger must not call it applied.
+    #: True if only chosen commands of the object are replayed: the object is not marked complete.
     partial: bool = False
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A command or a line that could not be applied, and about which nothing was decided."""
+    """A candidate: a command or line that could not be applied, and is not decided yet."""
 
     #: As it was archived.
     entry: Entry
@@ -54,32 +54,32 @@ class Undecided:
 
     @property
     def needs_other_release(self) -> bool:
-        """Whether the reason is this release's code or declarations, not Postgres or the line."""
+        """True if the reason is this release's code or declarations, not Postgres or the line."""
         return not isinstance(self.entry, BadLine) and self.sqlstate is None
 
     @property
     def depends_on_other_rows(self) -> bool:
-        """Whether the command may apply when other commands have."""
+        """True if the command may apply after other commands."""
         return self.sqlstate in CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of each line; they add up to the number of lines."""
+    """The number of lines per status; the sum is the number of lines."""
 
     #: Changed a table.
     applied: int = 0
     #: Lost to another command of the same key.
     superseded: int = 0
-    #: Was here before.
+    #: Applied or decided before.
     duplicates: int = 0
     #: Can never apply.
     rejected: int = 0
-    #: Is of a retired resource.
+    #: Belongs to a retired resource.
     skipped: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        """Both together."""
+        """The sums of both."""
         return Counts(
             self.applied + other.applied,
             self.superseded + other.superseded,
@@ -91,34 +91,34 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run of apply did."""
+    """The result of a run of apply."""
 
-    #: Lines looked at by this run; not those that an earlier, interrupted run had done.
+    #: Lines of this run, without the lines that an earlier, interrupted run applied.
     lines: int = 0
     counts: Counts = Counts()
-    #: Smallest and greatest command id seen, if any.
+    #: Smallest and greatest command id of the lines; None without commands.
     first_id: str | None = None
     last_id: str | None = None
-    #: Why commands were held back for newer code, if any were.
+    #: Why commands are held for newer code, if any are.
     held: str | None = None
-    #: Commands that a run which may not decide could not apply, with all others of their keys in
-    #: the object; they are in no count.
+    #: Commands that a run without decisions could not apply, with all other commands of their keys
+    #: in the object; no count includes them.
     undecided: tuple[Undecided, ...] = ()
-    #: The object had been applied before, and nothing was done.
+    #: True if the object was complete before, and the run made no change.
     already_applied: bool = False
 
     def with_undecided(self, undecided: Sequence[Undecided]) -> Outcome:
-        """This outcome with more commands that nothing was decided about."""
+        """This outcome with more undecided commands."""
         return replace(self, undecided=(*self.undecided, *undecided))
 
     def plus(self, lines: int, ids: Sequence[str], counts: Counts, *, held: str | None) -> Outcome:
-        """This outcome after one more chunk.
+        """This outcome after another chunk.
 
         Args:
-            lines: how many it has.
+            lines: the number of its lines.
             ids: of its commands, ascending.
-            counts: what became of its lines.
-            held: why some of them must wait, if any must.
+            counts: the statuses of its lines.
+            held: why some of its commands are held, if any are.
         """
         first, last = self.first_id, self.last_id
         if ids:

@@ -1,10 +1,10 @@
-"""Marks rows so that a replay writes them anew.
+"""Marks rows as outdated, so that a replay writes them again.
 
-A replay leaves alone what has its version already. That is right unless the row was written wrongly
-by a defect: then its version is right and its values are not. A row that is marked here loses to
-every command of its key (law 2: a create whose id is greater than all others loses to each), so
-that the replay, or a client, writes it anew. Until then it stays readable, and readers see its
-original version: the mark is reversible (`forebay.ids.original_version`).
+A replay skips a row that has the command's version already. That is wrong if a defect wrote the
+row: then its version is right and its values are not. A marked row loses to every command of its
+key (law 2: a create whose id is greater than all others loses to each), so the replay, or a client,
+replaces it. Until then the row stays readable, and readers see its original version: the mark is
+reversible (`forebay.ids.original_version`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def count_rows(
     until: dt.datetime,
     key: KeyValue | None = None,
 ) -> int:
-    """How many rows commands of that time have made what they are."""
+    """The number of rows whose versions are commands of that period."""
     row = connection.execute(_named(_COUNT, spec), _values(since, until, key)).fetchone()
     return int(row[0]) if row else 0
 
@@ -39,13 +39,13 @@ def outdate(
     until: dt.datetime,
     key: KeyValue | None = None,
 ) -> int:
-    """Marks those rows; how many that were.
+    """Mark those rows as outdated; return their number.
 
     Args:
         connection: to the primary, autocommit.
         spec: of the resource.
-        since: when the first command was accepted whose row is marked.
-        until: before which time the last one was.
+        since: start of the period in which the rows' commands were accepted.
+        until: its end, exclusive.
         key: only the row of this key.
     """
     with connection.transaction():

@@ -1,4 +1,4 @@
-"""What can be decided about a chunk before the database is asked: the read-ahead thread does it."""
+"""The part of apply that needs no database; the read-ahead thread runs it."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ class Prepared:
     """A chunk that is ready to be applied."""
 
     entries: Sequence[Entry]
-    #: Of every command in it, ascending.
+    #: Ids of all commands in the chunk, ascending.
     ids: Sequence[str]
     #: Commands that may apply, under the current schema versions.
     commands: Sequence[Command]
     #: Commands that can't apply, as they were archived, with the reason.
     unfit: Sequence[tuple[Command, BodyError]]
-    #: The upcast commands as the archive has them: a rejection tells what was archived.
+    #: Upcast commands in their archived form, for rejections.
     archived: Mapping[str, Command]
-    #: Why commands must wait for newer code, if any must.
+    #: Why commands are held for newer code, if any are.
     held: str | None
     contest: Contest
-    #: How many commands are of retired resources; they are in `ids`, and not in `commands`.
+    #: The number of commands of retired resources; `ids` has them, `commands` does not.
     skipped: int = 0
 
     @property
     def bad_lines(self) -> Iterator[BadLine]:
-        """The lines that are no commands."""
+        """The invalid lines."""
         return (entry for entry in self.entries if isinstance(entry, BadLine))
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Who has won among some commands."""
+    """The winners among some commands."""
 
     folded: Folded
-    #: The winners by resource, each in the order of their keys: two consumers then never wait for
-    #: each other in a ring.
+    #: The winners by resource, in the order of their keys, which prevents deadlocks between
+    #: consumers.
     winners: Mapping[str, list[Command]]
-    #: Resources of which something may be deleted.
+    #: Resources with a delete among the commands.
     deleting: frozenset[str]
 
     @classmethod
     def among(cls, commands: Sequence[Command]) -> Contest:
-        """Folds commands of the current schema versions."""
+        """Fold commands of the current schema versions."""
         folded = fold(commands)
         winners = {
             path: sorted(of_resource.values(), key=in_order)
@@ -67,7 +67,7 @@ in_order = attrgetter("key")
 
 
 def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Prepared:
-    """Sorts a chunk out, brings its commands up to date, and folds them."""
+    """Classify a chunk's entries, upcast its commands, and fold them."""
     found = [entry for entry in entries if isinstance(entry, Command)]
     ids = sorted([command.id for command in found])
     found, skipped = without_retired(found, resources)
@@ -112,11 +112,11 @@ def made_current(command: Command, spec: ResourceSpec | None) -> Command:
     """The command under its resource's current schema version.
 
     Args:
-        command: of a schema version that is not newer than that.
-        spec: its resource; None if there is none of that name.
+        command: of a schema version that is not newer than the current version.
+        spec: its resource; None if the resource is not declared.
 
     Raises:
-        BodyError: it can never apply.
+        BodyError: this release can't apply the command.
     """
     if spec is None:
         raise BodyError("unknown_resource", f"no resource {command.resource!r}")

@@ -1,4 +1,4 @@
-"""Asks a table what it has of some commands' keys, before any body travels to it."""
+"""Compares commands with a table by keys and ids, before their bodies are sent."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from forebay.resource.spec import Kind, ResourceSpec
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """Puts and creates by what the table holds at their keys."""
+    """Puts and creates, classified by the contents of the table at their keys."""
 
-    #: Neither a row nor a tombstone.
+    #: The key has neither a row nor a tombstone.
     fresh: list[Command]
-    #: A row or a tombstone that they beat.
+    #: The key has a row or a tombstone that the command beats.
     contested: list[Command]
-    #: How many are there already, by their own id.
+    #: The number of commands that the table has already, by their ids.
     here: int
-    #: How many others have lost.
+    #: The number of other commands that lose to a row or a tombstone.
     beaten: int
 
 
 def probe(
     connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Command]
 ) -> Probed:
-    """What the table holds at the keys of these commands, which are no deletes.
+    """Compare puts and creates with the table's rows and tombstones at their keys.
 
-    Another consumer may add or change rows after the answer, but neither delete nor bury any while
-    the resource's lock is held.
+    While the resource's lock is held, other consumers may add or change rows after the query, but
+    neither delete nor bury any.
     """
     row = connection.execute(
         sql.probe,
@@ -56,7 +56,7 @@ def probe(
 def are_buried(
     connection: Connection, spec: ResourceSpec, sql: Statements, puts: Sequence[Command]
 ) -> bool:
-    """Whether there is a tombstone for any of these keys; true as long as `probe`'s answer is."""
+    """Return whether any key has a tombstone; valid while the resource's lock is held."""
     row = connection.execute(sql.are_buried, {"keys": key_array(spec, puts)}).fetchone()
     return row is None or bool(row[0])
 
@@ -64,7 +64,7 @@ def are_buried(
 def key_array(spec: ResourceSpec, commands: Sequence[Command]) -> str | list[object]:
     """The commands' keys as an array parameter."""
     keys = [command.key for command in commands]
-    if spec.key.kind is Kind.TEXT:  # which alone may need quotes
+    if spec.key.kind is Kind.TEXT:  # may need quotes, which the driver adds to a list's values
         return list(keys)
     return "{" + ",".join(map(str, keys)) + "}"
 

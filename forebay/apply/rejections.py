@@ -14,9 +14,9 @@ from forebay.codec import encode
 from forebay.db.connect import Connection
 
 _LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
-# A strange line may name anything, and still must become a rejection: longer names than any of
-# ours would not fit the index.
-_MAX_NAME = 255  # characters, which is a key's limit too
+# An archived line may contain any resource and key. Truncated, because the line must become a
+# rejection, and longer names would not fit the index.
+_MAX_NAME = 255  # characters, also a key's limit
 _MAX_DETAIL = 2000  # characters
 _BATCH = 1_000  # rejections
 _BATCH_BYTES = 1024 * 1024  # of their lines
@@ -24,7 +24,7 @@ _BATCH_BYTES = 1024 * 1024  # of their lines
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The decision that a command, or a line that is none, can never apply."""
+    """The decision that a command, or an invalid line, can never apply."""
 
     id: str
     resource: str | None
@@ -34,7 +34,7 @@ class Rejection:
     sqlstate: str | None
     detail: str
     line: bytes
-    #: The archive object in which it was met.
+    #: The archive object that contains the line.
     object: str
     rejected_at: dt.datetime
 
@@ -56,7 +56,7 @@ class Rejection:
 
     @classmethod
     def from_archive(cls, members: Mapping[str, Any]) -> Self:
-        """The rejection that a line of the decision log holds."""
+        """The rejection in a line of the decision log."""
         values = {name: members[name] for name in _NAMES if name not in {"line", "rejected_at"}}
         line = str(members["line"]).encode("utf-8", "surrogatepass")
         return cls(
@@ -64,20 +64,20 @@ class Rejection:
         )
 
     def to_archive(self) -> dict[str, Any]:
-        """Its members in the decision log."""
+        """The rejection's members in the decision log."""
         values = {name: getattr(self, name) for name in _NAMES}
         return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
 def line_id(object_key: str, bad: BadLine) -> str:
-    """The id of an unreadable line's rejection: the same in every replay."""
+    """The id of an invalid line's rejection: the same in every replay."""
     digest = f"{object_key}\n{bad.number}\n".encode() + bad.raw
     return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))
 
 
 def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that were rejected before: a rejected command stays rejected."""
-    # As text: the driver takes as long for a list of ten thousand as all else for the chunk.
+    """The ids that were rejected before: a rejected command stays rejected."""
+    # As text: to adapt a list of ten thousand takes the driver as long as the rest of the chunk.
     asked = "{" + ",".join(ids) + "}"
     rows = connection.execute(
         "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [asked]
@@ -88,12 +88,13 @@ def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
 def insert_rejections(
     connection: Connection, rejections: Sequence[Rejection], slot: int | None
 ) -> None:
-    """Writes rejections; one that is there gets the members of the decision log.
+    """Insert rejections; an existing rejection of this database alone is replaced.
 
     Args:
         connection: in a transaction.
         rejections: each id once.
-        slot: of their entry in the decision log; None for those of this database alone.
+        slot: the number of their entry in the decision log; None for decisions of this database
+            alone.
     """
     for batch in _batches(rejections):
         columns = [list(column) for column in zip(*map(_MEMBERS, batch), strict=True)]
@@ -101,7 +102,7 @@ def insert_rejections(
 
 
 def _batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
-    """Some at a time: a line may be of a MiB, and becomes several times that on its way."""
+    """Split into statements: a line may have a MiB, and takes several times that when sent."""
     batch: list[Rejection] = []
     size = 0
     for rejection in rejections:
@@ -115,21 +116,21 @@ def _batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
 
 
 def noted_keys(keys: Sequence[str]) -> Sequence[str]:
-    """The keys as the rejections of their commands have them."""
+    """The keys in the form that rejections store."""
     if max(map(len, keys), default=0) <= _MAX_NAME:
         joined = "".join(keys)
-        if joined.isascii() and "\x00" not in joined:  # as mostly
+        if joined.isascii() and "\x00" not in joined:  # the common case
             return keys
     return list(map(noted, keys))
 
 
 def noted(name: str) -> str:
-    """The name of a resource, or a key, as a rejection has it."""
+    """The name of a resource, or a key, in the form that rejections store."""
     return _storable(name, _MAX_NAME)
 
 
 def _storable(text: str, limit: int) -> str:
-    """The beginning of the text, as Postgres and UTF-8 can hold it."""
+    """The beginning of the text, without characters that Postgres or UTF-8 can't store."""
     return text[:limit].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 

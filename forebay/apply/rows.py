@@ -1,7 +1,7 @@
-"""Turns commands into rows for COPY, checking what COPY could not say.
+"""Turns commands into rows for COPY, and finds commands that can't have a row.
 
-What can't be written as text (`copytext`), or what Postgres doesn't take for text, would take the
-whole COPY down with an error that names no row: so it must not get there.
+A value that can't be written as text (`copytext`), or a text that Postgres can't store, would fail
+the whole COPY with an error that names no row. So such values are found here.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _TOO_LARGE = 10**4_000
 
 
 class Rows(NamedTuple):
-    """What some commands come to as rows."""
+    """The rows of some commands."""
 
     whole: list[RowSet]
-    #: Rows that lack a value which their column should have; only the table knows.
+    #: Rows without a value that the declaration requires; the table decides whether to accept them.
     lacking: list[Encoded]
     #: Commands that have no row, with the reason.
     unfit: Unfit
 
     @property
     def parts(self) -> list[RowSet]:
-        """Every row that there is, those that lack a value behind the others."""
+        """All rows, with the lacking rows after the others."""
         return [*self.whole, RowSet.of(self.lacking)] if self.lacking else self.whole
 
 
 class RowsEncoder:
-    """Makes rows of commands of one resource, and tells those that can have none.
+    """Makes rows of one resource's commands, and finds commands that can't have a row.
 
-    It does what `row_encoder` does for each, in a third of the time, by looking at whole columns:
-    nearly always all values are well.
+    Gives the same rows as `row_encoder`, in a third of the time, because it checks whole columns:
+    nearly always all values are valid.
     """
 
     def __init__(self, spec: ResourceSpec) -> None:
@@ -52,7 +52,7 @@ class RowsEncoder:
         self._values_of = _picker(spec)
         self._names = frozenset(field.name for field in spec.fields)
         self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
-        # Of one place, itemgetter makes no tuple.
+        # itemgetter with a single place would return no tuple.
         self._values_required = itemgetter(*self._required, self._required[0])
 
     def __call__(self, commands: Sequence[Command]) -> Rows:
@@ -64,7 +64,7 @@ class RowsEncoder:
         return _joined([rows for named, run in runs for rows in self._run(list(run), named=named)])
 
     def _is_named(self, command: Command) -> bool:
-        """Whether the body has the fields that it should have, no less and no more."""
+        """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names
 
     def _run(self, commands: Sequence[Command], *, named: bool) -> Iterator[Rows]:
@@ -78,7 +78,7 @@ class RowsEncoder:
             yield self._one_by_one(commands)
 
     def _well(self, commands: Sequence[Command]) -> Rows | None:
-        """None if one of them is not as it should be."""
+        """The rows; None unless all commands are complete and their values can be stored."""
         bodies = [command.body or {} for command in commands]
         if set(map(len, bodies)) != {len(self._names)}:
             return None
@@ -116,7 +116,7 @@ class RowsEncoder:
 
 
 def unfit_keys(spec: ResourceSpec, commands: Sequence[Command]) -> Unfit:
-    """Those of the commands whose keys no statement could even name."""
+    """The commands whose keys Postgres can't store, so that no statement can contain them."""
     if spec.key.kind is not Kind.TEXT or _is_storable("".join([str(c.key) for c in commands])):
         return []
     unfit: Unfit = []
@@ -128,7 +128,7 @@ def unfit_keys(spec: ResourceSpec, commands: Sequence[Command]) -> Unfit:
     return unfit
 
 
-# Commands looked at together after one of a larger lot was not as expected.
+# Commands encoded together after a larger group failed.
 _PIECE = 20
 
 
@@ -143,7 +143,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
 def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
     """A function from a body to its values in declared order; raises KeyError, BodyError."""
     names = [field.name for field in spec.fields]
-    if len(names) == 1:  # of one name, itemgetter makes no tuple
+    if len(names) == 1:  # itemgetter with a single name would return no tuple
         names *= 2
     pick: Callable[[Body], tuple[object, ...]] = itemgetter(*names)
     width = len(spec.fields)
@@ -161,7 +161,7 @@ def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
 
 
 def _storable_kinds(columns: Sequence[Sequence[Any]]) -> list[set[type]] | None:
-    """The types in each column, if every value can be written, and Postgres can read its text."""
+    """The types in each column; None unless every value can be written and Postgres can read it."""
     kinds: list[set[type]] = []
     for column in columns:
         found = set(map(type, column))
@@ -197,7 +197,8 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
     """A function from commands of that resource to rows for COPY.
 
     The function raises:
-        BodyError: the body lacks a field, has an unknown one, or holds what its column can't.
+        BodyError: the body lacks a field, has an unknown field, or a value that its column can't
+            hold.
     """
     names = [field.name for field in spec.fields]
     known = frozenset(names)
@@ -224,9 +225,10 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
 def bodies_completer(
     spec: ResourceSpec,
 ) -> Callable[[Sequence[Command]], tuple[list[Command], Rows]]:
-    """A function that gives commands of that resource the bodies that their rows hold.
+    """A function that completes commands' bodies with defaults, as their rows have them.
 
-    That is with every field. Its rows are those of puts; it leaves out what can have no row.
+    It returns the commands and the rows of the puts and creates, and leaves out commands that can't
+    have a row.
     """
     encode = RowsEncoder(spec)
     complete = _completer(spec)
@@ -266,15 +268,15 @@ def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) 
 
 
 def _is_demanded(field: FieldSpec) -> bool:
-    """Whether a body of an older release may not lack the field.
+    """Return whether a body of an older release must have the field.
 
-    Where the column is nullable, the migration that added it has left null in the older rows.
+    If the column is nullable, the migration that added it has left null in older rows.
     """
     return field.required and not field.nullable
 
 
 def _scalar(name: str, value: object) -> object:
-    """The value, of a plain type: upcasters may make others, such as members of an enumeration."""
+    """The value as a plain type: upcasters may return subclasses, such as enumeration members."""
     if isinstance(value, str):
         _check_text(name, value)
         return str.__str__(value)
@@ -291,14 +293,14 @@ def _scalar(name: str, value: object) -> object:
 
 
 def _is_writable(*integers: int) -> bool:
-    """Whether Python makes text of them (`sys.set_int_max_str_digits`); no column takes as many."""
+    """Return whether Python can write them as text (`sys.set_int_max_str_digits`)."""
     return all(-_TOO_LARGE < integer < _TOO_LARGE for integer in integers)
 
 
 def _check_text(name: str, text: str) -> None:
     if "\x00" in text:
         raise BodyError("unstorable_text", f"{name} holds NUL")
-    if not _is_encodable(text):  # only an upcaster can have made it: no line holds such
+    if not _is_encodable(text):  # made by an upcaster: a decoded line has no lone surrogates
         raise BodyError("unstorable_text", f"{name} holds half a surrogate pair")
 
 
@@ -307,5 +309,5 @@ def _json(name: str, value: object) -> str | None:
         return None
     try:
         return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError as exc:  # only an upcaster can have made such a value
+    except orjson.JSONEncodeError as exc:  # made by an upcaster: decoded values are valid JSON
         raise BodyError("wrong_type", f"{name} is no JSON: {exc}") from None

@@ -1,4 +1,4 @@
-"""Rows for COPY, held a column at a time: of most rows nobody ever looks at one by itself."""
+"""Rows for COPY, stored by column, because most rows are never accessed individually."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import NamedTuple, Self, TypeAlias
 
 from forebay.command import Command
 
-#: The key, the fields in declared order, then our columns; of a delete the fields are empty.
+#: The key, the fields in declared order, then `_version` and `_by_create`.
+#: Fields of deletes are None.
 Row: TypeAlias = tuple[object, ...]
 
 
@@ -21,7 +22,7 @@ class Encoded(NamedTuple):
     row: Row
 
 
-#: Rows made at once, while Postgres works on those before.
+#: Rows encoded together, while Postgres processes the rows before.
 PIECE = 500
 
 
@@ -30,12 +31,12 @@ class RowSet:
     """Commands and their rows."""
 
     commands: Sequence[Command]
-    #: As many as a row has values, each with one for every command.
+    #: A sequence per column of the table, each with a value per command.
     columns: Sequence[Sequence[object]]
 
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> Self:
-        """Of rows that come one by one."""
+        """Create a set from single rows."""
         return cls(
             [command for command, _ in encoded],
             list(zip(*[row for _, row in encoded], strict=True)),
@@ -43,7 +44,7 @@ class RowSet:
 
     @classmethod
     def joined(cls, sets: Iterable[RowSet]) -> RowSet:
-        """All the rows, in their order."""
+        """All rows of several sets, in their order."""
         found = [rows for rows in sets if rows.commands]
         if len(found) == 1:
             return found[0]
@@ -67,7 +68,7 @@ class RowSet:
         return Encoded(self.commands[place], tuple([column[place] for column in self.columns]))
 
     def without(self, places: Collection[int]) -> RowSet:
-        """The rows at other places."""
+        """The rows at all other places."""
         kept = [place not in places for place in range(len(self))]
         return RowSet(
             list(compress(self.commands, kept)),
@@ -75,27 +76,27 @@ class RowSet:
         )
 
     def part(self, start: int, stop: int | None = None) -> RowSet:
-        """The rows from one place to another, or to the end."""
+        """The rows from `start` to before `stop`, or to the end."""
         where = slice(start, stop)
         return RowSet(self.commands[where], [column[where] for column in self.columns])
 
 
 class Pieces:
-    """Rows to be tried together, some at a time; those that follow need not have been made yet."""
+    """Rows to be tried together, in pieces that are made when they are requested."""
 
     def __init__(self, rows: Iterable[RowSet]) -> None:
         self._left = iter(rows)
         self._made: list[RowSet] = []
 
     def __iter__(self) -> Iterator[RowSet]:
-        """Those that nobody has asked for yet."""
+        """Yield the pieces that have not been requested yet."""
         for rows in self._left:
             self._made.append(rows)
             yield rows
 
     @property
     def made(self) -> Sequence[RowSet]:
-        """Those that have been asked for."""
+        """The pieces that have been requested."""
         return self._made
 
     def whole(self) -> RowSet:
@@ -105,5 +106,5 @@ class Pieces:
         return RowSet.joined(self._made)
 
 
-#: A quarter of the time that calling `Encoded` takes.
+#: Makes an `Encoded` in a quarter of the time of a call of it.
 _encoded_of: Callable[[tuple[Command, Row]], Encoded] = partial(tuple.__new__, Encoded)

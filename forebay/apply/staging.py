@@ -1,7 +1,7 @@
-"""The staging table of one resource: takes what its types can read, and says why not the rest.
+"""The staging table of a resource: loads rows, and explains which rows its types can't read.
 
-`COPY … ON_ERROR ignore` (PostgreSQL 17, documentation of COPY) leaves out a row that the columns'
-types can't read, instead of failing. So such a row costs no bisecting, however many there are.
+`COPY … ON_ERROR ignore` (PostgreSQL 17, documentation of COPY) skips a row that the columns' types
+can't read, instead of failing. So such rows need no bisecting, however many there are.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from forebay.resource.spec import ResourceSpec
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A command that Postgres, or the declaration, refuses for good."""
+    """A command that Postgres or the declaration refuses."""
 
     command: Command
     code: str
     detail: str
     sqlstate: str | None = None
-    #: The error, if it failed because of other rows: it may pass once its neighbours are in.
+    #: The error, if other rows caused it: the command may apply after its neighbours.
     conflict: psycopg.Error | None = None
-    #: The column that must have a value, if that is why.
+    #: The column that must have a value, if that is the reason.
     null_column: str | None = None
 
 
 class Stage:
-    """The staging table, which each transaction finds empty."""
+    """The staging table, which is empty at the beginning of each transaction."""
 
     def __init__(self, connection: Connection, spec: ResourceSpec, statements: Statements) -> None:
         self._connection = connection
@@ -51,26 +51,26 @@ class Stage:
         self._used = False
 
     def begin(self, *, anew: bool = False) -> None:
-        """Begins a transaction: the last commit emptied the table, or there is none yet.
+        """Begin a transaction: the last commit emptied the table, or it does not exist yet.
 
         Args:
-            anew: drop the table, for the resource's columns may have got other types since.
+            anew: drop the table, because the types of the resource's columns may have changed.
         """
         self._used = False
         if anew:
             self._connection.execute(self._sql.drop_stage)
 
     def clear(self) -> None:
-        """Makes the table, or empties it, if need be; call outside any savepoint.
+        """Create or empty the table, if needed; call it outside any savepoint.
 
-        Within one, Postgres gives the table a new file for each TRUNCATE, which takes longer than
-        all the rest; outside it empties the file in place from the second time on.
+        Within a savepoint, Postgres creates a new file for each TRUNCATE, which takes longer than
+        all other statements. Outside, it truncates the file in place from the second time on.
         """
         self._connection.execute(self._sql.clear_stage if self._used else self._sql.create_stage)
         self._used = True
 
     def fill(self, group: Pieces) -> tuple[Sequence[Command], list[Refusal]]:
-        """Copies the rows; whose are there now, and why the others are not.
+        """Copy the rows; return the commands whose rows are staged, and refusals of the others.
 
         Raises:
             psycopg.Error: the COPY failed as a whole.
@@ -88,8 +88,8 @@ class Stage:
         left_out = [item for item in group.whole() if str(item.command.key) not in keys]
         there = [command for command in commands if str(command.key) in keys]
         if len(there) != len(keys):
-            # Only a key column that somebody gave another type can do that. To go on would be to
-            # reject what is applied.
+            # Only possible if the key column has another type than declared. Going on would reject
+            # commands that are applied.
             raise RuntimeError(f"{self._path}: keys come back from their column in another form")
         return there, unreadable(self._connection, self._sql, self._names, left_out)
 
@@ -97,7 +97,7 @@ class Stage:
 def unreadable(
     connection: Connection, sql: Statements, names: Sequence[str], left_out: Sequence[Encoded]
 ) -> list[Refusal]:
-    """Why each of these rows was left out."""
+    """The refusal of each of these rows, which COPY left out."""
     reasons = input_faults(connection, sql, names, left_out)
     return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
 
@@ -105,9 +105,9 @@ def unreadable(
 def input_faults(
     connection: Connection, sql: Statements, names: Sequence[str], rows: Iterable[Encoded]
 ) -> dict[int, tuple[str, str]]:
-    """Which of these rows the columns' types can't read: SQLSTATE and words by place.
+    """The SQLSTATE and message of each row that the columns' types can't read, by place.
 
-    Asks the types about all their values, at once.
+    Checks all values in one query.
     """
     values = [
         (position, name, as_copied(value))
@@ -127,7 +127,7 @@ def input_faults(
 
 
 def refused(command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refusal:
-    """The refusal of a command that failed by itself."""
+    """The refusal of a command whose row failed alone."""
     return Refusal(
         command,
         fault_code(error),
@@ -139,7 +139,7 @@ def refused(command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refus
 
 
 def as_copied(value: object) -> str:
-    """The text of a value as COPY sends it, before escapes."""
+    """The text of a value as COPY sends it, before escaping."""
     if isinstance(value, bool):
         return "t" if value else "f"
     return str(value)
@@ -147,7 +147,7 @@ def as_copied(value: object) -> str:
 
 def _refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
     if reason is None:
-        # Only our own columns are left: a version that is no UUID can't have been decoded.
+        # Only `_version` and `_by_create` are left, and decoded commands have valid ids.
         return Refusal(command, "unreadable_row", "the table's types can't read the row")
     sqlstate, said = reason
     return Refusal(command, code_of_state(sqlstate), said, sqlstate)

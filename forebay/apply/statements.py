@@ -1,4 +1,4 @@
-"""The SQL of apply for one resource, made from its declaration."""
+"""The SQL of apply for a resource, made from its declaration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forebay.resource.spec import Kind, ResourceSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statements:
-    """Set-based statements over one staging table, in the order in which they run."""
+    """Set-based statements over a staging table, in the order in which they run."""
 
     probe: sql.Composed
     are_buried: sql.Composed
@@ -28,7 +28,7 @@ class Statements:
     delete_replaced: sql.Composed
     bury: sql.Composed
     upsert: sql.Composed
-    #: The same where the resource has no tombstone at all, which saves a join.
+    #: `upsert` for resources without tombstones; saves a join.
     upsert_unburied: sql.Composed
     unbury: sql.Composed
     count_rows_at_version: sql.Composed
@@ -47,7 +47,7 @@ def statements(spec: ResourceSpec) -> Statements:
         "table_name": sql.Literal(f'public."{spec.table}"'),
         "resource": sql.Literal(spec.path),
         "key": key,
-        # The order that Python sorts texts in, whatever the database's collation is.
+        # Python's order of texts, whatever the database's collation.
         "key_order": sql.SQL('{} COLLATE "C"').format(key) if is_text else key,
         "key_type": sql.SQL(_KEY_TYPES[spec.key.kind]),
         "columns": sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -60,12 +60,12 @@ def statements(spec: ResourceSpec) -> Statements:
     return Statements(**made)
 
 
-#: What an archived key can be, whatever range its column has.
+#: The types of archived keys, whatever range the column has.
 _KEY_TYPES = {Kind.INTEGER: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
 
-# `t` is a row of the resource, `s` a staged command, `d` a tombstone, `a` a command that is asked
-# about. "Beats" is law 2: a put or delete beats a create; among puts and deletes the greater id,
-# among creates the smaller.
+# `t` is a row of the resource, `s` a staged command, `d` a tombstone, `a` a probed command. "Beats"
+# is law 2: a put or delete beats a create; among puts and deletes the greater id wins, among
+# creates the smaller.
 _BEATS_ROW = """
     CASE WHEN <new>._by_create
          THEN t._by_create AND <new>._version < t._version
@@ -76,7 +76,7 @@ _UPSERT_HEAD = """
     INSERT INTO {table} AS t ({columns}, _version, _by_create)
     SELECT {columns}, _version, _by_create FROM {stage} AS s WHERE NOT s._delete
 """
-# One order of keys in every transaction: two consumers then never wait for each other in a ring.
+# One order of keys in every transaction, which prevents deadlocks between consumers.
 _UPSERT_TAIL = """
     ORDER BY s.{key_order}
     ON CONFLICT ({key}) DO UPDATE SET {set}
@@ -126,10 +126,10 @@ _TEMPLATES = {
         SELECT EXISTS (SELECT FROM forebay.tombstones
                        WHERE resource = {resource} AND key = ANY(%(keys)s::text[]))
     """,
-    # Not LOG_VERBOSITY verbose, which would name the rows that are left out: while a client sends
-    # rows, libpq reads no notices, and many of them block both sides for ever.
+    # Not LOG_VERBOSITY verbose, which would report each skipped row: libpq reads no notices while
+    # it sends rows, and many notices would block both sides for ever.
     "copy_new": "COPY {table} ({columns}, _version, _by_create) FROM STDIN (ON_ERROR ignore)",
-    # By version, too: another consumer may have inserted a key whose row was left out here.
+    # By version too: another consumer may have inserted a key whose row was skipped here.
     "not_copied": """
         SELECT a.position - 1
         FROM unnest(%(keys)s::{key_type}[], %(versions)s::uuid[])
@@ -145,7 +145,7 @@ _TEMPLATES = {
         SELECT EXISTS (SELECT FROM pg_trigger
                        WHERE tgrelid = {table_name}::regclass AND NOT tgisinternal)
     """,
-    # AS SELECT keeps the types but no NOT NULL: a delete has no values.
+    # AS SELECT copies the types but no NOT NULL: a delete has no values.
     "create_stage": """
         CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS
         SELECT {columns}, _version, _by_create, false AS _delete FROM {table} WITH NO DATA
@@ -156,7 +156,7 @@ _TEMPLATES = {
         COPY {stage} ({columns}, _version, _by_create, _delete) FROM STDIN (ON_ERROR ignore)
     """,
     "staged_keys": "SELECT {key}::text FROM {stage}",
-    # The real table's types, whatever an operator has made of them.
+    # By the types of the real table, which an operator may have changed.
     "input_errors": """
         SELECT v.position, e.sql_error_code,
                concat_ws('; ', e.message, e.detail, 'column ' || v.name)
@@ -172,12 +172,12 @@ _TEMPLATES = {
         DELETE FROM {table} AS t USING {stage} AS s
         WHERE s._delete AND t.{key} = s.{key} AND (t._by_create OR t._version < s._version)
     """,
-    # Rows that staged puts and creates beat, so that their unique values are free.
+    # Deletes rows that staged puts and creates beat, to free their unique values.
     "delete_replaced": """
         DELETE FROM {table} AS t USING {stage} AS s
         WHERE NOT s._delete AND t.{key} = s.{key} AND (<beats>)
     """.replace("<beats>", _BEATS_ROW.replace("<new>", "s")),
-    # A row that is still there after delete_rows is newer than the delete.
+    # After delete_rows, an existing row is newer than the delete.
     "bury": """
         INSERT INTO forebay.tombstones AS d (resource, key, version)
         SELECT {resource}, s.{key}::text, s._version FROM {stage} AS s

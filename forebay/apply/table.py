@@ -1,8 +1,9 @@
-"""Applies the winners of one resource.
+"""Applies the winners of a resource.
 
-What is there already travels no further than by its id; new rows go straight into the table; what
-has to take the place of something is staged, and then changed by set-based statements. A table that
-is used to nothing but new keys gets its rows at once, and is asked only about what it did not take.
+Commands that the table already holds are compared by id only. New rows are copied straight into the
+table. Rows that replace others, and deletes, are staged and applied by set-based statements. A
+table that usually gets new keys only is first probed for tombstones alone; its rows are compared
+only if it does not accept all new rows.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from forebay.db.connect import Connection
 from forebay.db.faults import is_data_fault, needs_newer_code
 from forebay.resource.spec import ResourceSpec
 
-_LOCK_CLASS = 0x46424159  # "FBAY": our half of the key space of advisory locks
-# A tangle of commands can take as many passes as it has commands. Hours of that would hold up all
-# the neighbours; what so many single tries (about a minute of them) can't undo is rejected.
+_LOCK_CLASS = 0x46424159  # "FBAY": the first key of the advisory locks of resources
+# Commands in conflict can take as many passes as there are commands. Hours of that would delay all
+# other commands, so conflicts that remain after so many single tries (about a minute) are rejected.
 _CONFLICT_TRIES = 20_000
 
 
 def lock_resources(connection: Connection, paths: Iterable[str], *, exclusive: bool) -> None:
-    """Takes the resources' locks until the transaction ends, in one order for all transactions.
+    """Take the resources' locks until the transaction ends, in the same order everywhere.
 
-    Chunks share them, unless they delete: a delete of a key that has no row yet meets no lock of a
-    row that another transaction is about to insert. A decision takes them exclusively, so that no
-    other transaction applies the command meanwhile.
+    Chunks without deletes share a lock. Chunks with deletes need it exclusively: a delete of a key
+    without a row meets no lock of a row that another transaction is about to insert. Decisions need
+    it exclusively too, so that no other transaction applies the command at the same time.
     """
     function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
     for lock in sorted({_lock_id(path) for path in paths}):
@@ -49,7 +50,7 @@ def lock_resources(connection: Connection, paths: Iterable[str], *, exclusive: b
 def lock_for_chunk(
     connection: Connection, paths: Collection[str], deleting: AbstractSet[str]
 ) -> None:
-    """Takes the locks of a chunk: those of resources in `deleting` exclusively."""
+    """Take the locks of a chunk: exclusively for the resources in `deleting`."""
     for path in sorted(paths, key=_lock_id):
         lock_resources(connection, [path], exclusive=path in deleting)
 
@@ -59,7 +60,7 @@ def _lock_id(path: str) -> int:
 
 
 class TableApplier:
-    """Applies commands of one resource over one connection."""
+    """Applies commands of a resource over a connection."""
 
     def __init__(
         self, connection: Connection, spec: ResourceSpec, habits: Habits | None = None
@@ -75,15 +76,15 @@ class TableApplier:
         self._conflicts = Conflicts(connection, spec)
 
     def begin(self, *, anew: bool = False) -> None:
-        """Begins a transaction; call before `apply`.
+        """Begin a transaction; call it before `apply`.
 
         Args:
-            anew: make the staging table anew, for its columns may have got other types.
+            anew: recreate the staging table, because its columns' types may have changed.
         """
         self._stage.begin(anew=anew)
 
     def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Applies commands of different keys; those that can't apply are in the refusals.
+        """Apply commands of different keys; return counts, and refusals of the other commands.
 
         Raises:
             psycopg.Error: not the data's fault.
@@ -92,14 +93,14 @@ class TableApplier:
         if unfit:
             names = {command.id for command, _ in unfit}
             winners = [command for command in winners if command.id not in names]
-        # Deletes come first: they may give up values that must be unique.
+        # Deletes first: they may free values of unique columns.
         counts, failed = self._stage_all([item for item in winners if item.op == "delete"])
         done, found = self._put([item for item in winners if item.op != "delete"])
         again, refusals = self._retry_conflicts(failed + found)
         return counts + done + again, refusals + _refusals(unfit)
 
     def _put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Those that are no deletes."""
+        """Apply puts and creates."""
         if not puts:
             return Counts(), []
         if not self._habits.is_used_to_new_keys(self.spec.path) or are_buried(
@@ -113,24 +114,24 @@ class TableApplier:
         return counts + beaten + Counts(applied=inserted.rows), refusals + failed
 
     def _still_wanted(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Leaves out commands that lose to what the table has: they need no decision."""
+        """Drop refusals of commands that lose to the table: they need no decision."""
         if not refusals:
             return Counts(), []
         counts, wanted = self.without_beaten([refusal.command for refusal in refusals])
         return counts, [refusal for refusal in refusals if refusal.command.id in wanted]
 
     def without_beaten(self, puts: Sequence[Command]) -> tuple[Counts, set[str]]:
-        """Which of these commands the table has, or has something better than; ids of the others.
+        """Count the commands that the table has or that lose to it; return the ids of the others.
 
         Args:
-            puts: no deletes.
+            puts: puts and creates.
         """
         probed = probe(self._connection, self.spec, self._sql, puts)
         wanted = {command.id for command in (*probed.fresh, *probed.contested)}
         return Counts(duplicates=probed.here, superseded=probed.beaten), wanted
 
     def _ask_and_put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Asks first; of what loses to the table, only the id is looked at."""
+        """Probe, then apply; a command that loses to the table is compared by its id only."""
         if not puts:
             return Counts(), []
         probed = probe(self._connection, self.spec, self._sql, puts)
@@ -152,16 +153,16 @@ class TableApplier:
         return counts, refusals + _refusals(unfit)
 
     def _rows(self, commands: Sequence[Command], unfit: Unfit) -> Iterator[RowSet]:
-        """Some rows at a time, made while Postgres works on those before."""
+        """Yield rows in pieces, encoded while Postgres processes the piece before."""
         for start in range(0, len(commands), PIECE):
             rows = self._encode(commands[start : start + PIECE])
             unfit += rows.unfit
             yield from rows.parts
 
     def _bisect(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
-        """All at once; when that fails on the data, without the guilty.
+        """Apply all rows together; if that fails on the data, apply them without the guilty rows.
 
-        Where they are not known, each half is tried by itself.
+        If the guilty rows can't be identified, try each half separately.
         """
         self._stage.clear()
         try:
@@ -171,7 +172,7 @@ class TableApplier:
             if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
             rows = group.whole()
-            if not rows:  # nobody to blame
+            if not rows:  # an error without data
                 raise
             if len(rows) == 1:
                 return Counts(), [refused(rows.commands[0], exc, self.spec)]
@@ -186,10 +187,10 @@ class TableApplier:
         return left_counts + right_counts, left + right
 
     def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Gives commands that conflicted with a neighbour another try, now that all are in.
+        """Retry commands that conflicted with a neighbour, after all others are applied.
 
-        Each pass takes them in the opposite order, so that a chain (each key takes the value that
-        the next one gives up) is undone in two passes, whichever end of it comes first.
+        Each pass reverses the order, so a chain (each key takes the value that the next key gives
+        up) is resolved in two passes, whichever end comes first.
         """
         counts, tries = Counts(), 0
         while tries < _CONFLICT_TRIES:
@@ -210,7 +211,7 @@ class TableApplier:
         return counts + swapped, refused
 
     def _without_hopeless(self, refused: list[Refusal]) -> list[Refusal]:
-        """Settles those that something else keeps out, which none of the refused would change."""
+        """Mark refusals that no other refused command can resolve as final."""
         rows = [
             Encoded(refusal.command, self._encode_one(refusal.command))
             for refusal in refused
@@ -229,9 +230,9 @@ class TableApplier:
         return [hopeless.get(refusal.command.id, refusal) for refusal in refused]
 
     def _swap(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Applies commands that stand in each other's way in a ring, such as two swapped values.
+        """Apply commands that block each other in a ring, such as two keys that swap a value.
 
-        The rows that they replace are removed first; if that does not help, nothing is changed.
+        Deletes the rows that they replace first. If the ring still fails, all changes are undone.
         """
         ring = [refusal for refusal in refused if refusal.conflict]
         if len(ring) < 2:  # noqa: PLR2004 - a ring has at least two
@@ -270,7 +271,7 @@ class TableApplier:
         return counts, refusals
 
     def _upsert(self) -> int:
-        # Tombstones are made under the exclusive lock only, so this answer holds until the commit.
+        # Only chunks with the exclusive lock make tombstones, so the result holds until the commit.
         buried = self._connection.execute(
             "SELECT FROM forebay.tombstones WHERE resource = %s LIMIT 1", [self.spec.path]
         ).fetchone()
@@ -281,7 +282,7 @@ class TableApplier:
         return upserted
 
     def _unchanged(self, wanted: int, changed: int, count: psycopg.sql.Composed) -> int:
-        """How many of the commands that changed nothing were here before, by their own id."""
+        """How many of the commands without a change were in the table before, by their ids."""
         if changed == wanted:
             return 0
         row = self._connection.execute(count).fetchone()

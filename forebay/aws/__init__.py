@@ -1,1 +1,1 @@
-"""AWS: the delivery stream and the archive bucket."""
+"""AWS: delivery streams, the archive bucket, queues and metrics."""

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 COMMANDS_PREFIX = "commands/"
 AUDIT_PREFIX = "audit/"
-#: Files to import, and what the name of each one's report ends with.
+#: Prefix of files to import, and suffix of the keys of their reports.
 IMPORTS_PREFIX = "imports/"
 REPORT_SUFFIX = ".report.json"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
-#: S3 answers 409 to one of two conditional writes of one key at the same time: try it again, but
-#: not for so long that the write function answers its client too late.
+#: S3 answers 409 to one of two simultaneous conditional writes of a key. Retry for this time, which
+#: leaves the write function enough time to answer its client.
 _CONFLICT_SECONDS = 1.0
 _CONFLICT_PAUSE_SECONDS = 0.05
 
@@ -44,12 +44,12 @@ class ObjectGoneError(PermanentError):
 
 
 class ObjectDiffersError(PermanentError):
-    """An object of the archive has other content than the one that was to be created."""
+    """An object of the archive has other content than the object that was to be created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object of the archive, as a listing tells of it."""
+    """An object in a listing of the archive."""
 
     key: str
     #: When it was stored.
@@ -61,30 +61,30 @@ class OpenObject:
     """An object that is being read."""
 
     file: BinaryIO
-    #: Changes with the content; S3 numbers the versions of its buckets that keep them.
+    #: Changes with the content: S3's version id, or the entity tag in a bucket without versions.
     version: str
     stored_at: dt.datetime
     etag: str
-    #: What the writer stored beside the content, in ASCII.
+    #: The object's user-defined metadata, in ASCII.
     metadata: Mapping[str, str]
-    #: The content encodings that the writer named, with commas between them; mostly empty.
+    #: The object's content encodings, separated by commas; usually empty.
     encoding: str = ""
 
 
 class Archive:
-    """One archive bucket."""
+    """An archive bucket."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self.bucket = bucket
-        #: How an operator writes it.
+        #: The bucket as operators write it.
         self.url = f"s3://{bucket}"
 
     def read(self, key: str) -> Iterator[bytes]:
-        """The object's bytes as they are stored, in blocks.
+        """Yield the object's stored bytes in blocks.
 
         Raises:
-            ObjectGoneError: there is no such object.
+            ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer, or broke off.
         """
         try:
@@ -93,14 +93,14 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
     def open(self, key: str, *, version: str | None = None) -> OpenObject:
-        """An object as a file; what reads it raises TransientError where S3 breaks off.
+        """An object as a file; its reads raise TransientError if S3 breaks off.
 
         Args:
             key: of the object.
-            version: one that S3 numbered; None for the newest.
+            version: S3's version id; None for the newest version.
 
         Raises:
-            ObjectGoneError: there is no such object.
+            ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
         found = self._get(key, version)
@@ -128,7 +128,7 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
-        """The objects whose keys begin so and sort after `after`, by key; a page at a time.
+        """Yield the objects with that prefix whose keys sort after `after`, by key, in pages.
 
         Raises:
             TransientError: S3 did not answer.
@@ -144,55 +144,54 @@ class Archive:
             raise TransientError(f"s3://{self.bucket}/{prefix} can't be listed: {exc}") from exc
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
-        """Stores lines as an object of their own, which the same event applies.
+        """Store lines as an object; its S3 event makes the consumer apply it, as any object.
 
-        An object of that name has the same lines: no other call makes a command of that id, so
-        this call stored it, and its answer was lost.
+        An existing object of that name has the same lines: no other call makes a command with that
+        id, so this call stored it, and its answer was lost.
 
         Args:
             lines: encoded commands, newline included.
-            command_id: of the first one; names the object and its hour.
+            command_id: of the first command; gives the object its name and hour.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         self._create_commands("direct", lines, command_id)
 
     def write_import(
         self, lines: Sequence[bytes], name_id: str, metadata: Mapping[str, str]
     ) -> bool:
-        """Stores lines of a bulk import as an object, which the same event applies.
+        """Store lines of a bulk import as an object; its S3 event makes the consumer apply it.
 
         Args:
-            lines: encoded commands, newline included; perhaps none.
-            name_id: names the object and its hour; the same in each run of the import.
-            metadata: what the import needs to know about the object, in ASCII.
+            lines: encoded commands, newline included; may be empty.
+            name_id: gives the object its name and hour; the same in each run of the import.
+            metadata: the import's own data about the object, in ASCII.
 
         Returns:
-            Whether the object was created; False where an object of that name exists.
+            Whether the object was created; False if an object of that name exists.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         return self._create_commands("import", lines, name_id, metadata)
 
     def write_amendments(self, lines: Sequence[bytes], command_id: str) -> str:
-        """Stores commands that amend rejected ones as an object, which the same event applies.
+        """Store amendments of rejected commands as an object, which its S3 event applies.
 
-        The object is of the hour of their ids, however late it is written: tools that are bounded
-        in time find it there. Its name depends on its lines, so that storing them again is
-        harmless.
+        The object has the hour of the commands' ids, however late it is written, so that tools
+        with a time range find it. Its name depends on its lines, so storing them again is harmless.
 
         Args:
             lines: encoded commands of one hour, newline included.
-            command_id: of the first one; names the object and its hour.
+            command_id: of the first command; gives the object its name and hour.
 
         Returns:
             The object's key.
 
         Raises:
             ObjectDiffersError: an object of that name has other lines.
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         content = b"".join(lines)
         name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
@@ -209,45 +208,45 @@ class Archive:
         """The object that `write_import` stored under that name.
 
         Raises:
-            ObjectGoneError: there is no such object.
+            ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
         return self.open(_commands_key("import", name_id))
 
     def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
-        """Stores a text under a key that no object has; False where the key has one.
+        """Store a text under a new key; False if the key has an object.
 
-        That object can be this call's own: the SDK repeats a request whose answer was lost.
+        That object may be this call's own: the SDK repeats a request after a lost answer.
         `metadata` are ASCII.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         return self._create(key, content, gzipped=False, metadata=metadata)
 
     def replace_text(
         self, key: str, text: bytes, etag: str, metadata: Mapping[str, str] | None = None
     ) -> bool:
-        """Stores a text in the place of an object with that tag; False where it has another now.
+        """Replace an object with that entity tag by a text; False if its tag has changed.
 
         `metadata` are ASCII.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         request = self._request(key, text, gzipped=False) | {"Metadata": metadata or {}}
         return self._put_if(request | {"IfMatch": etag})
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
-        """Stores what operators decided; the object's key.
+        """Store decisions of operators; return the object's key.
 
         Args:
-            name: of the object in its hour; no other call has the same.
-            at: when, with a zone.
+            name: of the object, unique within its hour.
+            at: the time, with a zone.
             lines: one JSON object each, newline included.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
         self._create(key, b"".join(lines), gzipped=False)
@@ -264,7 +263,7 @@ class Archive:
         return self._create(_commands_key(way, name_id), content, gzipped=True, metadata=metadata)
 
     def _inflated(self, key: str) -> bytes | None:
-        """The lines of a small object; None where it is no gzip file."""
+        """The lines of a small object; None if it is not a gzip file."""
         try:
             return gzip.decompress(b"".join(self.read(key)))
         except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -278,14 +277,14 @@ class Archive:
         gzipped: bool,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Stores an object under a key that no object has; an existing object is left as it is.
+        """Store an object under a new key; an existing object is not changed.
 
         Returns:
-            Whether the object was created. False says that the key has an object. That object can
-            be this call's own: the SDK repeats a request whose answer was lost.
+            Whether the object was created. False if the key has an object, which may be this call's
+            own: the SDK repeats a request after a lost answer.
 
         Raises:
-            TransientError: not stored, as far as we know.
+            TransientError: possibly not stored.
         """
         request = self._request(key, content, gzipped=gzipped)
         if metadata:
@@ -293,7 +292,7 @@ class Archive:
         return self._put_if(request | {"IfNoneMatch": "*"})
 
     def _put_if(self, request: PutObjectRequestTypeDef) -> bool:
-        """Stores an object if the request's condition holds; whether it did."""
+        """Store an object if the request's condition holds; return whether it was stored."""
         until = time.monotonic() + _CONFLICT_SECONDS
         while True:
             try:
@@ -325,7 +324,7 @@ class Archive:
 
 
 def _commands_key(way: str, name_id: str) -> str:
-    """Key of an object of commands, in the hour of the id that names it."""
+    """The key of an object of commands, in the hour of the id in its name."""
     hour = dt.datetime.fromtimestamp(accepted_ms(name_id) / 1000, dt.UTC)
     return f"{COMMANDS_PREFIX}{hour:%Y/%m/%d/%H}/{way}-{name_id}.gz"
 
@@ -336,7 +335,7 @@ def _status(error: ClientError) -> int | None:
 
 
 class _Blocks(io.RawIOBase):
-    """Blocks of bytes as a file; what S3 breaks off is transient."""
+    """Blocks of bytes as a file; a failure of S3 raises TransientError."""
 
     def __init__(self, blocks: Iterator[bytes], key: str) -> None:
         super().__init__()
@@ -359,13 +358,13 @@ class _Blocks(io.RawIOBase):
 
 
 def holds_amendments(key: str) -> bool:
-    """Whether an object has amendments: their ids tell nothing of how long they were on their way.
+    """Return whether an object has amendments: their ids don't show how long apply took.
 
-    They are as old as the commands that they amend.
+    An amendment's id has the time of the command that it amends.
     """
     return key.rpartition("/")[2].startswith("amend-")
 
 
 def commands_from(hour: dt.datetime) -> str:
-    """What sorts before the keys of all objects of that hour (UTC) and later ones."""
+    """A key that sorts before the keys of all objects of that hour (UTC) and later hours."""
     return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"

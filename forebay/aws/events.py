@@ -1,6 +1,6 @@
-"""S3 events as SQS carries them, one or several in a message: read, and made anew.
+"""Reads and makes S3 events, as SQS delivers them; a message may contain several.
 
-Source: Amazon S3 User Guide, "Event message structure".
+The format: Amazon S3 User Guide, "Event message structure".
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import orjson
 
 from forebay.errors import PermanentError
 
-#: An id of IAM, and for a role the session's name behind it: 2 to 64 of these characters (IAM User
+#: A unique id of IAM, with the session's name for a role: 2 to 64 of these characters (IAM User
 #: Guide, "IAM identifiers"; AWS STS, AssumeRole). The limit leaves room for more.
 _PRINCIPAL = re.compile(r"[\w+=,.@:-]{1,256}", re.ASCII)
 
 
 class EventRefusedError(PermanentError):
-    """The message names nothing that we apply; it belongs in the dead-letter queue."""
+    """The message names no object that apply accepts; it belongs in the dead-letter queue."""
 
 
 def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
-    """The keys of the archive objects that a message tells of; none for a test event.
+    """The keys of the archive objects that a message names; empty for a test event.
 
     Raises:
         EventRefusedError: as `object_records`.
@@ -35,18 +35,18 @@ def object_keys(body: str, *, bucket: str, prefix: str) -> Iterator[str]:
 def object_records(
     body: str, *, bucket: str, prefix: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The archive objects that a message tells of: each one's key, and what the event says of it.
+    """Yield the key and the event record of each archive object that a message names.
 
     Raises:
-        EventRefusedError: no S3 event, or one of another bucket or prefix: somebody else's data
-            must not get into the tables.
+        EventRefusedError: not an S3 event, or an event of another bucket or prefix: objects outside
+            the archive must not get into the tables.
     """
     try:
         event: Any = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise EventRefusedError(f"the message is not JSON: {exc}") from None
     if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":
-        return  # S3 sends one whenever the notification is configured
+        return  # S3 sends a test event when the notification is configured
     records = event.get("Records") if isinstance(event, dict) else None
     if not isinstance(records, list) or not records:
         raise EventRefusedError("the message is no S3 event: it has no Records")
@@ -55,10 +55,10 @@ def object_records(
 
 
 def principal_of(record: Mapping[str, Any]) -> str | None:
-    """Who stored the object that a record tells of, as IAM numbers principals.
+    """The principal that stored a record's object, by its unique id in IAM.
 
-    Such as `AWS:AIDA…` for a user and `AWS:AROA…:<session>` for a role; None where the record names
-    nobody, or names them in a way that IAM does not.
+    `AWS:AIDA…` for a user, `AWS:AROA…:<session>` for a role; None if the record names no principal,
+    or not in IAM's format.
     """
     identity = record.get("userIdentity")
     principal = identity.get("principalId") if isinstance(identity, Mapping) else None
@@ -68,7 +68,7 @@ def principal_of(record: Mapping[str, Any]) -> str | None:
 
 
 def object_event(bucket: str, key: str) -> str:
-    """A message that tells of one object as S3 would, as far as the consumer looks at it."""
+    """A message about an object, with the members of S3's event that the consumer reads."""
     entity = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
     record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": entity}
     return orjson.dumps({"Records": [record]}).decode()
@@ -82,9 +82,9 @@ def _key(record: object, bucket: str, prefix: str) -> str:
         raise EventRefusedError("a record of the S3 event names no bucket and object") from None
     if not isinstance(name, str) or not isinstance(encoded, str):
         raise EventRefusedError("a record of the S3 event names no bucket and object")
-    key = unquote_plus(encoded)  # keys in events are form-encoded: a space is a plus
+    key = unquote_plus(encoded)  # keys in events are form-encoded: a space becomes a plus
     if name != bucket or not key.startswith(prefix):
         raise EventRefusedError(f"s3://{name}/{key} is not under s3://{bucket}/{prefix}")
-    if "\x00" in key:  # the ledger could not be asked about it, nor about others with it
+    if "\x00" in key:  # the query of the ledger would fail, for other objects of the query too
         raise EventRefusedError(f"a record of the S3 event names no key of an object: {key!a}")
     return key

@@ -1,7 +1,7 @@
-"""The delivery streams: packs lines into records and puts them, looking at every record's answer.
+"""The delivery streams: packs lines into records and puts them, checking each record's result.
 
-Limits and rules: Amazon Data Firehose API reference, PutRecord and PutRecordBatch. A put that
-failed may still have been stored; sending it again makes duplicates, which apply ignores.
+Limits and rules: Amazon Data Firehose API reference, PutRecord and PutRecordBatch. A failed put may
+have stored its records; repeating it creates duplicates, which apply ignores.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ATTEMPTS = 4
 BACKOFF_SECONDS = 0.1  # doubles with each attempt, with full jitter
 DEADLINE_SECONDS = 5.0  # no attempt begins after it; leaves time for the fallback
 
-# Not the module's own generator: it would be part of a Lambda snapshot, and all functions that are
-# restored from it would choose the same stream, and come back at the same time.
+# From the operating system: the state of `random` would be part of a Lambda snapshot, and all
+# functions restored from it would choose the same stream and retry at the same time.
 _CHANCE = SystemRandom()
 
-#: Answers that trying again can't change; everything else is worth it.
+#: Errors that a retry can't change; all others are retried.
 _FINAL = frozenset(
     {
         "AccessDeniedException",
@@ -47,16 +47,16 @@ _FINAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Some lines in one record: costs and quotas are counted by records of up to 5 KB."""
+    """Several lines in a record: Firehose counts costs and quotas by records of up to 5 KB."""
 
     data: bytes
     lines: range
 
 
 class FirehoseSink:
-    """Puts lines to one of the delivery streams, and what it refuses to the next.
+    """Puts lines to one of the delivery streams, and retries on the next stream.
 
-    Quotas are a stream's own, and commands need no order: whichever takes them will do.
+    Quotas are per stream, and commands need no order, so any stream will do.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class FirehoseSink:
         self.last_error: str | None = None
 
     def put(self, lines: Sequence[bytes]) -> set[int]:
-        """Puts every line; the indexes of those that the stream did not acknowledge.
+        """Put all lines; return the indexes of lines that no stream acknowledged.
 
         Args:
             lines: encoded commands, newline included, each within `MAX_RECORD_BYTES`.
@@ -93,7 +93,7 @@ class FirehoseSink:
         return {index for record in pending for index in record.lines}
 
     def _put_once(self, stream: str, records: Sequence[_Record]) -> tuple[list[_Record], bool]:
-        """The records that failed, and whether trying again is pointless."""
+        """Put records; return those that failed, and whether a retry is pointless."""
         failed: list[_Record] = []
         final = False
         for call in _calls(records):

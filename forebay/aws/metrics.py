@@ -1,6 +1,6 @@
-"""Metrics that a function writes into its log, where CloudWatch reads them.
+"""Metrics that a function writes into its log, from which CloudWatch extracts them.
 
-Source: CloudWatch user guide, "Specification: Embedded metric format".
+The format: CloudWatch user guide, "Specification: Embedded metric format".
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ NAMESPACE: Final = "Forebay"
 
 
 def dimensions(service: str, environment: str) -> Mapping[str, str]:
-    """What tells one function's metrics from another's, and one environment's in an account."""
+    """The dimensions that separate the metrics of functions, and of environments in an account."""
     return {"service": service, "environment": environment}
 
 
 def metrics_of(service: str, environment: Mapping[str, str]) -> Metrics:
-    """The metrics of a function, which also tell in which environment it is.
+    """The metrics of a function, with its environment as a dimension.
 
     Args:
         service: the function's name in metrics and logs.

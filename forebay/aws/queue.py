@@ -1,7 +1,7 @@
-"""A queue of archive events: what it holds, and moving messages without losing one.
+"""A queue of archive events: counts its messages, and moves them without loss.
 
-Limits and rules: Amazon SQS API reference. Counts are approximate there, and a message may be
-delivered twice; applying an object twice changes nothing.
+Limits and rules: Amazon SQS API reference. Counts are approximate, and a message may be delivered
+twice; applying an object twice makes no change.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-BATCH = 10  # messages of one call, at most
+BATCH = 10  # maximum number of messages in a call
 _SEND_ATTEMPTS = 3
 _RETRY_SECONDS = 0.2
-#: While it is looked at, a message is hidden from others for so long, should we die meanwhile.
+#: How long a received message is hidden from other receivers, if this process dies.
 _HIDDEN_SECONDS = 60
-#: A long poll asks every server of the queue; a short one only some, and so misses messages.
+#: A long poll queries all servers of the queue; a short poll queries only some, and so misses
+#: messages.
 _WAIT_SECONDS = 1
-#: Long polls that must find nothing before a queue that should hold more counts as read.
+#: Long polls in a row without a new message after which a queue counts as read.
 _EMPTY_POLLS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many messages a queue holds, about."""
+    """The approximate number of messages in a queue."""
 
     visible: int
     in_flight: int
@@ -42,13 +43,13 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all messages."""
         return self.visible + self.in_flight + self.delayed
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it was received."""
+    """A received message."""
 
     id: str
     receipt: str
@@ -58,7 +59,7 @@ class Message:
 
 
 class Queue:
-    """One queue. Every method raises TransientError where SQS refuses or does not answer."""
+    """A queue. Every method raises TransientError if SQS refuses the call or does not answer."""
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
@@ -70,7 +71,7 @@ class Queue:
         return self.url.rpartition("/")[2]
 
     def depth(self) -> Depth:
-        """How many messages it holds."""
+        """The number of messages in the queue."""
         with self._translated():
             found = self._client.get_queue_attributes(
                 QueueUrl=self.url,
@@ -87,7 +88,7 @@ class Queue:
         )
 
     def gives_up(self) -> bool:
-        """Whether it moves messages elsewhere that are received too often."""
+        """Return whether the queue moves messages that were received too often to another queue."""
         with self._translated():
             found = self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["RedrivePolicy"]
@@ -95,12 +96,12 @@ class Queue:
         return bool(found.get("Attributes", {}).get("RedrivePolicy"))
 
     def send(self, bodies: Sequence[str]) -> None:
-        """Puts messages into it; when it returns, SQS has acknowledged every one."""
+        """Send messages; SQS has acknowledged all of them when the call returns."""
         for start in range(0, len(bodies), BATCH):
             self._send(list(bodies[start : start + BATCH]))
 
     def receive(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> list[Message]:
-        """Up to ten messages, hidden from others meanwhile; none after a second of waiting."""
+        """Receive up to ten messages, hidden from other receivers; empty after a second's wait."""
         with self._translated():
             answer = self._client.receive_message(
                 QueueUrl=self.url,
@@ -123,7 +124,7 @@ class Queue:
         ]
 
     def drain(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> Iterator[list[Message]]:
-        """Every message that is visible now, in batches; each is hidden until it is dealt with."""
+        """Yield every visible message, in batches; each stays hidden until its time-out."""
         seen: set[str] = set()
         empty = 0
         while empty < _EMPTY_POLLS:
@@ -135,7 +136,7 @@ class Queue:
                 yield fresh
 
     def peek(self, limit: int) -> list[Message]:
-        """The messages that are visible now, at most so many; all of them are visible again."""
+        """The visible messages, up to a limit; all of them are visible again afterwards."""
         found: list[Message] = []
         if self.depth().visible == 0:
             return found
@@ -149,7 +150,7 @@ class Queue:
         return found[:limit]
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Makes messages that were received visible again at once."""
+        """Make received messages visible again immediately."""
         for start in range(0, len(messages), BATCH):
             with self._translated():
                 self._client.change_message_visibility_batch(
@@ -165,7 +166,7 @@ class Queue:
                 )
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Deletes messages that were received."""
+        """Delete received messages."""
         for start in range(0, len(messages), BATCH):
             with self._translated():
                 answer = self._client.delete_message_batch(
@@ -188,7 +189,7 @@ class Queue:
             ]
             with self._translated():
                 answer = self._client.send_message_batch(QueueUrl=self.url, Entries=entries)
-            # A batch that is answered 200 may still have failed in part.
+            # A batch with status 200 may have failed in part.
             failed = answer.get("Failed", [])
             if not failed:
                 return

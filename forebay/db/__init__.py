@@ -1,1 +1,1 @@
-"""Postgres: connections, the tables, and what its errors mean."""
+"""Postgres: connections, the tables, and the meaning of its errors."""

@@ -19,21 +19,22 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
-#: The least that libpq knows. Of several hosts each is tried for so long.
+#: The least that libpq accepts; with several hosts, each host has this time.
 STANDBY_CONNECT_TIMEOUT_SECONDS = 2
-#: For whom nobody waits. A cluster that sleeps takes about 15 seconds to answer, 30 after a long
-#: pause (Amazon Aurora user guide, "Scaling to Zero ACUs with automatic pause and resume").
+#: Used when no client is waiting. A cluster that is paused takes about 15 seconds to resume, 30
+#: after a long pause (Amazon Aurora user guide, "Scaling to Zero ACUs with automatic pause and
+#: resume").
 WAKING_CONNECT_TIMEOUT_SECONDS = 45
 
-# Asked of the operating system: the module's own generator would be part of a Lambda snapshot, and
-# every function restored from it would choose the same host.
+# From the operating system: the state of `random` would be part of a Lambda snapshot, and every
+# function restored from the snapshot would choose the same host.
 _CHANCE = SystemRandom()
 
-# RDS Proxy refuses the start of a session with settings of its own; there they are the role's,
-# which the migration gives it (lambdas/migrate/logins.py).
+# RDS Proxy refuses sessions with settings in their start-up packet. There the settings belong to
+# the role, to which the migration adds them (lambdas/migrate/users.py).
 _PROXY_HOST = re.compile(r"\.proxy-[a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?$")
 
-# For a URL with several hosts: any standby, each as often; a primary only if there is none.
+# For a URL with several hosts: any standby, chosen at random; a primary only without a standby.
 _STANDBYS = {"target_session_attrs": "prefer-standby", "load_balance_hosts": "random"}
 
 
@@ -48,19 +49,19 @@ def connect(
     may_wake: bool = False,
     connect_timeout_seconds: int | None = None,
 ) -> Connection:
-    """An autocommit connection: transactions are opened where they are meant.
+    """An autocommit connection: callers open transactions explicitly.
 
-    Times are milliseconds, 0 is no limit. The zone is UTC, so that JSON made by Postgres is the
-    same everywhere. Keepalives notice a primary that vanished in well under a minute.
-    With `prefer_standby`, one of the URL's hosts is chosen at random among those that are standbys;
-    what the URL itself says of that has precedence.
-    With `may_wake`, a server that sleeps is given the time that it needs to wake up.
-    `connect_timeout_seconds` replaces the usual time for each host; libpq takes 2 at least.
-    Where the URL names hosts of RDS and no password, the login is by an IAM token.
+    Times are in milliseconds; 0 disables the limit. The time zone is UTC, so that JSON made by
+    Postgres is the same everywhere. Keepalives detect a vanished primary in well under a minute.
+
+    With `prefer_standby`, one of the URL's standbys is chosen at random; parameters in the URL have
+    precedence. With `may_wake`, the time-out allows a paused server to resume.
+    `connect_timeout_seconds` replaces the usual time-out of each host; libpq's minimum is 2. If the
+    URL names hosts of RDS and no password, the login uses an IAM token.
 
     Raises:
-        psycopg.OperationalError: no server, or it refuses us.
-        forebay.errors.SettingsError: a token is needed, and there is nothing to sign it with.
+        psycopg.OperationalError: no server answers, or it refuses the login.
+        forebay.errors.SettingsError: a token is needed, and there are no credentials to sign it.
     """
     settings = {
         "statement_timeout": str(statement_timeout_ms),
@@ -71,7 +72,7 @@ def connect(
         "DateStyle": "ISO",
         "default_transaction_read_only": "on" if read_only else "off",
     }
-    # Whoever connects does so as the process that it is; the SDKs read the same variables.
+    # The process's own variables, as the SDKs read them.
     attempts = login_attempts(
         _preferring_standbys(url) if prefer_standby else url, environment=os.environ
     )
@@ -88,13 +89,14 @@ def connect(
                 autocommit=True,
                 application_name=application_name,
                 connect_timeout=timeout,
-                # Lists are answered with the bytes that come, and COPY is sent such.
+                # Answers contain Postgres's bytes unchanged, and COPY sends UTF-8.
                 client_encoding="UTF8",
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
                 options=_options(attempt, settings),
-                # Statements are few and large (apply) or behind RDS Proxy, which pins on PREPARE.
+                # Statements are few and large (apply), or run behind RDS Proxy, which pins the
+                # connection on PREPARE.
                 prepare_threshold=None,
             )
         except psycopg.OperationalError as exc:
@@ -111,15 +113,14 @@ def _options(attempt: str, settings: Mapping[str, str]) -> str | None:
 
 
 def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]:
-    """The connections to try, in that order, as libpq knows them.
+    """Yield the connection strings to try, in order, in libpq's format.
 
-    Usually that is the URL itself, and libpq tries its hosts. A token however is for one host only,
-    so where tokens are needed each host is an attempt of its own; standbys come first where they
-    are preferred.
+    Usually the URL itself, and libpq tries its hosts. A token however is valid for a single host,
+    so with tokens each host is a separate attempt; standbys come first if they are preferred.
 
     Raises:
-        forebay.errors.SettingsError: a token is needed, and there is nothing to sign it with.
-        psycopg.OperationalError: what signs them could not be fetched.
+        forebay.errors.SettingsError: a token is needed, and there are no credentials to sign it.
+        psycopg.OperationalError: the credentials could not be fetched.
     """
     stated = conninfo_to_dict(url)
     hosts = str(stated.get("host") or "").split(",")

@@ -1,6 +1,6 @@
-"""What an error of Postgres means for us: the data's fault, or nobody's and worth a retry.
+"""Classifies errors of Postgres: caused by the data, or by circumstances that a retry may change.
 
-Source of the classes: PostgreSQL documentation, appendix A, "Error Codes".
+The classes: PostgreSQL documentation, appendix A, "Error Codes".
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import psycopg
 
 from forebay.resource.spec import ResourceSpec
 
-# 20 a CASE without a branch for the value, 21 cardinality (two spellings of one key in a batch:
-# apart, they apply), 22 data exception, 23 integrity constraint, 38 an external routine's own,
-# 44 WITH CHECK OPTION, 45 a trigger's own by the SQL standard, 54 program limit (a row or an index
-# entry too large), P0 raised by a trigger in PL/pgSQL.
+# 20 a CASE without a branch for the value, 21 cardinality (two spellings of a key in a statement:
+# in separate statements, they apply), 22 data exception, 23 integrity constraint, 38 raised by an
+# external routine, 44 WITH CHECK OPTION, 45 raised by a trigger per the SQL standard, 54 program
+# limit (a row or an index entry too large), P0 raised by a trigger in PL/pgSQL.
 _DATA_CLASSES = frozenset({"20", "21", "22", "23", "38", "44", "45", "54", "P0"})
-# Classes that begin so are left to implementations (ISO 9075-2, "SQLSTATE"), and Postgres has
-# taken only these; the others are what somebody's trigger raises under a code of its own.
+# Classes with these first characters are left to implementations (ISO 9075-2, "SQLSTATE").
+# Postgres uses only _POSTGRES_CLASSES of them; triggers may raise the others.
 _OWN_CODES = re.compile(r"[5-9I-Z]")
 _POSTGRES_CLASSES = frozenset({"53", "54", "55", "57", "58", "72", "P0", "XX"})
 
@@ -29,7 +29,7 @@ _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def is_data_fault(error: psycopg.Error) -> bool:
-    """Whether the statement failed on the values it was given, and would fail again."""
+    """Return whether the statement failed on its values, and would fail again."""
     if error.sqlstate is None:
         return False
     kind = error.sqlstate[:2]
@@ -39,7 +39,7 @@ def is_data_fault(error: psycopg.Error) -> bool:
 
 
 def null_column(error: psycopg.Error, table: str) -> str | None:
-    """The column of that table which a NOT NULL constraint found empty, if that is the error."""
+    """The column of that table that violated a NOT NULL constraint; None for other errors."""
     diag = error.diag
     if error.sqlstate != "23502" or (diag.schema_name, diag.table_name) != ("public", table):
         return None
@@ -47,44 +47,44 @@ def null_column(error: psycopg.Error, table: str) -> str | None:
 
 
 def needs_newer_code(error: psycopg.Error, spec: ResourceSpec) -> bool:
-    """Whether a column that this release doesn't write must have a value: no row could."""
+    """Return whether a column that this release does not write must have a value."""
     column = null_column(error, spec.table)
     return column is not None and spec.column(column) is None
 
 
 def failed_line(error: psycopg.Error) -> int | None:
-    """The number of the line at which a COPY failed, from 1, if it tells of one.
+    """The number of the line at which a COPY failed, from 1; None if the error names no line.
 
-    Postgres says so in the error's context, in its own language: `COPY cities, line 7`.
+    Postgres reports it in the error's context, in the server's language: `COPY cities, line 7`.
     """
     found = _COPY_LINE.search(error.diag.context or "")
     return int(found[1]) if found else None
 
 
 def is_conflict_with_neighbours(error: psycopg.Error) -> bool:
-    """Whether a row failed because of other rows, which may have changed in the meantime."""
+    """Return whether a row failed because of other rows, which may have changed since."""
     return error.sqlstate in CONFLICTS
 
 
 def is_worth_an_instant_retry(error: psycopg.Error) -> bool:
-    """Deadlocks and serialization failures: the transaction is gone, the connection is well."""
+    """Return whether it is a deadlock or serialization failure; the connection still works."""
     return error.sqlstate in {"40001", "40P01"}
 
 
 def is_query_fault(error: psycopg.Error) -> bool:
-    """Whether a SELECT failed on what its client put into it, and would fail again.
+    """Return whether a SELECT failed on its client's input, and would fail again.
 
-    22 data exception (a pattern that is no regular expression, a cast that does not work out),
-    54 program limit (a pattern or a search that is too large).
+    22 data exception (an invalid regular expression, a cast that fails), 54 program limit (a
+    pattern or a search that is too large).
     """
     return error.sqlstate is not None and error.sqlstate[:2] in {"22", "54"}
 
 
 def is_recovery_conflict(error: psycopg.Error) -> bool:
-    """Whether a replica cancelled a query because it was in the way of replication.
+    """Return whether a replica cancelled a query because it blocked replication.
 
     PostgreSQL documentation, "Handling Query Conflicts". A standby has no other reason for 40001
-    and 40P01: nothing is written there.
+    and 40P01, because it executes no writes.
     """
     if error.sqlstate == "57014":
         return "conflict with recovery" in (error.diag.message_primary or "")
@@ -92,7 +92,7 @@ def is_recovery_conflict(error: psycopg.Error) -> bool:
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone: broken off, or ended by a server that stops or restarts."""
+    """Return whether the connection is lost: broken, or ended by a server's stop or restart."""
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
@@ -102,7 +102,7 @@ def fault_code(error: psycopg.Error) -> str:
 
 
 def code_of_state(sqlstate: str) -> str:
-    """The same name, of a SQLSTATE: `numeric_value_out_of_range` of 22003."""
+    """The same name for a SQLSTATE: `numeric_value_out_of_range` for 22003."""
     try:
         return _name(psycopg.errors.lookup(sqlstate))
     except KeyError:
@@ -114,7 +114,7 @@ def _name(kind: type[psycopg.Error]) -> str:
 
 
 def fault_detail(error: psycopg.Error) -> str:
-    """What Postgres said, on one line, with the column if it named one."""
+    """The message of Postgres on one line, with the column if the error names it."""
     diag = error.diag
     said = [diag.message_primary or str(error).strip(), diag.message_detail]
     where = diag.context.splitlines()[0] if diag.context else None

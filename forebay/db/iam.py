@@ -1,9 +1,9 @@
-"""Logins without passwords: tokens that RDS accepts from whoever the function's role allows.
+"""Logins without passwords: IAM tokens that RDS accepts if the function's role allows it.
 
-A token is a URL, signed for one host, port and user, and good for 15 minutes (Amazon RDS user
-guide, "Connecting to your DB instance using IAM authentication"). Signing it takes no request and
-needs no AWS SDK, whose import would cost the read function more than all else that it does at its
-start; tests compare the result with botocore's.
+A token is a URL, signed for one host, port and user, and valid for 15 minutes (Amazon RDS user
+guide, "Connecting to your DB instance using IAM authentication"). Signing it needs no request and
+no AWS SDK, whose import would take longer than the rest of the read function's start; tests compare
+the result with botocore's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from psycopg import OperationalError
 
 from forebay.errors import SettingsError
 
-TOKEN_SECONDS = 900  # RDS accepts no longer ones
+TOKEN_SECONDS = 900  # the longest time that RDS accepts
 
 # cluster-name.cluster-ro-hash.eu-west-1.rds.amazonaws.com; in China .com.cn
 _RDS_HOST = re.compile(r"\.(?P<region>[a-z0-9-]+)\.rds\.amazonaws\.com(?:\.cn)?$")
@@ -34,7 +34,7 @@ _CREDENTIALS_TIMEOUT_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What requests to AWS are signed with."""
+    """Credentials that sign requests to AWS."""
 
     access_key: str
     secret_key: str
@@ -42,13 +42,13 @@ class Credentials:
 
     @classmethod
     def current(cls, environment: Mapping[str, str]) -> Self:
-        """Those of this process: from its variables, or from the address that they name.
+        """The process's credentials, from its variables or from the address that they name.
 
-        A function that Lambda restored from a snapshot has an address, because keys that were
-        variables would be those of the snapshot (Lambda developer guide, "SnapStart").
+        A function that Lambda restored from a snapshot has an address, because keys in variables
+        would be those of the snapshot (Lambda developer guide, "SnapStart").
 
         Raises:
-            SettingsError: the variables say neither.
+            SettingsError: the variables contain neither.
             psycopg.OperationalError: the address gave no credentials.
         """
         address = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -76,7 +76,7 @@ class Credentials:
 
 
 def region_of(host: str) -> str | None:
-    """The region of an RDS endpoint; None for any other host, which knows no IAM tokens."""
+    """The region of an RDS endpoint; None for any other host, which has no IAM tokens."""
     found = _RDS_HOST.search(host)
     return found["region"] if found else None
 
@@ -84,7 +84,7 @@ def region_of(host: str) -> str | None:
 def token(
     *, host: str, port: int, user: str, region: str, credentials: Credentials, now: dt.datetime
 ) -> str:
-    """The password with which the user may log in at the host during the next 15 minutes."""
+    """The user's password for the host during the next 15 minutes."""
     moment = now.astimezone(dt.UTC)
     stamp, scope = f"{moment:%Y%m%dT%H%M%SZ}", f"{moment:%Y%m%d}/{region}/rds-db/aws4_request"
     parameters = {
@@ -105,7 +105,7 @@ def token(
 
 
 def _signature(secret_key: str, stamp: str, scope: str, request: str) -> str:
-    """AWS Signature Version 4 of a canonical request."""
+    """The AWS Signature Version 4 of a canonical request."""
     key = f"AWS4{secret_key}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -114,7 +114,7 @@ def _signature(secret_key: str, stamp: str, scope: str, request: str) -> str:
 
 
 def _fetched(address: str, authorization: str) -> bytes:
-    """Lambda's own address, on the same machine, which speaks plain HTTP."""
+    """Fetch from Lambda's own address, on the same machine, which uses plain HTTP."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port, timeout=_CREDENTIALS_TIMEOUT_SECONDS

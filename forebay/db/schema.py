@@ -1,4 +1,4 @@
-"""The tables: resource tables in `public`, the pipeline's own in `forebay`. Alembic reads this."""
+"""The tables: resource tables in `public`, the pipeline's own in `forebay`; read by Alembic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from forebay.resource.marks import Indexed
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 PIPELINE_SCHEMA = "forebay"
-#: The operator class of the extension pg_trgm, which a server may lack.
+#: The operator class of the extension pg_trgm, which some servers lack.
 TRIGRAM_OPERATORS = "gin_trgm_ops"
 _MAX_IDENTIFIER = 63
 
@@ -35,13 +35,13 @@ def metadata(resources: Mapping[str, ResourceSpec]) -> sa.MetaData:
 
 
 def index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
-    """By a resource's path, the names of the indexes and constraints that its class asks for."""
+    """The names of the indexes and constraints that each resource declares, by its path."""
     tables = metadata(resources).tables
     return {path: _names_of(tables[spec.table]) for path, spec in resources.items()}
 
 
 def _names_of(table: sa.Table) -> list[str]:
-    # The compiler gives names by the convention; it knows those of constraints and indexes alike.
+    # The compiler applies the naming convention, to constraints and indexes alike.
     preparer = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
     asked = [c for c in table.constraints if not isinstance(c, sa.PrimaryKeyConstraint)]
     names = [preparer.format_constraint(one) for one in asked]
@@ -79,7 +79,8 @@ def _gin_index(table: sa.Table, field: FieldSpec, mark: Indexed) -> None:
     column = table.c[field.name]
     name = f"{table.name}_{field.name}_{mark.purpose}"
     if mark.purpose == "search":
-        # As the read function writes it for `fts(english)`; see lambdas/read/sql/conditions.py.
+        # The same expression as the read function's `fts(english)`; see
+        # lambdas/read/sql/conditions.py.
         words = sa.text(f"to_tsvector('{mark.language}', \"{field.name}\")")
         name = _identifier(f"{name}_{mark.language}_idx")
         sa.Index(name, words, postgresql_using="gin", _table=table)
@@ -94,7 +95,7 @@ def _gin_index(table: sa.Table, field: FieldSpec, mark: Indexed) -> None:
 
 
 def _identifier(name: str) -> str:
-    """The name, or the beginning of it with a digest, where Postgres would cut it off."""
+    """The name; if Postgres would truncate it, its beginning with a digest."""
     if len(name) <= _MAX_IDENTIFIER:
         return name
     return f"{name[: _MAX_IDENTIFIER - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

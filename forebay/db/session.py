@@ -1,4 +1,4 @@
-"""One connection, kept while it is well: what a warm function has instead of a pool."""
+"""A single connection, kept open while it works; replaces a pool in a warm function."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import psycopg
 
 from forebay.db.connect import Connection, Cursor
 
-#: How long a session that prefers standbys stays with a primary before it looks for one again.
+#: How long a session that prefers standbys stays with a primary before it looks for a standby.
 RECONSIDER_SECONDS = 60.0
 
 
 class Session:
-    """Opens its connection when first asked, and again after it was lost.
+    """Opens its connection at the first use, and again after it was lost.
 
-    A function serves one request at a time, so one connection is all that it needs, and the
-    primary's connections are bounded by the function's concurrency.
+    A function serves one request at a time, so a single connection is enough. The function's
+    concurrency bounds the primary's connections.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Session:
         prefers_standby: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens nothing yet.
+        """Create a session without opening a connection.
 
         Args:
             connect: opens a connection.
-            prefers_standby: a connection whose standby has been promoted is replaced at the next
-                use, and one to a primary (no standby was there) after a minute.
+            prefers_standby: replace a connection at its next use if its standby has been promoted,
+                and a connection to a primary (no standby was available) after a minute.
             clock: seconds of a monotonic clock.
         """
         self._connect = connect
@@ -46,7 +46,7 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection that is not known to be lost or outdated."""
+        """True if there is a connection that is not known to be lost or outdated."""
         connection = self._connection
         return (
             connection is not None and not connection.closed and not self._is_outdated(connection)
@@ -54,10 +54,10 @@ class Session:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """The connection; one that an error broke is closed, and the next call opens another.
+        """The connection; closed after an OperationalError, so that the next call opens another.
 
         Raises:
-            psycopg.OperationalError: no server, or it refuses us.
+            psycopg.OperationalError: no server answers, or it refuses the login.
         """
         connection = self._connection
         if connection is None or not self.is_open:
@@ -70,7 +70,7 @@ class Session:
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """A cursor of that connection, the same each time: a new one takes 16 µs.
+        """A cursor of that connection, the same at each call: a new cursor takes 16 µs.
 
         Raises:
             psycopg.OperationalError: as `connection`.
@@ -94,13 +94,13 @@ class Session:
         return self._began_on_standby or self._clock() - self._opened_at > RECONSIDER_SECONDS
 
     def close(self) -> None:
-        """Closes the connection, if there is one."""
+        """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = self._cursor = None
 
 
 def _is_standby(connection: Connection) -> bool | None:
-    """What the server said last, with the answer to a statement; None before PostgreSQL 14."""
+    """The server's state at its last report, sent with an answer; None before PostgreSQL 14."""
     said = connection.pgconn.parameter_status(b"in_hot_standby")
     return None if said is None else said == b"on"

@@ -1,9 +1,9 @@
 """Take from PUBLIC what makes objects.
 
-A role that only reads can then make no temporary table on the primary. Roles that apply commands
-need temporary tables, so those that may insert into the ledger are given the right by name first.
+A role that only reads can then create no temporary tables on the primary. Roles that apply commands
+need temporary tables, so roles that may insert into the ledger get the right by name first.
 
-Only the database's owner can revoke; Postgres warns the others, and nothing changes
+Only the database's owner can revoke. For other roles Postgres makes no change and issues a warning
 (docs/security.md, "Roles of the database").
 """
 
@@ -39,7 +39,7 @@ def upgrade() -> None:
         END
         $$
     """)
-    # Granted by databases that were first made before PostgreSQL 15.
+    # Databases created before PostgreSQL 15 grant this.
     op.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
