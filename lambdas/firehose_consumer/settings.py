@@ -14,7 +14,7 @@ DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSettings:
-    """What the consumer needs to know."""
+    """The settings of the consumer."""
 
     #: libpq URL of the primary.
     database_url: str
@@ -25,10 +25,10 @@ class ConsumerSettings:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
+        """Read FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or no number.
+            forebay.errors.SettingsError: a variable is missing or not a number.
         """
         return cls(
             database_url=required(environment, "FOREBAY_DATABASE_URL"),
