@@ -17,7 +17,7 @@ from resources import load
 
 
 def fill(database: Database, *, times: int = 1) -> int:
-    """Copy all countries, and all cities `times` times with different keys; count the cities."""
+    """Copy all countries, and all cities `times` times with new keys; return their number."""
     resources = load()
     countries = [dict(item.body) for item in data.countries()]
     found = [dict(item.body) for item in data.cities()]

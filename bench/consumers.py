@@ -1,4 +1,4 @@
-"""Consumers as in production: one process and one connection each, warm before the measurement."""
+"""Consumers as in production: a process and a connection each, warm before the measurement."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of one consumer."""
+    """The result of a consumer."""
 
     counts: Counts
     peak_mebibytes: float
 
 
 class Consumers:
-    """Some consumers of one archive and one database."""
+    """Consumers of the same archive and database."""
 
     def __init__(self, pipes: Sequence[Pipe]) -> None:
         self._pipes = pipes

@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Code whose time is measured."""
+    """Code to measure."""
 
     name: str
     #: The measured function. If it returns a number, that is used instead, in seconds.
@@ -29,7 +29,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The times of one contender, one for each round."""
+    """The times of a contender, one for each round."""
 
     name: str
     items: int
@@ -49,7 +49,7 @@ class Aim:
     at_most: float | None = None
 
     def is_met(self, value: float) -> bool:
-        """Whether the value is in the range."""
+        """Return True if the value is in the range."""
         return (self.at_least is None or value >= self.at_least) and (
             self.at_most is None or value <= self.at_most
         )
@@ -115,7 +115,7 @@ def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = Fal
 def speed(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
-    """The ratio of speeds in items per second: the median over the rounds."""
+    """The first contender's items per second over the other's: the median over the rounds."""
     mine, other = _pair(measured, name, against)
     values = [
         (mine.items / own) / (other.items / its)
@@ -127,7 +127,7 @@ def speed(
 def duration(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
-    """The ratio of times per item: the median over the rounds."""
+    """The first contender's time per item over the other's: the median over the rounds."""
     mine, other = _pair(measured, name, against)
     values = [
         (own / mine.items) / (its / other.items)

@@ -26,7 +26,7 @@ from local.postgres.throwaway import open_folder, throwaway_cluster
 from local.settings import ROOT
 from local.supervisor import Supervisor
 
-#: Of other keys and commands: without any, apply would omit the joins with their tables.
+#: For other keys and commands: without any rows, apply would omit the joins with these tables.
 OLD_TOMBSTONES = OLD_REJECTIONS = 1_000
 
 _PIPELINE = ("forebay.tombstones", "forebay.rejections", "forebay.ledger")
@@ -83,7 +83,7 @@ class Database:
 
 
 def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> None:
-    """Copy rows in text format by a plain COPY, in one transaction."""
+    """Copy rows in text format by a plain COPY, in a transaction."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, orders.columns()))
     )

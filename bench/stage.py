@@ -19,7 +19,7 @@ _SETTINGS = (
 
 
 class Stage:
-    """The resources of one run."""
+    """The resources of a run."""
 
     def __init__(
         self,

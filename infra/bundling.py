@@ -65,9 +65,9 @@ class Package:
     extra: tuple[str, ...] = ()
     #: Files of npm packages, by their names in the package.
     npm: Mapping[str, str] = field(default_factory=dict)
-    #: Whether it uses the database, and so needs the certificates.
+    #: True if it uses the database, and so needs the certificates.
     certificates: bool = True
-    #: Whether requests wait for its start; it then contains the compiled declarations.
+    #: True if requests wait for its start; it then contains the compiled declarations.
     compiled: bool = False
 
 
@@ -234,8 +234,8 @@ def _npm_file(root: Path, name: str) -> Path:
 def _certificates(root: Path) -> Path:
     """AWS's authorities for RDS as one file; public root stores do not contain them.
 
-    They come from an npm package, which the lock file pins by its hash, so that nothing is fetched
-    when the functions are built (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
+    They come from an npm package, which the lock file pins by its hash, so that a build downloads
+    no certificates (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
     """
     text = "".join(
         _npm_file(root, f"{_AUTHORITIES}/{name}.js").read_text(encoding="utf-8")

@@ -169,12 +169,12 @@ class AuroraDatabase(ManagedDatabase):
 
     @property
     def pauses(self) -> bool:
-        """Whether the cluster pauses when it is not used."""
+        """True if the cluster pauses when it is not used."""
         return self.serverless is not None and self.serverless.pause_after_seconds is not None
 
     @property
     def secondary(self) -> bool:
-        """Whether this cluster follows a primary in another region, and accepts no writes."""
+        """True if this cluster follows a primary in another region, and accepts no writes."""
         return self.in_global is not None and self.in_global.role == "secondary"
 
     @model_validator(mode="after")

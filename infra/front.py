@@ -67,7 +67,7 @@ class CognitoSettings(Section):
     people_scopes: Names | None = None
     #: Programs with a secret of their own, and the scopes of each, as `cities.read`.
     machine_clients: Mapping[str, Names] = Field(default_factory=dict)
-    #: Whether a cached answer is shared by all callers that the authorizer accepts.
+    #: True if a cached answer is shared by all callers that the authorizer accepts.
     shares_cache: bool = False
 
     @model_validator(mode="after")
@@ -172,7 +172,7 @@ class ApiSettings(Section):
 
     @property
     def tells_callers_apart(self) -> bool:
-        """Whether the stage cache separates the callers' answers.
+        """True if the stage cache separates the callers' answers.
 
         The header Authorization is part of a cache key only if it is declared so (AWS: "Caching
         settings for REST APIs in API Gateway").
@@ -212,7 +212,7 @@ class EdgeSettings(Section):
     requests_per_signature: Annotated[int, Field(ge=10)]
     price_class: Literal["100", "200", "all"] = "100"
     domain: DomainSettings | None = None
-    #: Names of the secrets by which the API recognises the edge. The edge sends the last one. To
+    #: Names of the secrets by which the API recognises the edge. The edge sends the last. To
     #: change the secret, deploy with a second name, then without the first.
     origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
 

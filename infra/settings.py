@@ -66,7 +66,7 @@ class LogSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     retention_days: Literal[1, 7, 14, 30, 90, 365]
-    #: Whether X-Ray traces some of the calls.
+    #: True if X-Ray traces some of the calls.
     traces: bool
 
 
@@ -182,7 +182,7 @@ class Settings(Section):
 
     @property
     def emulated(self) -> bool:
-        """Whether the stacks go to the emulator of the one-machine stack."""
+        """True if the stacks go to the emulator of the one-machine stack."""
         return self.target == "emulator"
 
     @property
@@ -208,7 +208,7 @@ class Settings(Section):
 
     @property
     def standby(self) -> bool:
-        """Whether this region only reads, until it is promoted after a disaster."""
+        """True if this region only reads, until it is promoted after a disaster."""
         return isinstance(self.database, AuroraDatabase) and self.database.secondary
 
     @model_validator(mode="after")

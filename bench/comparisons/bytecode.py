@@ -48,7 +48,7 @@ _ENVIRONMENT = {
 
 
 def compare(stage: Stage) -> Findings:
-    """Measure fresh processes, one after another.
+    """Measure fresh processes in sequence.
 
     Raises:
         SystemExit: the machine has no Python of the runtime's version.

@@ -37,7 +37,7 @@ ROWS = 100
 
 
 def compare(stage: Stage) -> Findings:
-    """Read items and lists of 100 rows, one request after another."""
+    """Read items and lists of 100 rows, with requests in sequence."""
     requests, lists = stage.size(REQUESTS), stage.size(LISTS)
     with ExitStack() as opened:
         database = opened.enter_context(stage.database())

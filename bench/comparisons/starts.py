@@ -46,7 +46,7 @@ assert connection.execute("SELECT name FROM cities WHERE geonameid = 1").fetchal
 
 
 def compare(stage: Stage) -> Findings:
-    """Measure fresh processes, one after another."""
+    """Measure fresh processes in sequence."""
     with stage.database() as database, tempfile.TemporaryDirectory() as packages:
         cities.fill(database)
         write, read = Path(packages, "write"), Path(packages, "read")

@@ -59,7 +59,7 @@ class Acknowledging:
 
 
 def compare(stage: Stage) -> Findings:
-    """Send one POST after another."""
+    """Send POSTs in sequence."""
     count = stage.size(REQUESTS)
     events = [
         proxy_event("POST", "/orders", body=json_bytes(command.body))

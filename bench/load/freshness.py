@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from bench.load.rig import Rig
 
 _LOOK_SECONDS = 0.05
-_EVERY = 5  # one command of this number is watched
+_EVERY = 5  # every fifth command is watched
 
 
 class Freshness:

@@ -1,7 +1,7 @@
 """Sends requests at their due times, independent of earlier answers: open-loop.
 
 All arrival times are fixed in advance, as a Poisson process of the given rate. A request's latency
-counts from its due time. If a server stops for a second, all requests due in that second are
+counts from its due time. If a server stops for a second, all requests due in that second count as
 delayed, not only one ("coordinated omission"). The lag of the generator itself is reported too.
 """
 

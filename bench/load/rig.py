@@ -110,7 +110,7 @@ class Rig:
 
     def stop_primary(self) -> None:
         """Stop the primary in an orderly way; the rest of the stack keeps running."""
-        supervisor = self.stack._supervisor  # noqa: SLF001 - only the rig may stop one process
+        supervisor = self.stack._supervisor  # noqa: SLF001 - LocalStack has no method for it
         (child,) = [one for one in supervisor._snapshot() if one.name == "Postgres primary"]  # noqa: SLF001
         supervisor.stop_one(child)
 

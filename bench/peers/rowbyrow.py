@@ -12,7 +12,7 @@ from forebay.db.connect import Connection
 
 
 class RowByRow:
-    """Upserts rows one by one over one connection."""
+    """Upserts rows individually over one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -34,7 +34,7 @@ class Wrangler:
         return pd.DataFrame(rows, columns=orders.columns(), dtype=object)
 
     def load(self, frame: pd.DataFrame) -> None:
-        """Load all rows in one transaction."""
+        """Load all rows in a single transaction."""
         awswrangler.postgresql.to_sql(
             df=frame,
             con=self._connection,

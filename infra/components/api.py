@@ -63,7 +63,7 @@ _REQUEST_HEADERS: Final = (
     "X-Api-Key",
 )
 
-# One JSON object per line. Values are not escaped, so no value is one that clients choose freely.
+# One JSON object per line. Values are not escaped, so it contains no free text of clients.
 _ACCESS_LOG: Final = json.dumps(
     {
         "requestId": "$context.requestId",
@@ -307,7 +307,7 @@ class RoutesApi(Construct):
 
 
 def _method_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
-    """The parameters in API Gateway's notation, and whether each is required: path ones are."""
+    """The parameters in API Gateway's notation, and whether each is required (in paths only)."""
     return {
         f"method.request.{_LOCATIONS[parameter.location]}.{parameter.name}": (
             parameter.location == "path"

@@ -108,8 +108,8 @@ class Authorization(Construct):
                     self,
                     "Tokens",
                     cognito_user_pools=[pool],
-                    # API Gateway checks the signature and caches the result. A token is valid until
-                    # it expires, so its lifetime bounds the delay of a revocation.
+                    # API Gateway checks signatures itself and caches the results. A token is valid
+                    # until it expires, so its lifetime bounds the delay of a revocation.
                     results_cache_ttl=cdk.Duration.minutes(5),
                 )
             case LambdaAuthorizerSettings():

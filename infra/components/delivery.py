@@ -18,7 +18,7 @@ FILE_EXTENSION: Final = ".ndjson.gz"
 
 
 class Delivery(Construct):
-    """Direct PUT streams into one bucket, with a role that has access to nothing else.
+    """Direct PUT streams into one bucket, with a role that has no other access.
 
     Quotas apply per stream, so several streams take more load; the order of commands does not
     depend on their stream.

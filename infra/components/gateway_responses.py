@@ -49,7 +49,7 @@ class GatewayProblem:
 
     @property
     def template(self) -> str:
-        """The body. It contains no client input, so nothing needs escaping.
+        """The body. It contains no client input and needs no escaping.
 
         The last three members are for PostgREST's clients; the gateway can't detect these, so all
         clients get them.

@@ -1,4 +1,4 @@
-"""The queue with the consumer's events of new archive objects, and its dead-letter queue."""
+"""The queue of S3 events for the consumer, and its dead-letter queue."""
 
 from __future__ import annotations
 

@@ -47,8 +47,7 @@ class Watched:
     streams: Sequence[str]
     queue: str
     dead_letters: Sequence[str]
-    #: Whether no consumer runs here: events of objects copied to the archive then wait in the
-    #: queue.
+    #: True if no consumer runs here: events of objects copied to the archive wait in the queue.
     standby: bool = False
     database: WatchedDatabase | None = None
 

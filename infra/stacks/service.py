@@ -40,7 +40,7 @@ STATEMENT_GRACE_SECONDS = 1
 #: Concurrent imports; Lambda's minimum is 2.
 _IMPORTS_AT_ONCE = 2
 
-#: The functions in the database's network; the others need nothing there.
+#: The functions in the database's network; the others do not need it.
 _USES_DATABASE = frozenset({"read", "status", "about", "firehose_consumer", "migrate", "sweep"})
 
 

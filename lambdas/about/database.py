@@ -31,9 +31,9 @@ class DatabaseAwayError(TransientError):
 class Replication:
     """The replication state of the database that answered."""
 
-    #: Whether it is a replica.
+    #: True for a replica.
     replica: bool
-    #: Whether it is receiving changes from its primary now.
+    #: True if it is receiving changes from its primary now.
     streaming: bool
     #: Seconds; None on a primary, and on a replica that has not replayed any change yet.
     lag_seconds: float | None
@@ -43,7 +43,7 @@ class HealthDatabase:
     """Runs the health queries. Every method raises DatabaseAwayError."""
 
     def __init__(self, replica: Session, *, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """Create without a query.
+        """Use the replica's session; no query runs yet.
 
         Args:
             replica: the session of the replica.
@@ -78,7 +78,7 @@ class HealthDatabase:
         return {key for (key,) in self._rows(UNAPPLIED, [list(objects)])}
 
     def _replays_soon(self, received: str) -> bool:
-        """Whether a position of the log is replayed within a moment.
+        """Return True if a position of the log is replayed within a moment.
 
         Log without a commit (a vacuum's, a checkpoint's) is received and replayed all the time. The
         age of the last commit is not a lag then.

@@ -53,7 +53,7 @@ class Health:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        """Create without a query.
+        """Create the health check; no query runs yet.
 
         Args:
             database: a replica.

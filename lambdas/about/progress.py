@@ -32,7 +32,7 @@ class Progress:
     unapplied: int
     #: The hour (UTC) from which objects are compared with the ledger.
     since: dt.datetime
-    #: Whether all of them were compared within the last `WHOLE_SECONDS`.
+    #: True if all of them were compared within the last `WHOLE_SECONDS`.
     complete: bool
 
 

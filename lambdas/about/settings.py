@@ -20,15 +20,15 @@ class AboutSettings:
 
     #: libpq URL of the replicas; the primary is never queried.
     replica_url: str
-    #: The bucket whose newest objects are compared with the ledger.
+    #: The archive bucket; its newest objects are compared with the ledger.
     archive_bucket: str
     #: The consumer's dead-letter queue; its messages are counted.
     dead_letter_queue_url: str
     #: The limits for the statuses `late` and `attention`.
     thresholds: Thresholds
-    #: Whether callers need an API key; the API's description states it.
+    #: True if callers need an API key; the API's description states it.
     require_api_key: bool
-    #: The origin whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
 
     @classmethod

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
-#: Whether this is a replica, whether it is streaming, how many seconds it is behind, and the last
-#: position of the log that it has received. A streaming replica that has replayed all it received
+#: Columns: is this a replica, is it streaming, its lag in seconds, and the last position of the log
+#: that it has received. A streaming replica that has replayed all it received
 #: is not behind, however old the last change is. A replica that is not streaming can't detect
 #: missed changes; its last change is the only measure.
 REPLICATION: Final[LiteralString] = """
@@ -24,7 +24,7 @@ REPLICATION: Final[LiteralString] = """
     FROM r
 """
 
-#: Whether a replica has replayed a position of the log.
+#: True if a replica has replayed a position of the log.
 REPLAYED: Final[LiteralString] = """
     SELECT coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)
 """
@@ -47,7 +47,7 @@ ROWS: Final[LiteralString] = """
     LEFT JOIN pg_class AS c ON c.oid = to_regclass('public.' || quote_ident(name))
 """
 
-#: Rejections without a decision, counted up to a limit: the answer must not wait for a scan.
+#: Rejections that no operator has resolved, counted up to a limit to avoid a long scan.
 OPEN_REJECTIONS: Final[LiteralString] = """
     SELECT count(*)
     FROM (

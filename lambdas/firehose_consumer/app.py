@@ -47,7 +47,7 @@ _GREATEST_PAUSE_SECONDS = 2.0
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether Postgres did not answer, or answered only that it is stopping or starting."""
+    """Return True if Postgres did not answer, or only that it is stopping or starting."""
     return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
 
 
@@ -270,7 +270,7 @@ class Consumer:
     def _warn_of_the_future(self, key: str, outcome: Outcome) -> None:
         """Warn of an object with ids from the future: its commands beat all others until then.
 
-        The write function never creates such ids. The commands are applied all the same: the
+        The write function never creates such ids. The commands are applied nevertheless: the
         winner must not depend on when commands are applied.
         """
         if outcome.last_id and accepted_ms(outcome.last_id) > time.time() * 1000 + MAX_AHEAD_MS:

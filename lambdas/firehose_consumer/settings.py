@@ -18,7 +18,7 @@ class ConsumerSettings:
 
     #: libpq URL of the primary.
     database_url: str
-    #: The only bucket whose objects are applied.
+    #: Only objects of this bucket are applied.
     archive_bucket: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float

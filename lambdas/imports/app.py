@@ -135,7 +135,7 @@ class Importer:
 
 
 def _is_no_file(key: str, opened: OpenObject) -> bool:
-    """Whether the object is a report, or the empty object that S3's console creates as a folder."""
+    """Return True for a report, and for the empty object that S3's console creates as a folder."""
     if key.endswith("/"):
         return not opened.file.read(1)
     return key.endswith(REPORT_SUFFIX) and reports.is_report(opened)

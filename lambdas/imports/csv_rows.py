@@ -37,7 +37,7 @@ class Row:
 
 
 def read_rows(lines: Iterable[bytes], *, delimiter: str, null: str) -> Iterator[Row]:
-    """Read the rows one by one; empty lines are skipped.
+    """Read the rows as a stream; empty lines are skipped.
 
     Args:
         lines: the file's lines, with their line ends.

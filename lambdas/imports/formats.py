@@ -74,7 +74,7 @@ class SourceFile:
 
 
 def has_known_ending(name: str) -> bool:
-    """Whether files with this name's ending are imported."""
+    """Return True if files with this name's ending are imported."""
     return _ending(name) is not None
 
 

@@ -14,7 +14,7 @@ MAX_LINE = (1 << _LINE_BITS) - 1
 
 
 class ObjectIds:
-    """Makes the ids of one version of one object.
+    """Makes the ids for a version of an object.
 
     The ids' time is the time when the object was stored. So a write to an item after that wins,
     even while the import is running. Of two lines with the same key the later one wins.

@@ -16,7 +16,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from lambdas.imports.csv_rows import DELIMITERS, Row, UnreadableFileError, read_rows
 from lambdas.imports.formats import Dialect, SourceFile
 
-#: Kinds whose JSON value is a string.
+#: Kinds with a string as their JSON value.
 _TEXTS = frozenset({Kind.TEXT, Kind.DATE, Kind.TIMESTAMP, Kind.UUID})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN = 100  # characters of a header in a message
@@ -33,7 +33,7 @@ class Item:
 
 
 def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
-    """Read a file's items one by one; the file is never in memory as a whole.
+    """Read a file's items as a stream; the file is never in memory as a whole.
 
     Args:
         file: the file, with its format.

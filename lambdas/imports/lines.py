@@ -50,7 +50,7 @@ class Extent:
 
     last_line: int
     refused: int
-    #: Whether the import ends with this object.
+    #: True if the import ends with this object.
     is_last: bool
     #: Why the rest of the file was not read.
     error: str | None

@@ -58,7 +58,7 @@ def store(archive: Archive, report: Report) -> None:
     version's report: its own is stored under a name with its version.
 
     Raises:
-        TransientError: S3 did not acknowledge the report; it may be stored all the same.
+        TransientError: S3 did not acknowledge the report; it may be stored anyway.
     """
     key = f"{report.object}{REPORT_SUFFIX}"
     text = orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -75,7 +75,7 @@ def store(archive: Archive, report: Report) -> None:
 
 
 def is_report(opened: OpenObject) -> bool:
-    """Whether an import has written the object."""
+    """Return True if an import has written the object."""
     return _MARK.items() <= opened.metadata.items()
 
 

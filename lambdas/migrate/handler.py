@@ -11,7 +11,7 @@ from lambdas.migrate.app import make_users_of, migrate
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
-    """Migrate to the event's `revision`, or to the newest one; then create the database users.
+    """Migrate to the event's `revision` or the newest; then create the users in FOREBAY_USERS.
 
     Every exception propagates and fails the deployment.
     """

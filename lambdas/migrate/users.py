@@ -32,7 +32,7 @@ _WRITER_SESSION: Final[Mapping[str, str]] = {
 }
 _READER_SESSION: Final[Mapping[str, str]] = {
     **_SESSION,
-    # API Gateway has timed out by then.
+    # Longer than API Gateway's time-out.
     "statement_timeout": "30s",
     "default_transaction_read_only": "on",
 }

@@ -54,8 +54,8 @@ class ReadApp:
         """Answer a proxy event.
 
         Raises:
-            psycopg.Error: the database could not answer. forebay.errors.NotYetVisibleError: the
-                version that `Read-After` names is not visible yet.
+            psycopg.Error: the database could not answer.
+            forebay.errors.NotYetVisibleError: the version in `Read-After` is not visible yet.
         """
         started = time.perf_counter()
         # The route is part of every cache key, so it may be used in addition to the parameters.

@@ -202,7 +202,7 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
 
 
 def _skips_rows(query: ListQuery) -> bool:
-    """Whether there may be rows before the nearest one, in the direction of the search."""
+    """Return True if there may be rows before the nearest one, in the direction of the search."""
     return query.position is not None or query.offset > 0
 
 

@@ -37,7 +37,7 @@ class ReadSettings:
     authorization: str
     #: For `iam`: a JSON object of the principals' ARNs with their scopes; otherwise empty.
     principals: str
-    #: The origin whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
 
     @classmethod

@@ -27,8 +27,8 @@ class SweepSettings:
     import_dead_letter_queue_url: str
     #: Younger objects are skipped: their events may still be in flight.
     grace_seconds: float
-    #: How far back the archive is listed. Firehose retries a delivery for 24 hours, and the name of
-    #: an object contains the hour of its first attempt.
+    #: How far back the archive is listed. Firehose retries a delivery for 24 hours, and an object's
+    #: name contains the hour in which it should have been stored.
     lookback_seconds: float
     #: How long a backlog in the queue is taken as the explanation for objects that seem missed.
     patience_seconds: float

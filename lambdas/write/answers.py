@@ -66,7 +66,7 @@ def _accepted(command: Command, *, status: int | str) -> dict[str, Any]:
 
 
 def not_accepted() -> Problem:
-    """503: neither store acknowledged the write; it may be stored all the same."""
+    """503: neither store acknowledged the write; it may be stored anyway."""
     return Problem(
         "not_accepted",
         "neither the delivery stream nor the archive acknowledged the write; send it again",

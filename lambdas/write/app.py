@@ -40,7 +40,7 @@ class _Batch:
     body: Body
     #: The items' JSON texts.
     items: Sequence[bytes]
-    #: Whether the items are known to be well-formed and undamaged.
+    #: True if the items are known to be well-formed and undamaged.
     parsed: bool = False
     names: BatchItems = field(default_factory=BatchItems)
 
@@ -69,7 +69,7 @@ class WriteApp:
             log: gets one line per request.
             max_body_bytes: limit for a request's inflated body; a larger body is refused.
             shapes: returns the recorded earlier schema versions; called only when a request names
-                a schema version.
+                one of them.
         """
         self._resources = resources
         self._max_body_bytes = max_body_bytes
@@ -250,7 +250,7 @@ def _array(body: Body) -> _Batch | None:
     """Parse the body as a batch; None if it is not an array but a single item.
 
     Raises:
-        ProblemError: the body is not JSON, or it is a single item with damaged text.
+        ProblemError: the body is not JSON, or is a single item that is refused.
     """
     if body.may_be_damaged:
         items = item_texts(body.data)
@@ -271,7 +271,7 @@ def _array(body: Body) -> _Batch | None:
 
 
 def _following(caller: Caller, item: _Item) -> Caller:
-    """The caller for the next item, which keeps ids rising where ids have a lower bound."""
+    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
     if caller.after is None or isinstance(item, Problem):
         return caller
     return replace(caller, after=max(caller.after, item.command.id))

@@ -36,12 +36,12 @@ class Body:
     """The body of a request: an item, an array of items, or lines."""
 
     data: bytes
-    #: Whether API Gateway has decoded it, and may have replaced bytes that were not UTF-8.
+    #: True if API Gateway has decoded it, and may have replaced bytes that were not UTF-8.
     is_text: bool
 
     @property
     def may_be_damaged(self) -> bool:
-        """Whether some item may contain replaced bytes."""
+        """True if some item may contain replaced bytes."""
         return self.is_text and _REPLACEMENT_CHARACTER in self.data
 
     def check(self, part: bytes) -> bytes:
@@ -158,7 +158,7 @@ class WriteRequest:
         return Body(raw, is_text=is_text)
 
     def _is_inflated(self, encoding: str, text: str) -> bool:
-        """Whether API Gateway has inflated the body; it leaves `Content-Encoding` unchanged.
+        """Return True if API Gateway has inflated the body; it never changes `Content-Encoding`.
 
         API Gateway bounds the inflated size, and so does the size limit of a function's event. An
         inflated body is text. Text that begins like zlib or gzip data was not inflated, because
@@ -189,7 +189,7 @@ class WriteRequest:
         )
 
     def must_not_exist(self) -> bool:
-        """Whether `If-None-Match: *` requests a create.
+        """Return True if `If-None-Match: *` requests a create.
 
         Raises:
             ProblemError: it has another value, which a buffered write can't check.

@@ -23,7 +23,7 @@ class WriteSettings:
     archive_bucket: str
     #: The stream's buffering interval; `Retry-After` derives from it.
     buffer_seconds: float
-    #: The origin whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
     #: Larger bodies are refused, with or without `Content-Length`.
     max_body_bytes: int

@@ -72,7 +72,7 @@ def inner_joins(members: Sequence[Selected | Embedded], scope: Scope) -> Iterato
 
 
 def exists(embedded: Embedded, scope: Scope) -> sql.Composable:
-    """Whether there is a row to embed."""
+    """A condition: there is a row to embed."""
     related = scope.related()
     rows = related_rows(embedded, scope, related)
     if embedded.relation.many and (embedded.offset or not embedded.limit):
@@ -199,7 +199,7 @@ def _state(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 def _overlap(filter_: Filter, scope: Scope) -> sql.Composable:
-    """Whether a JSON list contains one of the elements; null for null, as with arrays."""
+    """A condition: a JSON list contains one of the elements. Null for null, as with arrays."""
     operand = scope.operand(filter_.operand)
     elements = scope.values.bind(list(cast("tuple[str, ...]", filter_.value)), "jsonb[]")
     text = """

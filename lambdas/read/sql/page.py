@@ -21,10 +21,10 @@ from lambdas.read.sql.statement import Query, Scope, Values, table
 #: Limit for a page's text, as the JSON string in a function's answer; the page ends before it.
 #: Lambda accepts answers up to 6 MiB ("Lambda quotas"), headers included.
 PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
-#: Of a larger row only the size is kept: no answer has room for its text.
+#: The text of a larger row is dropped, and its size is kept: no answer has room for it.
 ROW_MAX_BYTES: Final = 6 * 1024 * 1024
 
-#: Kinds whose JSON value, a string or an integer, determines the value's text in SQL.
+#: Kinds with a JSON value, a string or an integer, that determines the value's text in SQL.
 _SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
 
 _FOUND: Final[LiteralString] = """
@@ -108,7 +108,7 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
 
 
 def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
-    """Whether the page is the first rows in the order of the primary key."""
+    """Return True if the page consists of the first rows in the order of the primary key."""
     is_filtered = query.where.members or any(
         isinstance(member, Embedded) and member.inner for member in query.select
     )

@@ -1,4 +1,4 @@
-"""Statements for one key: its item, and the traces of one of its commands."""
+"""Statements for a key: its item, and the traces of a command to it."""
 
 from __future__ import annotations
 
