@@ -1,1 +1,1 @@
-"""Benchmarks: each figure beside its limit or its peer, measured in the same run. See README.md."""
+"""Benchmarks: each figure with its limit or peer, measured in the same run. See README.md."""

@@ -16,7 +16,7 @@ from local.settings import ROOT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what the arguments name, in turn; exit code 1 if one of them failed."""
+    """Run the comparisons that the arguments name, in turn; return 2 for an unknown name."""
     asked = _parser().parse_args(arguments)
     unknown = sorted(set(asked.name) - set(NAMES))
     if unknown:
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _folder(*, quick: bool) -> Path:
-    """A quick run's figures are none: they must not take the place of real ones."""
+    """The folder of the results; a quick run's must not replace real figures."""
     return ROOT / ".build" / "bench-quick" if quick else results.FOLDER
 
 

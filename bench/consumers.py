@@ -1,4 +1,4 @@
-"""Consumers as they really are: one process and one connection each, warm before time is taken."""
+"""Consumers as in production: a process and a connection each, warm before the measurement."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a consumer did."""
+    """The result of a consumer."""
 
     counts: Counts
     peak_mebibytes: float
 
 
 class Consumers:
-    """Some consumers of one archive and one database."""
+    """Consumers of the same archive and database."""
 
     def __init__(self, pipes: Sequence[Pipe]) -> None:
         self._pipes = pipes
-        #: Resident memory of the largest of them, ever.
+        #: The largest resident memory of any of them so far.
         self.peak_mebibytes = 0.0
 
     def apply(self, keys: Sequence[str], *, replay: bool = False) -> Counts:
-        """Has the objects applied, each by one of them; what became of their lines.
+        """Apply the objects, each with one of the consumers; return the counts of their lines.
 
-        Each gets every n-th object, as pollers of one queue would share them.
+        Each consumer gets every n-th object, as pollers of one queue would share them.
         """
         count = len(self._pipes)
         for index, pipe in enumerate(self._pipes):
@@ -78,7 +78,7 @@ class Consumers:
 
 @contextmanager
 def running(count: int, *, url: str, folder: Path) -> Iterator[Consumers]:
-    """So many consumers, connected; ended at the end of the block."""
+    """Start this number of consumers, connected; they end with the block."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as opened:
         pipes: list[Pipe] = []
@@ -100,9 +100,9 @@ def _end(process: SpawnProcess, pipe: Pipe) -> None:
 
 
 def _consume(pipe: Pipe, url: str, folder: Path) -> None:
-    """A consumer process: applies what it is told to until it is told to stop."""
+    """Run a consumer process: apply the objects of each order until the stop order."""
     archive = Folder(folder)
-    habits = Habits()  # kept for good, as the consumer's handler does
+    habits = Habits()  # kept between calls, as in the consumer's handler
     with connect(
         url,
         application_name="forebay-consumer",

@@ -1,4 +1,4 @@
-"""Proxy events as API Gateway sends them, and places where functions find what they need."""
+"""Proxy events in API Gateway's form, and an output stream like Lambda's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def proxy_event(
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> dict[str, Any]:
-    """A request with the members and headers that one has behind CloudFront and API Gateway."""
+    """A request with the members and headers that CloudFront and API Gateway add."""
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/json",
@@ -52,12 +52,12 @@ def proxy_event(
 
 
 def json_bytes(value: object) -> bytes:
-    """As a client writes it."""
+    """The value as the JSON of a client."""
     return json.dumps(value).encode()
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """What is written to standard output is written, and read by nobody, as with Lambda's logs."""
+    """Redirect standard output to /dev/null: writes take place, but are not read, as on Lambda."""
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         yield

@@ -1,6 +1,6 @@
-"""Measures contenders side by side: round after round, each once per round, in changing order.
+"""Measures contenders together: in each round each runs once, in changing order.
 
-The machine's noise then hits all of them alike, and a ratio is taken within each round.
+Noise of the machine then affects all of them alike, and ratios are calculated within each round.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something whose time is taken."""
+    """Code to measure."""
 
     name: str
-    #: What is timed. A number that it returns is taken instead, as seconds.
+    #: The measured function. If it returns a number, that is used instead, in seconds.
     run: Callable[[], float | None]
-    #: How many items (commands, rows, requests) it handles.
+    #: The number of items (commands, rows, requests) that it handles.
     items: int
-    #: Done before each round, without being timed.
+    #: Runs before each round, not measured.
     prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The times of one contender, one for each round."""
+    """The times of a contender, one for each round."""
 
     name: str
     items: int
@@ -37,31 +37,31 @@ class Series:
 
     @property
     def per_second(self) -> float:
-        """Items a second, in the round of median time."""
+        """Items per second, in the round of median time."""
         return self.items / statistics.median(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a ratio should be."""
+    """The range that a ratio should be in."""
 
     at_least: float | None = None
     at_most: float | None = None
 
     def is_met(self, value: float) -> bool:
-        """Whether the value is on the right side."""
+        """Return True if the value is in the range."""
         return (self.at_least is None or value >= self.at_least) and (
             self.at_most is None or value <= self.at_most
         )
 
     def __str__(self) -> str:
-        """As the table shows it."""
+        """The aim in the form of the tables."""
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure: how a contender compares with its limit or peer."""
+    """A figure: the ratio of a contender to its limit or peer."""
 
     what: str
     against: str
@@ -69,27 +69,27 @@ class Ratio:
     low: float
     high: float
     aim: Aim | None = None
-    #: How the value is read: `speed` (more is better), `time` or `size` (less is better).
+    #: How to read the value: `speed` (more is better), `time` or `size` (less is better).
     kind: str = "speed"
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a comparison found."""
+    """The results of a comparison."""
 
     series: list[Series] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
-    #: Sizes, fits, profiles, versions of peers: whatever explains the figures.
+    #: Sizes, fits, profiles, versions of peers: facts that explain the figures.
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = False) -> list[Series]:
-    """The times of all contenders.
+    """Measure all contenders.
 
     Args:
         contenders: at least one.
         rounds: how many times each runs.
-        warm_up: whether each runs once before, untimed.
+        warm_up: whether each runs once before, without being measured.
     """
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(-1 if warm_up else 0, rounds):
@@ -115,7 +115,7 @@ def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = Fal
 def speed(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
-    """How many times as fast as the other, by items a second: the median over the rounds."""
+    """The first contender's items per second over the other's: the median over the rounds."""
     mine, other = _pair(measured, name, against)
     values = [
         (mine.items / own) / (other.items / its)
@@ -127,7 +127,7 @@ def speed(
 def duration(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
-    """How many times the other's time per item it takes: the median over the rounds."""
+    """The first contender's time per item over the other's: the median over the rounds."""
     mine, other = _pair(measured, name, against)
     values = [
         (own / mine.items) / (its / other.items)
@@ -137,7 +137,7 @@ def duration(
 
 
 def single(what: str, against: str, value: float, kind: str, aim: Aim | None = None) -> Ratio:
-    """A figure that is taken once."""
+    """A figure that is measured once."""
     return Ratio(what, against, value, value, value, aim, kind)
 
 
@@ -151,5 +151,5 @@ def _ratio(what: str, against: str, values: list[float], aim: Aim | None, kind: 
 
 
 def say(text: str) -> None:
-    """Tells whoever waits; results go to files."""
+    """Print progress for the operator; results go to files."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""On what a figure was taken: machine, versions, commit."""
+"""The conditions of a figure: machine, versions, commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """The machine, as far as it matters for speed."""
+    """The properties of the machine that affect speed."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -43,7 +43,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that are measured."""
+    """Versions of Python and of the measured packages."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -54,16 +54,16 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is measured; `+` behind it where the work tree differs."""
+    """The measured commit, with `+` if the work tree differs."""
     told = _git("rev-parse", "--short=12", "HEAD")
     changed = _git("status", "--porcelain", "--", "forebay", "lambdas", "ops", "bench/*.py")
     return told + ("+" if changed else "")
 
 
 def own_peak_mebibytes() -> float:
-    """The most memory that this process has had resident.
+    """The peak of this process's resident memory.
 
-    Not `ru_maxrss` on Linux: a process that was forked has its parent's there, too.
+    `ru_maxrss` is not used on Linux: a forked process inherits its parent's value.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -74,9 +74,9 @@ def own_peak_mebibytes() -> float:
 
 
 class PeakMemory:
-    """Watches what a process and all those that it starts have resident, together.
+    """Watches the total resident memory of a process and all its descendants.
 
-    What they share is counted for each of them, so it is never less than they take.
+    Shared memory is counted for each process, so the figure is an upper bound.
     """
 
     def __init__(self, pid: int) -> None:

@@ -1,7 +1,7 @@
-"""The resource that is measured, and its commands: 8 columns, a UUID key, one secondary index.
+"""The measured resource and its commands: 8 columns, a UUID key, one secondary index.
 
-A command takes about 300 bytes. Everything follows from the seed, so every
-contender gets the same rows.
+A command takes about 300 bytes. Everything derives from the seed, so all contenders get the same
+rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Order(Resource, path="orders"):
 
 SPEC: ResourceSpec = Order.spec_
 RESOURCES = {SPEC.path: SPEC}
-#: Of an object, before gzip: what the `dev` environment's stream buffers.
+#: Size of an object before gzip: the buffer of the `dev` environment's stream.
 OBJECT_BYTES = 5 * 1024 * 1024
 
 _SEED = 11
@@ -49,7 +49,7 @@ _NOTES = ("", "ring twice", "a present")
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Archive objects in a folder, and what they hold."""
+    """Archive objects in a folder, with their number of commands and average line size."""
 
     folder: Path
     keys: tuple[str, ...]
@@ -58,12 +58,12 @@ class Objects:
 
 
 def commands(count: int, *, generation: int = 0, seed: int = _SEED) -> Iterator[Command]:
-    """That many puts, each to a key of its own.
+    """Make this number of puts, each to a different key.
 
     Args:
-        count: of commands.
-        generation: a later one puts other bodies at the same keys, under greater ids.
-        seed: another one gives other keys.
+        count: number of commands.
+        generation: a later one puts other bodies to the same keys, with greater ids.
+        seed: determines the keys.
     """
     keys, chance = random.Random(seed), random.Random(seed + 1 + generation)
     for number in range(count):
@@ -81,13 +81,13 @@ def commands(count: int, *, generation: int = 0, seed: int = _SEED) -> Iterator[
 
 
 def command_id(number: int, generation: int = 0) -> str:
-    """The id of the `number`th command of a generation; a hundred come each millisecond."""
+    """The id of the `number`th command of a generation; a millisecond has a hundred commands."""
     ms = _FIRST_MS + generation * 86_400_000 + number // 100
     return str(uuid.UUID(int=ms << 80 | 0x7 << 76 | 0b10 << 62 | number << 1))
 
 
 def body(fixed: random.Random, chance: random.Random, number: int) -> Body:
-    """A body; of a key's later bodies the customer stays, all else may change."""
+    """A body; the bodies of one key share the customer, all else may differ."""
     day = dt.date(2026, 1, 1) + dt.timedelta(days=number % 365)
     return {
         "customer": f"c{fixed.randrange(_CUSTOMERS)}",
@@ -101,7 +101,7 @@ def body(fixed: random.Random, chance: random.Random, number: int) -> Body:
 
 
 def write_objects(folder: Path, lines: Sequence[bytes], *, name: str) -> Objects:
-    """Archive objects of these lines, cut as the delivery stream would."""
+    """Write archive objects of these lines, split as by the delivery stream."""
     keys: list[str] = []
     block: list[bytes] = []
     size = 0
@@ -118,7 +118,7 @@ def write_objects(folder: Path, lines: Sequence[bytes], *, name: str) -> Objects
 
 
 def lines_of(made: Sequence[Command]) -> list[bytes]:
-    """Each command as the archive has it."""
+    """The commands as lines of the archive."""
     return [encode(command) for command in made]
 
 
@@ -135,7 +135,7 @@ def row(command: Command) -> list[Any]:
 
 
 def copy_text(made: Sequence[Command]) -> bytes:
-    """The rows in COPY's text format: made beforehand, so that COPY pays for Postgres only."""
+    """The rows in COPY's text format, made beforehand so that COPY measures Postgres only."""
     return "".join("\t".join(map(_copied, row(command))) + "\n" for command in made).encode()
 
 

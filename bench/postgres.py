@@ -26,7 +26,7 @@ from local.postgres.throwaway import open_folder, throwaway_cluster
 from local.settings import ROOT
 from local.supervisor import Supervisor
 
-#: Of other keys and other commands: without any, apply would leave out the joins with them.
+#: For other keys and commands: without any rows, apply would omit the joins with these tables.
 OLD_TOMBSTONES = OLD_REJECTIONS = 1_000
 
 _PIPELINE = ("forebay.tombstones", "forebay.rejections", "forebay.ledger")
@@ -34,14 +34,14 @@ _PIPELINE = ("forebay.tombstones", "forebay.rejections", "forebay.ledger")
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One database with all migrations and the table of orders."""
+    """A database with all migrations and the table of orders."""
 
     cluster: Cluster
     name: str
 
     @property
     def url(self) -> str:
-        """As the owner, who applies."""
+        """The URL for the owner, which applies."""
         return self.cluster.url(OWNER, self.name)
 
     def connect(self) -> Connection:
@@ -51,7 +51,7 @@ class Database:
         )
 
     def empty(self) -> None:
-        """Empties the tables, but for old tombstones and rejections."""
+        """Empty the tables, except for old tombstones and rejections."""
         with self.connect() as connection:
             connection.execute(f"TRUNCATE orders, {', '.join(_PIPELINE)}".encode())
             connection.execute(_TOMBSTONES, [OLD_TOMBSTONES])
@@ -59,31 +59,31 @@ class Database:
         self.settle()
 
     def fill(self, rows: bytes) -> None:
-        """Empties the tables, then copies rows into the table of orders."""
+        """Empty the tables, then copy rows into the table of orders."""
         self.empty()
         with self.connect() as connection:
             copy_rows(connection, rows)
         self.settle()
 
     def settle(self, table: str = "orders") -> None:
-        """Leaves no work of the past to whoever is timed next: vacuum, statistics, checkpoint."""
+        """Run vacuum, analyze and a checkpoint, so that earlier work delays no measurement."""
         with psycopg.connect(self.cluster.url(SUPERUSER, self.name), autocommit=True) as admin:
             admin.execute(f"VACUUM (ANALYZE) {table}".encode())
             admin.execute(f"VACUUM (ANALYZE) {', '.join(_PIPELINE)}".encode())
             admin.execute("CHECKPOINT")
 
     def count(self, table: str) -> int:
-        """How many rows a table has."""
+        """The number of a table's rows."""
         return int(self.rows("SELECT count(*) FROM " + table)[0][0])  # noqa: S608 - our own names
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Every row of a query, asked as superuser."""
+        """Every row of a query, run as superuser."""
         with psycopg.connect(self.cluster.url(SUPERUSER, self.name), autocommit=True) as admin:
             return admin.execute(query.encode(), parameters).fetchall()
 
 
 def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> None:
-    """A plain COPY of rows in text format, in one transaction."""
+    """Copy rows in text format by a plain COPY, in a transaction."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, orders.columns()))
     )
@@ -93,7 +93,7 @@ def copy_rows(connection: Connection, rows: bytes, table: str = "orders") -> Non
 
 @contextmanager
 def running_server() -> Iterator[Cluster]:
-    """A primary that survives crashes, in a temporary folder, stopped at the end of the block."""
+    """A primary with durable storage, in a temporary folder, stopped at the end of the block."""
     with open_folder() as folder:
         primary = throwaway_cluster(folder, "primary", durable=True)
         unused = throwaway_cluster(folder, "replica", durable=True)
@@ -106,7 +106,7 @@ def running_server() -> Iterator[Cluster]:
 def new_database(
     cluster: Cluster, resources: Mapping[str, ResourceSpec] = orders.RESOURCES
 ) -> Iterator[Database]:
-    """A database with the migrations and, of resources that they don't know, the tables."""
+    """A database with the migrations, and with the tables of the given resources."""
     name = f"bench_{uuid4().hex[:8]}"
     identifier = sql.Identifier(name)
     with psycopg.connect(cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
@@ -122,7 +122,7 @@ def new_database(
 
 
 def create_tables(connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
-    """The resources' tables with their indexes, as a migration would make them."""
+    """Create the resources' tables with their indexes, as a migration would."""
     tables = metadata(resources)
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     for spec in resources.values():
@@ -133,7 +133,7 @@ def create_tables(connection: Connection, resources: Mapping[str, ResourceSpec])
 
 
 def settings_of(cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
-    """Server parameters as they are, for the record."""
+    """The present values of server parameters, for the results."""
     with psycopg.connect(cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
         found = admin.execute(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)]

@@ -1,7 +1,7 @@
 """Writes the tables of docs/performance.md from the results: `python -m bench.report`.
 
-A table stands between two comments, `<!-- bench: apply writes -->` and `<!-- /bench -->`; what is
-between them is made here, all else is written by hand.
+A table is between two comments, `<!-- bench: apply writes -->` and `<!-- /bench -->`. The text
+between them is generated; all other text is written by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.settings import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 
-#: A table's comments, the comparisons that it shows, and the table.
+#: A table's comments, the names of its comparisons, and the table.
 MARKED = re.compile(r"(<!-- bench: ([a-z_ ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _HEAD = ("| What | Beside | Ratio | Rounds from, to | Aim | |", "|---|---|---|---|---|---|")
 _WORDS = {
@@ -31,14 +31,14 @@ _LARGE = 10
 
 
 def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
-    """The page with its tables made anew.
+    """The page with new tables.
 
     Args:
-        page: its text.
+        page: the page's text.
         found: results by the comparison's name.
 
     Raises:
-        KeyError: the page asks for a comparison that has no result.
+        KeyError: the page names a comparison that has no result.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -50,7 +50,7 @@ def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Writes the page."""
+    """Write the page."""
     found = {result["comparison"]: result for result in results.read_all()}
     PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     say(f"wrote {PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE}")

@@ -1,4 +1,4 @@
-"""Results as JSON: one file per comparison, the newest taken; each says where it comes from."""
+"""Results as JSON: one file per comparison with the newest figures and their conditions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.harness import Aim, Findings, Ratio
 from local.settings import ROOT
 
 FOLDER = ROOT / "bench" / "results"
-#: Of load, soak and outages, which have a page of their own.
+#: Results of load, soak and outages, which have their own page.
 LOAD_FOLDER = FOLDER / "load"
 _DIGITS = 6  # of a second, of a ratio
 
 
 def write(name: str, findings: Findings, *, folder: Path, about: dict[str, Any]) -> Path:
-    """Writes what a comparison found; the file."""
+    """Write the results of a comparison; return the file."""
     content = {
         "comparison": name,
         "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -44,7 +44,7 @@ def write(name: str, findings: Findings, *, folder: Path, about: dict[str, Any])
 
 
 def about(*, quick: bool) -> dict[str, Any]:
-    """Where and of what the figures of this run are."""
+    """The conditions of this run's figures."""
     return {
         "commit": machine.commit(),
         "quick": quick,

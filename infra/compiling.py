@@ -1,4 +1,4 @@
-"""Has the declarations of a checkout compiled, for the packages of functions that start fast."""
+"""Compiles the declarations of a checkout, for the packages of functions that must start fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from forebay.errors import SettingsError
 
-#: To a file: what declarations may print is theirs.
+#: Writes to a file, because declarations may print to stdout.
 _PROGRAM: Final = (
     "import sys, resources; from forebay.resource import compiled; "
     "made = compiled.dump(resources.load()); open(sys.argv[1], 'wb').write(made)"
@@ -19,12 +19,12 @@ _PROGRAM: Final = (
 
 
 def compiled_resources(root: Path) -> bytes:
-    """The checkout's resources as `forebay.resource.compiled` reads them.
+    """Compile the checkout's resources for `forebay.resource.compiled`.
 
-    By a process of its own: this one may have imported them before they were changed.
+    A new process does it: this one may have imported an earlier state of the declarations.
 
     Raises:
-        SettingsError: a declaration can't work; says which.
+        SettingsError: a declaration is invalid; the message names it.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "compiled")

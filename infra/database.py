@@ -1,4 +1,4 @@
-"""Settings of the database: which kind there is, how large, and what protects it."""
+"""Settings of the database: its kind, its size, and its protection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.section import Section
 
 #: Replicas of an RDS instance, and readers of an Aurora cluster.
 MAX_REPLICAS: Final = 15
-#: Connections that functions leave to operators, backups and the migration.
+#: Connections reserved for operators, backups and the migration.
 SPARE_CONNECTIONS: Final = 10
 
 ReadTimeout = Annotated[int, Field(ge=1, le=25)]
@@ -23,48 +23,48 @@ Capacity = Annotated[float, Field(ge=0, le=256, multiple_of=0.5)]
 
 
 class NetworkSettings(Section):
-    """A VPC of the environment's own, whose subnets lead nowhere."""
+    """A new VPC of the environment, with isolated subnets."""
 
     cidr: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+/(1[6-9]|2[0-4])$")] = "10.30.0.0/20"
     availability_zones: Annotated[int, Field(ge=2, le=3)] = 2
 
 
 class ExistingNetworkSettings(Section):
-    """The VPC from which a database that is there already can be reached."""
+    """An existing VPC from which an external database can be reached."""
 
     vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
     subnet_ids: Annotated[Names, Field(min_length=1)]
-    #: What the functions are members of: lets them out to the database, and to S3.
+    #: The functions' security group: it must allow connections to the database and to S3.
     security_group_id: Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]
 
 
 class ExternalDatabase(Section):
-    """A database that is there already."""
+    """An existing database."""
 
     kind: Literal["external"]
     url: str
     replica_url: str
-    #: As whom the migration logs in; `url` unless given.
+    #: The URL for the migration's user; `url` by default.
     owner_url: str | None = None
-    #: The primary for who only reads; `url` unless given.
+    #: The primary's URL for functions that only read; `url` by default.
     reader_url: str | None = None
     read_timeout_seconds: ReadTimeout
-    #: What the functions may log in to with IAM tokens: `db-…`, `cluster-…` or `prx-…`.
+    #: The resources to which the functions log in with IAM tokens: `db-…`, `cluster-…` or `prx-…`.
     resource_ids: Names = ()
-    #: Absent: the functions stay outside of any VPC.
+    #: None: the functions stay outside of any VPC.
     network: ExistingNetworkSettings | None = None
     max_connections: Annotated[int, Field(ge=20)] | None = None
 
     @property
     def replicas(self) -> int:
-        """Servers that are only read, as far as the addresses tell."""
+        """The number of read-only servers, as far as the addresses show."""
         return 0 if self.url == self.replica_url else 1
 
     def check_no_password(self) -> None:
-        """Refuses a password, which everyone who may read a function's settings would know.
+        """Refuse a password: everyone with read access to a function's settings would see it.
 
         Raises:
-            ValueError: there is one.
+            ValueError: a URL contains a password.
         """
         for key in ("url", "replica_url", "owner_url", "reader_url"):
             if urlsplit(getattr(self, key) or "").password is not None:
@@ -72,23 +72,23 @@ class ExternalDatabase(Section):
 
 
 class ManagedDatabase(Section):
-    """What RDS and Aurora have in common."""
+    """The common settings of RDS and Aurora."""
 
     read_timeout_seconds: ReadTimeout
     network: NetworkSettings = NetworkSettings()
-    #: Absent is the server's own rule, about 112 for each gibibyte of memory.
+    #: The server's default would be about 112 for each gibibyte of memory.
     max_connections: Annotated[int, Field(ge=20, le=8_388_607)]
-    #: Functions share connections. Not worth its price unless they are many and short.
+    #: Share connections through RDS Proxy. Worth its price only for many short connections.
     proxy: bool = False
     backup_days: Annotated[int, Field(ge=1, le=35)]
     deletion_protection: bool
-    #: Days for which the database's load is kept; 7 are free of charge.
+    #: Days for which Performance Insights are kept; 7 are free of charge.
     insights_days: Literal[7, 31, 93, 186, 372, 731] | None = None
-    #: Statements that take longer are logged, with their values' places and not their values.
+    #: Statements that take longer are logged, with placeholders instead of their values.
     log_statements_milliseconds: Annotated[int, Field(ge=-1)] = 1_000
-    #: How long a replica lets a query hold up what comes from the primary.
+    #: How long a replica lets a query delay changes from the primary.
     max_standby_delay_seconds: Annotated[int, Field(ge=0, le=3_600)] = 30
-    #: When AWS may restart it, UTC.
+    #: When AWS may restart the server, UTC.
     maintenance_window: str = "sun:04:00-sun:05:00"
     backup_window: str = "02:00-03:00"
 
@@ -101,15 +101,15 @@ class RdsDatabase(ManagedDatabase):
     instance_class: InstanceClass
     replica_class: InstanceClass | None = None
     replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
-    #: A second instance waits in another zone; it answers nothing until it is needed.
+    #: A standby instance in another zone; it serves no queries until a failover.
     multi_az: bool
     storage_gibibytes: Annotated[int, Field(ge=20, le=65_536)]
-    #: The storage grows by itself up to this.
+    #: The storage grows automatically up to this.
     max_storage_gibibytes: Annotated[int, Field(ge=20, le=65_536)]
 
     @model_validator(mode="after")
     def _storage_can_grow(self) -> Self:
-        # RDS refuses an upper limit that is nearer than a tenth.
+        # RDS refuses an upper limit that is less than a tenth above.
         if self.max_storage_gibibytes * 10 < self.storage_gibibytes * 11:
             raise ValueError(
                 "max_storage_gibibytes must be at least 1.1 times storage_gibibytes, "
@@ -123,7 +123,7 @@ class ServerlessSettings(Section):
 
     min_units: Capacity
     max_units: Annotated[Capacity, Field(ge=1)]
-    #: Without connections for so long, the cluster sleeps and costs only its storage.
+    #: After this time without connections the cluster pauses, and only its storage is billed.
     pause_after_seconds: Annotated[int, Field(ge=300, le=86_400)] | None = None
 
     @model_validator(mode="after")
@@ -139,18 +139,18 @@ class ServerlessSettings(Section):
 
 
 class GlobalSettings(Section):
-    """Part of an Aurora Global Database, which spans regions."""
+    """Membership in an Aurora Global Database, which spans regions."""
 
     identifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    #: What this region is now; only the primary takes writes.
+    #: The present role of this region; only the primary accepts writes.
     role: Literal["primary", "secondary"]
-    #: What it was when its cluster was made. Needed once a failover has changed the role: a cluster
-    #: can't be described as another kind without being made anew.
+    #: The role when the cluster was created. Needed after a failover has changed the role: a
+    #: cluster can't be declared as another kind without being replaced.
     made_as: Literal["primary", "secondary"] | None = None
 
     @property
     def began_as(self) -> Literal["primary", "secondary"]:
-        """What it was when its cluster was made."""
+        """The role when the cluster was created."""
         return self.made_as or self.role
 
 
@@ -159,22 +159,22 @@ class AuroraDatabase(ManagedDatabase):
 
     kind: Literal["aurora"]
     version: Version = "18.4"
-    #: Of writer and readers; absent where they are serverless.
+    #: For writer and readers; None if they are serverless.
     instance_class: InstanceClass | None = None
     serverless: ServerlessSettings | None = None
     replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
-    #: I/O is part of a higher price for instances and storage; pays off where I/O is a quarter.
+    #: I/O is included in a higher price for instances and storage; it pays off if I/O is a quarter.
     io_optimized: bool = False
     in_global: GlobalSettings | None = None
 
     @property
     def pauses(self) -> bool:
-        """Whether the cluster sleeps when nobody uses it."""
+        """True if the cluster pauses when it is not used."""
         return self.serverless is not None and self.serverless.pause_after_seconds is not None
 
     @property
     def secondary(self) -> bool:
-        """Whether this cluster follows one in another region, and takes no writes."""
+        """True if this cluster follows a primary in another region, and accepts no writes."""
         return self.in_global is not None and self.in_global.role == "secondary"
 
     @model_validator(mode="after")
@@ -214,18 +214,19 @@ def check_connections(
     applying: int,
     reading: dict[str, int | None],
 ) -> None:
-    """Checks that the functions at their busiest leave the database connections to spare.
+    """Check that the functions at their maximum leave spare connections.
 
-    A function keeps a connection for each of its instances, and what the replicas can't answer is
-    asked of the primary.
+    A function holds one connection per instance, and queries that the replicas can't answer go to
+    the primary.
 
     Args:
-        database: with its limit; nothing is checked where that isn't known, or a proxy shares.
-        applying: how many consumers there may be.
-        reading: reserved concurrency by function; None where there is none.
+        database: the database. It is not checked if its limit is unknown, or if a proxy shares
+            connections.
+        applying: the maximum number of consumers.
+        reading: reserved concurrency by function; None without a reservation.
 
     Raises:
-        ValueError: there could be too many, or there is no bound.
+        ValueError: the functions may need too many connections, or an unbounded number.
     """
     if database.max_connections is None or getattr(database, "proxy", False):
         return

@@ -1,4 +1,4 @@
-"""Settings of the API's front door: who may call it, by which name, and what stands before it."""
+"""Settings of the API's front: authorization, domain and edge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, Strict, model_validator
 
 from infra.section import Section
 
-#: CloudFront, its web ACL and its certificates live in this region, wherever the API is.
+#: The region of CloudFront, its web ACL and its certificates, wherever the API is.
 EDGE_REGION: Final = "us-east-1"
 
 # The variables of a function have 4 KB together (AWS: "Lambda quotas").
@@ -23,7 +23,7 @@ PrincipalArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(?:rol
 
 
 class PlanSettings(Section):
-    """What one API key may use."""
+    """The limits of one API key."""
 
     rate_per_second: Annotated[int, Field(ge=1)]
     burst: Annotated[int, Field(ge=1)]
@@ -34,18 +34,18 @@ class CacheSettings(Section):
     """The stage cache."""
 
     size_gigabytes: Literal["0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237"]
-    #: For every cached route that isn't named below; 0 switches its cache off.
+    #: For every cached route that isn't listed below; 0 disables its cache.
     ttl_seconds: CacheTtl
     #: By route, as `countries.list` or `countries.item`.
     ttl_seconds_by_route: Mapping[str, CacheTtl] = Field(default_factory=dict)
 
     def ttl_of(self, route: str) -> int:
-        """Seconds that answers of the named route may be kept; 0 for not at all."""
+        """Seconds that answers of the named route may be cached; 0 if they may not."""
         return self.ttl_seconds_by_route.get(route, self.ttl_seconds)
 
 
 class OpenSettings(Section):
-    """Nobody has to say who they are; API keys may still be asked for."""
+    """No authorization; API keys may still be required."""
 
     kind: Literal["none"] = "none"
 
@@ -54,20 +54,20 @@ class CognitoSettings(Section):
     """Access tokens of a Cognito user pool, with a read and a write scope per resource."""
 
     kind: Literal["cognito"]
-    #: A pool that is there already; one is made where absent.
+    #: An existing pool; by default a new one is created.
     user_pool_arn: Arn | None = None
     #: First label of the pool's own domain, where tokens are fetched.
     domain_prefix: (
         Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")] | None
     ) = None
-    #: Where people are sent back to after they have signed in; none: people can't.
+    #: Addresses to which people are redirected after they sign in; if empty, people can't sign in.
     callback_urls: Names = ()
-    #: Scopes that people who sign in can be given, as `cities.write`; every scope for reading
-    #: where absent.
+    #: Scopes available to people who sign in, as `cities.write`; every scope for reading by
+    #: default.
     people_scopes: Names | None = None
     #: Programs with a secret of their own, and the scopes of each, as `cities.read`.
     machine_clients: Mapping[str, Names] = Field(default_factory=dict)
-    #: Whether a cached answer is shared by all callers that the authorizer lets through.
+    #: True if a cached answer is shared by all callers that the authorizer accepts.
     shares_cache: bool = False
 
     @model_validator(mode="after")
@@ -92,8 +92,9 @@ class IamSettings(Section):
     """Requests signed with AWS credentials that may `execute-api:Invoke`."""
 
     kind: Literal["iam"]
-    #: Who may reach further resources from those that a policy lets him read, and the scopes of
-    #: each, as `countries.read`: policies know paths, and the function can't see them.
+    #: Principals that may read related resources through a resource that their policy allows, with
+    #: the scopes of each, as `countries.read`. Policies match paths, and the function can't see
+    #: them.
     principals: Mapping[PrincipalArn, Names] = Field(default_factory=dict)
     shares_cache: bool = False
 
@@ -109,11 +110,11 @@ class IamSettings(Section):
 
 
 class LambdaAuthorizerSettings(Section):
-    """A function of one's own that judges the header Authorization."""
+    """A custom function that checks the header Authorization."""
 
     kind: Literal["lambda"]
     function_arn: Arn
-    #: How long a verdict is kept, and so how late a revocation is noticed.
+    #: How long a result is cached, which delays a revocation.
     verdict_seconds: CacheTtl = 300
     shares_cache: bool = False
 
@@ -125,32 +126,32 @@ AuthorizationSettings = Annotated[
 
 
 class DomainSettings(Section):
-    """A name of one's own."""
+    """A custom domain."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+\.[a-z]{2,}$")]
     certificate_arn: Arn
-    #: Where the name's record is made; somebody else makes it where absent.
+    #: The zone in which the DNS record is created; None if it is managed elsewhere.
     hosted_zone_id: str | None = None
 
     @property
     def certificate_region(self) -> str:
-        """The region that the certificate is in."""
+        """The region of the certificate."""
         return self.certificate_arn.split(":")[3]
 
 
 class ApiSettings(Section):
-    """The REST API's front door."""
+    """The settings of the REST API."""
 
     endpoint: Literal["regional", "edge", "private"] = "regional"
-    #: From which a private API is reached.
+    #: The VPC endpoints from which a private API can be called.
     vpc_endpoint_ids: Names = ()
     authorization: AuthorizationSettings = OpenSettings()
     require_api_key: bool
     cors_allow_origin: str
-    #: Headers that pages may send besides the API's own.
+    #: Headers that pages may send in addition to the API's own.
     cors_allow_headers: Annotated[tuple[HeaderName, ...], Strict(strict=False)] = ()
-    #: From which size on answers are compressed where the client takes it; AWS's greatest value,
-    #: which no answer has, switches that off.
+    #: The minimum size of a compressed answer, if the client accepts compression; AWS's maximum
+    #: value, which no answer reaches, disables compression.
     compress_from_bytes: Annotated[int, Field(ge=0, le=10_485_760)] = 1024
     rate_per_second: Annotated[int, Field(ge=1)]
     burst: Annotated[int, Field(ge=1)]
@@ -161,8 +162,9 @@ class ApiSettings(Section):
     def ttl_of(self, route: str) -> int:
         """Seconds that the stage cache may keep answers of the named cached route; 0 for none.
 
-        A signature is new with each request, so no answer that is kept for one is ever asked for
-        again; and it may be in the query (AWS: "Signature Version 4"), where no key holds it.
+        A signature differs for each request, so an answer cached under it is never used again. A
+        signature may also be in the query (AWS: "Signature Version 4"), which no cache key
+        contains.
         """
         if isinstance(self.authorization, IamSettings) and not self.authorization.shares_cache:
             return 0
@@ -170,9 +172,9 @@ class ApiSettings(Section):
 
     @property
     def tells_callers_apart(self) -> bool:
-        """Whether the stage cache keeps one caller's answers from another.
+        """True if the stage cache separates the callers' answers.
 
-        The header Authorization is no part of a cache key unless it is made one (AWS: "Caching
+        The header Authorization is part of a cache key only if it is declared so (AWS: "Caching
         settings for REST APIs in API Gateway").
         """
         return not isinstance(self.authorization, OpenSettings) and (
@@ -199,19 +201,19 @@ class ApiSettings(Section):
 class EdgeSettings(Section):
     """CloudFront and its web ACL in front of the API."""
 
-    #: An edge keeps no answer longer. It adds to the stage cache's time.
+    #: The maximum time that the edge caches an answer, in addition to the stage cache's.
     cache_seconds: Annotated[int, Field(ge=1, le=3600)] = 1
-    #: Larger requests are refused. A function is given 6 MB, in which the body is a JSON string.
+    #: Larger requests are refused. A function's request has 6 MB, with the body as a JSON string.
     max_body_bytes: Annotated[int, Field(ge=1_024_000, le=6 * 1024 * 1024)] = 4 * 1024 * 1024
     window_seconds: Literal[60, 120, 300, 600] = 300
-    #: Requests of one client address in the window; WAF allows no less than 10.
+    #: Requests of one client address in the window; WAF requires at least 10.
     requests_per_address: Annotated[int, Field(ge=10)]
-    #: The same request from the same kind of client, whatever its addresses.
+    #: Limit for the same request from the same kind of client, over all addresses.
     requests_per_signature: Annotated[int, Field(ge=10)]
     price_class: Literal["100", "200", "all"] = "100"
     domain: DomainSettings | None = None
-    #: Names of the secrets by which the API knows the edge. The edge sends the last of them; to
-    #: change it, deploy with a second name, then without the first.
+    #: Names of the secrets by which the API recognises the edge. The edge sends the last. To
+    #: change the secret, deploy with a second name, then without the first.
     origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
 
     @model_validator(mode="after")
@@ -227,10 +229,10 @@ class EdgeSettings(Section):
 def check_front(
     api: ApiSettings, edge: EdgeSettings | None, *, region: str, emulated: bool
 ) -> None:
-    """Checks what API, edge and region ask of each other.
+    """Check that the settings of API, edge and region are compatible.
 
     Raises:
-        ValueError: they contradict each other; says how.
+        ValueError: they contradict each other; the message gives the reason.
     """
     if edge is not None:
         if emulated:
@@ -238,8 +240,8 @@ def check_front(
         if api.endpoint != "regional":
             raise ValueError("edge needs api.endpoint = 'regional', not a second CloudFront")
         if isinstance(api.authorization, IamSettings):
-            # A signature covers the host (AWS: "Create a signed AWS API request"), which is another
-            # one behind CloudFront, and the query, which the edge's function writes anew.
+            # A signature covers the host (AWS: "Create a signed AWS API request"), which differs
+            # behind CloudFront, and the query, which the edge's function rewrites.
             raise ValueError(
                 "edge and api.authorization.kind = 'iam' exclude each other: "
                 "signatures are for the host that was asked, and the edge asks another"

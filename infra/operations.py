@@ -1,4 +1,4 @@
-"""Settings of what tells operators that something is wrong."""
+"""Settings of the alarms and the budget."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from infra.section import Section
 
 
 class OperationsSettings(Section):
-    """Alarms, and who hears of them."""
+    """Alarms, and the recipients of their mails."""
 
-    #: Addresses that get a mail for every alarm, once they have confirmed it.
+    #: Addresses that get a mail for every alarm, once they have confirmed the subscription.
     emails: Names = ()
-    #: Where the pages are that an alarm's description links to.
+    #: The base of the addresses of runbooks in the alarms' descriptions.
     runbooks_url: str = "docs/runbooks/alarms"
     #: Age of the oldest command that isn't in the archive yet; Firehose drops it after 24 hours.
     freshness_seconds: Annotated[int, Field(ge=60, le=43_200)] = 900
-    #: Age of the oldest archive object that nobody has applied.
+    #: Age of the oldest archive object that is not applied.
     apply_lag_seconds: Annotated[int, Field(ge=60)] = 900
     read_p99_milliseconds: Annotated[int, Field(ge=1)] = 2_000
-    #: RDS counts up to 300 while nobody writes, so less than that would ring every night.
+    #: Without writes, RDS reports up to 300: a smaller value would raise an alarm every night.
     replica_lag_seconds: Annotated[int, Field(gt=300)] = 360
-    #: A mail goes out when the month's costs come near it; no budget where absent.
+    #: A mail is sent when the month's costs approach it; None for no budget.
     monthly_budget_dollars: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Settings of what lies between a write and the database: streams, archive, queues, sweep."""
+"""Settings of the parts between a write and the database: streams, archive, queues, sweep."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ RetentionDays = Annotated[int, Field(ge=1, le=14)]  # SQS's limit
 
 
 class StreamSettings(Section):
-    """How long the delivery streams gather commands before they write an object."""
+    """How long the delivery streams buffer commands before they write an object."""
 
     buffer_mebibytes: Annotated[int, Field(ge=1, le=128)]
     buffer_seconds: Annotated[int, Field(ge=0, le=900)]
-    #: Streams among which writes are spread. One takes 1,000 to 2,000 requests a second and 1 to
-    #: 5 MiB, by region, until AWS is asked for more; an account has 50.
+    #: Streams among which writes are spread. A stream takes 1,000 to 2,000 requests and 1 to 5 MiB
+    #: per second, depending on the region, unless AWS raises its quota; an account has 50.
     count: Annotated[int, Field(ge=1, le=20)] = 1
-    #: Firehose's address, where it isn't the region's.
+    #: Firehose's address, if it isn't the region's.
     endpoint: str | None = None
 
 
 class LockSettings(Section):
-    """Object Lock: nobody can delete what is in the archive. Only a new bucket can have it."""
+    """Object Lock: archive objects can't be deleted. Only a new bucket can have it."""
 
-    #: `compliance` binds the account's root user too; `governance` can be lifted by who may.
+    #: `compliance` binds the account's root user too; `governance` can be overridden with a
+    #: permission.
     mode: Literal["governance", "compliance"]
     days: Annotated[int, Field(ge=1, le=36_500)]
 
 
 class CopySettings(Section):
-    """A copy of every archive object, in a bucket of another region that is there already."""
+    """A copy of every archive object, in an existing bucket of another region."""
 
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-    #: Versioned, as S3 demands; `forebay-<env>-archive-…` of a standby region is.
+    #: Versioned, as S3 requires; `forebay-<env>-archive-…` of a standby region is.
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 
 class ArchiveSettings(Section):
-    """How the commands of all time are kept."""
+    """How the archive is kept."""
 
-    #: Age at which objects move to Glacier Instant Retrieval: a sixth of the price to keep, and
-    #: read at once, but for a fee, and paid for 90 days at least. Absent: they stay.
+    #: Age at which objects move to Glacier Instant Retrieval: a sixth of the storage price,
+    #: immediate but billed reads, and a minimum of 90 days. None: they are not moved.
     glacier_after_days: Annotated[int, Field(ge=1)] | None = None
-    #: How long a version lives on that has been overwritten or deleted, by mistake or worse.
+    #: How long an overwritten or deleted version is kept.
     old_versions_days: Annotated[int, Field(ge=1)] = 90
     lock: LockSettings | None = None
     copy_to: CopySettings | None = None
@@ -80,7 +81,7 @@ class ConsumerSettings(Section):
 
     batch_size: Annotated[int, Field(ge=1, le=10_000)]
     window_seconds: Annotated[int, Field(ge=0, le=300)]
-    #: The primary's connections from live traffic are bounded by this; Lambda allows no 1.
+    #: Bounds the primary's connections for live traffic; Lambda's minimum is 2.
     max_concurrency: Annotated[int, Field(ge=2, le=1000)]
 
     @model_validator(mode="after")
@@ -94,16 +95,16 @@ class SweepSettings(Section):
     """How often, and how far back, the archive is compared with the ledger."""
 
     every_minutes: Annotated[int, Field(ge=1, le=1440)]
-    #: Younger objects are left alone.
+    #: Younger objects are skipped.
     grace_seconds: Annotated[int, Field(ge=0)]
-    #: Firehose tries for 24 hours to store an object, under the hour in which it arrived.
+    #: Firehose retries a delivery for 24 hours, under the hour in which the object's data arrived.
     lookback_hours: Annotated[int, Field(ge=25)]
-    #: How long the queue's own backlog is taken to explain what is not applied.
+    #: How long a backlog in the queue is taken as the explanation for objects that are not applied.
     patience_minutes: Annotated[int, Field(ge=0)]
 
 
 class ReplaySettings(Section):
     """How the replay queue's messages reach the consumer."""
 
-    #: The primary's connections from a replay are bounded by this; Lambda allows no 1.
+    #: Bounds the primary's connections for a replay; Lambda's minimum is 2.
     max_concurrency: Annotated[int, Field(ge=2, le=1000)]

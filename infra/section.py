@@ -1,4 +1,4 @@
-"""What every table of an environment's file has in common."""
+"""The base class of all tables in an environment's file."""
 
 from __future__ import annotations
 

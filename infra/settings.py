@@ -1,8 +1,9 @@
-"""One environment's settings: read from its file, completed from the command line, checked once.
+"""One environment's settings: read from its file, completed from the command line, and checked.
 
-`environments/<name>.toml` says everything that differs between environments. What it can't know,
-such as the ports of a local stack, is given as CDK context (`-c database_url=…`), or in the
-environment, as other users of a machine see command lines.
+`environments/<name>.toml` contains everything that differs between environments. Values that are
+unknown in advance, such as the ports of a local stack, are given as CDK context
+(`-c database_url=…`), or in an environment variable, because other users of a machine can see
+command lines.
 """
 
 from __future__ import annotations
@@ -29,43 +30,43 @@ from infra.pipeline import (
 )
 from infra.section import Section
 
-#: What a package is made for, which is a folder of `lambdas/`.
+#: The package's name, which is a folder of `lambdas/`.
 PackageName = Literal["write", "read", "about", "imports", "firehose_consumer", "migrate", "sweep"]
-#: `status` runs the read function's package, apart from it: its requests may wait.
+#: `status` runs the read function's package as a separate function: its requests may wait.
 FunctionName = Literal[
     "write", "read", "status", "about", "imports", "firehose_consumer", "migrate", "sweep"
 ]
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parent / "environments"
 
-#: Context values that complete an environment, and the keys that they stand for.
+#: Context values that complete an environment, and the keys that they set.
 CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "database_url": ("database", "url"),
     "replica_url": ("database", "replica_url"),
     "firehose_endpoint": ("stream", "endpoint"),
 }
 
-#: The same as a JSON object. What the command line says wins.
+#: The same as a JSON object. The command line takes precedence.
 CONTEXT_VARIABLE: Final = "FOREBAY_CDK_CONTEXT"
 
-#: Where the CLI puts files for the emulator; whoever starts the emulator makes this bucket.
+#: The CLI's bucket for files on the emulator; the code that starts the emulator creates it.
 EMULATOR_ASSETS_BUCKET: Final = "forebay-cdk-assets"
 
-#: More often, and a database that may pause hardly would.
+#: With more frequent sweeps, a database that may pause would hardly ever pause.
 MIN_MINUTES_BETWEEN_WAKINGS: Final = 240
 
-_GATEWAY_TIMEOUT_SECONDS = 29  # API Gateway gives up on an integration after this
+_GATEWAY_TIMEOUT_SECONDS = 29  # API Gateway's time-out for an integration
 
 Seconds = Annotated[int, Field(ge=0)]
 FunctionTimeout = Annotated[int, Field(ge=1, le=900)]  # Lambda's limit
 
 
 class LogSettings(Section):
-    """What is logged, and how long it is kept."""
+    """The level of the logs, and their retention."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     retention_days: Literal[1, 7, 14, 30, 90, 365]
-    #: Whether X-Ray gets a trace of some calls.
+    #: True if X-Ray traces some of the calls.
     traces: bool
 
 
@@ -75,9 +76,9 @@ class FunctionSettings(Section):
     memory_mebibytes: Annotated[int, Field(ge=128, le=10_240)]
     timeout_seconds: FunctionTimeout
     reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
-    #: Instances begin as copies of one that has started already.
+    #: Start instances from a snapshot of one that has already started.
     snap_start: bool = True
-    #: Instances that are kept waiting, and paid for while they do.
+    #: Instances that are kept ready, and billed all the time.
     provisioned_concurrency: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
@@ -124,15 +125,15 @@ class FunctionsSettings(Section):
 
 
 class Settings(Section):
-    """All that differs between environments."""
+    """All settings that differ between environments."""
 
-    #: The environment's name, which is its file's. The longest name made of it is the archive's,
-    #: `forebay-<env>-archive-<account>-<region>`, of which S3 takes 63 characters; RDS takes no two
-    #: hyphens in a row.
+    #: The environment's name, which is its file's. The longest name derived from it is the
+    #: archive's, `forebay-<env>-archive-<account>-<region>`; S3 accepts 63 characters. RDS accepts
+    #: no two hyphens in a row.
     name: Annotated[str, Field(pattern=r"^[a-z](-?[a-z0-9]){0,18}$")]
     target: Literal["aws", "emulator"]
     region: str
-    #: Where absent, the stacks go to whatever account the CLI is logged in to.
+    #: None: the stacks go to the account that the CLI is logged in to.
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     logs: LogSettings
     database: DatabaseSettings
@@ -143,10 +144,10 @@ class Settings(Section):
     consumer: ConsumerSettings
     replay: ReplaySettings
     sweep: SweepSettings
-    #: The longest `Prefer: wait` of a status; 0 takes none.
+    #: The longest `Prefer: wait` of a status; 0 accepts none.
     wait_cap_seconds: Annotated[int, Field(ge=0, le=25)] = 20
     api: ApiSettings
-    #: Where absent, clients reach the API itself.
+    #: None: clients reach the API directly.
     edge: EdgeSettings | None = None
     operations: OperationsSettings = OperationsSettings()
 
@@ -154,16 +155,16 @@ class Settings(Section):
     def load(
         cls, name: str, context: Mapping[str, str | None], folder: Path = ENVIRONMENTS
     ) -> Self:
-        """The settings of the named environment.
+        """Load the settings of the named environment.
 
         Args:
-            name: of the file, without `.toml`.
-            context: values for the names in `CONTEXT`; they win over the file.
-            folder: where the files are.
+            name: the file's name, without `.toml`.
+            context: values for the names in `CONTEXT`; they override the file.
+            folder: the folder of the files.
 
         Raises:
-            SettingsError: no such file, or a key is unknown, missing, of the wrong type or in
-                contradiction to another; names file and key, all of them at once.
+            SettingsError: the file is missing, or keys are unknown, missing, of the wrong type or
+                contradict each other; the message names the file and all these keys.
         """
         file = folder / f"{name}.toml"
         if not file.is_file():
@@ -176,19 +177,19 @@ class Settings(Section):
 
     @property
     def prefix(self) -> str:
-        """What the names of this environment's stacks and resources begin with."""
+        """The prefix of the names of this environment's stacks and resources."""
         return f"forebay-{self.name}"
 
     @property
     def emulated(self) -> bool:
-        """Whether the stacks go to the emulator of the one-machine stack."""
+        """True if the stacks go to the emulator of the one-machine stack."""
         return self.target == "emulator"
 
     @property
     def visibility_seconds(self) -> int:
-        """How long a message is hidden while the consumer works on it.
+        """How long a message is hidden while the consumer processes it.
 
-        Lambda asks for six times the function's timeout, besides the batching window.
+        Lambda recommends six times the function's time-out, plus the batching window.
         """
         timeout = self.functions.firehose_consumer.timeout_seconds
         return 6 * timeout + self.consumer.window_seconds
@@ -207,7 +208,7 @@ class Settings(Section):
 
     @property
     def standby(self) -> bool:
-        """Whether this region only reads, until it is promoted after a disaster."""
+        """True if this region only reads, until it is promoted after a disaster."""
         return isinstance(self.database, AuroraDatabase) and self.database.secondary
 
     @model_validator(mode="after")
@@ -332,7 +333,7 @@ def _explained(file: Path, invalid: ValidationError) -> str:
 
 
 def _without_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """As the file has it: behind a table of several kinds, pydantic names the kind."""
+    """The key as in the file: pydantic adds the kind after a table of several kinds."""
     return tuple(
         part
         for before, part in zip((None, *location), location, strict=False)
@@ -361,10 +362,10 @@ def _problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, An
 
 
 def given_context(env: Mapping[str, str]) -> dict[str, str | None]:
-    """The context values that the environment variable gives; none where it is not set.
+    """The context values in the environment variable; empty if it is not set.
 
     Raises:
-        SettingsError: it is no JSON object of known names and texts.
+        SettingsError: it is not a JSON object of known names and texts.
     """
     text = env.get(CONTEXT_VARIABLE, "{}")
     try:

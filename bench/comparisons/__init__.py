@@ -15,5 +15,5 @@ NAMES = (
     "growth",
     "rebuild",
 )
-#: Those that take more than some minutes, run when they are named or asked for by `--long`.
+#: Comparisons that take more than some minutes; they run if they are named, or with `--long`.
 LONG = frozenset({"rebuild"})

@@ -1,9 +1,9 @@
-"""Apply beside the limit: a plain COPY of the same rows into the same indexed table.
+"""Apply compared with the limit: a plain COPY of the same rows into the same indexed table.
 
-Apply does all that production does: it reads and inflates the objects, decodes and checks each
-line, asks for rejections and tombstones (there are some), folds, changes the table, and commits
-each chunk with its ledger row; `fsync` is on. The COPY's text is made beforehand, and it is one
-transaction.
+Apply does the same work as in production. It reads and inflates the objects, decodes and checks
+each line, queries rejections and tombstones (the tables contain some), folds, changes the table,
+and commits each chunk with its ledger row; `fsync` is on. The COPY's text is made beforehand, and
+the COPY is one transaction.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ COPY = "COPY"
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """Something to apply, and where it starts from."""
+    """The commands to apply, and the initial state of the table."""
 
     name: str
     objects: Objects
-    #: What the table holds before, in COPY's text format.
+    #: The initial rows, in COPY's text format.
     before: bytes
     expected: Counts
     replay: bool = False
 
 
 def compare(stage: Stage) -> Findings:
-    """New rows, updates, replay and poison, by one consumer and by two."""
+    """Compare new rows, updates, replay and poison, with one consumer and with two."""
     count = stage.size(COMMANDS)
     first = list(orders.commands(count))
     later = list(orders.commands(count, generation=1))
@@ -82,11 +82,11 @@ def compare(stage: Stage) -> Findings:
 
 
 def poison(lines: Sequence[bytes]) -> tuple[list[bytes], int]:
-    """The lines with every hundredth one spoilt, and how many that are.
+    """Damage every hundredth line; return all lines and the number of damaged ones.
 
-    In turn: a line that is cut off, a value that its column can't hold, a null where none may be,
-    and a body that lacks a field. That is what can reach a table's own constraints: clients'
-    mistakes are refused at the API.
+    The damage alternates: a truncated line, a value that is too long for its column, a null in a
+    column that is not nullable, and a body without a required field. Only such faults reach a
+    table's constraints, because the API refuses clients' mistakes.
     """
     step = round(1 / POISON_SHARE)
     spoilt, made = 0, list(lines)

@@ -1,4 +1,4 @@
-"""How large the functions' packages are, unzipped, with the dependencies that go to AWS."""
+"""The unzipped size of the functions' packages, with the dependencies for AWS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from infra.bundling import build_asset
 from infra.settings import PackageName
 
 MEBIBYTE = 1024 * 1024
-#: As tests/infra/test_bundling.py checks, too.
+#: tests/infra/test_bundling.py checks the same limits.
 LIMITS_MEBIBYTES: dict[PackageName, int] = {"write": 20, "read": 30, "firehose_consumer": 30}
 
 
 def compare(stage: Stage) -> Findings:
-    """Builds each package and adds up its files."""
+    """Build each package and add up its files."""
     findings = Findings()
     for function, limit in LIMITS_MEBIBYTES.items():
         folder = stage.folder / function

@@ -1,7 +1,7 @@
-"""One POST of 500 items beside 500 POSTs of one, with the call to the stream.
+"""One POST of 500 items compared with 500 POSTs of one item, with the call to the stream.
 
 The stream is the one-machine stack's: a server that writes each record to disk before it
-acknowledges, as Firehose does; each request is one call over HTTP by the real client.
+acknowledges, as Firehose does. Each request makes one HTTP call with the real client.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BULK, SINGLE = "one POST of 500", "500 POSTs of one"
 
 
 def compare(stage: Stage) -> Findings:
-    """The same items both ways."""
+    """Send the same items both ways."""
     items = [command.body for command in orders.commands(ITEMS)]
     single = [proxy_event("POST", "/orders", body=json_bytes(item)) for item in items]
     bulk = proxy_event("POST", "/orders", body=json_bytes(items))
@@ -55,7 +55,7 @@ def _check(answer: dict[str, Any], status: int) -> None:
 
 @contextmanager
 def _stream(folder: Path) -> Iterator[Any]:
-    """A client of a stream server of its own, whose stream the emulator describes."""
+    """A client of a new stream server; the emulator describes the server's stream."""
     folder.chmod(0o755)
     emulator = Emulator(folder / "emulator", free_port())
     emulator.directory.mkdir()

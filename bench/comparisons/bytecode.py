@@ -1,8 +1,8 @@
-"""Cold starts from the packages that go to AWS, with bytecode in them and without.
+"""Cold starts from the packages for AWS, with and without bytecode.
 
-As on Lambda: the runtime's Python, packages that nobody can write to, and boto3 beside them, whose
-bytecode is cached. The dependencies are those for this machine instead of the runtime's. What is
-timed begins when Python is up, and ends when the function could take a request.
+The conditions are Lambda's: the runtime's Python, packages that are not writable, and boto3 outside
+of them with cached bytecode. The dependencies are those for this machine instead of the runtime's.
+The measured time begins when Python has started, and ends when the function could take a request.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ENVIRONMENT = {
 
 
 def compare(stage: Stage) -> Findings:
-    """Fresh processes, one after another.
+    """Measure fresh processes in sequence.
 
     Raises:
         SystemExit: the machine has no Python of the runtime's version.
@@ -104,7 +104,7 @@ def _packages(function: PackageName, folder: Path) -> tuple[Path, Path]:
 
 
 def _runtime(compiler: Compiler, folder: Path) -> Path:
-    """What Lambda brings, with bytecode."""
+    """The packages that Lambda's runtime contains, with bytecode."""
     installed = Path(sysconfig.get_path("purelib"))
     for name in _RUNTIME:
         source = installed / name

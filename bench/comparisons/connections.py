@@ -1,4 +1,4 @@
-"""Consumers from one to four, and what they wait for: which of CPU, log or locks is the limit."""
+"""Throughput of one to four consumers, and whether CPU, log or locks limit it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLE_SECONDS = 0.02
 
 
 def compare(stage: Stage) -> Findings:
-    """The same new rows by one consumer, two, three, four."""
+    """Apply the same new rows with one to four consumers."""
     made = list(orders.commands(stage.size(COMMANDS)))
     objects = orders.write_objects(stage.folder, orders.lines_of(made), name="new")
     findings = Findings()
@@ -59,7 +59,7 @@ def _name(count: int) -> str:
 
 
 class _Watch:
-    """Looks at the machine and at what the consumers' backends wait for, while they work."""
+    """Samples the machine and the wait events of the consumers' backends while they work."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -82,9 +82,9 @@ class _Watch:
         self._wal = self._wal_bytes() - self._wal
 
     def told(self) -> dict[str, Any]:
-        """Shares of samples by what a backend did, of the cores that were busy, and log a second.
+        """The share of samples by wait event, the share of busy cores, and the log per second.
 
-        `Client` waits are for the consumer's Python, `running` is Postgres at work.
+        `Client` waits are for the consumer's Python; `running` is Postgres at work.
         """
         total = sum(self._waits.values()) or 1
         idle = self._cpu_after.idle - self._cpu.idle

@@ -1,7 +1,7 @@
-"""How apply grows with the number of commands: time by commands, and memory.
+"""The growth of apply's time and memory with the number of commands.
 
-New rows by one consumer into a table that grows along. A power law is fitted to the times:
-an exponent of 1 is linear. Up to 10 million by `--size 10000000`.
+One consumer applies new rows to a growing table. A power law is fitted to the times: an exponent of
+1 is linear. `--size 10000000` measures up to 10 million.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AT_ONCE = 100_000  # commands made at a time: ten million would not fit into me
 
 
 def compare(stage: Stage) -> Findings:
-    """Ten times as many each time; a consumer of its own for each, for its memory."""
+    """Measure sizes that grow tenfold; a new consumer for each, to measure its memory."""
     largest = stage.chosen_size or stage.size(LARGEST)
     sizes = [SMALLEST * 10**step for step in range(round(math.log10(largest / SMALLEST)) + 1)]
     findings = Findings()
@@ -74,7 +74,7 @@ def fitted_exponent(series: list[Series]) -> float:
 
 
 def _write(stage: Stage, size: int) -> list[str]:
-    """The objects' keys; made in parts, each with keys and ids of its own."""
+    """Write objects in parts, each with different keys and ids; return the objects' keys."""
     parts = (
         orders.write_objects(
             stage.folder,

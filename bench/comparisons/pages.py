@@ -1,4 +1,4 @@
-"""What a page of a list costs by its depth: with the cursor of the page before, and by offset."""
+"""The cost of a list's page by its depth: with the previous page's cursor, and by offset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 100
 
 
 def compare(stage: Stage) -> Findings:
-    """Pages of 100 rows, ordered by a column that is not unique, at several depths."""
+    """Read pages of 100 rows, ordered by a column that is not unique, at several depths."""
     with stage.database() as database:
         rows = cities.fill(database, times=stage.size(COPIES))
         app = cities.reader(database)
@@ -74,7 +74,7 @@ def _answer(app: ReadApp, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _next(app: ReadApp, query: dict[str, str]) -> dict[str, str]:
-    """The query of the page behind that one, as its Link names it."""
+    """The query of the next page, from the `Link` of this page."""
     link = _answer(app, proxy_event("GET", "/cities", query=query))["headers"]["Link"]
     found = re.search(r'<([^>]*)>; rel="next"', link)
     if found is None:

@@ -1,7 +1,7 @@
-"""The same rows by others: dlt, Meltano's target-postgres, awswrangler, and a row at a time.
+"""Loads the same rows with dlt, Meltano's target-postgres, awswrangler, and one row at a time.
 
-Apply reads gzip objects, as always. The others get the rows in the form that they take, made
-beforehand, so only their loading is timed.
+Apply reads gzip objects, as always. The peers get the rows in their own input form, which is made
+beforehand, so that only their loading is measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AIMS = {
 
 
 def compare(stage: Stage) -> Findings:
-    """New rows by apply and by each of the others."""
+    """Load new rows with apply and with each peer."""
     count, few = stage.size(ROWS), stage.size(ROWS_ONE_BY_ONE)
     made = list(orders.commands(count))
     objects = orders.write_objects(stage.folder, orders.lines_of(made), name="new")
@@ -84,7 +84,7 @@ def compare(stage: Stage) -> Findings:
 
 
 def _check(database: Database, count: int) -> None:
-    """Each of the others has really loaded all rows."""
+    """Check that the peers with tables of their own have loaded all rows."""
     for schema in (dltload.SCHEMA, singer.SCHEMA):
         found = database.count(f"{schema}.orders")
         if found != count:

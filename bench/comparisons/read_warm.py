@@ -1,10 +1,10 @@
-"""The read function, warm: beside bare psycopg fetching the same text, and beside an ORM.
+"""The read function, warm, compared with bare psycopg fetching the same text, and with an ORM.
 
-Of an item bare psycopg sends the very statement of the read function. Of a list it sends the best
-there is for this page alone: no row more than is shown, nothing from which a cursor could be made.
-So the difference is the function: the route, the query's grammar, links, ETag, log, answer. FastAPI
-with SQLAlchemy's ORM and pydantic models gives the same 100 rows, called as an ASGI application,
-without a server between.
+For an item, bare psycopg sends the read function's own statement. For a list, it sends the best
+statement for this page alone: without an additional row, and without values for a cursor. The
+difference is the function's own work: route, query parser, links, ETag, log and answer. FastAPI
+with SQLAlchemy's ORM and pydantic models returns the same 100 rows; it is called as an ASGI
+application, without a server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROWS = 100
 
 
 def compare(stage: Stage) -> Findings:
-    """Items and lists of 100 rows, one request after another."""
+    """Read items and lists of 100 rows, with requests in sequence."""
     requests, lists = stage.size(REQUESTS), stage.size(LISTS)
     with ExitStack() as opened:
         database = opened.enter_context(stage.database())
@@ -49,7 +49,7 @@ def compare(stage: Stage) -> Findings:
         item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
         page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
         item_sql, list_sql = item_query(load()["cities"], key).spelt_out(), _list_query()
-        # One cursor for all, as the function has it: a new one each time takes longer.
+        # One cursor for all requests, as in the function: a new one each time takes longer.
         bare = opened.enter_context(_bare(database)).cursor()
         _check(app.handle(page).to_proxy("*")["body"], bare, list_sql, orm)
         contenders = [
@@ -116,7 +116,7 @@ def _bare(database: Database) -> Connection:
 
 
 def _list_query() -> Query:
-    """The rows of the page as text, without what the read function has besides."""
+    """The rows of the page as text, without the read function's additional columns and row."""
     spec = load()["cities"]
     text = sql.SQL("SELECT {} FROM {} AS t ORDER BY {} LIMIT %(rows)s").format(
         json_pieces(all_members(spec.columns), Scope("t", Values())),
@@ -127,7 +127,7 @@ def _list_query() -> Query:
 
 
 def _check(ours: str, bare: Cursor, query: Query, orm: OrmApi) -> None:
-    """All three give the same rows, the first two the same text."""
+    """Check that all three return the same rows, and the first two the same text."""
     if _page(bare, query) != ours:
         raise AssertionError("bare psycopg gives another text")
     rows = json.loads(ours)

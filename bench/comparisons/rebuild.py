@@ -1,8 +1,8 @@
-"""`forebay rebuild` beside its limit: COPY of the final rows into a bare table, then its indexes.
+"""`forebay rebuild` compared with its limit: COPY of the final rows, then creation of the indexes.
 
-The archive holds cities as years of traffic would (10 % updates, 2 % deletes, shuffled over 400
-objects). A rebuild reads all of it, folds it on disk, and ends with tables, tombstones and ledger;
-`fsync` is on. 5 million commands by `--size 5000000`.
+The archive contains cities as after years of traffic (10 % updates, 2 % deletes, shuffled over 400
+objects). A rebuild reads all of it, folds it on disk, and produces tables, tombstones and ledger;
+`fsync` is on. `--size 5000000` measures 5 million commands.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_MEBIBYTES = 256
 
 
 def compare(stage: Stage) -> Findings:
-    """Once each, in turn."""
+    """Run each once, in turn."""
     count = stage.chosen_size or stage.size(COMMANDS)
     archive = stage.folder / "archive"
     say(f"  writing an archive of {count:,} commands")
@@ -80,7 +80,7 @@ def compare(stage: Stage) -> Findings:
 
 
 def _rebuild(database: Database, archive: Path) -> dict[str, Any]:
-    """What the command tells, its seconds, and the peak memory of all its processes."""
+    """The command's output, its seconds, and the peak memory of all its processes."""
     environment = {name: v for name, v in os.environ.items() if not name.startswith("FOREBAY")}
     environment |= {
         "FOREBAY_DATABASE_URL": database.url,
@@ -104,7 +104,7 @@ def _rebuild(database: Database, archive: Path) -> dict[str, Any]:
 
 
 def _limit(database: Database) -> dict[str, float]:
-    """The same rows by COPY into a table without indexes, then the indexes, in one transaction."""
+    """COPY the same rows into a table without indexes, then create these, in one transaction."""
     with database.connect() as connection:
         with connection.cursor().copy("COPY cities TO STDOUT") as out:
             rows = b"".join(bytes(block) for block in out)

@@ -1,8 +1,8 @@
-"""Cold starts: a fresh process that imports a function and makes what it needs.
+"""Cold starts: a fresh process imports a function and creates its clients.
 
-What is timed begins when Python is up, and ends with the answer to a first request (read) or when
-the function could take one (write). A function starts from its package, as on Lambda. Both sides
-have their bytecode cached.
+The measured time begins when Python has started. It ends with the answer to a first request (read),
+or when the function could take one (write). A function starts from its package, as on Lambda. Both
+sides have cached bytecode.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ assert connection.execute("SELECT name FROM cities WHERE geonameid = 1").fetchal
 
 
 def compare(stage: Stage) -> Findings:
-    """Fresh processes, one after another."""
+    """Measure fresh processes in sequence."""
     with stage.database() as database, tempfile.TemporaryDirectory() as packages:
         cities.fill(database)
         write, read = Path(packages, "write"), Path(packages, "read")

@@ -1,9 +1,9 @@
-"""The write function, warm, without the call to Firehose: beside powertools and beside bare hands.
+"""The write function, warm, without the call to Firehose, compared with powertools and plain code.
 
 All three take the same proxy event, validate the same item, make a command with a UUIDv7 and an
-archive line, hand it to a stream that acknowledges at once, log one line and answer 202. Only
-Forebay's refuses what JSON leaves open (members given twice, lone surrogates), tells all faults at
-once as RFC 9457 asks, and looks after Idempotency-Key, If-Match and Read-After.
+archive line, pass it to a stream that acknowledges immediately, log one line and answer 202. Only
+Forebay refuses ambiguous JSON (repeated members, lone surrogates), reports all faults in one answer
+(RFC 9457), and handles Idempotency-Key, If-Match and Read-After.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Acknowledging:
-    """A Firehose client that acknowledges everything at once: the network call is left out."""
+    """A Firehose client that acknowledges everything without a network call."""
 
     def put_record(self, **_: object) -> dict[str, Any]:
-        """As AWS answers."""
+        """Answer as AWS does."""
         return {"RecordId": "1", "Encrypted": True}
 
     def put_record_batch(self, *, Records: list[object], **_: object) -> dict[str, Any]:  # noqa: N803
-        """As AWS answers."""
+        """Answer as AWS does."""
         return {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"} for _ in Records]}
 
 
 def compare(stage: Stage) -> Findings:
-    """One POST after another."""
+    """Send POSTs in sequence."""
     count = stage.size(REQUESTS)
     events = [
         proxy_event("POST", "/orders", body=json_bytes(command.body))
@@ -111,7 +111,7 @@ def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
 
 
 class Item(BaseModel):
-    """The item, declared once more for the others."""
+    """The item as a pydantic model, for the peers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -125,7 +125,7 @@ class Item(BaseModel):
 
 
 def powertools(client: Any) -> Handler:  # noqa: ANN401
-    """The least that powertools' documentation shows: resolver, model, logger."""
+    """The minimal function from powertools' documentation: resolver, model, logger."""
     app = APIGatewayRestResolver()
     logger = Logger(service="write")
     ids = IdSource()
@@ -152,7 +152,7 @@ def powertools(client: Any) -> Handler:  # noqa: ANN401
 
 
 def bare(client: Any) -> Handler:  # noqa: ANN401
-    """What one writes by hand for this one resource: checks in `if`s, one message per fault."""
+    """Plain code for this one resource: checks in `if`s, one message per fault."""
     ids = IdSource()
     log = Log("write")
 
@@ -217,7 +217,7 @@ def _links(key: str) -> dict[str, str]:
 
 
 def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Microseconds of each step of a request, each taken by itself over all requests."""
+    """Microseconds of each step of a request, each measured alone over all requests."""
     ids = IdSource()
     maker = CommandMaker(ids)
     answers, log = Answers(15), Log("write")

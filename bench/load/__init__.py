@@ -1,1 +1,1 @@
-"""Load: open-loop requests on the functions over loopback, and what they cost the primary."""
+"""Load: open-loop requests to the functions over loopback, and their cost on the primary."""

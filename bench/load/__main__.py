@@ -28,7 +28,7 @@ _HURRY = Plan(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the scenarios; what is not run keeps its last figures."""
+    """Run the scenarios; the others keep their last figures."""
     asked = _parser().parse_args(arguments)
     plan = _HURRY if asked.quick else Plan()
     given = {name.name: getattr(asked, name.name) for name in fields(Plan)}

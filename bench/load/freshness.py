@@ -1,4 +1,4 @@
-"""From the answer of an accepted write until a reader of the replica can see it."""
+"""Measures the time from the answer to an accepted write until a read on the replica sees it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from bench.load.rig import Rig
 
 _LOOK_SECONDS = 0.05
-_EVERY = 5  # one command of so many is watched
+_EVERY = 5  # every fifth command is watched
 
 
 class Freshness:
-    """Looks at the replica many times a second for a sample of what was accepted."""
+    """Polls the replica for a sample of the accepted commands."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
@@ -22,11 +22,11 @@ class Freshness:
         self._waiting: dict[str, float] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        #: Seconds until each watched command was seen.
+        #: Seconds until each watched command was visible.
         self.seconds: list[float] = []
 
     def accepted(self, command_id: str, at: float) -> None:
-        """One more command, whose answer came then."""
+        """Add a command with the time of its answer."""
         self._count += 1
         if self._count % _EVERY == 0:
             with self._lock:
@@ -34,7 +34,7 @@ class Freshness:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Looks for as long as the block lasts."""
+        """Poll for the duration of the block."""
         looker = threading.Thread(target=self._look, daemon=True)
         looker.start()
         try:

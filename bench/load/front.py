@@ -1,9 +1,10 @@
 """A plain HTTP server around one function: `python -m bench.load.front MODE PORT`.
 
-In the place of API Gateway and Lambda, whose emulator would be what is measured. `forebay` is the
-write function as it is deployed. `synchronous` is the same down to the last step, which is not the
-delivery stream but an INSERT of one row, in a transaction of its own, over connections that stay
-open. `read` is the read function. The variables are those of the deployed function.
+It replaces API Gateway and Lambda, because otherwise their emulator would be measured. `forebay` is
+the write function as deployed. `synchronous` is the same function except for the last step. Instead
+of a call to the delivery stream, this is an INSERT of one row, in its own transaction, over
+connections that stay open. `read` is the read function. The environment variables are those of the
+deployed function.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lambdas.write.answers import Answers
 from lambdas.write.app import WriteApp
 from lambdas.write.settings import WriteSettings
 
-#: Requests at once, each with a connection of its own to what is behind the function.
+#: Concurrent requests, each with a connection of its own to the function's backend.
 THREADS = 10
 HOST = "127.0.0.1"
 
@@ -41,18 +42,18 @@ class App(Protocol):
     """A function without Lambda."""
 
     def handle(self, event: Mapping[str, Any]) -> Response:
-        """The answer to an event of API Gateway."""
+        """Answer an event of API Gateway."""
 
 
 class Inserting:
-    """Accepts a command by inserting its row at once; the pool is a connection for each thread."""
+    """Accepts a command by inserting its row; each thread has its own connection."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._own = threading.local()
 
     def accept(self, lines: Sequence[Line]) -> set[int]:
-        """Inserts; the indexes of the lines that the database did not take."""
+        """Insert the lines; return the indexes of those that the database did not accept."""
         return {index for index, line in enumerate(lines) if not self._insert(line)}
 
     def _insert(self, line: Line) -> bool:
@@ -65,7 +66,7 @@ class Inserting:
         try:
             self._connection().execute(statement.encode(), list(values.values()))
         except psycopg.OperationalError:
-            self._own.connection = None  # the next request opens another, if there is any to have
+            self._own.connection = None  # the next request tries a new connection
             return False
         return True
 
@@ -78,7 +79,7 @@ class Inserting:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serves until it is ended."""
+    """Serve until the process is ended."""
     mode, port = arguments
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(_MODES[mode], int(port)))
@@ -90,7 +91,7 @@ def _writing() -> Callable[[], App]:
 
 
 def _synchronous() -> Callable[[], App]:
-    # Nothing is acceptable to Acceptor's protocol but what it needs: `accept`.
+    # WriteApp uses only `accept` of an Acceptor.
     app = WriteApp(
         resources=resources.load(),
         acceptor=Inserting(os.environ["FOREBAY_DATABASE_URL"]),  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ def _synchronous() -> Callable[[], App]:
 
 
 def _reading() -> Callable[[], App]:
-    """An app for each thread: an instance of the function does one thing at a time."""
+    """An app for each thread: an instance of the function handles one request at a time."""
     own = threading.local()
 
     def app() -> App:
@@ -136,7 +137,7 @@ async def _serve(mode: Callable[[], Callable[[], App]], port: int) -> None:
 
 
 def _event(request: web.Request, body: str) -> dict[str, Any]:
-    """What API Gateway would make of the request."""
+    """The event that API Gateway would make of the request."""
     resource, key = request.match_info["resource"], request.match_info["key"]
     return {
         "httpMethod": request.method,

@@ -1,9 +1,8 @@
-"""Sends requests when they are due, whatever became of those before: open-loop.
+"""Sends requests at their due times, independent of earlier answers: open-loop.
 
-All times of arrival are fixed in advance, as chance would have it at that rate (Poisson). A
-request's seconds count from when it was due, so that a server which stops for a second is charged
-for all who would have come in that second, not only for one ("coordinated omission"). How late the
-generator itself began is told beside it.
+All arrival times are fixed in advance, as a Poisson process of the given rate. A request's latency
+counts from its due time. If a server stops for a second, all requests due in that second count as
+delayed, not only one ("coordinated omission"). The lag of the generator itself is reported too.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import Any
 import aiohttp
 import orjson
 
-#: Connections at once; who finds none waits, and that counts.
+#: Concurrent connections; a request without one waits, which counts as latency.
 CONNECTIONS = 200
 _PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be sent."""
+    """A request to send."""
 
     method: str
     path: str
@@ -36,32 +35,32 @@ class Request:
 
 @dataclass(slots=True)
 class Sent:
-    """What became of a load."""
+    """The results of a load."""
 
     offered_per_second: float
     seconds: float
-    #: Of each answered request, from when it was due.
+    #: Latency of each answered request, from its due time.
     latencies: list[float] = field(default_factory=list)
-    #: Of each request: how much later than due the generator began with it.
+    #: Lag of each request: how long after its due time the generator started it.
     lags: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Of what was accepted: id, and when the answer came (`time.monotonic`).
+    #: Accepted commands: id and time of the answer (`time.monotonic`).
     accepted: list[tuple[str, float]] = field(default_factory=list)
     #: From the first due time to the last answer.
     took_seconds: float = 0.0
 
     @property
     def succeeded(self) -> int:
-        """How many were answered with success."""
+        """The number of requests answered with success."""
         return sum(count for status, count in self.statuses.items() if 200 <= status < 300)  # noqa: PLR2004
 
     @property
     def succeeded_per_second(self) -> float:
-        """Over all the time that it took to get the answers."""
+        """Successes per second, over the time until the last answer."""
         return self.succeeded / self.took_seconds if self.took_seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """In numbers."""
+        """The results as numbers."""
         return {
             "offered_per_second": round(self.offered_per_second, 1),
             "succeeded_per_second": round(self.succeeded_per_second, 1),
@@ -74,7 +73,7 @@ class Sent:
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Percentiles in milliseconds, each a value that was really measured."""
+    """Percentiles in milliseconds, each a measured value."""
     ranked = sorted(seconds)
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
     if not ranked:
@@ -86,7 +85,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
-    """When requests are due, in seconds from the beginning."""
+    """The due times of requests, in seconds from the start."""
     chance = random.Random(seed)
     found = []
     at = chance.expovariate(rate)
@@ -105,18 +104,18 @@ async def offer(
     seed: int,
     on_accepted: Callable[[str, float], None] = lambda _id, _at: None,
 ) -> Sent:
-    """Offers a load, and returns when each request is answered or given up.
+    """Offer a load, and return when each request is answered or has timed out.
 
     Args:
-        base_url: with the stage.
-        make: the request of a number.
-        rate: requests a second, on average.
-        seconds: how long requests are due.
-        seed: of the times of arrival, so that another load may have the same.
-        on_accepted: told each command's id and when its answer came.
+        base_url: the API's address with the stage.
+        make: makes the request of a number.
+        rate: requests per second, on average.
+        seconds: the time in which requests are due.
+        seed: seed of the arrival times, so that another load may have the same.
+        on_accepted: called with each accepted command's id and the time of its answer.
     """
     due = arrivals(rate, seconds, seed)
-    requests = [make(number) for number in range(len(due))]  # not in the way of sending later
+    requests = [make(number) for number in range(len(due))]  # made before the sending starts
     sent = Sent(len(due) / seconds, seconds)
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
@@ -140,7 +139,7 @@ class _Sender:
     on_accepted: Callable[[str, float], None]
 
     async def send(self, request: Request, due: float) -> None:
-        """Sends a request that was due then, and notes what became of it."""
+        """Send a request, and record its status and its latency from the due time."""
         status, body = await self._ask(request)
         now = time.monotonic()
         self.sent.statuses[status] += 1

@@ -1,4 +1,4 @@
-"""What the primary does for a load: processor seconds of all its processes, and transactions."""
+"""The primary's work for a load: processor seconds of all its processes, and transactions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATISTICS_SECONDS = 1.5  # a backend reports its transactions at most once a s
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What was done up to a moment, or between two."""
+    """The work up to a moment, or between two moments."""
 
     cpu_seconds: float
     transactions: int
@@ -23,7 +23,7 @@ class Work:
     seconds: float
 
     def since(self, before: Work) -> Work:
-        """Between the other and this."""
+        """The work from `before` to this moment."""
         return Work(
             self.cpu_seconds - before.cpu_seconds,
             self.transactions - before.transactions,
@@ -32,7 +32,7 @@ class Work:
         )
 
     def per(self, commands: int, unit: int) -> dict[str, float]:
-        """For so many commands of those that it was done for."""
+        """The work per `unit` commands, if the total is the work for `commands`."""
         share = unit / max(1, commands)
         return {
             "cpu_seconds": round(self.cpu_seconds * share, 4),
@@ -42,9 +42,9 @@ class Work:
 
 
 def look(cluster: Cluster) -> Work:
-    """What the primary has done since its start; afterwards there is nothing left to be written.
+    """The primary's work since its start; all of it is written to disk first.
 
-    A checkpoint first: what a load made dirty is written at its own cost, not at the next one's.
+    The initial checkpoint makes each load, and not the next one, pay for writing its changed pages.
     """
     with psycopg.connect(cluster.url(SUPERUSER), autocommit=True) as connection:
         connection.execute("CHECKPOINT")
@@ -58,7 +58,7 @@ def look(cluster: Cluster) -> Work:
 
 
 def _cpu_seconds(cluster: Cluster) -> float:
-    """Of the server: its own, of processes that have ended, and of those that run."""
+    """Processor seconds of the server: its own, those of ended processes, and of running ones."""
     pid = int((cluster.folder / "postmaster.pid").read_text(encoding="ascii").split()[0])
     postmaster = psutil.Process(pid)
     own = postmaster.cpu_times()
@@ -67,6 +67,6 @@ def _cpu_seconds(cluster: Cluster) -> float:
         try:
             times = child.cpu_times()
         except psutil.NoSuchProcess:
-            continue  # by now among those that have ended: the next look counts it
+            continue  # it has ended: the next call counts it
         total += times.user + times.system
     return float(total)

@@ -35,7 +35,7 @@ Result = Mapping[str, Any]
 
 
 def render(page: str, found: Mapping[str, Result]) -> str:
-    """The page with its tables made anew; what has no result says so."""
+    """The page with new tables; a table without results states that."""
 
     def table(match: re.Match[str]) -> str:
         name = match[2]
@@ -47,7 +47,7 @@ def render(page: str, found: Mapping[str, Result]) -> str:
 
 
 def main() -> int:
-    """Writes the page."""
+    """Write the page."""
     found = {result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)}
     PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     say(f"wrote {PAGE}")

@@ -1,4 +1,4 @@
-"""What is sent: cities, each with a key of its own unless told, as a client would write them."""
+"""Requests for cities, as a client would write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _keys = itertools.count(_FIRST_KEY)
 
 
 def new_cities() -> Callable[[int], Request]:
-    """PUTs of cities that nobody has written yet."""
+    """PUTs of cities with new keys."""
 
     def make(_: int) -> Request:
         key = next(_keys)

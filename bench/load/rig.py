@@ -1,4 +1,4 @@
-"""The one-machine stack that is loaded, with buffering as asked, and the functions' fronts."""
+"""The one-machine stack under load, with a given buffering, and the functions' HTTP fronts."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _SOURCES = (
 _START_SECONDS = 30.0
 _PAUSE_SECONDS = 0.25
 _PORTS = 5
-#: Below those that the system gives to outgoing connections.
+#: Below the ports that the system uses for outgoing connections.
 _BASE_PORTS = range(10_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Buffering:
-    """How much a delivery stream gathers before it makes an object."""
+    """How much a delivery stream buffers before it makes an object."""
 
     seconds: int
     mebibytes: int
 
 
-#: What `make run` has, and what environments/prod.toml asks for.
+#: The values of `make run`, and of environments/prod.toml.
 LOCAL = Buffering(1, 1)
 PRODUCTION = Buffering(10, 64)
 
@@ -61,20 +61,20 @@ class Rig:
 
     @property
     def settings(self) -> LocalSettings:
-        """Where it is."""
+        """The stack's settings."""
         return self.stack.settings
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Rows of a query on the replica: looking is no work of the primary's."""
+        """Rows of a query on the replica, so that monitoring does not load the primary."""
         url = self.stack.replica.url(READER)
         with psycopg.connect(url, autocommit=True) as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def flush(self) -> None:
-        """Has the Firehose server deliver at once, so that nobody waits for its interval.
+        """Make the Firehose server deliver now, without waiting for its interval.
 
         Raises:
-            RuntimeError: it can't.
+            RuntimeError: it did not deliver.
         """
         connection = http.client.HTTPConnection(HOST, self.settings.ports.firehose, timeout=60)
         with contextlib.closing(connection):
@@ -84,10 +84,10 @@ class Rig:
             raise RuntimeError(f"the Firehose server did not deliver: {status}")
 
     def wait_until_applied(self, commands: Sequence[str], *, seconds: float) -> float:
-        """Waits until the replica has the rows of all these commands; how long that took.
+        """Wait until the replica has the rows of all these commands; return the seconds.
 
         Raises:
-            TimeoutError: it does not in that time.
+            TimeoutError: some rows are missing after that time.
         """
         began = time.monotonic()
         missing = set(commands)
@@ -103,24 +103,24 @@ class Rig:
         return time.monotonic() - began
 
     def empty(self) -> None:
-        """Leaves no row to anybody: every load starts from the same table."""
+        """Empty the table, so that every load starts from the same state."""
         with psycopg.connect(self.stack.primary.url(SUPERUSER), autocommit=True) as connection:
             connection.execute("TRUNCATE cities")
             connection.execute("VACUUM (ANALYZE) cities")
 
     def stop_primary(self) -> None:
-        """An orderly stop; the rest of the stack goes on."""
-        supervisor = self.stack._supervisor  # noqa: SLF001 - nobody else may stop only one of them
+        """Stop the primary in an orderly way; the rest of the stack keeps running."""
+        supervisor = self.stack._supervisor  # noqa: SLF001 - LocalStack has no method for it
         (child,) = [one for one in supervisor._snapshot() if one.name == "Postgres primary"]  # noqa: SLF001
         supervisor.stop_one(child)
 
     def start_primary(self) -> None:
-        """Starts it again."""
+        """Start the primary again."""
         self.stack._start_primary()  # noqa: SLF001 - see above
 
     @contextmanager
     def front(self, mode: str, function: FunctionName) -> Iterator[str]:
-        """A server around a function as it is deployed; its address with the stage."""
+        """A server around a function as deployed; yields its address with the stage."""
         port = free_port()
         variables = self._variables(function)
         database = {"FOREBAY_DATABASE_URL": self.stack.primary.url()}
@@ -138,7 +138,7 @@ class Rig:
             process.wait()
 
     def _variables(self, function: FunctionName) -> dict[str, str]:
-        """What a function is told in its environment."""
+        """The function's environment variables."""
         client = boto3.client(
             "lambda",
             endpoint_url=self.settings.emulator_url,
@@ -185,7 +185,7 @@ def _copy_sources(root: Path, buffering: Buffering) -> None:
 
 
 def _free_ports() -> int:
-    """The first of five ports in a row that nobody uses."""
+    """The first of five consecutive free ports."""
     while True:
         base = random.choice(_BASE_PORTS)
         with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as held:

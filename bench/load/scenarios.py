@@ -1,4 +1,4 @@
-"""The loads: step up to saturation; one load both ways; writes while the primary is away."""
+"""The loads: steps up to saturation, the same load both ways, and writes without the primary."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bench.load.requests import new_cities, reads_of
 from bench.load.rig import Rig
 
 PER_CPU_AIM, PER_TRANSACTIONS_AIM = Aim(at_least=10), Aim(at_least=100)
-_UNIT = 10_000  # commands that the primary's work is told for
+_UNIT = 10_000  # commands per unit of the primary's work
 _APPLIED_SECONDS = 300.0
 _GROWTH = 1.5
-_HELD_SHARE = 0.95  # of what is offered must be answered in time for a step to be held
-_HELD_SECONDS = 1.0  # and 99 of 100 within that
+_HELD_SHARE = 0.95  # minimum share of successes for a step to be held
+_HELD_SECONDS = 1.0  # and the maximum p99
 _SEED = 1
 _BEFORE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard."""
+    """The durations and rates of the loads."""
 
     first_rate: float = 20.0
     step_seconds: float = 10.0
@@ -41,7 +41,7 @@ class Plan:
 
 
 def saturate(rig: Rig, plan: Plan, findings: Findings) -> None:
-    """Writes, the same writes synchronously, and reads, each in steps until one is not held."""
+    """Step up writes, the same writes synchronously, and reads, each until a step is not held."""
     for name, mode in (("forebay", "forebay"), ("synchronous", "synchronous")):
         rig.empty()
         with rig.front(mode, "write") as url:
@@ -66,7 +66,7 @@ def _steps(
     *,
     applied: bool,
 ) -> list[dict[str, Any]]:
-    """Each step's figures; the last is the first that was not held."""
+    """The figures of each step; the last is the first that was not held."""
     asyncio.run(offer(url, requests(), rate=plan.first_rate, seconds=2, seed=0))  # warm
     rate, done = plan.first_rate, []
     for _ in range(plan.most_steps):
@@ -103,7 +103,7 @@ def _steps(
 
 
 def _nobody(_command_id: str, _at: float) -> None:
-    """Nobody is told."""
+    """Ignore an accepted command."""
 
 
 def _is_held(sent: Sent) -> bool:
@@ -122,7 +122,7 @@ def _tell(step: dict[str, Any]) -> None:
 
 
 def shelter(rig: Rig, plan: Plan, findings: Findings, name: str) -> None:
-    """The same arrivals both ways: what they cost the primary for each 10,000 commands."""
+    """Offer the same arrivals both ways; compare the primary's cost per 10,000 commands."""
     rounds: list[dict[str, Any]] = []
     for number in range(plan.rounds):
         ways = ["synchronous", "forebay"]
@@ -173,7 +173,7 @@ def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
                 seed=seed,
             )
         )
-        rig.flush()  # what an interval has begun
+        rig.flush()  # the commands of an unfinished interval
         ids = [one for one, _ in sent.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
         work = look(rig.stack.primary).since(before)
@@ -192,7 +192,7 @@ def _objects(rig: Rig) -> int:
 
 
 def idle(rig: Rig, seconds: float, findings: Findings) -> None:
-    """What the primary does for nobody: sweeps, the replica, its own chores."""
+    """Measure the primary's work without a load: sweeps, replication, maintenance."""
     before = look(rig.stack.primary)
     time.sleep(seconds)
     work = look(rig.stack.primary).since(before)
@@ -203,7 +203,7 @@ def idle(rig: Rig, seconds: float, findings: Findings) -> None:
 
 
 def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
-    """Writes through the whole stack, and synchronous ones, while the primary is stopped."""
+    """Send writes to the whole stack, and synchronous ones, while the primary is stopped."""
     rig.empty()
     with rig.front("synchronous", "write") as synchronous:
         both = asyncio.run(_during_outage(rig, plan, synchronous))
@@ -228,7 +228,7 @@ async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, 
     seconds, rate = plan.outage_seconds, plan.outage_rate
     for url in (rig.settings.base_url, synchronous):
         await offer(url, new_cities(), rate=5, seconds=2, seed=0)
-    # What this machine makes of the same load while nothing is wrong.
+    # The result of the same load on this machine without a failure.
     before = await offer(
         rig.settings.base_url,
         new_cities(),

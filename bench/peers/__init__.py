@@ -1,1 +1,1 @@
-"""Others that load rows into Postgres, each as its documentation says, set up to be fast."""
+"""Other programs that load rows into Postgres, set up for speed by their documentation."""

@@ -1,6 +1,6 @@
-"""dlt: a pipeline with `merge`, strategy `upsert`, CSV files and thus COPY.
+"""dlt: a pipeline with `merge`, strategy `upsert`, and CSV files, which it loads by COPY.
 
-It loads into a table of its own, as it adds columns; that gets our key and our index.
+It loads into its own table, because it adds columns; the table gets the same indexes as Forebay's.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Dlt:
         )
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Has it make its table, and adds what ours has."""
+        """Let dlt create its table, and add the indexes of Forebay's."""
         self.load(rows[:100])
         self._connection.execute(f"CREATE UNIQUE INDEX ON {SCHEMA}.orders (id)".encode())
         self._connection.execute(f"CREATE INDEX ON {SCHEMA}.orders (customer)".encode())
 
     def empty(self) -> None:
-        """Leaves its table without rows."""
+        """Empty its table."""
         self._connection.execute(f"TRUNCATE {SCHEMA}.orders".encode())
 
     def load(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Extracts, normalizes, loads and merges."""
+        """Extract, normalize, load and merge."""
         self._pipeline.run(
             rows,
             table_name="orders",

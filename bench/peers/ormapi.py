@@ -1,4 +1,4 @@
-"""A read API as most are written: FastAPI, SQLAlchemy's ORM, pydantic models."""
+"""A conventional read API: FastAPI, SQLAlchemy's ORM, pydantic models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Of the one mapped class."""
+    """The declarative base of the mapped class."""
 
 
 class CityRow(Base):
@@ -30,7 +30,7 @@ class CityRow(Base):
 
 
 class City(BaseModel):
-    """What clients get of it."""
+    """A city in the answer."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -50,7 +50,7 @@ class OrmApi:
         self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
         self._loop = asyncio.new_event_loop()
         self._app = FastAPI()
-        # Not `def`: FastAPI would hand each request to a thread, which takes longer.
+        # Async: FastAPI would run a plain `def` in a thread, which takes longer.
         self._app.get("/cities", response_model=list[City])(self._cities)
 
     def __enter__(self) -> Self:
@@ -61,10 +61,10 @@ class OrmApi:
         self._engine.dispose()
 
     def get(self, target: str, times: int) -> bytes:
-        """The answer's body, after so many requests."""
+        """Send the request this many times; return the last answer's body."""
         return self._loop.run_until_complete(self._get(target, times))
 
-    async def _cities(self, limit: int = 100) -> Any:  # noqa: ANN401 - what FastAPI makes models of
+    async def _cities(self, limit: int = 100) -> Any:  # noqa: ANN401 - FastAPI makes models of it
         with Session(self._engine) as session:
             return session.scalars(select(CityRow).order_by(CityRow.geonameid).limit(limit)).all()
 

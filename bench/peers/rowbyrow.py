@@ -1,4 +1,4 @@
-"""One upsert and one commit per row: what a synchronous API does."""
+"""One upsert and one commit per row, as in a synchronous API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forebay.db.connect import Connection
 
 
 class RowByRow:
-    """Upserts rows one by one over one connection."""
+    """Upserts rows individually over one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -30,6 +30,6 @@ class RowByRow:
         )
 
     def load(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Each row in a transaction of its own, its statement prepared once."""
+        """Upsert each row in its own transaction, with a statement that is prepared once."""
         for row in rows:
             self._connection.execute(self._upsert, row, prepare=True)

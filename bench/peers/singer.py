@@ -1,6 +1,6 @@
-"""Meltano's target-postgres, from an environment of its own: its versions are not ours.
+"""Meltano's target-postgres, from a separate virtual environment: its versions differ from ours.
 
-It loads into a table of its own, whose primary key it makes; that gets our index.
+It loads into its own table and creates the primary key; the table gets the same index as Forebay's.
 """
 
 from __future__ import annotations
@@ -50,29 +50,29 @@ class Singer:
             ),
             encoding="utf-8",
         )
-        #: What one record takes: the process's start, which is none of its loading.
+        #: The time of a run with one record: the process's start, which is not part of the loading.
         self.start_seconds = 0.0
 
     def messages(self, rows: Sequence[dict[str, Any]]) -> bytes:
-        """The rows as this peer takes them."""
+        """The rows as Singer messages."""
         schema = {"type": "object", "properties": _PROPERTIES}
         head = {"type": "SCHEMA", "stream": "orders", "schema": schema, "key_properties": ["id"]}
         lines = [{"type": "RECORD", "stream": "orders", "record": row} for row in rows]
         return "\n".join(map(json.dumps, [head, *lines])).encode() + b"\n"
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Has it make its table, adds our index, and takes the time of its start."""
+        """Let it create its table, add the index of Forebay's, and measure its start."""
         few = self.messages(rows[:1])
         self._run(few)
         self._connection.execute(f"CREATE INDEX ON {SCHEMA}.orders (customer)".encode())
         self.start_seconds = min(self._run(few) for _ in range(3))
 
     def empty(self) -> None:
-        """Leaves its table without rows."""
+        """Empty its table."""
         self._connection.execute(f"TRUNCATE {SCHEMA}.orders".encode())
 
     def load(self, messages: bytes) -> float:
-        """The seconds that it took, without its start."""
+        """Load the messages; return the seconds without the start."""
         return self._run(messages) - self.start_seconds
 
     def _run(self, messages: bytes) -> float:
@@ -89,7 +89,7 @@ class Singer:
 
 
 def versions() -> dict[str, str]:
-    """What is pinned of it."""
+    """The pinned versions."""
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     return {name: pins[name] for name in ("meltanolabs-target-postgres", "singer-sdk")}

@@ -12,7 +12,7 @@ import pg8000
 
 from bench import orders
 
-# Rows in a statement; the more the faster, and 65,535 parameters are the protocol's limit.
+# Rows per statement: more rows are faster, and the protocol's limit is 65,535 parameters.
 _CHUNK = 5_000
 
 
@@ -30,11 +30,11 @@ class Wrangler:
         )
 
     def frame(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-        """The rows as this peer takes them."""
+        """The rows as a data frame."""
         return pd.DataFrame(rows, columns=orders.columns(), dtype=object)
 
     def load(self, frame: pd.DataFrame) -> None:
-        """All rows in one transaction."""
+        """Load all rows in a single transaction."""
         awswrangler.postgresql.to_sql(
             df=frame,
             con=self._connection,

@@ -1,1 +1,1 @@
-"""The parts of which the stacks are made; each takes plain values and grants nothing to others."""
+"""The components of the stacks; each takes plain values and grants no permissions to others."""

@@ -1,7 +1,7 @@
-"""The alarms: ten at most, each with a page that helps.
+"""The alarms: ten at most, each with a runbook.
 
-AWS counts the metrics that alarms look at, and gives ten of those free of charge: the other few
-cost ten cents a month each.
+AWS charges for the metrics that alarms use. Ten metrics are free of charge; each further one costs
+ten cents a month.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "database-strained": "database-strained.md",
 }
 
-_FULL: Final = 0.9  # of what there is of processor, connections or storage
-_LAST_STORAGE: Final = 0.05  # of what the database began with
+_FULL: Final = 0.9  # of the available processor, connections or storage
+_LAST_STORAGE: Final = 0.05  # of the initial storage
 _FAILED_SHARE: Final = 0.01  # of all requests
-#: Metrics come up to so many minutes late, and until then FILL says 0: an alarm that wants every
-#: one of the newest minutes would never ring (Amazon CloudWatch user guide, "Using math expressions
-#: with CloudWatch metrics", which advises M out of N).
+#: Metrics arrive up to this many minutes late, and FILL returns 0 until then: an alarm that
+#: requires each of the newest minutes would never fire (Amazon CloudWatch user guide, "Using math
+#: expressions with CloudWatch metrics", which advises M out of N).
 LATE_MINUTES: Final = 3
 
 
 class Alarms(Construct):
-    """Every alarm tells the topic when it rings and when it is over."""
+    """The alarms; each notifies the topic when it starts and when it ends."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Alarms(Construct):
             )
         visible = "ApproximateNumberOfMessagesVisible"
         dead = [watched.queue_metric(queue, visible) for queue in watched.dead_letters]
-        # Who looks for what was missed is called seldom: its first failure counts.
+        # The sweep runs rarely, so its first failure counts.
         failed = watched.function_metric("sweep", "Errors", "Sum")
         self._alarm(
             "dead-letters",
@@ -98,7 +98,7 @@ class Alarms(Construct):
             _sum([*dead, failed]),
             above=0,
         )
-        # A message that fails among others is no error of the function's.
+        # Lambda does not count a failed message of a batch as a function error.
         failures = [
             watched.function_metric("firehose_consumer", "Errors", "Sum"),
             watched.consumer_metric("MessagesFailed", "Sum"),
@@ -121,7 +121,7 @@ class Alarms(Construct):
         failed = self._watched.api_metric("5XXError", "Sum")
         asked = self._watched.api_metric("Count", "Sum")
         share = cloudwatch.MathExpression(
-            # One failure in a quiet night is no share that means anything.
+            # Few failures are ignored: without many requests, their share means little.
             expression="IF(failed > 5, failed / asked, 0)",
             using_metrics={"failed": failed, "asked": asked},
             label="share of answers that are 5xx",
@@ -157,7 +157,7 @@ class Alarms(Construct):
         )
 
     def _strain(self) -> cloudwatch.IMetric:
-        """The fullest of what can be full, as a share."""
+        """The highest utilisation of processor, connections and storage, as a share."""
         watched, database = self._watched, self._watched.database
         assert database is not None  # noqa: S101 - checked by the caller
         metrics = {
@@ -167,7 +167,7 @@ class Alarms(Construct):
         shares = ["cpu / 100", f"connections / {database.max_connections}"]
         if database.storage_gibibytes is not None:
             metrics["free"] = watched.primary_metric("FreeStorageSpace", "Minimum")
-            # Storage grows by itself when a tenth is free: less means that it can't any more.
+            # RDS grows the storage when a tenth is free: less means that it can't grow any more.
             floor = round(database.storage_gibibytes * 2**30 * _LAST_STORAGE)
             shares.append(f"IF(free < {floor}, 1, 0)")
         return cloudwatch.MathExpression(
@@ -196,7 +196,7 @@ class Alarms(Construct):
             threshold=above,
             datapoints_to_alarm=minutes,
             evaluation_periods=minutes + LATE_MINUTES,
-            # Nothing happening is the usual state of a quiet system.
+            # A system without traffic has no data.
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         tell = actions.SnsAction(self._topic)
@@ -215,7 +215,7 @@ def _sum(metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
 def _combined(function: str, metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
     named = {f"m{number}": metric for number, metric in enumerate(metrics, 1)}
     return cloudwatch.MathExpression(
-        # One that is missing must not hide the others.
+        # A missing metric must not hide the others.
         expression=f"{function}([{', '.join(f'FILL({name}, 0)' for name in named)}])",
         using_metrics=named,
         period=cdk.Duration.minutes(1),

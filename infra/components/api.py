@@ -1,4 +1,4 @@
-"""The REST API: methods, stage cache and usage plan, all made from the list of routes."""
+"""The REST API: methods, stage cache and usage plan, all derived from the list of routes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ENDPOINTS: Final = {
     "private": apigateway.EndpointType.PRIVATE,
 }
 
-#: By whom answers are kept apart where callers show who they are.
+#: The cache key parameter that separates the answers of authenticated callers.
 _CALLER: Final = Parameter("header", "Authorization")
 
 _WITHOUT_CREDENTIALS: Final = {
@@ -45,7 +45,7 @@ _LOGGING_POLICY: Final = (
     "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 )
 
-#: What browsers may send across origins, besides what they always may.
+#: Headers that browsers may send across origins, in addition to the safelisted ones.
 _REQUEST_HEADERS: Final = (
     "Authorization",
     "Baggage",
@@ -63,7 +63,7 @@ _REQUEST_HEADERS: Final = (
     "X-Api-Key",
 )
 
-# One JSON object a line. Nothing that a client may write freely, since nothing is escaped here.
+# One JSON object per line. Values are not escaped, so it contains no free text of clients.
 _ACCESS_LOG: Final = json.dumps(
     {
         "requestId": "$context.requestId",
@@ -114,11 +114,12 @@ class RoutesApi(Construct):
             cloud_watch_role=True,
             min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
             deploy_options=self._stage(name, routes, log_retention),
-            # A domain of one's own takes the place of AWS's; a client could still use both.
+            # A custom domain replaces AWS's domain; otherwise clients could still use both.
             disable_execute_api_endpoint=settings.domain is not None or None,
         )
         self._keep_execution_log_for(log_retention)
-        # It says an address on AWS, which is wrong for the emulator and incomplete behind a CDN.
+        # The output has an address on AWS, which is wrong on the emulator and incomplete behind a
+        # CDN.
         self.api.node.try_remove_child("Endpoint")
         add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
         self._methods(routes, functions)
@@ -135,7 +136,7 @@ class RoutesApi(Construct):
         self._accept_findings()
 
     def _keep_execution_log_for(self, retention: logs.RetentionDays) -> None:
-        """API Gateway would make the log of its own errors itself, and keep it for ever."""
+        """Create the log group of API Gateway's errors, which would otherwise keep them forever."""
         log = logs.LogGroup(
             self,
             "ExecutionLog",
@@ -170,13 +171,13 @@ class RoutesApi(Construct):
             stage_name=STAGE_NAME,
             cache_cluster_enabled=True,
             cache_cluster_size=self._settings.cache.size_gigabytes,
-            # A cluster turns the cache on for every GET; each cached route asks for it below.
+            # A cluster enables the cache for every GET; the cached routes enable it below.
             caching_enabled=False,
             cache_data_encrypted=True,
             throttling_rate_limit=self._settings.rate_per_second,
             throttling_burst_limit=self._settings.burst,
-            # Those of the API as a whole come free of charge. One each for every method would be
-            # custom metrics by price, and nobody looks at them: the access log knows the route.
+            # The API's own metrics are free of charge. Metrics per method cost as much as custom
+            # metrics and are not needed: the access log contains the route.
             metrics_enabled=False,
             logging_level=apigateway.MethodLoggingLevel.ERROR,
             data_trace_enabled=False,
@@ -190,7 +191,7 @@ class RoutesApi(Construct):
         )
 
     def _method_options(self, route: Route) -> apigateway.MethodDeploymentOptions:
-        """A method's options replace the stage's as a whole, so they repeat what stays."""
+        """A method's options; they replace the stage's as a whole, so they repeat those."""
         ttl_seconds = self._settings.ttl_of(route.name) if route.cached else 0
         return apigateway.MethodDeploymentOptions(
             caching_enabled=ttl_seconds > 0,
@@ -212,9 +213,9 @@ class RoutesApi(Construct):
                 apigateway.LambdaIntegration(
                     functions[route.function],
                     cache_key_parameters=list(declared) if route.cached else None,
-                    # Statuses may be waited for, so they and writes have the gateway's 29 s.
+                    # Writes and statuses, which may wait, get the gateway's 29 s.
                     timeout=self._read_timeout if route.reads_rows else None,
-                    # One permission for all methods: a function's policy has room for few dozen.
+                    # One permission for all methods: a function's policy has room for a few dozen.
                     scope_permission_to_method=False,
                 ),
                 request_parameters=declared or None,
@@ -225,10 +226,10 @@ class RoutesApi(Construct):
             )
 
     def _refuse_other_methods(self, routes: Iterable[Route], function: lambda_.IFunction) -> None:
-        """Has a function say 405 and `Allow`: API Gateway can't tell this from an unknown path.
+        """Let a function answer 405 with `Allow`: for API Gateway this is an unknown path.
 
-        These methods need the same credentials as those that the path has, or they would be a way
-        to the function for everybody.
+        These methods require the same credentials as the path's own methods; otherwise any client
+        could call the function.
         """
         by_path: dict[str, list[Route]] = {}
         for route in routes:
@@ -245,17 +246,16 @@ class RoutesApi(Construct):
             )
 
     def _declared(self, route: Route) -> dict[str, bool]:
-        """The parameters of a method, which are its cache keys where it is cached.
+        """The parameters of a method; if it is cached, they are its cache keys.
 
-        The function looks at the caller where a request may name other resources. Where it doesn't,
-        one answer would do for all; keeping callers apart there is for those who don't want to rely
-        on that.
+        The function sees the caller if a request may name other resources. On other routes one
+        answer would be right for all callers; `shares_cache = false` separates callers there too.
         """
         apart = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
         return _method_parameters((*route.parameters, *apart))
 
     def _preflights(self, routes: Iterable[Route]) -> None:
-        """Answers browsers that ask whether another origin's page may use a path."""
+        """Answer the CORS preflight requests of browsers."""
         methods: dict[str, list[str]] = {}
         for route in routes:
             methods.setdefault(route.path, []).append(route.method)
@@ -307,7 +307,7 @@ class RoutesApi(Construct):
 
 
 def _method_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
-    """The parameters as API Gateway spells them, and whether each is required: paths are."""
+    """The parameters in API Gateway's notation, and whether each is required (in paths only)."""
     return {
         f"method.request.{_LOCATIONS[parameter.location]}.{parameter.name}": (
             parameter.location == "path"

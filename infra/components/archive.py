@@ -1,4 +1,4 @@
-"""The archive: the bucket that keeps every command ever accepted."""
+"""The archive: the bucket that stores every accepted command."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from constructs import Construct
 from infra.components.findings import accept, accept_objects_below
 from infra.pipeline import ArchiveSettings, CopySettings, LockSettings
 
-#: Where Firehose and the write function put commands; what appears here is applied.
+#: The prefix of commands; every object below it is applied.
 COMMANDS: Final = "commands/"
-#: Where Firehose puts what it could not deliver as it should.
+#: The prefix of data that Firehose could not deliver as intended.
 DELIVERY_ERRORS: Final = "delivery-errors/"
-#: Where the consumer puts decisions, such as that a command can never apply.
+#: The prefix of the consumer's decisions, such as rejections.
 DECISIONS: Final = "decisions/"
-#: Where releases before the decision log put commands that can never apply.
+#: The prefix of rejections by releases before the decision log.
 REJECTIONS: Final = "rejections/"
-#: Where people put files whose items become commands.
+#: The prefix of files whose items become commands; users store them.
 IMPORTS: Final = "imports/"
-#: What the name of an imported file's report ends with.
+#: The suffix of an imported file's report.
 REPORT: Final = ".report.json"
-#: The condition under which a function may put an object: the request has `If-None-Match`, whose
-#: only value is `*`. S3 then creates objects and overwrites none.
-#: (Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".) A copy or an upload in
-#: parts is refused likewise: their requests have no such header when they begin.
+#: The condition for a function's PutObject: the request has `If-None-Match`, whose only value is
+#: `*`. S3 then creates objects and never overwrites them.
+#: (Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".) Copies and multipart
+#: uploads are refused too: their first requests do not have the header.
 ONLY_CREATE: Final = {"Null": {"s3:if-none-match": "false"}}
-#: The same for putting an object in the place of one that the request names by its tag.
+#: The same for replacing an object that the request names by its tag.
 ONLY_REPLACE: Final = {"Null": {"s3:if-match": "false"}}
 
-_WORTH_MOVING_BYTES: Final = 128 * 1024  # Glacier Instant Retrieval bills smaller ones as these
+_WORTH_MOVING_BYTES: Final = 128 * 1024  # Glacier Instant Retrieval bills this at least
 
 
 class Archive(Construct):
     """A private, versioned, encrypted bucket that outlives its stack.
 
-    Its name is made, not generated, so that the queue's policy can name the bucket before the
-    bucket exists: S3 refuses a notification to a queue that doesn't allow it yet.
+    Its name is computed, not generated, so that the queue's policy can name the bucket before it
+    exists: S3 refuses a notification to a queue that does not allow it yet.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class Archive(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         name = f"{name_prefix}-archive-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}"
-        #: Names the bucket without referring to it: usable before it exists, and in other stacks.
+        #: Built from the name, without a reference: usable before the bucket exists, and in other
+        #: stacks.
         self.arn = f"arn:{cdk.Aws.PARTITION}:s3:::{name}"
         self.bucket = s3.Bucket(
             self,
@@ -59,7 +60,8 @@ class Archive(Construct):
             enforce_ssl=True,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            # A first deployment that fails takes it along, or the next would meet its name.
+            # A failed first deployment deletes the bucket; otherwise its name would block the next
+            # one.
             removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
             lifecycle_rules=_lifecycle(settings),
             object_lock_enabled=True if settings.lock else None,
@@ -87,16 +89,16 @@ class Archive(Construct):
         return f"{self.arn}/{prefix}*"
 
     def notify(self, queue_arn: str, *, imports_arn: str, after: Sequence[Construct]) -> None:
-        """Tells a queue of every new object below `commands/`, and another of files to import.
+        """Send the events of new objects to queues: commands to one, files to import to another.
 
         Firehose uploads in parts when it buffers for less than a minute, so the event isn't always
-        `Put`. Written here and not with `add_event_notification`, because that brings a Lambda.
+        `Put`. `add_event_notification` is not used, because it adds a Lambda function.
 
         Args:
-            queue_arn: where the events of commands go.
-            imports_arn: where those of objects below `imports/` go. Also of reports, which the
-                import leaves alone: a filter can't leave them out, and every other object gets one.
-            after: what must exist before S3 accepts the queues: their policies.
+            queue_arn: the queue for objects below `commands/`.
+            imports_arn: the queue for objects below `imports/`. It also gets the events of reports,
+                which the import skips: a filter can't exclude a suffix.
+            after: constructs that must exist before S3 accepts the queues: their policies.
         """
         bucket = _raw(self.bucket)
         bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
@@ -108,7 +110,7 @@ class Archive(Construct):
         bucket.node.add_dependency(*after)
 
     def _copy(self, target: CopySettings) -> None:
-        """Copies every new object to another region, also those that were deleted here since."""
+        """Copy every new object to another region, and keep it there after a deletion here."""
         other = f"arn:{cdk.Aws.PARTITION}:s3:::{target.bucket}"
         role = iam.Role(
             self,
@@ -147,7 +149,7 @@ class Archive(Construct):
                     priority=1,
                     status="Enabled",
                     filter=s3.CfnBucket.ReplicationRuleFilterProperty(prefix=""),
-                    # What is deleted here stays there.
+                    # A deletion here does not delete the copy.
                     delete_marker_replication=(
                         s3.CfnBucket.DeleteMarkerReplicationProperty(status="Disabled")
                     ),
@@ -177,9 +179,9 @@ def _raw(bucket: s3.Bucket) -> s3.CfnBucket:
 
 
 def _lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
-    """What becomes of objects with time; commands themselves are kept for ever."""
+    """The lifecycle rules; commands are kept forever."""
     rules = [
-        # Firehose uploads in parts; those of a broken upload would be paid for ever.
+        # Firehose uploads in parts; the parts of a failed upload would be billed forever.
         s3.LifecycleRule(
             abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
             noncurrent_version_expiration=cdk.Duration.days(settings.old_versions_days),
@@ -189,7 +191,7 @@ def _lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
         rules.append(
             s3.LifecycleRule(
                 prefix=COMMANDS,
-                # Smaller ones would cost more to move than they save.
+                # Moving smaller objects would cost more than it saves.
                 object_size_greater_than=_WORTH_MOVING_BYTES,
                 transitions=[
                     s3.Transition(

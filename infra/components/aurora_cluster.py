@@ -1,7 +1,7 @@
 """The database on AWS as an Aurora cluster.
 
-Written with CloudFormation's own properties: the master user logs in by IAM token, so that there is
-no password anywhere, which CDK's higher classes don't know yet.
+It uses CloudFormation's own properties, because CDK's higher classes don't support a master user
+that logs in by IAM token, without any password.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infra.database import AuroraDatabase
 
 
 class AuroraCluster(Construct):
-    """A writer and its readers on one storage, perhaps following a cluster elsewhere."""
+    """A writer and its readers on one storage; optionally part of a global database."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AuroraCluster(Construct):
         forget_logs(self.cluster, f"cluster/{name}", log_retention)
         if settings.in_global is not None and settings.in_global.began_as == "primary":
             self._begin_global(settings.in_global.identifier)
-        # A secondary has readers only, and needs one to be of use.
+        # A secondary has readers only, and is of no use without one.
         count = max(1, settings.replicas) if settings.secondary else 1 + settings.replicas
         for number in range(count):
             self._instance(number)
@@ -60,9 +60,10 @@ class AuroraCluster(Construct):
         )
         ids = (self.cluster.attr_db_cluster_resource_id,)
         self.servers = Servers(
-            # The primary of a secondary is far away, where no route leads: ask what is near.
+            # A secondary's primary is in another region, without a route to it: use the near
+            # servers.
             primary=reader if settings.secondary else writer,
-            # With no reader it leads to the writer, which the sessions notice.
+            # Without a reader this endpoint leads to the writer; the sessions detect that.
             replicas=(reader,),
             primary_ids=ids,
             replica_ids=ids,
@@ -105,15 +106,15 @@ class AuroraCluster(Construct):
         return cluster
 
     def _origin(self) -> dict[str, Any]:
-        """A new database with its owner, or the copy of one: its names then come from there.
+        """The properties of a new database with its owner, or of a secondary, which inherits those.
 
-        CloudFormation takes none of this back: another value would be another cluster.
+        CloudFormation can't change these properties: another value would create another cluster.
         """
         global_settings = self._settings.in_global
         if global_settings is not None and global_settings.began_as == "secondary":
             return {
                 "global_cluster_identifier": global_settings.identifier,
-                # A key is of one region, so an encrypted copy must name one of its own.
+                # KMS keys are regional, so an encrypted copy must name a key of its own region.
                 "kms_key_id": "alias/aws/rds",
             }
         return {
@@ -153,7 +154,8 @@ class AuroraCluster(Construct):
                 "db.serverless" if settings.serverless else f"db.{settings.instance_class}"
             ),
             engine="aurora-postgresql",
-            # The first two may become the writer; serverless ones then are as large as it is.
+            # The first two may become the writer; if they are serverless, they scale with the
+            # writer.
             promotion_tier=min(number, 15),
             publicly_accessible=False,
             ca_certificate_identifier="rds-ca-rsa2048-g1",

@@ -1,4 +1,4 @@
-"""Who may call which route: the method options that API Gateway checks before it looks further."""
+"""The authorization of each route: the method options that API Gateway checks first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infra.front import (
     LambdaAuthorizerSettings,
 )
 
-#: For what the API tells of itself.
+#: For the routes that describe the API itself.
 STATUS_SCOPE: Final = "status.read"
 
 _READING: Final = frozenset({"list", "query", "item", "status"})
@@ -30,7 +30,7 @@ _READING: Final = frozenset({"list", "query", "item", "status"})
 def scopes_of(route: Route) -> tuple[str, ...]:
     """The scopes of which a token needs one, without the resource server's name.
 
-    Whoever wrote something may ask what became of it, so a status takes either scope.
+    A writer may query the status of its commands, so a status accepts either scope.
     """
     if not route.resource:
         return (STATUS_SCOPE,)
@@ -41,18 +41,18 @@ def scopes_of(route: Route) -> tuple[str, ...]:
 
 
 def all_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
-    """Every scope that a route asks for, each once, in a stable order."""
+    """Every scope that a route requires, each once, in a stable order."""
     asked = (scope for route in routes if not route.public for scope in scopes_of(route))
     return tuple(dict.fromkeys(asked))
 
 
 def read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
-    """Those of the scopes that let their holder read and do nothing else."""
+    """The scopes that allow reads only."""
     return tuple(scope for scope in scopes if scope.endswith(".read"))
 
 
 class Authorization(Construct):
-    """The authorizer that the settings name, and what it means for each route."""
+    """The authorizer that the settings name, and the method options of each route."""
 
     def __init__(
         self,
@@ -67,11 +67,12 @@ class Authorization(Construct):
         self._authorizer = self._made(settings.authorization, user_pool_arn)
 
     def options(self, *routes: Route) -> apigateway.MethodOptions:
-        """What a caller of a method needs.
+        """The options of a method: the credentials that a caller needs.
 
         Args:
-            routes: the method's own route; or, for the methods that a path doesn't have, all of
-                the path's: what any of them asks for is needed, and no path is half public.
+            routes: the method's own route. For the methods that a path doesn't have, all routes of
+                the path: the credentials of any of them suffice, and they are public only if all
+                are.
         """
         public = all(route.public for route in routes)
         api_key_required = self._settings.require_api_key and not public
@@ -89,8 +90,8 @@ class Authorization(Construct):
         return apigateway.MethodOptions(
             api_key_required=api_key_required,
             authorizer=self._authorizer,
-            # Without scopes API Gateway would want an ID token, which says who somebody is and
-            # not what a program may do.
+            # Without scopes API Gateway would require an ID token, which identifies a person and
+            # does not state the permissions of a program.
             authorization_scopes=[f"{RESOURCE_SERVER}/{scope}" for scope in all_scopes(routes)]
             if isinstance(authorization, CognitoSettings)
             else None,
@@ -107,8 +108,8 @@ class Authorization(Construct):
                     self,
                     "Tokens",
                     cognito_user_pools=[pool],
-                    # Signatures are checked here and results are not asked for again: a token
-                    # is good until it ends, so its lifetime is what bounds a revocation.
+                    # API Gateway checks signatures itself and caches the results. A token is valid
+                    # until it expires, so its lifetime bounds the delay of a revocation.
                     results_cache_ttl=cdk.Duration.minutes(5),
                 )
             case LambdaAuthorizerSettings():

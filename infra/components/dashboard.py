@@ -1,4 +1,4 @@
-"""One dashboard, drawn along the way of the data: in, archive, apply, out."""
+"""The dashboard, ordered along the data path: requests, archive, apply, reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.components.watched import Watched
 
 
 class Dashboard(Construct):
-    """A row for each step; what is wrong upstream is seen above what suffers from it."""
+    """A row for each step; a cause upstream is shown above its effects."""
 
     def __init__(self, scope: Construct, construct_id: str, *, watched: Watched) -> None:
         super().__init__(scope, construct_id)

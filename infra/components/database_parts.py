@@ -1,4 +1,4 @@
-"""What RDS instances and an Aurora cluster have in common."""
+"""The common parts of RDS instances and Aurora clusters."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MONITORING_SECONDS: Final = 60
 def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
     """The server's parameters that differ from RDS's own defaults.
 
-    Statement and lock timeouts are each connection's own (forebay/db/connect.py), because a
-    migration, an apply and a read differ in them.
+    Each connection sets its statement and lock time-outs (forebay/db/connect.py), because they
+    differ between a migration, an apply and a read.
     """
     chosen = {
         "rds.force_ssl": "1",
         "max_connections": str(settings.max_connections),
-        # A function that was frozen in a transaction must not hold its locks for ever.
+        # A function that was frozen in a transaction must not hold its locks forever.
         "idle_in_transaction_session_timeout": "60000",
         "log_min_duration_statement": str(settings.log_statements_milliseconds),
-        # Written data is in the logs of nobody: places of parameters, not their values.
+        # Keep written data out of the logs: log the parameters' places, not their values.
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
         "log_lock_waits": "1",
@@ -41,12 +41,12 @@ def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
 
 
 def major(version: str) -> str:
-    """The version by which parameter groups name their family: `18` of `18.1`."""
+    """The version in the family name of parameter groups: `18` of `18.1`."""
     return version.partition(".")[0]
 
 
 def subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
-    """The network's subnets, as RDS wants to be told them."""
+    """The network's subnets as RDS's subnet group."""
     return rds.CfnDBSubnetGroup(
         scope,
         "Subnets",
@@ -56,7 +56,7 @@ def subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
 
 
 def monitoring_role(scope: Construct) -> iam.Role:
-    """The role by which RDS writes enhanced monitoring's figures to CloudWatch."""
+    """The role with which RDS writes the figures of enhanced monitoring to CloudWatch."""
     role = iam.Role(
         scope,
         "Monitoring",
@@ -79,17 +79,17 @@ def monitoring_role(scope: Construct) -> iam.Role:
 
 
 def may_go(resource: cdk.CfnResource) -> None:
-    """Settings may take it away again, although functions know its address.
+    """Let settings remove the resource, although functions use its address.
 
-    CloudFormation refuses to delete what another stack imports, and the functions' stack, which
-    would stop importing it, is deployed after this one. So they read the address when they are
-    deployed, and meanwhile use another server.
+    CloudFormation refuses to delete a resource that another stack imports. The functions' stack,
+    which would stop importing it, is deployed after this one. With a weak reference the functions
+    get the address at their deployment, and until then use another server.
     """
     resource.apply_cross_stack_reference_strength(cdk.ReferenceStrength.WEAK)
 
 
 def survives(resource: cdk.CfnResource) -> None:
-    """Whatever happens to the stack, the data is there: a final snapshot is made first."""
+    """Keep the data if the resource is removed or replaced: a final snapshot is made first."""
     if isinstance(resource, rds.CfnGlobalCluster):
         resource.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
     else:
@@ -97,7 +97,7 @@ def survives(resource: cdk.CfnResource) -> None:
 
 
 def forget_logs(server: cdk.CfnResource, name: str, retention: logs.RetentionDays) -> None:
-    """RDS would make the log group itself, and keep it for ever."""
+    """Create the log group with a retention; RDS would create it without, and keep it forever."""
     group = logs.LogGroup(
         server,
         "Log",
@@ -109,7 +109,7 @@ def forget_logs(server: cdk.CfnResource, name: str, retention: logs.RetentionDay
 
 
 def accept_findings(server: Construct, settings: ManagedDatabase, *, multi_az: bool) -> None:
-    """Accepts what cdk-nag finds at any server, and what the environment's file decides."""
+    """Accept cdk-nag's findings for every server, and those that the environment's file implies."""
     reasons = {
         "AwsSolutions-RDS11": "Subnets lead nowhere and one security group is let in; another port "
         "than PostgreSQL's would hide nothing.",

@@ -20,7 +20,7 @@ from infra.components.rds_instances import RdsInstances
 class Proxy(Construct):
     """RDS Proxy in front of the primary: functions share connections.
 
-    It logs in as whoever asks, with a token of its own, so it knows no secret either.
+    It logs in as the client's user, with a token of its own, so it has no secret either.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Proxy(Construct):
         )
         if isinstance(target, AuroraCluster):
             group.node.add_dependency(*target.node.find_all())
-        # From the proxy to the servers, which are of the same group.
+        # Connections from the proxy to the servers, which are in the same group.
         network.servers.connections.allow_internally(
             ec2.Port.tcp(POSTGRES_PORT), "RDS Proxy to the servers behind it"
         )

@@ -1,4 +1,4 @@
-"""Where a database's servers are, under which names one logs in, and what that takes."""
+"""The addresses of a database's servers, its users, and the permissions to log in."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from constructs import Construct
 from infra.components.network import POSTGRES_PORT
 
 DATABASE: Final = "forebay"
-#: Owns the tables, and is used by the migration alone, which makes the other two.
+#: Owns the tables; only the migration uses it, and creates the other two users.
 OWNER: Final = "forebay_owner"
 WRITER: Final = "forebay_write"
 READER: Final = "forebay_read"
-#: Where a function finds the certificates of RDS in its package.
+#: The path of RDS's certificates in a function's package.
 CERTIFICATES: Final = "/var/task/rds-ca-bundle.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """Where a database's servers are, and what may log in to them."""
+    """The addresses of a database's servers, and their ids for IAM."""
 
-    #: The host that takes writes.
+    #: The host that accepts writes.
     primary: str
-    #: Hosts to read from; several where the database balances nothing itself.
+    #: Hosts to read from; several if the database has no load balancing of its own.
     replicas: tuple[str, ...]
     #: As IAM tokens name them: `db-…`, `cluster-…`, `prx-…`.
     primary_ids: tuple[str, ...]
     replica_ids: tuple[str, ...]
 
     def url(self, user: str) -> str:
-        """The primary's address for a user, who proves himself with a token."""
+        """The primary's address for a user that logs in with a token."""
         return _url(user, [self.primary])
 
     def replica_url(self, user: str) -> str:
@@ -41,7 +41,7 @@ class Servers:
 
 
 def login_arn(scope: Construct, resource_id: str, user: str) -> str:
-    """What a role must be allowed in order to log in as a user."""
+    """The resource that a role needs for `rds-db:connect` as a user."""
     return cdk.Stack.of(scope).format_arn(
         service="rds-db",
         resource="dbuser",

@@ -1,4 +1,4 @@
-"""Delivery streams: gather commands and write them to the archive as gzip objects."""
+"""Delivery streams: buffer commands and write them to the archive as gzip objects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from constructs import Construct
 from infra.components.archive import COMMANDS, DELIVERY_ERRORS, Archive
 from infra.components.findings import accept_objects_below
 
-_HOUR: Final = "!{timestamp:yyyy/MM/dd/HH}/"  # UTC; of the arrival of the object's oldest record
+_HOUR: Final = "!{timestamp:yyyy/MM/dd/HH}/"  # UTC; the arrival of the object's oldest record
 FILE_EXTENSION: Final = ".ndjson.gz"
 
 
 class Delivery(Construct):
-    """Direct PUT streams into one bucket, with a role that reaches nothing else.
+    """Direct PUT streams into one bucket, with a role that has no other access.
 
-    Quotas are each stream's own, so several take more; no command's place depends on its stream.
+    Quotas apply per stream, so several streams take more load; the order of commands does not
+    depend on their stream.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class Delivery(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         name = f"{name_prefix}-commands"
-        #: What the write function spreads commands over. Made and not read from the streams, as the
-        #: ARNs are: CloudFormation would take away no stream that another stack imports.
+        #: The stream names for the write function. Names and ARNs are computed, not read from the
+        #: streams: CloudFormation refuses to delete a stream that another stack imports.
         self.names = [_numbered(name, number) for number in range(1, count + 1)]
         log_group = logs.LogGroup(
             self,
@@ -56,12 +57,12 @@ class Delivery(Construct):
         for number, stream_name in enumerate(self.names, 1):
             stream = self._stream(number, stream_name, role_arn)
             if number > 1:
-                # Where settings take it away, it still has to deliver what it holds.
+                # A stream that the settings remove must still deliver its buffered records.
                 stream.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
 
     @property
     def arns(self) -> list[str]:
-        """The streams as IAM names them."""
+        """The streams' ARNs, for IAM."""
         stack = cdk.Stack.of(self)
         return [
             stack.format_arn(service="firehose", resource="deliverystream", resource_name=name)
@@ -111,16 +112,16 @@ class Delivery(Construct):
         )
 
     def _role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
-        """The permissions of Firehose's guide for S3, cut down to the objects that it makes.
+        """The permissions of Firehose's guide for S3, reduced to the objects that it writes.
 
-        They are part of the role, because Firehose checks them when the stream is made. Firehose
-        sends no `If-None-Match`, and uploads in parts, so no condition can keep it from
-        overwriting. Below `commands/` it may put objects whose names begin with a stream's, as
-        Firehose names all of its own (developer guide, "Configure Amazon S3 object name format"):
-        what the functions have stored there is out of its reach.
+        They are part of the role, because Firehose checks them when the stream is created. Firehose
+        sends no `If-None-Match` and uploads in parts, so a condition can't prevent overwriting.
+        Below `commands/` it may only write objects whose names begin with a stream's, as Firehose's
+        own names do (developer guide, "Configure Amazon S3 object name format"). So it can't
+        overwrite the functions' objects there.
         """
         written = [
-            # The first stream's name begins the names of the others too.
+            # The first stream's name is a prefix of the others' names.
             f"{archive.arn}/{COMMANDS}*/{self.names[0]}-*",
             archive.objects(DELIVERY_ERRORS),
         ]

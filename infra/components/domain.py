@@ -1,4 +1,4 @@
-"""A name of one's own for the API."""
+"""The API's custom domain."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def add_domain(
     stage: apigateway.Stage,
     endpoint: apigateway.EndpointType,
 ) -> None:
-    """Lets the API be reached under the name, with the same paths as without it.
+    """Serve the API under the domain, with the same paths as without it.
 
-    The name's record is made where the settings tell its zone.
+    The DNS record is created if the settings name its hosted zone.
     """
     domain = apigateway.DomainName(
         api,

@@ -1,4 +1,4 @@
-"""Writes the CloudFront Function that refuses what the caches behind it can't tell apart."""
+"""Writes the CloudFront Function that refuses requests which the caches can't distinguish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
     """The function's code for these routes.
 
     Raises:
-        SettingsError: it would be larger than CloudFront takes.
+        SettingsError: the code would be larger than CloudFront accepts.
     """
     shared = _shared_names(routes)
     values = {
@@ -72,7 +72,7 @@ def _names(route: Route) -> frozenset[str]:
 
 
 def _shared_names(routes: Sequence[Route]) -> frozenset[str]:
-    """What all routes with query parameters have; written once, it halves the table."""
+    """The query parameters common to all routes with any; writing them once halves the table."""
     found = [names for route in routes if route.reads_query and (names := _names(route))]
     return frozenset.intersection(*found) if found else frozenset()
 

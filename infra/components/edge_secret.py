@@ -1,4 +1,4 @@
-"""The secrets by which the API knows the edge in front of it."""
+"""The secrets by which the API recognises requests from the edge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def secret_name(settings: Settings, version: str) -> str:
 
 
 def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
-    """Makes the secrets that the settings name, where the edge can read them too.
+    """Create the secrets that the settings name, with copies that the edge can read.
 
     Returns:
         Their values, as references that CloudFormation resolves; empty without an edge.
@@ -32,7 +32,7 @@ def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
 def edge_secret(settings: Settings, version: str) -> str:
     """The value in the edge's region, as a reference that CloudFormation resolves."""
     value = cdk.SecretValue.secrets_manager(secret_name(settings, version))
-    # It ends in a header's value, which is what it is for; the template has a reference only.
+    # The value is meant for a header; the template contains a reference only.
     return value.unsafe_unwrap()
 
 

@@ -1,4 +1,4 @@
-"""Findings of cdk-nag that are accepted, each with its reason where it arises."""
+"""Accepts findings of cdk-nag, each with its reason at the construct that causes it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from constructs import IConstruct
 
 
 def accept(construct: IConstruct, reasons: Mapping[str, str]) -> None:
-    """Accepts findings at a construct and below it.
+    """Accept findings at a construct and below it.
 
     Args:
-        construct: where.
-        reasons: by finding, as cdk-nag names it: `AwsSolutions-S1`.
+        construct: the construct.
+        reasons: reasons by finding, in cdk-nag's notation: `AwsSolutions-S1`.
     """
     cdk.Validations.of(construct).acknowledge(
         *(cdk.Acknowledgment(id=rule, reason=reason) for rule, reason in reasons.items())
@@ -22,7 +22,7 @@ def accept(construct: IConstruct, reasons: Mapping[str, str]) -> None:
 
 
 def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
-    """Accepts that a role reaches all objects below a prefix, and no other pattern."""
+    """Accept that a role has access to all objects below a prefix, for this ARN pattern only."""
     pattern = _as_cdk_nag_writes(cdk.Stack.of(construct).resolve(arn_pattern))
     accept(
         construct,

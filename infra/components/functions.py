@@ -18,13 +18,13 @@ from infra.bundling import PYTHON_VERSION
 from infra.components.findings import accept, accept_objects_below
 from infra.settings import FunctionName, PackageName
 
-#: The alias that leads to the newest version.
+#: The alias of the newest version.
 LIVE: Final = "live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionNetwork:
-    """Where in a VPC a function is."""
+    """A function's place in a VPC."""
 
     vpc: ec2.IVpc
     subnets: ec2.SubnetSelection
@@ -32,7 +32,7 @@ class FunctionNetwork:
 
 
 class ProductFunction(Construct):
-    """A function whose role may write its own log, and what `allow` adds."""
+    """A function whose role may write its own log, and has the permissions that `allow` adds."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ProductFunction(Construct):
                 f"python{PYTHON_VERSION}", lambda_.RuntimeFamily.PYTHON, supports_snap_start=True
             ),
             architecture=lambda_.Architecture.ARM_64,
-            # The folder's name ends in its hash, which spares CDK to read all of it again.
+            # The folder's name ends in its hash, so that CDK need not read the files again.
             code=lambda_.Code.from_asset(str(package), asset_hash=package.name),
             role=self.role,
             log_group=log_group,
@@ -90,10 +90,12 @@ class ProductFunction(Construct):
                 **environment,
             },
         )
-        #: What others call: the function, or the version that snapshots or instances are of.
+        #: The callers' target: the function, or the alias of the version with snapshots or
+        #: instances.
         self.entry: lambda_.IFunction = self.function
         if snap_start or provisioned_concurrency is not None:
-            # Neither works with what is not published, of which CDK warns although it is.
+            # Both need a published version, and CDK warns of its absence although the alias
+            # publishes one.
             accept(
                 self.function,
                 {
@@ -127,10 +129,10 @@ class ProductFunction(Construct):
         on: str,
         where: Mapping[str, Mapping[str, str | Sequence[str]]] | None = None,
     ) -> None:
-        """Lets the function do something to one resource, or to all objects below a prefix.
+        """Allow the function actions on one resource, or on all objects below a prefix.
 
         Args:
-            actions: as IAM names them.
+            actions: IAM's names of the actions.
             on: the resource's ARN.
             where: IAM's conditions, by operator and key.
         """
@@ -167,10 +169,11 @@ class ProductFunction(Construct):
 
 
 def _interfaces() -> iam.PolicyDocument:
-    """What Lambda asks of the role of a function in a VPC; its interfaces have no names before.
+    """The permissions that Lambda needs for the network interfaces of a function in a VPC.
 
-    Lambda does this for the function; the function's own code may not (Lambda developer guide,
-    "Giving Lambda functions access to resources in an Amazon VPC").
+    The interfaces' names are unknown in advance. Lambda uses the permissions on the function's
+    behalf; they are denied to the function's own code (Lambda developer guide, "Giving Lambda
+    functions access to resources in an Amazon VPC").
     """
     actions = [
         "ec2:AssignPrivateIpAddresses",

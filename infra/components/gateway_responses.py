@@ -1,8 +1,9 @@
-"""What API Gateway answers by itself, in the words of the API: RFC 9457 problems.
+"""The responses that API Gateway generates itself, as problems of the API (RFC 9457).
 
-A function that meets a transient failure raises, so that the answer is never cached. The gateway
-then speaks for it, which is why everything that is its own fault says 503 and `Retry-After`. What
-took too long says 504: a failing function can't, so the gateway loses its patience first.
+A function raises on a transient failure, so that the answer is never cached. The gateway then
+answers in its place; therefore its responses to its own failures are 503 with `Retry-After`. A
+request that takes too long is answered 504. A failing function can't cause a 504, so the gateway
+must time out first.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _DETAILS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class GatewayProblem:
-    """A code of the API as API Gateway answers it by itself."""
+    """A problem code of the API, as API Gateway answers it."""
 
     code: str
 
@@ -48,9 +49,10 @@ class GatewayProblem:
 
     @property
     def template(self) -> str:
-        """The body. Nothing that a client sends is put into it, so nothing needs escaping.
+        """The body. It contains no client input and needs no escaping.
 
-        The last three members are what PostgREST's clients show; nobody knows here who asks.
+        The last three members are for PostgREST's clients; the gateway can't detect these, so all
+        clients get them.
         """
         status, title = self._entry
         return json.dumps(
@@ -84,8 +86,8 @@ class GatewayProblem:
         return CATALOGUE[self.code]
 
 
-#: Every response type by itself: one that is left to DEFAULT_4XX or DEFAULT_5XX takes over the
-#: default's body, but may keep a status of its own that contradicts it.
+#: Every response type is listed: a type left to DEFAULT_4XX or DEFAULT_5XX gets the default's body,
+#: but may keep a status of its own that contradicts it.
 RESPONSES: Final[Mapping[str, GatewayProblem]] = {
     response_type: GatewayProblem(code)
     for response_type, code in {
@@ -104,7 +106,7 @@ RESPONSES: Final[Mapping[str, GatewayProblem]] = {
         "INVALID_SIGNATURE": "forbidden",
         "WAF_FILTERED": "forbidden",
         "INVALID_API_KEY": "invalid_api_key",
-        # So API Gateway calls a path or method that it doesn't know.
+        # API Gateway's name for an unknown path or method.
         "MISSING_AUTHENTICATION_TOKEN": "unknown_resource",
         "RESOURCE_NOT_FOUND": "unknown_resource",
         "REQUEST_TOO_LARGE": "payload_too_large",
@@ -116,7 +118,7 @@ RESPONSES: Final[Mapping[str, GatewayProblem]] = {
 
 
 def add_gateway_responses(api: apigateway.RestApi, *, cors_allow_origin: str) -> None:
-    """Gives the API all of `RESPONSES`; they are part of its next deployment."""
+    """Add all of `RESPONSES` to the API; they are part of its next deployment."""
     for response_type, problem in RESPONSES.items():
         name = "".join(word.capitalize() for word in response_type.split("_"))
         api.add_gateway_response(
@@ -124,6 +126,6 @@ def add_gateway_responses(api: apigateway.RestApi, *, cors_allow_origin: str) ->
             type=apigateway.ResponseType.of(response_type),
             status_code=str(problem.status),
             response_headers=problem.headers(cors_allow_origin),
-            # API Gateway takes this template whatever the client accepts.
+            # API Gateway uses this template whatever the client accepts.
             templates={"application/json": problem.template},
         )

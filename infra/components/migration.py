@@ -1,4 +1,4 @@
-"""Migration on deploy: the schema is brought up to date before new code meets it."""
+"""Migration on deploy: the schema is migrated before new code uses it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from constructs import Construct
 class MigrationOnDeploy(Construct):
     """Calls the migrate function whenever its package or settings have changed.
 
-    Where it fails, the deployment fails and rolls back: nothing that waits for it has been
-    touched. New code therefore always meets the new schema, and for a moment old code does too.
+    If it fails, the deployment fails and rolls back before it changes the resources that depend on
+    it. New code therefore always meets the new schema, and for a moment old code does too.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The network: subnets that lead nowhere, and the one way out that something needs."""
+"""The network: isolated subnets, and the endpoints that functions in them need."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HTTPS: Final = 443
 
 
 class Network(Construct):
-    """A VPC without internet, NAT or public address, for the database and who talks to it.
+    """A VPC without internet, NAT or public addresses, for the database and its clients.
 
-    It brings one endpoint: the gateway to S3, free of charge, because the consumer reads archive
-    objects and writes rejections. Little else is asked for from inside: IAM tokens are signed on
-    the spot, Lambda itself polls the queues and carries logs, metrics and traces, and the write
-    function is no part of the network. Who needs more adds its own `interface`.
+    It creates one endpoint: the gateway to S3, free of charge, because the consumer reads archive
+    objects and writes decisions. Little else is needed from inside. IAM tokens are signed locally,
+    Lambda itself polls the queues and transports logs, metrics and traces, and the write function
+    is outside of the network. `interface` adds an endpoint for another service.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Network(Construct):
                     name="isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED
                 )
             ],
-            # Nothing is a member of the default group; taking its rules away takes a function.
+            # The default group has no members; removing its rules would require a function.
             restrict_default_security_group=False,
         )
         self._log_what_is_refused(log_retention)
         self._s3(archive_arn)
-        #: What functions are members of that talk to the database.
+        #: The security group of functions that use the database.
         self.clients = ec2.SecurityGroup(
             self,
             "Clients",
@@ -59,7 +59,7 @@ class Network(Construct):
             description="Functions that use the database",
             allow_all_outbound=False,
         )
-        #: What the database's servers are members of.
+        #: The security group of the database's servers.
         self.servers = ec2.SecurityGroup(
             self,
             "Servers",
@@ -70,7 +70,8 @@ class Network(Construct):
         postgres = ec2.Port.tcp(POSTGRES_PORT)
         self.servers.add_ingress_rule(self.clients, postgres, "Functions")
         self.clients.add_egress_rule(self.servers, postgres, "The database")
-        # S3's addresses are a list whose name only AWS knows; no route but the endpoint's is there.
+        # Only AWS knows the name of the list of S3's addresses; the endpoint's route is the only
+        # one.
         self.clients.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(_HTTPS), "Endpoints")
 
     def subnet_ids(self) -> list[str]:
@@ -85,13 +86,13 @@ class Network(Construct):
         actions: Sequence[str],
         on: str,
     ) -> None:
-        """An address inside of the network for one more of AWS's services.
+        """Add an address inside the network for another service of AWS.
 
-        It lets nothing through but the actions, on what the ARN pattern names: without a policy it
-        would be a way to anybody's account.
+        The endpoint allows only the actions, on resources that match the ARN pattern: without a
+        policy it would give access to any account.
 
         It costs by the hour and zone ($0.01 in us-east-1), so it is in one zone, which the others
-        reach too; whoever asks for it says why.
+        reach too; each caller states its reason.
         """
         group = ec2.SecurityGroup(
             self,
@@ -115,7 +116,7 @@ class Network(Construct):
         )
 
     def _s3(self, archive_arn: str) -> None:
-        """Without it, a consumer in the network would hang on its first object until its end."""
+        """Add the gateway to S3; without it, the consumer would hang on its first object."""
         endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         endpoint.add_to_policy(
             iam.PolicyStatement(
@@ -127,7 +128,7 @@ class Network(Construct):
         )
 
     def _log_what_is_refused(self, retention: logs.RetentionDays) -> None:
-        """Refused packets only: here they are a sign of a mistake or worse, and cost nothing."""
+        """Log refused packets only: they indicate a mistake or an attack, and cost nothing."""
         group = logs.LogGroup(
             self, "FlowLog", retention=retention, removal_policy=cdk.RemovalPolicy.DESTROY
         )

@@ -1,4 +1,4 @@
-"""The queue that tells the consumer of new archive objects, and its dead letters."""
+"""The queue of S3 events for the consumer, and its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from constructs import Construct
 
 
 class ArchiveEvents(Construct):
-    """A queue of S3 events, and a second one that keeps those which failed too often.
+    """A queue of S3 events, and a second one for events that failed too often.
 
     Its purpose names it: `archive-events`, `replay`, `import-events`.
     """
@@ -49,10 +49,10 @@ class ArchiveEvents(Construct):
         )
 
     def accept_events_of(self, bucket_arn: str) -> Construct:
-        """Lets the bucket, and no other's bucket of the same name, send events to the queue.
+        """Allow the bucket to send events, but not another account's bucket of the same name.
 
         Returns:
-            The queue's policy, after which S3 accepts the queue.
+            The queue's policy; S3 accepts the queue only after it exists.
         """
         result = self.queue.add_to_resource_policy(
             iam.PolicyStatement(

@@ -1,7 +1,7 @@
 """The database on AWS as an RDS instance with read replicas.
 
-Written with CloudFormation's own properties: the master user logs in by IAM token, so that there is
-no password anywhere, which CDK's higher classes don't know yet.
+It uses CloudFormation's own properties, because CDK's higher classes don't support a master user
+that logs in by IAM token, without any password.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from infra.database import RdsDatabase
 
 
 class RdsInstances(Construct):
-    """A primary, and as many read replicas as the settings say."""
+    """A primary, and the read replicas that the settings request."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class RdsInstances(Construct):
         return replica
 
     def _common(self) -> dict[str, Any]:
-        """What primary and replicas share: they must take each other's place."""
+        """The common properties of primary and replicas: each must be able to replace another."""
         settings = self._settings
         return {
             "db_parameter_group_name": self._parameters.ref,

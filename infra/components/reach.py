@@ -1,4 +1,4 @@
-"""From where the API may be called at all: its resource policy."""
+"""The API's resource policy: the networks and the edge that may call it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ALL: Final = "execute-api:/*"
 
 
 def access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.PolicyDocument | None:
-    """The policy of an API that isn't for everybody; None where it is.
+    """The policy of an API with restricted access; None without restrictions.
 
     Args:
-        settings: of the API.
-        known_by: the values of the header Referer by which the API knows the edge in front of it;
-            the edge overwrites what a client sends. Empty without an edge. It is one of the few
-            headers that a resource policy can look at (AWS: "AWS condition keys that can be used
-            in API Gateway resource policies").
+        settings: the API's settings.
+        known_by: the values of the header Referer by which the API recognises the edge; the edge
+            overwrites the client's value. Empty without an edge. Referer is one of the few headers
+            that a resource policy can check (AWS: "AWS condition keys that can be used in API
+            Gateway resource policies").
     """
     refused: list[Mapping[str, Mapping[str, object]]] = []
     if settings.endpoint == "private":
@@ -30,8 +30,8 @@ def access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.Poli
     if not refused:
         return None
     denying = [_statement(iam.Effect.DENY, condition) for condition in refused]
-    # For callers of the same account it is enough that either policy allows. With IAM the
-    # callers' own decide, so this one may only forbid.
+    # Within an account, a request is allowed if either policy allows it. With IAM the callers'
+    # policies decide, so this policy may only deny.
     allowing = (
         [] if isinstance(settings.authorization, IamSettings) else [_statement(iam.Effect.ALLOW)]
     )

@@ -1,4 +1,4 @@
-"""How long logs are kept, in CDK's words."""
+"""Converts the retention of logs to CDK's type."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ _RETENTION: Final[Mapping[int, logs.RetentionDays]] = {
 
 
 def log_retention(days: int) -> logs.RetentionDays:
-    """The retention of that many days, one of those that the settings allow."""
+    """The retention for a number of days, which must be one that the settings allow."""
     return _RETENTION[days]

@@ -1,4 +1,4 @@
-"""A schedule that calls a function again and again."""
+"""A schedule that calls a function repeatedly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from constructs import Construct
 
 
 class Schedule(Construct):
-    """Calls a function every so many minutes.
+    """Calls a function at an interval in minutes.
 
-    Lambda tries a call that fails again after one and two minutes more; then it is left to the
-    next one.
+    Lambda itself repeats a failed call after one and after two more minutes; EventBridge does not
+    retry.
     """
 
     def __init__(

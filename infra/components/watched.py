@@ -1,7 +1,7 @@
-"""What operators look at, by its names: the parts of an environment as CloudWatch knows them.
+"""The CloudWatch metrics of an environment's parts, which the alarms and the dashboard use.
 
-Names and not references: the stack of alarms can be deployed, changed and deleted by itself, and
-holds back no change of the others.
+It uses names, not references: the stack of alarms can be deployed, changed and deleted by itself,
+and does not block changes of the other stacks.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MINUTE: Final = cdk.Duration.minutes(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedDatabase:
-    """A database that the environment brings."""
+    """A database that the environment creates."""
 
     kind: Literal["rds", "aurora"]
-    #: Instances for RDS, the one cluster for Aurora.
+    #: The instance for RDS, the cluster for Aurora.
     primary: str
     replicas: Sequence[str]
     max_connections: int
-    #: What RDS begins with; Aurora's storage has no end to run into.
+    #: The initial storage of RDS; Aurora's storage has no limit to monitor.
     storage_gibibytes: int | None = None
 
 
@@ -47,13 +47,13 @@ class Watched:
     streams: Sequence[str]
     queue: str
     dead_letters: Sequence[str]
-    #: Whether nobody applies here: what is copied to the archive then waits in the queue.
+    #: True if no consumer runs here: events of objects copied to the archive wait in the queue.
     standby: bool = False
     database: WatchedDatabase | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The parts as the other stacks name them."""
+        """The parts, by the names that the other stacks give them."""
         first, queue = f"{settings.prefix}-commands", f"{settings.prefix}-archive-events"
         numbers = range(2, settings.stream.count + 1)
         return cls(
@@ -77,7 +77,7 @@ class Watched:
         ]
 
     def queue_metric(self, queue: str, name: str) -> cloudwatch.Metric:
-        """The greatest value that a queue had."""
+        """The maximum of a queue's metric."""
         return _metric("AWS/SQS", name, {"QueueName": queue}, "Maximum")
 
     def function_metric(self, function: str, name: str, statistic: Statistic) -> cloudwatch.Metric:
@@ -86,7 +86,7 @@ class Watched:
         return _metric("AWS/Lambda", name, dimensions, statistic)
 
     def consumer_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
-        """What the consumer itself counts."""
+        """A metric that the consumer itself emits."""
         return _metric(NAMESPACE, name, dimensions(CONSUMER, self.environment), statistic)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
@@ -95,7 +95,7 @@ class Watched:
         return _metric("AWS/ApiGateway", name, {"ApiName": self.prefix, "Stage": stage}, statistic)
 
     def primary_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
-        """A metric of the instance that writes."""
+        """A metric of the primary."""
         database = self._needed
         if database.kind == "aurora":
             dimensions = {"DBClusterIdentifier": database.primary, "Role": "WRITER"}
@@ -104,7 +104,7 @@ class Watched:
         return _metric("AWS/RDS", name, dimensions, statistic)
 
     def replica_lags(self) -> list[cloudwatch.IMetric]:
-        """How far each replica is behind, in seconds."""
+        """The lag of the replicas, in seconds."""
         database = self._needed
         if database.kind == "rds":
             return [
@@ -130,12 +130,12 @@ class Watched:
 
     @property
     def _needed(self) -> WatchedDatabase:
-        assert self.database is not None  # noqa: S101 - asked for only where there is one
+        assert self.database is not None  # noqa: S101 - used only with a database
         return self.database
 
 
 def _watched_database(settings: Settings) -> WatchedDatabase | None:
-    """The database, unless it is somebody else's to watch."""
+    """The database to watch; None for an external one."""
     database, name = settings.database, settings.prefix
     if isinstance(database, ExternalDatabase):
         return None

@@ -1,4 +1,4 @@
-"""The edge's web ACL: how often somebody may ask, and what looks like an attack."""
+"""The edge's web ACL: rate limits, and protection against common attacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from constructs import Construct
 from forebay.problem import CATALOGUE, TYPE_PREFIX
 from infra.front import EdgeSettings
 
-#: Rules of AWS's common set that only count, because requests of this API are so by nature.
+#: Rules of AWS's common set that only count, because legitimate requests of this API match them.
 #: AWS: "Baseline rule groups".
 COUNTED: Final[Mapping[str, str]] = {
     "SizeRestrictions_BODY": "it blocks bodies above 8 KB; a command may have 1,000 KiB",
@@ -24,13 +24,13 @@ COUNTED: Final[Mapping[str, str]] = {
     "GenericRFI_BODY": "text may hold addresses",
     "GenericRFI_QUERYARGUMENTS": "so may filters",
 }
-#: What AWS's common set says of a body above 8 KB once its rule only counts.
+#: The label that AWS's common set adds to a body above 8 KB if its rule only counts.
 _LARGE_BODY: Final = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body"
 _TOO_MANY: Final = "too-many"
 
 
 class WebAcl(Construct):
-    """An ACL for CloudFront, which must be made in us-east-1."""
+    """An ACL for CloudFront, which must be created in us-east-1."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, name: str, settings: EdgeSettings
@@ -75,10 +75,10 @@ class WebAcl(Construct):
         )
 
     def _per_signature(self, settings: EdgeSettings) -> dict[str, Any]:
-        """One request by one kind of client, however many addresses it is sent from.
+        """Limit repeated requests by one kind of client, over all its addresses.
 
-        JA4 is how a client greets in TLS: the same for all copies of a program, whatever
-        User-Agent they claim.
+        JA4 is a fingerprint of a client's TLS handshake: the same for all copies of a program,
+        whatever User-Agent they send.
         """
         plain = [
             wafv2.CfnWebACL.TextTransformationProperty(priority=0, type="NONE"),
@@ -112,11 +112,11 @@ class WebAcl(Construct):
         )
 
     def _log(self, acl: wafv2.CfnWebACL, name: str) -> None:
-        """Only what was blocked, and without what proves who somebody is."""
+        """Log blocked requests only, without the headers that contain credentials."""
         group = logs.LogGroup(
             self,
             "Log",
-            # WAF asks for this beginning.
+            # WAF requires this prefix.
             log_group_name=f"aws-waf-logs-{name}",
             retention=logs.RetentionDays.ONE_MONTH,
             removal_policy=cdk.RemovalPolicy.DESTROY,
@@ -190,7 +190,7 @@ def _managed(name: str, *, counted: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _large_bodies_of_reads() -> dict[str, Any]:
-    """Above 8 KB a body must belong to a write; how large that may be is the edge function's."""
+    """Block bodies above 8 KB unless they belong to a write, which the edge function limits."""
     statement = wafv2.CfnWebACL.StatementProperty
     writes = statement(
         regex_match_statement=wafv2.CfnWebACL.RegexMatchStatementProperty(

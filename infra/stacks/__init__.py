@@ -1,1 +1,1 @@
-"""The stacks: what is wired to what, and who may do what."""
+"""The stacks: connections between the components, and their permissions."""

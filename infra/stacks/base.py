@@ -1,4 +1,4 @@
-"""What all stacks of an environment have in common."""
+"""The base class of all stacks of an environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EnvironmentStack(cdk.Stack):
             scope,
             f"{settings.prefix}-{role}",
             env=cdk.Environment(account=settings.account, region=region or settings.region),
-            # Only the edge is elsewhere; where it is not, nothing has to cross.
+            # Only the edge may be in another region, and only then references cross regions.
             cross_region_references=settings.edge is not None
             and settings.region != EDGE_REGION
             and role in {"edge", "service"},
@@ -36,12 +36,12 @@ class EnvironmentStack(cdk.Stack):
         self.settings = settings
 
     def output(self, name: str, value: str) -> None:
-        """Tells operators and tools a value after the deployment."""
+        """Export a value for operators and tools after the deployment."""
         cdk.CfnOutput(self, name, value=value)
 
 
 def _synthesizer(settings: Settings) -> cdk.StackSynthesizer:
-    """How files reach the account: on AWS through what `cdk bootstrap` made."""
+    """How files reach the account: on AWS through the resources of `cdk bootstrap`."""
     if settings.emulated:
         return cdk.CliCredentialsStackSynthesizer(file_assets_bucket_name=EMULATOR_ASSETS_BUCKET)
     return cdk.DefaultStackSynthesizer()

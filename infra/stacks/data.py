@@ -1,4 +1,4 @@
-"""DataStack: what must survive. Deleting the service leaves it alone."""
+"""DataStack: the persistent resources. Deleting the service stack does not affect it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.stacks.base import EnvironmentStack
 
 
 class DataStack(EnvironmentStack):
-    """The archive, the stream that fills it, and the queue that tells of its objects."""
+    """The archive, the streams that fill it, and the queues of its events."""
 
     def __init__(self, scope: Construct, *, settings: Settings) -> None:
         super().__init__(scope, "data", settings=settings, protected=True)
@@ -33,7 +33,7 @@ class DataStack(EnvironmentStack):
         self.events = self._events(
             "ArchiveEvents", "archive-events", visibility_seconds=settings.visibility_seconds
         )
-        # Of its own, so that a replay neither waits for live traffic nor makes it wait.
+        # A separate queue, so that a replay and live traffic do not delay each other.
         self.replay = self._events(
             "Replay", "replay", visibility_seconds=settings.visibility_seconds
         )

@@ -1,4 +1,4 @@
-"""DatabaseStack: the network and the database in it, where the environment brings its own."""
+"""DatabaseStack: the network with the database, if the environment creates its own."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _MOST_ZONES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """How a function reaches the database, and what it must be allowed for that."""
+    """A function's address of the database, and its permissions to log in."""
 
     url: str
-    #: As IAM knows it; none where the database knows no IAM.
+    #: The resources for `rds-db:connect`; empty if the database doesn't use IAM.
     arns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """The database as functions see it."""
+    """The database from the functions' point of view."""
 
     owner: Login
     writer: Login
-    #: The primary, for who only reads.
+    #: The primary, for functions that only read.
     reader: Login
     replicas: Login
-    #: Users whom the migration makes; none where somebody else does.
+    #: Users that the migration creates; empty if they are managed elsewhere.
     made_users: tuple[str, ...] = ()
-    #: Of functions that use it; outside of any network where there is none.
+    #: The network of functions that use the database; None if they are outside of any.
     vpc: ec2.IVpc | None = None
     subnets: ec2.SubnetSelection | None = None
     security_group: ec2.ISecurityGroup | None = None
 
 
 class DatabaseStack(EnvironmentStack):
-    """Network, database and perhaps a proxy."""
+    """The network, the database, and optionally a proxy."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class DatabaseStack(EnvironmentStack):
             archive_arn=archive_arn,
             log_retention=retention,
         )
-        # The sweep is in the network for the ledger's sake, and has to ask and to fill the queues.
+        # The sweep is in the network to read the ledger, and needs access to the queues from there.
         self.network.interface(
             "Sqs",
             ec2.InterfaceVpcEndpointAwsService.SQS,
@@ -95,7 +95,7 @@ class DatabaseStack(EnvironmentStack):
             proxy = Proxy(
                 self, "Proxy", name=settings.prefix, network=self.network, target=self.database
             )
-            # A migration holds its session for long, and its locks are the session's.
+            # A migration holds its session for long, and its locks belong to the session.
             self._direct, self.servers = self.servers, proxy.servers
         else:
             self._direct = self.servers
@@ -104,13 +104,13 @@ class DatabaseStack(EnvironmentStack):
 
     @property
     def availability_zones(self) -> list[str]:
-        """The region's first zones, asked for at the deployment: a synthesis asks AWS nothing."""
+        """The region's first zones, resolved at the deployment: a synthesis must not call AWS."""
         zones = cdk.Fn.get_azs()
         return [cdk.Fn.select(number, zones) for number in range(_MOST_ZONES)]
 
     @property
     def reach(self) -> Reach:
-        """The database as functions see it."""
+        """The database from the functions' point of view."""
         direct, servers = self._direct, self.servers
         return Reach(
             owner=Login(url=direct.url(OWNER), arns=self._arns(direct.primary_ids, OWNER)),
@@ -130,7 +130,7 @@ class DatabaseStack(EnvironmentStack):
 
 
 def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:
-    """A database that is there already, as functions of the stack see it."""
+    """An existing database, from the point of view of the stack's functions."""
 
     def login(url: str) -> Login:
         user = urlsplit(url).username or ""
@@ -151,7 +151,7 @@ def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach
         scope,
         "Vpc",
         vpc_id=network.vpc_id,
-        # Nothing here looks at the zones, and asking for them would be a request to AWS.
+        # The zones are not used here, and looking them up would be a request to AWS.
         availability_zones=[f"zone-{number}" for number in range(len(network.subnet_ids))],
         isolated_subnet_ids=list(network.subnet_ids),
     )

@@ -23,8 +23,8 @@ from infra.settings import Settings
 from infra.stacks.base import EnvironmentStack
 from infra.stacks.service import ServiceStack
 
-#: What an answer depends on besides its address. CloudFront answers `If-None-Match` itself, and
-#: takes ten headers at most. The last is set by the edge's function.
+#: The cache key's headers, which an answer depends on besides its address. CloudFront answers
+#: `If-None-Match` itself, and accepts ten headers at most. The edge's function sets the last one.
 KEY_HEADERS: Final = (
     "Accept",
     "Authorization",
@@ -35,7 +35,7 @@ KEY_HEADERS: Final = (
     "X-Forebay-Range",
 )
 
-#: All that CloudFront would otherwise keep for ten seconds, whatever the API says.
+#: Errors that CloudFront would otherwise cache for ten seconds, whatever the API's headers are.
 ERRORS: Final = (400, 403, 404, 405, 414, 416, 500, 501, 502, 503, 504)
 
 _PRICE_CLASSES: Final = {
@@ -46,7 +46,7 @@ _PRICE_CLASSES: Final = {
 
 
 class EdgeStack(EnvironmentStack):
-    """One distribution with one behaviour: the API's paths are its own."""
+    """One distribution with one behaviour, which keeps the API's paths."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class EdgeStack(EnvironmentStack):
             default_behavior=self._behavior(api_domain, routes),
             domain_names=[edge.domain.name] if edge.domain else None,
             certificate=self._certificate(edge.domain),
-            # Without a name of its own the distribution has AWS's certificate, and AWS's rule.
+            # Without a custom domain the distribution uses AWS's certificate and AWS's TLS policy.
             minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021
             if edge.domain
             else None,
@@ -90,7 +90,7 @@ class EdgeStack(EnvironmentStack):
                 api_domain,
                 protocol_policy=cloudfront.OriginProtocolPolicy.HTTPS_ONLY,
                 origin_ssl_protocols=[cloudfront.OriginSslPolicy.TLS_V1_2],
-                # Longer than API Gateway's 29 s, whose answer would come too late.
+                # Above API Gateway's 29 s, so that its time-out comes first.
                 read_timeout=cdk.Duration.seconds(30),
                 custom_headers={
                     "Referer": edge_secret(self.settings, self._edge.origin_secrets[-1])
@@ -100,7 +100,7 @@ class EdgeStack(EnvironmentStack):
             cached_methods=cloudfront.CachedMethods.CACHE_GET_HEAD,
             viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
             cache_policy=self._cache_policy(),
-            # The API is known by its own name only, and refuses the viewer's.
+            # The API accepts only its own host name, not the viewer's.
             origin_request_policy=cloudfront.OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
             response_headers_policy=self._response_headers(),
             function_associations=[
@@ -116,7 +116,7 @@ class EdgeStack(EnvironmentStack):
             self,
             "CachePolicy",
             cache_policy_name=f"{self.settings.prefix}-api",
-            # Above zero it would win over the API's `no-store`.
+            # A value above zero would override the API's `no-store`.
             min_ttl=cdk.Duration.seconds(0),
             default_ttl=cdk.Duration.seconds(0),
             max_ttl=cdk.Duration.seconds(self._edge.cache_seconds),
@@ -145,7 +145,7 @@ class EdgeStack(EnvironmentStack):
                 referrer_policy=cloudfront.ResponseHeadersReferrerPolicy(
                     referrer_policy=cloudfront.HeadersReferrerPolicy.NO_REFERRER, override=True
                 ),
-                # The documentation's page brings one of its own.
+                # The documentation's page sends its own policy.
                 content_security_policy=cloudfront.ResponseHeadersContentSecurityPolicy(
                     content_security_policy="default-src 'none'; frame-ancestors 'none'",
                     override=False,

@@ -1,4 +1,4 @@
-"""IdentityStack: who may call. It exists where callers show tokens of a Cognito user pool."""
+"""IdentityStack: the callers' identities. It exists if the API accepts tokens of a user pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCESS_TOKEN_MINUTES = 15
 
 
 class IdentityStack(EnvironmentStack):
-    """A user pool with the API's scopes, and the programs that fetch tokens from it."""
+    """A user pool with the API's scopes, and the clients that fetch tokens from it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class IdentityStack(EnvironmentStack):
             self,
             "UserPool",
             user_pool_name=self.settings.prefix,
-            # People are invited: whoever could sign up by himself could write.
+            # People are invited: with self sign-up, anyone could get the scopes for people.
             self_sign_up_enabled=False,
             sign_in_aliases=cognito.SignInAliases(email=True),
             account_recovery=cognito.AccountRecovery.EMAIL_ONLY,
@@ -110,14 +110,14 @@ class IdentityStack(EnvironmentStack):
             )
 
     def _machine(self, name: str, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
-        """A program: it has a secret, and every token that it fetches costs."""
+        """Create the client of a program: it has a secret, and each of its tokens is billed."""
         client = cognito.UserPoolClient(
             self,
             f"Machine-{name}",
             user_pool=self._pool,
             user_pool_client_name=f"{self.settings.prefix}-{name}",
             generate_secret=True,
-            # The default is all of them.
+            # By default all flows are enabled.
             auth_flows=cognito.AuthFlow(user=False),
             o_auth=cognito.OAuthSettings(
                 flows=cognito.OAuthFlows(client_credentials=True), scopes=list(scopes)
@@ -129,7 +129,7 @@ class IdentityStack(EnvironmentStack):
         self.output(f"ClientId{name.title().replace('-', '')}", client.user_pool_client_id)
 
     def _people(self, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
-        """Browsers: no secret, a code that only its asker can redeem (PKCE, RFC 7636)."""
+        """Create the client for browsers: without a secret, protected by PKCE (RFC 7636)."""
         client = cognito.UserPoolClient(
             self,
             "People",

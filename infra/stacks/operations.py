@@ -1,4 +1,4 @@
-"""OperationsStack: what tells operators that something is wrong, and shows where."""
+"""OperationsStack: notifies operators of failures, and shows their causes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infra.stacks.base import EnvironmentStack
 
 
 class OperationsStack(EnvironmentStack):
-    """Alarms, their topic, one dashboard, and perhaps a budget."""
+    """Alarms, their topic, one dashboard, and optionally a budget."""
 
     def __init__(self, scope: Construct, *, settings: Settings, watched: Watched) -> None:
         super().__init__(scope, "operations", settings=settings)
@@ -33,8 +33,8 @@ class OperationsStack(EnvironmentStack):
         topic = sns.Topic(
             self, "Topic", topic_name=f"{self.settings.prefix}-alarms", enforce_ssl=True
         )
-        # A policy of its own takes the place of SNS's default, by which the account's alarms may
-        # publish (Amazon SNS developer guide, "Example cases for Amazon SNS access control").
+        # A custom policy replaces SNS's default, which lets the account's alarms publish (Amazon
+        # SNS developer guide, "Example cases for Amazon SNS access control").
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="AlarmsOfThisAccount",
@@ -64,7 +64,7 @@ class OperationsStack(EnvironmentStack):
         )
 
     def _budget(self, dollars: int) -> None:
-        """Mails at 80 % of the budget, and where it is forecast to be exceeded."""
+        """Send mails at 80 % of the budget, and when the forecast exceeds it."""
         emails = self.settings.operations.emails
         budgets.CfnBudget(
             self,

@@ -1,4 +1,4 @@
-"""ServiceStack: what computes. It can be deleted and deployed again without losing anything."""
+"""ServiceStack: the stateless part. It can be deleted and deployed again without any loss."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from infra.stacks.base import EnvironmentStack
 from infra.stacks.data import DataStack
 from infra.stacks.database import DatabaseStack, Login, Reach, external_reach
 
-#: Postgres cancels a statement so much later than the gateway stops waiting for it: a function that
-#: fails first would be answered 503, and what took too long is a 504.
+#: How much later than the gateway Postgres cancels a statement. A function that fails first would
+#: be answered 503, but a slow statement must be answered 504.
 STATEMENT_GRACE_SECONDS = 1
 
-#: Files that are imported at the same time; Lambda allows no 1.
+#: Concurrent imports; Lambda's minimum is 2.
 _IMPORTS_AT_ONCE = 2
 
-#: These are in its network; the others have nothing to look for there.
+#: The functions in the database's network; the others do not need it.
 _USES_DATABASE = frozenset({"read", "status", "about", "firehose_consumer", "migrate", "sweep"})
 
 
 class ServiceStack(EnvironmentStack):
-    """The functions, the API in front of two of them, and the migration before all."""
+    """The functions, the API in front of four of them, and the migration before all."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ServiceStack(EnvironmentStack):
 
         self.write = self._function("Write", "write")
         self.read = self._function("Read", "read")
-        # The same code with a concurrency of its own: whoever waits keeps nobody from reading.
+        # The same code with a concurrency of its own: waiting requests don't block reads.
         self.status = self._function("Status", "status")
         self.about = self._function("About", "about")
         self.imports = self._function("Imports", "imports")
@@ -75,11 +75,11 @@ class ServiceStack(EnvironmentStack):
         self._grant(data)
         self._grant_logins()
         self._consume(data)
-        # The consumer must know a resource or a schema version before anyone can write it.
+        # The consumer must know a resource or a schema version before clients can write it.
         self.write.node.add_dependency(self.consumer.function)
         self.imports.node.add_dependency(self.consumer.function)
 
-        # A standby's schema comes from the primary, with everything else.
+        # A standby's schema is replicated from the primary.
         if not settings.standby:
             MigrationOnDeploy(
                 self,
@@ -145,7 +145,7 @@ class ServiceStack(EnvironmentStack):
         )
 
     def _reserved(self, name: FunctionName) -> int | None:
-        """A standby takes no writes: with no instance allowed, the gateway answers 503 for it."""
+        """A standby accepts no writes: with a concurrency of 0, the gateway answers 503."""
         if self.settings.standby and name == "write":
             return 0
         return self.settings.functions.of(name).reserved_concurrency
@@ -166,7 +166,7 @@ class ServiceStack(EnvironmentStack):
         )
 
     def _grant_logins(self) -> None:
-        """Each function may log in as one user; who only reads can't even be the writer."""
+        """Let each function log in as one user; functions that only read can't be the writer."""
         reach = self._reach
         self._may_log_in(self.read, reach.replicas, reach.reader)
         self._may_log_in(self.status, reach.replicas, reach.reader)
@@ -181,7 +181,7 @@ class ServiceStack(EnvironmentStack):
             function.allow("rds-db:connect", on=arn)
 
     def _grant(self, data: DataStack) -> None:
-        """All that the functions may do; reading takes no permission beyond the database's."""
+        """Grant the functions' permissions; reads need none beyond the database's."""
         archive = data.archive
         for stream in data.delivery.arns:
             self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
@@ -190,7 +190,7 @@ class ServiceStack(EnvironmentStack):
         self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
         self.imports.allow("s3:GetObject", "s3:GetObjectVersion", on=archive.objects(IMPORTS))
         self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
-        # What another run of an import has decided.
+        # The decisions of another run of an import.
         self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS}*/import-*")
         for condition in (ONLY_CREATE, ONLY_REPLACE):
             self.imports.allow(
@@ -198,7 +198,7 @@ class ServiceStack(EnvironmentStack):
             )
         self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
         self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS), where=ONLY_CREATE)
-        # What another database, or a try that failed before its commit, has decided.
+        # Decisions of another database, or of a run that failed before its commit.
         prefixes = {"StringEquals": {"s3:prefix": [DECISIONS, REJECTIONS]}}
         self.consumer.allow("s3:ListBucket", on=archive.arn, where=prefixes)
         for folder in (DECISIONS, REJECTIONS):
@@ -216,7 +216,7 @@ class ServiceStack(EnvironmentStack):
             )
 
     def _consume(self, data: DataStack) -> None:
-        """Feeds the consumer, which may then receive and delete the queues' messages."""
+        """Connect the queues to the consumer, which may then receive and delete their messages."""
         consumer = self.settings.consumer
         for events, max_concurrency in (
             (data.events, consumer.max_concurrency),
@@ -225,7 +225,7 @@ class ServiceStack(EnvironmentStack):
             self.consumer.entry.add_event_source(
                 event_sources.SqsEventSource(
                     events.queue,
-                    # What is copied to a standby's archive waits in its queue until it is promoted.
+                    # In a standby, events of copied objects wait in the queue until it is promoted.
                     enabled=not self.settings.standby,
                     batch_size=consumer.batch_size,
                     max_batching_window=cdk.Duration.seconds(consumer.window_seconds),
@@ -238,7 +238,7 @@ class ServiceStack(EnvironmentStack):
             event_sources.SqsEventSource(
                 data.imports.queue,
                 enabled=not self.settings.standby,
-                # A file may take all of the function's time.
+                # A file may need all of the function's time.
                 batch_size=1,
                 max_concurrency=_IMPORTS_AT_ONCE,
                 report_batch_item_failures=True,
@@ -247,7 +247,7 @@ class ServiceStack(EnvironmentStack):
 
     def _outputs(self) -> None:
         if isinstance(self.settings.database, ExternalDatabase):
-            # No stack of its own tells where it is.
+            # There is no database stack with these outputs.
             self.output("DatabaseUrl", self._reach.writer.url)
             self.output("ReplicaUrl", self._reach.replicas.url)
         self.output("ApiId", self.api.api.rest_api_id)
@@ -266,7 +266,7 @@ class ServiceStack(EnvironmentStack):
 def variables(
     settings: Settings, data: DataStack, reach: Reach
 ) -> Mapping[FunctionName, Mapping[str, str]]:
-    """What each function is told: exactly the variables that its own settings read."""
+    """The environment variables of each function: exactly those that its settings read."""
     replicas = {"FOREBAY_REPLICA_URL": reach.replicas.url}
     archive = {"FOREBAY_ARCHIVE_BUCKET": data.archive.bucket.bucket_name}
     buffer = {"FOREBAY_BUFFER_SECONDS": str(settings.stream.buffer_seconds)}
@@ -291,7 +291,7 @@ def variables(
         "status": reading,
         "about": {
             "FOREBAY_REQUIRE_API_KEY": "true" if settings.api.require_api_key else "false",
-            # What rings an alarm is a matter of an operator's in the status too.
+            # Delays that raise an alarm need an operator in the status too.
             "FOREBAY_STATUS_ATTENTION_SECONDS": str(settings.operations.apply_lag_seconds),
             "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
             **replicas,
@@ -315,9 +315,9 @@ def variables(
 
 
 def _max_body(settings: Settings) -> Mapping[str, str]:
-    """The edge's limit also for bodies whose length the edge is not told; else the function's own.
+    """The edge's limit, for bodies whose length the edge can't see; empty without an edge.
 
-    A body in chunks has no `Content-Length` (RFC 9112 §7.1), and over HTTP/2 none needs it.
+    A chunked body has no `Content-Length` (RFC 9112 §7.1), and HTTP/2 does not require one.
     """
     if settings.edge is None:
         return {}
@@ -325,7 +325,7 @@ def _max_body(settings: Settings) -> Mapping[str, str]:
 
 
 def _authorization(api: ApiSettings) -> Mapping[str, str]:
-    """How the function that reads knows what else a caller may read."""
+    """The variables by which the read function determines what else a caller may read."""
     kind: dict[str, str] = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
     if isinstance(api.authorization, IamSettings) and api.authorization.principals:
         principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}

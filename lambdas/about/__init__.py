@@ -1,1 +1,1 @@
-"""What the API says of itself: its description, the page that shows it, and how it is doing."""
+"""The API's description, the page that shows it, and the status of the pipeline."""

@@ -1,4 +1,4 @@
-"""The function that tells about the API, without Lambda: from a proxy event to a response."""
+"""The about function without Lambda: from a proxy event to a response."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lambdas.about.pages import Pages
 
 
 class AboutApp:
-    """Answers what concerns no resource."""
+    """Answers requests that concern no single resource."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class AboutApp:
         }
 
     def handle(self, event: Mapping[str, Any]) -> Response:
-        """The answer to a proxy event.
+        """Answer a proxy event.
 
-        Whatever no route declares comes here too: methods that a path does not have.
+        The gateway also sends here the methods that a path does not have.
         """
         started = time.perf_counter()
         method, path = event["httpMethod"], event["resource"]
-        # Whoever answers GET answers HEAD (RFC 9110 §9.1).
+        # Every path with GET also has HEAD (RFC 9110 §9.1).
         route = self._routes.get(("GET" if method == "HEAD" else method, path))
         if route is None:
             return self._not_allowed(method, path, API_PREFIX + str(event.get("path") or path))
@@ -88,7 +88,7 @@ class AboutApp:
         return problem_response(problem, instance)
 
     def _index(self) -> Response:
-        """Where to go from here."""
+        """The links to the description, the documentation, the status and the resources."""
         links = {
             "description": f"{API_PREFIX}/openapi.json",
             "documentation": f"{API_PREFIX}/docs",

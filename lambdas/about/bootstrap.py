@@ -1,4 +1,4 @@
-"""Puts the function that tells about the API together: the one place that chooses real adapters."""
+"""Builds the about function; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SERVICE = "about"
 
-# All together within the function's time: whoever asks how things are must not wait long for it.
+# The sum of all time-outs is below the function's: a monitor needs the status quickly.
 _STATEMENT_TIMEOUT_MS = 2000
 _AWS = Config(
     connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
@@ -36,7 +36,7 @@ _AWS = Config(
 
 
 def build(settings: AboutSettings) -> AboutApp:
-    """The app over the replicas, the archive and the queue that the settings name."""
+    """Build the app with the replicas, the archive and the queue that the settings name."""
     log = Log(SERVICE)
     specs = resources.load()
     database = HealthDatabase(

@@ -1,4 +1,4 @@
-"""The function's view of the database: the health questions, asked on a replica."""
+"""The about function's access to the database: the health queries, run on a replica."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from forebay.db.session import Session
 from forebay.errors import TransientError
 from lambdas.about.sql import LAGS, OPEN_REJECTIONS, REPLAYED, REPLICATION, ROWS, UNAPPLIED
 
-#: A query that got no answer for so long never will: a frozen server keeps no statement time-out.
+#: Time-out of a query on the client: a frozen server enforces no statement time-out.
 SILENCE_SECONDS = 2.5
-#: A replica that replays within this time what it had received is not behind.
+#: A replica that replays its received log within this time is not behind.
 _REPLAY_SECONDS = 0.1
 
 
 class DatabaseAwayError(TransientError):
-    """The database can't be asked now."""
+    """The database can't be queried now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What the database that was asked says of itself."""
+    """The replication state of the database that answered."""
 
-    #: Whether it is a replica.
+    #: True for a replica.
     replica: bool
-    #: Whether its primary feeds it at the moment.
+    #: True if it is receiving changes from its primary now.
     streaming: bool
     #: Seconds; None on a primary, and on a replica that has not replayed any change yet.
     lag_seconds: float | None
 
 
 class HealthDatabase:
-    """Asks the health questions. Every method raises DatabaseAwayError."""
+    """Runs the health queries. Every method raises DatabaseAwayError."""
 
     def __init__(self, replica: Session, *, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """Asks nothing yet.
+        """Use the replica's session; no query runs yet.
 
         Args:
             replica: the session of the replica.
-            silence_seconds: the time after which a query without an answer is given up.
+            silence_seconds: the time-out of a query that gets no answer.
         """
         self._replica = replica
         self._silence_seconds = silence_seconds
 
     def replication(self) -> Replication:
-        """How far behind its primary the database is."""
+        """How far the database is behind its primary."""
         *values, received = self._rows(REPLICATION)[0]
         found = Replication(*values)
         if found.streaming and found.lag_seconds and self._replays_soon(received):
@@ -61,27 +61,27 @@ class HealthDatabase:
         return found
 
     def lags(self, window_seconds: float) -> list[int]:
-        """The histogram (`forebay.lag`) of all commands whose objects were finished lately."""
+        """The histogram (`forebay.lag`) of all commands in objects completed in the window."""
         found = dict(self._rows(LAGS, [window_seconds]))
         return [int(found.get(bucket + 1, 0)) for bucket in range(max(found, default=0))]
 
     def estimated_rows(self, tables: Sequence[str]) -> Mapping[str, int | None]:
-        """About how many rows the tables have; None where nobody has counted yet."""
+        """The tables' approximate numbers of rows; None for a table that was never analyzed."""
         return dict(self._rows(ROWS, [list(tables)]))
 
     def open_rejections(self) -> int:
-        """How many rejections no operator has decided about."""
+        """The number of rejections that no operator has resolved."""
         return int(self._rows(OPEN_REJECTIONS)[0][0])
 
     def unapplied(self, objects: Sequence[str]) -> set[str]:
-        """Those of the archive's objects that the ledger does not show as applied."""
+        """The objects that the ledger does not show as applied."""
         return {key for (key,) in self._rows(UNAPPLIED, [list(objects)])}
 
     def _replays_soon(self, received: str) -> bool:
-        """Whether a position of the log is replayed within a moment.
+        """Return True if a position of the log is replayed within a moment.
 
-        Log without a commit (a vacuum's, a checkpoint's) is received and replayed all the time, and
-        the age of the last commit is no lag then.
+        Log without a commit (a vacuum's, a checkpoint's) is received and replayed all the time. The
+        age of the last commit is not a lag then.
         """
         time.sleep(_REPLAY_SECONDS)
         return bool(self._rows(REPLAYED, [received])[0][0])
@@ -89,8 +89,8 @@ class HealthDatabase:
     def _rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[Any]:
         """All rows of a query.
 
-        A connection that was lost since the last time is replaced, once; a new one that fails, and
-        one that was silent, is not: the caller waits.
+        A connection that broke since the last query is replaced, once. A new connection that fails,
+        or one that timed out, is not replaced: the caller is waiting.
         """
         was_open = self._replica.is_open
         started = time.monotonic()
@@ -114,7 +114,7 @@ class HealthDatabase:
 
 @contextmanager
 def _cut_after(connection: Connection, seconds: float) -> Iterator[None]:
-    """Ends the connection after that time, so that its query fails."""
+    """End the connection after that time, so that its query fails."""
     timer = Timer(seconds, _cut, [connection])
     timer.daemon = True
     timer.start()
@@ -125,7 +125,7 @@ def _cut_after(connection: Connection, seconds: float) -> Iterator[None]:
 
 
 def _cut(connection: Connection) -> None:
-    # `close` would free what the waiting thread still uses; the kernel's end of it is shut down.
+    # `close` would free memory that the waiting thread uses; only the socket is shut down.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=connection.fileno()) as server:
         try:
             server.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The entry point of the function that tells about the API."""
+"""The about function's entry point."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ app = bootstrap.build(settings)  # once per cold start
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answers an API Gateway proxy event."""
+    """Answer an API Gateway proxy event."""
     return app.handle(event).to_proxy(settings.cors_allow_origin)

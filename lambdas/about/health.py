@@ -1,7 +1,7 @@
-"""`GET /status`: how the pipeline from acceptance to the replicas is doing.
+"""`GET /status`: the state of the pipeline from acceptance to the replicas.
 
-It is 200 whatever the verdict: while the database is away, writes are still accepted, and a monitor
-that takes an instance out of service for it would turn a delay into an outage.
+The answer is 200 for every status: while the database is away, writes are still accepted, and a
+monitor that takes an instance out of service for it would turn a delay into an outage.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lambdas.about.progress import ArchiveProgress, Progress
 from lambdas.about.verdict import Thresholds, judge, status_of
 
 WINDOW_SECONDS = 300
-#: For so long an answer is given again: asking often must not become load on the database.
+#: How long an answer is reused: frequent requests must not load the database.
 KEPT_SECONDS = 2.0
-#: Listing the archive costs money by the call, and so does the queue.
+#: Each listing of the archive costs money, and so does each call to the queue.
 PROGRESS_KEPT_SECONDS = 10.0
 
 State = Literal["reachable", "unreachable"]
@@ -32,14 +32,14 @@ State = Literal["reachable", "unreachable"]
 
 @dataclass(slots=True)
 class _Kept:
-    """What was found last, and until when (of the monotonic clock) that is good enough."""
+    """A cached result, and its expiry on the monotonic clock."""
 
     document: dict[str, Any]
     until: float
 
 
 class Health:
-    """Answers with the state of things, at most a few seconds old."""
+    """Answers with the pipeline's state, at most a few seconds old."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class Health:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        """Asks nothing yet.
+        """Create the health check; no query runs yet.
 
         Args:
             database: a replica.
-            progress: of the archive.
+            progress: the archive's progress.
             dead_letters: the consumer's dead-letter queue.
             tables: the resources' paths and tables.
-            log: is told why something can't be asked.
-            thresholds: above which a number is a reason not to say `ok`.
+            log: gets the errors of unreachable parts.
+            thresholds: limits above which a number makes the status other than `ok`.
             clock: seconds of a monotonic clock.
             now: the time of day.
         """
@@ -78,7 +78,7 @@ class Health:
         self._letters: _Kept | None = None
 
     def read(self) -> Response:
-        """200 with what is known."""
+        """Answer 200 with the known state."""
         if self._answer is None or self._clock() >= self._answer.until:
             document = self._document()
             self._answer = _Kept(document, self._clock() + KEPT_SECONDS)
@@ -125,7 +125,7 @@ class Health:
         }
 
     def _of_archive(self, database: State) -> dict[str, Any]:
-        """Without the database nothing is known of the archive: what is applied says the ledger."""
+        """The archive's state; unknown without the database, because the ledger is there."""
         if database == "unreachable":
             return _archive("unknown", None, self._now())
         if self._archive is None or self._clock() >= self._archive.until:

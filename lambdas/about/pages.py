@@ -1,8 +1,8 @@
-"""The page that shows the API's description: Swagger UI, all of it served from here.
+"""The page that shows the API's description: Swagger UI, with all files served by this function.
 
-The package `swagger-ui-dist` is pinned by package-lock.json, and infra/bundling.py puts its files
-into this function's package. Nothing is loaded from elsewhere, which the page's Content Security
-Policy makes sure of.
+package-lock.json pins the package `swagger-ui-dist`, and infra/bundling.py puts its files into this
+function's package. Nothing is loaded from elsewhere; the page's Content Security Policy enforces
+that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from forebay.http import Response
 from forebay.routes import API_PREFIX
 
-#: Files that the page loads, with their types; where they come from is the constructor's matter.
+#: Files that the page loads, with their types; the constructor gets their folders.
 ASSETS: Final = MappingProxyType(
     {
         "swagger-ui.css": "text/css; charset=utf-8",
@@ -27,10 +27,10 @@ ASSETS: Final = MappingProxyType(
     }
 )
 OWN_FOLDER: Final = Path(__file__).parent / "page"
-#: Where infra/bundling.py puts the files of swagger-ui-dist.
+#: infra/bundling.py puts the files of swagger-ui-dist there.
 SWAGGER_UI_FOLDER: Final = Path(__file__).parent / "swagger-ui"
 
-#: Nothing but what comes from here; Swagger UI draws some of its icons as data: images.
+#: Only content of this origin; Swagger UI draws some of its icons as data: images.
 _SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,12 +44,12 @@ class Pages:
     """The page and its files."""
 
     def __init__(self, swagger_ui: Path = SWAGGER_UI_FOLDER, own: Path = OWN_FOLDER) -> None:
-        """Looks for files in these folders; nothing is read yet."""
+        """Set the folders; files are read at the first request."""
         self._swagger_ui = swagger_ui
         self._own = own
 
     def page(self) -> Response:
-        """The page; it is looked for again every time, and names its files by their content."""
+        """The page; it must be revalidated, and its files' addresses contain their digest."""
         values = {"files": f"{API_PREFIX}/docs/{self.version}", "api": API_PREFIX}
         text = (self._own / "index.html").read_text(encoding="utf-8")
         for name, value in values.items():
@@ -66,7 +66,7 @@ class Pages:
         )
 
     def asset(self, version: str, name: str) -> Response | None:
-        """A file of the page of this version; None if there is none."""
+        """A file of this version of the page; None if it does not exist."""
         if name not in ASSETS or version != self.version:
             return None
         return Response(
@@ -78,7 +78,7 @@ class Pages:
 
     @cached_property
     def version(self) -> str:
-        """Changes with the content of any of the files."""
+        """A digest of all files; changes with the content of any."""
         digest = hashlib.sha256()
         for name in ASSETS:
             digest.update(hashlib.sha256(self._text(name).encode()).digest())

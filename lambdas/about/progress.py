@@ -11,36 +11,36 @@ from itertools import islice, takewhile
 from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed, commands_from
 from lambdas.about.database import HealthDatabase
 
-#: An object that was not applied for so long is a dead letter, and some alarm's matter.
+#: An older object that is not applied is a dead letter, and an alarm reports it.
 WINDOW = dt.timedelta(hours=24)
-#: Objects of one look: twenty pages of a listing. Where there are more, later looks go on.
+#: Objects of one call: twenty pages of a listing. Later calls continue after them.
 MAX_OBJECTS = 20_000
 #: Objects are listed by the hour of their oldest record, and may appear a little later.
 _STRAGGLERS = dt.timedelta(hours=1)
-#: How often the whole window is listed: an object may appear under any hour of it, as Firehose
-#: delivers late after long trouble.
+#: How often the whole window is listed: an object may appear under any of its hours, as Firehose
+#: delivers late after long failures.
 WHOLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a look at the archive found."""
+    """The result of a comparison of the archive with the ledger."""
 
     #: The oldest object that is not applied.
     oldest: Listed | None
-    #: How many are not.
+    #: The number of objects that are not applied.
     unapplied: int
     #: The hour (UTC) from which objects are compared with the ledger.
     since: dt.datetime
-    #: Whether all of them were, within the last `WHOLE_SECONDS`.
+    #: True if all of them were compared within the last `WHOLE_SECONDS`.
     complete: bool
 
 
 class ArchiveProgress:
-    """Looks at the archive; remembers up to which object everything has been applied.
+    """Compares the archive with the ledger; remembers how far all objects are applied.
 
-    Most looks list the objects of the last hour or two. Once a minute the whole window is listed,
-    in several looks where it has too many objects for one.
+    Most calls list the objects of the last hour or two. Once a minute the whole window is listed,
+    in several calls if it has too many objects for one.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ArchiveProgress:
         self._max_objects = max_objects
         self._now = now
         self._clock = clock
-        #: The key behind which the next look begins.
+        #: The next listing begins after this key.
         self._after = ""
-        #: When the whole window has to be listed again; None while that is being done.
+        #: When the whole window has to be listed again; None while that is in progress.
         self._whole_due: float | None = clock()
 
     def look(self) -> Progress:
-        """What is not applied yet.
+        """Compare the next objects with the ledger.
 
         Raises:
             TransientError: the archive or the database does not answer.
@@ -87,7 +87,7 @@ class ArchiveProgress:
         )
 
     def _done(self, stored: Sequence[Listed], unapplied: set[str], *, complete: bool) -> str:
-        """The key up to which nothing needs to be looked at again."""
+        """The key up to which no object has to be compared again."""
         applied = takewhile(lambda found: found.key not in unapplied, stored)
         done = max((found.key for found in applied), default="")
         settled = commands_from(self._now() - _STRAGGLERS)

@@ -1,4 +1,4 @@
-"""The settings of the function that tells about the API."""
+"""The about function's settings."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ DEFAULT_OPEN_REJECTIONS = 0.0
 
 @dataclass(frozen=True, slots=True)
 class AboutSettings:
-    """What the function needs to know."""
+    """The settings of the about function."""
 
-    #: libpq URL of the replicas; the primary is never asked.
+    #: libpq URL of the replicas; the primary is never queried.
     replica_url: str
-    #: The bucket whose newest objects are compared with the ledger.
+    #: The archive bucket; its newest objects are compared with the ledger.
     archive_bucket: str
-    #: The consumer's dead-letter queue, whose messages are counted.
+    #: The consumer's dead-letter queue; its messages are counted.
     dead_letter_queue_url: str
-    #: What the status takes for late, and for a matter of an operator's.
+    #: The limits for the statuses `late` and `attention`.
     thresholds: Thresholds
-    #: Whether callers need an API key, which the description of the API says.
+    #: True if callers need an API key; the API's description states it.
     require_api_key: bool
-    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from the function's variables, which docs/configuration.md lists.
+        """Read the function's environment variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing, or is no number, yes or no.
+            forebay.errors.SettingsError: a variable is missing, or not a number, yes or no.
         """
         return cls(
             replica_url=required(environment, "FOREBAY_REPLICA_URL"),

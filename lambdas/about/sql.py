@@ -1,13 +1,13 @@
-"""What the health of the pipeline is told from, one visible statement per question."""
+"""The health queries, one readable statement per purpose."""
 
 from __future__ import annotations
 
 from typing import Final, LiteralString
 
-#: Whether this is a replica, whether it is fed at the moment, how many seconds it is behind, and
-#: the last position of the log that it has received.
-#: A replica that has replayed all that it was sent is not behind, however old the last change is;
-#: one that nobody feeds can't know what it has missed, so its last change is all there is to tell.
+#: Columns: is this a replica, is it streaming, its lag in seconds, and the last position of the log
+#: that it has received. A streaming replica that has replayed all it received
+#: is not behind, however old the last change is. A replica that is not streaming can't detect
+#: missed changes; its last change is the only measure.
 REPLICATION: Final[LiteralString] = """
     WITH r AS (
       SELECT pg_is_in_recovery() AS replica,
@@ -24,12 +24,12 @@ REPLICATION: Final[LiteralString] = """
     FROM r
 """
 
-#: Whether a replica has replayed a position of the log.
+#: True if a replica has replayed a position of the log.
 REPLAYED: Final[LiteralString] = """
     SELECT coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)
 """
 
-#: Of all objects that were finished in the last so many seconds: bucket (from 1) and commands.
+#: The buckets (from 1) and commands of all objects that were completed in the last so many seconds.
 #: Amendments have the ids of the time that they amend, and no lag.
 LAGS: Final[LiteralString] = """
     SELECT u.bucket, sum(u.commands)
@@ -40,14 +40,14 @@ LAGS: Final[LiteralString] = """
     ORDER BY u.bucket
 """
 
-#: What the planner believes about the tables; null for one that was never analyzed.
+#: The planner's estimates of the tables' rows; null for a table that was never analyzed.
 ROWS: Final[LiteralString] = """
     SELECT name, nullif(c.reltuples, -1)::bigint
     FROM unnest(%s::text[]) AS name
     LEFT JOIN pg_class AS c ON c.oid = to_regclass('public.' || quote_ident(name))
 """
 
-#: Rejections without a decision, counted up to the limit: the answer must not wait for a scan.
+#: Rejections that no operator has resolved, counted up to a limit to avoid a long scan.
 OPEN_REJECTIONS: Final[LiteralString] = """
     SELECT count(*)
     FROM (
@@ -56,7 +56,7 @@ OPEN_REJECTIONS: Final[LiteralString] = """
       LIMIT 100000) AS undecided
 """
 
-#: Those of the objects that are not applied whole.
+#: The objects that are not completely applied.
 UNAPPLIED: Final[LiteralString] = """
     SELECT stored.key
     FROM unnest(%s::text[]) AS stored (key)

@@ -1,6 +1,6 @@
-"""The verdict of `GET /status`: `ok`, `late` or `attention`, with its reasons.
+"""The status of `GET /status`: `ok`, `late` or `attention`, with its reasons.
 
-`late` is a delay that ends by itself; `attention` is what an operator has to look at.
+`late` is a delay that ends by itself; `attention` needs an operator.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ Status: TypeAlias = Literal["ok", "late", "attention"]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Above these, a number becomes a reason."""
+    """Limits above which a number becomes a reason."""
 
-    #: Age of an archive object that is not applied, and the replica's lag.
+    #: For the age of an archive object that is not applied, and for the replica's lag.
     late_seconds: float
-    #: Age of an archive object that is not applied: no longer a delay that ends by itself.
+    #: For the age of an archive object that is not applied: such a delay does not end by itself.
     attention_seconds: float
     open_rejections: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason why the status is not `ok`."""
+    """A reason why the status is not `ok`."""
 
-    #: One of `forebay.openapi.schemas.STATUS_REASONS`.
+    #: A code of `forebay.openapi.schemas.STATUS_REASONS`.
     code: str
     severity: Severity
     detail: str
 
     def to_json(self) -> dict[str, str]:
-        """The reason as the document has it."""
+        """The reason as a member of the document."""
         return {"code": self.code, "severity": self.severity, "detail": self.detail}
 
 
@@ -50,7 +50,7 @@ def judge(document: Mapping[str, Any], thresholds: Thresholds) -> list[Reason]:
 
 
 def status_of(reasons: Sequence[Reason]) -> Status:
-    """The gravest of the reasons' severities."""
+    """The greatest severity of the reasons."""
     severities = {reason.severity for reason in reasons}
     if "attention" in severities:
         return "attention"

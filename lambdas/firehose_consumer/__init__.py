@@ -1,1 +1,1 @@
-"""Takes archive objects from the queue and applies them to the primary."""
+"""Receives archive objects from the queue and applies them to the primary."""

@@ -1,4 +1,4 @@
-"""The consumer without Lambda: from a batch of messages to the list of those to try again."""
+"""The consumer without Lambda: applies a batch of messages and returns the failed ones."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
 
-# How long a call waits for a primary that is away: for a restart, not for an outage. The last try
-# begins by then and takes CONNECT_TIMEOUT_SECONDS at most, which must fit the function's time-out.
+# How long a call waits for an unreachable primary: enough for a restart, not for an outage. The
+# last attempt begins within this time and takes CONNECT_TIMEOUT_SECONDS at most; the sum must be
+# below the function's time-out.
 PATIENCE_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1  # doubles up to the greatest, with full jitter
 _GREATEST_PAUSE_SECONDS = 2.0
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether there was no answer from Postgres, or only that it is stopping or starting."""
+    """Return True if Postgres did not answer, or only that it is stopping or starting."""
     return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
 
 
@@ -67,7 +68,7 @@ def _replaying(record: Mapping[str, Any]) -> Replaying | None:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """An archive object that a message tells of."""
+    """An archive object that a message names."""
 
     message_id: str
     key: str
@@ -75,16 +76,16 @@ class _Object:
 
     @property
     def selection(self) -> Selection:
-        """What of it is to be applied."""
+        """The part of the object to apply."""
         return self.replaying.selection if self.replaying else Selection()
 
 
 class UndecidedError(TransientError):
-    """A replay met commands that can't apply yet; it decides nothing, so they come again."""
+    """A replay met commands that can't apply yet; it decides nothing and the message returns."""
 
 
 class Consumer:
-    """Applies the archive objects that messages tell of."""
+    """Applies the archive objects that messages name."""
 
     def __init__(
         self,
@@ -103,14 +104,14 @@ class Consumer:
         self._logger = logger
         self._metrics = metrics
         self._habits = Habits()
-        #: The connection over which the decision log was read last, and the log.
+        #: The connection that last read the decision log, and the log.
         self._followed: tuple[Connection, DecisionLog] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Applies every message of an SQS batch; the answer names those that failed.
+        """Apply every message of an SQS batch; the answer names the failed messages.
 
-        A message that fails is delivered again, and in the end goes to the dead-letter queue; its
-        neighbours in the batch are done with.
+        A failed message is delivered again, and finally goes to the dead-letter queue. The other
+        messages of the batch are not affected.
         """
         failed: dict[str, Exception] = {}
         objects = list(self._objects(event["Records"], failed))
@@ -126,7 +127,8 @@ class Consumer:
                 given_up.add(found.message_id)
                 self._note_failure(found, error)
                 if _is_away(error):
-                    # For one is for all: don't wait for it again and again.
+                    # The primary is away for the remaining objects too; don't wait for it per
+                    # object.
                     failed |= {other.message_id: error for other in objects[place + 1 :]}
                     break
         for message_id, error in failed.items():
@@ -136,7 +138,7 @@ class Consumer:
     def _objects(
         self, messages: Iterable[Mapping[str, Any]], failed: dict[str, Exception]
     ) -> Iterator[_Object]:
-        """What the messages tell of, up to what can't be understood, which is noted as failed."""
+        """The objects that the messages name, up to an invalid part, which is added to `failed`."""
         bucket = self._archive.bucket
         for message in messages:
             found = message["messageId"]
@@ -144,7 +146,7 @@ class Consumer:
                 told = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
                 for key, record in told:
                     yield _Object(found, key, _replaying(record))
-            except Exception as exc:  # noqa: BLE001 - it must not take the neighbours along
+            except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
                 failed[found] = self._told(exc)
 
     def _begin(self, found: _Object) -> ReadAhead:
@@ -152,27 +154,27 @@ class Consumer:
         return read_ahead(found.selection.chunks(chunks), self._resources)
 
     def _try(self, found: _Object, ahead: ReadAhead) -> Exception | None:
-        """Applies an object; what went wrong, if anything."""
+        """Apply an object; return the error, or None."""
         try:
             self._apply_when_there(found, ahead)
-        except Exception as exc:  # noqa: BLE001 - it must not take the neighbours along
+        except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
             return self._told(exc)
         return None
 
     def _told(self, error: Exception) -> Exception:
-        """The error, logged with all that is known if it is a defect of ours."""
+        """The error without its traceback; a defect of this code is logged first."""
         if not isinstance(error, ForebayError | psycopg.Error):
             self._logger.error("defect", action="defect", exc_info=error)
-        # Its frames hold chunks, and it is kept until the batch is done.
+        # Its frames hold chunks, and the error is kept until the end of the batch.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
     def _apply_when_there(self, found: _Object, ahead: ReadAhead) -> None:
-        """Applies an object, again if the connection turned out to be dead, for a while.
+        """Apply an object; while the primary is away, retry until the patience ends.
 
-        A warm function finds that out after each restart of the primary, and meets one that is
-        just starting; waiting for SQS to deliver the message again would cost its whole visibility
-        time-out.
+        After a restart of the primary, a warm function finds its connection dead, or meets a
+        primary that is still starting. Leaving the retry to SQS would cost the message's whole
+        visibility time-out.
         """
         deadline = time.monotonic() + self._patience_seconds
         pause = 0.0
@@ -180,7 +182,7 @@ class Consumer:
             try:
                 self._apply_object(found, ahead)
             except psycopg.OperationalError as exc:
-                # The first further try is due at once, whatever the time: the primary may be well.
+                # The first retry is immediate and ignores the deadline: the primary may be healthy.
                 if not _is_away(exc) or (pause and time.monotonic() + pause > deadline):
                     raise
             else:
@@ -210,14 +212,14 @@ class Consumer:
         self._report(key, outcome, time.monotonic() - started, replaying)
 
     def _log_over(self, connection: Connection) -> DecisionLog:
-        """The decision log; what the archive has and the database lacks is taken over.
+        """The decision log; decisions that only the archive has are first applied.
 
-        Once for each connection: a database that was restored, or that has lost commits in a
-        failover, is reached by a new one.
+        This is done once per connection: a database that was restored, or that has lost commits in
+        a failover, is reached by a new connection.
         """
         if self._followed is not None and self._followed[0] is connection:
             return self._followed[1]
-        # The database that the deployed consumer works on is the archive's.
+        # The deployed consumer's database is the owner of the archive.
         log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
         log.follow()
         if log.undone:
@@ -245,7 +247,7 @@ class Consumer:
             self._logger.info("object_already_applied", action="object_already_applied", **fields)
             return
         if replaying is not None:
-            # Its commands are old: as the lag of live traffic they would raise alarms.
+            # Its commands are old: counted as the lag of live traffic, they would raise alarms.
             self._count("CommandsReplayed", outcome.lines)
             fields["run"] = replaying.run
             self._logger.info("object_replayed", action="object_replayed", **fields)
@@ -266,9 +268,10 @@ class Consumer:
                 )
 
     def _warn_of_the_future(self, key: str, outcome: Outcome) -> None:
-        """Names an object whose commands beat all others for a while, as none of ours would.
+        """Warn of an object with ids from the future: its commands beat all others until then.
 
-        They are applied all the same: which of them win must not depend on when they are applied.
+        The write function never creates such ids. The commands are applied nevertheless: the
+        winner must not depend on when commands are applied.
         """
         if outcome.last_id and accepted_ms(outcome.last_id) > time.time() * 1000 + MAX_AHEAD_MS:
             self._logger.warning(
@@ -279,7 +282,7 @@ class Consumer:
             )
 
     def _note_failure(self, found: _Object, error: Exception) -> None:
-        """Notes why an object failed, where the database can be reached; the log has it anyway."""
+        """Store an object's failure in the database if it is reachable; the log has it anyway."""
         if _is_away(error):
             return
         reason = f"{type(error).__name__}: {str(error).strip()}"

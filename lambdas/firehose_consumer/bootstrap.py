@@ -1,4 +1,4 @@
-"""Puts the consumer together: the one place that chooses real adapters."""
+"""Builds the consumer; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
 def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
-    """The consumer over AWS, or whatever AWS_ENDPOINT_URL names."""
+    """Build the consumer with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
     return Consumer(
         resources=resources.load(),
@@ -39,7 +39,7 @@ def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
                 application_name="forebay-consumer",
                 statement_timeout_ms=round(settings.statement_timeout_seconds * 1000),
                 lock_timeout_ms=round(settings.lock_timeout_seconds * 1000),
-                # Giving up would cost the message's whole visibility time-out.
+                # A failed connect would cost the message's whole visibility time-out.
                 may_wake=True,
             )
         ),

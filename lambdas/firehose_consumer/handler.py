@@ -17,5 +17,5 @@ collect_seldom()
 
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Applies a batch of messages; answers with those that failed."""
+    """Apply a batch of messages; return the failed ones."""
     return consumer.handle(event)

@@ -14,21 +14,21 @@ DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSettings:
-    """What the consumer needs to know."""
+    """The settings of the consumer."""
 
     #: libpq URL of the primary.
     database_url: str
-    #: The only bucket whose objects are applied.
+    #: Only objects of this bucket are applied.
     archive_bucket: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
+        """Read FOREBAY_DATABASE_URL, FOREBAY_ARCHIVE_BUCKET and the two time-outs.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or no number.
+            forebay.errors.SettingsError: a variable is missing or not a number.
         """
         return cls(
             database_url=required(environment, "FOREBAY_DATABASE_URL"),

@@ -1,1 +1,1 @@
-"""Bulk import: a file of many items becomes commands, by the same rules as single writes."""
+"""Bulk import: converts a file of items into commands, by the same rules as single writes."""

@@ -1,4 +1,4 @@
-"""The import without Lambda: from a batch of messages to commands, and a report for each file."""
+"""The import without Lambda: turns a batch of messages into commands, with a report per file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lambdas.imports.items import Item, items
 from lambdas.imports.lines import ForeignObjectError, Lines
 from lambdas.imports.report import Report
 
-#: Stands for who stored a file where S3's event does not say so.
+#: The uploader's name if S3's event does not contain it.
 UNKNOWN_UPLOADER: Final = "unknown"
 
 _NAME: Final = re.compile(r"imports/(?P<resource>[^/]+)/(?P<op>[^/]+)/(?P<file>.+)", re.DOTALL)
@@ -42,10 +42,11 @@ _OPS: Final = ("create", "put", "delete")
 
 
 class Importer:
-    """Imports the files that messages tell of.
+    """Imports the files that messages name.
 
-    Ids and keys derive from the object, its version and the line. A retry therefore makes the same
-    commands, unless it is another release's; so each line is decided once (`Lines`).
+    Ids and keys derive from the object, its version and the line. A retry by the same release
+    therefore makes the same commands. A retry by another release may not, so each line is decided
+    only once (`Lines`).
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Importer:
         self._log = log
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Imports every file of an SQS batch; the answer names the messages to try again."""
+        """Import every file of an SQS batch; the answer names the failed messages."""
         failures = []
         for message in event["Records"]:
             try:
@@ -72,15 +73,15 @@ class Importer:
     def import_object(
         self, key: str, *, version: str | None = None, uploader: str | None = None
     ) -> Report:
-        """Imports one version of a file, and stores its report beside it.
+        """Import one version of a file, and store its report next to it.
 
         Args:
-            key: of the file.
-            version: as S3 numbered it; None for the newest.
-            uploader: who stored it, as S3's event says; None where it does not.
+            key: the file's key.
+            version: S3's version id; None for the newest version.
+            uploader: the principal in S3's event; None if it has none.
 
         Raises:
-            TransientError: S3 did not answer; doing it again continues where it is needed.
+            TransientError: S3 did not answer; a repeated call continues with the undecided lines.
         """
         started = time.monotonic()
         try:
@@ -134,17 +135,17 @@ class Importer:
 
 
 def _is_no_file(key: str, opened: OpenObject) -> bool:
-    """Whether it is a report, or the empty object that stands for a folder in S3's console."""
+    """Return True for a report, and for the empty object that S3's console creates as a folder."""
     if key.endswith("/"):
         return not opened.file.read(1)
     return key.endswith(REPORT_SUFFIX) and reports.is_report(opened)
 
 
 def _read_name(key: str) -> tuple[str, str]:
-    """The resource and the operation that a file's name says.
+    """The resource and the operation in a file's name.
 
     Raises:
-        UnreadableFileError: it says none; the message tells what is missing.
+        UnreadableFileError: the name is invalid; the message names the missing part.
     """
     named = _NAME.fullmatch(key)
     if named is None:
@@ -169,7 +170,7 @@ class _Maker:
         self._caller = caller
 
     def __call__(self, item: Item) -> Line | Problem:
-        """The command of an item, or the reason why there is none."""
+        """Make an item's command, or return the problem with the item."""
         self._ids.line = item.line
         try:
             if item.fault is not None:
@@ -185,7 +186,7 @@ class _Maker:
 
 
 def _caller(report: Report, uploader: str | None) -> Caller:
-    """Who stored which file; server-made keys derive from the file alone, whoever stored it."""
+    """The caller of an import; server-made keys depend on the file, not on the uploader."""
     return Caller(
         by=f"import:{uploader or UNKNOWN_UPLOADER}:{report.object}",
         idempotency_key=f"{report.object}@{report.version}",
@@ -194,6 +195,6 @@ def _caller(report: Report, uploader: str | None) -> Caller:
 
 
 def _version(record: Mapping[str, Any]) -> str | None:
-    """The version that an event is about; None in a bucket that keeps no versions."""
+    """The object's version in an S3 event; None in a bucket without versioning."""
     version = record["s3"]["object"].get("versionId")
     return version if isinstance(version, str) else None

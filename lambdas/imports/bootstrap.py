@@ -1,4 +1,4 @@
-"""Puts the import together: the one place that chooses real adapters."""
+"""Builds the import; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
 def build(settings: ImportSettings) -> Importer:
-    """The import over AWS, or whatever AWS_ENDPOINT_URL names."""
+    """Build the import with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
     return Importer(
         resources=resources.load(),

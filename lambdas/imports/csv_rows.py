@@ -1,7 +1,7 @@
-"""Reads the rows of a CSV file (RFC 4180), and tells an empty text from a cell without any.
+"""Reads the rows of a CSV file (RFC 4180), and distinguishes empty texts from empty cells.
 
-The standard library's reader does not tell `""` from nothing, which is how this API, `psql` and
-others write an empty text and null.
+This API, `psql` and other programs write an empty text as `""` and null as an empty cell. The
+standard library's reader returns the same value for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from forebay.codec import MAX_LINE_BYTES
 from forebay.errors import PermanentError
 
-#: What commonly stands between cells, by the words that an object's metadata may have for it.
+#: The common delimiters, each with its name in an object's metadata.
 DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 _QUOTED = re.compile(r'[^"]*(?:""[^"]*)*')
@@ -24,29 +24,29 @@ _SHOWN = 20  # characters of a text in a message
 
 
 class UnreadableFileError(PermanentError):
-    """The file as a whole can't be read: nothing of it, or nothing more of it, is imported."""
+    """The file can't be read: none of its remaining rows are imported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of one row; a cell that is null is None."""
+    """The cells of one row; a null cell is None."""
 
-    #: The last of the row's lines, from 1.
+    #: The number of the row's last line, from 1.
     line: int
     cells: list[str | None]
 
 
 def read_rows(lines: Iterable[bytes], *, delimiter: str, null: str) -> Iterator[Row]:
-    """The rows, one after another; empty lines are skipped.
+    """Read the rows as a stream; empty lines are skipped.
 
     Args:
-        lines: of the file, with their ends.
-        delimiter: one character between cells.
-        null: what a cell without quotes holds where there is no value.
+        lines: the file's lines, with their line ends.
+        delimiter: the character between cells.
+        null: the text of an unquoted cell that stands for null.
 
     Raises:
-        UnreadableFileError: not UTF-8, a quote that is not closed or is followed by text, or a row
-            of more than 1,000 KiB. The message names the line.
+        UnreadableFileError: the file is not UTF-8, a quote is not closed or is followed by text,
+            or a row is longer than 1,000 KiB. The message names the line.
     """
     return _Reader(lines, delimiter, null).rows()
 
@@ -88,7 +88,7 @@ class _Reader:
         return text.removeprefix(_BYTE_ORDER_MARK) if self._number == 1 else text
 
     def _cells(self, line: str) -> list[str | None]:
-        """The cells of a row that has quotes; the row may go on in the following lines."""
+        """The cells of a row with quotes; the row may continue in the following lines."""
         cells: list[str | None] = []
         at, stop = 0, len(_without_end(line))
         while True:
@@ -108,12 +108,12 @@ class _Reader:
             at += 1
 
     def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
-        """The text up to the closing quote, the line that has it, and the place behind it."""
+        """The text up to the closing quote, the quote's line, and the place after the quote."""
         parts = []
         opened_in = self._number
         while True:
             found = _QUOTED.match(line, at)
-            assert found is not None  # noqa: S101 - it may match nothing
+            assert found is not None  # noqa: S101 - the pattern matches the empty text too
             parts.append(found[0])
             if found.end() < len(line):
                 return "".join(parts).replace('""', '"'), line, found.end() + 1

@@ -1,4 +1,4 @@
-"""Tells how a file is written: from its name, its metadata and its first bytes."""
+"""Determines a file's format from its name, its metadata and its first bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lambdas.imports.csv_rows import DELIMITERS, UnreadableFileError
 
 _ENDING: Final = re.compile(r".*[^/]\.(csv|tsv|ndjson|jsonl)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 _WORDS: Final = {word: delimiter for delimiter, word in DELIMITERS.items()} | {"\\t": "\t"}
-#: Encodings of a transfer, which S3 keeps the names of.
+#: Transfer encodings that S3 keeps in `Content-Encoding`; the content is not encoded.
 _NO_ENCODING: Final = frozenset({"", "identity", "aws-chunked"})
 _GZIP_ENCODINGS: Final = frozenset({"gzip", "x-gzip"})
 _GZIP: Final = b"\x1f\x8b"
@@ -24,21 +24,21 @@ _ZIP: Final = b"PK\x03\x04"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a CSV file is written, where its object's metadata say so."""
+    """The CSV dialect, from the metadata of the file's object."""
 
     delimiter: str = ","
-    #: What a cell without quotes holds where there is no value.
+    #: The text of an unquoted cell that stands for null.
     null: str = ""
-    #: Spellings of booleans beside those that Postgres reads.
+    #: Spellings of booleans in addition to those that Postgres reads.
     true: str | None = None
     false: str | None = None
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], *, delimiter: str) -> Dialect:
-        """As `delimiter`, `null`, `true` and `false` of the metadata say, percent-decoded.
+        """Read `delimiter`, `null`, `true` and `false` of the metadata, percent-decoded.
 
         Raises:
-            UnreadableFileError: a value that no file can be written with.
+            UnreadableFileError: a value that can't occur in a CSV file.
         """
         said = {name: unquote(metadata[name]) for name in _NAMES if name in metadata}
         shown = said.get("delimiter", delimiter)
@@ -67,27 +67,27 @@ _NAMES: Final = ("delimiter", "null", "true", "false")
 class SourceFile:
     """A file to import."""
 
-    #: Its bytes, no longer compressed.
+    #: The uncompressed content.
     source: io.BufferedIOBase
     form: Literal["csv", "ndjson"]
     dialect: Dialect
 
 
 def has_known_ending(name: str) -> bool:
-    """Whether the name ends as that of a file that is read."""
+    """Return True if files with this name's ending are imported."""
     return _ending(name) is not None
 
 
 def source_file(name: str, opened: OpenObject) -> SourceFile:
-    """The file of an object.
+    """Open the file of an object.
 
     Args:
-        name: says what is in it: `.csv`, `.tsv`, `.ndjson` or `.jsonl`, perhaps with `.gz`.
-        opened: the object; its metadata say how a CSV is written, its first bytes whether it is
-            compressed.
+        name: its ending determines the form: `.csv`, `.tsv`, `.ndjson` or `.jsonl`, optionally
+            with `.gz`.
+        opened: the object; its metadata describe the CSV dialect, its first bytes the compression.
 
     Raises:
-        UnreadableFileError: the name, the encoding or the metadata are none of those.
+        UnreadableFileError: the name, the encoding or the metadata are not supported.
     """
     ending = _ending(name)
     if ending is None:

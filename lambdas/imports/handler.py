@@ -12,5 +12,5 @@ importer = bootstrap.build(ImportSettings.from_env(os.environ))  # once per cold
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Imports the files of a batch of messages; answers with those to try again."""
+    """Import the files of a batch of messages; return the failed messages."""
     return importer.handle(event)

@@ -1,4 +1,4 @@
-"""Ids that an import gives its commands: a retry gives every line the same one again."""
+"""Command ids of an import: each retry gives a line the same id."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from forebay.ids import join_id
 
 _SEED_BITS = 40
 _LINE_BITS = 33
-#: More lines than any object of S3 can have.
+#: Above the number of lines that an S3 object can have.
 MAX_LINE = (1 << _LINE_BITS) - 1
 
 
 class ObjectIds:
-    """Makes the ids of one version of one object.
+    """Makes the ids for a version of an object.
 
-    Their time is when the object was stored, so that whoever writes an item afterwards wins, also
-    while the import is still running. Of two lines with the same key the later one wins.
+    The ids' time is the time when the object was stored. So a write to an item after that wins,
+    even while the import is running. Of two lines with the same key the later one wins.
     """
 
     def __init__(self, key: str, version: str, stored_at: dt.datetime) -> None:
         digest = hashlib.sha256(f"{key}\0{version}".encode()).digest()
         self._seed = int.from_bytes(digest, "big") >> (256 - _SEED_BITS)
         self._milliseconds = int(stored_at.timestamp() * 1000)
-        #: The line that the next id is for.
+        #: The line of the next id.
         self.line = 0
 
     def make(self, *, create: bool, after: str | None = None) -> str:
-        """The id of the current line; nothing comes `after` another here."""
+        """The id of the current line; `after` is ignored."""
         del after
         return self._of_line(self.line, create=create)
 
     def name(self, line: int) -> str:
-        """Names the object that decides the lines from this one on, whatever their commands are."""
+        """The name of the object that decides lines from this one on; it ignores their commands."""
         return self._of_line(line, create=False)
 
     def _of_line(self, line: int, *, create: bool) -> str:
@@ -42,5 +42,5 @@ class ObjectIds:
 
 
 def line_of(command_id: str) -> int:
-    """The line of the file that a command of an import was made of."""
+    """The line of the file that an import's command was made from."""
     return int(command_id.replace("-", ""), 16) >> 1 & MAX_LINE

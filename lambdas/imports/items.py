@@ -1,4 +1,4 @@
-"""Reads the items of a file: NDJSON, or CSV whose header names the fields."""
+"""Reads the items of a file: NDJSON, or CSV with field names in its header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from lambdas.imports.csv_rows import DELIMITERS, Row, UnreadableFileError, read_rows
 from lambdas.imports.formats import Dialect, SourceFile
 
-#: Kinds that JSON says as text.
+#: Kinds with a string as their JSON value.
 _TEXTS = frozenset({Kind.TEXT, Kind.DATE, Kind.TIMESTAMP, Kind.UUID})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN = 100  # characters of a header in a message
@@ -24,23 +24,24 @@ _SHOWN = 100  # characters of a header in a message
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item's JSON text and the line that it ends at, from 1."""
+    """An item's JSON text and the number of its last line, from 1."""
 
     line: int
     text: bytes
-    #: Why the line is none.
+    #: Why the line is not an item.
     fault: str | None = None
 
 
 def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
-    """The items of a file, one after another; the file is never in memory as a whole.
+    """Read a file's items as a stream; the file is never in memory as a whole.
 
     Args:
-        file: as its object tells.
-        spec: of the resource; a CSV's cells are read by its fields.
+        file: the file, with its format.
+        spec: the resource; its fields determine how CSV cells are read.
 
     Raises:
-        UnreadableFileError: not UTF-8, a line beyond all limits, or a header with other fields.
+        UnreadableFileError: the file is not UTF-8 or can't be inflated, a line is too long, or the
+            header has unknown fields.
     """
     try:
         yield from _of_csv(file, spec) if file.form == "csv" else _of_ndjson(file.source)
@@ -67,7 +68,7 @@ def _of_csv(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
 
 
 def _lines(source: io.BufferedIOBase) -> Iterator[bytes]:
-    """Lines that end with a line feed; what has none for too long is no line."""
+    """Read the lines; raise for a line above the size limit."""
     number = 1
     while line := source.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
@@ -79,7 +80,7 @@ def _lines(source: io.BufferedIOBase) -> Iterator[bytes]:
 def _columns(
     header: Sequence[str | None], spec: ResourceSpec, dialect: Dialect
 ) -> list[FieldSpec | None]:
-    """The field of each column; None for the row numbers, without a name, that pandas writes."""
+    """The field of each column; None for the nameless first column of row numbers (pandas)."""
     known: Mapping[str, FieldSpec] = {column.name: column for column in spec.columns}
     names = [name or "" for name in header]
     is_numbered = len(names) > 1 and not names[0]
@@ -109,7 +110,7 @@ def _header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str
 
 
 def _json(columns: list[FieldSpec | None], cells: list[str | None], dialect: Dialect) -> bytes:
-    """The row as an object."""
+    """The row as a JSON object."""
     members = []
     for column, cell in zip(columns, cells, strict=True):
         if column is None:
@@ -121,7 +122,7 @@ def _json(columns: list[FieldSpec | None], cells: list[str | None], dialect: Dia
 
 
 def _value(column: FieldSpec, cell: str | None, dialect: Dialect) -> bytes | None:
-    """JSON text of a cell; None leaves the field out: it gets its default, or is missing."""
+    """JSON text of a cell; None omits the field, which then gets its default or is missing."""
     if cell is None or (cell == "" and column.kind is not Kind.TEXT):
         return b"null" if column.nullable else None
     if column.kind in _TEXTS:
@@ -130,7 +131,7 @@ def _value(column: FieldSpec, cell: str | None, dialect: Dialect) -> bytes | Non
 
 
 def _unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
-    """JSON that is no text; None where the cell is none of the kind, as its validation will say."""
+    """JSON other than a string; None for an invalid cell, which validation reports later."""
     try:
         if kind is Kind.BOOLEAN:
             return b"true" if _boolean(cell, dialect) else b"false"

@@ -1,10 +1,10 @@
 """Decides the lines of a file, once for all runs of its import.
 
-The objects of an import form a chain. Each decides a range of lines: it holds the commands of the
-accepted ones, and its metadata say where the range ends, how many lines of it were refused, and
-whether the import ends with it. An object's name derives from the file's version and the first line
-of its range, and S3 creates it once. So of several runs, by whatever releases, exactly one decides
-each line; the others find its object and take over what it says.
+The objects of an import form a chain. Each object decides a range of lines. It contains the
+commands of the accepted lines. Its metadata contain the end of the range, the number of refused
+lines, and whether the import ends there. An object's name derives from the file's version and the
+first line of its range, and S3 creates it once. So exactly one of several runs, of any releases,
+decides each line; the other runs find that run's object and follow its decisions.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from forebay.problem import Problem
 from lambdas.imports.ids import MAX_LINE, ObjectIds, line_of
 from lambdas.imports.report import MAX_REPORTED, Report
 
-#: Items that one object of the archive decides at most.
+#: The maximum number of items that one archive object decides.
 CHUNK_ITEMS: Final = 10_000
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 
-#: S3 keeps 2 KB of metadata.
+#: S3 stores at most 2 KB of metadata.
 _MAX_ERROR: Final = 1_000
 _REFUSED_BEFORE: Final = Problem(
     "refused_before",
@@ -36,7 +36,7 @@ _REFUSED_BEFORE: Final = Problem(
     "to import it",
 )
 
-#: The command of an item, or why there is none; None if the report has no room for the reason.
+#: The command of an item, or the reason for its refusal; None if the report has no room for it.
 Verdict: TypeAlias = Line | Problem | None
 
 
@@ -46,17 +46,17 @@ class ForeignObjectError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What an object of an import decides beside its commands: the object's metadata."""
+    """The decisions of an import's object besides its commands: the object's metadata."""
 
     last_line: int
     refused: int
-    #: Whether no object follows, for the import ends here.
+    #: True if the import ends with this object.
     is_last: bool
-    #: Why nothing more of the file was read.
+    #: Why the rest of the file was not read.
     error: str | None
 
     def metadata(self) -> dict[str, str]:
-        """As S3 stores it."""
+        """The metadata in the form that S3 stores."""
         members = {
             "last-line": str(self.last_line),
             "refused": str(self.refused),
@@ -68,10 +68,10 @@ class Extent:
 
     @classmethod
     def read(cls, opened: OpenObject, name: str) -> Self:
-        """The metadata of a stored object.
+        """Read the metadata of a stored object.
 
         Raises:
-            ForeignObjectError: it has none.
+            ForeignObjectError: the metadata are missing or invalid.
         """
         metadata: Mapping[str, str] = opened.metadata
         try:
@@ -88,29 +88,29 @@ class Extent:
 
 
 class Lines:
-    """The lines of one version of a file, decided chunk by chunk in their order."""
+    """Decides the lines of one version of a file, chunk by chunk, in their order."""
 
     def __init__(self, archive: Archive, ids: ObjectIds, report: Report) -> None:
-        """None of its lines is decided yet.
+        """Start with no line decided.
 
         Args:
-            archive: where the objects are.
-            ids: of the version.
-            report: gets what was decided.
+            archive: stores the objects.
+            ids: the ids of the file's version.
+            report: gets the decisions.
         """
         self._archive = archive
         self._ids = ids
         self._report = report
         self._undecided: list[tuple[int, Verdict]] = []
         self._size = 0
-        #: The first line that no object known here decides.
+        #: The first line that no known object decides.
         self._next_line = 1
-        #: Those that the last known object accepted.
+        #: The lines that the last known object accepted.
         self._accepted: frozenset[int] = frozenset()
         self._has_ended = False
 
     def add(self, line: int, verdict: Line | Problem) -> None:
-        """Takes the verdict of this run on the next item; another run may have decided it.
+        """Add this run's result for the next item; another run may have decided the item already.
 
         Raises:
             ForeignObjectError: a name that the import needs is in use.
@@ -126,10 +126,10 @@ class Lines:
             self._decide()
 
     def end(self, error: str | None = None) -> None:
-        """Decides the rest, and that nothing follows.
+        """Decide the remaining lines, and end the chain.
 
         Args:
-            error: why nothing more of the file can be read; None at its end.
+            error: why the rest of the file can't be read; None at the end of the file.
 
         Raises:
             ForeignObjectError, TransientError: as `add`.
@@ -138,7 +138,7 @@ class Lines:
             self._decide(is_last=True, error=error)
 
     def _decide(self, *, is_last: bool = False, error: str | None = None) -> None:
-        """Creates the next object of the chain, or takes over the one that exists."""
+        """Create the next object of the chain, or follow the existing one."""
         commands = [verdict for _, verdict in self._undecided if isinstance(verdict, Line)]
         last_line = self._undecided[-1][0] if self._undecided else self._next_line
         extent = Extent(last_line, len(self._undecided) - len(commands), is_last, error)
@@ -151,7 +151,7 @@ class Lines:
             self._take_over(Extent.read(opened, name), _accepted_lines(opened))
 
     def _take_over(self, extent: Extent, accepted: frozenset[int]) -> None:
-        """Reports what an object decides; verdicts on later lines remain."""
+        """Report the decisions of an object; keep results of later lines."""
         self._report.accepted += len(accepted)
         self._report.refused += extent.refused
         self._accepted = accepted
@@ -169,13 +169,13 @@ class Lines:
                 self._size += len(verdict.data) if isinstance(verdict, Line) else 0
 
     def _explain(self, line: int, verdict: Verdict) -> None:
-        """Says in the report why a decided line was refused, if it was."""
+        """Add the reason for a decided line to the report, if the line was refused."""
         if line not in self._accepted and verdict is not None:
             problem = _REFUSED_BEFORE if isinstance(verdict, Line) else verdict
             self._report.add_problem(line, problem)
 
     def _without_needless_reason(self, verdict: Line | Problem) -> Verdict:
-        """A chunk of bad items must not hold more reasons than the report can take."""
+        """Drop a reason that the report has no room for, to bound the chunk's memory."""
         has_room = len(self._report.problems) < MAX_REPORTED
         return verdict if isinstance(verdict, Line) or has_room else None
 

@@ -1,4 +1,4 @@
-"""The report of an import: which items of a file were accepted, and why others were refused."""
+"""The report of an import: counts the accepted items, and gives reasons for the refused ones."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import orjson
 from forebay.aws.archive import REPORT_SUFFIX, Archive, OpenObject
 from forebay.problem import Problem
 
-#: Refused items that the report names; it counts all of them.
+#: The report lists this many refused items; it counts all of them.
 MAX_REPORTED: Final = 1_000
 
-#: Metadata by which a report is told from a file that somebody has given such a name.
+#: Metadata that distinguish a report from a user's file with such a name.
 _MARK: Final = {"forebay": "import-report"}
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of one version of a file."""
+    """The result of importing one version of a file."""
 
     object: str
     version: str
-    #: When the version was stored (ISO 8601, UTC); None if there is none.
+    #: When the version was stored (ISO 8601, UTC); None if it does not exist.
     stored_at: str | None = None
     accepted: int = 0
     refused: int = 0
-    #: Why nothing, or nothing more, of the file was read.
+    #: Why the file, or its rest, was not read.
     error: str | None = None
-    #: The first of the refused items, with their lines.
+    #: The first refused items, with their lines.
     problems: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, key: str, opened: OpenObject) -> Report:
-        """The report of a file of which nothing is decided yet."""
+        """An empty report for a file."""
         return cls(key, opened.version, opened.stored_at.astimezone(dt.UTC).isoformat())
 
     def add_problem(self, line: int, problem: Problem) -> None:
-        """Says why a line was refused, as long as there is room."""
+        """Add the reason for a refused line, up to the limit."""
         if len(self.problems) < MAX_REPORTED:
             self.problems.append(
                 {
@@ -52,13 +52,13 @@ class Report:
 
 
 def store(archive: Archive, report: Report) -> None:
-    """Stores a report beside its file.
+    """Store a report next to its file.
 
-    The report of a version is never replaced by another run's, and never by that of an older
-    version: the older one is stored under the name of its version.
+    Another run never replaces a version's report, and an older version never replaces a newer
+    version's report: its own is stored under a name with its version.
 
     Raises:
-        TransientError: not stored, as far as we know.
+        TransientError: S3 did not acknowledge the report; it may be stored anyway.
     """
     key = f"{report.object}{REPORT_SUFFIX}"
     text = orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -75,12 +75,12 @@ def store(archive: Archive, report: Report) -> None:
 
 
 def is_report(opened: OpenObject) -> bool:
-    """Whether an import has written the object."""
+    """Return True if an import has written the object."""
     return _MARK.items() <= opened.metadata.items()
 
 
 def _described(existing: OpenObject) -> tuple[str, str]:
-    """Version and time of the file that a report is about; empty texts if it is no report."""
+    """The version and time of a report's file; empty texts if the object is not a report."""
     try:
         members = orjson.loads(existing.file.read())
         return str(members["version"]), str(members["stored_at"])

@@ -11,14 +11,14 @@ from forebay.settings import required
 
 @dataclass(frozen=True, slots=True)
 class ImportSettings:
-    """What the import needs to know."""
+    """The settings of the import."""
 
-    #: Where the files are, and where their commands go.
+    #: The bucket of the files and of the archive.
     archive_bucket: str
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from FOREBAY_ARCHIVE_BUCKET.
+        """Read FOREBAY_ARCHIVE_BUCKET.
 
         Raises:
             forebay.errors.SettingsError: it is missing.

@@ -1,1 +1,1 @@
-"""Brings the database's schema up to date, before the functions that need it are deployed."""
+"""Migrates the database's schema before the functions that need it are deployed."""

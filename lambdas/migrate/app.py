@@ -1,4 +1,4 @@
-"""The migration without Lambda: brings a database to the newest revision that this code has."""
+"""The migration without Lambda: upgrades a database to the newest revision of this code."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Done = Literal["migrated", "newer"]
 
 
 def migrate(url: str, revision: str = "head") -> Done:
-    """Runs `alembic upgrade`, up to the newest revision or a given one.
+    """Run `alembic upgrade`, to the newest revision or to a given one.
 
-    Does nothing if the database is at a revision that this code doesn't know. That is
-    the case in a roll-back to an earlier release: its code works on the newer schema (the
-    expand/contract rule), and failing would only block the roll-back.
+    Does nothing if the database is at a revision that this code does not contain. That happens
+    in a roll-back to an earlier release: its code works with the newer schema (the
+    expand/contract rule), and a failure would only block the roll-back.
 
     Raises:
-        Exception: whatever a migration or the database raises; the deployment fails with it.
+        Exception: an error of a migration or of the database; the deployment fails with it.
     """
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
@@ -40,10 +40,10 @@ def migrate(url: str, revision: str = "head") -> Done:
 
 
 def make_users_of(url: str, *, writer: str, reader: str) -> None:
-    """Makes the users who apply and who read, as the owner whom the URL names.
+    """Create the writing and the reading user, connected as the owner that the URL names.
 
     Raises:
-        psycopg.Error: the owner may not, or the database is not there.
+        psycopg.Error: the owner lacks a privilege, or the database can't be reached.
     """
     with _connection(url) as connection:
         make_users(connection, writer=writer, reader=reader)
@@ -54,7 +54,7 @@ def _connection(url: str) -> psycopg.Connection[Any]:
 
 
 def _revisions(url: str) -> list[str]:
-    """The revisions that the database is at; none if it was never migrated."""
+    """The database's current revisions; empty if it was never migrated."""
     with _connection(url) as connection:
         found = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
         if found is None or found[0] is None:

@@ -11,9 +11,9 @@ from lambdas.migrate.app import make_users_of, migrate
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
-    """Migrates, up to the event's `revision` if it names one.
+    """Migrate to the event's `revision` or the newest; then create the users in FOREBAY_USERS.
 
-    Whatever it raises fails the deployment.
+    Every exception propagates and fails the deployment.
     """
     url = required(os.environ, "FOREBAY_DATABASE_URL")
     done = migrate(url, str(event.get("revision") or "head"))

@@ -1,7 +1,7 @@
-"""The database's users besides its owner: one who applies commands, one who reads.
+"""The database's users other than its owner: a writer that applies commands, and a reader.
 
-Where the database is RDS they log in by IAM token only: the role `rds_iam` is theirs, and they have
-no password. Everything here may be done again; after each migration it is, for the new tables.
+On RDS they log in with IAM tokens only: they have the role `rds_iam` and no password. All
+statements can be repeated. They run after each migration, to include its new tables.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import psycopg
 from psycopg import sql
 
 _SCHEMAS: Final = ("public", "forebay")
-#: The databases that RDS makes beside ours. Who may log in to ours may log in to them: RDS Proxy
-#: needs the first, so nobody is shut out of them.
+#: The databases that RDS creates in addition to the project's. A user that may log in to the
+#: project's database may log in to them too: RDS Proxy needs the first, so CONNECT is not revoked.
 _OTHER_DATABASES: Final = ("postgres", "template1")
 
-# What a session is told at its start (forebay/db/connect.py). RDS Proxy refuses to be told, so here
-# they are the users' own; elsewhere the session's win.
+# The session settings that forebay/db/connect.py sends at connect. RDS Proxy refuses them, so
+# here they are the roles' defaults. Without RDS Proxy, the session's settings override them.
 _SESSION: Final[Mapping[str, str]] = {
     "search_path": "public",
     "TimeZone": "UTC",
@@ -32,7 +32,7 @@ _WRITER_SESSION: Final[Mapping[str, str]] = {
 }
 _READER_SESSION: Final[Mapping[str, str]] = {
     **_SESSION,
-    # API Gateway has given up by then.
+    # Longer than API Gateway's time-out.
     "statement_timeout": "30s",
     "default_transaction_read_only": "on",
 }
@@ -45,19 +45,19 @@ def make_users(
     reader: str,
     other_databases: Sequence[str] = _OTHER_DATABASES,
 ) -> None:
-    """Makes the two users, gives them what they lack, and takes what they don't need.
+    """Create the two users, grant the privileges that they need, and revoke the others.
 
-    Temporary tables are for the writer only: PUBLIC can make none, in no database of the server
-    that the owner owns.
+    Only the writer may create temporary tables: the privilege is revoked from PUBLIC in each
+    database of the server that the owner owns.
 
     Args:
-        connection: as the owner of the tables, who may make roles.
-        writer: applies commands; may change rows and no table.
-        reader: may look at everything.
-        other_databases: of the server; those that the owner does not own are left alone.
+        connection: a connection as the owner of the tables, with the right to create roles.
+        writer: name of the user that applies commands; it may change rows but no table.
+        reader: name of the user that may read everything.
+        other_databases: databases of the server; those that the owner does not own are skipped.
 
     Raises:
-        psycopg.Error: the owner may not, or the database is not there.
+        psycopg.Error: the owner lacks a privilege, or the database can't be reached.
     """
     with connection.transaction():
         for user, session in ((writer, _WRITER_SESSION), (reader, _READER_SESSION)):
@@ -106,7 +106,7 @@ def _allow(connection: psycopg.Connection[Any], user: str, rights: LiteralString
 
 
 def _owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> list[str]:
-    """Those of the databases whose owner this user is, or may act as."""
+    """Filter the databases to those that this user owns, or whose owner's role it has."""
     rows = connection.execute(
         "SELECT datname FROM pg_database"
         " WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE') ORDER BY datname",

@@ -1,1 +1,1 @@
-"""GET: items, lists and the fate of commands, read from the replicas."""
+"""GET: items, lists and the statuses of commands, read from the replicas."""

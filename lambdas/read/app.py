@@ -23,8 +23,8 @@ _Reader = Callable[[ResourceSpec, RequestView], Response]
 class ReadApp:
     """Answers read requests from their declared parts alone (law 5).
 
-    What is transient is raised, not answered: a function that fails becomes the gateway's 503,
-    which no cache keeps.
+    A transient failure is raised, not answered: if the function fails, the gateway answers 503,
+    which no cache stores.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class ReadApp:
         self._log = log
 
     def handle(self, event: Mapping[str, Any]) -> Response:
-        """The answer to a proxy event.
+        """Answer a proxy event.
 
         Raises:
             psycopg.Error: the database could not answer.
-            forebay.errors.NotYetVisibleError: a version that the client has seen is not here yet.
+            forebay.errors.NotYetVisibleError: the version in `Read-After` is not visible yet.
         """
         started = time.perf_counter()
-        # The route is part of every cache key, so it may be looked at besides the parameters.
+        # The route is part of every cache key, so it may be used in addition to the parameters.
         route = self._routes.get((event["httpMethod"], event["resource"]))
         if route is None:
             problem = Problem("unknown_resource", "nothing is read here")

@@ -1,4 +1,4 @@
-"""Puts the read function together: the one place that chooses real adapters."""
+"""Builds the read function; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SERVICE = "read"
 
 
 def build(settings: ReadSettings, open_connection: Callable[..., Connection] = connect) -> ReadApp:
-    """The app over the database that the settings name.
+    """Build the app with the databases that the settings name.
 
     Raises:
-        forebay.errors.SettingsError: the authorization is none that there is.
+        forebay.errors.SettingsError: the kind of authorization is unknown.
     """
     open_session = partial(
         open_connection,

@@ -1,4 +1,4 @@
-"""The read function's two sessions: the replicas', and the primary's for when they can't answer."""
+"""The read function's two sessions: the replicas', and the primary's as a fallback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The rows of a query as they came: each value as the text that Postgres writes, in UTF-8."""
+    """The rows of a query as Postgres sent them: each value as text, in UTF-8."""
 
     result: PGresult
 
@@ -28,16 +28,16 @@ class Texts:
         return self.result.ntuples
 
     def column(self, column: int, rows: int) -> list[bytes | None]:
-        """So many values of a column, of the first rows."""
+        """The values of a column in the first rows."""
         value = self.result.get_value
         return [value(row, column) for row in range(rows)]
 
     def value(self, row: int, column: int) -> bytes | None:
-        """One value."""
+        """A single value."""
         return self.result.get_value(row, column)
 
     def row(self, row: int, first: int) -> list[str | None]:
-        """The values of a row from that column on."""
+        """The values of a row from the column `first` on."""
         values = [self.value(row, column) for column in range(first, self.result.nfields)]
         return [None if value is None else value.decode() for value in values]
 
@@ -50,20 +50,20 @@ class ReadDatabase:
         self._primary = primary
 
     def fetch(self, query: Query) -> Rows:
-        """Every row of a query, on a replica if it can be.
+        """Return every row of a query, from a replica unless the query conflicts with replication.
 
         A connection that broke since the last request (a restart, a failover) is replaced and the
-        query run once more: reads are safe to repeat. A query that got into the way of replication
-        is run once on the primary; the replica would cancel it again, and each repetition there
-        holds replication up (PostgREST issue 3673).
+        query repeated once: reads are safe to repeat. A query that was cancelled because it
+        conflicts with recovery runs once on the primary. The replica would cancel it again, and
+        each repetition there delays replication (PostgREST issue 3673).
 
         Raises:
-            psycopg.Error: no server is there, or it could not answer.
+            psycopg.Error: no server can be reached, or it could not answer.
         """
         return self._read(query, _rows)
 
     def fetch_texts(self, query: Query) -> Texts:
-        """The same, but for making objects of the values: for rows of which few are looked at.
+        """Like `fetch`, but leave the values as text: for rows of which few values are inspected.
 
         Raises:
             psycopg.Error: as `fetch`.
@@ -71,15 +71,15 @@ class ReadDatabase:
         return self._read(query, _texts)
 
     def fetch_from_primary(self, query: Query) -> Rows:
-        """Every row of a query on the primary; for single rows only: the primary is sheltered.
+        """Return every row of a query on the primary; for single rows only, to shelter the primary.
 
         Raises:
-            psycopg.Error: the primary is not there, or could not answer.
+            psycopg.Error: the primary can't be reached, or could not answer.
         """
         return _fetch(self._primary, query, _rows)
 
     def release(self) -> None:
-        """Closes the connection to the replica, if there is one; the next query opens another."""
+        """Close the connection to the replica, if it is open; the next query opens a new one."""
         self._replica.close()
 
     def _read(self, query: Query, take: Callable[[Cursor], _Found]) -> _Found:
@@ -95,7 +95,7 @@ class ReadDatabase:
         try:
             return _fetch(self._replica, query, take)
         except psycopg.OperationalError as exc:
-            # What has just been opened, or could not be, is not going to be better at once.
+            # A connection that is new, or that could not be opened, would fail again.
             if not was_open or not is_connection_lost(exc):
                 raise
         return _fetch(self._replica, query, take)
@@ -111,5 +111,5 @@ def _rows(cursor: Cursor) -> Rows:
 
 
 def _texts(cursor: Cursor) -> Texts:
-    assert cursor.pgresult is not None  # noqa: S101 - there is one after each statement
+    assert cursor.pgresult is not None  # noqa: S101 - each statement sets it
     return Texts(cursor.pgresult)

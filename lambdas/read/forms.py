@@ -14,14 +14,14 @@ from forebay.problem import Problem, ProblemError
 from forebay.query.faults import fault, listed, shown
 from forebay.query.grammar import FORM_PAGES, FORM_TYPE, MAX_FORM_BYTES
 
-#: More can mean nothing: a select, an order, and one parameter for each condition.
+#: A query can use at most: a select, an order, and one parameter for each condition.
 _MAX_PARAMETERS: Final = 1000
 
 
 def read_form(event: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters in the body of a proxy event; a page in its address takes their place.
+    """Read the parameters in a proxy event's body; page parameters in the address override it.
 
-    They are spelled as in a URL's query (WHATWG URL, "application/x-www-form-urlencoded").
+    They are encoded as in a URL's query (WHATWG URL, "application/x-www-form-urlencoded").
 
     Raises:
         ProblemError: unsupported_media_type, payload_too_large, malformed_form, unknown_parameter

@@ -15,5 +15,5 @@ starting.finish()
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answers an API Gateway proxy event."""
+    """Answer an API Gateway proxy event."""
     return app.handle(event).to_proxy(settings.cors_allow_origin)

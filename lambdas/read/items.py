@@ -20,7 +20,8 @@ from lambdas.read.sql.rows import item_query
 from lambdas.read.sql.statement import Query
 from lambdas.read.visibility import Visibility, read_command_id
 
-# Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
+# Caches may store the answer but must revalidate it, which the ETag makes cheap (RFC 9111
+# §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
 _VARY = "Accept, Read-After"
 
@@ -37,30 +38,30 @@ class ItemReader:
         primary_window_seconds: float,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Reads nothing yet.
+        """Create the reader.
 
         Args:
             database: the replicas and the primary.
-            visibility: looks for commands there.
+            visibility: looks up commands there.
             read_after_wait_seconds: how long `Read-After` waits for a replica.
-            primary_window_seconds: how long after its acceptance `Read-After` waits for a command,
-                and asks the primary for one that the replica lacks.
+            primary_window_seconds: the age up to which `Read-After` waits for a command, and looks
+                it up on the primary if the replica lacks it.
             now_ms: the clock of command ids.
         """
         self._database = database
         self._visibility = visibility
         self._wait_seconds = read_after_wait_seconds
         self._primary_window_ms = round(primary_window_seconds * 1000)
-        #: By the resource's path; they differ in the key's value only.
+        #: The statements by the resource's path; only the key's value varies.
         self._statements: dict[str, Query] = {}
         self._now_ms = now_ms
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
-        """200 with the item, 304 if the client has it, 404.
+        """Answer 200 with the item, or 304 if the client has it.
 
         Raises:
-            ProblemError: the key or a header can't be understood, or there is no such item.
-            NotYetVisibleError: `Read-After` names a version that is nowhere yet.
+            ProblemError: the key or a header is invalid, or the item does not exist.
+            NotYetVisibleError: the command that `Read-After` names is not visible yet.
         """
         media = _media(view)
         key = read_key(spec, view.path.get("key", ""))
@@ -80,8 +81,7 @@ class ItemReader:
             return self._database.fetch(query)
         now_ms = self._now_ms()
         command_id = read_command_id(version_of(after) or after, "bad_header", "Read-After", now_ms)
-        # An id costs nothing to invent: only for a recent one does the function wait, or ask the
-        # primary.
+        # Clients can invent ids: only a recent id is worth the wait and a query to the primary.
         is_recent = accepted_ms(command_id) >= now_ms - self._primary_window_ms
         wait_seconds = self._wait_seconds if is_recent else 0
         found, _ = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait_seconds)

@@ -1,4 +1,4 @@
-"""`Link` of a list: the pages behind and before this one, by cursor where there can be one."""
+"""`Link` of a list: the next and the previous page, by cursor if possible."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def links(
     """The header's value (RFC 8288); empty if there is no other page.
 
     Args:
-        spec: of the resource.
-        view: the request, whose parameters the links repeat.
-        query: the same, understood.
+        spec: the resource.
+        view: the request; the links repeat its parameters.
+        query: the parsed request.
         page: the page that the links start from.
-        states_limit: put the number of rows into the links, as `Range` is not a part of them.
+        states_limit: add the number of rows to the links, which can't contain a `Range`.
 
     Raises:
-        ProblemError: there is more, but no link can lead to it.
+        ProblemError: there are more rows, but no link can address them.
     """
     kept = {name: view.query[name] for name in view.query.keys() - {"cursor", "offset"}}
     if states_limit:
@@ -42,7 +42,7 @@ def links(
 
 
 def form_links(spec: ResourceSpec, query: ListQuery, page: Page) -> str:
-    """The same for a query that came as a form: where to send its body again.
+    """Like `links`, for a query sent as a form: the addresses for sending its body again.
 
     Raises:
         ProblemError: as `links`.
@@ -63,12 +63,12 @@ def _neighbours(query: ListQuery, page: Page) -> Iterator[tuple[str, dict[str, s
 
 
 def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
-    """By offset where the order's values are too long for a cursor."""
+    """Use an offset if the order's values are too long for a cursor."""
     if cursor is not None:
         return {"cursor": cursor}
     if query.position is None:
         return {"offset": str(offset)}
-    # Without a link the rest of the rows would be hidden.
+    # Without a link, the client would not learn that there are more rows.
     raise ProblemError(
         Problem(
             "bad_order",
@@ -84,5 +84,5 @@ def _address(path: str, parameters: dict[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Most texts are as they are; to see that is much less work than `quote`."""
+    """Most texts need no quoting, and the pattern is much faster than `quote`."""
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)

@@ -1,6 +1,6 @@
-"""A page of items as the client wants it written, and what HTTP says of it.
+"""Answers with a page of a list in the requested form, and with its headers.
 
-`GET /{resource}`, and `POST /query/{resource}` for what does not fit a URL.
+Serves `GET /{resource}`, and `POST /query/{resource}` for queries that are too long for a URL.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from lambdas.read.database import ReadDatabase
 from lambdas.read.links import form_links, links
 from lambdas.read.pages import Asked, Page, asked_for, read_page
 
-#: Of one resource's list: everything that its statement is made from.
+#: The parts of a list request that determine its statement, for one resource.
 _Request: TypeAlias = tuple[str, frozenset[tuple[str, str]], RowRange | None, Media, Count | None]
 _ETAG_DIGITS = 32  # 128 bits
 _KEPT = 256  # statements; a long one is some ten kilobytes
 
-# Caches may keep the answer but must ask again: the ETag makes that cheap (RFC 9111 §5.2.2.4).
+# Caches may store the answer but must revalidate it, which the ETag makes cheap (RFC 9111
+# §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
 _VARY = "Accept, Prefer, Range, Range-Unit"
 
@@ -56,15 +57,15 @@ class ListReader:
         self._kept: OrderedDict[_Request, Asked] = OrderedDict()
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
-        """200 or 206 with the page, 304 if the client has it.
+        """Answer 200 or 206 with the page, or 304 if the client has it.
 
-        Status and `Content-Range` are PostgREST's; `Link` names the pages before and behind
+        Status and `Content-Range` are PostgREST's; `Link` names the previous and the next page
         (RFC 8288).
 
         Raises:
-            ProblemError: a parameter can't be understood, the caller may not read a resource that
-                the query names, the offset is behind the last row, or the one object that was
-                asked for is not exactly one.
+            ProblemError: a parameter is invalid, the caller may not read a resource that the query
+                names, the offset is beyond the last row, or a single object was requested and the
+                result has not exactly one row.
             psycopg.Error: the database could not answer.
         """
         wanted = parse_representation(view.headers)
@@ -79,9 +80,9 @@ class ListReader:
         return replace(response, headers=headers)
 
     def read_form(self, spec: ResourceSpec, view: RequestView) -> Response:
-        """The same for a query that came as a form: 200 or 206, kept by nobody.
+        """Answer a query sent as a form: 200 or 206, never stored by caches.
 
-        Its `Link` leads to the address that the form was sent to; the same body goes there again.
+        Its `Link` names the form's address; the client sends the same body there.
 
         Raises:
             ProblemError, psycopg.Error: as `read`.
@@ -89,7 +90,7 @@ class ListReader:
         wanted = parse_representation(view.headers)
         relations = self._relations[spec.path]
         query = parse_list(spec, relations, view.query, wanted.range, is_form=True)
-        # Not kept for the next: such texts are long, and few are sent twice.
+        # Not kept for later requests: such texts are long and rarely repeated.
         page, query = self._page(wanted, asked_for(spec, query, wanted.media, wanted.count), view)
         response = _answer(wanted, query, page, form_links(spec, query, page))
         return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
@@ -106,10 +107,10 @@ class ListReader:
         return page, asked.query
 
     def _understood(self, spec: ResourceSpec, view: RequestView, wanted: Representation) -> Asked:
-        """The query and its statement, which follow from what was asked and from nothing else.
+        """Parse the query and build its statement; both depend on the request only.
 
-        They are kept for a while: clients ask the same again and again, and to work them out takes
-        as long as Postgres takes for some rows.
+        The results are kept for a while: clients repeat queries, and parsing takes as long as
+        Postgres needs for some rows.
         """
         query_items = frozenset(view.query.items())
         request = (spec.path, query_items, wanted.range, wanted.media, wanted.count)
@@ -138,9 +139,9 @@ def _answer(wanted: Representation, query: ListQuery, page: Page, link: str) -> 
 
 
 def _content_range(query: ListQuery, page: Page) -> str:
-    """As PostgREST has it: `0-24/3573458`, `*` for what is not known or is nothing.
+    """`Content-Range` in PostgREST's form: `0-24/3573458`, with `*` for an unknown or empty part.
 
-    Where a cursor leads, nobody knows how many rows are before it.
+    The number of rows before a cursor is unknown.
     """
     total = "*" if page.total is None else str(page.total)
     if query.position is not None or page.rows == 0 or page.total == 0:
@@ -149,9 +150,9 @@ def _content_range(query: ListQuery, page: Page) -> str:
 
 
 def _digest(*parts: bytes) -> str:
-    """Weak: it says that two answers mean the same, not that each byte is the same."""
-    # In one piece: each call takes as long as some hundred bytes. And by SHA-256, for which
-    # processors have instructions: half the time of BLAKE2.
+    """The digest of a weak tag: equal tags mean equivalent answers, not equal bytes."""
+    # Hashed in one call: each call costs as much as some hundred bytes. SHA-256 has processor
+    # instructions and takes half the time of BLAKE2.
     lengths_and_parts = [piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)]
     return hashlib.sha256(b"".join(lengths_and_parts)).hexdigest()[:_ETAG_DIGITS]
 

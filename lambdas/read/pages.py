@@ -1,8 +1,8 @@
-"""Reads one page of a list: one statement, or two where the total is to be estimated.
+"""Reads one page of a list with one statement, or with two if the total is estimated.
 
-A page whose rows are small by declaration is read row by row, by the simplest statement there is.
-Any other is written by Postgres as a whole, which measures each row and ends where an answer would
-become too large.
+If the declaration bounds the rows' size, the page is read row by row with the simplest statement.
+Otherwise Postgres writes the page as a whole; it measures each row, and ends the page before the
+answer becomes too large.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from lambdas.read.sql.page import (
 )
 from lambdas.read.sql.statement import Query
 
-# Lambda refuses an answer above 6 MiB ("Lambda quotas"); some of that is headers and envelope.
+# Lambda refuses an answer above 6 MiB ("Lambda quotas"), headers and envelope included.
 _ANSWER_MAX_BYTES = 6 * 1024 * 1024 - 64 * 1024
-# A control character, as JSON has it within a string: `\u0001`.
+# A control character within a JSON string: `\u0001`.
 _LONGEST_ESCAPE: Final = 6
-# A numeric may be larger than any double, or longer than Python reads.
+# A numeric may be greater than any double, or longer than Python parses.
 _NUMBERS_AS_TEXT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 
 _Fetched = TypeVar("_Fetched")
@@ -51,13 +51,13 @@ Place = Sequence[str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a page is read by: it follows from the request, and from nothing else."""
+    """The plan of a page; it depends on the request only."""
 
     spec: ResourceSpec
     query: ListQuery
     media: Media
     count: Count | None
-    #: `rows_query` or, where there is none or rows have to be counted, `page_query`.
+    #: `rows_query`, or `page_query` if the rows' size is unbounded or rows have to be counted.
     statement: Query
     is_row_by_row: bool
     #: `place_members` of a page that is read row by row.
@@ -68,35 +68,35 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some of the rows of a list."""
+    """A page of a list."""
 
-    #: The text in UTF-8, which is never taken apart here.
+    #: The text in UTF-8; it is not parsed here.
     body: bytes
     rows: int
-    #: Of the first and the last row, from where the pages before and behind go on; None where there
-    #: is no such page, or this one has no rows.
+    #: The places of the first and the last row, where the neighbouring pages begin. None if there
+    #: is no such page, or if this page has no rows.
     first: Place | None
     last: Place | None
     rows_before: bool
     rows_behind: bool
-    #: Rows that match, on whatever page, if that was asked for.
+    #: The number of all matching rows, on any page, if it was requested.
     total: int | None
 
 
 class _Found(NamedTuple):
-    """What a statement says of the page, in the direction in which its rows are looked for."""
+    """The result of a statement, with rows in the direction of the search."""
 
     body: bytes
     rows: int
     more: bool
-    #: Of the rows at the page's borders, if there may be others beyond them.
+    #: The places of the rows at the page's borders, if there may be rows beyond them.
     nearest: Place | None
     farthest: Place | None
     total: int | None
 
 
 def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count | None) -> Asked:
-    """A page, with the cheapest statement that can read it."""
+    """Plan a page with the cheapest statement that can read it."""
     rows = rows_query(spec, query, media) if count in {None, "planned"} else None
     return Asked(
         spec=spec,
@@ -111,10 +111,10 @@ def asked_for(spec: ResourceSpec, query: ListQuery, media: Media, count: Count |
 
 
 def read_page(database: ReadDatabase, asked: Asked) -> Page:
-    """The page that is asked for, cut where an answer would become too large.
+    """Read the page; it ends before the answer becomes too large.
 
     Raises:
-        ProblemError: Postgres can't carry out what was asked, or one row alone is too large.
+        ProblemError: Postgres can't evaluate the query, or a single row is too large.
         psycopg.Error: the database could not answer.
     """
     try:
@@ -140,7 +140,7 @@ def _found(database: ReadDatabase, asked: Asked) -> _Found:
     found = _row_by_row(database, asked)
     if found is not None:
         return found
-    # The table has rows that are not as the declaration says, which this statement takes as well.
+    # The table has rows that violate the declaration; this statement can read them.
     statement = page_query(asked.spec, asked.query, asked.media, asked.count)
     return _written_as_one(database, statement, asked.query)
 
@@ -160,10 +160,10 @@ def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) 
 
 
 def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
-    """What the statement gives.
+    """Execute the statement.
 
     Raises:
-        ProblemError: Postgres can't carry out what was asked, or something is above a limit.
+        ProblemError: Postgres can't evaluate the query, or a limit is exceeded.
         RowTooLargeError: as `limit_problem`.
         psycopg.Error: the database could not answer.
     """
@@ -176,7 +176,7 @@ def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
 
 
 def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
-    """None if a row has no text, or the rows take more of an answer than a page may."""
+    """Read row by row; None if a row has no text or the rows exceed a page's size."""
     query = asked.query
     found = _fetch(database.fetch_texts, asked.statement)
     rows = min(len(found), query.limit)
@@ -186,7 +186,7 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
     head, separator, tail = (part.encode() for part in frame(query, asked.media))
     try:
         body = head + separator.join(cast("list[bytes]", lines)) + tail
-    except TypeError:  # one is None; to look for it beforehand would take longer
+    except TypeError:  # one is None; a check beforehand would take longer
         return None
     if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _size(body, rows) > PAGE_MAX_BYTES:
         return None
@@ -202,7 +202,7 @@ def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
 
 
 def _skips_rows(query: ListQuery) -> bool:
-    """Whether there may be rows before the nearest one, in the direction of the search."""
+    """Return True if there may be rows before the nearest one, in the direction of the search."""
     return query.position is not None or query.offset > 0
 
 
@@ -214,21 +214,21 @@ def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
 
 
 def _size(body: bytes, rows: int) -> int:
-    """At least what `page_query` counts: each row as a JSON string, with its quotes."""
+    """An upper bound of the size that `page_query` counts: rows as JSON strings with quotes."""
     return len(orjson.dumps(body.decode())) + rows * len('""')
 
 
 def _total(database: ReadDatabase, asked: Asked, found: _Found) -> int | None:
     total = found.total
     if asked.count == "planned" or (asked.count == "estimated" and (total or 0) > MAX_LIMIT):
-        # Rows that are there outdo an estimate that says they are not.
+        # The rows found may exceed the estimate.
         seen = asked.query.offset + found.rows + found.more if found.rows else 0
         return max(total or 0, _estimate(database, asked.spec, asked.query), seen)
     return total
 
 
 def _estimate(database: ReadDatabase, spec: ResourceSpec, query: ListQuery) -> int:
-    """As many rows as Postgres's planner expects."""
+    """The number of rows that Postgres's planner expects."""
     plan = database.fetch(estimate_query(spec, query))[0][0]
     return int(plan[0]["Plan"]["Plan Rows"])
 

@@ -10,42 +10,42 @@ from forebay.settings import number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
 DEFAULT_STATEMENT_TIMEOUT_SECONDS = 10.0
-#: API Gateway gives up after 29 s; the answer needs some of that.
+#: API Gateway times out after 29 s; the answer needs some of that.
 MAX_WAIT_SECONDS = 25.0
 DEFAULT_WAIT_CAP_SECONDS = 20.0
 DEFAULT_READ_AFTER_WAIT_SECONDS = 1.0
-#: How long the primary is asked for a command by `Read-After`, beyond the stream's buffering.
+#: The age up to which `Read-After` looks up a command on the primary, beyond the buffering.
 PRIMARY_WINDOW_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReadSettings:
-    """What the read function needs to know."""
+    """The settings of the read function."""
 
     #: libpq URL of the replicas.
     replica_url: str
-    #: libpq URL of the primary, asked once where a replica is behind.
+    #: libpq URL of the primary, queried once if a replica is behind.
     primary_url: str
-    #: The stream's buffering interval, from which `Retry-After` is made.
+    #: The stream's buffering interval; `Retry-After` derives from it.
     buffer_seconds: float
     statement_timeout_seconds: float
     #: The longest `Prefer: wait`.
     wait_cap_seconds: float
     #: How long `Read-After` waits for the replica.
     read_after_wait_seconds: float
-    #: How callers show their scopes: a kind of `forebay.access.Access`.
+    #: How callers prove their scopes: a kind of `forebay.access.Access`.
     authorization: str
-    #: Where that is `iam`: a JSON object of principals' ARNs and the scopes of each; or empty.
+    #: For `iam`: a JSON object of the principals' ARNs with their scopes; otherwise empty.
     principals: str
-    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from the function's variables, which docs/configuration.md lists.
+        """Read the function's environment variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or no number.
+            forebay.errors.SettingsError: a variable is missing or not a number.
         """
         wait_cap = number(environment, "FOREBAY_WAIT_CAP_SECONDS", DEFAULT_WAIT_CAP_SECONDS)
         return cls(

@@ -1,4 +1,4 @@
-"""`GET /{resource}/{key}/commands/{id}`: what became of a command."""
+"""`GET /{resource}/{key}/commands/{id}`: the status of a command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAIT = re.compile(r"wait\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 
 
 class StatusReader:
-    """Tells the fate of commands; nothing of it is ever cached."""
+    """Answers with the status of commands; the answer is never cached."""
 
     def __init__(
         self,
@@ -34,14 +34,14 @@ class StatusReader:
         wait_window_seconds: float = PRIMARY_WINDOW_SECONDS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Reads nothing yet.
+        """Create the reader.
 
         Args:
-            visibility: looks for commands.
-            buffer_seconds: the stream's buffering interval, from which `Retry-After` is made.
+            visibility: looks up commands.
+            buffer_seconds: the stream's buffering interval; `Retry-After` derives from it.
             wait_cap_seconds: the longest `Prefer: wait`.
-            wait_window_seconds: how long after its acceptance, beyond the buffering, a command is
-                waited for: what is not there by then is late, or was never accepted.
+            wait_window_seconds: the age, beyond the buffering, up to which a command is waited for:
+                an older one that is not visible is late, or was never accepted.
             now_ms: the clock of command ids.
         """
         self._visibility = visibility
@@ -51,16 +51,16 @@ class StatusReader:
         self._now_ms = now_ms
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
-        """202 while the command is pending, 200 with its fate after.
+        """Answer 202 while the command is pending, 200 with its final status afterwards.
 
         Raises:
-            ProblemError: key, id or `Prefer` can't be understood.
+            ProblemError: key, id or `Prefer` is invalid.
         """
         key = read_key(spec, view.path.get("key", ""))
         now_ms = self._now_ms()
         command_id = read_command_id(view.path.get("id", ""), "bad_command_id", "id", now_ms)
         wait = self._wait_seconds(view.headers.get("prefer"))
-        # An id costs nothing to invent: only a recent one is worth an instance's time.
+        # Clients can invent ids: only a recent id is worth an instance's time.
         is_recent = accepted_ms(command_id) >= now_ms - self._wait_window_ms
         found, traces = self._visibility.on_replica(
             spec,
@@ -86,7 +86,7 @@ class StatusReader:
         return json_response(200, document | _details(found, traces), headers)
 
     def _wait_seconds(self, prefer: str | None) -> int | None:
-        """The seconds to wait (RFC 7240 §4.3), capped; None if the client does not ask."""
+        """The seconds to wait (RFC 7240 §4.3), capped; None if the client requests no wait."""
         if prefer is None:
             return None
         for preference in prefer.split(","):
@@ -94,7 +94,7 @@ class StatusReader:
             found = _WAIT.fullmatch(token)
             if found:
                 return min(int(found[1]), int(self._wait_cap_seconds))
-            # Others, `waiting` among them, are ignored (RFC 7240 §2).
+            # Other preferences, `waiting` among them, are ignored (RFC 7240 §2).
             if token.partition("=")[0].strip().lower() == "wait":
                 raise ProblemError(
                     Problem("bad_header", "Prefer: wait takes whole seconds, such as wait=5")

@@ -1,4 +1,4 @@
-"""Finds out what became of a command, on a replica first, and waits for it if asked to."""
+"""Determines the status of a command, on a replica first, and waits for it if requested."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lambdas.read.sql.rows import traces_query
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
-#: Between looks of a client's own wait, which opens a connection for each of them.
+#: Between the queries of a client's own wait, which opens a connection for each of them.
 _LONGEST_FREE_PAUSE_SECONDS = 1.0
-#: A shorter pause is not worth another connection.
+#: For a shorter pause the connection is kept.
 _SHORTEST_FREE_PAUSE_SECONDS = 0.2
 
 
 class Visibility:
-    """What can be seen of commands."""
+    """Looks up the status of commands."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Visibility:
         wait_seconds: float,
         frees_connection: bool = False,
     ) -> tuple[Fate, Traces]:
-        """What a replica shows, looking again until it is settled or the time is up.
+        """The status on a replica, queried until it is not pending or the time is up.
 
         Args:
-            spec: of the resource.
-            key: of the item.
-            command_id: of the command to look for.
-            wait_seconds: how long to look again; 0 looks once.
-            frees_connection: hold no connection to the database between the looks, but for pauses
-                of less than 0.2 s.
+            spec: the resource.
+            key: the item's key.
+            command_id: the command to look up.
+            wait_seconds: how long to repeat the query; 0 for a single query.
+            frees_connection: close the connection between the queries, except for pauses below
+                0.2 s.
         """
         query = traces_query(spec, key, command_id)
         longest = _LONGEST_FREE_PAUSE_SECONDS if frees_connection else _LONGEST_PAUSE_SECONDS
@@ -70,16 +70,16 @@ class Visibility:
             pause = min(pause * 2, longest)
 
     def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> Fate:
-        """What the primary shows, asked once."""
+        """The status on the primary, queried once."""
         rows = self._database.fetch_from_primary(traces_query(spec, key, command_id))
         return fate(command_id, _traces(rows))
 
 
 def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
-    """A command id that a client sent.
+    """Check a command id that a client sent.
 
     Raises:
-        ProblemError: with that code; it is none, or of a time that has not come.
+        ProblemError: with `code`: the text is not a command id, or its time is in the future.
     """
     if not is_command_id(text):
         raise ProblemError(Problem(code, f"{where}: {text[:80]!r} is no command id"))

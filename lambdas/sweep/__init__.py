@@ -1,1 +1,1 @@
-"""Compares the archive with the ledger, on a schedule, and enqueues what was missed."""
+"""Compares the archive with the ledger on a schedule, and enqueues the missed objects."""

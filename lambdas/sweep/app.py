@@ -29,7 +29,7 @@ Result = Literal["nothing_missed", "waiting_in_queue", "enqueued"]
 
 
 class SweepApp:
-    """Finds what was missed and enqueues it."""
+    """Finds archive objects and imports that were missed, and enqueues them."""
 
     def __init__(
         self,
@@ -57,14 +57,15 @@ class SweepApp:
         self._now = now
 
     def sweep(self) -> dict[str, Any]:
-        """Sweeps; what was found, and what was done about it.
+        """Sweep once; return the counts and the result.
 
-        A warm function finds out by an error that a restart or a failover has ended its connection;
-        the next sweep may be an hour away, so it sweeps again at once.
+        After a restart or a failover of the primary, a warm function finds its connection broken
+        by the error of its first query. The sweep is then repeated once immediately, because the
+        next scheduled one may be an hour away.
 
         Raises:
             TransientError: S3 or SQS did not answer; the next sweep tries again.
-            psycopg.Error: the primary did not.
+            psycopg.Error: the primary did not answer.
         """
         imports = self._sweep_imports()
         was_open = self._session.is_open
@@ -76,7 +77,7 @@ class SweepApp:
         return self._sweep_once(imports)
 
     def _sweep_imports(self) -> dict[str, Any]:
-        """Tells the import of files that it has not reported about; needs no database."""
+        """Enqueue the files that have no report yet; needs no database."""
         now, settings = self._now(), self._settings
         bucket = self._archive.bucket
         found = survey_imports(

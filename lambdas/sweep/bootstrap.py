@@ -1,4 +1,4 @@
-"""Puts the sweep together: the one place that chooses real adapters."""
+"""Builds the sweep; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STATEMENT_TIMEOUT_MS = 60_000
 
 
 def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
-    """The sweep over AWS, or whatever AWS_ENDPOINT_URL names."""
+    """Build the sweep with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     session = botocore.session.get_session()
     s3 = cast("S3Client", session.create_client("s3", config=_AWS))
     sqs = cast("SQSClient", session.create_client("sqs", config=_AWS))

@@ -15,5 +15,5 @@ app = bootstrap.build(SweepSettings.from_env(os.environ), metrics)  # once per c
 
 @metrics.log_metrics
 def lambda_handler(_event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Sweeps once."""
+    """Sweep once."""
     return app.sweep()

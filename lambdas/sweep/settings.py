@@ -15,30 +15,30 @@ DEFAULT_PATIENCE_SECONDS = 7_200.0
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """What the sweep needs to know."""
+    """The settings of the sweep."""
 
-    #: libpq URL of the primary, whose ledger is the newest.
+    #: libpq URL of the primary: its ledger is more recent than a replica's.
     database_url: str
     archive_bucket: str
     queue_url: str
     dead_letter_queue_url: str
-    #: Where events of files below `imports/` go, and where those that failed too often.
+    #: The queue of events for files below `imports/`, and its dead-letter queue.
     import_queue_url: str
     import_dead_letter_queue_url: str
-    #: Younger objects are left alone: their events may be on their way.
+    #: Younger objects are skipped: their events may still be in flight.
     grace_seconds: float
-    #: How far back the archive is listed. Firehose tries for 24 hours to store an object, whose
-    #: name then tells the hour in which it should have been stored.
+    #: How far back the archive is listed. Firehose retries a delivery for 24 hours, and an object's
+    #: name contains the hour in which it should have been stored.
     lookback_seconds: float
-    #: How long the queue's own messages are taken to be those of the objects that seem missed.
+    #: How long a backlog in the queue is taken as the explanation for objects that seem missed.
     patience_seconds: float
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from the function's variables, which docs/configuration.md lists.
+        """Read the function's environment variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or no number.
+            forebay.errors.SettingsError: a variable is missing or not a number.
         """
         return cls(
             database_url=required(environment, "FOREBAY_DATABASE_URL"),

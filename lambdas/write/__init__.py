@@ -1,1 +1,1 @@
-"""POST, PUT and DELETE: validates, gets commands accepted, answers 202."""
+"""POST, PUT and DELETE: validates items, stores their commands, answers 202."""

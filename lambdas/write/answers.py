@@ -16,14 +16,14 @@ NOT_ACCEPTED_RETRY_SECONDS = 5
 
 
 class Answers:
-    """Makes answers that tell how long applying usually takes."""
+    """Builds the answers of writes; their `Retry-After` is the buffering interval."""
 
     def __init__(self, buffer_seconds: float) -> None:
-        #: A command waits for half the interval on average; polling sooner is wasted.
+        #: A command waits for half the interval on average; sooner polls are wasted.
         self._retry_after = str(max(1, math.ceil(buffer_seconds)))
 
     def accepted(self, command: Command) -> Response:
-        """202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
+        """Answer 202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
         document = _accepted(command, status="pending")
         return json_response(
             202,
@@ -37,7 +37,7 @@ class Answers:
         )
 
     def batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
-        """207 with one result per item, in their order (RFC 4918 §13 for the status)."""
+        """Answer 207 with one result per item, in the items' order (RFC 4918 §13)."""
         items = [_result(index, result, instance) for index, result in enumerate(results)]
         return json_response(
             207,
@@ -47,7 +47,7 @@ class Answers:
 
 
 def _result(index: int, result: Command | Problem, instance: str) -> dict[str, Any]:
-    """What became of one item; its `status` is the one that it would have had alone."""
+    """The result of one item; its `status` is that of a request with this item alone."""
     if isinstance(result, Problem):
         problem = result.document(f"{instance}#/{index}")
         return {"index": index, "outcome": "refused", "status": result.status, "problem": problem}
@@ -66,7 +66,7 @@ def _accepted(command: Command, *, status: int | str) -> dict[str, Any]:
 
 
 def not_accepted() -> Problem:
-    """503: nobody acknowledged the write. It may be stored all the same, if answers got lost."""
+    """503: neither store acknowledged the write; it may be stored anyway."""
     return Problem(
         "not_accepted",
         "neither the delivery stream nor the archive acknowledged the write; send it again",

@@ -27,9 +27,9 @@ from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
 
-#: What became of one item before anything was sent.
+#: The result of one item before anything is sent.
 _Item = Line | Problem
-#: An item's JSON text as the current schema version has it.
+#: Converts an item's JSON text to the current schema version.
 _Upgrade = Callable[[bytes], bytes]
 
 
@@ -38,9 +38,9 @@ class _Batch:
     """The items of one request."""
 
     body: Body
-    #: Their JSON texts.
+    #: The items' JSON texts.
     items: Sequence[bytes]
-    #: Whether the items are known to be well-formed, and none of them damaged.
+    #: True if the items are known to be well-formed and undamaged.
     parsed: bool = False
     names: BatchItems = field(default_factory=BatchItems)
 
@@ -59,16 +59,17 @@ class WriteApp:
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         shapes: Callable[[], Mapping[str, Recorded]] = dict,
     ) -> None:
-        """An app over its parts.
+        """Create the app.
 
         Args:
             resources: the declarations.
             acceptor: stores commands.
-            ids: makes their ids.
-            answers: makes responses.
-            log: for one line a request.
-            max_body_bytes: of a request's body, inflated; a larger one is refused.
-            shapes: gives what earlier schema versions looked like; asked when a client names one.
+            ids: creates command ids.
+            answers: builds responses.
+            log: gets one line per request.
+            max_body_bytes: limit for a request's inflated body; a larger body is refused.
+            shapes: returns the recorded earlier schema versions; called only when a request names
+                one of them.
         """
         self._resources = resources
         self._max_body_bytes = max_body_bytes
@@ -85,13 +86,13 @@ class WriteApp:
         self._shapes = shapes
 
     def handle(self, event: Mapping[str, Any]) -> Response:
-        """The answer to a proxy event; every refusal is a problem."""
+        """Answer a proxy event; a refused request is answered with a problem document."""
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
         try:
             response = self._dispatch(request)
         except ProblemError as exc:
-            # What has a hint is an answer to what PostgREST's clients do by themselves.
+            # A problem with a hint answers something that PostgREST's clients send by themselves.
             to_client = exc.problem.hint is not None
             response = problem_response(exc.problem, request.path, to_read=to_client)
         self._log.event(
@@ -188,11 +189,12 @@ class WriteApp:
     def _item(
         self, spec: ResourceSpec, item: bytes, caller: Caller, batch: _Batch, upgrade: _Upgrade
     ) -> _Item:
-        """One item's command, or why it is refused: the others don't suffer."""
+        """Make one item's command, or return the problem; the other items are not affected."""
         try:
             if not batch.parsed:
                 parse(batch.body.check(item))
-            # Only a key that the server derives needs the name, which costs as much as parsing.
+            # The name is needed only for a key that the server derives, and it costs as much as
+            # parsing.
             derives = spec.key_is_made and caller.idempotency_key is not None
             name = batch.names.name(item) if derives else ""
             return self._make.post(spec, upgrade(item), caller, name=name)
@@ -200,10 +202,10 @@ class WriteApp:
             return exc.problem
 
     def _upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
-        """What brings the request's items from the schema version that it names to the current one.
+        """The function that converts the request's items to the current schema version.
 
         Raises:
-            ProblemError: that version is not known here.
+            ProblemError: the version that the request names is unknown.
         """
         version = request.schema_version()
         if version is None or version == spec.schema_version:
@@ -245,10 +247,10 @@ _ACTIONS: Mapping[
 
 
 def _array(body: Body) -> _Batch | None:
-    """The batch that the body is if it is an array, or None if it is one item.
+    """Parse the body as a batch; None if it is not an array but a single item.
 
     Raises:
-        ProblemError: it is no JSON text, or one item that is refused.
+        ProblemError: the body is not JSON, or is a single item that is refused.
     """
     if body.may_be_damaged:
         items = item_texts(body.data)
@@ -258,7 +260,7 @@ def _array(body: Body) -> _Batch | None:
     try:
         value = parse(body.data)
     except ProblemError:
-        # A fault of some items is no fault of the others, where the array itself is JSON.
+        # If the array itself is valid JSON, only its malformed items are refused.
         items = item_texts(body.data)
         if items is None:
             raise
@@ -269,7 +271,7 @@ def _array(body: Body) -> _Batch | None:
 
 
 def _following(caller: Caller, item: _Item) -> Caller:
-    """The caller for the next item: above a floor, ids rise in the order of the items too."""
+    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
     if caller.after is None or isinstance(item, Problem):
         return caller
     return replace(caller, after=max(caller.after, item.command.id))

@@ -1,4 +1,4 @@
-"""Puts the write function together: the one place that chooses real adapters."""
+"""Builds the write function; the only module that chooses real adapters."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 SERVICE = "write"
 
-# Retries are ours (FirehoseSink): the SDK's would retry whole batches and outlive the client.
-# Together they take 23 s at worst (5 to the last attempt, 8 for its calls, 10 for S3), within the
-# function's 25 s and API Gateway's 29 s: a client always hears whether its write was accepted.
+# FirehoseSink retries: the SDK would retry whole batches and outlast the client's time-out. All
+# attempts together take 23 s at worst (5 s until the last attempt begins, 8 s for its calls, 10 s
+# for S3). That is less than the function's 25 s and API Gateway's 29 s, so every client gets an
+# answer about its write.
 _FIREHOSE = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 1})
 _S3 = Config(
     connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
@@ -38,14 +39,14 @@ _S3 = Config(
 
 
 class LazyArchive:
-    """The archive for the fallback; its client is made when first needed, not at every start."""
+    """The archive for the fallback; creates its S3 client at its first use, not at start-up."""
 
     def __init__(self, session: Session, bucket: str) -> None:
         self._session = session
         self._bucket = bucket
 
     def write_commands(self, lines: Sequence[bytes], command_id: str) -> None:
-        """Stores lines as one object; raises TransientError."""
+        """Store lines as one object; raises TransientError."""
         self._archive.write_commands(lines, command_id)
 
     @cached_property
@@ -56,7 +57,7 @@ class LazyArchive:
 
 
 def build(settings: WriteSettings) -> WriteApp:
-    """The app over AWS, or whatever AWS_ENDPOINT_URL names."""
+    """Build the app with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     session = botocore.session.get_session()
     log = Log(SERVICE)
     firehose = cast("FirehoseClient", session.create_client("firehose", config=_FIREHOSE))

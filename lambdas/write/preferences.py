@@ -1,7 +1,7 @@
-"""Reads `Prefer` of a write (RFC 7240): what is honoured, and what must be refused.
+"""Reads the `Prefer` headers of a write (RFC 7240) and honours or refuses each preference.
 
-RFC 7240 lets a server ignore a preference. Some of PostgREST's would change which rows a write
-leaves behind, so they are honoured or refused, with `handling=lenient` too.
+RFC 7240 lets a server ignore a preference. Some of PostgREST's preferences would change the rows
+that a write produces, so they are honoured or refused, even with `handling=lenient`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Method = Literal["POST", "PUT", "DELETE"]
 
 #: Characters of a preference that an answer quotes.
 _QUOTED: Final = 80
-# One preference with its parameters; a comma in a quoted string separates nothing.
+# One preference with its parameters; a comma inside a quoted string does not separate.
 _PREFERENCE = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+"?)++')
 
 _TRIAL: Final = "tx=rollback"
 _UPSERT: Final = "resolution=merge-duplicates"
 _IGNORE: Final = "resolution=ignore-duplicates"
-#: What every write does anyway.
+#: Preferences that describe the behaviour of every write.
 _ALWAYS: Final = frozenset({"handling=strict", "handling=lenient", "tx=commit", "respond-async"})
 
 
@@ -41,13 +41,13 @@ def honoured_preferences(
 
     Args:
         headers: the values of all `Prefer` headers.
-        spec: of the resource.
-        method: of the write.
+        spec: the resource.
+        method: the method of the write.
         must_not_exist: whether a PUT has `If-None-Match: *`.
 
     Raises:
-        ProblemError: PGRST122: a preference asks for another outcome than the write has, or is
-            unknown with `handling=strict`.
+        ProblemError: PGRST122: a preference contradicts the write's result, or is unknown
+            while `handling=strict` is given.
     """
     if not headers:
         return ()
@@ -64,7 +64,7 @@ def honoured_preferences(
         names = ascii(", ".join(unknown)[:_QUOTED])[1:-1]
         detail = f"Prefer: handling=strict, and a write does not know {names}"
         raise ProblemError(_problem(detail, names, f"known: {', '.join(sorted(known))}"))
-    # Of several values the first counts (RFC 7240 §2).
+    # The first of several values counts (RFC 7240 §2).
     first = {found.name: found.text for found in reversed(asked) if found.text in known}
     return tuple(dict.fromkeys(first[found.name] for found in asked if found.name in first))
 
@@ -78,7 +78,7 @@ def _parsed(headers: Sequence[str]) -> Iterator[_Preference]:
 
 
 def _refused(spec: ResourceSpec, method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
-    """The preferences that are refused with any handling, and what to do instead."""
+    """The preferences refused under any handling, each with a hint."""
     address = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
     refused = {
         _TRIAL: "a write that is accepted is applied, so there is no trial; leave the request out"
@@ -96,7 +96,7 @@ def _known(method: Method, *, must_not_exist: bool) -> frozenset[str]:
     if method == "DELETE":
         return _ALWAYS
     overwrites = method == "PUT" and not must_not_exist
-    # Fields that are left out get their defaults.
+    # Omitted fields get their defaults.
     return _ALWAYS | {"missing=default", _UPSERT if overwrites else _IGNORE}
 
 

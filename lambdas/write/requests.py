@@ -1,4 +1,4 @@
-"""Reads a write request: who, with what headers, and which items in which form."""
+"""Reads a write request: the caller, the headers, and the form of its items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INFLATED_BY_GATEWAY = frozenset({"gzip", "deflate"})
 _MAX_IDEMPOTENCY_KEY = 255  # characters
 # An sf-string (RFC 8941 §3.3.3) or, as many clients send it, the bare text.
 _IDEMPOTENCY_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!#-\[\]-~]+)')
-# What API Gateway puts in the place of bytes that are no UTF-8 before a function gets the text.
+# API Gateway replaces bytes that are not UTF-8 by this before it calls a function.
 _REPLACEMENT_CHARACTER = "\ufffd".encode()
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -36,19 +36,19 @@ class Body:
     """The body of a request: an item, an array of items, or lines."""
 
     data: bytes
-    #: Whether API Gateway has decoded it, and may have replaced bytes that were no UTF-8.
+    #: True if API Gateway has decoded it, and may have replaced bytes that were not UTF-8.
     is_text: bool
 
     @property
     def may_be_damaged(self) -> bool:
-        """Whether some item may hold replaced bytes."""
+        """True if some item may contain replaced bytes."""
         return self.is_text and _REPLACEMENT_CHARACTER in self.data
 
     def check(self, part: bytes) -> bytes:
-        """A part of the body, or all of it, if it is what the client sent.
+        """Return a part of the body, or all of it, if its bytes are those that the client sent.
 
         Raises:
-            ProblemError: it may hold replaced bytes.
+            ProblemError: the part may contain replaced bytes.
         """
         if self.is_text and _REPLACEMENT_CHARACTER in part:
             raise ProblemError(
@@ -63,10 +63,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """One write request."""
+    """A write request."""
 
     path: str
-    #: Below the stage, as the route is declared: `/cities/{key}`.
+    #: The route's declared path below the stage: `/cities/{key}`.
     resource: str
     method: str
     #: Percent-decoded.
@@ -74,7 +74,7 @@ class WriteRequest:
     headers: Mapping[str, str]
     #: The values of every `Prefer` header; `headers` has the last one only.
     prefer: tuple[str, ...]
-    #: Query parameters, of which a write has none.
+    #: Query parameters; a write accepts none.
     query: Mapping[str, Any]
     event: Mapping[str, Any]
     max_body_bytes: int
@@ -83,7 +83,7 @@ class WriteRequest:
     def of_event(
         cls, event: Mapping[str, Any], prefix: str, *, max_body_bytes: int
     ) -> WriteRequest:
-        """The request of an API Gateway proxy event; `body` refuses a larger body."""
+        """Read an API Gateway proxy event; `body` refuses a body above the limit."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         return cls(
             path=prefix + str(event.get("path") or ""),
@@ -102,14 +102,14 @@ class WriteRequest:
         )
 
     def media_type(self) -> str:
-        """The content type without its parameters, lower case; empty if there is none."""
+        """The content type in lower case, without its parameters; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
     def schema_version(self) -> int | None:
         """The schema version that the content type names: `application/json;schema=1`.
 
         Raises:
-            ProblemError: it names none, or two.
+            ProblemError: the parameter is not a version, or is repeated.
         """
         given = [
             value.strip().strip('"')
@@ -133,7 +133,8 @@ class WriteRequest:
         """The body.
 
         Raises:
-            ProblemError: it is encoded, too large, empty, or holds text that UTF-8 can't say.
+            ProblemError: the body has an unsupported encoding, is too large or empty, or contains
+                text that UTF-8 can't encode.
         """
         text = self.event.get("body") or ""
         encoding = self.headers.get("content-encoding", "").strip().lower()
@@ -147,8 +148,8 @@ class WriteRequest:
             is_text = False
         else:
             raw, is_text = _encoded(str(text)), True
-        # The edge can look at `Content-Length` only, which a body in chunks does not have, and
-        # which says nothing of what a compressed body inflates to.
+        # The edge sees only `Content-Length`. A chunked body does not have it, and for a compressed
+        # body it does not give the inflated size.
         if len(raw) > self.max_body_bytes:
             detail = f"the body is larger than {self.max_body_bytes} bytes; send smaller batches"
             raise ProblemError(Problem("payload_too_large", detail))
@@ -157,10 +158,11 @@ class WriteRequest:
         return Body(raw, is_text=is_text)
 
     def _is_inflated(self, encoding: str, text: str) -> bool:
-        """Whether API Gateway has inflated the body, which does not change `Content-Encoding`.
+        """Return True if API Gateway has inflated the body; it never changes `Content-Encoding`.
 
-        It bounds what a body inflates to, as does the size of a function's event. An inflated body
-        is text. One that begins as zlib's or gzip's data do was not inflated: no JSON begins so.
+        API Gateway bounds the inflated size, and so does the size limit of a function's event. An
+        inflated body is text. Text that begins like zlib or gzip data was not inflated, because
+        no JSON text begins so.
         """
         return (
             encoding in _INFLATED_BY_GATEWAY
@@ -169,10 +171,10 @@ class WriteRequest:
         )
 
     def caller(self, now_ms: int) -> Caller:
-        """Who asks, with the headers that shape the command.
+        """The caller, with the headers that shape the command.
 
         Raises:
-            ProblemError: a header can't be understood.
+            ProblemError: a header is invalid.
         """
         trace = self.headers.get("traceparent", "")
         by = _identity(self.event.get("requestContext") or {})
@@ -181,12 +183,13 @@ class WriteRequest:
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
             idempotency_key=self._idempotency_key(),
             after=self._seen_version(now_ms),
-            # Older releases called programs users, and keys must not depend on the release.
+            # Older releases named programs `user:`, and derived keys must not depend on the
+            # release.
             key_owner=re.sub(r"^client:", "user:", by),
         )
 
     def must_not_exist(self) -> bool:
-        """Whether `If-None-Match: *` asks for a create.
+        """Return True if `If-None-Match: *` requests a create.
 
         Raises:
             ProblemError: it has another value, which a buffered write can't check.
@@ -217,7 +220,7 @@ class WriteRequest:
         return key
 
     def _seen_version(self, now_ms: int) -> str | None:
-        """The greatest version that the client shows to have seen."""
+        """The greatest version that `If-Match` and `Read-After` name."""
         versions = []
         for header in ("If-Match", "Read-After"):
             shown = self.headers.get(header.lower())
@@ -236,7 +239,7 @@ class WriteRequest:
 
 
 def _all_values(event: Mapping[str, Any], headers: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """The values of all headers of a lower-case name."""
+    """The values of all headers with a lower-case name."""
     several = event.get("multiValueHeaders") or {}
     values = [value for key, found in several.items() if key.lower() == name for value in found]
     if not values and name in headers:
@@ -245,7 +248,7 @@ def _all_values(event: Mapping[str, Any], headers: Mapping[str, str], name: str)
 
 
 def _encoded(text: str) -> bytes:
-    """The bytes that API Gateway made the text of."""
+    """Encode the text to the bytes that API Gateway decoded."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -255,7 +258,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _encoding_problem(encoding: str) -> Problem:
-    # RFC 9110 §12.5.3: a 415 for the sake of the coding says so by Accept-Encoding.
+    # RFC 9110 §12.5.3: a 415 that is caused by the content coding carries Accept-Encoding.
     return Problem(
         "unsupported_media_type",
         f"Content-Encoding {encoding[:80]!a} is not supported here; send the body in gzip or "
@@ -265,13 +268,13 @@ def _encoding_problem(encoding: str) -> Problem:
 
 
 def _identity(context: Mapping[str, Any]) -> str:
-    """The caller as API Gateway's authorizers tell it, the strongest proof first."""
+    """The caller according to API Gateway's authorizers, the strongest proof first."""
     authorizer = context.get("authorizer") or {}
     identity = context.get("identity") or {}
     claims = authorizer.get("claims") or {}
     subject, client = claims.get("sub"), claims.get("client_id")
-    # The subject of a client-credentials token is the program that it was given to; a person's
-    # token names the program that the person uses beside the person (RFC 9068 §2.2).
+    # The subject of a client-credentials token is the program that obtained it. A person's token
+    # names the person, and also the program that the person uses (RFC 9068 §2.2).
     is_program = not subject or subject == client
     for kind, value in (
         ("client", client if is_program else None),

@@ -9,31 +9,31 @@ from typing import Self
 from forebay.settings import number, required
 
 DEFAULT_BUFFER_SECONDS = 60.0
-#: Lambda's limit for the request of a synchronous call, of which the body is a part.
+#: Lambda's limit for the request of a synchronous call; the body is a part of that request.
 DEFAULT_MAX_BODY_BYTES = 6 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings:
-    """What the write function needs to know."""
+    """The settings of the write function."""
 
     #: The delivery streams' names.
     streams: tuple[str, ...]
     #: The archive bucket, for the fallback.
     archive_bucket: str
-    #: The stream's buffering interval, from which `Retry-After` is made.
+    #: The stream's buffering interval; `Retry-After` derives from it.
     buffer_seconds: float
-    #: Whose pages may read the answers: `*` or one origin; empty for none.
+    #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
-    #: Larger bodies are refused, however their length was told.
+    #: Larger bodies are refused, with or without `Content-Length`.
     max_body_bytes: int
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Read from the function's variables, which docs/configuration.md lists.
+        """Read the function's environment variables, which docs/configuration.md lists.
 
         Raises:
-            forebay.errors.SettingsError: a variable is missing or no number.
+            forebay.errors.SettingsError: a variable is missing or not a number.
         """
         return cls(
             streams=tuple(required(environment, "FOREBAY_STREAMS").split(",")),

@@ -1,1 +1,1 @@
-"""The SELECTs of the read function, one visible statement per question; every value is bound."""
+"""The SELECTs of the read function, one readable statement per purpose; every value is bound."""

@@ -1,4 +1,4 @@
-"""How large a row can be at most, as far as declarations tell: what need not be measured then."""
+"""The maximum size of rows according to their declarations; bounded rows need no measuring."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from forebay.query.ast import Embedded, ListQuery, Selected
 from forebay.query.representation import Media
 from forebay.resource.spec import FieldSpec, Kind
 
-# All in bytes of a function's answer, which has the page as a JSON string: what is JSON already is
-# escaped once more there. A control character is most: `\u0001` becomes `\\u0001`.
+# All sizes are in bytes of a function's answer, which contains the page as a JSON string: text
+# that is JSON already is escaped twice. A control character is longest: `\u0001` becomes `\\u0001`.
 _CHARACTER: Final = 7
 _QUOTES: Final = len(r"\"\"")
 _NULL: Final = len("null")
-# Braces and, as in `page_query`, a string's quotes; the last member has no comma. A line of CSV has
-# its end instead, but no names.
+# Braces and, as in `page_query`, a string's quotes; the last member has no comma. A CSV line has
+# a line end instead, and no names.
 _ROW: Final = len('"{}"') - len(",")
 
 _INTEGER: Final = len(str(-(2**63)))
-_DOUBLE: Final = len("-2.2250738585072014e-308")  # Postgres writes the shortest that is exact
+_DOUBLE: Final = len("-2.2250738585072014e-308")  # Postgres writes the shortest exact text
 _NOT_FINITE: Final = len("-Infinity") + _QUOTES
-# As `numeric`, which writes all zeros: 4.94065645841247e-324 has 338 digits behind the point.
+# As `numeric`, with all zeros: 4.94065645841247e-324 has 338 digits after the point.
 _DOUBLE_SPELT_OUT: Final = 350
-# The latest and the earliest that Postgres has, with a zone of seconds; more than bodies may say.
+# The latest and earliest values in Postgres, with a zone in seconds; bodies allow less.
 _DATE: Final = len("5874897-12-31 BC")
 _TIMESTAMP: Final = len("294276-12-31T23:59:59.999999+00:00:00 BC")
 _UUID: Final = 36
@@ -42,10 +42,10 @@ _PLAIN: Final[Mapping[Kind, int]] = {
 
 
 def rows_bound(query: ListQuery, media: Media) -> int | None:
-    """The most bytes that a page's rows can take of a function's answer; None if nobody knows.
+    """The most bytes that a page's rows can take in a function's answer; None if unbounded.
 
-    True of rows that fit the declaration. A table may hold others for a while, such as those from
-    before a `max_length` became smaller, so what was read has to be looked at nevertheless.
+    It holds for rows that conform to the declaration. A table may contain others for a while,
+    such as rows from before a `max_length` was reduced, so the caller must still check the result.
     """
     if media is Media.CSV and any(isinstance(member, Embedded) for member in query.select):
         return None  # JSON within CSV, whose quotes are doubled
@@ -54,7 +54,7 @@ def rows_bound(query: ListQuery, media: Media) -> int | None:
 
 
 def members_bound(members: Sequence[Selected | Embedded]) -> int | None:
-    """The most bytes that the members of one row can take; None if nobody knows."""
+    """The most bytes that the members of one row can take; None if unbounded."""
     total = 0
     for member in members:
         bound = _member_bound(member)
@@ -95,7 +95,7 @@ def _value_bound(member: Selected) -> int | None:
 
 
 def column_bound(column: FieldSpec) -> int | None:
-    """The most bytes that a column's value can take; None if nobody knows."""
+    """The most bytes that a column's value can take; None if unbounded."""
     match column.kind:
         case Kind.TEXT:
             length = column.max_length or max(map(len, column.choices), default=None)
@@ -110,5 +110,5 @@ def column_bound(column: FieldSpec) -> int | None:
 
 
 def _escaped_name(name: str) -> int:
-    """With its colon, and the comma behind the value."""
+    """The name's size with its colon, and with the comma after the value."""
     return len(orjson.dumps(orjson.dumps(name).decode())) - len('""') + len(":,")

@@ -1,4 +1,4 @@
-"""WHERE: what filters mean in SQL, which is what PostgREST makes of them."""
+"""WHERE: translates filters to SQL, with PostgREST's semantics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SEARCHES: Final[Mapping[str, LiteralString]] = {
     "phfts": "phraseto_tsquery",
     "wfts": "websearch_to_tsquery",
 }
-#: Elements that are not of the declared kind (from before it was declared) are null.
+#: Elements not of the declared kind (from before it was declared) become null.
 _NUMBER_ELEMENT: Final[LiteralString] = """
 CASE jsonb_typeof(e.value) WHEN 'number' THEN (e.value #>> '{}')::numeric END
 """
@@ -56,7 +56,7 @@ _IS: Final[Mapping[str, LiteralString]] = {
 
 
 def where(group: Group, scope: Scope) -> sql.Composable:
-    """The condition that a row must fulfil; of three values, as SQL's are."""
+    """The condition that a row must fulfil, in SQL's three-valued logic."""
     if not group.members:
         return sql.SQL("FALSE" if group.negated else "TRUE")
     members = [_member(member, scope) for member in group.members]
@@ -65,18 +65,18 @@ def where(group: Group, scope: Scope) -> sql.Composable:
 
 
 def inner_joins(members: Sequence[Selected | Embedded], scope: Scope) -> Iterator[sql.Composable]:
-    """A condition for each relation without which a row is left out."""
+    """A condition for each relation that excludes rows without related rows."""
     for member in members:
         if isinstance(member, Embedded) and member.inner:
             yield exists(member, scope)
 
 
 def exists(embedded: Embedded, scope: Scope) -> sql.Composable:
-    """Whether there is a row to embed."""
+    """A condition: there is a row to embed."""
     related = scope.related()
     rows = related_rows(embedded, scope, related)
     if embedded.relation.many and (embedded.offset or not embedded.limit):
-        # As in PostgREST, what counts is whether there is anything to embed.
+        # As in PostgREST, limit and offset count: the condition is that a row is embedded.
         rows = sql.SQL("{} LIMIT {} OFFSET {}").format(
             rows,
             scope.values.bind(embedded.limit, "bigint"),
@@ -86,12 +86,12 @@ def exists(embedded: Embedded, scope: Scope) -> sql.Composable:
 
 
 def related_rows(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
-    """What stands behind FROM: the related rows of one row.
+    """The FROM clause's content: the related rows of one row.
 
     Args:
-        embedded: the relation, and which of its rows.
-        scope: of the row.
-        related: of the related rows.
+        embedded: the relation, and the selection of its rows.
+        scope: the row's scope.
+        related: the related rows' scope.
     """
     conditions = [where(embedded.where, related), *inner_joins(embedded.members, related)]
     return sql.SQL("{table} AS {alias} WHERE {joined} AND {conditions}").format(
@@ -129,7 +129,7 @@ def _member(member: Condition, scope: Scope) -> sql.Composable:
 
 
 def _negated(condition: sql.Composable, *, negated: bool) -> sql.Composable:
-    # Not the opposite operator: `not.eq` leaves out nulls as `eq` does, and so does NOT.
+    # Not the opposite operator: `not.eq` excludes nulls like `eq`, and so does NOT.
     return sql.SQL("NOT ({})").format(condition) if negated else condition
 
 
@@ -158,7 +158,7 @@ def _comparison(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 def _list_comparison(filter_: Filter, scope: Scope) -> sql.Composable:
-    """Lists in the order that Postgres's arrays have, which is not that of its JSON."""
+    """Compare lists in the order of Postgres's arrays, which differs from that of its JSON."""
     operand = filter_.operand
     several = isinstance(filter_.value, tuple)
     values = cast("tuple[str, ...]", filter_.value if several else (filter_.value,))
@@ -177,7 +177,7 @@ def _list_comparison(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 def _as_array(operand: Operand, value: sql.Composable) -> sql.Composable:
-    """A JSON list as an array of its elements; null where it is null."""
+    """A JSON list as an array of its elements; null for null."""
     text = """
         CASE WHEN jsonb_typeof({value}) = 'array' THEN ARRAY(
           SELECT {element} FROM jsonb_array_elements({value}) WITH ORDINALITY AS e(value, number)
@@ -199,7 +199,7 @@ def _state(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 def _overlap(filter_: Filter, scope: Scope) -> sql.Composable:
-    """Whether a JSON list has one of the elements; null where it is null, as for an array."""
+    """A condition: a JSON list contains one of the elements. Null for null, as with arrays."""
     operand = scope.operand(filter_.operand)
     elements = scope.values.bind(list(cast("tuple[str, ...]", filter_.value)), "jsonb[]")
     text = """
@@ -214,12 +214,12 @@ def _overlap(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 def _text_search(filter_: Filter, scope: Scope) -> sql.Composable:
-    """Without a language, by the database's default_text_search_config."""
+    """Without a language, Postgres uses its default_text_search_config."""
     language = filter_.language
     config: sql.Composable = sql.SQL("")
     if language is not None:
         config = sql.SQL("{}, ").format(scope.values.bind(language, "regconfig"))
-    # By itself, a search that depends on a setting would be read anew for each row.
+    # In a subquery: Postgres would parse a search that depends on a setting for each row.
     return sql.SQL("to_tsvector({config}{operand}) @@ (SELECT {query}({config}{value}))").format(
         config=config,
         operand=scope.operand(filter_.operand),

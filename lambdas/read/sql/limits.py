@@ -1,7 +1,7 @@
-"""How much of one item Postgres may build: bounds that a statement enforces on itself.
+"""Limits for the size of one item, which the statement itself enforces.
 
-Related rows and repeated columns make an item larger than any row of a table. A bound that only the
-finished text is held against comes too late: by then the server's process has built it.
+Related rows and repeated columns make an item larger than any row of a table. A check of the
+finished text is too late: by then the server's process has built it.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from forebay.resource.spec import FieldSpec, Kind
 from lambdas.read.sql.bounds import column_bound, members_bound
 
 _MIB: Final = 1024 * 1024
-#: Of related rows inside one item, all relations together: each has an equal part.
+#: For all related rows inside one item; each relation has an equal share.
 RELATED_MAX_BYTES: Final = 12 * _MIB
-#: Of those of one relation, however few relations there are: no page's item can be larger.
+#: For the related rows of a relation, even if it is alone: no page's item can be larger.
 RELATION_MAX_BYTES: Final = 6 * _MIB
-#: Of an item's own members where columns are repeated under many names.
+#: For an item's own members where columns are repeated under many names.
 REPEATED_MAX_BYTES: Final = 16 * _MIB
 #: Repetitions of large columns that need not be measured: an item is a line of the archive, which
 #: has less than 1 MiB, and so has each of its columns.
 REPEATS: Final = REPEATED_MAX_BYTES // _MIB
 _LARGE: Final = 64 * 1024  # bytes that a column's declaration allows
 
-# Postgres has no function that raises an error. A cast of a text that is no boolean does, and the
-# message repeats the text.
+# Postgres has no function that raises an error. A cast of an invalid text to boolean fails, and
+# the message repeats the text.
 _MARK: Final = "forebay limit"
 _MARKED: Final = re.compile(rf'"{_MARK} (row|relation|columns) ([0-9]+) (.*)"', re.DOTALL)
 _RAISE: Final[LiteralString] = "({mark} || substr({measured}::text, 1, 0))::boolean"
 
 
 class RowTooLargeError(Exception):
-    """A related row is above its part of the bound: only a measured statement can tell more."""
+    """A related row exceeds its share of the limit; only a measured statement can decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Those of one statement."""
+    """The limits of one statement."""
 
     relation_bytes: int = RELATION_MAX_BYTES
-    #: Of one level's own members; None where no column is repeated often.
+    #: For the members of one level; None if columns are not repeated often.
     repeated_bytes: int | None = None
-    #: Add up related rows one by one. It takes half as long again as to hold each row against its
-    #: part, so the latter is tried first.
+    #: Add up the sizes of related rows. It takes half as long again as the comparison of each row
+    #: with its share, so that comparison is tried first.
     measured: bool = False
 
     @classmethod
@@ -70,7 +70,7 @@ class Limits:
         )
 
     def within(self, embedded: Embedded) -> int | None:
-        """The bytes up to which a related row need not be measured; None where none need be."""
+        """The size up to which a related row is accepted; None if the rows need no measuring."""
         bound = members_bound(embedded.members)
         if bound is not None and bound * embedded.limit <= self.relation_bytes:
             return None
@@ -78,7 +78,7 @@ class Limits:
 
 
 def raised(kind: LiteralString, bytes_: int, name: str) -> str:
-    """The text by which an error of Postgres tells of a limit."""
+    """The text by which an error of Postgres identifies a limit."""
     return f"{_MARK} {kind} {bytes_} {name}"
 
 
@@ -87,7 +87,7 @@ def raising(mark: sql.Composable, measured: sql.Composable) -> sql.Composable:
 
     Args:
         mark: the text of `raised`, bound.
-        measured: what depends on the row, so that the planner can't evaluate it.
+        measured: an expression that depends on the row, so that the planner can't evaluate it.
     """
     return sql.SQL(_RAISE).format(mark=mark, measured=measured)
 
@@ -106,10 +106,10 @@ def repeated(
 
 
 def limit_problem(error: psycopg.Error) -> ProblemError | None:
-    """The problem that an error tells of, if it is one of a limit.
+    """The problem for an error that a limit raised; None for other errors.
 
     Raises:
-        RowTooLargeError: the query has to be asked again, by a measured statement.
+        RowTooLargeError: the query has to be repeated with a measured statement.
     """
     found = _MARKED.search(error.diag.message_primary or "")
     if found is None:

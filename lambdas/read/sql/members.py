@@ -1,4 +1,4 @@
-"""What of a row is written: its members, those of related rows inside it, as JSON or as CSV."""
+"""Writes the members of a row and of the related rows inside it, as JSON or as CSV."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def json_text(members: Members, scope: Scope) -> sql.Composed:
 
 
 def json_pieces(members: Members, scope: Scope) -> sql.Composed:
-    """The same text as `json_text` has, in less time; null where a value must not be null but is.
+    """The text of `json_text`, made faster; null if a value is null against its declaration.
 
-    `row_to_json` looks up each column's type and its output function anew for every row;
+    For each row, `row_to_json` looks up each column's type and its output function;
     JSON_SCALAR (SQL:2023, PostgreSQL 17) does so once for the statement.
     """
     pieces: list[sql.Composable] = []
@@ -60,8 +60,8 @@ def json_pieces(members: Members, scope: Scope) -> sql.Composed:
 def csv_line(members: Members, scope: Scope) -> sql.Composed:
     r"""The text of a row as a line of CSV with its end (RFC 4180).
 
-    Null is nothing, and so is told from an empty text, which is `""`. That of a line with one
-    member is `""` as well: many readers skip empty lines.
+    Null is an empty cell, which distinguishes it from an empty text, `""`. In a line with one
+    member, null is `""` too: many readers skip empty lines.
     """
     fields = sql.SQL(", ").join([_field(*found) for found in _values(members, scope)])
     text = r"""
@@ -89,7 +89,7 @@ def _columns(members: Members, scope: Scope) -> sql.Composed:
 
 
 def _values(members: Members, scope: Scope) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
-    """Each member that is written, and its value; the first fails where all are too large."""
+    """Each written member with its value; the first value fails if repetitions are too large."""
     is_allowed = _repetitions(members, scope)
     for member in _written(members):
         value = _value(member, scope)
@@ -100,7 +100,7 @@ def _values(members: Members, scope: Scope) -> Iterator[tuple[Selected | Embedde
 
 
 def _repetitions(members: Members, scope: Scope) -> sql.Composable | None:
-    """A condition that fails where large columns are repeated to more than the limit."""
+    """A condition that fails if repetitions of large columns exceed the limit."""
     most = scope.values.limits.repeated_bytes
     columns = [(column, count) for column, count in repeated(members) if count > 1]
     if most is None or not columns:
@@ -120,7 +120,7 @@ def _repetitions(members: Members, scope: Scope) -> sql.Composable | None:
 
 
 def _name(name: str) -> sql.Identifier:
-    # psycopg reads the whole statement for its placeholders, quoted names included.
+    # psycopg scans the whole statement for placeholders, quoted names included.
     return sql.Identifier(name.replace("%", "%%"))
 
 
@@ -134,14 +134,14 @@ def _value(member: Selected | Embedded, scope: Scope) -> sql.Composable:
 
 
 def _constant(text: str, member: Selected | Embedded, scope: Scope) -> sql.Composable:
-    """A name with its quotes; what a client made up is a value like others."""
+    """A name with its quotes; a name that a client chose is bound as a value."""
     if isinstance(member, Selected) and member.name == member.operand.column.name:
         return sql.Literal(text)
     return scope.values.bind(text, "text")
 
 
 def _json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
-    """What `row_to_json` makes of the value, as text."""
+    """The text that `row_to_json` makes of the value."""
     value = sql.SQL("({})").format(_value(member, scope))
     if isinstance(member, Embedded):
         nullable, is_json, is_integer = not member.relation.many, True, False
@@ -156,7 +156,7 @@ def _json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
 
 
 def _joined(pieces: Sequence[sql.Composable]) -> sql.Composed:
-    """By halves: from left to right, each `||` would copy all that is before it."""
+    """Concatenate by halves: from left to right, each `||` would copy the text so far."""
     if len(pieces) == 1:
         return sql.Composed([pieces[0]])
     half = len(pieces) // 2
@@ -164,7 +164,7 @@ def _joined(pieces: Sequence[sql.Composable]) -> sql.Composed:
 
 
 def _field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable:
-    """A member as the text that CSV has of it: that of JSON, but text without its quotes."""
+    """A member's text in CSV: that of JSON, but text without its quotes."""
     is_moment = (
         isinstance(member, Selected)
         and member.cast is None
@@ -199,7 +199,7 @@ def _related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
 
 
 def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Composable:
-    """The related rows, which fail where they take more than their part of an item."""
+    """The related rows, with a condition that fails if they exceed their share of an item."""
     limits = values.limits
     row_bytes = limits.within(embedded)
     if row_bytes is None:

@@ -1,4 +1,4 @@
-"""ORDER BY, and the condition that a page begins behind a given row (keyset pagination)."""
+"""ORDER BY, and the condition that a page begins after a given row (keyset pagination)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def order_by(order: Sequence[OrderTerm], scope: Scope) -> sql.Composable:
 def beyond(
     order: Sequence[OrderTerm], values: Sequence[str | None], scope: Scope
 ) -> sql.Composable:
-    """Rows behind the one with these values: later in a term, all terms before it being equal."""
+    """Rows after the row with these values: later in one term, and equal in all terms before it."""
     ways: list[sql.Composable] = []
     pairs = list(zip(order, values, strict=True))
     for position, (term, value) in enumerate(pairs):
@@ -42,7 +42,7 @@ def beyond(
 
 
 def sort_value(term: OrderTerm, scope: Scope) -> sql.Composable:
-    """What a term sorts by: of the row, or of the one row that is related to it."""
+    """The expression that a term sorts by: of the row, or of the one row that is related to it."""
     if term.embedded is None:
         return scope.operand(term.operand)
     related = scope.related()
@@ -54,14 +54,14 @@ def sort_value(term: OrderTerm, scope: Scope) -> sql.Composable:
 def _term(term: OrderTerm, scope: Scope) -> sql.Composable:
     direction = sql.SQL(" DESC" if term.descending else "")
     if not term.nullable:
-        # Where there are no nulls their place would only keep an index from being used.
+        # Without nulls, their place would only prevent the use of an index.
         return sql.SQL("{}{}").format(sort_value(term, scope), direction)
     nulls = sql.SQL(" NULLS FIRST" if term.nulls_first else " NULLS LAST")
     return sql.SQL("{}{}{}").format(sort_value(term, scope), direction, nulls)
 
 
 def _bound(term: OrderTerm, value: str | None, scope: Scope) -> sql.Composable | None:
-    """Says nothing new, but lets Postgres start in the middle of an index on the first term."""
+    """A redundant condition that lets Postgres start inside an index on the first term."""
     nulls_follow = term.nullable and not term.nulls_first
     if value is None or nulls_follow:
         return None

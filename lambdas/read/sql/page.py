@@ -1,4 +1,4 @@
-"""A page of a list, and all that its headers are made from: row by row, or written as one text."""
+"""A page of a list, and the inputs of its headers: row by row, or written as one text."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from lambdas.read.sql.members import csv_line, json_pieces, json_text, names
 from lambdas.read.sql.order import beyond, order_by, reversed_order, sort_value
 from lambdas.read.sql.statement import Query, Scope, Values, table
 
-#: A page ends before its text, written as the string that a function's answer has it in, takes
-#: more. Lambda takes 6 MiB of an answer ("Lambda quotas"), headers included.
+#: Limit for a page's text, as the JSON string in a function's answer; the page ends before it.
+#: Lambda accepts answers up to 6 MiB ("Lambda quotas"), headers included.
 PAGE_MAX_BYTES: Final = 5 * 1024 * 1024
-#: Of a row's text above this nothing but its size is kept: no answer has room for it.
+#: The text of a larger row is dropped, and its size is kept: no answer has room for it.
 ROW_MAX_BYTES: Final = 6 * 1024 * 1024
 
-#: A JSON string or an integer, from which the text of the value in SQL follows.
+#: Kinds with a JSON value, a string or an integer, that determines the value's text in SQL.
 _SAME_IN_JSON: Final = frozenset({Kind.INTEGER, Kind.TEXT, Kind.UUID})
 
 _FOUND: Final[LiteralString] = """
 FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit}{offset}
 """
 
-# Each step reads the one before it. OFFSET 0 keeps Postgres from putting an expression into every
-# place that names it, and so from working it out several times. Rows are written one by one, and no
-# more of them once the page is full: Postgres ends at the first row that is not `beyond <= 1`,
-# because such a count can only grow (the plan's "Run Condition").
+# Each step reads the one before it. OFFSET 0 keeps Postgres from copying an expression to every
+# place that names it, and so from evaluating it several times. Rows are written one by one, until
+# the page is full: Postgres ends at the first row that is not `beyond <= 1`, because such a count
+# can only grow (the plan's "Run Condition").
 _PAGE: Final[LiteralString] = """
 WITH found AS (
   SELECT t.* FROM {table} AS t WHERE {where} ORDER BY {order} LIMIT {limit} + 1 OFFSET {offset}
@@ -76,9 +76,9 @@ FROM page
 def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | None:
     """The rows of a page, nearest first, and one more if there is one.
 
-    Columns: the row's text, null where it has to be made by `page_query`; then the order's values,
-    unless `place_members` names where in the text they are.
-    None if the page may have to end before its rows do, for what they take of an answer.
+    Columns: the row's text, null if only `page_query` can write it; then the order's values,
+    unless `place_members` names their members in the text.
+    None if the rows' size is not bounded below a page's limit: the page may have to end early.
     """
     bound = rows_bound(query, media)
     if bound is None or bound > PAGE_MAX_BYTES:
@@ -101,14 +101,14 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
         offset=offset,
     )
     if not _follows_the_key(spec, query):
-        # Else Postgres may make the text of rows that it skips, or leaves out after sorting them.
+        # Otherwise Postgres may make the text of rows that it skips, or drops after sorting.
         found = sql.SQL("FROM (SELECT t.* {}) AS t").format(found)
     text = sql.SQL("SELECT {}{} {}").format(write(query.select, scope), sql.Composed(place), found)
     return Query(text, values.bound)
 
 
 def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
-    """Whether the first rows on the way along the primary key are the page."""
+    """Return True if the page consists of the first rows in the order of the primary key."""
     is_filtered = query.where.members or any(
         isinstance(member, Embedded) and member.inner for member in query.select
     )
@@ -118,9 +118,10 @@ def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
 
 
 def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
-    """The members of a row's JSON that have the order's values, if all are there as they are.
+    """The members of a row's JSON that hold the order's values unchanged; None if some don't.
 
-    Else Postgres would write them once more for each row, of which two are looked at.
+    Without them Postgres would write the values a second time for each row, and only those of
+    two rows are used.
     """
     if media is Media.CSV:
         return None
@@ -146,14 +147,14 @@ def page_query(
     *,
     measured: bool = False,
 ) -> Query:
-    """One row.
+    """A statement for a page as one row.
 
-    Columns: the page's text, how many rows are on it, whether there are more behind it (in the
-    direction in which it was looked for), the order's values of the nearest and of the farthest
-    row, the size of the text as part of a function's answer, and how many rows there are in all,
-    if that is to be counted.
-    It fails where an item is above a limit (`limits`); where a related row alone is above its part
-    of one, it has to be asked again, measured.
+    Columns: the page's text, its number of rows, whether there are more rows after it (in the
+    direction of the search), the order's values of the nearest and of the farthest row, the size
+    of the text as part of a function's answer, and the number of all matching rows if they are
+    to be counted.
+    It fails if an item exceeds a limit (`limits`). If a single related row exceeds its share of a
+    limit, the caller must repeat the query with `measured`.
     """
     values = Values(Limits.of(query, measured=measured))
     scope = Scope("t", values)
@@ -180,7 +181,7 @@ def page_query(
 
 
 def estimate_query(spec: ResourceSpec, query: ListQuery) -> Query:
-    """One row: the plan, as JSON, of a query for all rows that match, whatever the page."""
+    """One row: the plan, as JSON, of a query for all matching rows, on any page."""
     values = Values()
     text = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t WHERE {}").format(
         table(spec), _matching(query, Scope("t", values))
@@ -189,7 +190,7 @@ def estimate_query(spec: ResourceSpec, query: ListQuery) -> Query:
 
 
 def frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
-    """What stands before, between and behind the rows."""
+    """The text before, between and after the rows."""
     match media:
         case Media.JSON:
             return "[", ",\n", "]"
@@ -200,7 +201,7 @@ def frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
 
 
 def _way(query: ListQuery, scope: Scope) -> tuple[Sequence[OrderTerm], Sequence[sql.Composable]]:
-    """The order in which rows are looked for, and from where on."""
+    """The order in which rows are searched, and the condition where the search begins."""
     order = reversed_order(query.order) if query.backward else query.order
     if query.position is None:
         return order, ()
@@ -217,7 +218,7 @@ def _text(query: ListQuery, media: Media, scope: Scope) -> sql.Composable:
 
 
 def _place(query: ListQuery, scope: Scope) -> sql.Composable:
-    """The order's values as text, from which a cursor is made."""
+    """The order's values as text, which make a cursor."""
     return sql.SQL("ARRAY[{}]").format(
         sql.SQL(", ").join(
             [sql.SQL("{}::text").format(sort_value(term, scope)) for term in query.order]
@@ -226,7 +227,7 @@ def _place(query: ListQuery, scope: Scope) -> sql.Composable:
 
 
 def _shown(term: OrderTerm, scope: Scope) -> sql.Composable:
-    """A value of the order, whose text on its way from Postgres is that of `_place`."""
+    """A value of the order; Postgres sends it as the same text as `_place`."""
     operand = sort_value(term, scope)
     is_letter = term.operand.kind is Kind.BOOLEAN  # `t` or `f`
     return sql.SQL("{}::text").format(operand) if is_letter else operand
@@ -239,7 +240,7 @@ def _quoted(name: str) -> str:
 
 
 def _total(spec: ResourceSpec, matching: sql.Composable, count: Count | None) -> sql.Composable:
-    """`estimated` counts no further than it takes to know that an estimate has to do."""
+    """The count of matching rows; `estimated` stops counting where an estimate is needed."""
     if count is None or count == "planned":
         return sql.SQL("NULL::bigint")
     enough = sql.SQL(" LIMIT {}").format(MAX_LIMIT + 1) if count == "estimated" else sql.SQL("")

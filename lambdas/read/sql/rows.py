@@ -1,4 +1,4 @@
-"""Statements about one key: its item, and what there is about one of its commands."""
+"""Statements for a key: its item, and the traces of a command to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lambdas.read.sql.statement import Query, Scope, Values, table
 
 
 def item_query(spec: ResourceSpec, key: KeyValue) -> Query:
-    """One row: its version and its JSON text."""
+    """One row: the item's version and its JSON text."""
     text = "SELECT t._version::text, {json} FROM {table} AS t WHERE t.{key} = %(key)s"
     statement = sql.SQL(text).format(
         json=json_text(all_members(spec.columns), Scope("t", Values())),
@@ -22,7 +22,7 @@ def item_query(spec: ResourceSpec, key: KeyValue) -> Query:
 
 
 def traces_query(spec: ResourceSpec, key: KeyValue, command_id: str | None) -> Query:
-    """What there is about a key and a command: always one row.
+    """The traces of a key and a command; always one row.
 
     Columns: the row's version and whether a create made it, the tombstone's version, and the
     rejection's code and detail.

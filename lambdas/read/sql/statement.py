@@ -1,4 +1,4 @@
-"""A statement with its values, and the scope in which its conditions and members are written."""
+"""A statement with its values, and the scope that writes its conditions and members."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ _TYPES: Final[Mapping[Kind, LiteralString]] = {
 
 
 class Query(NamedTuple):
-    """A statement and the values that are bound to its names."""
+    """A statement and its named values."""
 
     text: sql.Composed | bytes
     values: Mapping[str, object]
 
     def spelt_out(self) -> Query:
-        """The same with its text as bytes, to be kept: that takes longer than to run many."""
+        """The query with its text as bytes, to be kept: composing costs more than many runs."""
         return self._replace(text=self.as_bytes())
 
     def as_bytes(self) -> bytes:
-        """Its text."""
+        """The text as bytes."""
         return self.text if isinstance(self.text, bytes) else self.text.as_bytes()
 
 
 class Values:
-    """Collects a statement's values; each has a name, so fragments may stand in any order."""
+    """Collects a statement's values; each has a name, so fragments can be in any order."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        """No value yet.
+        """Start without values.
 
         Args:
-            limits: of the statement; without, those of one that embeds nothing.
+            limits: the statement's limits; None for a statement that embeds nothing.
         """
         self.limits = limits or Limits()
         self.bound: dict[str, object] = {}
 
     def bind(self, value: object, sql_type: LiteralString) -> sql.Composed:
-        """The place of a value of that type in the statement."""
+        """Add a value; return its placeholder with a cast to the type."""
         name = f"p{len(self.bound)}"
         self.bound[name] = value
         return sql.SQL("{}::{}").format(sql.Placeholder(name), sql.SQL(sql_type))
@@ -62,15 +62,15 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One table under its alias, and the values of the statement it stands in."""
+    """A table under its alias, and the values of its statement."""
 
     alias: str
     values: Values
-    #: How many relations lead from the list's rows to the table's.
+    #: The number of relations between the list's rows and the table's.
     depth: int = 0
 
     def related(self) -> Scope:
-        """A table whose rows belong to the rows of this one."""
+        """The scope of a table whose rows are related to the rows of this one."""
         return Scope(f"r{self.depth + 1}", self.values, self.depth + 1)
 
     def column(self, column: FieldSpec) -> sql.Composed:
@@ -78,12 +78,12 @@ class Scope:
         return sql.SQL("{}.{}").format(sql.Identifier(self.alias), sql.Identifier(column.name))
 
     def operand(self, operand: Operand) -> sql.Composable:
-        """The column, or the place inside it."""
+        """The column, or a place inside its JSON."""
         found: sql.Composable = self.column(operand.column)
         for position, step in enumerate(operand.path, start=1):
             last = position == len(operand.path)
             arrow = sql.SQL("->>" if last and operand.as_text else "->")
-            # An element's number and a member's name are different questions, also for "0".
+            # An element's number and a member's name differ, even for "0".
             place = self.values.bind(step, "integer" if isinstance(step, int) else "text")
             found = sql.SQL("({} {} {})").format(found, arrow, place)
         return found
