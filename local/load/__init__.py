@@ -1,1 +1,1 @@
-"""Loads the real countries and cities through the API and measures when they can be read."""
+"""Loads real countries and cities through the API, and measures when they become readable."""
