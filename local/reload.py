@@ -35,7 +35,7 @@ class Reloader:
     """Records the running package of each function, and replaces changed packages."""
 
     def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
-        """Make a reloader of a deployment; the listener gets a remark about each reload or failure."""
+        """Make a reloader of a deployment; it reports reloads and failures to the listener."""
         self._settings = settings
         self._deployed = deployed
         self._listener = listener
