@@ -26,7 +26,7 @@ INCOMPLETE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of querying one source."""
+    """The result of querying a source."""
 
     source: str
     #: The number of packages that were queried.

@@ -1,4 +1,4 @@
-"""Reads from an aiohttp request the headers that show whether a foreign page sent it."""
+"""Find the headers of an aiohttp request that show whether a foreign page sent it."""
 
 from urllib.parse import urlsplit
 

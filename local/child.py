@@ -60,7 +60,7 @@ class Child:
         return self.spec.name
 
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def log_tail(self) -> str:

@@ -1,4 +1,4 @@
-"""Shows the stack's events on the terminal, and instructions once the stack runs."""
+"""Show the stack's events on the terminal, and instructions once the stack runs."""
 
 import threading
 

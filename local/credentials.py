@@ -1,4 +1,4 @@
-"""The AWS credentials of one stack, and the key that its own servers show the emulator."""
+"""The AWS credentials of a stack, and the key that its own servers send the emulator."""
 
 import hashlib
 import hmac
@@ -42,5 +42,5 @@ def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
 
 
 def own_key(key: str) -> str:
-    """Derive the key that the stack's own servers show the emulator."""
+    """Derive the key that the stack's own servers send the emulator."""
     return hmac.new(key.encode(), b"own servers", hashlib.sha256).hexdigest()

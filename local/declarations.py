@@ -1,4 +1,4 @@
-"""Checks the declarations against the recorded shapes of earlier versions, and records them."""
+"""Check the declarations against the recorded shapes of earlier versions, and record them."""
 
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Deploys the CDK app onto an emulator with the CDK's own CLI, and keeps the result.
+"""Deploy the CDK app onto an emulator with the CDK's own CLI, and keep the result.
 
 The kept deployment is reused until one of its sources changes: a start from it gives exactly the
 same resources as a new deployment.

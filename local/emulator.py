@@ -1,4 +1,4 @@
-"""Runs the AWS emulator, with its state and temporary files inside the state folder only.
+"""Run the AWS emulator, with its state and temporary files inside the state folder only.
 
 A start deploys to an empty emulator, which is then stopped in an orderly way, so that it writes its
 state. A second emulator serves from that state and from the archive's objects. So the deployment
@@ -26,7 +26,7 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders of one emulator."""
+    """The folders of an emulator."""
 
     #: Everything but objects: read at the start, written at an orderly stop.
     state: Path

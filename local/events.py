@@ -50,7 +50,7 @@ def ignore(_: Event) -> None:
 
 
 class Notes:
-    """Collects remarks about a step while it runs."""
+    """Remarks about a step, collected while it runs."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Runs alembic against a throw-away database with every migration; needs no running stack."""
+"""Run alembic against a throw-away database with every migration, without a running stack."""
 
 import os
 import subprocess

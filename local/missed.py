@@ -1,4 +1,4 @@
-"""Enqueues events for archive objects that were written but not applied when the stack stopped.
+"""Enqueue events for archive objects that were written but not applied when the stack stopped.
 
 The emulator's queues end with the emulator, and so do their events for objects not applied yet.
 Comparing the archive with the ledger finds these objects: it is the sweep of `forebay.sweep`,

@@ -1,4 +1,4 @@
-"""Provides the Node.js and the npm packages that the project pins, regardless of the machine's."""
+"""Provide the Node.js and the npm packages that the project pins, regardless of the machine's."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def cdk_command(root: Path) -> list[str]:
 
 
 def needs_install(root: Path) -> bool:
-    """Whether a package is missing, or its version differs from the lock file's."""
+    """Return whether a package is missing, or its version differs from the lock file's."""
     locked = json.loads((root / "package-lock.json").read_bytes())["packages"]
     return any(
         _installed_version(root / path) != entry["version"]

@@ -1,4 +1,4 @@
-"""Refuses requests that a foreign web page can make a browser send to this machine.
+"""Refuse requests that a foreign web page can make a browser send to this machine.
 
 A page of another origin can send simple requests without permission (Fetch standard, "CORS
 protocol"), and a page whose host name is made to resolve to 127.0.0.1 (DNS rebinding) can also read
@@ -81,7 +81,7 @@ def _name(host: str) -> str | None:
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether the name always means this machine (`localhost` and below: RFC 6761, section 6.3)."""
+    """Return whether the name always means this machine (`localhost` and below: RFC 6761, 6.3)."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Checks before the start that the stack's ports are free, and finds the owners of those in use."""
+"""Check before the start that the stack's ports are free, and find the owners of those in use."""
 
 import contextlib
 import errno
@@ -45,14 +45,14 @@ def _problem(port: int) -> str | None:
 
 
 def _is_answered(port: int) -> bool:
-    """Whether a server listens; macOS can bind a port that another process has on all addresses."""
+    """Return whether a server listens: macOS allows a bind while another holds all addresses."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         return probe.connect_ex((_HOST, port)) == 0
 
 
 def _owner(port: int) -> str:
-    """Return ` by <program> (pid n)`, or nothing: the system may hide other users' processes."""
+    """Return ` by <program> (pid n)`, or an empty text if the system hides the owner."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             address = connection.laddr

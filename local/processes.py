@@ -1,4 +1,4 @@
-"""Checks whether a started process still runs, and stops processes in order.
+"""Check whether a started process still runs, and stop processes in order.
 
 The supervisor uses this module to stop the stack, the warden to do so if the supervisor was killed,
 and the next start to stop the remaining processes of both.
@@ -59,13 +59,13 @@ def start_time(pid: int) -> float:
 
 
 def is_alive(process: Running) -> bool:
-    """Whether this process still runs, rather than a later process with its pid."""
+    """Return whether this process still runs, rather than a later process with its pid."""
     drift = abs(start_time(process.pid) - process.started)
     return drift < _START_TIME_TOLERANCE_SECONDS and pid_is_alive(process.pid)
 
 
 def pid_is_alive(pid: int) -> bool:
-    """Whether a process has this pid; a zombie does not count."""
+    """Return whether a process has this pid; a zombie does not count."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Reloads the functions after a change of their sources, without a deployment.
+"""Reload the functions after a change of their sources, without a deployment.
 
 Watches the sources of the functions' packages, rebuilds changed packages in memory with the CDK
 app's own bundling code, and uploads them to the emulator, which then starts fresh workers.
@@ -32,7 +32,7 @@ _TICK_MILLISECONDS = 200
 
 
 class Reloader:
-    """Records the running package of each function, and replaces changed packages."""
+    """A record of each function's running package, which replaces changed packages."""
 
     def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
         """Make a reloader of a deployment; it reports reloads and failures to the listener."""

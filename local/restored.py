@@ -1,4 +1,4 @@
-"""Fills a new database from an existing archive, before any other writes to the database.
+"""Fill a new database from an existing archive, before any other writes to the database.
 
 The queue alone would restore the rows and the rejections, but not operators' decisions about
 rejections, nor the times of rejections. So this module runs `forebay rebuild`, as a separate
@@ -34,7 +34,7 @@ class Restored(Enum):
 
 
 def is_needed(emulated: Emulated, deployed: Deployed, database_url: str) -> bool:
-    """Whether the database has no applied objects, but the archive has commands."""
+    """Return whether the database has no applied objects, but the archive has commands."""
     with connect(
         database_url,
         application_name="forebay-local",

@@ -1,4 +1,4 @@
-"""Migrations of the running database: additive migrations run automatically, others need a yes."""
+"""Migrations of the running database: additive migrations run automatically, others on request."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -113,7 +113,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
 def migrate_running(
     settings: LocalSettings, accepted: str | None, answer: Callable[[], str] = sys.stdin.readline
 ) -> int:
-    """Run `make migrate`: show the waiting migrations, and run them after a yes.
+    """Run `make migrate`: show the waiting migrations, and run them after a confirmation.
 
     Args:
         settings: of the running stack.
@@ -121,7 +121,7 @@ def migrate_running(
         answer: reads the user's answer.
 
     Returns:
-        The exit code: 1 if the user did not say yes.
+        The exit code: 1 if the user did not confirm.
 
     Raises:
         ToolFailedError: the stack does not run.

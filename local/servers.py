@@ -1,4 +1,4 @@
-"""Starts the stack's own two servers: the Firehose server and the gateway."""
+"""Start the stack's own two servers: the Firehose server and the gateway."""
 
 import http.client
 import sys

@@ -1,4 +1,4 @@
-"""Checks AWS signatures of version 4, in the header or in the query.
+"""Check AWS signatures of version 4, in the header or in the query.
 
 After "Signature Version 4 for API requests" in the IAM User Guide. If the request has the header
 `x-amz-content-sha256`, its value is used as the hash of the payload: the signature covers it.
@@ -82,7 +82,7 @@ def parse(request: Request) -> Signature:
 
 
 def needs_body(request: Request, signature: Signature) -> bool:
-    """Whether the signature covers the body's hash, and the request does not contain that hash."""
+    """Return whether the signature covers the body's hash and the request does not contain it."""
     is_presigned_s3 = signature.expires_seconds is not None and signature.service == "s3"
     return request.header(_PAYLOAD_HEADER) is None and not is_presigned_s3
 

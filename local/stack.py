@@ -101,7 +101,7 @@ class LocalStack:
         return self._deployed
 
     def is_current(self) -> bool:
-        """Whether the deployment was made from the current sources."""
+        """Return whether the deployment was made from the current sources."""
         return self._deployment.kept() is not None
 
     def check(self) -> None:
@@ -115,7 +115,7 @@ class LocalStack:
         self._supervisor.check()
 
     def is_stopping(self) -> bool:
-        """Whether the stop has begun, for any reason."""
+        """Return whether the stop has begun, for any reason."""
         return self._stopping.is_set()
 
     def hurry(self) -> None:
@@ -210,7 +210,7 @@ class LocalStack:
         schema_changes.check_before_start(url, self._accepted, port=port)
 
     def _migrate(self, deployed: Deployed) -> None:
-        """Migrate the database, which may be newer or older than the kept deployment."""
+        """Migrate the database, which may have been replaced since the kept deployment."""
         with step("migrations", self._listener):
             Emulated(self.settings).invoke(deployed.functions["migrate"])
 

@@ -1,4 +1,4 @@
-"""Starts the processes of the stack, detects their unexpected end, and stops all of them."""
+"""Start the processes of the stack, detect their unexpected end, and stop all of them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Synthesises the CloudFormation templates of all environments with the CDK's CLI; lints them."""
+"""Synthesise the CloudFormation templates of all environments with the CDK's CLI, and lint them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Tests upcasters with bodies generated from the recorded shape of an earlier version."""
+"""Test upcasters with bodies generated from the recorded shape of an earlier version."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy

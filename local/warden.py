@@ -1,4 +1,4 @@
-"""Stops the stack if its supervisor was killed: `python -m local.warden REGISTER`.
+"""Stop the stack if its supervisor was killed: `python -m local.warden REGISTER`.
 
 A supervisor that gets SIGKILL can't stop its processes. So it starts this small process and holds
 the writing end of its standard input. When that closes, the warden stops the registered processes

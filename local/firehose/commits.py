@@ -13,7 +13,7 @@ Store = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class GroupCommit:
-    """Queues puts for one stream and stores them in order."""
+    """A queue of puts for one stream, which are stored in order."""
 
     def __init__(self, store: Store, room: Callable[[], int]) -> None:
         """Make the queue.

@@ -1,4 +1,4 @@
-"""Builds S3 objects from sealed segments and puts them."""
+"""Build S3 objects from sealed segments and put them."""
 
 import random
 import zlib

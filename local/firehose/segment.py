@@ -27,7 +27,7 @@ _CRC = struct.Struct(">I")
 
 
 class SpoolCorruptError(Exception):
-    """A spool file was changed from outside; the message names the file and the position.
+    """A spool file is damaged; the message names the file and the position.
 
     Retrying does not help: a disk fault or a manual change has damaged acknowledged data.
     """
@@ -121,7 +121,7 @@ def scan(path: Path, sealed_length: int | None = None) -> Contents:
 
 
 class _Reader:
-    """Reads the blocks of one segment in order."""
+    """A reader of a segment's blocks, in order."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         header = file.read(HEADER_BYTES)
@@ -141,7 +141,7 @@ class _Reader:
         return records
 
     def has_later_block(self) -> bool:
-        """Whether a complete block follows the invalid bytes at which `next_block` stopped.
+        """Return whether a complete block follows the invalid bytes that stopped `next_block`.
 
         A block is written only after the previous block was synced. So a complete later block
         proves that the invalid bytes were acknowledged; without it, they are a torn last write.

@@ -204,7 +204,7 @@ class FirehoseServer:
 
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse every request from a web page: this server has no pages."""
+    """Refuse requests from pages of other origins; this server has no pages of its own."""
     reason = refusal(Policy(), request)
     return await handler(request) if reason is None else _json({"error": reason}, 403)
 

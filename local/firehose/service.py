@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Firehose:
-    """All delivery streams of one server. Call its methods on one event loop only."""
+    """All delivery streams of a server. Call its methods on one event loop only."""
 
     def __init__(self, spool: Spool, equipment: Equipment) -> None:
         self._spool = spool

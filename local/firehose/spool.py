@@ -50,7 +50,7 @@ class SpoolWriteError(Exception):
 
 @dataclass(frozen=True)
 class Segment:
-    """A sealed segment: the records of one S3 object."""
+    """A sealed segment: the records of an S3 object."""
 
     number: int
     path: Path
@@ -104,7 +104,7 @@ class OpenSegment:
 
 
 class StreamSpool:
-    """The segments of one delivery stream."""
+    """The segments of a delivery stream."""
 
     def __init__(self, directory: Path) -> None:
         """Recover the segments in `directory`; make it if it does not exist.
@@ -290,7 +290,7 @@ class StreamSpool:
 
 
 class Spool:
-    """The spool directory of one server."""
+    """The spool directory of a server."""
 
     def __init__(self, directory: Path) -> None:
         """Lock `directory` for this process; make it if it does not exist.

@@ -85,7 +85,7 @@ async def _serve(settings: Settings) -> None:
 
 
 class _NotOfClients(logging.Filter):
-    """Keeps malformed requests of clients out of the log of the server's own errors."""
+    """A filter that keeps clients' malformed requests out of the log of the server's own errors."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

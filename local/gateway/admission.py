@@ -1,4 +1,4 @@
-"""Records which callers the emulator has authorized, so that a cache hit bypasses no check.
+"""Record which callers the emulator has authorized, so that a cache hit bypasses no check.
 
 On AWS the authorizer and the API key are checked before the cache is read. Here the emulator checks
 them, and a cache hit never reaches it. So the cache answers only a caller whom the emulator has
@@ -30,7 +30,7 @@ class Admissions:
         self._until: OrderedDict[tuple[str, str, bytes], float] = OrderedDict()
 
     def covers(self, method: Method, request: Incoming, *, now: float) -> bool:
-        """Whether the cache may answer the request without the emulator."""
+        """Return whether the cache may answer the request without the emulator."""
         if method.authorization == "NONE" and not method.needs_api_key:
             return True
         return self._until.get(_caller(method, request), 0.0) > now

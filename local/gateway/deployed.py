@@ -39,7 +39,7 @@ class CacheRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One method of one resource."""
+    """A method of a resource."""
 
     resource_id: str
     #: Template: `/cities/{key}`.
@@ -103,7 +103,7 @@ def _precedence(part: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """One stage of one API."""
+    """A stage of an API."""
 
     api_id: str
     stage: str

@@ -1,4 +1,4 @@
-"""Converts the AWS API's description of a stage to the gateway's own types.
+"""Convert the AWS API's description of a stage to the gateway's own types.
 
 One setting is read differently from AWS: whether the cache is on. The emulator answers
 `cacheClusterEnabled: false` for every stage, regardless of the deployment, so a method counts as

@@ -1,4 +1,4 @@
-"""Refuses, before the cache, the requests that the cache can't distinguish.
+"""Refuse, before the cache, the requests that the cache can't distinguish.
 
 In production a CloudFront Function in front of the stage does this. The stage cache keys on
 declared parameters only, and on one value of each. If an undeclared or repeated query parameter
@@ -20,7 +20,7 @@ from local.gateway.messages import Answer, Incoming, problem_answer
 def refusal(method: Method, request: Incoming) -> Answer | None:
     """Return the 400 for undeclared or repeated query parameters, or None.
 
-    Queries of methods other than GET that declare no parameters are ignored; so are those of a GET
+    Queries are not checked for methods other than GET without declared parameters, nor for a GET
     that the path does not have, which is answered 405.
     """
     if method.http_method == "ANY" or (request.method != "GET" and not method.declared):

@@ -1,4 +1,4 @@
-"""Refuses requests from pages of other origins that the API does not allow."""
+"""Refuse requests from pages of other origins that the API does not allow."""
 
 from collections.abc import Callable
 

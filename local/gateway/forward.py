@@ -1,4 +1,4 @@
-"""Sends a request to the emulated API and returns the whole answer."""
+"""Send a request to the emulated API and return the whole answer."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Answers malformed requests with problems.
+"""Answer malformed requests with problems.
 
 The HTTP server's default answer is plain text that quotes the invalid bytes.
 """
@@ -25,7 +25,7 @@ _DEFECT = Problem(
 
 
 class Runner(web.AppRunner):
-    """Runs the application on a server that answers malformed requests with problems."""
+    """A runner whose server answers malformed requests with problems."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -38,7 +38,7 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """Replaces the answers for HTTP parser errors and for failures of the gateway itself."""
+    """A connection with its own answers for HTTP parser errors and failures of the gateway."""
 
     def handle_error(
         self,
@@ -78,7 +78,7 @@ async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         return _refusal(_EXPECTING)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # Not part of the answer: `handle_error` takes output for a begun answer.
+    # `handle_error` must not take this output for the beginning of the answer.
     request.writer.output_size = 0
     return None
 

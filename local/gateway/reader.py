@@ -1,4 +1,4 @@
-"""Reads the deployed API by the AWS API, the only source of the gateway's configuration."""
+"""Read the deployed API by the AWS API, the only source of the gateway's configuration."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,7 +23,7 @@ _READ_TIMEOUT_SECONDS = 5
 
 
 class ApiReader:
-    """Finds one stage of one API in the emulator, by the API's id or by its name."""
+    """A client that finds a stage of an API in the emulator, by the API's id or by its name."""
 
     def __init__(
         self, endpoint_url: str, *, key: str, region: str, api: str, by_name: bool, stage: str

@@ -68,7 +68,7 @@ class Fault:
     message: str
     #: Used unless the deployed gateway response of this type has a status.
     status: int
-    #: Value of `x-amzn-ErrorType`, where AWS sends one.
+    #: Value of `x-amzn-ErrorType`, if AWS sends this header.
     error_type: str | None = None
 
 
@@ -285,7 +285,7 @@ def _json_object(answer: Answer) -> Mapping[str, object]:
 
 
 def _is_runtime_error(message: object) -> bool:
-    """Whether the text is a Lambda runtime's report of an unhandled error."""
+    """Return whether the text is a Lambda runtime's report of an unhandled error."""
     if not isinstance(message, str):
         return False
     try:

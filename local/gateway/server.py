@@ -51,7 +51,7 @@ class PortTakenError(GatewayError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one gateway."""
+    """The settings of a gateway."""
 
     #: The clients' port; 0 selects a free port.
     port: int
@@ -68,7 +68,7 @@ class Settings:
 
 
 class Gateway:
-    """Connects one stage, the watch over its deployment and the HTTP routes."""
+    """The HTTP application of a stage, with a watch over its deployment."""
 
     def __init__(self, stage: Stage, reader: ApiReader, *, hosts: frozenset[str]) -> None:
         """Store the parts; `running` starts them."""
@@ -90,7 +90,7 @@ class Gateway:
         return app
 
     def _policy(self, path: str) -> Policy:
-        """Return a path's policy: the API's declared one; the gateway's routes allow no origin."""
+        """Return a path's policy; the gateway's own routes allow no foreign origins."""
         is_own = path.startswith(f"/{ADMIN_SEGMENT}/")
         declared = None if is_own else self._stage.declared_origin
         return Policy(hosts=self._hosts, declared_origin=declared)

@@ -60,12 +60,12 @@ class _Lookup:
 
     rule: CacheRule
     ticket: Ticket
-    #: Whether `Cache-Control: max-age=0` was ignored and the answer must contain a warning.
+    #: True if `Cache-Control: max-age=0` was ignored and the answer must contain a warning.
     warns: bool
 
 
 class Stage:
-    """Answers requests as the deployed stage would; `replace` changes the deployment."""
+    """A stage that answers like the deployed stage; `replace` changes the deployment."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Loads real countries and cities through the API, and measures when they become readable."""
+"""Load real countries and cities through the API, and measure when they become readable."""

@@ -41,12 +41,12 @@ class Answer:
     reason: str
     #: The URL of the next page, from `Link`.
     next: URL | None = None
-    #: Whether the request may have had an effect although the answer is an error.
+    #: True if the request may have had an effect although the answer is an error.
     may_have_worked: bool = False
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """True if the same request may succeed later."""
         return self.status == 0 or self.status in _TRANSIENT
 
     def document(self) -> Any:  # noqa: ANN401 - JSON
@@ -74,13 +74,13 @@ class Attempt:
     #: The reason why items must be sent again, and the minimum delay.
     reason: str = ""
     retry_after_seconds: float = 0.0
-    #: Whether items that must be sent again may have been accepted already.
+    #: True if items that must be sent again may have been accepted already.
     may_have_worked: bool = False
 
 
 @dataclass(slots=True)
 class Api:
-    """A client of one API, over the connections of one session."""
+    """A client of the API, over the connections of a session."""
 
     session: aiohttp.ClientSession
     #: With the stage: `http://127.0.0.1:8080/v1`.

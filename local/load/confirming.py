@@ -1,4 +1,4 @@
-"""Determines the final status of every command at the end of a load."""
+"""Determine the final status of every command at the end of a load."""
 
 import asyncio
 import time

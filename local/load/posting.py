@@ -1,4 +1,4 @@
-"""Posts every item in batches over a few connections until it is accepted or refused."""
+"""Post every item in batches over a few connections until it is accepted or refused."""
 
 import asyncio
 import time

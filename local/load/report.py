@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The results of one load."""
+    """The results of a load."""
 
     #: Items to create.
     items: int
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every item was accepted and can be read, from this load or another client."""
+        """True if every item was accepted and can be read, from this load or another client."""
         return not (self.refused or self.rejected or self.missing)
 
     def document(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Watches a sample of the created items: measures when readers can see them after acceptance.
+"""Watch a sample of the created items: measure when readers can see them after acceptance.
 
 Readers get rows from a replica, through lists. One list request covers hundreds of keys, so every
 item is checked many times a second without disturbing the measurement.

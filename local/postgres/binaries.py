@@ -1,4 +1,4 @@
-"""Finds the PostgreSQL 18 programs of the wheel, and the account that may run them."""
+"""Find the PostgreSQL 18 programs of the wheel, and the account that may run them."""
 
 import os
 import pwd
@@ -91,7 +91,7 @@ def _with_capability(user: User) -> tuple[str, ...]:
 
 
 def _can_enter(user: User, folder: Path) -> bool:
-    """Whether the account can run the `postgres` program and list the folder."""
+    """Return whether the account can run the `postgres` program and list the folder."""
     commands: list[list[str | Path]] = [[program("postgres"), "--version"], ["/bin/ls", folder]]
     for command in commands:
         try:

@@ -1,4 +1,4 @@
-"""Makes the folder of a new primary, or of a replica of a running primary.
+"""Make the folder of a new primary, or of a replica of a running primary.
 
 Each folder is built under a temporary name and renamed when complete: the name marks a folder that
 a killed build left incomplete, and the next build replaces it.
@@ -39,7 +39,7 @@ _PASSWORDS_SUFFIX = ".passwords"
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Runs PostgreSQL's tools as the user of the servers."""
+    """A runner of PostgreSQL's tools, as the user of the servers."""
 
     supervisor: Supervisor
     user: User | None

@@ -1,4 +1,4 @@
-"""Checks whether a server can be started from a cluster's folder."""
+"""Check whether a server can be started from a cluster's folder."""
 
 import subprocess
 from pathlib import Path
@@ -82,7 +82,7 @@ def _clear_stale_lock(folder: Path) -> None:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Whether the process's working directory is the folder, as for a Postgres server."""
+    """Return whether the process's working directory is the folder, as for a Postgres server."""
     try:
         return psutil.Process(pid).cwd() == str(folder)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""Starts the primary and its streaming replica under a supervisor, with automatic repairs."""
+"""Start the primary and its streaming replica under a supervisor, with automatic repairs."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Sends every method of every path with every kind of credentials, and compares with the routes.
+"""Send every method of every path with every kind of credentials, and compare with the routes.
 
 The expected access is derived from the routes and from `LINES`, the scopes of each kind of route,
 without the infrastructure. A new kind of route fails until `LINES` has an entry for it.
@@ -55,17 +55,17 @@ USELESS: Final = ("garbage", "wrong-pool", "expired", "denied")
 
 @dataclass(frozen=True)
 class Credentials:
-    """The credentials of one request."""
+    """The credentials of a request."""
 
     #: A name in `Doors.tokens`, or None.
     token: str | None
-    #: Whether the API key is sent.
+    #: True if the API key is sent.
     key: bool
 
 
 @dataclass(frozen=True)
 class Line:
-    """One method of one path."""
+    """A method of a path."""
 
     method: str
     path: str
@@ -107,7 +107,7 @@ def presented(doors: Doors) -> Iterator[Credentials]:
 
 
 def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
-    """Whether the declaration lets a request reach its function."""
+    """Return whether the declaration lets a request reach its function."""
     if not line.needs:
         return True
     needs_key = kind in {"none", "cognito"}
@@ -133,7 +133,7 @@ def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
 
 
 def is_refused(reply: Reply) -> bool:
-    """Whether the gateway kept the request from its function.
+    """Return whether the gateway kept the request from its function.
 
     To a request without AWS credentials API Gateway answers the same as for an unknown path (see
     `infra.components.gateway_responses`).
@@ -186,7 +186,7 @@ def test_what_is_in_the_cache_lets_nobody_else_in(doors: Mapping[Kind, Doors], k
         for _ in range(2):
             reply = ask(door, line, welcome)
             assert not is_refused(reply)
-        # The gateway caches no answers for authorizers that are functions, or for signatures.
+        # For other authorizers the gateway records no authorization, so there is no hit.
         if kind in {"none", "cognito"}:
             assert reply["X-Cache"] == "Hit"
 

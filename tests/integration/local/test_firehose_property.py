@@ -48,7 +48,7 @@ intervals = st.sampled_from([0, 1, 900])
 
 
 class Run:
-    """One run of steps, and the records that its client got acknowledged."""
+    """A run of steps, and the records that were acknowledged to its client."""
 
     def __init__(self, server: FirehoseServer, stream: Stream, line: Line) -> None:
         self.server = server

@@ -81,7 +81,7 @@ def test_a_failed_function_is_the_same_for_head_as_for_get(client: Client) -> No
 
 @pytest.fixture
 def no_concurrency(emulator: Emulator, gateway_api: Api) -> Iterator[None]:
-    """Forbid all concurrent executions of the function."""
+    """Forbid all executions of the function."""
     functions = emulator.client("lambda")
     functions.put_function_concurrency(
         FunctionName=gateway_api.name, ReservedConcurrentExecutions=0

@@ -1,4 +1,4 @@
-"""The permissions of the stack's two logins, and a check that the replica is really one."""
+"""The permissions of the stack's two logins, and a check that the replica is really a replica."""
 
 from collections.abc import Iterator
 
@@ -110,7 +110,7 @@ def test_no_login_of_the_stack_runs_programs_or_reaches_files(
 def test_the_owner_adds_no_way_out_of_the_database(
     owner: psycopg.Connection, language: str
 ) -> None:
-    # If the server does not have the extension, the error is another.
+    # A server without the extension raises the second error.
     with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
         owner.execute(f"CREATE EXTENSION {language}".encode())
 

@@ -1,4 +1,4 @@
-"""A running stack runs additive migrations; all others wait for a yes."""
+"""A running stack runs additive migrations; all others wait for a confirmation."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def put_country(run: Run, name: str) -> str:
 
 
 def has_applied(run: Run, command: str) -> bool:
-    """Whether the command is visible on the replica."""
+    """Return whether the command is visible on the replica."""
     status, answer = request(run, "GET", f"/v1/countries/QQ/commands/{command}")
     return status == http.client.OK and json.loads(answer)["status"] == "applied"
 

@@ -17,7 +17,7 @@ THREE = [Record(3, b"333")]
 
 
 class SlowDisk:
-    """Stores in memory, one commit at a time, each when the test allows it."""
+    """A store in memory that makes one commit at a time, each when the test allows it."""
 
     def __init__(self) -> None:
         self.commits: list[list[Record]] = []

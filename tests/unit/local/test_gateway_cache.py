@@ -89,7 +89,7 @@ def normal(parts: Parts) -> Parts:
 def test_requests_that_differ_in_a_declared_part_never_share_an_entry(
     one: Parts, part: Parameter, value: str | None, rest: Mapping[str, object]
 ) -> None:
-    """Whether the other request has another value or lacks the part."""
+    """The other request has another value, or lacks the part."""
     if part.location == "header":
         assume(value is None or (value.isascii() and " " not in value))
     other = changed(one, part, value)

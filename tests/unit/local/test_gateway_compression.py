@@ -148,7 +148,7 @@ def test_a_compressed_answer_says_what_it_depends_on() -> None:
 
 @dataclass
 class RecordingEmulator:
-    """Answers every request with many rows, and records the requests."""
+    """An emulator that answers every request with many rows, and records the requests."""
 
     asked: list[Incoming] = field(default_factory=list)
 

@@ -55,7 +55,7 @@ def sent(service: str, operation: str, **arguments: Any) -> tuple[Request, bytes
     seen: list[AWSPreparedRequest] = []
 
     class NotSentError(Exception):
-        """Ends the call before the request is sent."""
+        """Raised to end the call before the request is sent."""
 
     def note(request: AWSPreparedRequest, **_: Any) -> None:
         seen.append(request)

@@ -47,7 +47,7 @@ def test_a_newer_python_on_the_path_is_taken_instead(
 def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As is Debian's python3."""
+    """Debian's python3 is an example."""
     python = tmp_path / "python3"
     python.write_text("#!/bin/sh\necho 'ensurepip is not available' >&2\nexit 1\n")
     python.chmod(0o755)
