@@ -124,7 +124,7 @@ def _ask_pypi(root: Path) -> Answer:
         exported = _run([find_uv_bin(), *export, "--output-file", str(requirements)], root)
         if exported.returncode:
             raise ToolFailedError(f"uv.lock can't be read: {exported.stderr.strip()}")
-        # The file lists every installed package with its hash, so pip-audit resolves nothing.
+        # The file lists every installed package with its hash, so pip-audit has no need to resolve.
         options = ["--disable-pip", "--progress-spinner", "off", "--format", "json"]
         asked = _run([sys.executable, "-m", "pip_audit", *options, "-r", str(requirements)], root)
     return read_pip_audit(asked.stdout, asked.stderr)

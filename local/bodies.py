@@ -32,7 +32,7 @@ def _values(field: FieldShape) -> SearchStrategy[Any]:
 
 
 def _of_kind(field: FieldShape, schema: Mapping[str, Any]) -> SearchStrategy[Any]:
-    """Return a strategy for archived values, whose types differ from those that clients send."""
+    """Return a strategy for archived values; their types differ from those that clients send."""
     match field.kind:
         case Kind.DECIMAL:
             scale, whole = field.scale or 0, (field.precision or 1) - (field.scale or 0)

@@ -1,7 +1,7 @@
 """Make .venv from the lock file, with only a Python: `python3 local/bootstrap.py`.
 
 Runs on the machine's own Python, which may be too old for the rest of the code, so the syntax here
-is plain. Later calls change nothing; `make` skips even those until the lock file changes.
+is plain. Later calls have no effect; `make` skips even those until the lock file changes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from local.settings import ACCOUNT, LocalSettings
 #: Emulators read an access key id of twelve digits as an account id.
 ACCESS_KEY_ID = ACCOUNT
 
-#: Carries `own_key` in requests whose `Authorization` header is the client's, so can't be signed.
+#: Carries `own_key` in requests that can't be signed, as `Authorization` is the client's.
 OWN_KEY_HEADER = "x-forebay-own-key"
 
 _VARIABLE = "AWS_SECRET_ACCESS_KEY"

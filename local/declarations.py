@@ -43,7 +43,7 @@ def write_migration(message: str, root: Path = ROOT) -> int:
     """Run `make migration`: write the missing migration, record the shapes, return the exit code.
 
     Raises:
-        DeclarationsError: archived bodies would not fit; nothing was written.
+        DeclarationsError: archived bodies would not fit; no file was written.
         LocalStackError: there is no database to compare with.
     """
     declared, recorded = resources.load(), read_shapes(root)

@@ -22,7 +22,7 @@ def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
 
     The import queue gets an event for every file without a report.
 
-    An object that is being applied at the moment may get a second event, which changes nothing.
+    An object that is being applied at the moment may get a second event, which has no effect.
 
     Returns:
         The number of events.

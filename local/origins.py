@@ -1,7 +1,7 @@
 """Refuse requests that a foreign web page can make a browser send to this machine.
 
 A page of another origin can send simple requests without permission (Fetch standard, "CORS
-protocol"), and a page whose host name is made to resolve to 127.0.0.1 (DNS rebinding) can also read
+protocol"), and a page with a host name made to resolve to 127.0.0.1 (DNS rebinding) can also read
 the answers. Three headers, which a page can't forge, identify them: `Host`, `Origin` (RFC 6454) and
 `Sec-Fetch-Site` (W3C Fetch Metadata).
 """

@@ -1,7 +1,7 @@
 """The whole stack as one object: databases, emulator, Firehose server, gateway.
 
-`make run` and the end-to-end tests use it as `with LocalStack(settings) as stack: …`. It prints
-nothing; a listener can receive its events.
+`make run` and the end-to-end tests use it as `with LocalStack(settings) as stack: …`. It has no
+output; a listener can receive its events.
 """
 
 import threading

@@ -197,7 +197,7 @@ class Supervisor:
 
 
 def stop_leftovers(register: Path) -> list[str]:
-    """Stop processes of an earlier start whose warden was killed, too; return their names."""
+    """Stop processes that an earlier start and its warden left running; return their names."""
     leftovers = [process for process in read_register(register) if is_alive(process)]
     stop_all(leftovers)
     return [process.name for process in leftovers]

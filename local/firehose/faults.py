@@ -22,7 +22,7 @@ class FaultError(ValueError):
 class FaultSettings:
     """The probabilities and switches of all faults; by default all faults are off."""
 
-    #: Probability that a Put* call answers ServiceUnavailableException and stores nothing.
+    #: Probability that a Put* call answers ServiceUnavailableException without storing records.
     throttle: float = 0.0
     #: Probability, per record of a PutRecordBatch, that it alone is refused.
     partial_failure: float = 0.0

@@ -48,7 +48,7 @@ def object_key(
     object_id: uuid.UUID,
     extension: str,
 ) -> str:
-    """Return the key of an object whose oldest record arrived at `oldest_arrival` (UTC)."""
+    """Return the key of an object; `oldest_arrival` (UTC) is that of its oldest record."""
     evaluated = evaluate_prefix(prefix, oldest_arrival)
     time = oldest_arrival.strftime("%Y-%m-%d-%H-%M-%S")
     return f"{evaluated}{stream}-{version}-{time}-{object_id}{extension}"

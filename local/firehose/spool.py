@@ -64,7 +64,7 @@ class Segment:
     def object_id(self) -> uuid.UUID:
         """The id in the object's name: the same for every attempt to deliver these records.
 
-        So an attempt whose answer was lost is repeated onto the same object. The id depends on the
+        So an attempt with a lost answer is repeated onto the same object. The id depends on the
         length, because a seal that a power failure undid may be followed by more records, which
         must not go into an object that a consumer has already read.
         """
@@ -315,7 +315,7 @@ class Spool:
             ) from error
 
     def stream_names(self) -> list[str]:
-        """Return the streams whose records an earlier process left in the spool."""
+        """Return the streams with records that an earlier process left in the spool."""
         return [
             directory.name.removeprefix(_STREAM_PREFIX)
             for directory in sorted(self.directory.glob(f"{_STREAM_PREFIX}*"))

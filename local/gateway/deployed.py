@@ -46,7 +46,7 @@ class Method:
     resource_path: str
     #: `GET` … or `ANY`.
     http_method: str
-    #: A Lambda proxy integration, whose failures the emulator reports in its own way.
+    #: A Lambda proxy integration; the emulator reports its failures in its own way.
     is_function: bool
     #: All declared request parameters, cached or not.
     declared: frozenset[Parameter]

@@ -25,7 +25,7 @@ _DEFECT = Problem(
 
 
 class Runner(web.AppRunner):
-    """A runner whose server answers malformed requests with problems."""
+    """A runner with a server that answers malformed requests with problems."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -6,9 +6,9 @@ emulator's errors have these marks (from its source, version 1.5.33, which the l
 
 - a formatted error has the header `x-amzn-ErrorType`. Three types with a fixed message lack it;
   they are recognised if they equal the deployed gateway response byte for byte;
-- a failed function is a 502 whose `message` is the runtime's error object as JSON text;
-- a throttled function is a 429 whose body is Lambda's `TooManyRequestsException` with a `Reason`;
-- every other error of the emulator is a JSON object whose only member is `message`.
+- a failed function is a 502 with the runtime's error object, as JSON text, in `message`;
+- a throttled function is a 429 with Lambda's `TooManyRequestsException` and a `Reason` in the body;
+- every other error of the emulator is a JSON object with the single member `message`.
 
 The functions answer errors with `application/problem+json`, so they can't have these marks. If a
 function of another API answers in the last form, its answer is passed on but never cached.

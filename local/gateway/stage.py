@@ -85,7 +85,7 @@ class Stage:
 
     @property
     def declared_origin(self) -> str | None:
-        """The origin whose pages may use the API: the errors' `Access-Control-Allow-Origin`."""
+        """The origin that may use the API: the errors' `Access-Control-Allow-Origin`."""
         headers = cross_origin_headers(self.deployed.responses) if self.deployed else ()
         return next((value for name, value in headers if name.lower() == _ALLOW_ORIGIN), None)
 

@@ -29,7 +29,7 @@ async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys)
     """Determine statuses from whole lists; all commands must be creates.
 
     A key that had a row before the load keeps that row despite a create: superseded. A key that had
-    no row, and whose row now equals an item that was sent only once, shows our command: applied.
+    no row, and has now a row equal to an item that was sent only once, shows our command: applied.
     All other commands remain undetermined.
     """
     rows: dict[tuple[str, int | str], Row] = {}

@@ -36,11 +36,11 @@ class Bars:
         self._progress.advance(self._accepted, count)
 
     def visible(self, count: int) -> None:
-        """Add to the watched commands whose rows are visible."""
+        """Add to the watched commands that are visible."""
         self._progress.advance(self._visible, count)
 
     def confirmed(self, count: int = 1) -> None:
-        """Add to the commands whose final status is known."""
+        """Add to the commands that have a final status."""
         self._progress.advance(self._confirmed, count)
 
     def _bar(self, name: str) -> TaskID:

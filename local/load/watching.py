@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 0.05  # between two checks
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A watched command whose row can be read."""
+    """A watched command with a readable row."""
 
     command: Accepted
     #: From acceptance to the first answer that showed the row.
@@ -36,12 +36,12 @@ class Watch:
     patience_seconds: float
     on_seen: Callable[[int], None]
     seen: list[Seen] = field(default_factory=list)
-    #: Commands whose row is not visible yet, with the time of the last check.
+    #: Commands without a visible row, with the time of the last check.
     _pending: list[tuple[Accepted, float]] = field(default_factory=list)
     _deadline: float | None = None
 
     def add(self, command: Accepted) -> None:
-        """Watch another command, whose key has no row yet."""
+        """Watch another command; its key has no row yet."""
         self._pending.append((command, command.at))
 
     def close(self) -> None:

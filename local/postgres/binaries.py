@@ -37,7 +37,7 @@ def server_user(folder: Path) -> User | None:
     """Return the account for Postgres, which refuses to run as root; None keeps the current user.
 
     If the account can't enter the folder or reach the programs (a checkout below /root), it gets
-    the single capability that allows this, so that nothing on the machine has to change.
+    the single capability that allows this, so that the machine does not have to change.
 
     Args:
         folder: the parent of the clusters; must exist.

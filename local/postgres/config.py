@@ -19,7 +19,7 @@ REPLICATION = "forebay_replication"
 REPLICATION_SLOT = "forebay_replica"
 
 #: The text of pg_hba.conf. Every local user can connect to the loopback address, so all roles
-#: need a password; most of all the superuser, who can run programs as the server's user.
+#: need a password; most of all the superuser, which can run programs as the server's user.
 HBA = f"""\
 host all         all           127.0.0.1/32 scram-sha-256
 host replication {REPLICATION} 127.0.0.1/32 scram-sha-256

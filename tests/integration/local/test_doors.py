@@ -152,7 +152,7 @@ def ask(doors: Doors, line: Line, shown: Credentials) -> Reply:
 def differing(
     doors: Doors, lines: Sequence[Line], credentials: Sequence[Credentials]
 ) -> list[tuple[Line, Credentials, int]]:
-    """Return the requests whose access differs from the declaration, with their statuses."""
+    """Return the requests that contradict the declaration, with their statuses."""
     wrong = []
     for line in lines:
         for shown in credentials:

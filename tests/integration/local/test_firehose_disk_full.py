@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def cramped(small_disk: Path, line: Line) -> Iterator[FirehoseServer]:
-    """A server whose spool is on the small disk."""
+    """A server with its spool on the small disk."""
     yield from run_server(FirehoseServer(small_disk / "spool", line.url))
 
 

@@ -23,7 +23,7 @@ from tests.fixtures.postgres import ReplicatedCluster
 
 
 class Machine:
-    """A folder whose Postgres is started and stopped, by a new supervisor each time."""
+    """A folder with a Postgres that is started and stopped, by a new supervisor each time."""
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.folder = folder
@@ -280,7 +280,7 @@ def test_a_folder_on_which_a_server_runs_is_left_alone(machine: Machine) -> None
 def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_data(
     machine: Machine,
 ) -> None:
-    """A cluster of an earlier release, with names as passwords, or one whose secret was lost."""
+    """A cluster of an earlier release, with names as passwords, or with a lost secret."""
     with machine.running(replica=True):
         machine.write("before")
         lost = machine.primary.url()

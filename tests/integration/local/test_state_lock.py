@@ -13,7 +13,7 @@ from local.settings import ROOT, LocalSettings, Ports
 from local.stack import LocalStack
 from local.state import check_free_space, locked
 
-# Simulates a killed start, whose warden keeps the descriptor open while it cleans up.
+# Simulates a killed start: its warden keeps the descriptor open while it cleans up.
 DIES_AND_LEAVES_A_WARDEN = """
 import os, subprocess, sys
 from pathlib import Path

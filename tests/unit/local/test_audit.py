@@ -98,7 +98,7 @@ def test_what_was_not_asked_fails_for_that_reason_alone(
 def test_without_the_internet_both_sources_are_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Run the real tools, whose requests all go to a closed port."""
+    """Run the real tools; all of their requests go to a closed port."""
     nowhere = "http://127.0.0.1:9"
     for name in [name for name in os.environ if "proxy" in name.lower()]:
         monkeypatch.delenv(name)
