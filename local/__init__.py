@@ -1,1 +1,1 @@
-"""The one-machine stack: everything AWS would run, on this computer."""
+"""The one-machine stack: every server that AWS would run, on this computer."""

@@ -1,10 +1,10 @@
 """The commands behind the Makefile: `python -m local run | migrate | reset | psql | cdk | …`.
 
-Exit codes: 0 all is well (for `run`: it was asked to stop); 1 it could not be done, with one
-sentence that says why; 2 wrong usage. Those named after a program pass on that program's code.
+Exit codes: 0 success (for `run`: stopped on request); 1 failure, with one sentence that gives the
+reason; 2 wrong usage. A command named after a program returns that program's exit code.
 """
 
-# A command imports what it needs when it runs: `psql` should not wait for AWS's SDK.
+# Each command imports its dependencies when it runs: `psql` shouldn't wait for the AWS SDK.
 # ruff: noqa: PLC0415
 
 import argparse
@@ -21,9 +21,9 @@ Command = Callable[[LocalSettings, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
+    """Run one command and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without our marks gets question marks.
+        # A terminal that can't encode the check marks gets question marks instead.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     parser = _parser()

@@ -1,6 +1,7 @@
-"""Asks PyPI and npm whether what the lock files name has known holes.
+"""Query PyPI and npm for known vulnerabilities of the packages in the lock files.
 
-What could not be asked is no result: it is named, and has an exit code of its own.
+A package that could not be queried is listed, and gives the audit an exit code of its own:
+an incomplete audit is not a result.
 """
 
 import json
@@ -18,30 +19,30 @@ from uv import find_uv_bin
 from local import node
 from local.errors import ToolFailedError
 
-#: Exit codes: known holes; none known, but a source was not asked about something.
+#: Exit codes: known vulnerabilities; none known, but some packages could not be queried.
 HOLES: Final = 1
 INCOMPLETE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one source said."""
+    """The result of querying a source."""
 
     source: str
-    #: Packages that it was asked about.
+    #: The number of packages that were queried.
     asked_about: int = 0
-    #: One a line: package, hole, and what mends it.
+    #: One line per vulnerability: the package, the vulnerability, and the version that fixes it.
     holes: tuple[str, ...] = ()
-    #: What it could not be asked about, each with the reason.
+    #: The packages that could not be queried, each with the reason.
     not_asked: tuple[str, ...] = ()
 
 
 def audit(root: Path) -> int:
-    """Prints what each source says.
+    """Print the result of each source.
 
     Returns:
-        0 where both were asked about everything and know no hole; HOLES where one knows some;
-        INCOMPLETE where neither knows any, but one could not be asked about everything.
+        0 if both sources were queried completely and know no vulnerability; HOLES if a source
+        knows one; INCOMPLETE if neither knows one, but a source could not be queried completely.
 
     Raises:
         ToolFailedError: the lock file of Python can't be read.
@@ -50,7 +51,7 @@ def audit(root: Path) -> int:
 
 
 def conclude(answers: Sequence[Answer]) -> int:
-    """Prints the answers and what they come to; the exit code, as `audit` returns it."""
+    """Print the answers and the summary; return the exit code as `audit` does."""
     for answer in answers:
         for line in _lines(answer):
             _say(f"{answer.source}: {line}")
@@ -68,7 +69,7 @@ def conclude(answers: Sequence[Answer]) -> int:
 
 
 def read_pip_audit(report: str, errors: str) -> Answer:
-    """What PyPI said, from pip-audit's JSON format and from what it wrote to its standard error."""
+    """Parse the JSON report and the standard error of pip-audit."""
     dependencies = _mapping(report).get("dependencies")
     if not isinstance(dependencies, list):
         return Answer("PyPI", not_asked=(f"everything ({_last_line(errors)})",))
@@ -88,7 +89,7 @@ def read_pip_audit(report: str, errors: str) -> Answer:
 
 
 def read_npm_audit(report: str, errors: str) -> Answer:
-    """What npm said, from `npm audit --json` and from what it wrote to its standard error."""
+    """Parse the report of `npm audit --json` and its standard error."""
     found = _mapping(report)
     vulnerabilities = found.get("vulnerabilities")
     if not isinstance(vulnerabilities, dict):
@@ -123,7 +124,7 @@ def _ask_pypi(root: Path) -> Answer:
         exported = _run([find_uv_bin(), *export, "--output-file", str(requirements)], root)
         if exported.returncode:
             raise ToolFailedError(f"uv.lock can't be read: {exported.stderr.strip()}")
-        # All that is installed is in the file, with its hash: nothing needs to be resolved.
+        # The file lists every installed package with its hash, so pip-audit has no need to resolve.
         options = ["--disable-pip", "--progress-spinner", "off", "--format", "json"]
         asked = _run([sys.executable, "-m", "pip_audit", *options, "-r", str(requirements)], root)
     return read_pip_audit(asked.stdout, asked.stderr)
@@ -146,7 +147,7 @@ def _run(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]
 
 
 def _mapping(text: str) -> Mapping[str, Any]:
-    """A JSON object; an empty one where the text is something else."""
+    """Parse a JSON object; return an empty mapping for any other text."""
     try:
         found = json.loads(text)
     except json.JSONDecodeError:

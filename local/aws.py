@@ -1,4 +1,4 @@
-"""The AWS calls that the start-up code itself makes, all of them to the emulator."""
+"""The AWS calls that the start-up code makes; all of them go to the emulator."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from local.settings import REGION, LocalSettings
 
 _CONFIG = Config(
     connect_timeout=5,
-    # The migrate function may take that long; everything else answers at once.
+    # A migration may take that long; all other calls return immediately.
     read_timeout=300,
     retries={"total_max_attempts": 1},
     s3={"addressing_style": "path"},
-    proxies={},  # not even those that the environment names
+    proxies={},  # not even the proxies that the environment names
 )
 _NOTHING_OF_THE_USERS = {
     "profile": (None, None, None, None),
@@ -35,11 +35,11 @@ _NOTHING_OF_THE_USERS = {
 class Emulated:
     """The emulator's services.
 
-    Every method raises ToolFailedError where the emulator refuses or does not answer.
+    Every method raises ToolFailedError if the emulator refuses a call or does not answer.
     """
 
     def __init__(self, settings: LocalSettings) -> None:
-        """The services of that stack's emulator."""
+        """Open a session with the emulator of the given stack."""
         self._url = settings.emulator_url
         # Never the user's own credentials, region, profile or files.
         self._session = boto3.Session(
@@ -50,38 +50,38 @@ class Emulated:
         )
 
     def make_bucket(self, name: str) -> None:
-        """Makes a bucket that is in nobody's stack."""
+        """Create a bucket that belongs to no CDK stack."""
         with self.translated():
             s3 = self._session.client("s3", endpoint_url=self._url, config=_CONFIG)
             s3.create_bucket(Bucket=name)
 
     def archive(self, bucket: str) -> Archive:
-        """The archive; use it within `translated`."""
+        """Return the archive; use it within `translated`."""
         return Archive(
             self._session.client("s3", endpoint_url=self._url, config=_CONFIG),
             bucket,
         )
 
     def queue(self, url: str) -> Queue:
-        """A queue; use it within `translated`."""
+        """Return a queue; use it within `translated`."""
         return Queue(self._session.client("sqs", endpoint_url=self._url, config=_CONFIG), url)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns what the emulator refuses into ToolFailedError."""
+        """Turn errors of the emulator into ToolFailedError."""
         try:
             yield
         except (BotoCoreError, ClientError, TransientError) as exc:
             raise ToolFailedError(f"the emulator refused what the start needs: {exc}") from exc
 
     def update_code(self, function: str, package: bytes) -> None:
-        """Replaces a function's code; calls that begin after the return run the new one."""
+        """Replace a function's code; calls that begin after the return run the new code."""
         with self.translated():
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
             functions.update_function_code(FunctionName=function, ZipFile=package)
 
     def invoke(self, function: str, event: Mapping[str, str] | None = None) -> None:
-        """Runs a function with that event to its end; raises too when the function does."""
+        """Run a function with that event to its end; also raises if the function fails."""
         with self.translated():
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
             answer = functions.invoke(

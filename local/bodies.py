@@ -1,4 +1,4 @@
-"""Bodies of an earlier schema version, made from its recorded shape."""
+"""Generate bodies of an earlier schema version from its recorded shape."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from forebay.resource.body import INT64_MAX, INT64_MIN
 from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import Kind
 
-#: What a JSON text can carry and Postgres store.
+#: The characters that JSON can carry and Postgres can store.
 _CHARACTERS = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
 _ANYTHING = st.none() | st.booleans() | st.integers(-9, 9) | st.text(_CHARACTERS, max_size=5)
 _MAX_ITEMS = 5
@@ -20,7 +20,7 @@ _MAX_TEXT = 300
 
 
 def bodies(shape: Shape) -> SearchStrategy[dict[str, Any]]:
-    """Bodies as they were archived: without the key, and with every default."""
+    """Return a strategy for archived bodies: without the key, and with every default."""
     return st.fixed_dictionaries({name: _values(field) for name, field in shape.fields.items()})
 
 
@@ -32,7 +32,7 @@ def _values(field: FieldShape) -> SearchStrategy[Any]:
 
 
 def _of_kind(field: FieldShape, schema: Mapping[str, Any]) -> SearchStrategy[Any]:
-    """The values that are archived, which are of other types than a client may send."""
+    """Return a strategy for archived values; their types differ from those that clients send."""
     match field.kind:
         case Kind.DECIMAL:
             scale, whole = field.scale or 0, (field.precision or 1) - (field.scale or 0)
@@ -75,9 +75,9 @@ def _texts(schema: Mapping[str, Any]) -> SearchStrategy[str]:
     if "pattern" in schema:
         try:
             matching = st.from_regex(re.compile(schema["pattern"]), alphabet=_CHARACTERS)
-        except re.error:  # of another dialect than Python's
+        except re.error:  # a pattern of another dialect than Python's
             matching = st.nothing()
-        # `$` of the validator matches at the end only.
+        # The validator's `$` matches at the end only; Python's also matches before a final newline.
         made: SearchStrategy[str] = matching.filter(
             lambda text: low <= len(text) <= high and not text.endswith("\n")
         )

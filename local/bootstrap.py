@@ -1,7 +1,7 @@
-"""Makes .venv from the lock file, with nothing but a Python: `python3 local/bootstrap.py`.
+"""Make .venv from the lock file, with only a Python: `python3 local/bootstrap.py`.
 
-Runs on the machine's own Python, which may be too old for everything else, so the syntax here is
-plain. Later calls find the work done; `make` skips even those until the lock file changes.
+Runs on the machine's own Python, which may be too old for the rest of the code, so the syntax here
+is plain. Later calls have no effect; `make` skips even those until the lock file changes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ OWN_UV = ROOT / ".build" / "uv"
 
 
 def main() -> None:
-    """Leaves a .venv that holds exactly what the lock file says, and a stamp for `make`."""
+    """Make a .venv that holds exactly the packages of the lock file, and a stamp for `make`."""
     python = new_enough_python()
     environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", UV_PROJECT_ENVIRONMENT=str(VENV))
-    # Of another project, perhaps; uv would warn about it.
+    # It may name another project's environment; uv would warn about it.
     environment.pop("VIRTUAL_ENV", None)
     print("setting up .venv from uv.lock (once, and whenever that file changes)", flush=True)  # noqa: T201
     command = [uv(python), "sync", "--frozen", "--quiet", "--python", python]
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _install_forebay() -> None:
-    """Puts the operators' command line beside the other programs of .venv."""
+    """Install the operators' command line among the other programs of .venv."""
     script = VENV / "bin" / "forebay"
     python = VENV / "bin" / "python"
     path = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -46,7 +46,7 @@ def _install_forebay() -> None:
 
 
 def new_enough_python() -> str:
-    """This Python, or another on the PATH if this one is too old."""
+    """Return this Python, or another on the PATH if this one is too old."""
     if sys.version_info >= MIN_PYTHON:
         return sys.executable
     for minor in range(14, MIN_PYTHON[1] - 1, -1):
@@ -61,7 +61,7 @@ def new_enough_python() -> str:
 
 
 def uv(python: str) -> str:
-    """The machine's uv if it understands our lock file, else one of our own, from a wheel."""
+    """Return the machine's uv if it can read the lock file, else a private uv, from a wheel."""
     installed = shutil.which("uv")
     if installed and _version(installed) >= _numbers(UV_VERSION):
         return installed

@@ -1,4 +1,4 @@
-"""Reads from an aiohttp request what tells whether a page of elsewhere made it."""
+"""Find the headers of an aiohttp request that show whether a foreign page sent it."""
 
 from urllib.parse import urlsplit
 
@@ -8,10 +8,10 @@ from local.origins import Policy
 
 
 def refusal(policy: Policy, request: web.Request) -> str | None:
-    """Why the policy refuses the request; None where it doesn't."""
+    """Return the policy's reason to refuse the request, or None if it is allowed."""
     hosts = request.headers.getall("Host", [])
     if request.raw_path.lower().startswith(("http:", "https:")):
-        # The authority of such a target counts, whatever Host says (RFC 9112, section 3.2.2).
+        # The authority of such a target overrides the Host header (RFC 9112, section 3.2.2).
         hosts = [*hosts, _authority(request.raw_path)]
     return policy.refusal(
         hosts=hosts,

@@ -1,4 +1,4 @@
-"""One process of the stack: how it is described, started, and read about in its log."""
+"""One process of the stack: its specification, its start, and its log."""
 
 import contextlib
 import os
@@ -17,28 +17,28 @@ _LOG_TAIL_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The account that a process runs under instead of ours."""
+    """The account that a process runs under, if not the current user's."""
 
     name: str
     uid: int
     gid: int
-    #: Words before the command that change the user; without them the start itself does.
+    #: The command prefix that changes the user; if empty, `spawn` changes it.
     prefix: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One process to start: what it runs, and how it wants to be stopped."""
+    """One process to start: its command, and how to stop it."""
 
     name: str
     command: Sequence[str | Path]
-    #: Gets the output of the process; the last run's is kept beside it as `….old`.
+    #: Receives the process's output; the previous run's log is kept as `….old`.
     log: Path
     #: Processes with a lower rank are stopped first.
     rank: int
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
-    #: What the process reads as its standard input.
+    #: The process's standard input.
     stdin: bytes = b""
     user: User | None = None
     polite_signal: int = signal.SIGTERM
@@ -56,20 +56,20 @@ class Child:
 
     @property
     def name(self) -> str:
-        """What the process is called in messages."""
+        """The process's name in messages."""
         return self.spec.name
 
     def has_ended(self) -> bool:
-        """Whether it runs no more."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of the process's log."""
         return tail(self.spec.log)
 
 
 def spawn(spec: Spec) -> Child:
-    """Starts the process in a session of its own, so that the terminal's Ctrl-C does not reach it.
+    """Start the process in its own session, so that the terminal's Ctrl-C does not reach it.
 
     Raises:
         ToolFailedError: the program can't be started.
@@ -78,7 +78,7 @@ def spawn(spec: Spec) -> Child:
     _rotate(spec.log)
     user = spec.user if spec.user is not None and not spec.user.prefix else None
     prefix = spec.user.prefix if spec.user is not None else ()
-    # An unnamed file, as what is read may be a password.
+    # An unnamed file, because the input may contain a password.
     with spec.log.open("wb") as log, tempfile.TemporaryFile() as stdin:
         stdin.write(spec.stdin)
         stdin.seek(0)
@@ -113,7 +113,7 @@ def _running(spec: Spec, pid: int) -> Running:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log file."""
+    """Return the last lines of a log file."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def tail(log: Path) -> str:
 
 
 def describe_code(code: int) -> str:
-    """An exit code in words: `code 1`, `signal SIGKILL`."""
+    """Describe an exit code: `code 1`, `signal SIGKILL`."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
 
 

@@ -1,4 +1,4 @@
-"""Shows on the terminal what the stack tells, and what a user can do with it once it runs."""
+"""Show the stack's events on the terminal, and instructions once the stack runs."""
 
 import threading
 
@@ -18,17 +18,17 @@ _EXAMPLE = (
 
 
 class Display:
-    """A line per finished step; on a terminal also one that says what is being waited for."""
+    """One line per finished step; on a terminal also a line that lists the running steps."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Shows on standard output unless told otherwise."""
+        """Write to the given console, or to standard output."""
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._lock = threading.Lock()
         self._running: list[str] = []
         self._status: Status = self._console.status("")
 
     def __call__(self, event: Event) -> None:
-        """Shows one event; may be called from any thread."""
+        """Show one event; may be called from any thread."""
         with self._lock:
             match event:
                 case Begun(step):
@@ -59,7 +59,7 @@ class Display:
 
 
 def welcome(stack: LocalStack, seconds: float) -> str:
-    """What to do with a stack that took so long to start: every line works when pasted."""
+    """Return instructions for the started stack; every command in them works when pasted."""
     url = stack.base_url
     primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base

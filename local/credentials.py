@@ -1,4 +1,4 @@
-"""The AWS credentials of one stack, and how its own servers prove themselves to the emulator."""
+"""The AWS credentials of a stack, and the key that its own servers send the emulator."""
 
 import hashlib
 import hmac
@@ -9,17 +9,17 @@ from local.errors import CredentialsMissingError
 from local.secret import derive, read_secret
 from local.settings import ACCOUNT, LocalSettings
 
-#: Emulators take an access key of twelve digits for the account that it names.
+#: Emulators read an access key id of twelve digits as an account id.
 ACCESS_KEY_ID = ACCOUNT
 
-#: Carries `own_key` in requests that can't be signed, as their `Authorization` is the client's.
+#: Carries `own_key` in requests that can't be signed, as `Authorization` is the client's.
 OWN_KEY_HEADER = "x-forebay-own-key"
 
 _VARIABLE = "AWS_SECRET_ACCESS_KEY"
 
 
 def secret_key(settings: LocalSettings) -> str:
-    """The secret access key of the stack's emulator.
+    """Return the secret access key of the stack's emulator.
 
     Raises:
         StateUnusableError: the stack has never been started.
@@ -28,10 +28,10 @@ def secret_key(settings: LocalSettings) -> str:
 
 
 def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
-    """The secret access key that a server of the stack was started with.
+    """Return the secret access key that a server of the stack was started with.
 
     Raises:
-        CredentialsMissingError: its environment has none.
+        CredentialsMissingError: the environment has no key.
     """
     key = env.get(_VARIABLE)
     if not key:
@@ -42,5 +42,5 @@ def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
 
 
 def own_key(key: str) -> str:
-    """What the stack's own servers show the emulator, made from the secret access key."""
+    """Derive the key that the stack's own servers send the emulator."""
     return hmac.new(key.encode(), b"own servers", hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""Checks the declarations against what earlier ones looked like, and keeps the record of them."""
+"""Check the declarations against the recorded shapes of earlier versions, and record them."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from local.errors import DeclarationsError
 from local.migrations import alembic
 from local.settings import ROOT
 
-#: Bodies of each earlier version that its upcaster is tried on.
+#: The number of bodies of each earlier version that an upcaster is tested with.
 _EXAMPLES = 100
 _EXAMPLES_AT_START = 20
 
 
 def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
-    """What is recorded in a checkout; nothing if there is no such file yet.
+    """Return the shapes recorded in a checkout; empty if there is no such file yet.
 
     Raises:
         forebay.errors.DeclarationError: the file is damaged.
@@ -29,7 +29,7 @@ def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
 
 
 def check(root: Path = ROOT) -> int:
-    """`make check`: the exit code, 1 with every problem on standard error."""
+    """Run `make check`; return 1, with every problem on standard error, or 0."""
     declared, recorded = resources.load(), read_shapes(root)
     found = [*shape.problems(recorded, declared), *upcaster_problems(recorded, declared)]
     if not found and _updated(recorded, declared) != recorded:
@@ -40,10 +40,10 @@ def check(root: Path = ROOT) -> int:
 
 
 def write_migration(message: str, root: Path = ROOT) -> int:
-    """`make migration`: writes what is missing, and records the shapes; the exit code.
+    """Run `make migration`: write the missing migration, record the shapes, return the exit code.
 
     Raises:
-        DeclarationsError: archived bodies would not fit; nothing was written.
+        DeclarationsError: archived bodies would not fit; no file was written.
         LocalStackError: there is no database to compare with.
     """
     declared, recorded = resources.load(), read_shapes(root)
@@ -52,16 +52,16 @@ def write_migration(message: str, root: Path = ROOT) -> int:
         raise DeclarationsError("\n".join(found))
     code = alembic(["revision", "--autogenerate", "-m", message])
     if code == 0:
-        # Not before: what the record says was declared is what the migration may drop.
+        # Not earlier: the migration may drop what the record contains.
         (root / shape.FILE).write_bytes(shape.dump(_updated(recorded, declared)))
     return code
 
 
 def check_before_start(root: Path) -> None:
-    """Tries the upcasters on a few bodies.
+    """Test the upcasters with a few bodies.
 
     Raises:
-        DeclarationsError: one of them is wrong, or a declaration can't work.
+        DeclarationsError: an upcaster is wrong, or a declaration can't work.
     """
     try:
         found = list(
@@ -79,18 +79,18 @@ def upcaster_problems(
     *,
     examples: int = _EXAMPLES,
 ) -> Iterator[str]:
-    """What the upcasters make wrong of bodies of the recorded shapes, each with such a body.
+    """Yield the faults of the upcasters on bodies of the recorded shapes, each with the body.
 
     Args:
         recorded: by path.
         declared: by path.
-        examples: how many bodies of each version are tried.
+        examples: how many bodies of each version are tested.
     """
     for path, spec in declared.items():
         versions = recorded[path].versions if path in recorded else {}
         for version, old in versions.items():
             if version < spec.schema_version:
-                # Hypothesis takes a second to import, and few resources have had another version.
+                # Hypothesis takes a second to import, and few resources have an earlier version.
                 from local.upcasters import try_upcasters  # noqa: PLC0415
 
                 yield from try_upcasters(spec, version, old, examples)

@@ -1,7 +1,7 @@
-"""Deploys the CDK app onto an emulator with the CDK's own CLI, and keeps what came out.
+"""Deploy the CDK app onto an emulator with the CDK's own CLI, and keep the result.
 
-What is kept is used again as long as nothing that it was made from has changed: a start from it
-brings up exactly what a new deployment would.
+The kept deployment is reused until one of its sources changes: a start from it gives exactly the
+same resources as a new deployment.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from local.postgres.config import READER, Cluster
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
-# All that decides what is deployed, and how it is kept.
+# Every source that a deployment, or the way it is kept, depends on.
 _SOURCES = (
     "infra", "lambdas", "forebay", "resources", "migrations", "local/emulator.py",
     "local/emulator_front.py", __file__, "alembic.ini", "cdk.json", "uv.lock", "package-lock.json",
@@ -43,7 +43,7 @@ _DATA, _SERVICE = f"forebay-{LOCAL}-data", f"forebay-{LOCAL}-service"
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What a deployment made, as its stacks' outputs tell."""
+    """A finished deployment, as the outputs of its stacks describe it."""
 
     api_id: str
     stage: str
@@ -56,7 +56,7 @@ class Deployed:
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, Mapping[str, str]]) -> "Deployed":
-        """Read from what `cdk deploy --outputs-file` writes."""
+        """Parse the file that `cdk deploy --outputs-file` writes."""
         data, service = outputs[_DATA], outputs[_SERVICE]
         return cls(
             api_id=service["ApiId"],
@@ -78,7 +78,7 @@ class Deployment:
     replica: Cluster
 
     def kept(self) -> Deployed | None:
-        """What the last start deployed; None unless a new deployment would make the same."""
+        """Return the last start's deployment, or None if a new deployment would differ."""
         try:
             same = (self._kept / "fingerprint").read_text() == self.fingerprint()
             whole = (self._kept / "seal").read_text() == _digest(self._kept / "state")
@@ -86,20 +86,20 @@ class Deployment:
                 return None
             return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
         except (FileNotFoundError, ValueError, KeyError):
-            # Of an interrupted start, or damaged: it is made again.
+            # Left by an interrupted start, or damaged: deploy again.
             return None
 
     def make(self, supervisor: Supervisor, *, rank: int) -> Deployed:
-        """Deploys to an empty emulator on the stack's port and keeps what that then holds.
+        """Deploy to an empty emulator on the stack's port, and keep the emulator's state.
 
         The primary must be running: the deployment migrates it.
 
         Args:
-            supervisor: of the emulator and the CLI.
-            rank: of the emulator among its processes.
+            supervisor: runs the emulator and the CLI.
+            rank: the emulator's rank among the supervisor's processes.
 
         Raises:
-            ToolFailedError: the app is not deployable; carries the end of the CLI's output.
+            ToolFailedError: the app can't be deployed; carries the end of the CLI's output.
         """
         making = self.settings.emulator / "deploying"
         shutil.rmtree(making, ignore_errors=True)
@@ -110,7 +110,7 @@ class Deployment:
         )
         Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
         self._run_cdk(supervisor, making)
-        # An orderly stop: this is when the emulator writes its state.
+        # The emulator writes its state only at an orderly stop.
         supervisor.stop_one(child)
         for folder in (folders.objects, folders.temporary):
             shutil.rmtree(folder, ignore_errors=True)
@@ -120,19 +120,19 @@ class Deployment:
         return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
 
     def seal(self, folder: Path, fingerprint: str | None = None) -> None:
-        """Notes what the state in the folder was made from, and what it looks like undamaged."""
+        """Record the sources of the state in the folder, and the digest of the intact state."""
         (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
         (folder / "seal").write_text(_digest(folder / "state"))
 
     def serving_folders(self) -> Folders:
-        """The folders of an emulator that starts from what is kept, with the archive's objects."""
+        """Return the folders of an emulator that starts from the kept state and the archive."""
         folder = self.settings.emulator
         shutil.rmtree(folder / "state", ignore_errors=True)
         shutil.copytree(self._kept / "state", folder / "state")
         return Folders(folder / "state", folder / "objects", folder / "temporary")
 
     def fingerprint(self) -> str:
-        """A hash of everything that a deployment is made from."""
+        """Hash every source of a deployment."""
         facts = [json.dumps(self._context()), sys.version, str(self.settings.ports.base)]
         return _digest(*(self.settings.root / name for name in _SOURCES), facts=facts)
 
@@ -147,7 +147,7 @@ class Deployment:
     def _run_cdk(self, supervisor: Supervisor, making: Path) -> None:
         settings = self.settings
         command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={LOCAL}"]
-        # Change sets would only be looked at by somebody who may say no.
+        # A change set is only useful for a review, and there is no reviewer here.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(making / "assembly")]
         command += ["--outputs-file", str(making / "outputs.json")]
@@ -178,7 +178,7 @@ class Deployment:
 
 
 def _digest(*tops: Path, facts: Sequence[str] = ()) -> str:
-    """A hash of facts, and of the names and contents of files and of all files in folders."""
+    """Hash facts, and the names and contents of files and of all files in folders."""
     digest = hashlib.sha256("\0".join(facts).encode())
     for top in tops:
         for file in _files(top):

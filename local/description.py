@@ -1,4 +1,4 @@
-"""The description of the API as docs/openapi.json has it: what the one-machine stack serves."""
+"""The API description of docs/openapi.json, as the one-machine stack serves it."""
 
 import orjson
 
@@ -7,6 +7,6 @@ from forebay.openapi import describe
 
 
 def written() -> bytes:
-    """The file's content; no API key is asked for on one machine."""
+    """Return the file's content; the one-machine stack requires no API key."""
     document = describe(resources.load(), require_api_key=False)
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -1,9 +1,9 @@
-"""Runs the AWS emulator, with its state and temporary files below our folder and nowhere else.
+"""Run the AWS emulator, with its state and temporary files inside the state folder only.
 
-A start deploys to an empty emulator, which is then stopped in an orderly way so that it writes what
-it holds; a second one serves from that and from the archive's objects. The deployment thereby never
-meets a bucket that is already there, and what a crash leaves half-written is never read: only the
-objects outlive a run, and the emulator writes each of those when it is put.
+A start deploys to an empty emulator, which is then stopped in an orderly way, so that it writes its
+state. A second emulator serves from that state and from the archive's objects. So the deployment
+never finds an existing bucket, and state that a crash left half-written is never read: only the
+objects outlive a run, and the emulator writes each object when it is put.
 """
 
 import http.client
@@ -26,32 +26,32 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where one emulator keeps what."""
+    """The folders of an emulator."""
 
-    #: Read at its start and written at its orderly stop: everything but objects.
+    #: Everything but objects: read at the start, written at an orderly stop.
     state: Path
     #: The objects of all buckets.
     objects: Path
-    #: Code of Lambda workers and other things that nobody needs afterwards.
+    #: Code of Lambda workers and other files that are not needed after the run.
     temporary: Path
 
 
 def start(
     supervisor: Supervisor, settings: LocalSettings, folders: Folders, *, name: str, rank: int
 ) -> Child:
-    """The running emulator, ready for requests.
+    """Start the emulator, and return when it is ready for requests.
 
     Args:
-        supervisor: of the process.
-        settings: say on which port.
-        folders: of this emulator; the temporary one is emptied.
+        supervisor: runs the process.
+        settings: contain the port.
+        folders: of this emulator; the temporary folder is emptied.
         name: of the process and of its log.
-        rank: when the supervisor stops it, among its processes.
+        rank: the process's rank when the supervisor stops its processes.
 
     Raises:
         ChildDiedError, StartTimeoutError: it does not answer; carries the end of its log.
     """
-    # A killed emulator leaves its workers' code there.
+    # A killed emulator leaves its workers' code in this folder.
     shutil.rmtree(folders.temporary, ignore_errors=True)
     folders.temporary.mkdir(parents=True)
     child = supervisor.start(
@@ -60,7 +60,7 @@ def start(
             command=[sys.executable, "-m", "local.emulator_front"],
             log=settings.logs / f"{name}.log",
             rank=rank,
-            # Node.js is for the functions that the CDK brings along.
+            # The CDK's own functions need Node.js.
             env={**node.environment(client_environment(settings)), **_own(settings, folders)},
             cwd=folders.temporary,
             patience_seconds=_STOP_SECONDS,
@@ -71,7 +71,7 @@ def start(
 
 
 def client_environment(settings: LocalSettings) -> dict[str, str]:
-    """Our environment, with everything AWS in it pointing at the emulator and at nothing real.
+    """Return the process's environment, with every AWS variable pointing at the emulator.
 
     Raises:
         StateUnusableError: the stack has never been started, so it has no credentials.
@@ -79,7 +79,7 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        # Neither a profile nor a proxy may lead a local call to somewhere else.
+        # A profile or a proxy must not direct a local call to another server.
         if not name.startswith(("AWS_", "CDK_", "PYTHON"))
         and name.lower() not in ("http_proxy", "https_proxy", "all_proxy")
     }
@@ -108,9 +108,9 @@ def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(folders.objects),
         "TMPDIR": str(folders.temporary),
-        # It would remove containers that it takes for its own; ours needs no Docker.
+        # The emulator would remove containers that it takes for its own; the stack needs no Docker.
         "DOCKER_HOST": "unix:///nonexistent",
-        # Each would listen on a port of its own.
+        # Each of these services would listen on its own port.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }

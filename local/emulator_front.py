@@ -1,10 +1,9 @@
-"""`python -m local.emulator_front`: the AWS emulator, behind a check of every request.
+"""`python -m local.emulator_front`: the AWS emulator, with a check of every request.
 
-The emulator by itself takes any credentials and any `Host`, and tells browsers that every page may
-read its answers. Whoever can send it requests can run code: as a Lambda function. So it answers
-only who has signed with the stack's secret access key (`AWS_SECRET_ACCESS_KEY`), or shows the key
-of the stack's own servers. The check is part of the emulator's process: there is no second port
-that goes around it.
+The emulator itself accepts any credentials and any `Host`, and lets every page in a browser read
+its answers. A client that can send it requests can run code, as a Lambda function. So a request
+must be signed with the stack's secret access key (`AWS_SECRET_ACCESS_KEY`), or carry the key of
+the stack's own servers. The check is part of the emulator's process: no second port bypasses it.
 """
 
 import datetime as dt
@@ -26,8 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _FORBIDDEN = 403
-# Where functions of CloudFormation's custom resources tell their results: the rest of the path is
-# a random token that only they were given (as on AWS, where it is a presigned URL).
+# Functions of CloudFormation's custom resources put their results here. The rest of the path is a
+# random token that only such a function receives (on AWS, it is a presigned URL).
 _CALLBACK_PREFIX = "/_ministack/cfn-response/"
 
 
@@ -41,7 +40,7 @@ class Front:
         key: str,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        """Lets through to `app` what is signed with the secret access key."""
+        """Pass requests signed with the secret access key to `app`."""
         self._app = app
         self._key = key
         self._own_key = own_key(key).encode()
@@ -49,7 +48,7 @@ class Front:
         self._policy = Policy()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answers one request; lifespan events are passed on."""
+        """Answer one request; lifespan events are passed on."""
         if scope["type"] == "lifespan" or self._is_own(scope):
             await self._app(_without_own_key(scope), receive, send)
             return
@@ -79,7 +78,7 @@ class Front:
             raise SignatureError(refusal)
 
     async def _checked(self, request: Request, receive: Receive) -> Receive:
-        """Checks the signature; returns what brings the body, which may have been read for it."""
+        """Check the signature; return a `receive` for the body, which the check may have read."""
         signature = parse(request)
         body = b""
         if needs_body(request, signature):
@@ -90,13 +89,13 @@ class Front:
 
 
 def main() -> int:
-    """Runs the emulator until it is stopped; returns the exit code."""
+    """Run the emulator until it is stopped; return the exit code."""
     try:
         key = given_secret_key()
     except CredentialsMissingError as exc:
         sys.stderr.write(f"emulator: {exc}\n")
         return 2
-    # It reads its settings from the environment as it is imported.
+    # The emulator reads its settings from the environment at import.
     import ministack.app as emulator  # noqa: PLC0415
 
     emulator.app = Front(emulator.app, key=key)
@@ -125,7 +124,7 @@ def _is_own_key(name: bytes) -> bool:
 
 
 def _without_own_key(scope: Message) -> Message:
-    """The scope as the emulator, and through it a function, may see it."""
+    """Return the scope without the key, which the emulator and its functions must not see."""
     if "headers" not in scope:
         return scope
     return {**scope, "headers": [pair for pair in scope["headers"] if not _is_own_key(pair[0])]}
@@ -143,7 +142,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Brings a body that was read, and then what comes after it."""
+    """Return a `receive` that yields the body that was read, then the messages after it."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def bring() -> Message:
@@ -164,7 +163,7 @@ async def _refuse(scope: Message, request: Request, reason: str, send: Send) -> 
         (b"content-type", kind),
         (b"content-length", str(len(body)).encode()),
         (b"x-amzn-errortype", b"AccessDenied"),
-        # What of a body was not read would be taken for the next request.
+        # The unread rest of a body would be parsed as the next request.
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": _FORBIDDEN, "headers": headers})
@@ -172,7 +171,7 @@ async def _refuse(scope: Message, request: Request, reason: str, send: Send) -> 
 
 
 def _worded(request: Request, text: str) -> tuple[bytes, bytes]:
-    """The error as the SDK that sent the request reads it: XML or JSON."""
+    """Format the error for the client's SDK: as XML or JSON."""
     is_form = "x-www-form-urlencoded" in (request.header("content-type") or "")
     if is_form or "/s3/aws4_request" in f"{request.header('authorization')}{request.query}":
         error = f"<Code>AccessDenied</Code><Message>{escape(text)}</Message>"

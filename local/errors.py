@@ -1,22 +1,22 @@
-"""What can stop the one-machine stack from running, each as one sentence that names the next step.
+"""The errors that stop the one-machine stack, each one sentence that names the next step.
 
 LocalStackError
 ├── StateLockedError     another start holds the state folder
-├── StateUnusableError   the state folder holds something that this version can't start from
+├── StateUnusableError   the state folder holds state that this version can't start from
 ├── DiskFullError        too little room below the state folder
-├── PortTakenError       a port of the stack belongs to somebody else
-├── ToolFailedError      a program that should end well (initdb, npm, cdk …) ended badly
-├── DeclarationsError    declarations don't fit what was archived
-├── MigrationsWaitError  migrations would drop or change data, and wait for a yes
+├── PortTakenError       another process uses a port of the stack
+├── ToolFailedError      a program (initdb, npm, cdk …) failed
+├── DeclarationsError    declarations don't fit the archived bodies
+├── MigrationsWaitError  migrations would drop or change data, and wait to be accepted
 ├── StoppingError        a step was given up because the stack is being stopped
 ├── StartTimeoutError    a server runs but does not become ready
-├── ChildDiedError       a server of the stack ended by itself
+├── ChildDiedError       a server of the stack ended unexpectedly
 └── CredentialsMissingError  a server was started without the stack's secret access key
 """
 
 
 class LocalStackError(Exception):
-    """Base of everything that the commands report as one line before they exit with 1."""
+    """Base of all errors that a command reports as one line before it exits with 1."""
 
 
 class StateLockedError(LocalStackError):
@@ -36,7 +36,7 @@ class PortTakenError(LocalStackError):
 
 
 class ToolFailedError(LocalStackError):
-    """A program that was run to its end failed; the message carries the end of its output."""
+    """A program failed; the message carries the end of its output."""
 
 
 class DeclarationsError(LocalStackError):
@@ -44,11 +44,11 @@ class DeclarationsError(LocalStackError):
 
 
 class MigrationsWaitError(LocalStackError):
-    """Pending migrations would drop, rename or narrow something, and nobody has accepted that."""
+    """Pending migrations would drop, rename or narrow something, and have not been accepted."""
 
 
 class StoppingError(LocalStackError):
-    """The step was given up because everything is being stopped; not a fault of its own."""
+    """The step was given up because the stack is being stopped; not a fault of the step."""
 
 
 class StartTimeoutError(LocalStackError):
@@ -56,7 +56,7 @@ class StartTimeoutError(LocalStackError):
 
 
 class ChildDiedError(LocalStackError):
-    """A server ended although nobody asked it to; the message carries the end of its log."""
+    """A server ended without a request to stop; the message carries the end of its log."""
 
 
 class CredentialsMissingError(LocalStackError):

@@ -1,4 +1,4 @@
-"""What the stack tells while it starts, runs and stops; how to show it is others' business."""
+"""Events of the stack's start, run and stop; listeners decide how to show them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,44 +19,44 @@ class Done:
 
     step: str
     seconds: float
-    #: What was unusual about it, if anything.
+    #: Anything unusual about the step, or empty.
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A server has ended, as it should."""
+    """A server has ended on request."""
 
     name: str
     seconds: float
-    #: It was not given, or did not use, the time for an orderly end.
+    #: It was killed: it had no time for an orderly end, or did not use it.
     forced: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something worth telling that is no step."""
+    """A message for the user that does not belong to a step."""
 
     text: str
 
 
 Event = Begun | Done | Stopped | Remark
-#: Gets every event; is called from several threads.
+#: Receives every event; called from several threads.
 Listener = Callable[[Event], None]
 
 
 def ignore(_: Event) -> None:
-    """For those who want no events."""
+    """Discard an event."""
 
 
 class Notes:
-    """Collects what is unusual about a step while it runs."""
+    """Remarks about a step, collected while it runs."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []
 
     def add(self, note: str) -> None:
-        """One more thing, in a few words."""
+        """Add a remark of a few words."""
         self._notes.append(note)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Notes:
 
 @contextmanager
 def step(name: str, listener: Listener) -> Iterator[Notes]:
-    """Tells the listener of the beginning and the good end of what is done in the block."""
+    """Report the beginning and the successful end of the block to the listener."""
     begun = time.monotonic()
     notes = Notes()
     listener(Begun(name))

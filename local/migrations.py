@@ -1,4 +1,4 @@
-"""Runs alembic against a throw-away database that has every migration: nothing needs to run."""
+"""Run alembic against a throw-away database with every migration, without a running stack."""
 
 import os
 import subprocess
@@ -10,12 +10,12 @@ from local.settings import ROOT
 
 
 def alembic(arguments: Sequence[str]) -> int:
-    """Runs an alembic command; returns its exit code.
+    """Run an alembic command; return its exit code.
 
     `check` and `revision --autogenerate` compare the declared resources with a migrated database.
 
     Raises:
-        LocalStackError: there is no such database to be had.
+        LocalStackError: the throw-away database can't be started.
     """
     with throwaway_servers() as servers:
         servers.start_primary()

@@ -1,9 +1,9 @@
-"""Tells the consumer of archive objects that were written but not applied when the stack stopped.
+"""Enqueue events for archive objects that were written but not applied when the stack stopped.
 
-The emulator's queues end with it, and with them the events of objects that nobody had applied yet.
-The archive and the ledger know which those are. It is the sweep of `forebay.sweep`, for which no
-event can be on its way yet. A database that is new was filled from the archive before
-(`local.restored`).
+The emulator's queues end with the emulator, and so do their events for objects not applied yet.
+Comparing the archive with the ledger finds these objects: it is the sweep of `forebay.sweep`,
+without a grace time, because no event can be on its way yet. A new database has been filled from
+the archive before (`local.restored`).
 """
 
 import datetime as dt
@@ -18,14 +18,14 @@ _STATEMENT_TIMEOUT_MS = 60_000
 
 
 def requeue(emulated: Emulated, deployed: Deployed, database_url: str) -> int:
-    """Sends the consumer an event for every object that the ledger does not know as applied.
+    """Enqueue an event for every object that the ledger lacks or that is not completely applied.
 
-    The import gets one for every file that it has not reported about.
+    The import queue gets an event for every file without a report.
 
-    One that is being applied right now may get a second event, which changes nothing.
+    An object that is being applied at the moment may get a second event, which has no effect.
 
     Returns:
-        How many objects that were.
+        The number of events.
     """
     archive = emulated.archive(deployed.archive_bucket)
     queue = emulated.queue(deployed.queue_url)

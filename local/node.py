@@ -1,4 +1,4 @@
-"""Brings the Node.js and the npm packages that the project pins, whatever the machine has."""
+"""Provide the Node.js and the npm packages that the project pins, regardless of the machine's."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _CDK = Path("node_modules") / "aws-cdk"
 
 
 def folder() -> Path:
-    """The folder with the `node` of the wheel (its `npm` there is not usable, see `npm_command`).
+    """Return the folder of the wheel's `node` (its `npm` is not usable, see `npm_command`).
 
     Raises:
         ToolFailedError: the wheel is not installed.
@@ -27,26 +27,26 @@ def folder() -> Path:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment with our Node.js and our Python first on the PATH.
+    """Put the pinned Node.js and the running Python first on the PATH.
 
-    The CDK CLI runs the app with the `python` that it finds, and that one's jsii the `node`.
+    The CDK CLI runs the app with the `python` from the PATH, and jsii runs its `node`.
     """
     own = [str(folder()), str(Path(sys.executable).parent)]
     return {**env, "PATH": os.pathsep.join([*own, env.get("PATH", os.defpath)])}
 
 
 def cdk_command(root: Path) -> list[str]:
-    """The words that start the CDK CLI."""
+    """Return the command that starts the CDK CLI."""
     return [str(folder() / "node"), str(root / _CDK / "bin" / "cdk")]
 
 
 def needs_install(root: Path) -> bool:
-    """Whether a package is missing, or is another one than the lock file's."""
+    """Return whether a package is missing, or its version differs from the lock file's."""
     locked = json.loads((root / "package-lock.json").read_bytes())["packages"]
     return any(
         _installed_version(root / path) != entry["version"]
         for path, entry in locked.items()
-        if path  # the empty one is the project itself
+        if path  # the empty path is the project itself
     )
 
 
@@ -58,7 +58,7 @@ def _installed_version(package: Path) -> str | None:
 
 
 def ensure(root: Path) -> None:
-    """Installs the packages unless they are there, outside of any stack."""
+    """Install missing packages, outside of a stack."""
     if needs_install(root):
         build = root / ".build"
         with Supervisor(build / "npm.json") as supervisor:
@@ -66,7 +66,7 @@ def ensure(root: Path) -> None:
 
 
 def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
-    """Installs what package-lock.json says into node_modules.
+    """Install the packages of package-lock.json into node_modules.
 
     Raises:
         ToolFailedError: npm failed; carries the end of its output.
@@ -84,6 +84,6 @@ def install(supervisor: Supervisor, root: Path, logs: Path) -> None:
 
 
 def npm_command() -> list[str]:
-    """The words that start npm; the wheel's `bin/npm` is a copy that does not find its library."""
+    """Return the command that starts npm; the wheel's `bin/npm` does not find its library."""
     npm = folder().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     return [str(folder() / "node"), str(npm)]

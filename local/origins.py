@@ -1,8 +1,8 @@
-"""Refuses requests that a web page of somewhere else can make a browser send to this machine.
+"""Refuse requests that a foreign web page can make a browser send to this machine.
 
-A page of another origin can send simple requests anywhere without asking (Fetch standard, "CORS
-protocol"), and a page whose own name is made to resolve to 127.0.0.1 (DNS rebinding) can read the
-answers as well. Three headers, which no page can forge, tell them: `Host`, `Origin` (RFC 6454) and
+A page of another origin can send simple requests without permission (Fetch standard, "CORS
+protocol"), and a page with a host name made to resolve to 127.0.0.1 (DNS rebinding) can also read
+the answers. Three headers, which a page can't forge, identify them: `Host`, `Origin` (RFC 6454) and
 `Sec-Fetch-Site` (W3C Fetch Metadata).
 """
 
@@ -14,31 +14,31 @@ from urllib.parse import urlsplit
 
 ANY_ORIGIN = "*"
 
-# A host with or without a port (RFC 9110, section 7.2), of the characters that names are made of.
+# A host with an optional port (RFC 9110, section 7.2), limited to the characters of names.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
-# `none` is the user's own doing: an address typed, a bookmark.
+# Browsers send `none` for the user's own actions: a typed address, a bookmark.
 _OWN_SITES = frozenset({"same-origin", "none"})
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whom a server of this machine answers."""
+    """The hosts and origins that a server of this machine answers."""
 
-    #: Names by which it may be called besides the loopback ones, in lower case.
+    #: Accepted host names besides the loopback names, in lower case.
     hosts: Collection[str] = ()
-    #: The value of `Access-Control-Allow-Origin` that its API declares. `*` stands for every
-    #: origin of this machine: pages of the internet are never meant on a developer's own.
+    #: The API's declared value of `Access-Control-Allow-Origin`. `*` allows every origin of this
+    #: machine, and never pages of the internet, which must not reach a developer's machine.
     declared_origin: str | None = None
 
     def refusal(
         self, *, hosts: Sequence[str], origins: Sequence[str], sites: Sequence[str]
     ) -> str | None:
-        """Why a request is not answered, in a sentence; None where it is.
+        """Return the reason to refuse a request as a sentence, or None if it is allowed.
 
         Args:
-            hosts: every `Host`, and the authority of a target that is a whole URL.
-            origins: every `Origin`.
-            sites: every `Sec-Fetch-Site`.
+            hosts: all `Host` headers, and the authority of a target that is a whole URL.
+            origins: all `Origin` headers.
+            sites: all `Sec-Fetch-Site` headers.
         """
         if not hosts or not all(self._is_ours(host) for host in hosts):
             return (
@@ -75,13 +75,13 @@ class Policy:
 
 
 def _name(host: str) -> str | None:
-    """The name or address of a `Host`, in lower case; None for what is neither."""
+    """Return the name or address in a `Host` in lower case, or None if it is invalid."""
     match = _HOST.fullmatch(host)
     return (match[1] or match[2]).lower() if match else None
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether a name can only mean this machine (`localhost` and below: RFC 6761, section 6.3)."""
+    """Return whether the name always means this machine (`localhost` and below: RFC 6761, 6.3)."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Finds out before the start whether the stack's ports are free, and who has them otherwise."""
+"""Check before the start that the stack's ports are free, and find the owners of those in use."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ _HOST = "127.0.0.1"
 
 
 def check_free(ports: Ports) -> None:
-    """Raises PortTakenError, naming every port of the stack that can't be listened on."""
+    """Raise PortTakenError, naming every port of the stack that can't be listened on."""
     problems = [
         f"port {port} (for the {name}) {problem}"
         for name, port in ports.named().items()
@@ -27,11 +27,11 @@ def check_free(ports: Ports) -> None:
 
 
 def _problem(port: int) -> str | None:
-    """Why nobody of us could listen there."""
+    """Return the reason why a server can't listen on the port, or None."""
     if _is_answered(port):
         return f"is already in use{_owner(port)}"
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do: connections of the last run that linger in TIME_WAIT are no owner.
+        # As the servers do: lingering TIME_WAIT connections of the last run don't block a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_HOST, port))
@@ -45,14 +45,14 @@ def _problem(port: int) -> str | None:
 
 
 def _is_answered(port: int) -> bool:
-    """Whether somebody listens; macOS lets us bind what another holds for all addresses."""
+    """Return whether a server listens: macOS allows a bind while another holds all addresses."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         return probe.connect_ex((_HOST, port)) == 0
 
 
 def _owner(port: int) -> str:
-    """` by <program> (pid n)` where the system tells (it hides others' processes from non-root)."""
+    """Return ` by <program> (pid n)`, or an empty text if the system hides the owner."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             address = connection.laddr
@@ -64,5 +64,5 @@ def _owner(port: int) -> str:
 
 
 def _elsewhere(base: int) -> int:
-    """A base port well away from that one, for the advice."""
+    """Return a base port for the advice, far from the given port."""
     return 9000 if abs(base - 9000) > len(Ports(base).named()) else 10000

@@ -1,7 +1,7 @@
-"""Tells whether a process is still the one we started, and ends processes in order.
+"""Check whether a started process still runs, and stop processes in order.
 
-The supervisor uses it to stop the stack, the warden to do the same when the supervisor was killed,
-and the next start to clear what both left behind.
+The supervisor uses this module to stop the stack, the warden to do so if the supervisor was killed,
+and the next start to stop the remaining processes of both.
 """
 
 import json
@@ -16,42 +16,42 @@ from typing import Protocol
 import psutil
 
 _POLL_SECONDS = 0.02
-# After the rude signal nothing can refuse for long; Postgres needs a moment for its children.
+# The rude signal ends a process soon; Postgres needs a moment for its children.
 _RUDE_PATIENCE_SECONDS = 6.0
-# A start time counts from the boot time, which moves a little when the clock is set.
+# The start time is relative to the boot time, which moves a little when the clock is set.
 _START_TIME_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One process of the stack, and how it wants to be ended.
+    """One process of the stack, and how to stop it.
 
-    Each leads a process group of its own, so that what it started (Lambda workers, the CDK app) can
-    be ended with it.
+    Each process leads its own process group, so that its children (Lambda workers, the CDK app) can
+    be stopped with it.
     """
 
     name: str
     pid: int
-    #: Start time in seconds since the epoch: tells the process from a later one with the same pid.
+    #: Start time in seconds since the epoch: distinguishes it from a later process with this pid.
     started: float
-    #: Processes with a lower rank are stopped first, those of one rank together.
+    #: Processes with a lower rank are stopped first; those of the same rank together.
     rank: int
-    #: The signal that asks for an orderly end.
+    #: The signal that requests an orderly end.
     polite_signal: int = signal.SIGTERM
-    #: The signal for one that did not listen, or when somebody is in a hurry.
+    #: The signal after the patience has run out, or in a hurry.
     rude_signal: int = signal.SIGKILL
     patience_seconds: float = 10.0
 
 
 class Report(Protocol):
-    """Told about each process that has ended."""
+    """A callback for each process that has ended."""
 
     def __call__(self, name: str, seconds: float, *, forced: bool) -> None:
-        """The process `name` is gone, after `seconds`, killed if `forced`."""
+        """Report that the process `name` ended after `seconds`, killed if `forced`."""
 
 
 def start_time(pid: int) -> float:
-    """When the process started, in seconds since the epoch; 0 where it is already gone."""
+    """Return the process's start in seconds since the epoch; 0 if the process has ended."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
@@ -59,13 +59,13 @@ def start_time(pid: int) -> float:
 
 
 def is_alive(process: Running) -> bool:
-    """Whether the very process that was started still runs."""
+    """Return whether this process still runs, rather than a later process with its pid."""
     drift = abs(start_time(process.pid) - process.started)
     return drift < _START_TIME_TOLERANCE_SECONDS and pid_is_alive(process.pid)
 
 
 def pid_is_alive(pid: int) -> bool:
-    """Whether a process has this number; a zombie does not count."""
+    """Return whether a process has this pid; a zombie does not count."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -79,13 +79,13 @@ def stop_all(
     hurry: Callable[[], bool] = lambda: False,
     report: Report | None = None,
 ) -> None:
-    """Ends all of them, lowest rank first, and returns when they and their groups are gone.
+    """Stop the processes, lowest rank first; return when they and their groups have ended.
 
     Args:
-        processes: what to end.
-        alive: whether one still runs; the parent has a better way to know than others.
-        hurry: once true, nobody is given the time for an orderly end any more.
-        report: told about each end.
+        processes: the processes to stop.
+        alive: whether a process still runs; the parent has a better way to know.
+        hurry: as soon as it returns True, processes get no more time for an orderly end.
+        report: called after each end.
     """
     by_rank: dict[int, list[Running]] = {}
     for process in processes:
@@ -130,19 +130,19 @@ def _signal(process: Running, number: int) -> None:
 
 
 def end_group(process: Running) -> None:
-    """Kills what an ended process left behind in its group, such as a Lambda worker in a long call.
+    """Kill the rest of an ended process's group, such as a Lambda worker in a long call.
 
-    Only for a process that has ended just now: later, others may carry the same number.
+    Only for a process that has just ended: later, another process may have its pid.
     """
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # macOS answers EPERM for a group of zombies only.
+        # macOS returns EPERM for a group of zombies only.
         return
 
 
 def read_register(path: Path) -> list[Running]:
-    """The processes that a start has noted; none where there is no (whole) register."""
+    """Return the registered processes; empty if the register is missing or incomplete."""
     try:
         return [Running(**entry) for entry in json.loads(path.read_bytes())]
     except (FileNotFoundError, json.JSONDecodeError):
@@ -150,7 +150,7 @@ def read_register(path: Path) -> list[Running]:
 
 
 def write_register(path: Path, processes: Iterable[Running]) -> None:
-    """Notes the running processes, so that they can be found when their parent is gone."""
+    """Register the running processes, so that they can be found after their parent has ended."""
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps([asdict(process) for process in processes]))
     temporary.replace(path)

@@ -1,8 +1,7 @@
-"""Makes a saved change of the functions' sources live without a deployment.
+"""Reload the functions after a change of their sources, without a deployment.
 
-Watches what the functions' packages are made of, makes the changed packages anew in memory, with
-the code that the CDK app packs them with, and hands them to the emulator, which then starts fresh
-workers.
+Watches the sources of the functions' packages, rebuilds changed packages in memory with the CDK
+app's own bundling code, and uploads them to the emulator, which then starts fresh workers.
 """
 
 import threading
@@ -33,10 +32,10 @@ _TICK_MILLISECONDS = 200
 
 
 class Reloader:
-    """Knows what each function runs now, and replaces what has changed."""
+    """A record of each function's running package, which replaces changed packages."""
 
     def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
-        """A reloader of what was deployed; tells the listener what it reloads, and why not."""
+        """Make a reloader of a deployment; it reports reloads and failures to the listener."""
         self._settings = settings
         self._deployed = deployed
         self._listener = listener
@@ -44,11 +43,11 @@ class Reloader:
         self._running: Mapping[FunctionName, bytes] = {}
 
     def begin(self, is_current: Callable[[], bool]) -> None:
-        """Takes note of what runs, and reloads what was saved since it was deployed.
+        """Record the running packages, and reload the changes since the deployment.
 
         Args:
-            is_current: whether the sources are those of the deployment. Asked after they were read,
-                so that one saved in between is reloaded once too often and not once too seldom.
+            is_current: whether the sources are those of the deployment. Called after they have been
+                read: a change in between causes an unnecessary reload, not a missing reload.
         """
         packages = self._packages()
         if is_current():
@@ -56,9 +55,9 @@ class Reloader:
         self.reload()
 
     def reload(self, changed: Collection[Path] = ()) -> None:
-        """Makes the functions run the sources as they are now; tells in one line what it did.
+        """Update the functions to the current sources; report the result in one line.
 
-        Where a source can't be compiled, everything stays as it is.
+        If a source can't be compiled, all functions keep their code.
         """
         begun = time.monotonic()
         try:
@@ -88,7 +87,7 @@ class Reloader:
         return replaced
 
     def _migrate(self) -> None:
-        """Runs new migrations that only add; tells which others wait."""
+        """Run new migrations that only add; report the migrations that wait."""
 
         def run(revision: str) -> None:
             self._emulated.invoke(self._deployed.functions["migrate"], {"revision": revision})
@@ -120,7 +119,7 @@ class Reloader:
 
 @contextmanager
 def reloading(reloader: Reloader, root: Path, is_current: Callable[[], bool]) -> Iterator[None]:
-    """Reloads changed sources of the checkout in the background while the block runs."""
+    """Reload changed sources of the checkout in the background while the block runs."""
     stop = threading.Event()
     thread = threading.Thread(target=_watch, args=(reloader, root, is_current, stop), daemon=True)
     thread.start()
@@ -139,7 +138,7 @@ def _watch(
         *(root / name for name in _WATCHED),
         watch_filter=PythonFilter(),
         step=_QUIET_MILLISECONDS,
-        # The first answer, be it that nothing has changed, says that it watches.
+        # The first result, even without changes, shows that the watch has started.
         yield_on_timeout=True,
         rust_timeout=_TICK_MILLISECONDS,
         stop_event=stop,

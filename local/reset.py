@@ -1,4 +1,4 @@
-"""`make reset`: deletes the state of the one-machine stack, after asking."""
+"""`make reset`: deletes the state of the one-machine stack, after a confirmation."""
 
 import contextlib
 import shutil
@@ -11,14 +11,14 @@ from local.supervisor import stop_leftovers
 
 
 def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
-    """Deletes the databases, the archive and whatever else the stack has put into its folder.
+    """Delete the databases, the archive and all other files of the stack in its state folder.
 
     Args:
-        settings: name the folder.
-        assume_yes: do not ask.
+        settings: contain the folder.
+        assume_yes: skip the confirmation.
 
     Returns:
-        The exit code: 0 also where there was nothing; 1 where the user said no.
+        The exit code: 0, also if there was no state; 1 if the user did not confirm.
 
     Raises:
         StateLockedError: the stack runs.
@@ -36,7 +36,7 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    # Only if nothing of somebody else's is in it.
+    # Fails, and is ignored, if the folder holds other files.
     with contextlib.suppress(OSError):
         settings.state.rmdir()
     sys.stdout.write(f"deleted the state at {settings.state}\n")
@@ -44,7 +44,7 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
 
 
 def _ours(settings: LocalSettings) -> list[Path]:
-    """What a start makes; a mistaken FOREBAY_STATE must not cost a user's own files."""
+    """Return the files of the stack; with a wrong FOREBAY_STATE the user's own files survive."""
     return [
         settings.postgres,
         settings.emulator,

@@ -1,8 +1,8 @@
-"""Fills a new database from an archive that is older than it, before anything else writes to it.
+"""Fill a new database from an existing archive, before any other writes to the database.
 
-The queue alone would make the rows and the rejections again, but not what operators decided about
-rejections, nor when commands were rejected. So this is `forebay rebuild`, as a program of its own:
-the stack does not import the operators' tools.
+The queue alone would restore the rows and the rejections, but not operators' decisions about
+rejections, nor the times of rejections. So this module runs `forebay rebuild`, as a separate
+program: the stack does not import the operators' tools.
 """
 
 import sys
@@ -22,11 +22,11 @@ _STATEMENT_TIMEOUT_MS = 60_000
 
 
 class Restored(Enum):
-    """What became of a new database."""
+    """The result of restoring a new database."""
 
-    #: It has all that the archive comes to.
+    #: Completely restored from the archive.
     WHOLLY = "the database is new: its tables were made again from the archive"
-    #: It has the decisions of operators; the queue brings the rest.
+    #: Only the operators' decisions are restored; the queue brings the rest.
     DECISIONS = (
         "the database is new, and the archive has commands that can't apply and were never "
         "rejected: objects are applied one by one"
@@ -34,7 +34,7 @@ class Restored(Enum):
 
 
 def is_needed(emulated: Emulated, deployed: Deployed, database_url: str) -> bool:
-    """Whether nothing was ever applied to the database, and the archive has commands."""
+    """Return whether the database has no applied objects, but the archive has commands."""
     with connect(
         database_url,
         application_name="forebay-local",
@@ -51,23 +51,23 @@ def is_needed(emulated: Emulated, deployed: Deployed, database_url: str) -> bool
 def restore(
     supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, database_url: str
 ) -> Restored:
-    """Makes the tables again, or at least the decisions.
+    """Restore the tables, or at least the decisions.
 
     Raises:
-        ToolFailedError: not even the decisions could be read.
+        ToolFailedError: even the decisions could not be restored.
     """
     tool = _Tool(supervisor, settings, deployed, database_url)
     try:
         tool.run("rebuild", "--yes")
     except ToolFailedError:
-        # A rebuild refuses what the live run has to decide: the queue is the way then.
+        # A rebuild refuses if the live run still has decisions to make: leave those to the queue.
         tool.run("rejections", "restore")
         return Restored.DECISIONS
     return Restored.WHOLLY
 
 
 class _Tool:
-    """The operators' command line, on the running stack."""
+    """The operators' command line, for the running stack."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`make run`: starts the stack, tells how to use it, and stops it when asked or when it breaks."""
+"""`make run`: starts the stack, prints instructions, and stops it on request or after a failure."""
 
 import os
 import signal
@@ -18,18 +18,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """A signal asks for the end; interrupts whatever the main thread waits for."""
+    """A signal requests the stop; raised in the main thread, whatever it waits for."""
 
 
 def run(
     settings: LocalSettings, *, stop_with_parent: bool = False, accepted: str | None = None
 ) -> int:
-    """Runs the stack until it is interrupted; returns the exit code.
+    """Run the stack until it is interrupted; return the exit code.
 
     Args:
-        settings: where, and on which ports.
-        stop_with_parent: also stop when the process that started this one ends, as `make` does
-            without a word when it is killed.
+        settings: contain the folders and the ports.
+        stop_with_parent: also stop when the parent process ends: a killed `make` sends no signal
+            to its children.
         accepted: the revision up to which migrations may drop or change data.
     """
     begun = time.monotonic()
@@ -54,14 +54,14 @@ def run(
 
 
 def _wait(stack: LocalStack) -> None:
-    """Returns never: a signal or a dead server ends it with an exception."""
+    """Check the stack until a signal or a dead server raises an exception."""
     while True:
         stack.check()
         time.sleep(_CHECK_SECONDS)
 
 
 def _obey_signals(stack: LocalStack) -> None:
-    """The first signal ends what is going on; any during the stop only hurries it."""
+    """Stop the stack at the first signal; later signals, or those during a stop, hurry it."""
     asked = False
 
     def handle(_number: int, _frame: FrameType | None) -> None:

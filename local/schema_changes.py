@@ -1,4 +1,4 @@
-"""Migrations of the running database: those that only add run at once, the others after a yes."""
+"""Migrations of the running database: additive migrations run automatically, others on request."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ from migrations.effects import Pending, pending, row_count
 
 @dataclass(frozen=True, slots=True)
 class SchemaChanges:
-    """The migrations that a database lacks, in their order."""
+    """The pending migrations of a database, in order."""
 
-    #: Those that only add, up to the first that does more.
+    #: The additive migrations before the first that may hurt.
     adding: Sequence[Pending]
-    #: The first that may hurt, and all that follow it.
+    #: The first migration that may hurt, and all that follow it.
     waiting: Sequence[Pending]
     url: str
 
     @classmethod
     def of(cls, url: str, scripts: ScriptDirectory | None = None) -> Self:
-        """The changes that the database at the URL lacks.
+        """Find the pending migrations of the database at the URL.
 
         Raises:
             psycopg.Error: the database does not answer.
@@ -36,22 +36,22 @@ class SchemaChanges:
         """
         try:
             missing = pending(url, scripts)
-        except CommandError:  # of a newer release: the migrate function leaves it alone
+        except CommandError:  # a newer release's database, which the migrate function skips
             missing = []
         except psycopg.Error:
             raise
-        except Exception as exc:  # a migration is the user's code, and runs when it is imported
+        except Exception as exc:  # a migration is user code, which runs at import
             raise ToolFailedError(f"a migration can't be imported: {exc!r}") from exc
         first = next((n for n, one in enumerate(missing) if one.hurting), len(missing))
         return cls(missing[:first], missing[first:], url)
 
     @property
     def last(self) -> str:
-        """The newest of the waiting revisions, by which all of them are accepted."""
+        """The newest waiting revision; accepting it accepts all of them."""
         return self.waiting[-1].revision
 
     def described(self) -> str:
-        """The waiting migrations with the statements that may hurt, and how many rows it is about.
+        """List the waiting migrations, their statements that may hurt, and the affected rows.
 
         Raises:
             psycopg.Error: the database does not answer.
@@ -66,15 +66,15 @@ class SchemaChanges:
 
 
 def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
-    """Runs the pending migrations that only add.
+    """Run the pending additive migrations.
 
     Args:
         url: of the running stack's primary.
         run: migrates the database up to a revision.
-        port: the stack's, for the message.
+        port: the stack's port, for the message.
 
     Returns:
-        A message about the migrations that wait; None if none do.
+        A message about the waiting migrations, or None if there are none.
 
     Raises:
         psycopg.Error: the database does not answer.
@@ -90,12 +90,12 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
 
 
 def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
-    """Refuses a start that would run migrations which may hurt and were not accepted.
+    """Refuse a start that would run migrations that may hurt and were not accepted.
 
     Args:
         url: of the primary.
-        accepted: the revision up to which the user accepts all.
-        port: the stack's, for the message.
+        accepted: the revision up to which the user accepts all migrations.
+        port: the stack's port, for the message.
 
     Raises:
         MigrationsWaitError: with the statements, and the command that accepts them.
@@ -113,18 +113,18 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
 def migrate_running(
     settings: LocalSettings, accepted: str | None, answer: Callable[[], str] = sys.stdin.readline
 ) -> int:
-    """`make migrate`: shows what waits, and runs it after a yes.
+    """Run `make migrate`: show the waiting migrations, and run them after a confirmation.
 
     Args:
         settings: of the running stack.
-        accepted: the revision up to which the user accepts all; nothing is asked then.
-        answer: reads what the user types.
+        accepted: the revision up to which the user accepts all migrations, without a question.
+        answer: reads the user's answer.
 
     Returns:
-        The exit code: 1 where the user said no.
+        The exit code: 1 if the user did not confirm.
 
     Raises:
-        ToolFailedError: no stack runs there.
+        ToolFailedError: the stack does not run.
     """
     url, port = primary_of(settings).url(), settings.ports.base
     try:
@@ -146,7 +146,7 @@ def migrate_running(
 
 
 def _newest(changes: SchemaChanges) -> str:
-    """Up to what was shown, should another migration have been saved meanwhile."""
+    """Return the newest shown revision: another migration may have been saved since."""
     shown = [*changes.adding, *changes.waiting]
     return shown[-1].revision if shown else "head"
 

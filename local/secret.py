@@ -14,15 +14,15 @@ _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 def make_secret(file: Path) -> None:
-    """Makes a new secret that only the owner of the file can read, unless there is one.
+    """Make a secret that only the file's owner can read, unless the file exists.
 
     Call it while no other start uses the folder.
 
     Raises:
-        StateUnusableError: what is there is no secret.
+        StateUnusableError: the existing file is not a secret.
     """
     if not file.exists():
-        # Renamed when it is whole: a crash must not leave an empty secret behind.
+        # Written under another name, then renamed: a crash must not leave an empty secret.
         descriptor, name = tempfile.mkstemp(prefix="secret-", dir=file.parent)
         with os.fdopen(descriptor, "w") as new:
             new.write(secrets.token_hex(_BYTES))
@@ -32,10 +32,10 @@ def make_secret(file: Path) -> None:
 
 
 def read_secret(file: Path) -> bytes:
-    """The secret.
+    """Read the secret.
 
     Raises:
-        StateUnusableError: there is none, it may not be read, or it is damaged.
+        StateUnusableError: it does not exist, may not be read, or is damaged.
     """
     try:
         text = file.read_text(errors="replace")
@@ -56,7 +56,7 @@ def read_secret(file: Path) -> bytes:
 
 
 def derive(secret: bytes, purpose: str) -> str:
-    """A password for one purpose, as 64 hexadecimal digits; it tells nothing about the others.
+    """Derive a password for one purpose, 64 hexadecimal digits that reveal no other password.
 
     It is HMAC-SHA256 of the purpose under the secret (RFC 2104).
     """

@@ -1,4 +1,4 @@
-"""Starts our own two servers: the Firehose server and the gateway."""
+"""Start the stack's own two servers: the Firehose server and the gateway."""
 
 import http.client
 import sys
@@ -14,16 +14,16 @@ from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
 _READY_SECONDS = 60.0
-_ANSWER_SECONDS = 30.0  # API Gateway itself gives up after 29
-# It hands to S3 what it has buffered; what S3 does not take stays in its spool.
+_ANSWER_SECONDS = 30.0  # API Gateway's own time-out is 29 s
+# Time to deliver the buffered records to S3; the rest stays in the spool.
 _FIREHOSE_STOP_SECONDS = 15.0
 
 
 def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int) -> Child:
-    """The Firehose server, which takes records.
+    """Start the Firehose server, and return when it accepts records.
 
     Raises:
-        ChildDiedError, StartTimeoutError: it does not; carries the end of its log.
+        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
     """
     port = settings.ports.firehose
     child = supervisor.start(
@@ -51,10 +51,10 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
 def start_gateway(
     supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, *, rank: int
 ) -> Child:
-    """The gateway, which serves the deployed API.
+    """Start the gateway, and return when it serves the deployed API.
 
     Raises:
-        ChildDiedError, StartTimeoutError: it does not; carries the end of its log.
+        ChildDiedError, StartTimeoutError: it did not start; carries the end of its log.
     """
     port = settings.ports.gateway
     child = supervisor.start(
@@ -81,11 +81,11 @@ def start_gateway(
 
 
 def first_answers(settings: LocalSettings) -> list[str]:
-    """Starts the read and the write function by asking each; what is wrong, if anything.
+    """Start the read and the write function with one request each; return the problems.
 
-    So no client waits for them, nor meets the time limit of a slow first start. The write is an
-    empty batch, which the function refuses and nobody stores. A declared resource without its table
-    is no reason not to start, but one to tell.
+    So clients don't wait for the functions' start, or exceed a time limit during a slow first
+    start. The write is an empty batch, which the function refuses, so that no command is stored. A
+    declared resource without its table is reported, but does not prevent the start.
     """
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
@@ -100,13 +100,13 @@ def first_answers(settings: LocalSettings) -> list[str]:
 
 
 def _ask(port: int, method: str, path: str, *, expected: int, body: str | None = None) -> str:
-    """What is wrong with the answer; empty if nothing is."""
+    """Return a description of an unexpected answer, or an empty text."""
     status, answer = _send(port, method, path, body)
     return "" if status == expected else f"{method} {path} answers {status}: {answer[:300]}"
 
 
 def flush_cache(settings: LocalSettings) -> None:
-    """Empties the gateway's cache."""
+    """Empty the gateway's cache."""
     connection = http.client.HTTPConnection("127.0.0.1", settings.ports.gateway, timeout=5)
     try:
         connection.request("POST", "/_gateway/flush")

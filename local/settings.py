@@ -1,4 +1,4 @@
-"""Where the one-machine stack keeps its state, and which ports and names it uses."""
+"""The one-machine stack's state folder, ports and names."""
 
 import os
 import re
@@ -17,23 +17,23 @@ _PORTS_IN_USE = 5
 _MAX_BASE_PORT = 65535 - _PORTS_IN_USE + 1
 _HOST_NAME = re.compile(r"[a-z0-9._-]+")
 
-# Free room below the state folder, without which Postgres would soon stop in the middle of a write.
+# Minimum free space below the state folder; with less, Postgres would soon fail during a write.
 MIN_FREE_BYTES = 1024**3
-# Where a running stack stops. On a full disk the emulator's S3 acknowledges objects that it only
-# keeps in memory: what the functions accept then would not outlive it.
+# Below this a running stack stops. On a full disk the emulator's S3 acknowledges objects that it
+# keeps in memory only: commands accepted then would be lost when it stops.
 MIN_FREE_BYTES_RUNNING = 128 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The five neighbouring ports of one stack."""
+    """The five consecutive ports of one stack."""
 
-    #: The first of them: the address that clients use.
+    #: The first port: the clients' address.
     base: int
 
     @property
     def gateway(self) -> int:
-        """Our gateway with its cache: what clients talk to."""
+        """The gateway with its cache, which clients connect to."""
         return self.base
 
     @property
@@ -43,7 +43,7 @@ class Ports:
 
     @property
     def firehose(self) -> int:
-        """Our Firehose server."""
+        """The project's Firehose server."""
         return self.base + 2
 
     @property
@@ -57,7 +57,7 @@ class Ports:
         return self.base + 4
 
     def named(self) -> Mapping[str, int]:
-        """Every port by the name of what listens there."""
+        """Return every port by its server's name."""
         return {
             "gateway": self.gateway,
             "emulator": self.emulator,
@@ -69,27 +69,27 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """All that one start of the stack depends on."""
+    """The settings of one start of the stack."""
 
-    #: Folder that holds everything worth keeping between starts.
+    #: The folder with all state that is kept between starts.
     state: Path
     ports: Ports
-    #: The checkout that is run.
+    #: The checkout to run.
     root: Path = ROOT
-    #: Names by which clients may call the gateway besides the loopback ones, in lower case.
+    #: The gateway's host names besides the loopback names, in lower case.
     hosts: frozenset[str] = frozenset()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, base_port: int | None = None) -> Self:
-        """The settings of this checkout.
+        """Return the settings of this checkout.
 
         Args:
             env: read for `FOREBAY_STATE`, a folder instead of `.forebay` in the checkout, and for
-                `FOREBAY_LOCAL_HOSTS`, further names of the gateway with commas between them.
-            base_port: first of the five ports; 8080 unless told.
+                `FOREBAY_LOCAL_HOSTS`, further host names of the gateway, separated by commas.
+            base_port: the first of the five ports; by default 8080.
 
         Raises:
-            ValueError: the ports would not fit below 65536, or a name is not one.
+            ValueError: the ports would exceed 65535, or a host name is invalid.
         """
         base = DEFAULT_BASE_PORT if base_port is None else base_port
         if not 1 <= base <= _MAX_BASE_PORT:
@@ -99,47 +99,47 @@ class LocalSettings:
 
     @property
     def secret(self) -> Path:
-        """File from which every password and key of the stack is derived."""
+        """The file from which every password and key of the stack is derived."""
         return self.state / "secret"
 
     @property
     def logs(self) -> Path:
-        """Folder with one log file per server."""
+        """The folder with one log file per server."""
         return self.state / "logs"
 
     @property
     def processes(self) -> Path:
-        """List of the running servers, for whoever has to stop them after a crash."""
+        """The list of running servers, to stop them after a crash."""
         return self.state / "processes.json"
 
     @property
     def postgres(self) -> Path:
-        """Folder of both database clusters."""
+        """The folder of both database clusters."""
         return self.state / "postgres"
 
     @property
     def emulator(self) -> Path:
-        """Folder of the emulator; the archive's objects are below it."""
+        """The emulator's folder; the archive's objects are below it."""
         return self.state / "emulator"
 
     @property
     def firehose(self) -> Path:
-        """Folder where our Firehose server keeps what it has acknowledged and not yet delivered."""
+        """The Firehose server's folder of records that are acknowledged, but not delivered yet."""
         return self.state / "firehose"
 
     @property
     def base_url(self) -> str:
-        """Address of the API for clients."""
+        """The API's address for clients."""
         return f"http://127.0.0.1:{self.ports.gateway}/v1"
 
     @property
     def emulator_url(self) -> str:
-        """Endpoint of every AWS service but Firehose."""
+        """The endpoint of every AWS service but Firehose."""
         return f"http://127.0.0.1:{self.ports.emulator}"
 
     @property
     def firehose_url(self) -> str:
-        """Endpoint of Firehose."""
+        """The endpoint of Firehose."""
         return f"http://127.0.0.1:{self.ports.firehose}"
 
 

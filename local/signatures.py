@@ -1,7 +1,7 @@
-"""Checks AWS signatures of version 4, in the header or in the query.
+"""Check AWS signatures of version 4, in the header or in the query.
 
-After "Signature Version 4 for API requests" in the IAM User Guide. The payload is taken to be what
-the request says in `x-amz-content-sha256`, where it says anything: the signature covers that.
+After "Signature Version 4 for API requests" in the IAM User Guide. If the request has the header
+`x-amz-content-sha256`, its value is used as the hash of the payload: the signature covers it.
 """
 
 import datetime as dt
@@ -21,12 +21,12 @@ _SCOPE_PARTS = 5
 
 
 class SignatureError(Exception):
-    """A request is not signed, or not with our key; the message says what is wrong."""
+    """A request is not signed, or not with our key; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What of a request a signature covers, as it was sent."""
+    """The signed parts of a request, as sent."""
 
     method: str
     #: Percent-encoded.
@@ -37,40 +37,40 @@ class Request:
     headers: Sequence[tuple[str, str]]
 
     def header(self, name: str) -> str | None:
-        """The values of a header as one, or None."""
+        """Return the joined values of a header, or None."""
         values = [" ".join(value.split()) for key, value in self.headers if key == name]
         return ",".join(values) if values else None
 
     @property
     def parameters(self) -> Sequence[tuple[str, str]]:
-        """Names and values of the query, decoded."""
+        """The decoded names and values of the query."""
         pairs = [part.partition("=") for part in self.query.split("&") if part]
         return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a request says about how it was signed."""
+    """A request's signature and its parameters."""
 
     signature: str
     #: Date, region and service.
     scope: tuple[str, str, str]
     signed_headers: str
     time: str
-    #: How long it is good for; None in a header, which is good for 15 minutes.
+    #: The validity of a signature in the query; None in the header, where it is 15 minutes.
     expires_seconds: int | None = None
 
     @property
     def service(self) -> str:
-        """The service that is called."""
+        """The called service."""
         return self.scope[2]
 
 
 def parse(request: Request) -> Signature:
-    """Reads how the request was signed.
+    """Parse the request's signature.
 
     Raises:
-        SignatureError: it was not, or not so.
+        SignatureError: there is no signature, or it has another form.
     """
     parameters = dict(request.parameters)
     try:
@@ -82,7 +82,7 @@ def parse(request: Request) -> Signature:
 
 
 def needs_body(request: Request, signature: Signature) -> bool:
-    """Whether the hash of the body is part of what was signed, and the request does not tell it."""
+    """Return whether the signature covers the body's hash and the request does not contain it."""
     is_presigned_s3 = signature.expires_seconds is not None and signature.service == "s3"
     return request.header(_PAYLOAD_HEADER) is None and not is_presigned_s3
 
@@ -90,14 +90,14 @@ def needs_body(request: Request, signature: Signature) -> bool:
 def check(
     request: Request, signature: Signature, *, key: str, body: bytes, now: dt.datetime
 ) -> None:
-    """Returns where the request was signed with the key.
+    """Return if the request was signed with the key.
 
     Args:
-        request: what was sent.
-        signature: as `parse` returned it.
+        request: the request as sent.
+        signature: returned by `parse`.
         key: the secret access key.
-        body: the whole body; looked at only where `needs_body`.
-        now: the time.
+        body: the whole body; used only if `needs_body`.
+        now: the current time.
 
     Raises:
         SignatureError: it was signed with another key, or too long ago, or without its host.
@@ -172,7 +172,7 @@ def _payload_hash(request: Request, signature: Signature, body: bytes) -> str:
 
 
 def _canonical_request(request: Request, signature: Signature, payload_hash: str) -> str:
-    # S3 signs the path as it is sent, every other service encodes it once more.
+    # S3 signs the path as sent; all other services encode it once more.
     path = request.path if signature.service == "s3" else quote(request.path, safe="/~")
     names = signature.signed_headers.split(";")
     headers = "".join(f"{name}:{request.header(name) or ''}\n" for name in names)

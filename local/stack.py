@@ -1,7 +1,7 @@
 """The whole stack as one object: databases, emulator, Firehose server, gateway.
 
-`with LocalStack(settings) as stack: …` is what `make run` and the end-to-end tests are made of. It
-prints nothing; whoever wants to know what happens gets events.
+`make run` and the end-to-end tests use it as `with LocalStack(settings) as stack: …`. It has no
+output; a listener can receive its events.
 """
 
 import threading
@@ -28,7 +28,7 @@ from local.supervisor import Supervisor, stop_leftovers
 
 
 class StopOrder(IntEnum):
-    """Who is stopped when: from the clients inwards, so that nobody loses what it calls."""
+    """The order of stopping: from the clients inwards, so that no server loses its dependencies."""
 
     GATEWAY = 1
     FIREHOSE = 2
@@ -38,16 +38,16 @@ class StopOrder(IntEnum):
 
 
 class LocalStack:
-    """The one-machine stack: running inside its `with` block, gone without a trace after it."""
+    """The one-machine stack: runs inside its `with` block, without leaving processes after it."""
 
     def __init__(
         self, settings: LocalSettings, listener: Listener = ignore, *, accepted: str | None = None
     ) -> None:
-        """A stack that is not running yet.
+        """Prepare a stack; `__enter__` starts it.
 
         Args:
-            settings: where, and on which ports.
-            listener: told what happens.
+            settings: contain the folders and the ports.
+            listener: called with every event.
             accepted: the revision up to which migrations may drop or change data.
         """
         self.settings = settings
@@ -62,14 +62,14 @@ class LocalStack:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        """Starts everything.
+        """Start all servers.
 
-        The steps are done by other threads, so that a signal, which Python handles in the main one,
-        can end the waiting for them but never a step itself between starting a process and noting
-        it.
+        Other threads run the steps. Python handles signals in the main thread, so a signal can
+        interrupt the main thread's wait, but never a step between starting a process and
+        registering it.
 
         Raises:
-            LocalStackError: something can't be started; says what and why. Nothing is left running.
+            LocalStackError: a part can't be started, with the reason. All processes are stopped.
         """
         with ExitStack() as opened:
             lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
@@ -95,31 +95,31 @@ class LocalStack:
 
     @property
     def deployed(self) -> Deployed:
-        """Names and ids of what runs in the emulator."""
+        """The names and ids of the deployed resources in the emulator."""
         if self._deployed is None:
             raise RuntimeError("the stack is not running")
         return self._deployed
 
     def is_current(self) -> bool:
-        """Whether what is deployed was made from the sources as they are now."""
+        """Return whether the deployment was made from the current sources."""
         return self._deployment.kept() is not None
 
     def check(self) -> None:
-        """Looks whether all can go on.
+        """Check that the stack can go on.
 
         Raises:
-            ChildDiedError: one of the servers has ended by itself.
-            DiskFullError: there is hardly any room left for what is accepted.
+            ChildDiedError: a server has ended unexpectedly.
+            DiskFullError: there is too little space left for accepted commands.
         """
         check_free_space(self.settings.state, MIN_FREE_BYTES_RUNNING)
         self._supervisor.check()
 
     def is_stopping(self) -> bool:
-        """Whether the stop has begun, for whatever reason."""
+        """Return whether the stop has begun, for any reason."""
         return self._stopping.is_set()
 
     def hurry(self) -> None:
-        """Makes a stop, now or later, give nobody time for an orderly end."""
+        """Make a stop, now or later, skip the orderly end of the processes."""
         self._hurry.set()
 
     def _start(self, pool: ThreadPoolExecutor) -> Deployed:
@@ -129,7 +129,7 @@ class LocalStack:
             raise ToolFailedError(f"the database refused what the start needs: {exc}") from exc
 
     def _start_servers(self, pool: ThreadPoolExecutor) -> Deployed:
-        """As much at once as the needs of each allow."""
+        """Start the servers, as concurrently as their dependencies allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
         checked = pool.submit(self._check_migrations, primary)
@@ -141,7 +141,7 @@ class LocalStack:
         if kept:
             checked.result()
             self._migrate(deployed)
-        # Before the Firehose server delivers anything: the database must not be written to yet.
+        # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._restore_lost(deployed)
         firehose = pool.submit(self._start_firehose)
         replica.result()
@@ -185,7 +185,7 @@ class LocalStack:
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
     def _install_packages(self) -> None:
-        """The CDK CLI, and Swagger UI, which a function's package carries."""
+        """Install the CDK CLI, and Swagger UI, which is part of a function's package."""
         settings = self.settings
         if node.needs_install(settings.root):
             with step("packages from npm", self._listener):
@@ -202,7 +202,7 @@ class LocalStack:
             )
 
     def _check_migrations(self, primary: Future[Child]) -> None:
-        # Alembic takes as long to import as the primary to start.
+        # Alembic's import takes as long as the primary's start.
         from local import schema_changes  # noqa: PLC0415
 
         primary.result()
@@ -210,12 +210,12 @@ class LocalStack:
         schema_changes.check_before_start(url, self._accepted, port=port)
 
     def _migrate(self, deployed: Deployed) -> None:
-        """What is deployed was kept, but the database may be another by now."""
+        """Migrate the database, which may have been replaced since the kept deployment."""
         with step("migrations", self._listener):
             Emulated(self.settings).invoke(deployed.functions["migrate"])
 
     def _restore_lost(self, deployed: Deployed) -> None:
-        """The archive outlives its database, which may be new."""
+        """Restore a new database from an older archive."""
         url = self.primary.url()
         if not restored.is_needed(Emulated(self.settings), deployed, url):
             return

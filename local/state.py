@@ -1,4 +1,4 @@
-"""The state folder: one start at a time, enough room, and the order of what is in it."""
+"""The state folder: its lock, its free space, and the permissions of its contents."""
 
 import contextlib
 import fcntl
@@ -14,21 +14,21 @@ from local.secret import make_secret
 from local.settings import LocalSettings
 
 LOCK_NAME = "lock"
-# Longest orderly stop: a killed start's warden goes through it while it still holds the lock.
+# The longest orderly stop: the warden of a killed start holds the lock during its stop.
 _CLEAN_UP_SECONDS = 45.0
 _POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
 def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[int]:
-    """Holds the state folder for one start; yields the descriptor that holds it.
+    """Lock the state folder for one start; yields the descriptor of the lock.
 
-    The kernel frees the lock with the last process that has the descriptor, however that ends.
-    Where the holder was killed and its warden is still stopping the servers, waits for it.
+    The kernel releases the lock when the last process with the descriptor ends, however it ends.
+    If the holder was killed and its warden is still stopping the servers, wait for the warden.
 
     Args:
-        state: the folder; made when missing.
-        on_wait: told once, in a sentence, why it takes longer.
+        state: the folder; made if it is missing.
+        on_wait: called once, with a sentence that explains the delay.
 
     Raises:
         StateLockedError: another start uses the folder.
@@ -52,13 +52,13 @@ def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> I
 
 
 def keep_private(settings: LocalSettings) -> None:
-    """Makes the secret where there is none, and hides from other users what holds data or keys.
+    """Make the secret if it is missing, and hide data and keys from other users.
 
-    The state folder itself may be one that others use as well, and Postgres, which may run as
-    another user, hides its own folders.
+    The state folder itself may be shared with other users. Postgres, which may run as another user,
+    hides its own folders.
 
     Raises:
-        StateUnusableError: the secret is damaged, or something can't be hidden.
+        StateUnusableError: the secret is damaged, or a folder can't be hidden.
     """
     make_secret(settings.secret)
     try:
@@ -100,7 +100,7 @@ def _holder(descriptor: int) -> int | None:
 
 
 def check_free_space(folder: Path, min_free_bytes: int) -> None:
-    """Raises DiskFullError when the disk below the folder has less room than that."""
+    """Raise DiskFullError if the folder's disk has less free space than the minimum."""
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         raise DiskFullError(

@@ -1,4 +1,4 @@
-"""Starts the processes of the stack, notices when one dies, and leaves none behind."""
+"""Start the processes of the stack, detect their unexpected end, and stop all of them."""
 
 import os
 import subprocess
@@ -26,23 +26,23 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Supervisor:
-    """Parent of all processes of one stack; they are gone when its `with` block is left.
+    """The parent of all processes of one stack; leaving its `with` block stops them.
 
-    Steps may start processes from several threads; stopping is for the thread that entered.
+    Processes may be started from several threads; only the thread that entered may stop them.
     """
 
     def __init__(self, register: Path, *, keep_open: Sequence[int] = ()) -> None:
-        """A supervisor that notes its running processes in the file `register`.
+        """Make a supervisor that registers its running processes in the file `register`.
 
         Args:
-            register: read by the warden when this process is killed, and by the next start when
-                both are.
-            keep_open: descriptors (the state's lock) that stay open until the warden, too, is done.
+            register: read by the warden if this process is killed, and by the next start if both
+                are killed.
+            keep_open: descriptors (the state's lock) that the warden also keeps open until it ends.
         """
         self._register = register
         self._keep_open = tuple(keep_open)
         self._children: dict[int, Child] = {}
-        # Those whose end is no accident: tools, and servers that are being stopped.
+        # Processes that may end: tools, and servers that are being stopped.
         self._expected_to_end: set[int] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -56,20 +56,20 @@ class Supervisor:
         self.stop()
 
     def start(self, spec: Spec) -> Child:
-        """Starts a process that runs until it is stopped.
+        """Start a process that runs until it is stopped.
 
         Raises:
             ToolFailedError: the program can't be started.
-            StoppingError: everything is being stopped.
+            StoppingError: the stack is being stopped.
         """
         return self._start(spec, expected_to_end=False)
 
     def run(self, spec: Spec) -> str:
-        """Runs a program to its end and returns what it printed.
+        """Run a program to its end and return its output.
 
         Raises:
-            ToolFailedError: it ended with another code than 0; carries the end of its output.
-            StoppingError: everything is being stopped.
+            ToolFailedError: its exit code is not 0; carries the end of its output.
+            StoppingError: the stack is being stopped.
         """
         child = self._start(spec, expected_to_end=True)
         code = child.process.wait()
@@ -86,12 +86,12 @@ class Supervisor:
     def wait_until(
         self, ready: Callable[[], bool], *, child: Child, timeout_seconds: float
     ) -> None:
-        """Returns as soon as the server is ready.
+        """Return as soon as the server is ready.
 
         Raises:
-            ChildDiedError: it, or another server that it may need, ended instead.
+            ChildDiedError: it, or another server of the stack, ended.
             StartTimeoutError: it was not ready in time.
-            StoppingError: everything is being stopped.
+            StoppingError: the stack is being stopped.
         """
         deadline = time.monotonic() + timeout_seconds
         while not ready():
@@ -106,7 +106,7 @@ class Supervisor:
             self._stopping.wait(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Raises ChildDiedError when a server has ended without being asked to."""
+        """Raise ChildDiedError if a server has ended unexpectedly."""
         for child in self._snapshot():
             code = child.process.poll()
             if code is None or not self._is_accident(child):
@@ -119,7 +119,7 @@ class Supervisor:
             )
 
     def stop_one(self, child: Child) -> None:
-        """Stops one process in its orderly way; the others go on."""
+        """Stop one process in its orderly way; the others keep running."""
         with self._lock:
             self._expected_to_end.add(child.process.pid)
         stop_all([child.running], alive=lambda _: not child.has_ended())
@@ -128,7 +128,7 @@ class Supervisor:
     def stop(
         self, *, hurry: Callable[[], bool] = lambda: False, report: Report | None = None
     ) -> None:
-        """Stops everything, lowest rank first; without patience as soon as `hurry` is true."""
+        """Stop all processes, lowest rank first; without patience as soon as `hurry` is true."""
         with self._lock:
             self._stopping.set()
         children = {child.process.pid: child for child in self._snapshot()}
@@ -185,7 +185,7 @@ class Supervisor:
             start_new_session=True,
             pass_fds=self._keep_open,
         )
-        # Until it says so, the terminal's signals could still end it.
+        # Until the warden is ready, the terminal's signals could end it.
         if warden.stdout is None or warden.stdout.readline() != READY:
             raise ToolFailedError("the warden, which cleans up if this process is killed, failed")
         return warden
@@ -197,7 +197,7 @@ class Supervisor:
 
 
 def stop_leftovers(register: Path) -> list[str]:
-    """Stops what an earlier start left running when its warden was killed as well; the names."""
+    """Stop processes that an earlier start and its warden left running; return their names."""
     leftovers = [process for process in read_register(register) if is_alive(process)]
     stop_all(leftovers)
     return [process.name for process in leftovers]

@@ -1,4 +1,4 @@
-"""Makes the CloudFormation templates of every environment by the CDK's CLI, and checks them."""
+"""Synthesise the CloudFormation templates of all environments with the CDK's CLI, and lint them."""
 
 import os
 import subprocess
@@ -10,26 +10,26 @@ from uv import find_uv_bin
 
 from local import node
 
-#: The app names its environments by their files.
+#: The app names its environments after their files.
 _ENVIRONMENTS = Path("infra") / "environments"
-#: What the one-machine stack is told by its supervisor.
+#: The supervisor passes such values to the one-machine stack.
 _LOCAL_CONTEXT = {
     "database_url": "postgresql://forebay@127.0.0.1:5432/forebay",
     "replica_url": "postgresql://forebay@127.0.0.1:5433/forebay",
     "firehose_endpoint": "http://127.0.0.1:8082",
 }
-#: The CDK writes dependencies that follow from references a second time, as `DependsOn`.
+#: The CDK repeats dependencies as `DependsOn` that references already imply.
 _IGNORED = ("W3005",)
 
 
 def check_templates(root: Path) -> int:
-    """Synthesises every environment into `cdk.out/<environment>`, then asks cfn-lint.
+    """Synthesise every environment into `cdk.out/<environment>`, then run cfn-lint.
 
-    Nothing is asked of AWS. cfn-lint is large and needed by nothing else, so it is in an
-    environment of its own, which uv makes from the lock file.
+    Sends no requests to AWS. cfn-lint is large and only needed here, so it has its own
+    environment, which uv makes from the lock file.
 
     Returns:
-        0 where all of it is well; else the exit code of what failed.
+        0 on success; else the exit code of the failed program.
     """
     env = node.environment(os.environ)
     names = sorted(file.stem for file in (root / _ENVIRONMENTS).glob("*.toml"))

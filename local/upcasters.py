@@ -1,4 +1,4 @@
-"""Tries upcasters on bodies that are made from the recorded shape of an earlier version."""
+"""Test upcasters with bodies generated from the recorded shape of an earlier version."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -15,22 +15,22 @@ from forebay.resource.shape import Shape
 from forebay.resource.spec import ResourceSpec
 from local.bodies import bodies
 
-#: Errors of functions that a declaration calls, about which a recorded shape knows nothing.
+#: Errors raised by a declaration's own functions, which a recorded shape does not cover.
 _OF_FUNCTIONS = frozenset({"value_error", "assertion_error"})
 
 
 class _WrongUpcasterError(Exception):
-    """An upcaster makes of a body what its resource can't hold."""
+    """An upcaster returned a body that the resource can't hold."""
 
 
 def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -> Iterator[str]:
-    """What becomes of bodies of an earlier version and does not fit, with the smallest such body.
+    """Yield the faults of upcasting bodies of an earlier version, with the smallest such body.
 
     Args:
         spec: of the resource as it is declared now.
-        version: an earlier one.
-        old: what its bodies looked like.
-        examples: how many bodies are tried; the same ones each time.
+        version: the earlier version.
+        old: the shape of the bodies of that version.
+        examples: how many bodies are tested; the same bodies each time.
     """
     schema = spec.body.source.schema()
     validator = SchemaValidator(schema.item, schema.config, _use_prebuilt=False)
@@ -65,7 +65,7 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
 def _upcast_reason(
     spec: ResourceSpec, version: int, body: Mapping[str, Any], validator: SchemaValidator
 ) -> str | None:
-    """What is wrong with what becomes of a body, if anything."""
+    """Upcast a body; return the fault, or None."""
     found: Any = deepcopy(dict(body))
     for number in range(version, spec.schema_version):
         try:

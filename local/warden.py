@@ -1,8 +1,8 @@
-"""Ends the stack when the process that supervised it was killed: `python -m local.warden REGISTER`.
+"""Stop the stack if its supervisor was killed: `python -m local.warden REGISTER`.
 
-A supervisor that gets SIGKILL can't stop anything, so it keeps this small process beside it and
-holds the writing end of its standard input. When that closes, whoever is still in the register is
-stopped in the usual order. A pipe works on every Unix, also for the children's children, which
+A supervisor that gets SIGKILL can't stop its processes. So it starts this small process and holds
+the writing end of its standard input. When that closes, the warden stops the registered processes
+in the usual order. A pipe works on every Unix, and also covers the children's children, which
 Linux's parent-death signal does not reach.
 """
 
@@ -16,8 +16,8 @@ READY = b"ready\n"
 
 
 def main() -> None:
-    """Waits for the end of standard input, then stops what the register names."""
-    # Ctrl-C and a closed terminal reach the supervisor, which decides; this process only follows.
+    """Wait for the end of standard input, then stop the registered processes."""
+    # The supervisor handles Ctrl-C and a closed terminal; the warden ignores them.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     register = Path(sys.argv[1])

@@ -1,1 +1,1 @@
-"""A small, faithful Amazon Data Firehose (Direct PUT to S3) for one machine."""
+"""A small, faithful implementation of Amazon Data Firehose (Direct PUT to S3) for one machine."""

@@ -48,12 +48,12 @@ KEEPALIVE_SECONDS = 75.0
 
 
 class PortTakenError(Exception):
-    """The port can't be listened on; the message says why."""
+    """The server can't listen on the port; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     port: int
     spool: Path
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Read the command line; exits with code 2 and a sentence if it is wrong."""
+    """Parse the command line; exits with code 2 and an error message if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m local.firehose",
         description=__doc__,
@@ -119,10 +119,10 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
 
 
 async def serve(options: Options, key: str) -> int:
-    """Serve until asked to stop; return the exit code.
+    """Serve until a stop is requested; return the exit code.
 
     Args:
-        options: as the command line has them.
+        options: from the command line.
         key: the emulator's secret access key, with which clients sign as well.
 
     Raises:
@@ -140,7 +140,7 @@ async def serve(options: Options, key: str) -> int:
     )
     await runner.setup()
     port = await _listen(runner, options.port, firehose)
-    print(  # noqa: T201 - the line that whoever started the server waits for
+    print(  # noqa: T201 - the process that starts the server waits for this line
         f"firehose: ready on http://{HOST}:{port}, spool {options.spool}, "
         f"emulator {options.endpoint_url}",
         flush=True,
@@ -153,7 +153,7 @@ async def serve(options: Options, key: str) -> int:
 
 
 def _stop_requests() -> asyncio.Queue[int]:
-    """Return a queue that gets an exit code for every reason to stop."""
+    """Return a queue that receives an exit code for every reason to stop."""
     stop: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +163,7 @@ def _stop_requests() -> asyncio.Queue[int]:
 
 def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[int]) -> Equipment:
     session = boto3.Session(
-        # Never the user's own: whatever is signed here goes to the emulator.
+        # Never the user's own: every request signed here goes to the emulator.
         aws_access_key_id=ACCESS_KEY_ID,
         aws_secret_access_key=key,
         region_name=options.region,
@@ -173,7 +173,7 @@ def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[i
     )
     s3 = session.client("s3", endpoint_url=options.endpoint_url, config=_client(S3_TIMEOUT_SECONDS))
 
-    # Not asyncio's own threads: the end of the event loop waits for those.
+    # Not asyncio's default executor: closing the event loop waits for its threads.
     control_threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
 
     async def describe_stream(name: str) -> StreamConfig:
@@ -200,7 +200,7 @@ def _client(read_timeout_seconds: float) -> Config:
     return Config(
         connect_timeout=2,
         read_timeout=read_timeout_seconds,
-        retries={"total_max_attempts": 1},  # this server retries by itself, and for ever
+        retries={"total_max_attempts": 1},  # this server does its own retries, without a limit
         s3={"addressing_style": "path"},
     )
 
@@ -208,7 +208,7 @@ def _client(read_timeout_seconds: float) -> Config:
 async def _listen(runner: web.AppRunner, port: int, firehose: Firehose) -> int:
     """Recover the spool and begin to serve; return the port.
 
-    The port comes first: a second server on it must fail before it touches anything.
+    Bind the port first: a second server on it must fail before it changes anything.
     """
     site = web.TCPSite(runner, HOST, port)
     try:
@@ -220,14 +220,14 @@ async def _listen(runner: web.AppRunner, port: int, firehose: Firehose) -> int:
 
 
 async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Queue[int]) -> None:
-    """Give S3 a moment to take what is buffered; a second signal ends the wait."""
+    """Wait a moment for S3 to take the buffered records; a second signal ends the wait."""
     if seconds == 0:
         return
     flush = asyncio.create_task(firehose.flush())
     again = asyncio.create_task(stop.get())
     await asyncio.wait({flush, again}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     if flush.done():
-        flush.result()  # a defect must not pass for a stop as asked
+        flush.result()  # raise a defect, which must not pass for a requested stop
     else:
         logger.warning("stopping; what S3 did not take stays in the spool")
     for task in (flush, again):
@@ -265,5 +265,5 @@ if __name__ == "__main__":
     code = main()
     logging.shutdown()
     sys.stdout.flush()
-    # Not sys.exit: it would wait for a thread that hangs in a call to S3, for up to a minute.
+    # Not sys.exit: it would wait for a thread that hangs in an S3 call, for up to a minute.
     os._exit(code)

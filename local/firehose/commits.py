@@ -1,4 +1,4 @@
-"""Group commit: puts that arrive while a sync runs share the next one."""
+"""Group commit: puts that arrive during a sync share the next sync."""
 
 import asyncio
 from collections import deque
@@ -7,21 +7,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from local.firehose.segment import Record
 from local.firehose.spool import SpoolWriteError
 
-LARGEST_COMMIT_BYTES = 16 * 1024 * 1024  # bounds the copy that is made for one write
+LARGEST_COMMIT_BYTES = 16 * 1024 * 1024  # bounds the copy that each write makes
 
 Store = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class GroupCommit:
-    """Queues puts for one stream and stores them in order."""
+    """A queue of puts for one stream, which are stored in order."""
 
     def __init__(self, store: Store, room: Callable[[], int]) -> None:
         """Make the queue.
 
         Args:
             store: makes records durable, all or none; raises SpoolWriteError.
-            room: bytes that may still go into the object being buffered; a put that does not fit
-                starts another commit, so that an object is over its size by one put at most.
+            room: returns how many bytes still fit the buffered object; a put that does not fit
+                starts another commit, so an object exceeds its size by at most one put.
         """
         self._store = store
         self._room = room
@@ -32,7 +32,7 @@ class GroupCommit:
         """Return when `records` are durable.
 
         Raises:
-            SpoolWriteError: they are not.
+            SpoolWriteError: the records were not stored.
         """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((records, sum(len(record.data) for record in records), done))
@@ -40,7 +40,7 @@ class GroupCommit:
         await done
 
     async def run(self) -> None:
-        """Store what is queued, for ever."""
+        """Store queued puts, forever."""
         while True:
             await self._arrived.wait()
             records, acknowledgements = self._take()
@@ -56,7 +56,7 @@ class GroupCommit:
                     _finish(done, None)
 
     def _take(self) -> tuple[list[Record], list[asyncio.Future[None]]]:
-        """Take the puts of the next commit: the first one, and those that fit with it."""
+        """Take the puts of the next commit: the first, and the following puts that fit with it."""
         room = min(self._room(), LARGEST_COMMIT_BYTES)
         records: list[Record] = []
         acknowledgements = []
@@ -69,7 +69,7 @@ class GroupCommit:
 
 
 def _finish(done: asyncio.Future[None], error: SpoolWriteError | None) -> None:
-    if done.done():  # its caller has gone away
+    if done.done():  # the caller was cancelled
         return
     if error is None:
         done.set_result(None)

@@ -1,4 +1,4 @@
-"""Makes S3 objects of sealed segments and puts them."""
+"""Build S3 objects from sealed segments and put them."""
 
 import random
 import zlib
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 30.0
 GZIP_LEVEL = 6
-GZIP_WINDOW_BITS = 31  # zlib's way to ask for a gzip header and trailer
+GZIP_WINDOW_BITS = 31  # makes zlib write a gzip header and trailer
 
 
 class DeliveryError(Exception):
-    """S3 has not confirmed the object; it has to be tried again."""
+    """S3 has not confirmed the object; the delivery must be tried again."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class S3Object:
 
 
 def make_object(config: StreamConfig, segment: Segment, records: Iterable[Record]) -> S3Object:
-    """Concatenate `records`, raw, into the object that `config` asks for.
+    """Concatenate the raw `records` into an object in the format of `config`.
 
-    Same segment, same order, same configuration: the same key and the same bytes.
+    The same segment, order and configuration give the same key and the same bytes.
     """
     oldest = datetime.fromtimestamp(segment.oldest_ms / 1000, UTC)
     return S3Object(
@@ -63,7 +63,7 @@ def put_object(client: "S3Client", item: S3Object) -> None:
     """Put `item`, once. Blocks.
 
     Raises:
-        DeliveryError: S3 refused it, or may not have it.
+        DeliveryError: S3 refused the object, or may not have it.
     """
     request: PutObjectRequestTypeDef = {
         "Bucket": item.bucket,
@@ -83,7 +83,7 @@ def read_segment(segment: Segment) -> list[Record]:
     """Return the segment's records. Blocks.
 
     Raises:
-        DeliveryError: its file can't be read, or is damaged.
+        DeliveryError: the file can't be read, or is damaged.
     """
     try:
         return list(segment.read())
@@ -92,7 +92,7 @@ def read_segment(segment: Segment) -> list[Record]:
 
 
 def retry_seconds(failures: int) -> float:
-    """Return how long to wait after so many failures in a row: exponential, capped, jittered."""
+    """Return the delay after `failures` failures in a row: exponential, capped, jittered."""
     exponential = FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16)
     return min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
 

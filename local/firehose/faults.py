@@ -1,7 +1,7 @@
-"""Faults that a test, or a curious user, may ask of the server.
+"""Faults that a test or a curious user can turn on.
 
-They bend only what AWS does not promise (answers, order, number of copies). None of them drops a
-record that was acknowledged.
+They affect only properties that AWS does not promise (answers, order, number of copies). A fault
+never drops an acknowledged record.
 """
 
 import random
@@ -15,20 +15,20 @@ PROBABILITIES = ("throttle", "partial_failure", "duplicate", "reorder", "lost_ac
 
 
 class FaultError(ValueError):
-    """A fault setting that is unknown or out of range; the message says which and what is valid."""
+    """A fault setting is unknown or out of range; the message names it and the valid values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSettings:
-    """Which faults are on; the default is none."""
+    """The probabilities and switches of all faults; by default all faults are off."""
 
-    #: Probability that a Put* call answers ServiceUnavailableException and stores nothing.
+    #: Probability that a Put* call answers ServiceUnavailableException without storing records.
     throttle: float = 0.0
-    #: Probability, per record of a PutRecordBatch, that it is refused while its neighbours are not.
+    #: Probability, per record of a PutRecordBatch, that it alone is refused.
     partial_failure: float = 0.0
-    #: Probability, per accepted record, that it is delivered twice, perhaps in a later object.
+    #: Probability, per accepted record, that it is delivered twice, possibly in a later object.
     duplicate: float = 0.0
-    #: Probability, per object, that its records are shuffled and that it waits for a later object.
+    #: Probability, per object, that its records are shuffled, and that it waits for a later object.
     reorder: float = 0.0
     #: Probability that a Put* call stores its records and still answers InternalFailure.
     lost_ack: float = 0.0
@@ -39,7 +39,7 @@ class FaultSettings:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "FaultSettings":
-        """Return the settings in `values`, a JSON object; what it leaves out is off.
+        """Parse a JSON object; faults that are missing in it are off.
 
         Raises:
             FaultError: a name is unknown or a value is out of range.
@@ -63,26 +63,26 @@ class FaultSettings:
 
 
 class Faults:
-    """The faults now in force, and the dice."""
+    """The current fault settings and their random generator."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self.replace(settings)
 
     def replace(self, settings: FaultSettings) -> None:
-        """Put `settings` in force and start the dice again from their seed."""
+        """Put `settings` in force and reset the random generator to their seed."""
         self.settings = settings
         self._random = random.Random(settings.seed)
 
     def happens(self, probability: float) -> bool:
-        """Throw the dice; no dice are thrown for a fault that is off."""
+        """Decide at random; a fault that is off does not advance the random generator."""
         return probability > 0 and self._random.random() < probability
 
     def shuffle(self, items: list[Any]) -> None:
-        """Put `items` into another order, in place."""
+        """Shuffle `items` in place."""
         self._random.shuffle(items)
 
     def pick(self, count: int) -> int:
-        """Return one of the indexes 0 … count - 1."""
+        """Return a random index from 0 to count - 1."""
         return self._random.randrange(count)
 
 

@@ -1,4 +1,4 @@
-"""Where Firehose puts an object: evaluated prefixes and object names.
+"""The keys of delivered objects: evaluated prefixes and object names.
 
 The rules are AWS's "Understand custom prefixes for Amazon S3 objects" and "Configure Amazon S3
 object name format" (Data Firehose developer guide).
@@ -20,20 +20,20 @@ _EXPRESSION = re.compile(r"!\{([A-Za-z]+):([^}]*)\}")
 
 
 class PrefixError(ValueError):
-    """A prefix that AWS refuses or that this server can't evaluate; the message says which."""
+    """AWS refuses the prefix, or this server can't evaluate it; the message gives the reason."""
 
 
 def evaluate_prefix(prefix: str, moment: datetime) -> str:
-    """Return `prefix` with its expressions replaced, as of `moment` (an aware UTC time).
+    """Evaluate the expressions in `prefix` at `moment` (an aware UTC time).
 
     Raises:
-        PrefixError: the prefix is not one that Firehose would have accepted for its data.
+        PrefixError: Firehose would not have accepted the prefix for its data.
     """
     return "".join(part(moment) for part in _compile(prefix))
 
 
 def check_prefix(prefix: str) -> None:
-    """Raise PrefixError if `prefix` can't be evaluated, or is too long once it is."""
+    """Raise PrefixError if `prefix` can't be evaluated, or if the result is too long."""
     longest = datetime.fromisoformat("2000-09-27T12:30:30+00:00")  # a Wednesday in September
     if len(evaluate_prefix(prefix, longest)) > EVALUATED_PREFIX_MAX_CHARS:
         raise PrefixError(f"the evaluated prefix is over {EVALUATED_PREFIX_MAX_CHARS} characters")
@@ -48,7 +48,7 @@ def object_key(
     object_id: uuid.UUID,
     extension: str,
 ) -> str:
-    """Return the key of an object whose oldest record arrived at `oldest_arrival` (UTC)."""
+    """Return the key of an object; `oldest_arrival` (UTC) is that of its oldest record."""
     evaluated = evaluate_prefix(prefix, oldest_arrival)
     time = oldest_arrival.strftime("%Y-%m-%d-%H-%M-%S")
     return f"{evaluated}{stream}-{version}-{time}-{object_id}{extension}"
@@ -80,7 +80,7 @@ def _expression(namespace: str, value: str) -> list[Part]:
     if namespace == "timestamp":
         return _timestamp(value)
     if (namespace, value) == ("firehose", "random-string"):
-        # AWS: every instance in one prefix is a new random string.
+        # AWS: each occurrence in a prefix is a new random string.
         return [lambda _moment: str(uuid.uuid4())[:RANDOM_STRING_CHARS]]
     raise PrefixError(f"!{{{namespace}:{value}}} can't be evaluated in this server's S3 prefixes")
 
@@ -90,7 +90,7 @@ def _literal(text: str) -> Part:
 
 
 def _timestamp(pattern: str) -> list[Part]:
-    """Compile a java.time DateTimeFormatter pattern, English names."""
+    """Compile a java.time DateTimeFormatter pattern, with English names."""
     parts: list[Part] = []
     position = 0
     while position < len(pattern):
@@ -113,7 +113,7 @@ def _timestamp(pattern: str) -> list[Part]:
 
 
 def _quoted(pattern: str, start: int) -> tuple[str, int]:
-    """Return the literal that starts with the quote at `start`, and where it ends."""
+    """Return the literal that starts with the quote at `start`, and the position after it."""
     if pattern.startswith("''", start):
         return "'", start + 2
     text = ""
@@ -130,8 +130,8 @@ def _quoted(pattern: str, start: int) -> tuple[str, int]:
     raise PrefixError(f"a quote is not closed in the timestamp pattern {pattern!r}")
 
 
-# java.time letters and what they mean to strftime; its names are English unless a program sets
-# a locale, which this one does not.
+# java.time letters and their strftime equivalents. strftime's names are English unless the program
+# sets a locale, which this program does not.
 _FIELDS = {
     **dict.fromkeys(("yyyy", "uuuu"), "%Y"),
     **dict.fromkeys(("yy", "uu"), "%y"),

@@ -5,8 +5,8 @@
     block   = "FHBK", segment id, block number, payload length, CRC-32 of the rest; payload
     payload = per record: arrival (ms since 1970), length, data
 
-A block is what one sync made durable, so all of its puts are acknowledged or none is. Numbers are
-big-endian. The segment id in every block keeps record data from being taken for a block.
+One sync makes one block durable, so either all of its puts are acknowledged or none. Numbers are
+big-endian. Every block holds the segment id, so that record data can't be mistaken for a block.
 """
 
 import struct
@@ -27,25 +27,25 @@ _CRC = struct.Struct(">I")
 
 
 class SpoolCorruptError(Exception):
-    """A spool file holds something that was never written there; the message names file and place.
+    """A spool file is damaged; the message names the file and the position.
 
-    Retrying does not help: a disk or a hand has changed acknowledged data.
+    Retrying does not help: a disk fault or a manual change has damaged acknowledged data.
     """
 
 
 class Record(NamedTuple):
     """One accepted record."""
 
-    arrival_ms: int  #: when the server received it, UTC milliseconds since 1970
+    arrival_ms: int  #: time of arrival at the server, UTC milliseconds since 1970
     data: bytes
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a scan of a segment found."""
+    """The result of scanning a segment."""
 
     segment_id: uuid.UUID
-    length: int  #: bytes of the file up to the end of the last whole block
+    length: int  #: bytes of the file up to the end of the last complete block
     blocks: int
     records: int
     data_bytes: int
@@ -53,13 +53,13 @@ class Contents:
 
 
 def encode_header(segment_id: uuid.UUID) -> bytes:
-    """Return the bytes that a segment begins with."""
+    """Return the header of a segment."""
     start = MAGIC + segment_id.bytes
     return start + _CRC.pack(zlib.crc32(start))
 
 
 def encode_block(segment_id: uuid.UUID, number: int, records: Sequence[Record]) -> bytes:
-    """Return `records` as the block that is `number` (from 0) in its segment."""
+    """Encode `records` as block `number` (from 0) of a segment."""
     parts = []
     for record in records:
         parts.append(_RECORD.pack(record.arrival_ms, len(record.data)))
@@ -69,10 +69,10 @@ def encode_block(segment_id: uuid.UUID, number: int, records: Sequence[Record]) 
 
 
 def read_records(path: Path, length: int) -> Iterator[Record]:
-    """Yield the records of the segment's first `length` bytes, in the order of their arrival.
+    """Yield the records in the segment's first `length` bytes, in order of arrival.
 
     Raises:
-        SpoolCorruptError: those bytes are not whole blocks.
+        SpoolCorruptError: those bytes are not complete blocks.
         OSError: the file can't be read.
     """
     with path.open("rb") as file:
@@ -85,13 +85,13 @@ def read_records(path: Path, length: int) -> Iterator[Record]:
 
 
 def scan(path: Path, sealed_length: int | None = None) -> Contents:
-    """Read a whole segment and return what it holds.
+    """Read a whole segment and summarize its contents.
 
     An open segment (no `sealed_length`) may end in a torn block, which a killed process was
-    writing and never acknowledged: the result's length leaves it out. A sealed one may not.
+    writing and never acknowledged: the result's length excludes it. A sealed segment may not.
 
     Raises:
-        SpoolCorruptError: something acknowledged is damaged.
+        SpoolCorruptError: acknowledged data is damaged.
         OSError: the file can't be read.
     """
     with path.open("rb") as file:
@@ -121,7 +121,7 @@ def scan(path: Path, sealed_length: int | None = None) -> Contents:
 
 
 class _Reader:
-    """Reads the blocks of one segment, one after the other."""
+    """A reader of a segment's blocks, in order."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         header = file.read(HEADER_BYTES)
@@ -129,11 +129,11 @@ class _Reader:
         if header != encode_header(self.segment_id):
             raise SpoolCorruptError(f"{path} does not begin as a spool segment does")
         self._file = file
-        self.length = HEADER_BYTES  #: bytes read so far that were whole
+        self.length = HEADER_BYTES  #: bytes of the complete blocks read so far, with the header
         self.blocks = 0
 
     def next_block(self) -> list[Record] | None:
-        """Return the next block's records, or None if no whole block follows."""
+        """Return the next block's records, or None if no complete block follows."""
         records = self._block_at(self.length, self.blocks)
         if records is not None:
             self.length = self._file.tell()
@@ -141,10 +141,10 @@ class _Reader:
         return records
 
     def has_later_block(self) -> bool:
-        """Whether a whole block follows on the bad bytes that `next_block` has met.
+        """Return whether a complete block follows the invalid bytes that stopped `next_block`.
 
-        A block is begun only after the one before it was synced. So a whole later block proves
-        that the bad bytes were acknowledged once; without one, they are the torn last write.
+        A block is written only after the previous block was synced. So a complete later block
+        proves that the invalid bytes were acknowledged; without it, they are a torn last write.
         """
         self._file.seek(self.length)
         rest = self._file.read()

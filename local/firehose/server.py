@@ -1,10 +1,10 @@
-"""The HTTP side: Firehose's API on `POST /`, and the controls.
+"""The HTTP server: Firehose's API on `POST /`, and the controls.
 
 POST /         signed PutRecord, PutRecordBatch; other operations go to the emulator
-GET  /_health  {"status": "ok"} once puts are taken
-GET  /_status  per stream: what is buffered, delivered, and the last error
+GET  /_health  {"status": "ok"} once the server accepts puts
+GET  /_status  per stream: buffered and delivered records, and the last error
 POST /_flush   deliver all now; answers when S3 has it, or 504 after ?timeout= seconds (30)
-GET  /_faults  the faults in force; PUT replaces them all (400 for what it does not know)
+GET  /_faults  the faults in force; PUT replaces them all (400 for an unknown fault)
 """
 
 import asyncio
@@ -53,10 +53,10 @@ _RELAYED_HEADERS = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target
 
 
 class FirehoseServer:
-    """The routes."""
+    """The routes of the server."""
 
     def __init__(self, firehose: Firehose, faults: Faults, *, endpoint_url: str, key: str) -> None:
-        """Takes puts that are signed with the secret access key `key`."""
+        """Accept puts that are signed with the secret access key `key`."""
         self._firehose = firehose
         self._faults = faults
         self._endpoint_url = endpoint_url
@@ -147,11 +147,11 @@ class FirehoseServer:
             raise internal_failure()
 
     async def _relay(self, request: web.Request, body: bytes) -> web.Response:
-        """Hand a control plane operation to the emulator, which holds the streams."""
+        """Relay a control plane operation to the emulator, which holds the streams."""
         headers = {
             name: request.headers[name] for name in _RELAYED_HEADERS if name in request.headers
         }
-        # The client has signed for this server's address, and that was checked.
+        # The client's signature is for this server's address, and has been checked already.
         headers[OWN_KEY_HEADER] = own_key(self._key)
         try:
             async with (
@@ -197,14 +197,14 @@ class FirehoseServer:
             if not isinstance(values, dict):
                 raise FaultError("the faults must be a JSON object")
             self._faults.replace(FaultSettings.parse(values))
-        except ValueError as error:  # FaultError and orjson's are both
+        except ValueError as error:  # the base class of FaultError and of orjson's error
             return _json({"error": str(error)}, 400)
         return _json(self._faults.settings.as_dict())
 
 
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers no page of anywhere: the server has none of its own."""
+    """Refuse requests from pages of other origins; this server has no pages of its own."""
     reason = refusal(Policy(), request)
     return await handler(request) if reason is None else _json({"error": reason}, 403)
 

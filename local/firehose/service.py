@@ -1,4 +1,4 @@
-"""The server's streams: opened on first use, or at start for what an earlier process left."""
+"""The server's streams, opened at first use, or at start if the spool holds their records."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Firehose:
-    """All delivery streams of one server. All methods belong to one event loop."""
+    """All delivery streams of a server. Call its methods on one event loop only."""
 
     def __init__(self, spool: Spool, equipment: Equipment) -> None:
         self._spool = spool
@@ -22,11 +22,11 @@ class Firehose:
         self._opening: dict[str, asyncio.Task[DeliveryStream]] = {}
 
     def recover(self) -> None:
-        """Take up what an earlier process left in the spool. Blocks; call it before serving.
+        """Resume the streams that an earlier process left in the spool; blocks, so call it first.
 
         Raises:
             SpoolCorruptError: acknowledged data is damaged.
-            SpoolUnusableError: it can't be read.
+            SpoolUnusableError: the spool can't be read.
         """
         try:
             for name in self._spool.stream_names():
@@ -42,23 +42,23 @@ class Firehose:
 
         Raises:
             StreamError: there is no such stream, or it can't take records.
-            SpoolWriteError: nothing was stored.
+            SpoolWriteError: the records were not stored.
         """
         stream = await self._stream(name)
         if records:
             await stream.put(records)
 
     async def flush(self) -> None:
-        """Return when S3 has everything that was acknowledged before the call."""
+        """Return when S3 has every record that was acknowledged before the call."""
         await asyncio.gather(*(stream.flush() for stream in self._streams.values()))
 
     async def stop(self) -> None:
-        """Stop delivering; what is buffered stays in the spool."""
+        """Stop delivering; buffered records stay in the spool."""
         await asyncio.gather(*(stream.stop() for stream in self._streams.values()))
         self._spool.close()
 
     def status(self) -> dict[str, Any]:
-        """Return what is known of each stream."""
+        """Return the status of each stream."""
         return {name: stream.status() for name, stream in sorted(self._streams.items())}
 
     async def _stream(self, name: str) -> DeliveryStream:
@@ -70,7 +70,7 @@ class Firehose:
         return stream
 
     async def _open_once(self, name: str) -> DeliveryStream:
-        """Open a stream; first puts that arrive together share one description."""
+        """Open a stream; concurrent first puts share one DescribeDeliveryStream call."""
         if name not in self._opening:
             task = asyncio.create_task(self._open(name))
             task.add_done_callback(lambda _task: self._opening.pop(name))
@@ -90,7 +90,7 @@ class Firehose:
 
     def _make_spool(self, config: StreamConfig) -> StreamSpool:
         stream_spool = self._spool.stream(config.name)
-        # Before the first record: a start without the control plane must know where it goes.
+        # Before the first record: a start without the control plane needs the destination.
         stream_spool.save_configuration(config.as_dict())
         return stream_spool
 

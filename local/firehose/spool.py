@@ -1,13 +1,13 @@
-"""The durable log: what was acknowledged and is not yet known to be in S3.
+"""The durable log: records that were acknowledged and are not yet known to be in S3.
 
-    SPOOL/lock                                   held by the one server that uses the directory
+    SPOOL/lock                                   held by the server that uses the directory
     SPOOL/stream-NAME/stream.json                the stream's last usable configuration
-    SPOOL/stream-NAME/00…01.4194304.sealed       records of one future object, and how many bytes
+    SPOOL/stream-NAME/00…01.4194304.sealed       the records of one object, and the file's length
     SPOOL/stream-NAME/00…02.open                 the segment that new records are appended to
 
-A segment is sealed before it is delivered and deleted after S3 has it, so a process killed at any
-moment leaves behind exactly what may be missing in S3. Everything here blocks: call it off the
-event loop, one call at a time per stream.
+A segment is sealed before its delivery and deleted after S3 has confirmed it, so a process killed
+at any moment leaves exactly the records that may be missing in S3. All functions block: call them
+off the event loop, one call at a time per stream.
 """
 
 import fcntl
@@ -36,48 +36,48 @@ logger = logging.getLogger(__name__)
 
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
-_STREAM_PREFIX = "stream-"  # "." and ".." are valid stream names, and so need one
+_STREAM_PREFIX = "stream-"  # "." and ".." are valid stream names, but not directory names
 _SEGMENT_NAME = re.compile(r"(?P<number>\d{20})\.(?:open|(?P<length>\d+)\.sealed)")
 
 
 class SpoolUnusableError(Exception):
-    """The spool directory can't be used at all; the message says why."""
+    """The spool directory can't be used at all; the message gives the reason."""
 
 
 class SpoolWriteError(Exception):
-    """The records were not stored (disk full …). Trying again later may help."""
+    """The records were not stored (disk full …). A later retry may succeed."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A sealed segment: the records of one S3 object."""
+    """A sealed segment: the records of an S3 object."""
 
     number: int
     path: Path
     segment_id: uuid.UUID
-    length: int  #: bytes of the file that count
+    length: int  #: bytes of the file that hold acknowledged records
     records: int
     data_bytes: int  #: size of the object before compression
-    oldest_ms: int  #: arrival of its oldest record
+    oldest_ms: int  #: arrival of the oldest record
 
     @property
     def object_id(self) -> uuid.UUID:
-        """The id in the object's name: the same for every try to deliver these records.
+        """The id in the object's name: the same for every attempt to deliver these records.
 
-        A try whose answer was lost is so repeated onto the same object. The length takes part
-        because a seal that a power failure undid may be followed by more records, and those must
-        not hide in an object that a consumer has already seen.
+        So an attempt with a lost answer is repeated onto the same object. The id depends on the
+        length, because a seal that a power failure undid may be followed by more records, which
+        must not go into an object that a consumer has already read.
         """
         return uuid.uuid5(self.segment_id, str(self.length))
 
     def read(self) -> Iterator[Record]:
-        """Yield its records in the order of their arrival."""
+        """Yield the segment's records in order of arrival."""
         return read_records(self.path, self.length)
 
 
 @dataclass
 class OpenSegment:
-    """The segment that grows. Changed by its StreamSpool only."""
+    """The segment that records are appended to. Changed by its StreamSpool only."""
 
     number: int
     path: Path
@@ -89,10 +89,10 @@ class OpenSegment:
     data_bytes: int = 0
     oldest_ms: int | None = None
     since: float = 0.0  #: time.monotonic() at the oldest record's arrival: clocks get set
-    is_broken: bool = False  #: a sync or a rollback failed: take no more, deliver what was synced
+    is_broken: bool = False  #: a sync or a rollback failed: it gets no more records
 
     def count(self, records: Sequence[Record], block_bytes: int) -> None:
-        """Note that `records` are now durable."""
+        """Count `records`, which are durable now."""
         if self.oldest_ms is None:
             self.since = time.monotonic()
         self.length += block_bytes
@@ -104,10 +104,10 @@ class OpenSegment:
 
 
 class StreamSpool:
-    """The segments of one delivery stream."""
+    """The segments of a delivery stream."""
 
     def __init__(self, directory: Path) -> None:
-        """Read what an earlier process left in `directory`, making it if it is not there.
+        """Recover the segments in `directory`; make it if it does not exist.
 
         Raises:
             SpoolCorruptError: acknowledged data is damaged.
@@ -129,7 +129,7 @@ class StreamSpool:
         """Store `records` durably: all of them, or none and an error.
 
         Raises:
-            SpoolWriteError: nothing was stored; the spool is as before.
+            SpoolWriteError: the records were not stored; the spool is unchanged.
         """
         try:
             segment = self.open_segment or self._create()
@@ -142,7 +142,7 @@ class StreamSpool:
         segment.count(records, len(block))
 
     def seal(self) -> Segment | None:
-        """End the open segment, so that it can be delivered; None if it holds nothing.
+        """Close the open segment for delivery; return None if it holds no records.
 
         Raises:
             OSError: the file can't be renamed; the segment is still open.
@@ -167,12 +167,12 @@ class StreamSpool:
         return sealed
 
     def remove(self, segment: Segment) -> None:
-        """Forget a segment that S3 has confirmed."""
+        """Delete a segment that S3 has confirmed."""
         segment.path.unlink(missing_ok=True)
         self.sealed.remove(segment)
 
     def save_configuration(self, configuration: Mapping[str, Any]) -> None:
-        """Remember the stream's configuration for a start without the control plane."""
+        """Save the stream's configuration for a start without the control plane."""
         temporary = self.directory / "stream.json.new"
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(configuration, file)
@@ -182,7 +182,7 @@ class StreamSpool:
         _sync_directory(self.directory)
 
     def load_configuration(self) -> dict[str, Any] | None:
-        """Return what `save_configuration` was given last, or None."""
+        """Return the configuration that was saved last, or None."""
         path = self.directory / "stream.json"
         try:
             found = json.loads(path.read_bytes())
@@ -195,7 +195,7 @@ class StreamSpool:
         return found
 
     def close(self) -> None:
-        """Let go of the open segment; it stays on disk."""
+        """Close the file of the open segment, which stays on disk."""
         if self.open_segment is not None:
             os.close(self.open_segment.descriptor)
             self.open_segment = None
@@ -207,7 +207,7 @@ class StreamSpool:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
             _write_all(descriptor, encode_header(segment_id))
-            # The header reaches the disk with the first block; the name must as well.
+            # The first block's sync also writes the header, but not the file's name.
             _sync_directory(self.directory)
         except OSError:
             os.close(descriptor)
@@ -226,8 +226,8 @@ class StreamSpool:
         try:
             sync_data(segment.descriptor)
         except OSError:
-            # The kernel may have dropped the pages that it could not write, and it reports that
-            # once only: nothing that this file takes from now on could be trusted.
+            # The kernel may have dropped the pages that it could not write, and it reports this
+            # only once: no later write to this file could be trusted.
             segment.is_broken = True
             self._roll_back(segment)
             raise
@@ -246,7 +246,7 @@ class StreamSpool:
         if sealed_length is not None:
             self._recover_sealed(path, number, int(sealed_length))
         elif path.stat().st_size < HEADER_BYTES:
-            path.unlink()  # killed while making it: nothing in it was acknowledged
+            path.unlink()  # killed while creating it: it holds no acknowledged record
         else:
             self._recover_open(path, number)
 
@@ -290,13 +290,13 @@ class StreamSpool:
 
 
 class Spool:
-    """The spool directory of one server."""
+    """The spool directory of a server."""
 
     def __init__(self, directory: Path) -> None:
-        """Take `directory` for this process, making it if it is not there.
+        """Lock `directory` for this process; make it if it does not exist.
 
         Raises:
-            SpoolUnusableError: it can't be written, or another server uses it.
+            SpoolUnusableError: the directory can't be written, or another server uses it.
         """
         self.directory = directory
         try:
@@ -315,7 +315,7 @@ class Spool:
             ) from error
 
     def stream_names(self) -> list[str]:
-        """Return the streams whose records an earlier process left here."""
+        """Return the streams with records that an earlier process left in the spool."""
         return [
             directory.name.removeprefix(_STREAM_PREFIX)
             for directory in sorted(self.directory.glob(f"{_STREAM_PREFIX}*"))
@@ -323,11 +323,11 @@ class Spool:
         ]
 
     def stream(self, name: str) -> StreamSpool:
-        """Open the spool of the stream `name`; errors as StreamSpool's."""
+        """Open the spool of the stream `name`; raises the errors of StreamSpool."""
         return StreamSpool(self.directory / f"{_STREAM_PREFIX}{name}")
 
     def close(self) -> None:
-        """Let another server use the directory."""
+        """Unlock the directory for other servers."""
         os.close(self._lock)
 
 

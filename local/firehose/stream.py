@@ -1,4 +1,4 @@
-"""One delivery stream at work: accepts records, buffers them on disk, delivers them to S3."""
+"""One delivery stream: accepts records, buffers them on disk, and delivers them to S3."""
 
 import asyncio
 import contextlib
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ZERO_BUFFERING_SECONDS = 1.0  # AWS: an interval of 0 delivers "within a few seconds"
-UNDELIVERED_BEFORE_GROWTH = 2  # sealed objects waiting; then the buffer grows instead
+UNDELIVERED_BEFORE_GROWTH = 2  # with this many sealed objects waiting, the buffer grows instead
 GROWN_OBJECT_BYTES = 128 * MIB  # … to this size at most (AWS: "raises the buffer size dynamically")
 SEAL_RETRY_SECONDS = 1.0
-FLUSH_RETRY_SECONDS = 0.5  # somebody waits
+FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
 
 
 @dataclass(frozen=True)
 class Equipment:
-    """What all streams of a server share."""
+    """Resources that all streams of a server share."""
 
     s3: "S3Client"
     faults: Faults
@@ -49,21 +49,21 @@ class Equipment:
     s3_threads: Executor
     describe: Callable[[str], Awaitable[StreamConfig]]  #: raises StreamError
     refresh_seconds: float
-    on_task_end: Callable[[asyncio.Task[None]], None]  #: told of every background task that ends
+    on_task_end: Callable[[asyncio.Task[None]], None]  #: called when a background task ends
 
 
 class DeliveryStream:
-    """See the module. All methods belong to one event loop."""
+    """One delivery stream. Call its methods on one event loop only."""
 
     def __init__(self, spool: StreamSpool, config: StreamConfig, equipment: Equipment) -> None:
-        self.config = config  #: the last usable one: what is buffered is delivered by it
-        self.problem: StreamError | None = None  #: why the stream takes no records at present
+        self.config = config  #: the last usable configuration, also for records buffered earlier
+        self.problem: StreamError | None = None  #: the reason why the stream accepts no records now
         self._spool = spool
         self._equipment = equipment
         self._commits = GroupCommit(self._store, self._room)
-        self._spool_lock = asyncio.Lock()  # the spool takes one call at a time
+        self._spool_lock = asyncio.Lock()  # the spool allows one call at a time
         self._buffer_changed = asyncio.Event()
-        self._hurry = asyncio.Event()  # a flush: no holding back, no backing off
+        self._hurry = asyncio.Event()  # set by a flush, to end a back-off early
         self._sealed_changed = asyncio.Condition()
         self._late_copies: list[Record] = []
         self._held_back: set[int] = set()
@@ -72,7 +72,7 @@ class DeliveryStream:
         self._delivered_objects = 0
         self._delivered_records = 0
         self._last_error: str | None = None
-        self._refusal: str | None = None  # why the spool takes no records at present
+        self._refusal: str | None = None  # the reason why the spool stores no records now
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -83,7 +83,7 @@ class DeliveryStream:
             task.add_done_callback(self._equipment.on_task_end)
 
     async def stop(self) -> None:
-        """Stop delivering; what is buffered stays in the spool."""
+        """Stop delivering; buffered records stay in the spool."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -94,18 +94,18 @@ class DeliveryStream:
         """Return when `records` are durable.
 
         Raises:
-            SpoolWriteError: none of them is.
+            SpoolWriteError: none of the records was stored.
         """
         arrival_ms = time.time_ns() // 1_000_000
         accepted = [Record(arrival_ms, data) for data in records]
         await self._commits.add(self._with_copies(accepted))
 
     async def flush(self) -> None:
-        """Return when S3 has everything that was acknowledged before the call."""
+        """Return when S3 has every record that was acknowledged before the call."""
         self._flushes += 1
         try:
             await self._cut()
-            await self._cut()  # copies that the fault `duplicate` held for a later object
+            await self._cut()  # copies that the fault `duplicate` held back for a later object
             newest = max((segment.number for segment in self._spool.sealed), default=0)
             self._hurry.set()
             async with self._sealed_changed:
@@ -117,11 +117,11 @@ class DeliveryStream:
             self._flushes -= 1
 
     async def refresh(self) -> None:
-        """Take the stream's configuration from the control plane, if that answers."""
+        """Update the configuration from the control plane, if that answers."""
         try:
             config = await self._equipment.describe(self.config.name)
         except ControlPlaneError:
-            return  # as on AWS, putting and delivering do not need the control plane
+            return  # as on AWS, puts and deliveries do not need the control plane
         except StreamError as error:
             self.problem = error
             return
@@ -132,7 +132,7 @@ class DeliveryStream:
             await self._save_configuration()
 
     def status(self) -> dict[str, Any]:
-        """Return what `GET /_status` says about the stream."""
+        """Return the stream's part of the answer to `GET /_status`."""
         sealed = self._spool.sealed
         buffer = self._spool.open_segment
         oldest = [segment.oldest_ms for segment in sealed]
@@ -154,7 +154,7 @@ class DeliveryStream:
     # Accepting
 
     def _with_copies(self, records: list[Record]) -> list[Record]:
-        """Apply the fault `duplicate`: copies go beside the record or into a later object."""
+        """Apply the fault `duplicate`: add copies to these records or to a later object."""
         faults = self._equipment.faults
         probability = faults.settings.duplicate
         copies = [record for record in records if faults.happens(probability)]
@@ -170,7 +170,7 @@ class DeliveryStream:
             async with self._spool_lock:
                 await self._on_disk_thread(self._spool.append, records)
         except SpoolWriteError as error:
-            if self._refusal is None:  # once, not for every put that a full disk refuses
+            if self._refusal is None:  # log once, not for every put that a full disk refuses
                 logger.warning("stream %s: takes no records: %s", self.config.name, error)
             self._refusal = str(error)
             raise
@@ -196,7 +196,7 @@ class DeliveryStream:
         return self._spool.open_segment.records if self._spool.open_segment else 0
 
     def _seconds_until_due(self) -> float | None:
-        """Return when the open segment is to be sealed, None if nothing says when."""
+        """Return the seconds until the open segment must be sealed; None if it has no due time."""
         buffer = self._spool.open_segment
         if buffer is None or buffer.oldest_ms is None:
             return None
@@ -234,7 +234,7 @@ class DeliveryStream:
             logger.warning("stream %s: %s", self.config.name, error)
             await asyncio.sleep(SEAL_RETRY_SECONDS)
         finally:
-            # Also for a caller who gave up: what is sealed by now must not wait for the next one.
+            # Also if the caller was cancelled: a sealed segment must not wait for the next seal.
             async with self._sealed_changed:
                 self._sealed_changed.notify_all()
 
@@ -259,7 +259,7 @@ class DeliveryStream:
                     self._sealed_changed.notify_all()
 
     async def _next_segment(self) -> Segment:
-        """Wait for a sealed segment; the fault `reorder` may pass over the oldest."""
+        """Wait for a sealed segment; the fault `reorder` may skip the oldest."""
         faults = self._equipment.faults
         sealed = self._spool.sealed
         async with self._sealed_changed:
@@ -338,5 +338,5 @@ class DeliveryStream:
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            await asyncio.wait([running])  # the spool lock is released only once it is free
+            await asyncio.wait([running])  # keep the spool lock until the call has ended
             raise

@@ -1,4 +1,4 @@
-"""What the deployed delivery streams look like, as the emulator's control plane describes them."""
+"""Configurations of the deployed streams, as the emulator's control plane describes them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,24 +19,24 @@ INTERVAL_SECONDS_RANGE = range(900 + 1)
 
 
 class StreamError(Exception):
-    """A stream's configuration can't be had.
+    """The configuration of a stream is not available.
 
     StreamNotFoundError      there is no such stream
-    StreamUnsupportedError   it asks for something that AWS refuses or this server does not do
+    StreamUnsupportedError   it needs a feature that AWS refuses or this server does not have
     ControlPlaneError        the emulator does not answer (transient)
     """
 
 
 class StreamNotFoundError(StreamError):
-    """The control plane knows no stream of this name."""
+    """The control plane has no stream of this name."""
 
 
 class StreamUnsupportedError(StreamError):
-    """The stream is configured for what this server can't do faithfully; the message says what."""
+    """The stream needs a feature that this server does not imitate; the message names it."""
 
 
 class ControlPlaneError(StreamError):
-    """The control plane did not answer; trying again later may help."""
+    """The control plane did not answer; a later retry may succeed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StreamConfig:
     version: str
     bucket: str
     prefix: str
-    error_output_prefix: str  #: shown in the status; nothing that this server does can fail so
+    error_output_prefix: str  #: for the status only; the server has no failures that go there
     size_mib: int
     interval_seconds: int
     is_gzip: bool
@@ -56,7 +56,7 @@ class StreamConfig:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes before compression at which an object is due."""
+        """The size before compression at which an object is due."""
         return self.size_mib * MIB
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,10 +65,10 @@ class StreamConfig:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "StreamConfig":
-        """Read a DeliveryStreamDescription.
+        """Parse a DeliveryStreamDescription.
 
         Raises:
-            StreamUnsupportedError: its records can't be delivered as AWS would.
+            StreamUnsupportedError: this server can't deliver the stream's records as AWS would.
         """
         destination = _s3_destination(description)
         _refuse_what_is_not_done(destination)
@@ -94,7 +94,7 @@ class StreamConfig:
 
 
 def describe(client: "FirehoseClient", name: str) -> StreamConfig:
-    """Ask the control plane for the stream `name`. Blocks.
+    """Request the configuration of the stream `name` from the control plane. Blocks.
 
     Raises:
         StreamError: see its subclasses.
@@ -112,7 +112,7 @@ def describe(client: "FirehoseClient", name: str) -> StreamConfig:
 
 def _s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:
     if description.get("DeliveryStreamType", "DirectPut") != "DirectPut":
-        # AWS's own sentence.
+        # AWS's own message.
         raise StreamUnsupportedError(
             f"This operation is not permitted on {description['DeliveryStreamType']} "
             "delivery stream type."
@@ -136,7 +136,7 @@ def _refuse_what_is_not_done(destination: Mapping[str, Any]) -> None:
 
 
 def _hints(hints: Mapping[str, Any]) -> tuple[int, int]:
-    """Return size and interval; CloudFormation may have passed them on as strings."""
+    """Return size and interval, which CloudFormation may have passed as strings."""
     try:
         size_mib = int(hints.get("SizeInMBs", DEFAULT_SIZE_MIB))
         interval_seconds = int(hints.get("IntervalInSeconds", DEFAULT_INTERVAL_SECONDS))
@@ -165,7 +165,7 @@ def _delimiter(processing: Mapping[str, Any]) -> str:
         delimiter = "\n"
         for parameter in processor.get("Parameters") or []:
             if parameter["ParameterName"] == "Delimiter":
-                # Templates spell a newline as backslash and n.
+                # Templates write a newline as a backslash and an n.
                 delimiter = parameter["ParameterValue"].replace("\\n", "\n")
     return delimiter
 

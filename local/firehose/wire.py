@@ -1,7 +1,7 @@
-"""AWS JSON 1.1 as Firehose speaks it: requests in, answers and errors out.
+"""Firehose's AWS JSON 1.1: parses requests, and formats answers and errors.
 
-Limits and messages are the service's: the API reference (PutRecord, PutRecordBatch) and what its
-users report of the exact wording.
+Limits and messages are those of the service: the API reference (PutRecord, PutRecordBatch), and
+users' reports of the exact wording.
 """
 
 import binascii
@@ -18,13 +18,13 @@ CONTENT_TYPE = "application/x-amz-json-1.1"
 RECORD_MAX_BYTES = 1_024_000  # "up to 1,000 KiB in size", before base64
 BATCH_MAX_RECORDS = 500
 BATCH_MAX_BYTES = 4 * 1024 * 1024  # of data, before base64
-REQUEST_MAX_BYTES = 16 * 1024 * 1024  # on the wire: any valid batch fits, whatever its whitespace
+REQUEST_MAX_BYTES = 16 * 1024 * 1024  # of the HTTP body: any valid batch fits, with any whitespace
 
 _STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 class WireError(Exception):
-    """An answer in AWS's error shape."""
+    """An error answer in AWS's format."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -38,12 +38,12 @@ class WireError(Exception):
 
 
 def slow_down() -> WireError:
-    """Return the answer of a service that is over its limits or can't store at present."""
+    """Return the error for a service that is over its limits or can't store records now."""
     return WireError("ServiceUnavailableException", "Slow down.", 503)
 
 
 def internal_failure() -> WireError:
-    """Return the answer after which "the write might have completed or it might have failed"."""
+    """Return the error after which "the write might have completed or it might have failed"."""
     return WireError("InternalFailure", "The request processing has failed.", 500)
 
 
@@ -60,7 +60,7 @@ def parse_put(operation: str, body: bytes) -> Put:
     """Decode and check a put.
 
     Raises:
-        WireError: the service would have refused it.
+        WireError: the service would have refused the put.
     """
     request = _json_object(body)
     stream = _stream_name(request)
@@ -87,7 +87,7 @@ def put_record_answer() -> bytes:
 
 
 def put_record_batch_answer(is_accepted: list[bool]) -> bytes:
-    """Return the answer to a PutRecordBatch: one outcome per record, in the request's order."""
+    """Return the answer to a PutRecordBatch: one result per record, in the request's order."""
     outcomes = [
         {"RecordId": _record_id()}
         if accepted

@@ -1,6 +1,7 @@
-"""The clients' address on the one-machine stack: what the deployed API Gateway stage would do.
+"""The gateway of the one-machine stack: it serves clients as the deployed API Gateway stage would.
 
-The emulator runs the API, the authorizers and the functions; this server stands in front of it and
-adds what the emulator lacks: the stage cache, the gateway responses for failed integrations, the
-limits, and the edge's rules. All it knows about the API it reads from the deployed API itself.
+The emulator runs the API, the authorizers and the functions. This server is a proxy in front of the
+emulator and adds the features that it lacks: the stage cache, the gateway responses for failed
+integrations, the limits, and the edge's rules. It reads the API's configuration from the deployed
+API only.
 """

@@ -31,14 +31,14 @@ EXIT_PORT_TAKEN = 3
 EXIT_EMULATOR_UNREACHABLE = 4
 EXIT_NOT_DEPLOYED = 5
 
-# Much less than the smallest stage cache of AWS (0.5 GB): this one shares its memory with the rest
-# of the stack.
+# Much less than the smallest stage cache of AWS (0.5 GB): the rest of the stack needs the machine's
+# memory, too.
 _DEFAULT_CACHE_MIB = 64
 _MIB = 1024 * 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the gateway; returns the exit code."""
+    """Run the gateway; return the exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     server_logger.addFilter(_NotOfClients())
@@ -75,7 +75,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(settings) as port:
-        # Whoever started the gateway waits for this line.
+        # The process that starts the gateway waits for this line.
         print(  # noqa: T201
             f"gateway ready: http://{HOST}:{port}/{settings.stage} for {settings.api} "
             f"on {settings.emulator_url}",
@@ -85,7 +85,7 @@ async def _serve(settings: Settings) -> None:
 
 
 class _NotOfClients(logging.Filter):
-    """Keeps a client's malformed request, which it is told of, from being logged as our fault."""
+    """A filter that keeps clients' malformed requests out of the log of the server's own errors."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -1,9 +1,9 @@
-"""Remembers which callers the emulator has let in, so that a cache hit lets nobody else in.
+"""Record which callers the emulator has authorized, so that a cache hit bypasses no check.
 
-On AWS the authorizer and the API key are checked before the cache is looked at. Here the emulator
-checks them, and a hit never reaches it. So a hit counts only for a caller whom the emulator has let
-through on the same method a moment ago; anybody else's request is sent on and judged there. One
-difference to AWS remains: a hit draws nothing from the usage plan's rate and quota.
+On AWS the authorizer and the API key are checked before the cache is read. Here the emulator checks
+them, and a cache hit never reaches it. So the cache answers only a caller whom the emulator has
+recently authorized for the same method; all other requests go to the emulator. One difference from
+AWS remains: a hit does not count against the usage plan's rate and quota.
 """
 
 import hashlib
@@ -12,31 +12,31 @@ from collections import OrderedDict
 from local.gateway.deployed import Method
 from local.gateway.messages import Incoming
 
-# How long a revoked key or token still sees cached answers; API Gateway's own authorizer cache
-# keeps its verdicts for 300 s by default.
+# How long a revoked key or token still gets cached answers; API Gateway's own authorizer cache
+# keeps its results for 300 s by default.
 ADMITTED_SECONDS = 30.0
 _MAX_CALLERS = 10_000
 
 _CREDENTIAL_HEADERS = ("authorization", "x-api-key")
-# Of other authorizers (a function, IAM) the gateway can't tell what they look at.
+# The gateway doesn't know which parts of a request other authorizers (a function, IAM) read.
 _RECOGNISABLE = frozenset({"NONE", "COGNITO_USER_POOLS"})
 
 
 class Admissions:
-    """The callers let in lately, per method. Times are seconds of one monotonic clock."""
+    """The recently authorized callers, per method. Times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
-        """Nobody is known yet."""
+        """Begin without any authorized caller."""
         self._until: OrderedDict[tuple[str, str, bytes], float] = OrderedDict()
 
     def covers(self, method: Method, request: Incoming, *, now: float) -> bool:
-        """Whether the request may be answered without asking the emulator."""
+        """Return whether the cache may answer the request without the emulator."""
         if method.authorization == "NONE" and not method.needs_api_key:
             return True
         return self._until.get(_caller(method, request), 0.0) > now
 
     def note(self, method: Method, request: Incoming, *, now: float) -> None:
-        """The emulator has just let this caller through to the method's integration."""
+        """Record that the emulator has just let this caller through to the method's integration."""
         if method.authorization not in _RECOGNISABLE:
             return
         caller = _caller(method, request)
@@ -46,7 +46,7 @@ class Admissions:
             self._until.popitem(last=False)
 
     def forget(self) -> None:
-        """After a redeployment everybody is judged anew."""
+        """Forget all callers: after a redeployment each must be authorized again."""
         self._until.clear()
 
 
@@ -54,6 +54,6 @@ def _caller(method: Method, request: Incoming) -> tuple[str, str, bytes]:
     digest = hashlib.sha256()
     for name in _CREDENTIAL_HEADERS:
         value = request.headers.get(name)
-        # The length keeps two headers from being read as one longer one.
+        # The length distinguishes two headers from one longer header.
         digest.update(f"{-1 if value is None else len(value)}:{value or ''}".encode())
     return method.resource_id, method.http_method, digest.digest()

@@ -1,8 +1,8 @@
-"""The stage cache: which answers are kept, under which key, and for how long. No clock of its own.
+"""The stage cache: the stored answers, their keys and their TTLs. Callers pass the time.
 
-The key is what API Gateway's is: the namespace, the method and the values of exactly the declared
-cache key parameters. Whatever else differs between two requests, they share an entry, as on AWS.
-Every status of an integration's answer may be kept; the largest that is kept is 1,048,576 bytes
+The key is the same as API Gateway's: the namespace, the method and the values of exactly the
+declared cache key parameters. Requests that differ in any other part share an entry, as on AWS.
+An integration's answer may be cached whatever its status, up to 1,048,576 bytes
 (AWS: "Cache settings for REST APIs in API Gateway").
 """
 
@@ -14,7 +14,7 @@ from local.gateway.deployed import CacheRule, Found, Parameter
 from local.gateway.messages import Answer, Incoming
 
 MAX_ANSWER_BYTES = 1_048_576
-# Bookkeeping of one entry, so that a million empty answers don't count as nothing.
+# Overhead of one entry, so that the size of a million empty answers isn't counted as 0.
 _ENTRY_OVERHEAD_BYTES = 1024
 
 Value = str | None
@@ -22,10 +22,10 @@ Key = tuple[str, str, tuple[tuple[Parameter, Value], ...]]
 
 
 def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
-    """What tells the request's entry from all others.
+    """Return the cache key of the request.
 
-    An absent parameter and an empty one are two different values. Of a query parameter given twice
-    the last value counts, as it does for `queryStringParameters` on AWS.
+    An absent parameter and an empty parameter are two different values. If a query parameter is
+    repeated, its last value is used, as in `queryStringParameters` on AWS.
     """
     query = dict(request.query)
     sources: Mapping[str, Mapping[str, str]] = {
@@ -39,17 +39,17 @@ def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A miss that is being answered: shows whether its answer may still be stored when it comes."""
+    """A cache miss: decides whether its answer may still be stored when it arrives."""
 
     key: Key
     asked_at: float
-    #: Of the cache at that moment; a flush ends it.
+    #: The cache's generation at that moment; a flush begins the next generation.
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the cache has done since the start, and what it holds."""
+    """The cache's counters since the start, and its contents."""
 
     hits: int
     misses: int
@@ -62,19 +62,19 @@ class Stats:
 class _Entry:
     answer: Answer
     size: int
-    #: When the request that brought this answer was made.
+    #: When the request for this answer was sent.
     asked_at: float
     expires_at: float
 
 
 class StageCache:
-    """Answers by key; the least recently used go when there are too many bytes.
+    """Answers by key; evicts the least recently used entries above the size limit.
 
     All times are seconds of one monotonic clock that the caller reads.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
-        """An empty cache that holds at most that many bytes."""
+        """Make an empty cache that holds at most `max_bytes`."""
         self._max_bytes = max_bytes
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._bytes = 0
@@ -84,7 +84,7 @@ class StageCache:
         self._evictions = 0
 
     def get(self, key: Key, *, now: float) -> Answer | None:
-        """The answer that is kept for the key and has not expired."""
+        """Return the unexpired answer for the key, or None."""
         entry = self._live(key, now)
         if entry is None:
             return None
@@ -93,15 +93,15 @@ class StageCache:
         return entry.answer
 
     def miss(self, key: Key, *, now: float) -> Ticket:
-        """Notes that the function is asked now; the ticket goes to `store` with its answer."""
+        """Count a miss; return the ticket to pass to `store` with the function's answer."""
         self._misses += 1
         return Ticket(key, now, self._generation)
 
     def store(self, ticket: Ticket, answer: Answer, *, ttl_seconds: float, now: float) -> bool:
-        """Keeps the answer, which arrived now, for the TTL; says whether it was kept.
+        """Cache the answer, which arrived now, for the TTL; return whether it was stored.
 
-        Not kept are answers that are too large, that were asked for before a flush, and that were
-        asked for before the answer which is there already: a slow one must not replace a newer one.
+        Answers are not stored if they are too large, if a flush happened after their request, or
+        if the cached answer's request was later: a slow answer must not replace a newer answer.
         """
         size = answer.size + _key_size(ticket.key) + _ENTRY_OVERHEAD_BYTES
         if answer.size > MAX_ANSWER_BYTES or size > self._max_bytes:
@@ -118,7 +118,7 @@ class StageCache:
         return True
 
     def flush(self) -> int:
-        """Empties the cache, also of answers that are still on their way; returns how many went."""
+        """Empty the cache and invalidate all tickets; return the number of removed entries."""
         count = len(self._entries)
         self._entries.clear()
         self._bytes = 0
@@ -126,7 +126,7 @@ class StageCache:
         return count
 
     def stats(self) -> Stats:
-        """Counters since the start and the present size; expired entries count until met."""
+        """Return the counters and the size; expired entries count until they are looked up."""
         return Stats(self._hits, self._misses, len(self._entries), self._bytes, self._evictions)
 
     def _live(self, key: Key, now: float) -> _Entry | None:

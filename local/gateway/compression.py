@@ -1,9 +1,9 @@
-"""Content codings as API Gateway has them: inflates bodies of requests, compresses answers.
+"""Content codings as in API Gateway: decompresses request bodies, compresses answers.
 
 AWS: "Payload compression for REST APIs in API Gateway". Its codings are gzip, deflate and identity.
-A body in another one, or none of the one it names, is a 415. An answer is compressed if the client
-names a coding (`*` is not enough), the function has not compressed it, and it has the API's
-minimum size. The size of an inflated body is bounded like that of a plain one.
+A body in another coding, or not in the coding that it declares, is answered 415. An answer is
+compressed if the client names a coding (`*` is not enough), the function has not compressed it, and
+it has the API's minimum size. The limit for plain bodies also applies to decompressed bodies.
 """
 
 import re
@@ -13,28 +13,28 @@ from typing import Final
 
 from local.gateway.messages import Answer
 
-#: Window bits of zlib: 15, and 16 more for the header and the trailer of gzip (zlib's manual).
+#: Window bits of zlib: 15, plus 16 for gzip's header and trailer (zlib's manual).
 _WINDOW_BITS: Final[Mapping[str, int]] = {"gzip": 31, "deflate": 15}
-# Each costs a copy of what follows it. Packers of blocks make one for each 64 KiB.
+# Every member costs a copy of the rest. Block compressors write a member per 64 KiB.
 _MAX_MEMBERS = 256
-# The gateway shares its processor with the rest of the stack; higher levels pack little better.
+# The gateway shares the CPU with the rest of the stack; higher levels compress little better.
 _LEVEL = 1
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §12.4.2
 
 
 class BodyTooLargeError(Exception):
-    """A body is larger than the gateway takes, as it came or inflated."""
+    """A body exceeds the gateway's limit, as received or decompressed."""
 
 
 class UndecodableError(Exception):
-    """A body is not in the coding that it names, or that coding is not known."""
+    """A body is not in its declared coding, or that coding is unknown."""
 
 
 def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
-    """The body without its coding.
+    """Decompress the body.
 
     Raises:
-        BodyTooLargeError: it has more than `max_bytes`; no more than those were inflated.
+        BodyTooLargeError: it exceeds `max_bytes`; decompression stopped there.
         UndecodableError: it is not in that coding.
     """
     window_bits = _WINDOW_BITS.get(coding.strip().lower())
@@ -59,12 +59,12 @@ def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
 
 
 def compressed(answer: Answer, accepted: str | None, *, min_bytes: int | None) -> Answer:
-    """The answer in the coding that the client wants most, or as it is.
+    """Compress the answer in the client's preferred coding, or return it unchanged.
 
     Args:
-        answer: as the function or the cache has it.
+        answer: from the function or the cache.
         accepted: the request's `Accept-Encoding`.
-        min_bytes: the API's minimum size; None where it compresses nothing.
+        min_bytes: the API's minimum size; None if the API doesn't compress.
     """
     if min_bytes is None or not answer.body or len(answer.body) < min_bytes:
         return answer
@@ -87,7 +87,7 @@ def compressed(answer: Answer, accepted: str | None, *, min_bytes: int | None) -
 
 
 def _wanted(accepted: str) -> str | None:
-    """The coding with the greatest quality; of equals gzip, and identity last."""
+    """Return the coding with the greatest quality; prefer gzip, then deflate, then identity."""
     qualities: dict[str, float] = {}
     for item in accepted.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))

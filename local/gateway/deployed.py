@@ -1,4 +1,4 @@
-"""The deployed API as the gateway needs it: who serves a request, and by which settings."""
+"""The deployed API as the gateway needs it: routes requests to methods and their settings."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 Location = Literal["path", "querystring", "header"]
 
-# What happens to `Cache-Control: max-age=0` (AWS: "Invalidate an API Gateway cache entry").
-# The last three are the ways to treat a caller without the InvalidateCache permission.
+# How to treat `Cache-Control: max-age=0` (AWS: "Invalidate an API Gateway cache entry"). The last
+# three apply to a caller without the InvalidateCache permission.
 Refresh = Literal[
     "ALLOWED",
     "FAIL_WITH_403",
@@ -32,28 +32,28 @@ class CacheRule:
     ttl_seconds: int
     #: Methods of one namespace share entries; by default it is the resource's id.
     namespace: str
-    #: The only parts of a request that tell entries apart.
+    #: The only parts of a request that distinguish entries.
     key: tuple[Parameter, ...]
     refresh: Refresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One method of one resource."""
+    """A method of a resource."""
 
     resource_id: str
     #: Template: `/cities/{key}`.
     resource_path: str
     #: `GET` … or `ANY`.
     http_method: str
-    #: A Lambda proxy integration, whose failures the emulator reports in its own way.
+    #: A Lambda proxy integration; the emulator reports its failures in its own way.
     is_function: bool
     #: All declared request parameters, cached or not.
     declared: frozenset[Parameter]
     timeout_seconds: float
     authorization: str
     needs_api_key: bool
-    #: None where nothing is cached.
+    #: None if answers are not cached.
     cache: CacheRule | None
 
     @property
@@ -66,11 +66,11 @@ class Method:
 class CustomResponse:
     """A gateway response that the API customizes."""
 
-    #: None where the type's own status stays.
+    #: None keeps the status of the response type.
     status: int | None
-    #: `gatewayresponse.header.X` to where its value comes from.
+    #: Maps `gatewayresponse.header.X` to the source of its value.
     parameters: Mapping[str, str]
-    #: Template of the body, or None for the type's own.
+    #: Template of the body, or None for the response type's own body.
     template: str | None
 
 
@@ -79,7 +79,7 @@ class Found:
     """The method that serves a request, with the values of its path parameters."""
 
     method: Method
-    #: Percent-encoded, as a REST API hands them to the function.
+    #: Percent-encoded, as a REST API passes them to the function.
     path: Mapping[str, str]
 
 
@@ -95,7 +95,7 @@ class _Node:
 
 
 def _precedence(part: str) -> int:
-    """A literal segment wins over `{name}`, and that over the greedy `{name+}`."""
+    """Rank a literal segment before `{name}`, and that before the greedy `{name+}`."""
     if not part.startswith("{"):
         return 0
     return 2 if part.endswith("+}") else 1
@@ -103,15 +103,15 @@ def _precedence(part: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """One stage of one API."""
+    """A stage of an API."""
 
     api_id: str
     stage: str
     deployment_id: str
-    #: Changes with everything that a redeployment or an update of the stage changes.
+    #: Differs after every redeployment and every update of the stage.
     fingerprint: str
     responses: Mapping[str, CustomResponse]
-    #: From which size on answers are compressed; None where none is.
+    #: The smallest size of answers that are compressed; None if the API doesn't compress.
     min_compression_bytes: int | None
     _root: _Node
 
@@ -127,7 +127,7 @@ class Deployed:
         methods: Iterable[Method],
         min_compression_bytes: int | None = None,
     ) -> Self:
-        """The stage that serves these methods."""
+        """Build the stage from its methods."""
         root = _Node()
         for method in methods:
             node = root
@@ -150,10 +150,10 @@ class Deployed:
         return frozenset(self._root.children)
 
     def find(self, http_method: str, path: str) -> Found | None:
-        """The method that API Gateway would choose, or None (it then answers 403).
+        """Return the method that API Gateway would choose, or None (it then answers 403).
 
         Args:
-            http_method: the request's.
+            http_method: of the request.
             path: below the stage, percent-encoded: `/cities/5`.
         """
         segments = path_segments(path)
@@ -163,21 +163,21 @@ class Deployed:
             method = node.serving(http_method)
             if method is not None:
                 return Found(method, values)
-        # API Gateway routes on path and method together: what the resource itself does not serve
-        # goes to the greedy resource with the longest path that does.
+        # API Gateway routes on path and method together: a method that the resource lacks goes to
+        # the greedy resource with the longest path that has it.
         candidates = list(_greedy(self._root, segments, http_method, {}))
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
 def path_segments(path: str) -> tuple[str, ...]:
-    """The segments of a path, as API Gateway looks for its resource; empty ones don't count."""
+    """Split a path into segments as API Gateway does; empty segments are dropped."""
     return tuple(segment for segment in path.split("/") if segment)
 
 
 def _descend(
     node: _Node, segments: tuple[str, ...], values: Mapping[str, str]
 ) -> tuple[_Node, Mapping[str, str]] | None:
-    """The most specific resource for the segments, whichever methods it has."""
+    """Return the most specific resource for the segments, regardless of its methods."""
     if not segments:
         return node, values
     head, rest = segments[0], segments[1:]
@@ -203,7 +203,7 @@ def _greedy(
     values: Mapping[str, str],
     depth: int = 0,
 ) -> Iterator[tuple[int, Found]]:
-    """Every `{name+}` resource that could serve the request, with how deep it stands."""
+    """Yield every `{name+}` resource that could serve the request, with its depth."""
     if not segments:
         return
     head, rest = segments[0], segments[1:]

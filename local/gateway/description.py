@@ -1,8 +1,8 @@
-"""What the AWS API says about a stage, turned into the gateway's own terms.
+"""Convert the AWS API's description of a stage to the gateway's own types.
 
-One thing is read otherwise than on AWS: whether the cache is on. The emulator answers
-`cacheClusterEnabled: false` for every stage, whatever was deployed, so a method counts as cached
-when its method setting says `cachingEnabled` and its TTL is above 0.
+One setting is read differently from AWS: whether the cache is on. The emulator answers
+`cacheClusterEnabled: false` for every stage, regardless of the deployment, so a method counts as
+cached if its method setting has `cachingEnabled` and a TTL above 0.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from local.gateway.deployed import (
 
 _logger = logging.getLogger(__name__)
 
-_DEFAULT_TIMEOUT_MS = 29_000  # API Gateway's integration timeout unless told otherwise
+_DEFAULT_TIMEOUT_MS = 29_000  # API Gateway's default integration timeout
 
 Described = Mapping[str, Any]
 
@@ -37,13 +37,13 @@ def describe(
     *,
     api: Described | None = None,
 ) -> Deployed:
-    """The stage, from what the AWS API says.
+    """Convert the AWS API's answers to a stage.
 
     Args:
-        api_id: the API's.
+        api_id: of the API.
         stage: the answer of GetStage.
-        resources: those of GetResources, with their methods.
-        gateway_responses: those of GetGatewayResponses.
+        resources: the items of GetResources, with their methods.
+        gateway_responses: the items of GetGatewayResponses.
         api: the answer of GetRestApi.
     """
     minimum = (api or {}).get("minimumCompressionSize")
@@ -60,8 +60,8 @@ def describe(
 
 
 def fingerprint(stage: Described) -> str:
-    """Differs after every redeployment and every change of the stage."""
-    # The whole stage and not only its dates: those have a resolution of one second.
+    """Return a hash that differs after every redeployment and every change of the stage."""
+    # Hash the whole stage, not only its dates, which have a resolution of one second.
     told = {name: value for name, value in stage.items() if name != "ResponseMetadata"}
     encoded = orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(encoded).hexdigest()
@@ -108,7 +108,7 @@ def _method(
 
 
 def _parameter(expression: str) -> Parameter | None:
-    """`method.request.header.Prefer`; None for what the gateway can't look up."""
+    """Parse `method.request.header.Prefer`; return None if the gateway can't look it up."""
     parts = expression.split(".", 3)
     if len(parts) != 4 or parts[:2] != ["method", "request"]:  # noqa: PLR2004 - as in the example
         return None
@@ -149,7 +149,7 @@ def _cache_rule(
 
 
 def _setting(path: str, settings: Mapping[str, Described]) -> Described:
-    """The most specific setting for GET on the path; `*` stands for every path or every method."""
+    """Return the most specific setting for GET on the path; `*` matches every path or method."""
     normal = {_normal(key): value for key, value in settings.items()}
     wanted = path.strip("/")
     for key in ((wanted, "GET"), (wanted, "*"), ("*", "GET"), ("*", "*")):
@@ -159,7 +159,7 @@ def _setting(path: str, settings: Mapping[str, Described]) -> Described:
 
 
 def _normal(key: str) -> tuple[str, str]:
-    """Path and method of a setting's key: `~1cities/GET`, `/cities/GET` and `cities/GET` alike."""
+    """Split a setting's key into path and method: `~1cities/GET`, `/cities/GET`, `cities/GET`."""
     path, _, http_method = key.rpartition("/")
     return path.replace("~1", "/").replace("~0", "~").strip("/"), http_method
 

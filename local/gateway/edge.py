@@ -1,10 +1,10 @@
-"""Refuses, ahead of the cache, the requests that the cache can't tell apart.
+"""Refuse, before the cache, the requests that the cache can't distinguish.
 
 In production a CloudFront Function in front of the stage does this. The stage cache keys on
-declared parameters only, and on one value of each. Were a query parameter that the method does not
-declare, or one given twice, let through, the function would answer 400, and the stage would cache
-this 400 under the key of the honest request without the parameter: anybody could poison it for a
-TTL. So the refusal is made here, where nothing is cached.
+declared parameters only, and on one value of each. If an undeclared or repeated query parameter
+reached the function, it would answer 400, and the stage would cache this 400 under the key of the
+valid request without the parameter: any client could poison that entry for a TTL. So the edge
+refuses such a request, and caches no refusal.
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from local.gateway.messages import Answer, Incoming, problem_answer
 
 
 def refusal(method: Method, request: Incoming) -> Answer | None:
-    """The 400 for a query that the method does not declare or that repeats itself, or None.
+    """Return the 400 for undeclared or repeated query parameters, or None.
 
-    A method other than GET that declares no parameter at all keeps its query to itself; so does
-    a GET that the path does not have, which is 405.
+    Queries are not checked for methods other than GET without declared parameters, nor for a GET
+    that the path does not have, which is answered 405.
     """
     if method.http_method == "ANY" or (request.method != "GET" and not method.declared):
         return None
@@ -43,12 +43,12 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
 
 
 def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | None:
-    """The 404 for a read of a resource that there is not, or None.
+    """Return the 404 for reading a resource that does not exist, or None.
 
     Args:
-        deployed: what there is.
+        deployed: the API's stage.
         request: the whole request.
-        below: its path below the stage.
+        below: the request's path below the stage.
     """
     segments = [unquote(segment) for segment in path_segments(below)]
     if request.method not in {"GET", "HEAD"} or not segments:

@@ -1,28 +1,28 @@
-"""What can go wrong at the gateway, apart from the answers that it passes on.
+"""The gateway's errors, apart from the answers that it passes on.
 
 GatewayError
 ├── EmulatorUnreachableError  the emulator does not answer: start it
 ├── NotDeployedError          the emulator has no such API or stage: deploy it
-├── HungUpError               the emulator broke off before it had answered a request
+├── HungUpError               the emulator closed the connection before it answered
 └── IntegrationTimeoutError   the function took longer than its integration allows
 """
 
 
 class GatewayError(Exception):
-    """Base of everything that the gateway raises on purpose."""
+    """Base of all errors that the gateway raises itself."""
 
 
 class EmulatorUnreachableError(GatewayError):
-    """No connection to the emulator; nothing was sent."""
+    """The gateway can't connect to the emulator; no request was sent."""
 
 
 class NotDeployedError(GatewayError):
-    """The emulator knows no such API, or the API has no such stage."""
+    """The emulator has no such API, or the API has no such stage."""
 
 
 class HungUpError(GatewayError):
-    """The emulator closed the connection in the middle; what was asked may have been done."""
+    """The emulator closed the connection early; the request may have been carried out."""
 
 
 class IntegrationTimeoutError(GatewayError):
-    """The integration's `timeoutInMillis` has passed without an answer."""
+    """The integration did not answer within its `timeoutInMillis`."""

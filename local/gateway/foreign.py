@@ -1,4 +1,4 @@
-"""Refuses what a page of another origin sends, unless the API declares that it may."""
+"""Refuse requests from pages of other origins that the API does not allow."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ from local.origins import Policy
 
 
 def refuse_foreign(policy: Callable[[str], Policy]) -> Middleware:
-    """A middleware that answers 403 before anything else looks at the request.
+    """Make a middleware that answers 403 before any other processing of the request.
 
     Args:
-        policy: gives the policy for a path.
+        policy: returns the policy for a path.
     """
 
     @web.middleware
@@ -23,7 +23,7 @@ def refuse_foreign(policy: Callable[[str], Policy]) -> Middleware:
         reason = refusal(policy(request.path), request)
         if reason is None:
             return await handler(request)
-        # Without the headers of CORS: the page is not to read this either.
+        # Without CORS headers: the page must not read this answer either.
         answer = problem_answer(Problem("forbidden", reason), f"urn:uuid:{new_request_id()}")
         return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 

@@ -1,4 +1,4 @@
-"""Sends a request on to the emulated API and brings its answer back whole."""
+"""Send a request to the emulated API and return the whole answer."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from local.gateway.deployed import path_segments
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.messages import HOP_BY_HOP, Answer, Headers, Incoming
 
-# The last one is of S3's kind; a REST API does not send it.
+# The last header is S3's; a REST API does not send it.
 _NOT_PASSED_BACK = HOP_BY_HOP | {"content-length", "date", "server", "x-amz-request-id"}
 
 _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -27,13 +27,13 @@ class Emulator:
     """The emulated data plane. Use it as an async context manager."""
 
     def __init__(self, url: str, *, key: str, region: str, port: int) -> None:
-        """Connects to nothing yet.
+        """Store the settings; `__aenter__` opens the session.
 
         Args:
             url: of the emulator: `http://127.0.0.1:8081`.
-            key: its secret access key.
+            key: the emulator's secret access key.
             region: of the API; part of the host name that the functions see.
-            port: the clients', for `X-Forwarded-Port`.
+            port: the clients' port, for `X-Forwarded-Port`.
         """
         self._url = url.rstrip("/")
         self._own_key = own_key(key)
@@ -44,7 +44,7 @@ class Emulator:
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
-            # A cookie that a function sets is its client's, not ours.
+            # A function's cookie belongs to its client, not to the gateway.
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTOMATIC_HEADERS,
             max_line_size=_MAX_LINE_BYTES,
@@ -56,15 +56,15 @@ class Emulator:
         await self._session.close()
 
     async def send(self, api_id: str, request: Incoming, *, timeout_seconds: float) -> Answer:
-        """The API's answer.
+        """Send the request and return the API's answer.
 
         Raises:
-            IntegrationTimeoutError: it did not come in time.
-            EmulatorUnreachableError: nothing could be sent.
-            HungUpError: the emulator broke off; the request may have been carried out.
+            IntegrationTimeoutError: the answer did not arrive in time.
+            EmulatorUnreachableError: the request could not be sent.
+            HungUpError: the emulator closed the connection; the request may have been carried out.
         """
-        # The path form: the host form needs a name that most resolvers don't know, and would let a
-        # client's Host header choose one of the emulator's other services.
+        # The path form: the host form needs a name that most resolvers don't know, and a client's
+        # Host header could then choose another service of the emulator.
         target = f"{self._url}/_aws/execute-api/{api_id}{_sent_path(request.path)}"
         if request.query:
             target += f"?{urlencode(request.query)}"
@@ -94,7 +94,7 @@ class Emulator:
         return {
             "x-amzn-trace-id": _trace_id(),
             **request.headers,
-            # A signature would need the header Authorization, which is the client's.
+            # A signature would need the header Authorization, which belongs to the client.
             OWN_KEY_HEADER: self._own_key,
             "host": f"{api_id}.execute-api.{self._region}.amazonaws.com",
             "x-forwarded-for": request.peer,
@@ -104,11 +104,11 @@ class Emulator:
 
 
 def _sent_path(path: str) -> str:
-    """The path so that the function sees its segments as the client encoded them.
+    """Encode the path so that the function receives its segments as the client encoded them.
 
-    Empty segments choose no other resource and are no part of a cache key, so they stay behind. A
-    REST API hands path parameters over percent-encoded; the emulator decodes the path before it
-    looks for the resource. Encoded once more, it arrives as on AWS, and `%2F` separates nothing.
+    Empty segments are dropped: they affect neither the resource nor the cache key. A REST API
+    passes path parameters percent-encoded, but the emulator decodes the path before it looks for
+    the resource. So the path is encoded twice, and `%2F` does not become a separator.
     """
     return "/" + "/".join(path_segments(path)).replace("%", "%25")
 

@@ -1,6 +1,6 @@
-"""What is no request that can be answered is refused with a problem, as everything else is.
+"""Answer malformed requests with problems.
 
-The HTTP server words such refusals itself, in plain text that quotes the bytes it stumbled over.
+The HTTP server's default answer is plain text that quotes the invalid bytes.
 """
 
 import logging
@@ -25,7 +25,7 @@ _DEFECT = Problem(
 
 
 class Runner(web.AppRunner):
-    """Runs the application on a server that answers malformed requests with problems."""
+    """A runner with a server that answers malformed requests with problems."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -38,22 +38,22 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """Words the refusals of the HTTP parser, and failures of the gateway itself."""
+    """A connection with its own answers for HTTP parser errors and failures of the gateway."""
 
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - quotes the bytes, so nobody is told
+        message: str | None = None,  # noqa: ARG002 - quotes the bytes, so it is not sent
     ) -> web.StreamResponse:
-        """The answer to what could not be handled, after which the connection is closed.
+        """Return the answer for a failed request; the connection is closed afterwards.
 
         Raises:
-            ConnectionError: an answer has begun already, so there can be no other.
+            ConnectionError: an answer has begun already, so another can't be sent.
         """
         malformed = status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if malformed:  # everybody can send such, so nobody is to be woken by it
+        if malformed:  # every client can cause this, so it is not an error of the gateway
             _logger.info("malformed request from %s: %s", request.remote, type(exc).__name__)
         else:
             _logger.error("the gateway failed", exc_info=exc)
@@ -66,7 +66,7 @@ class _Connection(web.RequestHandler):
 
 @web.middleware
 async def refuse_unrouted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses targets that are no paths, such as `*` or those of CONNECT."""
+    """Refuse targets that are not paths, such as `*` or those of CONNECT."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -74,11 +74,11 @@ async def refuse_unrouted(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Has the client go on where it asks for that, and refuses every other `Expect`."""
+    """Answer `Expect: 100-continue` with 100, and refuse every other `Expect`."""
     if request.headers.get("Expect", "").lower() != "100-continue":
         return _refusal(_EXPECTING)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # What comes next is the answer's beginning.
+    # `handle_error` must not take this output for the beginning of the answer.
     request.writer.output_size = 0
     return None
 

@@ -1,4 +1,4 @@
-"""One request as it came in and one answer as it goes out, free of any server or client library."""
+"""A client's request and its answer, independent of any server or client library."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ import orjson
 
 from forebay.problem import CONTENT_TYPE, Problem
 
-# Everything that RFC 3986 allows in a path and a query, and the percent sign of what is encoded.
+# All characters that RFC 3986 allows in a path and a query, and the percent sign of escapes.
 _URI_CHARACTERS = "%/:@!$&'()*+,;=-._~?[]"
 
-# RFC 9110 section 7.6.1, and the older names that are still met.
+# RFC 9110 section 7.6.1, and older names that are still in use.
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -28,7 +28,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# Made anew for the next hop; whoever may write the forwarding ones may choose their own address.
+# The gateway sets these for the next hop; a client could fake its address with its own.
 _NOT_SENT_ON = HOP_BY_HOP | {
     "content-length",
     "expect",
@@ -42,15 +42,15 @@ Headers = tuple[tuple[str, str], ...]
 
 
 def fold(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Header values by lower-case name; a repeated one joined by commas (RFC 9110 section 5.2).
+    """Map lower-case names to values; join repeated headers by commas (RFC 9110 section 5.2).
 
-    The emulator hands the function one joined value, so the cache has to key on that same value.
+    The emulator passes the function the joined value, so the cache must key on the same value.
     """
     folded: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
         separator = "; " if lower == "cookie" else ", "
-        # Bytes that are no UTF-8 can't be sent on as they are; what is sent on is what counts.
+        # Bytes that are not UTF-8 can't be forwarded; use the forwarded value here, too.
         readable = value.encode(errors="surrogateescape").decode(errors="replace")
         folded[lower] = f"{folded[lower]}{separator}{readable}" if lower in folded else readable
     return folded
@@ -58,16 +58,16 @@ def fold(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Incoming:
-    """A client's request, as it is sent on: cache keys are made of this and of nothing else."""
+    """A client's request as it is forwarded; the only source of cache keys."""
 
     method: str
     #: Path with the stage, percent-encoded as the client sent it.
     path: str
     #: Without the question mark, percent-encoded as the client sent it.
     query_string: str
-    #: Those that are sent on, by lower-case name, each once.
+    #: The forwarded headers by lower-case name, each once.
     headers: Mapping[str, str]
-    #: Total size of all headers that came, names included.
+    #: Total size of all received headers, with their names.
     header_bytes: int
     #: The client's address.
     peer: str
@@ -77,7 +77,7 @@ class Incoming:
     def parse(
         cls, method: str, target: str, headers: Iterable[tuple[str, str]], *, peer: str
     ) -> Self:
-        """The request for a target in origin form (`/v1/cities?limit=1`), as yet without a body."""
+        """Parse a target in origin form (`/v1/cities?limit=1`); the body is added later."""
         path, _, query = target.partition("?")
         folded = fold(headers)
         return cls(
@@ -90,29 +90,29 @@ class Incoming:
         )
 
     def with_body(self, body: bytes) -> Self:
-        """The same request with its body."""
+        """Return the same request with its body."""
         return replace(self, body=body)
 
     def without_header(self, name: str) -> Self:
-        """The same request without the header of a lower-case name."""
+        """Return the same request without the header of a lower-case name."""
         headers = {key: value for key, value in self.headers.items() if key != name}
         return replace(self, headers=headers)
 
     @cached_property
     def query(self) -> tuple[tuple[str, str], ...]:
-        """Decoded query parameters in their order; blank values count, as they do on AWS.
+        """The decoded query parameters in order, also those with blank values, as on AWS.
 
-        They are sent on, encoded anew: the emulator might take the client's text apart in another
-        way than the cache key does.
+        They are encoded again when forwarded: the emulator might parse the client's text
+        differently from the cache key.
         """
         return tuple(parse_qsl(self.query_string, keep_blank_values=True))
 
 
 def _end_to_end(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Without the headers of one hop, among them those that `Connection` names (RFC 9110 §7.6.1).
+    """Drop hop-by-hop headers, including those that `Connection` names (RFC 9110 §7.6.1).
 
-    Dropped on arrival and not on the way out: a header that the function never sees must not be
-    part of a cache key, or an honest client's entry would hold the answer to another request.
+    They are dropped on arrival, not when forwarding: a header that the function never sees must not
+    be part of a cache key, or a valid request's entry would hold the answer to another request.
     """
     named = headers.get("connection", "").lower()
     dropped = _NOT_SENT_ON | {name.strip() for name in named.split(",")}
@@ -120,13 +120,13 @@ def _end_to_end(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _encoded(text: str) -> str:
-    """The text with only those characters percent-encoded that no URI may hold."""
+    """Percent-encode only the characters that are not allowed in a URI."""
     return quote(text, safe=_URI_CHARACTERS, errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response that can be sent as it is, or kept and sent again."""
+    """A response that can be sent, or cached and sent again."""
 
     status: int
     #: A name may occur several times.
@@ -134,37 +134,37 @@ class Answer:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The first value of the header, or None."""
+        """Return the header's first value, or None."""
         lower = name.lower()
         return next((value for key, value in self.headers if key.lower() == lower), None)
 
     @property
     def media_type(self) -> str:
-        """Content type in lower case without its parameters; empty when there is none."""
+        """Content type in lower case without its parameters; empty if there is no such header."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     def adding(self, *headers: tuple[str, str]) -> "Answer":
-        """The answer with more headers."""
+        """Return the answer with more headers."""
         return replace(self, headers=(*self.headers, *headers))
 
     def without(self, names: frozenset[str]) -> "Answer":
-        """The answer without the headers of these lower-case names."""
+        """Return the answer without the headers of these lower-case names."""
         return replace(
             self, headers=tuple(pair for pair in self.headers if pair[0].lower() not in names)
         )
 
     @property
     def size(self) -> int:
-        """Bytes of the body and the headers."""
+        """Size of the body and the headers in bytes."""
         return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
 
 
 def problem_answer(
     problem: Problem, instance: str, *, to_read: bool = False, **members: object
 ) -> Answer:
-    """The problem as an answer that no cache keeps; `members` extend its document.
+    """Return the problem as an answer that caches don't store; `members` extend its document.
 
-    To a read it has the members that PostgREST's clients look for.
+    The answer to a read has the members that PostgREST's clients expect.
     """
     document = problem.read_document(instance) if to_read else problem.document(instance)
     return Answer(
@@ -179,5 +179,5 @@ def problem_answer(
 
 
 def new_request_id() -> str:
-    """An id as API Gateway gives every request."""
+    """Return a new id, in the format that API Gateway gives every request."""
     return str(uuid.uuid4())

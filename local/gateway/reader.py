@@ -1,4 +1,4 @@
-"""Reads the deployed API by its AWS API: the only source of what the gateway does."""
+"""Read the deployed API by the AWS API, the only source of the gateway's configuration."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PAGE = 500  # the most that one GetResources or GetRestApis answers
+_PAGE = 500  # the largest page of GetResources and GetRestApis
 _CONNECT_TIMEOUT_SECONDS = 2
 _READ_TIMEOUT_SECONDS = 5
 
 
 class ApiReader:
-    """Finds one stage of one API in the emulator, by the API's id or by its name."""
+    """A client that finds a stage of an API in the emulator, by the API's id or by its name."""
 
     def __init__(
         self, endpoint_url: str, *, key: str, region: str, api: str, by_name: bool, stage: str
     ) -> None:
-        """Makes the client; nothing is asked yet.
+        """Make the client, without a request.
 
         Args:
             endpoint_url: of the emulator.
             key: the emulator's secret access key.
             region: where the API is deployed.
-            api: the API's id, or its name with `by_name`; the newest of that name counts.
+            api: the API's id, or with `by_name` its name; the newest API of that name is used.
             by_name: whether `api` is a name.
             stage: the stage's name.
         """
@@ -56,16 +56,16 @@ class ApiReader:
         self._stage = stage
 
     def fingerprint(self, api_id: str) -> str:
-        """Differs after every redeployment and every change of the stage; one cheap call.
+        """Return a hash that differs after every change of the stage; needs one cheap call.
 
         Raises:
-            NotDeployedError: the API or the stage is gone.
+            NotDeployedError: the API or the stage no longer exists.
             EmulatorUnreachableError: the emulator does not answer.
         """
         return fingerprint(self._get_stage(api_id))
 
     def read(self) -> Deployed:
-        """The stage as it is deployed now.
+        """Read the current stage.
 
         Raises:
             NotDeployedError: there is no such API or stage.

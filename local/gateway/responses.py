@@ -1,17 +1,17 @@
-"""Gateway responses: tells the gateway's own errors from a function's answers, and words them.
+"""Gateway responses: separates the gateway's errors from a function's answers, and formats them.
 
-The emulator words most of the gateway's errors itself, by the deployed gateway responses, but not
-those of a failed integration, and it leaves variables like `$context.path` as they stand. What it
-sends bears these marks (read in its source, version 1.5.33, which the lock file pins):
+The emulator formats most of the gateway's errors by the deployed gateway responses. But it does not
+format those of a failed integration, and it leaves variables like `$context.path` unreplaced. The
+emulator's errors have these marks (from its source, version 1.5.33, which the lock file pins):
 
-- an error that it words has the header `x-amzn-ErrorType`, except for three types whose message is
-  fixed; those are recognised by being, byte for byte, what the deployed gateway response gives;
-- a function that failed is a 502 whose `message` is the runtime's error object as JSON text;
-- a throttled function is a 429 whose body is Lambda's `TooManyRequestsException` with a `Reason`;
-- anything else that it says itself is a JSON object with nothing but `message` in it.
+- a formatted error has the header `x-amzn-ErrorType`. Three types with a fixed message lack it;
+  they are recognised if they equal the deployed gateway response byte for byte;
+- a failed function is a 502 with the runtime's error object, as JSON text, in `message`;
+- a throttled function is a 429 with Lambda's `TooManyRequestsException` and a `Reason` in the body;
+- every other error of the emulator is a JSON object with the single member `message`.
 
-The functions answer errors with `application/problem+json`, so none of these can be theirs. Where
-another API's function answers in one of the last form, its answer is passed on but never cached.
+The functions answer errors with `application/problem+json`, so they can't have these marks. If a
+function of another API answers in the last form, its answer is passed on but never cached.
 """
 
 import json
@@ -25,7 +25,7 @@ import orjson
 from local.gateway.deployed import CustomResponse, Found
 from local.gateway.messages import Answer, Headers, Incoming
 
-# AWS: "Gateway response types for API Gateway". Of the two defaults the status is the error's own.
+# AWS: "Gateway response types for API Gateway". The two defaults keep the error's own status.
 _STATUS = {
     "ACCESS_DENIED": 403,
     "API_CONFIGURATION_ERROR": 500,
@@ -61,18 +61,18 @@ Responses = Mapping[str, CustomResponse]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error that API Gateway itself answers."""
+    """An error answer of API Gateway itself."""
 
     #: The gateway response type.
     type: str
     message: str
-    #: Unless the deployed gateway response of this very type names another one.
+    #: Used unless the deployed gateway response of this type has a status.
     status: int
-    #: Value of `x-amzn-ErrorType`, where AWS sends one.
+    #: Value of `x-amzn-ErrorType`, if AWS sends this header.
     error_type: str | None = None
 
 
-# A function that raised, died or timed out; access logs of AWS show the type and message of both.
+# A function that raised, died or timed out; AWS's access logs show the type and message of both.
 FUNCTION_FAILED = Fault(
     "INTEGRATION_FAILURE", "Internal server error", 502, "InternalServerErrorException"
 )
@@ -94,7 +94,7 @@ MAY_NOT_REFRESH = Fault(
     "AccessDeniedException",
 )
 
-# The emulator sends these three without an error type.
+# The emulator sends these three errors without an error type.
 _SILENT = (
     Fault("INVALID_API_KEY", "Forbidden", 403),
     Fault("QUOTA_EXCEEDED", "Limit Exceeded", 429),
@@ -104,7 +104,7 @@ _SILENT = (
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a template's `$context` variables stand for in one request."""
+    """The values of a template's `$context` variables in one request."""
 
     request: Incoming
     request_id: str
@@ -114,7 +114,7 @@ class Context:
     found: Found | None
 
     def variables(self) -> Mapping[str, str]:
-        """Every variable of the request that the gateway knows, without the error's own."""
+        """Return all known variables of the request, without the error's."""
         return {
             **self.emulator_variables(),
             "context.apiId": self.api_id,
@@ -126,7 +126,7 @@ class Context:
         }
 
     def emulator_variables(self) -> Mapping[str, str]:
-        """Those that the emulator fills in by itself."""
+        """Return the variables that the emulator replaces itself."""
         return {
             "context.requestId": self.request_id,
             "context.resourcePath": self.found.method.resource_path if self.found else "",
@@ -136,22 +136,22 @@ class Context:
 
 
 class Origin(Enum):
-    """Who made an answer."""
+    """The origin of an answer."""
 
     #: The function (or another integration): may be cached.
     INTEGRATION = auto()
-    #: The gateway, worded by the emulator.
+    #: The gateway's error, formatted by the emulator.
     GATEWAY = auto()
-    #: Perhaps the gateway: passed on as it is, and not kept.
+    #: Perhaps the gateway: passed on unchanged, and not cached.
     UNKNOWN = auto()
-    #: Nobody yet: the function failed, and the gateway has to word it.
+    #: The function failed, and the gateway must format the error.
     FUNCTION_FAILED = auto()
-    #: The same for a function at its concurrency limit.
+    #: The function is at its concurrency limit; the gateway must format the error.
     FUNCTION_THROTTLED = auto()
 
 
 def render(responses: Responses, fault: Fault, context: Context) -> Answer:
-    """The error as the deployed gateway responses word it, or as AWS does by default.
+    """Format the error by the deployed gateway responses, or by AWS's defaults.
 
     A type that is not customized takes the headers and the body of DEFAULT_4XX or DEFAULT_5XX, but
     keeps its own status.
@@ -174,9 +174,9 @@ def render(responses: Responses, fault: Fault, context: Context) -> Answer:
 
 
 def cross_origin_headers(responses: Responses) -> Headers:
-    """The fixed `Access-Control-` headers of the API's errors.
+    """Return the fixed `Access-Control-` headers of the API's errors.
 
-    For answers that nothing deployed words, so that another origin's page may read them as well.
+    For answers without a deployed gateway response, so that pages of other origins can read them.
     """
     used = responses.get("DEFAULT_4XX")
     return tuple(
@@ -187,7 +187,7 @@ def cross_origin_headers(responses: Responses) -> Headers:
 
 
 def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
-    """Who made the answer that came from the emulator."""
+    """Find the origin of an answer from the emulator."""
     if answer.header("x-amzn-errortype"):
         return Origin.GATEWAY
     if context.found is None:
@@ -198,7 +198,7 @@ def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
         return Origin.GATEWAY
     is_function = context.found.method.is_function
     if context.request.method == "HEAD" and is_function and answer.status == _BAD_GATEWAY:
-        # Without its body nothing else tells it; functions never answer 502 themselves.
+        # HEAD has no body to recognise the failure by; functions never answer 502 themselves.
         return Origin.FUNCTION_FAILED
     return _origin_of_error(answer, is_function=is_function)
 
@@ -214,7 +214,7 @@ def _origin_of_error(answer: Answer, *, is_function: bool) -> Origin:
 
 
 def complete(answer: Answer, context: Context) -> Answer:
-    """The emulator's wording of a gateway response, with the variables that it left over."""
+    """Replace the variables that the emulator left in its gateway response."""
     if b"$" not in answer.body:
         return answer
     body = _fill(answer.body.decode(errors="surrogateescape"), context.variables())
@@ -241,14 +241,14 @@ def _error_variables(fault: Fault) -> Mapping[str, str]:
 
 
 def _fill(template: str, variables: Mapping[str, str]) -> str:
-    """The template with its variables; an unknown one stays, so that its author sees it."""
+    """Replace the template's variables; unknown variables stay, so that the author sees them."""
     return _VARIABLE.sub(
         lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), template
     )
 
 
 def _mapped(source: str, variables: Mapping[str, str], context: Context) -> str | None:
-    """The value of a header's mapping expression; None where the request lacks it."""
+    """Return the value of a header's mapping expression, or None if the request lacks it."""
     if len(source) > 1 and source[0] == source[-1] == "'":
         return source[1:-1]
     place, _, name = source.removeprefix("method.request.").partition(".")
@@ -285,7 +285,7 @@ def _json_object(answer: Answer) -> Mapping[str, object]:
 
 
 def _is_runtime_error(message: object) -> bool:
-    """Whether the text is what a Lambda runtime reports of an unhandled error."""
+    """Return whether the text is a Lambda runtime's report of an unhandled error."""
     if not isinstance(message, str):
         return False
     try:

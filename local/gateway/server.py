@@ -1,8 +1,8 @@
-"""The HTTP server around the stage, with the gateway's own few routes below `/_gateway/`.
+"""The HTTP server of the stage, with the gateway's own routes below `/_gateway/`.
 
-`GET /_gateway/health` says whether the API is deployed, `GET /_gateway/stats` what the cache does,
-`POST /_gateway/flush` empties it (on AWS that is FlushStageCache, a call of the control plane).
-No stage can be named so, see ADMIN_SEGMENT.
+`GET /_gateway/health` answers whether the API is deployed, `GET /_gateway/stats` the cache's
+counters, and `POST /_gateway/flush` empties the cache (on AWS: FlushStageCache of the control
+plane). A stage can't have this name, see ADMIN_SEGMENT.
 """
 
 import asyncio
@@ -33,29 +33,29 @@ from local.origins import Policy
 _logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("local.gateway.access")
 
-# The command refuses a stage of this name, so the routes below it can hide nobody's.
+# The command line refuses a stage of this name, so these routes can't hide a stage.
 ADMIN_SEGMENT = "_gateway"
 HOST = "127.0.0.1"
 
 _WATCH_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5.0
-# Above API Gateway's limits for URL and headers, so that too large ones meet our
-# 414 and 431 and not a bare 400.
+# Above API Gateway's limits for URL and headers, so that the stage answers 414 or 431 for longer
+# values, instead of the server's plain 400.
 _MAX_FIELD_BYTES = 64 * 1024
-_MAX_LINE_BYTES = 1024 * 1024  # likewise, for too long a URL
+_MAX_LINE_BYTES = 1024 * 1024
 
 
 class PortTakenError(GatewayError):
-    """Somebody else listens on the clients' port."""
+    """Another process listens on the clients' port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that one gateway depends on."""
+    """The settings of a gateway."""
 
-    #: The clients' port; 0 takes a free one.
+    #: The clients' port; 0 selects a free port.
     port: int
-    #: Names by which clients may call it besides the loopback ones, in lower case.
+    #: Host names, in lower case, that are accepted besides the loopback names.
     hosts: frozenset[str] = frozenset()
     emulator_url: str
     emulator_key: str
@@ -68,16 +68,16 @@ class Settings:
 
 
 class Gateway:
-    """Connects one stage, the watch over its deployment and the HTTP routes."""
+    """The HTTP application of a stage, with a watch over its deployment."""
 
     def __init__(self, stage: Stage, reader: ApiReader, *, hosts: frozenset[str]) -> None:
-        """Serves nothing until it is started by `running`."""
+        """Store the parts; `running` starts them."""
         self._stage = stage
         self._reader = reader
         self._hosts = hosts
 
     def application(self) -> web.Application:
-        """The routes."""
+        """Build the application with its routes."""
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
             middlewares=[refuse_foreign(self._policy), refuse_unrouted],
@@ -90,23 +90,23 @@ class Gateway:
         return app
 
     def _policy(self, path: str) -> Policy:
-        """Who may use a path: the API says it for its own, the gateway's are nobody else's."""
+        """Return a path's policy; the gateway's own routes allow no foreign origins."""
         is_own = path.startswith(f"/{ADMIN_SEGMENT}/")
         declared = None if is_own else self._stage.declared_origin
         return Policy(hosts=self._hosts, declared_origin=declared)
 
     async def load(self) -> None:
-        """Reads the deployed API; raises NotDeployedError or EmulatorUnreachableError."""
+        """Read the deployed API; raises NotDeployedError or EmulatorUnreachableError."""
         self._stage.replace(await asyncio.to_thread(self._reader.read))
 
     async def watch(self) -> None:
-        """Follows redeployments until it is cancelled."""
+        """Follow redeployments until cancelled."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
                 await self._follow()
             except EmulatorUnreachableError as exc:
-                # What is cached is still as good as it was, and the emulator may come back.
+                # The cached answers are still valid, and the emulator may recover.
                 _logger.warning("%s", exc)
 
     async def _follow(self) -> None:
@@ -174,11 +174,11 @@ class Gateway:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[int]:
-    """A gateway that serves; yields its port.
+    """Run a gateway; yields its port.
 
     Raises:
         EmulatorUnreachableError: the emulator does not answer at the start.
-        NotDeployedError: it has no such API or stage at the start.
+        NotDeployedError: the emulator has no such API or stage at the start.
         PortTakenError: the port is in use.
     """
     reader = await asyncio.to_thread(
@@ -208,7 +208,7 @@ async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[N
     runner = Runner(
         gateway.application(),
         access_log=None,
-        # The stage inflates it, within bounds.
+        # The stage decompresses bodies itself, with a size limit.
         auto_decompress=False,
         max_line_size=_MAX_LINE_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
@@ -242,7 +242,7 @@ def _bound(port: int) -> socket.socket:
 
 
 def _origin_form(target: str) -> str:
-    """`/path?query` of a request target, which may also be a whole URL (RFC 9112 section 3.2)."""
+    """Return `/path?query` of a target that may also be a whole URL (RFC 9112 section 3.2)."""
     if target.startswith("/"):
         return target
     parts = urlsplit(target)

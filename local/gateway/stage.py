@@ -1,4 +1,4 @@
-"""What happens to one request: limits, edge, cache, integration, gateway response, in order."""
+"""The processing of one request: limits, edge, cache, integration, gateway response, in order."""
 
 import asyncio
 import logging
@@ -44,28 +44,28 @@ _UNMATCHED_TIMEOUT_SECONDS = 29.0
 _ALLOW_ORIGIN = "access-control-allow-origin"
 _RETRY_AFTER_SECONDS = "5"
 _WARNING = "199 Cache-control headers were ignored because the caller was unauthorized"
-# Made for each request, so not kept with an answer.
+# These differ per request, so they are not cached with an answer.
 _OF_ONE_REQUEST = frozenset({"x-amzn-requestid", "x-amzn-trace-id", "x-amz-apigw-id"})
 
 CacheUse = Literal["Hit", "Miss"]
 
 
 class BodyBrokenOffError(Exception):
-    """Raised by the reader of a body that ends before its end."""
+    """A client's body ended early; raised by the body reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """A request to a cached method that was not found in the cache."""
+    """A cache miss of a request to a cached method."""
 
     rule: CacheRule
     ticket: Ticket
-    #: Whether `Cache-Control: max-age=0` was ignored and the client is to be told.
+    #: True if `Cache-Control: max-age=0` was ignored and the answer must contain a warning.
     warns: bool
 
 
 class Stage:
-    """Answers requests as the deployed stage would; `deployed` is replaced after a redeployment."""
+    """A stage that answers like the deployed stage; `replace` changes the deployment."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Stage:
         name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A stage of that name that is not deployed yet."""
+        """Make a stage of that name, without a deployment."""
         self._emulator = emulator
         self._name = name
         self._clock = clock
@@ -85,22 +85,22 @@ class Stage:
 
     @property
     def declared_origin(self) -> str | None:
-        """Whose pages may use the API, as its errors tell (`Access-Control-Allow-Origin`)."""
+        """The origin that may use the API: the errors' `Access-Control-Allow-Origin`."""
         headers = cross_origin_headers(self.deployed.responses) if self.deployed else ()
         return next((value for name, value in headers if name.lower() == _ALLOW_ORIGIN), None)
 
     def replace(self, deployed: Deployed | None) -> None:
-        """Goes on with another deployment, and an empty cache; None while there is none."""
+        """Serve another deployment (None: there is no deployment), with an empty cache."""
         self.deployed = deployed
         self.cache.flush()
         self._admissions.forget()
 
     async def answer(self, request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
-        """The answer for the client; whatever fails has one.
+        """Answer a request; failures are answered, too.
 
         Args:
             request: without its body.
-            read_body: brings the body, once it is known that it is wanted; raises
+            read_body: reads the body, and is called only if it is needed; raises
                 BodyTooLargeError or BodyBrokenOffError.
         """
         stage, _, rest = request.path.removeprefix("/").partition("/")
@@ -118,7 +118,7 @@ class Stage:
         if isinstance(whole, Fault):
             return render(deployed.responses, whole, context)
         answer = await self._answer_whole(whole, deployed, context)
-        # In a thread: packing megabytes would keep all other clients waiting.
+        # In a thread: compressing megabytes would delay all other clients.
         return await asyncio.to_thread(
             compressed,
             answer,
@@ -169,7 +169,7 @@ class Stage:
         answer, made_by = await self._ask(request, deployed, context)
         if made_by is not Origin.INTEGRATION:
             return answer
-        # What came in under one deployment is not kept for the next.
+        # An answer from an old deployment must not be cached for the next.
         if deployed is self.deployed:
             arrived = self._clock()
             self._admissions.note(found.method, request, now=arrived)
@@ -184,7 +184,7 @@ class Stage:
     async def _ask(
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> tuple[Answer, Origin]:
-        """The emulator's answer, a failed integration's worded as deployed, and who made it."""
+        """Return the answer and its origin; format the errors of failed integrations."""
         found = context.found
         seconds = found.method.timeout_seconds if found else _UNMATCHED_TIMEOUT_SECONDS
         try:
@@ -206,7 +206,7 @@ class Stage:
 
 
 def _refused(request: Incoming, deployed: Deployed, context: Context, below: str) -> Answer | None:
-    """The answer to a request that is refused before its body is read."""
+    """Return the answer if the request is refused before its body is read, else None."""
     if request.header_bytes > MAX_HEADER_BYTES:
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
@@ -219,7 +219,7 @@ def _refused(request: Incoming, deployed: Deployed, context: Context, below: str
 
 
 async def _whole(request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -> Incoming | Fault:
-    """The request with its body as the function gets it, or why there is none."""
+    """Return the request with its body as the function gets it, or the fault of the body."""
     try:
         return await _inflated(request, await read_body())
     except BodyTooLargeError:
@@ -231,14 +231,14 @@ async def _whole(request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -
 
 
 async def _inflated(request: Incoming, body: bytes) -> Incoming:
-    """The request with its body, inflated if it is compressed.
+    """Return the request with its body, decompressed if necessary.
 
-    API Gateway leaves `Content-Encoding` in place, and functions know that; the emulator would
-    inflate the body a second time.
+    API Gateway leaves `Content-Encoding` in place, and functions expect that. Here it is removed,
+    because the emulator would decompress the body again.
 
     Raises:
-        BodyTooLargeError: inflated, it is larger than MAX_BODY_BYTES.
-        UndecodableError: it is not in the coding that it names.
+        BodyTooLargeError: the decompressed body exceeds MAX_BODY_BYTES.
+        UndecodableError: the body is not in its declared coding.
     """
     coding = request.headers.get("content-encoding", "").strip()
     if not body or coding.lower() in {"", "identity"}:
@@ -258,7 +258,7 @@ def _marked(answer: Answer, use: CacheUse, *, warns: bool) -> Answer:
 
 
 def _forbidden() -> Answer:
-    """What AWS answers outside any stage, where no gateway response applies."""
+    """Return AWS's answer outside any stage, where gateway responses don't apply."""
     return Answer(
         403,
         (
@@ -277,6 +277,6 @@ def _fate(cause: EmulatorUnreachableError | HungUpError) -> str:
 
 
 def _unavailable(request: Incoming, detail: str) -> Answer:
-    """503 in the words of the API's own problem of that name."""
+    """Return the API's own 503 problem `unavailable`."""
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
     return problem_answer(problem, request.path, to_read=request.method in {"GET", "HEAD"})

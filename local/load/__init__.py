@@ -1,1 +1,1 @@
-"""Loads the real countries and cities through the API and measures when they can be read."""
+"""Load real countries and cities through the API, and measure when they become readable."""

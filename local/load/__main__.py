@@ -23,7 +23,7 @@ COMPLETE, INCOMPLETE, UNREACHABLE, INTERRUPTED = 0, 1, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one load; returns the exit code."""
+    """Run one load; return the exit code."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The API as the loader uses it: one attempt at a batch, the fate of a command, whole lists."""
+"""The API client of the loader: batches, statuses of commands, and whole lists."""
 
 import math
 import secrets
@@ -15,8 +15,8 @@ from local.load.backoff import Backoff
 from local.load.data import Item
 from local.load.errors import RefusedError, UnreachableError
 
-PAGE_ROWS = 1000  # the most that a list gives at once
-_ANSWER_SECONDS = 40.0  # the API itself gives up after 29
+PAGE_ROWS = 1000  # the largest page of a list
+_ANSWER_SECONDS = 40.0  # the API's own time-out is 29 s
 _TRANSIENT = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -31,37 +31,37 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, or why there was none."""
+    """One answer, or the reason why there is none."""
 
-    #: 0 where the connection failed or broke.
+    #: 0 if the connection failed or broke.
     status: int
     body: bytes
     retry_after_seconds: float
-    #: What to say about it where it is unwelcome.
+    #: Describes the answer in error messages.
     reason: str
-    #: The next page, from `Link`.
+    #: The URL of the next page, from `Link`.
     next: URL | None = None
-    #: Whether the request may have had an effect although the answer is no success.
+    #: True if the request may have had an effect although the answer is an error.
     may_have_worked: bool = False
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """True if the same request may succeed later."""
         return self.status == 0 or self.status in _TRANSIENT
 
     def document(self) -> Any:  # noqa: ANN401 - JSON
-        """The body as JSON."""
+        """Parse the body as JSON."""
         return orjson.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What a batch's answer says about one item."""
+    """The result of one item in a batch's answer."""
 
-    #: Status monitor and id, where the item was accepted.
+    #: Path of the command's status, and its id, if the item was accepted.
     status_path: str | None = None
     command_id: str | None = None
-    #: Why it was refused for good.
+    #: The reason of a permanent refusal.
     refusal: str | None = None
 
 
@@ -69,42 +69,42 @@ class ItemResult:
 class Attempt:
     """One attempt at a batch."""
 
-    #: One result per item; one that has neither an id nor a refusal is to be sent again.
+    #: One result per item; an item without id and refusal must be sent again.
     results: Sequence[ItemResult]
-    #: Why some are to be sent again, and how much later at least.
+    #: The reason why items must be sent again, and the minimum delay.
     reason: str = ""
     retry_after_seconds: float = 0.0
-    #: Whether what is to be sent again may have been accepted all the same.
+    #: True if items that must be sent again may have been accepted already.
     may_have_worked: bool = False
 
 
 @dataclass(slots=True)
 class Api:
-    """One API, over the connections of one session."""
+    """A client of the API, over the connections of a session."""
 
     session: aiohttp.ClientSession
     #: With the stage: `http://127.0.0.1:8080/v1`.
     base_url: str
-    #: How long one request may go on failing.
+    #: How long one request may keep failing.
     patience_seconds: float
-    #: Requests, and items of batches, that had to be sent again.
+    #: The number of requests, and of items in batches, that were sent again.
     repeated: int = field(default=0)
 
     async def check(self) -> None:
-        """Returns if the API is there; asks once.
+        """Send one request to check that the API answers.
 
         Raises:
-            UnreachableError: it is not.
+            UnreachableError: it does not answer 200.
         """
         answer = await self._ask("GET", URL(f"{self.base_url}/countries?limit=1"))
         if answer.status != HTTPStatus.OK:
             raise UnreachableError(answer.reason)
 
     async def post(self, items: Sequence[Item]) -> Attempt:
-        """Tries once to have items of one resource accepted.
+        """Send items of one resource once.
 
         Raises:
-            RefusedError: the request as a whole is refused for good.
+            RefusedError: the API refuses the whole request permanently.
         """
         lines = b"".join(orjson.dumps(item.body) + b"\n" for item in items)
         answer = await self._ask(
@@ -123,24 +123,24 @@ class Api:
         if answer.status != HTTPStatus.MULTI_STATUS:
             raise RefusedError(answer.reason)
         results = [_item_result(result) for result in answer.document()["results"]]
-        # What answers 503 for an item says that it may have been stored nevertheless.
+        # An item that is answered 503 may have been stored nevertheless.
         return Attempt(results, "items answered 503", may_have_worked=True)
 
     async def fate(self, status_path: str) -> str | None:
-        """What became of a command; None while that is open.
+        """Return the final status of a command, or None while it is pending.
 
         Raises:
-            UnreachableError, RefusedError: the API does not tell.
+            UnreachableError, RefusedError: the API does not return the status.
         """
         document = (await self._get(self._at(status_path))).document()
         fate: str = document["status"]
         return None if fate == "pending" else fate
 
     async def visible_keys(self, items: Sequence[Item]) -> frozenset[int | str]:
-        """The keys, of these items of one resource (at most PAGE_ROWS), that have a row.
+        """Return the keys that have a row, of up to PAGE_ROWS items of one resource.
 
         Raises:
-            UnreachableError, RefusedError: the API does not tell.
+            UnreachableError, RefusedError: the API does not return the list.
         """
         key_name = items[0].key_name
         keys = f"in.({','.join(str(item.key) for item in items)})"
@@ -148,10 +148,10 @@ class Api:
         return frozenset(row[key_name] for row in page.document())
 
     async def rows(self, resource: str) -> AsyncIterator[Row]:
-        """Every row that the replica shows now, page by page.
+        """Yield every row that the replica shows now, page by page.
 
         Raises:
-            UnreachableError, RefusedError: the API does not tell.
+            UnreachableError, RefusedError: the API does not return the list.
         """
         url: URL | None = self._list(resource, {})
         while url is not None:
@@ -161,13 +161,13 @@ class Api:
             url = page.next
 
     def _list(self, resource: str, filters: Mapping[str, str]) -> URL:
-        """A list that nobody has asked for before: a cached one would be no proof of anything."""
+        """Return a list's URL with a unique filter, so that the answer can't come from a cache."""
         nobody = f"neq.{secrets.token_hex(8)}"
         parameters = {"limit": str(PAGE_ROWS), "name": nobody, **filters}
         return URL(f"{self.base_url}/{resource}").with_query(parameters)
 
     def _at(self, path: str) -> URL:
-        """A path that the API gave us, which begins with the stage."""
+        """Make a URL from a path of the API's answer, which begins with the stage."""
         return URL(self.base_url).with_path(path, encoded=True)
 
     async def _get(self, url: URL) -> Answer:
@@ -223,7 +223,7 @@ def _item_result(result: Mapping[str, Any]) -> ItemResult:
 
 
 def _detail(body: bytes) -> str:
-    """What a problem document says, if it is one."""
+    """Return the detail of a problem document, or an empty text."""
     try:
         return f": {orjson.loads(body)['detail']}"
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -231,7 +231,7 @@ def _detail(body: bytes) -> str:
 
 
 def _retry_after_seconds(value: str | None) -> float:
-    """Seconds; 0 for an absent header, and for the date form, which the API does not use."""
+    """Parse seconds; 0 if the header is absent or a date, a form that the API does not use."""
     try:
         seconds = float(value or 0)
     except ValueError:

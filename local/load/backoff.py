@@ -1,4 +1,4 @@
-"""Pauses between attempts: exponential, jittered, at least what the server asks for, bounded."""
+"""Pauses between attempts: exponential, jittered, at least the server's `Retry-After`, bounded."""
 
 import asyncio
 import random
@@ -11,27 +11,27 @@ LONGEST_SECONDS = 5.0
 
 
 class Backoff:
-    """The pauses of one piece of work that is tried until it succeeds or patience ends."""
+    """The pauses of a task that is retried until it succeeds or its patience runs out."""
 
     def __init__(self, patience_seconds: float) -> None:
-        """Nothing has failed yet; the patience begins with the first failure after a success."""
+        """Begin without failures; the patience starts at the first failure after a success."""
         self._patience_seconds = patience_seconds
         self._failures = 0
         self._deadline = 0.0
 
     def succeeded(self) -> None:
-        """Something went through: what fails from now on fails for the first time."""
+        """Reset the failures: the next failure counts as the first."""
         self._failures = 0
 
     async def pause(self, reason: str, *, at_least_seconds: float = 0.0) -> None:
-        """Waits after a failure.
+        """Wait after a failure.
 
         Args:
-            reason: what failed and how, for the error.
-            at_least_seconds: what the server asked for with `Retry-After`.
+            reason: describes the failure in the error message.
+            at_least_seconds: the server's `Retry-After`.
 
         Raises:
-            UnreachableError: it has been failing for longer than the patience lasts.
+            UnreachableError: the failures have lasted longer than the patience.
         """
         now = time.monotonic()
         if not self._failures:

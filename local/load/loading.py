@@ -1,4 +1,4 @@
-"""One load from its first request to its report."""
+"""One load, from its first request to its report."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,34 +19,34 @@ from local.load.watching import Watch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is loaded, and how."""
+    """The options of a load."""
 
     #: With the stage: `http://127.0.0.1:8080/v1`.
     base_url: str
-    #: How many of the cities; None for all.
+    #: The number of cities; None for all.
     cities: int | None
-    #: Items of one request, at most.
+    #: The maximum of items per request.
     batch_items: int = MAX_BATCH_ITEMS
-    #: Requests at once, besides the one that watches.
+    #: The number of concurrent requests, besides the request that watches.
     connections: int
-    #: Commands whose way to the replica is watched.
+    #: The number of commands that are watched until the replica shows them.
     sample: int
-    #: Ask for the status of every command, instead of believing whole lists.
+    #: Request the status of every command, instead of deriving it from whole lists.
     ask_all: bool
-    #: How long one request may go on failing.
+    #: How long one request may keep failing.
     patience_seconds: float = 60.0
-    #: How long after the last acceptance commands may stay invisible.
+    #: How long commands may stay invisible after the last acceptance.
     visible_patience_seconds: float = 120.0
 
 
 async def load(options: Options, bars: Bars) -> Report:
-    """Loads, waits until everything can be read, and reports.
+    """Load the items, wait until all can be read, and report.
 
     Raises:
-        UnreachableError: the API is not there, or fails for too long.
-        RefusedError: the API refuses what we send as a whole.
+        UnreachableError: the API does not answer, or keeps failing for too long.
+        RefusedError: the API refuses a whole request.
     """
-    connector = aiohttp.TCPConnector(limit=options.connections + 1)  # one watches
+    connector = aiohttp.TCPConnector(limit=options.connections + 1)  # one connection watches
     async with aiohttp.ClientSession(connector=connector) as session:
         api = Api(session, options.base_url, options.patience_seconds)
         try:
@@ -79,7 +79,7 @@ async def _load(api: Api, options: Options, bars: Bars) -> Report:
 async def _post_and_watch(
     api: Api, items: Sequence[Item], before: Keys, options: Options, bars: Bars
 ) -> tuple[Posted, Watch]:
-    """Posts everything while watching a sample of what changes the tables, evenly spread."""
+    """Post all items while watching an evenly spread sample of the commands for new keys."""
     watch = Watch(api, options.visible_patience_seconds, bars.visible)
     new = sum((item.resource, item.key) not in before for item in items)
     every = max(1, new // options.sample)
@@ -126,7 +126,7 @@ def _report(
         accepting_seconds=posted.seconds,
         accepted_per_second=len(posted.accepted) / posted.seconds if posted.seconds else 0.0,
         visible_seconds=Spread.of(
-            # Of the others, somebody else's command made the row that was seen.
+            # For other statuses, another client's command made the visible row.
             [seen.seconds for seen in watch.seen if fates.get(seen.command.command_id) == "applied"]
         ),
         watched=len(watch.seen),
@@ -152,7 +152,7 @@ def _complaint(posted: Posted, missing: Sequence[Accepted], fates: Fates) -> str
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """The error that ended the load, out of the groups that the tasks' ends are wrapped in."""
+    """Return the error that ended the load, from the nested exception groups of its tasks."""
     known = group.subgroup(LoadError)
     error: Exception = known if known is not None else group
     while isinstance(error, ExceptionGroup):

@@ -1,4 +1,4 @@
-"""Posts every item in batches over a few connections until each is accepted or refused for good."""
+"""Post every item in batches over a few connections until it is accepted or refused."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from local.load.api import Api, Attempt
 from local.load.backoff import Backoff
 from local.load.data import Item
 
-MAX_BATCH_ITEMS = 500  # the most that the API takes at once
+MAX_BATCH_ITEMS = 500  # the API's limit for one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,17 @@ class Accepted:
     status_path: str
     #: When the answer arrived, on `time.monotonic`'s clock.
     at: float
-    #: An earlier attempt at the item failed in a way that may have stored it all the same, so that
-    #: another command of ours, which we don't know, may be the one that wins.
+    #: An earlier attempt failed, but may have stored the item: another command of the loader,
+    #: with an unknown id, may be the winner.
     doubtful: bool
 
 
 @dataclass(slots=True)
 class Posted:
-    """What became of all items."""
+    """The results of all items."""
 
     accepted: list[Accepted] = field(default_factory=list)
-    #: Items refused for good, and why.
+    #: Permanently refused items, each with the reason.
     refused: list[tuple[Item, str]] = field(default_factory=list)
     #: From the first request to the last answer.
     seconds: float = 0.0
@@ -46,17 +46,17 @@ async def post_all(
     connections: int,
     on_accepted: Callable[[Sequence[Accepted]], None],
 ) -> Posted:
-    """Posts all items, each until it is settled.
+    """Post all items until each is accepted or refused.
 
     Args:
-        api: where.
-        items: of any resources, in the order of their sending.
-        batch_items: how many in one request, at most.
-        connections: how many requests at once.
-        on_accepted: told about each answer's commands.
+        api: the API client.
+        items: of any resources, in the order of sending.
+        batch_items: the maximum of items per request.
+        connections: the number of concurrent requests.
+        on_accepted: called with the commands of each answer.
 
     Raises:
-        UnreachableError, RefusedError: the API takes nothing for too long, or refuses requests.
+        UnreachableError, RefusedError: the API accepts no request for too long, or refuses one.
     """
     posted = Posted()
     waiting = _batches(items, batch_items)
@@ -107,7 +107,7 @@ async def _post_batch(
 def _sort(
     attempt: Attempt, items: Sequence[Item], posted: Posted, *, doubtful: bool
 ) -> tuple[list[Accepted], list[Item]]:
-    """The commands of an attempt and the items to send again; notes what was refused."""
+    """Return the accepted commands and the items to send again; record the refused items."""
     now = time.monotonic()
     accepted: list[Accepted] = []
     again: list[Item] = []

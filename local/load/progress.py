@@ -1,4 +1,4 @@
-"""Progress bars on standard error; nothing where that is no terminal."""
+"""Progress bars on standard error; hidden if that is not a terminal."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ class Bars:
     """Three bars: accepted, watched, confirmed."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Bars that are shown inside the `with` block."""
+        """Make the bars, which are shown inside the `with` block."""
         console = console or Console(stderr=True)
         columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -26,21 +26,21 @@ class Bars:
         self._progress.stop()
 
     def expect(self, *, items: int, watched: int) -> None:
-        """So many items will be accepted, and so many of them watched."""
+        """Set the totals of accepted and of watched items."""
         self._progress.update(self._accepted, total=items)
         self._progress.update(self._visible, total=watched)
         self._progress.update(self._confirmed, total=items)
 
     def accepted(self, count: int) -> None:
-        """So many more commands were accepted."""
+        """Add to the accepted commands."""
         self._progress.advance(self._accepted, count)
 
     def visible(self, count: int) -> None:
-        """So many more of the watched commands' rows were seen."""
+        """Add to the watched commands that are visible."""
         self._progress.advance(self._visible, count)
 
     def confirmed(self, count: int = 1) -> None:
-        """So many more commands' fates are known."""
+        """Add to the commands that have a final status."""
         self._progress.advance(self._confirmed, count)
 
     def _bar(self, name: str) -> TaskID:

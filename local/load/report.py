@@ -1,4 +1,4 @@
-"""What a load found out, as text for people and as one JSON object for programs."""
+"""The results of a load, as text for people and as one JSON object for programs."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Three figures of many durations, in seconds; None where there are no durations."""
+    """Three percentiles of durations in seconds; None if there are no durations."""
 
     p50: float | None
     p99: float | None
@@ -16,53 +16,53 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
-        """The nearest-rank percentiles: each is a duration that was really measured."""
+        """Compute nearest-rank percentiles: each is a duration that was really measured."""
         ranked = sorted(seconds)
         return cls(_rank(ranked, 0.5), _rank(ranked, 0.99), _rank(ranked, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One load."""
+    """The results of a load."""
 
-    #: Items that were to be created.
+    #: Items to create.
     items: int
     accepted: int
-    #: Items refused for good.
+    #: Permanently refused items.
     refused: int
-    #: Requests, and items within answers, that had to be sent again.
+    #: The number of requests, and of items in answers, that were sent again.
     repeated: int
     #: From the first request to the last answer.
     accepting_seconds: float
     accepted_per_second: float
-    #: From acceptance until a list showed the row, of the watched commands that made it.
+    #: From acceptance until a list showed the row, for watched commands that were applied.
     visible_seconds: Spread
-    #: How many commands were watched for that, and how often one was looked at: a duration is at
-    #: most so much longer than the true one.
+    #: The number of watched commands, and the interval between two checks of a command: measured
+    #: durations exceed the true durations by at most this interval.
     watched: int
     look_seconds: Spread
-    #: Fates of all accepted commands.
+    #: Statuses of all accepted commands.
     applied: int
     superseded: int
     rejected: int
-    #: Accepted, but without a fate when patience ended.
+    #: Accepted commands without a final status when the patience ran out.
     missing: int
-    #: How many fates the status route told; lists showed the others.
+    #: The number of statuses from the status route; the others are derived from lists.
     asked: int
-    #: The first refusal, rejection or missing command, for a start at looking into it.
+    #: The first refusal, rejection or missing command, as an example.
     complaint: str | None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every item was accepted and can be read, as we or another created it."""
+        """True if every item was accepted and can be read, from this load or another client."""
         return not (self.refused or self.rejected or self.missing)
 
     def document(self) -> dict[str, Any]:
-        """The report in JSON terms."""
+        """Return the report as a JSON object."""
         return asdict(self)
 
     def text(self) -> str:
-        """The report in a few lines, with one more if there is something to complain about."""
+        """Return the report in a few lines, with the complaint as the last line, if any."""
         accepted = f"{self.accepted:,} of {self.items:,} accepted"
         rate = f"{self.accepted_per_second:,.0f} a second"
         looks = f"each looked at every {_seconds(self.look_seconds.p50)}"

@@ -1,7 +1,7 @@
-"""Watches a sample of the created items: how long after acceptance readers can see each one.
+"""Watch a sample of the created items: measure when readers can see them after acceptance.
 
-Readers get rows from a replica, through lists; one list tells of hundreds of keys at once, so that
-every one is looked at many times a second without getting in the way of what is measured.
+Readers get rows from a replica, through lists. One list request covers hundreds of keys, so every
+item is checked many times a second without disturbing the measurement.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from local.load.api import Api
 from local.load.posting import Accepted
 
 _KEYS_AT_ONCE = 200  # they fit into one URL, and into one page
-_PAUSE_SECONDS = 0.05  # between two looks
+_PAUSE_SECONDS = 0.05  # between two checks
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A watched command whose row can be read."""
+    """A watched command with a readable row."""
 
     command: Accepted
     #: From acceptance to the first answer that showed the row.
     seconds: float
-    #: From the look before, or from acceptance: how much shorter it may have been in truth.
+    #: Since the previous check, or since acceptance: the maximum error of `seconds`.
     since_last_look_seconds: float
 
 
@@ -32,27 +32,27 @@ class Watch:
     """The sample: grows while commands are accepted, shrinks as their rows are seen."""
 
     api: Api
-    #: Seconds after `close` until the watch is given up.
+    #: Seconds after `close` at which the watch gives up.
     patience_seconds: float
     on_seen: Callable[[int], None]
     seen: list[Seen] = field(default_factory=list)
-    #: Commands not seen yet, with the time of the last look.
+    #: Commands without a visible row, with the time of the last check.
     _pending: list[tuple[Accepted, float]] = field(default_factory=list)
     _deadline: float | None = None
 
     def add(self, command: Accepted) -> None:
-        """One more to watch, whose key has no row yet."""
+        """Watch another command; its key has no row yet."""
         self._pending.append((command, command.at))
 
     def close(self) -> None:
-        """No more will come."""
+        """Announce that there are no more commands, and start the patience."""
         self._deadline = time.monotonic() + self.patience_seconds
 
     async def run(self) -> None:
-        """Returns when the watch is closed and every row seen, or patience over.
+        """Return when the watch is closed and every row was seen, or the patience has run out.
 
         Raises:
-            UnreachableError, RefusedError: the API does not tell.
+            UnreachableError, RefusedError: the API does not return the list.
         """
         while not self._is_over():
             looked_for, self._pending = self._pending, []
@@ -79,7 +79,7 @@ class Watch:
 
 
 def _parts(watched: Sequence[tuple[Accepted, float]]) -> list[list[tuple[Accepted, float]]]:
-    """Parts of one resource each, and of no more keys than one question can name."""
+    """Split the commands by resource, and into parts small enough for one request."""
     by_resource: dict[str, list[tuple[Accepted, float]]] = {}
     for entry in watched:
         by_resource.setdefault(entry[0].item.resource, []).append(entry)

@@ -1,1 +1,1 @@
-"""Postgres 18 from a wheel: a primary and its streaming replica, for one machine and for tests."""
+"""Postgres 18 from a wheel: a primary and its streaming replica, for the stack and for tests."""

@@ -1,4 +1,4 @@
-"""Finds the PostgreSQL 18 programs of the wheel, and the account that may run them."""
+"""Find the PostgreSQL 18 programs of the wheel, and the account that may run them."""
 
 import os
 import pwd
@@ -13,13 +13,13 @@ from local.errors import StateUnusableError, ToolFailedError
 
 MAJOR = "18"
 
-# `postgres` where the system has that account; `nobody` is everywhere.
+# Not every system has the account `postgres`; `nobody` always exists.
 _ACCOUNTS = ("postgres", "nobody")
 
 
 @cache
 def program(name: str) -> Path:
-    """Path of one of PostgreSQL's programs (`initdb`, `postgres`, `psql` …).
+    """Return the path of a PostgreSQL program (`initdb`, `postgres`, `psql` …).
 
     Raises:
         ToolFailedError: the wheel is not installed, or lacks the program on this platform.
@@ -34,16 +34,16 @@ def program(name: str) -> Path:
 
 
 def server_user(folder: Path) -> User | None:
-    """The account for Postgres, which refuses to run as root; None means the one we have.
+    """Return the account for Postgres, which refuses to run as root; None keeps the current user.
 
-    Where that account can't enter the folder or reach the programs (a checkout below /root), it
-    gets the one capability that lets it, as nothing on the machine should be changed for this.
+    If the account can't enter the folder or reach the programs (a checkout below /root), it gets
+    the single capability that allows this, so that the machine does not have to change.
 
     Args:
-        folder: where the clusters will be; must exist.
+        folder: the parent of the clusters; must exist.
 
     Raises:
-        StateUnusableError: run as root, and no account can be given what it needs.
+        StateUnusableError: run as root, and no account can be given access.
     """
     if os.geteuid() != 0:
         return None
@@ -82,8 +82,8 @@ def _with_capability(user: User) -> tuple[str, ...]:
         f"--reuid={user.uid}",
         f"--regid={user.gid}",
         "--clear-groups",
-        # PostgreSQL looks for its programs by access(2), which leaves the capabilities of another
-        # user than root out of account unless this says otherwise (capabilities(7)).
+        # PostgreSQL finds its programs by access(2), which ignores the capabilities of users other
+        # than root without this securebit (capabilities(7)).
         "--securebits=+no_setuid_fixup",
         "--inh-caps=+dac_override",
         "--ambient-caps=+dac_override",
@@ -91,7 +91,7 @@ def _with_capability(user: User) -> tuple[str, ...]:
 
 
 def _can_enter(user: User, folder: Path) -> bool:
-    """Whether the account can run Postgres's program and list the folder."""
+    """Return whether the account can run the `postgres` program and list the folder."""
     commands: list[list[str | Path]] = [[program("postgres"), "--version"], ["/bin/ls", folder]]
     for command in commands:
         try:

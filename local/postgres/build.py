@@ -1,7 +1,7 @@
-"""Makes the folder of a new primary, or of a replica of a running one.
+"""Make the folder of a new primary, or of a replica of a running primary.
 
-Each is built under another name and renamed when it is whole: what a kill leaves half-made is
-recognised by its name and made again.
+Each folder is built under a temporary name and renamed when complete: the name marks a folder that
+a killed build left incomplete, and the next build replaces it.
 """
 
 import hashlib
@@ -26,34 +26,34 @@ from local.postgres.config import (
 from local.supervisor import Supervisor
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
-# Of clusters that were made when the superuser replicated.
+# For old clusters, where the superuser did the replication.
 _REPLICATION_ROLE = f"""\
 DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{REPLICATION}') \
 THEN CREATE ROLE {REPLICATION}; END IF; END$$
 ALTER ROLE {REPLICATION} LOGIN REPLICATION
 GRANT pg_read_all_stats TO {REPLICATION}
 """
-# Beside the data folder: a digest of the passwords that its roles have.
+# The suffix of a file next to the data folder: a digest of the passwords of its roles.
 _PASSWORDS_SUFFIX = ".passwords"
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Runs PostgreSQL's tools, as the user that the servers run under."""
+    """A runner of PostgreSQL's tools, as the user of the servers."""
 
     supervisor: Supervisor
     user: User | None
     logs: Path
 
     def initialise(self, primary: Cluster) -> None:
-        """A new cluster with the roles and the empty database `forebay`.
+        """Make a new cluster with the roles and the empty database `forebay`.
 
         Raises:
-            ToolFailedError: one of PostgreSQL's tools failed.
+            ToolFailedError: a PostgreSQL tool failed.
         """
         building = _empty_building_folder(primary)
         options = ["-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--no-instructions"]
-        # The built-in provider sorts alike on every machine, whatever locales it has.
+        # The built-in provider sorts the same on every machine, regardless of its locales.
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         self._run("initdb", ["-D", str(building), *options, *_sync(primary)])
         self.write_access(building)
@@ -62,10 +62,10 @@ class Builder:
         _passwords_file(primary).write_text(_passwords_digest(primary))
 
     def renew_passwords(self, primary: Cluster) -> bool:
-        """Gives the roles of a stopped primary the secret's passwords; whether they had others.
+        """Set the roles' passwords of a stopped primary by the secret; return whether they changed.
 
         Raises:
-            ToolFailedError: the server could not be started for it.
+            ToolFailedError: the server could not be started for this.
         """
         file, digest = _passwords_file(primary), _passwords_digest(primary)
         if file.exists() and file.read_text() == digest:
@@ -75,18 +75,18 @@ class Builder:
         return True
 
     def write_access(self, folder: Path) -> None:
-        """Says in a cluster's folder who may log in; at each start, for folders of older code."""
+        """Write a cluster's pg_hba.conf; at each start, to update the folders of older code."""
         (folder / "pg_hba.conf").write_text(HBA)
 
     def copy(self, primary: Cluster, replica: Cluster) -> None:
-        """A replica of the running primary, instead of what was there.
+        """Replace the replica's folder with a copy of the running primary.
 
         Raises:
             ToolFailedError: pg_basebackup failed.
         """
         building = _empty_building_folder(replica)
         source = ["-d", replication_conninfo(primary), "-S", REPLICATION_SLOT]
-        # A spread checkpoint would keep the start waiting for minutes.
+        # A spread checkpoint would delay the start by minutes.
         options = ["--checkpoint=fast", *_sync(replica)]
         password = primary.password(REPLICATION)
         self._run("pg_basebackup", ["-D", str(building), *source, *options], password=password)
@@ -99,11 +99,11 @@ class Builder:
         building.rename(replica.folder)
 
     def _execute(self, folder: Path, statements: str) -> None:
-        """Runs statements, one a line, in template1, so that every database gets the privileges.
+        """Run statements, one per line, in template1, so that every database gets the privileges.
 
-        There is no server and no port meanwhile.
+        Uses single-user mode, without a server or a port.
         """
-        # The passwords are random: iterations, which slow down guessing, would slow down logins.
+        # The passwords are random: iterations would only slow down logins, not guessing.
         options = ["-c", "exit_on_error=on", "-c", "scram_iterations=1"]
         arguments = ["--single", "-D", str(folder), *options, "template1"]
         self._run("postgres", arguments, stdin=statements)
@@ -118,7 +118,7 @@ class Builder:
                 log=self.logs / f"{name}.log",
                 rank=0,
                 env={"LC_ALL": "C", "PGPASSWORD": password},
-                # Somewhere that the other user may enter.
+                # A folder that the server's user may enter.
                 cwd=Path("/"),
                 stdin=stdin.encode(),
                 user=self.user,
@@ -127,7 +127,7 @@ class Builder:
 
 
 def _passwords(cluster: Cluster) -> str:
-    """The statements that give every role its password."""
+    """Return the statements that set every role's password."""
     roles = (SUPERUSER, OWNER, READER, REPLICATION)
     return "".join(f"ALTER ROLE {role} PASSWORD '{cluster.password(role)}'\n" for role in roles)
 

@@ -1,4 +1,4 @@
-"""How the two clusters are set up: names, passwords, server parameters."""
+"""The configuration of the two clusters: names, passwords, server parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ SUPERUSER = "postgres"
 REPLICATION = "forebay_replication"
 REPLICATION_SLOT = "forebay_replica"
 
-#: The text of pg_hba.conf. The loopback address is every local user's, so all of them need a
-#: password, and a superuser's is worth most: it runs programs as the server's user.
+#: The text of pg_hba.conf. Every local user can connect to the loopback address, so all roles
+#: need a password; most of all the superuser, which can run programs as the server's user.
 HBA = f"""\
 host all         all           127.0.0.1/32 scram-sha-256
 host replication {REPLICATION} 127.0.0.1/32 scram-sha-256
@@ -27,26 +27,26 @@ host replication {REPLICATION} 127.0.0.1/32 scram-sha-256
 
 _COMMON: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
-    # A socket file would need a short path that the server's user may write to.
+    # A socket would need a short path in a folder that the server's user may write to.
     "unix_socket_directories": "",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
     "max_connections": "100",
-    # A replica that stays away must not fill the disk; past this it is built anew.
+    # A stopped replica must not fill the disk; beyond this size it is rebuilt.
     "max_slot_wal_keep_size": "1GB",
 }
 _REPLICA: Mapping[str, str] = {
-    # Reads are short (the read function has a statement timeout), so telling the primary which rows
-    # they still see costs it little bloat, and vacuum does not cancel them.
+    # Reads are short (the read function has a statement time-out), so this feedback causes little
+    # bloat on the primary, and keeps vacuum from cancelling reads.
     "hot_standby_feedback": "on",
-    # What still conflicts (a migration's lock) may hold back replay this long, then the query is
-    # cancelled: staleness is bounded, and the read function asks the primary instead.
+    # Other conflicts (a migration's lock) delay replay by at most this time, then the query is
+    # cancelled: this bounds staleness, and the read function queries the primary instead.
     "max_standby_streaming_delay": "3s",
-    # The primary is on the same machine: notice a restart of it at once.
+    # The primary is on the same machine: reconnect soon after it restarts.
     "wal_retrieve_retry_interval": "500ms",
 }
-# Commits stay synchronous: what a test has committed is in the log, and so soon on the replica.
+# Commits stay synchronous: a test's committed data is in the log, and soon on the replica.
 _THROWAWAY: Mapping[str, str] = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -56,43 +56,43 @@ _THROWAWAY: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One server: where its data is and how it is reached."""
+    """One server: its data folder and its address."""
 
     role: Role
     folder: Path
     port: int
     log: Path
-    #: File with the secret that the roles' passwords are derived from (`local.secret`).
+    #: The file with the secret from which the roles' passwords are derived (`local.secret`).
     secret: Path
-    #: False for a test's cluster, which need not survive a crash.
+    #: False for a test's cluster, which does not have to survive a crash.
     durable: bool = True
 
     @property
     def host(self) -> str:
-        """The address where it listens."""
+        """The address that the server listens on."""
         return HOST
 
     def password(self, user: str) -> str:
-        """A role's password.
+        """Return a role's password.
 
         Raises:
-            StateUnusableError: no start has made the secret yet.
+            StateUnusableError: the secret does not exist yet.
         """
         return derive(read_secret(self.secret), f"postgres {user}")
 
     def url(self, user: str = OWNER, database: str = DATABASE) -> str:
-        """A libpq URL with the password. Other users see command lines: never put it on one."""
+        """Return a URL with the password, for no command line: other users can read those."""
         return f"postgresql://{user}:{self.password(user)}@{HOST}:{self.port}/{database}"
 
     def address(self, user: str = OWNER, database: str = DATABASE) -> str:
-        """The same without the password, which libpq takes from `PGPASSWORD`."""
+        """Return the URL without the password, which libpq takes from `PGPASSWORD`."""
         return f"postgresql://{user}@{HOST}:{self.port}/{database}"
 
     def parameters(self, primary: "Cluster | None" = None) -> Mapping[str, str]:
-        """Server parameters, given on the command line so that old data folders follow new code.
+        """Return server parameters, set on the command line so that they also apply to old folders.
 
         Args:
-            primary: whom the replica follows.
+            primary: the primary that the replica follows.
         """
         chosen = {**_COMMON, "port": str(self.port), "cluster_name": f"forebay-{self.role}"}
         if not self.durable:
@@ -105,21 +105,21 @@ class Cluster:
 
 
 def replication_conninfo(primary: Cluster) -> str:
-    """How the replica logs in to its primary, but for the password (`PGPASSWORD`)."""
+    """Return the replica's connection string for its primary, without the password."""
     return (
         f"host=127.0.0.1 port={primary.port} user={REPLICATION} application_name={REPLICATION_SLOT}"
     )
 
 
 def primary_of(settings: LocalSettings) -> Cluster:
-    """The primary of a stack."""
+    """Return the primary of a stack."""
     log = settings.logs / "postgres-primary.log"
     folder = settings.postgres / "primary"
     return Cluster("primary", folder, settings.ports.primary, log, settings.secret)
 
 
 def replica_of(settings: LocalSettings) -> Cluster:
-    """The replica of a stack."""
+    """Return the replica of a stack."""
     log = settings.logs / "postgres-replica.log"
     folder = settings.postgres / "replica"
     return Cluster("replica", folder, settings.ports.replica, log, settings.secret)

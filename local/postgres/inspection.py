@@ -1,4 +1,4 @@
-"""Tells from a cluster's folder whether a server can be started from it."""
+"""Check whether a server can be started from a cluster's folder."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ _IDENTIFIER = "Database system identifier:"
 
 
 def check_primary(folder: Path) -> None:
-    """Raises StateUnusableError where the folder is no healthy cluster of our version."""
+    """Raise StateUnusableError if the folder is not a healthy cluster of our version."""
     try:
         found = (folder / "PG_VERSION").read_text(errors="replace").strip()
     except OSError as exc:
@@ -28,7 +28,7 @@ def check_primary(folder: Path) -> None:
 
 
 def why_not_to_follow(primary: Path, replica: Path) -> str | None:
-    """Why the replica's folder can't follow that primary, in a few words; None where it may."""
+    """Return the reason why the replica's folder can't follow the primary, or None if it can."""
     if not replica.exists():
         return "there was none"
     identifier = system_identifier(replica)
@@ -43,7 +43,7 @@ def why_not_to_follow(primary: Path, replica: Path) -> str | None:
 
 
 def system_identifier(folder: Path) -> str | None:
-    """What tells clusters apart, the same on primary and replica; None where it can't be read."""
+    """Return the cluster's identifier, shared by primary and replica; None if unreadable."""
     done = subprocess.run(  # noqa: S603
         [program("pg_controldata"), "-D", folder],
         capture_output=True,
@@ -52,7 +52,7 @@ def system_identifier(folder: Path) -> str | None:
         check=False,
         env={"LC_ALL": "C"},
     )
-    # A control file with a wrong checksum is a warning to pg_controldata, and fatal to the server.
+    # A wrong checksum of the control file is a warning of pg_controldata, but fatal to the server.
     if done.returncode != 0 or "warning" in (done.stdout + done.stderr).lower():
         return None
     for line in done.stdout.splitlines():
@@ -62,11 +62,11 @@ def system_identifier(folder: Path) -> str | None:
 
 
 def _clear_stale_lock(folder: Path) -> None:
-    """Removes a killed server's lock file.
+    """Remove a killed server's lock file.
 
-    Postgres itself clears one whose pid is free. It refuses to start where the number belongs to
-    another process of its user by now, or to the zombie of the killed server, which stays where
-    nobody collects zombies: both are usual in containers.
+    Postgres itself removes the file if no process has its pid. But it refuses to start if the pid
+    belongs to another process of its user, or to the killed server's zombie, which remains if no
+    process reaps zombies: both are common in containers.
     """
     lock = folder / "postmaster.pid"
     try:
@@ -82,9 +82,9 @@ def _clear_stale_lock(folder: Path) -> None:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Whether the process runs in that folder, as a Postgres server does in its data."""
+    """Return whether the process's working directory is the folder, as for a Postgres server."""
     try:
         return psutil.Process(pid).cwd() == str(folder)
     except psutil.Error:
-        # Gone, a zombie, or somebody else's, whereas our servers are ours (or we are root).
+        # Ended, a zombie, or another user's process, which can't be a server of the stack.
         return False

@@ -1,4 +1,4 @@
-"""Starts the primary and its streaming replica under a supervisor, and repairs what it can."""
+"""Start the primary and its streaming replica under a supervisor, with automatic repairs."""
 
 import os
 import signal
@@ -20,32 +20,32 @@ from local.supervisor import Supervisor
 _START_SECONDS = 60.0
 _STREAMING_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 20.0
-# What a start says while a killed server's busy connection has not noticed its end yet.
+# The start's error while a killed server's busy backend still runs.
 _STILL_ATTACHED = "pre-existing shared memory block"
 
 
 def _silent(_: str) -> None:
-    """For callers that need no notes."""
+    """Discard a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Primary and replica of one stack, and their starting."""
+    """The primary and replica of one stack, and their start."""
 
     supervisor: Supervisor
     primary: Cluster
     replica: Cluster
-    #: Told in a few words about work that is not part of every start.
+    #: Called with a few words about work that is not part of every start.
     note: Callable[[str], None] = field(default=_silent)
-    #: When the supervisor stops them, among its processes: the replica before its primary.
+    #: The ranks at the supervisor's stop: the replica stops before its primary.
     replica_rank: int = 8
     primary_rank: int = 9
 
     def start_primary(self) -> Child:
-        """The running primary; initialised first where there is none.
+        """Start the primary; initialise it first if it does not exist.
 
         Raises:
-            StateUnusableError: its folder holds something that no server starts from.
+            StateUnusableError: a server can't start from the folder.
             ToolFailedError: a new cluster could not be made.
         """
         builder = self._builder(self.primary)
@@ -72,14 +72,14 @@ class Servers:
             return child
 
     def start_replica(self) -> Child:
-        """The replica, streaming from the running primary.
+        """Start the replica, and return when it streams from the running primary.
 
-        It holds nothing of its own: one that is missing, damaged or can't follow any more is built
-        anew from the primary.
+        It has no data of its own: a replica that is missing, damaged or unable to follow is copied
+        from the primary again.
 
         Raises:
             ToolFailedError: the primary could not be copied.
-            ChildDiedError, StartTimeoutError: not even a new copy follows.
+            ChildDiedError, StartTimeoutError: even a new copy does not follow.
         """
         builder = self._builder(self.replica)
         lost = self._prepare_slot()
@@ -110,7 +110,7 @@ class Servers:
         return Builder(self.supervisor, user, cluster.log.parent)
 
     def _prepare_slot(self) -> str | None:
-        """Makes sure that the primary keeps what the replica needs; why that came too late."""
+        """Create the replication slot if it is missing or lost; return the reason to copy again."""
         with psycopg.connect(self.primary.url(REPLICATION), autocommit=True) as connection:
             row = connection.execute(
                 "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s",
@@ -139,7 +139,7 @@ class Servers:
                 env={"LC_ALL": "C", "PGPASSWORD": follows.password(REPLICATION) if follows else ""},
                 cwd=cluster.folder.parent,
                 user=builder.user,
-                # Fast shutdown; when in a hurry immediate: the next start recovers from the log.
+                # Fast shutdown; in a hurry immediate: the next start then recovers from the log.
                 polite_signal=signal.SIGINT,
                 rude_signal=signal.SIGQUIT,
                 patience_seconds=_SHUTDOWN_SECONDS,
@@ -147,7 +147,7 @@ class Servers:
         )
 
     def _wait_until_ready(self, child: Child, cluster: Cluster) -> None:
-        # Nobody logs in to ask that.
+        # A ping needs no login.
         conninfo = cluster.address(REPLICATION, "postgres").encode()
         self.supervisor.wait_until(
             lambda: pq.PGconn.ping(conninfo) == pq.Ping.OK,
@@ -171,11 +171,11 @@ def _is_streaming(primary: psycopg.Connection) -> bool:
 
 
 def _complaint(child: Child) -> str:
-    """Why a server did not start: its last FATAL or PANIC, without the prefix."""
+    """Return the server's last FATAL or PANIC message, without the prefix."""
     for line in reversed(child.log_tail().splitlines()):
         for level in ("PANIC:", "FATAL:"):
             said = line.partition(level)[2].strip()
-            # That is for whoever connects meanwhile, as we do to see whether it is ready.
+            # These answer connections during the start, such as our readiness checks.
             if said and not said.startswith("the database system is"):
                 return said
     return "it did not say why"

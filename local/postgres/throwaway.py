@@ -1,4 +1,4 @@
-"""A Postgres for minutes: what tests and `alembic check` use, gone without a trace afterwards."""
+"""A temporary Postgres for tests and `alembic check`, deleted completely after use."""
 
 import socket
 import tempfile
@@ -14,9 +14,9 @@ from local.supervisor import Supervisor
 
 @contextmanager
 def throwaway_servers() -> Iterator[Servers]:
-    """Primary and replica in a temporary folder, neither of them started yet.
+    """Make a primary and a replica in a temporary folder, without starting them.
 
-    They are quick because they don't survive a crash. What was started is stopped at the end of the
+    They are fast because they are not durable. Started servers are stopped at the end of the
     block.
     """
     with open_folder() as folder:
@@ -27,7 +27,7 @@ def throwaway_servers() -> Iterator[Servers]:
 
 
 def throwaway_cluster(folder: Path, role: Role, *, durable: bool = False) -> Cluster:
-    """A server in that folder, with the folder's secret, on a port of its own."""
+    """Make a server in the folder, with the folder's secret, on its own port."""
     secret = folder / "secret"
     make_secret(secret)
     log = folder / f"{role}.log"
@@ -36,7 +36,7 @@ def throwaway_cluster(folder: Path, role: Role, *, durable: bool = False) -> Clu
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that others may enter, as Postgres's account must where we are root."""
+    """Make a temporary folder that other users may enter, such as Postgres's account under root."""
     with tempfile.TemporaryDirectory(prefix="forebay-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
@@ -44,7 +44,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listened on a moment ago."""
+    """Return a free port of the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""Every method of every path, with every kind of credentials: who gets in is as declared.
+"""Send every method of every path with every kind of credentials, and compare with the routes.
 
-The expectation is derived from the routes and from `LINES`, the scopes of each kind of route; it
-knows nothing of the infrastructure. A new kind of route fails until it has a line.
+The expected access is derived from the routes and from `LINES`, the scopes of each kind of route,
+without the infrastructure. A new kind of route fails until `LINES` has an entry for it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.fixtures.doors import (
 )
 from tests.fixtures.gateway import Reply
 
-# One emulator with four deployments for all of them.
+# All tests share one emulator with four deployments.
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("doors")]
 
-#: What a caller needs, any of it; nothing for what describes the API.
+#: The required scopes, of which one is enough; empty for routes that describe the API.
 LINES: Final[Mapping[Action, Sequence[str]]] = {
     "index": (),
     "openapi": (),
@@ -45,42 +45,42 @@ LINES: Final[Mapping[Action, Sequence[str]]] = {
     "put": ("{resource}.write",),
     "delete": ("{resource}.write",),
 }
-#: Those that the catch-all of API Gateway stands for.
+#: The methods that API Gateway's `ANY` matches.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 ROUTES: Final = routes(resources.load())
 PATHS: Final = tuple(dict.fromkeys(route.path for route in ROUTES))
-#: Credentials with which nobody gets in anywhere.
+#: Credentials that give no access to any route.
 USELESS: Final = ("garbage", "wrong-pool", "expired", "denied")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What one request shows."""
+    """The credentials of a request."""
 
-    #: A name in `Doors.tokens`; None for none.
+    #: A name in `Doors.tokens`, or None.
     token: str | None
-    #: Whether the API key is sent.
+    #: True if the API key is sent.
     key: bool
 
 
 @dataclass(frozen=True)
 class Line:
-    """One method of one path."""
+    """A method of a path."""
 
     method: str
     path: str
 
     @property
     def routes(self) -> Sequence[Route]:
-        """The route itself; or where the path lacks the method, all that the path has."""
+        """The route; or if the path lacks the method, all routes of the path."""
         here = [route for route in ROUTES if route.path == self.path]
         return [route for route in here if route.method == self.method] or here
 
     @property
     def needs(self) -> frozenset[str]:
-        """The scopes of which one is needed; empty where the line is for everybody."""
+        """The required scopes, of which one is enough; empty if the line is public."""
         if self.method == "OPTIONS":
-            return frozenset()  # a browser's preflight can't show anything
+            return frozenset()  # a browser's preflight has no credentials
         return frozenset(
             scope.format(resource=route.resource)
             for route in self.routes
@@ -98,7 +98,7 @@ ALL: Final = tuple(Line(method, path) for path in PATHS for method in METHODS)
 
 
 def presented(doors: Doors) -> Iterator[Credentials]:
-    """Every kind of credentials; where there are keys, with one, and the best and none without."""
+    """Yield every kind of credentials, with an API key if keys are used; two also without a key."""
     has_keys = doors.kind in {"none", "cognito"}
     for token in (None, *doors.tokens):
         yield Credentials(token, has_keys)
@@ -107,7 +107,7 @@ def presented(doors: Doors) -> Iterator[Credentials]:
 
 
 def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
-    """Whether a request has to reach its function, by the declaration alone."""
+    """Return whether the declaration lets a request reach its function."""
     if not line.needs:
         return True
     needs_key = kind in {"none", "cognito"}
@@ -128,14 +128,14 @@ def may_enter(line: Line, kind: Kind, shown: Credentials) -> bool:
                 for method, pattern in patterns
             )
         case "iam":
-            # The emulator checks that there is a signature, and neither it nor policies.
+            # The emulator only requires a signature, without checking it or any policy.
             return shown.token is not None
 
 
 def is_refused(reply: Reply) -> bool:
-    """Whether the gateway kept the request from its function.
+    """Return whether the gateway kept the request from its function.
 
-    Without any credentials of AWS, API Gateway says the same as of an unknown path (see
+    To a request without AWS credentials API Gateway answers the same as for an unknown path (see
     `infra.components.gateway_responses`).
     """
     if reply.status in {401, 403}:
@@ -152,7 +152,7 @@ def ask(doors: Doors, line: Line, shown: Credentials) -> Reply:
 def differing(
     doors: Doors, lines: Sequence[Line], credentials: Sequence[Credentials]
 ) -> list[tuple[Line, Credentials, int]]:
-    """The requests that got in and shouldn't, or didn't and should; with the status of each."""
+    """Return the requests that contradict the declaration, with their statuses."""
     wrong = []
     for line in lines:
         for shown in credentials:
@@ -186,7 +186,7 @@ def test_what_is_in_the_cache_lets_nobody_else_in(doors: Mapping[Kind, Doors], k
         for _ in range(2):
             reply = ask(door, line, welcome)
             assert not is_refused(reply)
-        # Of a function's or a signature's verdict this gateway remembers nothing.
+        # For other authorizers the gateway records no authorization, so there is no hit.
         if kind in {"none", "cognito"}:
             assert reply["X-Cache"] == "Hit"
 
@@ -212,7 +212,7 @@ def test_no_other_spelling_of_a_path_is_a_way_around_its_door(
             f"{API_PREFIX}{below}?x=1",
         ):
             reply = door.ask(line.method, target, key=False)
-            # `..` is no step up here but a name, of a public page that has no such method.
+            # `..` is not a step up here but a name below a public page, which lacks the method.
             of_page = reply.status == 405 and "/docs/" in reply.json()["detail"]
             if reply.status not in {400, 401, 403, 404} and not of_page:
                 wrong.append((line.method, target, reply.status))
@@ -254,7 +254,7 @@ def test_an_api_key_alone_reads_relations_where_keys_are_all_that_is_asked_for(
 
 
 def test_nothing_of_signed_requests_is_kept(doors: Mapping[Kind, Doors]) -> None:
-    """A signature may be in the query, which would be part of no cache key."""
+    """A signature may be in the query, which would not be part of a cache key."""
     door = doors["iam"]
     target = f"{API_PREFIX}/{ONE}"
     replies = [door.ask("GET", target, "reads-one", key=False) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""boto3's own client against the running server."""
+"""The running server, called with boto3's own client."""
 
 import http.client
 import json

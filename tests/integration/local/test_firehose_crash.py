@@ -1,4 +1,4 @@
-"""What outlives the server: kill -9, stops, starts without the emulator, a torn spool."""
+"""State that survives the server: kill -9, stops, starts without the emulator, a torn spool."""
 
 import concurrent.futures
 import os
@@ -38,7 +38,7 @@ def test_a_killed_server_keeps_what_it_acknowledged(
     firehose.flush()
 
     assert status["buffered_records"] == 2
-    (key,) = stream.object_keys()  # the same buffer goes on
+    (key,) = stream.object_keys()  # the same buffer is continued
     assert stream.body(key) == b"one\ntwo\nthree\n"
 
 
@@ -59,7 +59,7 @@ def test_a_kill_under_load_loses_nothing_acknowledged(
             except (BotoCoreError, ClientError):
                 return
             acknowledged.update(lines)
-            if len(acknowledged) > 1500:  # some objects are in S3 by now, some on their way
+            if len(acknowledged) > 1500:  # some objects are in S3 by now, others are not
                 enough.set()
 
     with concurrent.futures.ThreadPoolExecutor(4) as writers:
@@ -199,8 +199,8 @@ def open_segment(server: FirehoseServer) -> Path:
 
 
 def make_an_hour_older(segment: Path) -> None:
-    """Write the segment again with records that arrived an hour earlier."""
-    from local.firehose.segment import (  # noqa: PLC0415 - the format is of no interest elsewhere
+    """Rewrite the segment with records that arrived an hour earlier."""
+    from local.firehose.segment import (  # noqa: PLC0415 - only this function needs the format
         Record,
         encode_block,
         encode_header,

@@ -1,4 +1,4 @@
-"""When objects are made, what they are called, and what holds while S3 is away."""
+"""When objects are made, their names, and the behaviour while S3 does not answer."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_a_full_buffer_is_delivered_without_being_asked(
     assert firehose.stream_status(stream.name)["objects_waiting"] == 0
     assert stream.object_keys() == []
 
-    put(firehose, stream, KIB_400)  # over 1 MiB now
+    put(firehose, stream, KIB_400)  # the buffer exceeds 1 MiB now
     put(firehose, stream, b"next")
 
     (key,) = wait_for_objects(stream, 1)
@@ -74,7 +74,7 @@ def test_a_buffer_is_delivered_when_its_interval_is_over(
 
     assert stream.body(key) == b"ab"
     delivered = emulator.s3.head_object(Bucket=stream.bucket, Key=key)["LastModified"]
-    # Whole seconds on both sides, so one of the two may have been cut off.
+    # Both times are in whole seconds, so the difference may be a second too small.
     assert (delivered - arrival_of_oldest(key)).total_seconds() >= 1
 
 
@@ -130,7 +130,7 @@ def test_a_delimiter_is_appended_where_the_stream_asks_for_it(
 def test_a_stream_made_by_cloudformation_is_read(
     firehose: FirehoseServer, emulator: Emulator
 ) -> None:
-    stack = deploy_stream(emulator).name  # for a bucket, and a name
+    stack = deploy_stream(emulator).name  # for its bucket and its name
     template = {
         "Resources": {
             "Commands": {
@@ -221,7 +221,7 @@ def test_while_s3_is_away_puts_go_on_and_the_buffer_grows(
     assert status_after["delivered_records"] == 11
     sizes = sorted(len(stream.body(key)) for key in stream.object_keys())
     assert sum(sizes) == 2 + 10 * 1_000_001
-    # Two objects of the configured size waited; all that came after them is in one.
+    # Two objects of the configured size waited; all later records are in the third object.
     assert len(sizes) == 3
     assert sizes[-1] > 5 * MIB
 
@@ -261,7 +261,7 @@ def test_a_bucket_that_is_missing_is_waited_for(
 
 
 def arrival_of_oldest(key: str) -> datetime:
-    """The time in an object's name."""
+    """Parse the time in an object's name."""
     match = re.search(r"-(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)-[0-9a-f-]{36}(\.gz)?$", key)
     assert match, key
     return datetime.strptime(match[1], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A full disk refuses puts, loses nothing, and is got over."""
+"""A full disk: puts are refused, no record is lost, and the server recovers."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ RECORD = b"x" * 99_999 + b"\n"
 
 
 def is_taken(server: FirehoseServer, stream: Stream, data: bytes) -> bool:
-    """Put a record; return False if the server has no room for it."""
+    """Put a record; return False if the server has no space for it."""
     try:
         server.client().put_record(DeliveryStreamName=stream.name, Record={"Data": data})
     except ClientError as error:
@@ -27,7 +27,7 @@ def is_taken(server: FirehoseServer, stream: Stream, data: bytes) -> bool:
 
 
 def put_until_refused(server: FirehoseServer, stream: Stream, most: int) -> int:
-    """Return how many records were acknowledged before the first that was not."""
+    """Return the number of records acknowledged before the first refusal."""
     for count in range(most):
         if not is_taken(server, stream, RECORD):
             return count
@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def cramped(small_disk: Path, line: Line) -> Iterator[FirehoseServer]:
-    """A server whose spool is on the small disk."""
+    """A server with its spool on the small disk."""
     yield from run_server(FirehoseServer(small_disk / "spool", line.url))
 
 
@@ -76,7 +76,7 @@ def test_a_full_disk_is_got_over_when_s3_is_back(
     assert is_taken(cramped, stream, b"first\n")
     line.cut()
     taken = put_until_refused(cramped, stream, 40)
-    assert 15 <= taken <= 20  # 2 MiB of them
+    assert 15 <= taken <= 20  # 2 MiB of records
 
     line.mend()
     cramped.flush()

@@ -1,4 +1,4 @@
-"""The faults that can be asked for, as a client meets them."""
+"""The faults that can be turned on, as a client sees them."""
 
 from collections import Counter
 from typing import Any
@@ -110,7 +110,7 @@ def test_an_object_waits_for_a_later_one_when_reordering(
     hints = {"SizeInMBs": 1, "IntervalInSeconds": 900}
     stream = deploy_stream(emulator, BufferingHints=hints)
     firehose.set_faults(reorder=1.0, seed=5)
-    for letter in "abcdefghijklmnop":  # two of them are an object
+    for letter in "abcdefghijklmnop":  # two records fill an object
         put(firehose, stream, letter.encode() * 1_020_000)
     firehose.flush()
 

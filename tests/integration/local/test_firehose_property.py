@@ -1,4 +1,4 @@
-"""Whatever goes wrong, in whatever order: what was acknowledged is delivered."""
+"""Whatever faults happen, in any order: every acknowledged record is delivered."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ faults = st.fixed_dictionaries(
         "seed": st.integers(0, 1_000),
     }
 )
-# The name of a method of Run, and its arguments. Drawn from one flat list: each is as likely.
+# The name of a method of Run, and its arguments. Drawn from one flat list, so equally likely.
 sizes = st.lists(st.sampled_from([10, 5_000, 400_000]), min_size=1, max_size=9)
 arguments: dict[str, list[st.SearchStrategy[Any]]] = {
     "put": [st.integers(1, 3)],
@@ -48,7 +48,7 @@ intervals = st.sampled_from([0, 1, 900])
 
 
 class Run:
-    """One run of steps, and what its client was told."""
+    """A run of steps, and the records that were acknowledged to its client."""
 
     def __init__(self, server: FirehoseServer, stream: Stream, line: Line) -> None:
         self.server = server
@@ -114,12 +114,12 @@ class Run:
 
 @pytest.fixture
 def server(tmp_path: Path, line: Line) -> Iterator[FirehoseServer]:
-    """A server that reaches the emulator over a line that can be cut."""
+    """A server that reaches the emulator over a line that the test can cut."""
     options = ("--stop-seconds", "0.3")
     yield from run_server(FirehoseServer(tmp_path / "spool", line.url, options))
 
 
-# One server and one line serve all examples; each example leaves them as it found them.
+# One server and one line serve all examples; each example restores both.
 no_health_checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
@@ -155,7 +155,7 @@ def check(
     plan: list[tuple[Any, ...]],
     interval: int,
 ) -> None:
-    """Do what `plan` says with a new stream, then see what S3 has."""
+    """Run the steps of `plan` with a new stream, then compare with the objects in S3."""
     hints = {"SizeInMBs": 1, "IntervalInSeconds": interval}
     run = Run(server, deploy_stream(emulator, BufferingHints=hints), line)
     try:

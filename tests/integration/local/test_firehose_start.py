@@ -1,4 +1,4 @@
-"""Starts that can't work say why in one sentence, and how it ends in the exit code."""
+"""Failed starts report the reason in one sentence, and in the exit code."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Requests on the wire that the gateway and the Firehose server refuse before they look at them."""
+"""Foreign requests on the wire, which the gateway and the Firehose server refuse first."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from tests.fixtures.firehose import NO_RETRIES, FirehoseServer, Stream
 from tests.fixtures.gateway import ROOT, Api, GatewayProcess, running_gateway
 
 OWN = b"Host: 127.0.0.1"
-#: What browsers send for pages of elsewhere, and what nobody well-meant sends.
+#: Headers that browsers send for foreign pages, and headers that valid clients never send.
 FOREIGN = {
     "a rebound name": b"Host: evil.example",
     "a rebound name with the port": b"Host: evil.example:8080",

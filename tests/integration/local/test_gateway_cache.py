@@ -1,4 +1,4 @@
-"""The stage cache in front of a real emulated API: what is kept, for whom, and for how long."""
+"""The stage cache with a real emulated API: cached answers, their keys and their lifetimes."""
 
 import json
 import urllib.parse
@@ -54,7 +54,7 @@ def test_a_declared_header_counts_whatever_the_case_of_its_name(client: Client) 
 
 
 def test_a_declared_header_given_twice_is_not_one_of_its_values(client: Client) -> None:
-    """The function sees both, so neither of the honest entries may be this one."""
+    """The function sees both values, so the request must not share an entry with either."""
     twice = client.get("/v1/items", [("X-View", "short"), ("X-View", "long")])
     assert twice.json()["headers"]["x-view"] == "short, long"
     for view in ("short", "long"):
@@ -64,7 +64,7 @@ def test_a_declared_header_given_twice_is_not_one_of_its_values(client: Client) 
 def test_a_header_that_connection_names_is_in_the_key_as_little_as_at_the_function(
     client: Client,
 ) -> None:
-    """Otherwise the answer without it would be kept for those who send it."""
+    """Otherwise the answer without the header would be cached for clients that send it."""
     named = client.get("/v1/items", {"Connection": "X-View", "X-View": "short"})
     assert "x-view" not in named.json()["headers"]
     short = client.get("/v1/items", {"X-View": "short"})
@@ -134,7 +134,7 @@ def test_a_declared_path_parameter_makes_an_entry_each(client: Client) -> None:
 
 
 def test_an_undeclared_path_parameter_shares_the_entry_as_on_aws(client: Client) -> None:
-    """A trap of API Gateway, kept so that a forgotten declaration shows on one machine too."""
+    """A pitfall of API Gateway, imitated so that one machine also shows a missing declaration."""
     assert client.get("/v1/shared/1").call == client.get("/v1/shared/2").call
 
 
@@ -191,7 +191,7 @@ def test_a_refusal_of_the_gateway_is_not_cached(client: Client, gateway: Gateway
 
 
 def test_an_error_of_the_emulator_under_an_honest_key_is_not_cached(client: Client) -> None:
-    """The access key's account is another one, in which the emulator finds no such API."""
+    """The access key belongs to another account, in which the emulator has no such API."""
     scope = "111122223333/20260101/us-east-1/execute-api/aws4_request"
     foreign = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0"}
     assert client.get("/v1/items", foreign).status >= 400
@@ -277,7 +277,7 @@ def test_a_cached_answer_is_only_for_callers_whom_the_emulator_lets_in(
     assert client.get("/v1/locked", one)["X-Cache"] == "Hit"
     assert client.get("/v1/locked").status == 403
     assert client.get("/v1/locked", {"x-api-key": "x" * 20}).status == 403
-    # The other's first request is checked where keys are checked, and so is no hit.
+    # The second key's first request must be checked by the emulator, so it is a miss.
     assert client.get("/v1/locked", two)["X-Cache"] == "Miss"
     assert client.get("/v1/locked", two)["X-Cache"] == "Hit"
     assert client.get("/v1/locked", one).call == client.get("/v1/locked", two).call

@@ -1,4 +1,4 @@
-"""The gateway serves what CloudFormation deployed: cache keys, lifetimes, timeouts, responses."""
+"""The gateway follows CloudFormation's deployment: cache keys, TTLs, time-outs, responses."""
 
 import json
 from collections.abc import Iterator
@@ -116,7 +116,7 @@ def test_what_a_template_declares_is_what_the_gateway_does(from_template: Gatewa
 def test_the_emulator_hides_that_a_templates_cache_is_on(
     from_template: GatewayProcess, gateway_api: Api
 ) -> None:
-    """Why the gateway goes by the method settings; if this fails, it need not any longer."""
+    """The reason why the gateway reads the method settings; if this fails, it no longer has to."""
     api_id = from_template.client.get("/_gateway/health").json()["api_id"]
     stage = gateway_api.client.get_stage(restApiId=api_id, stageName="v1")
     assert stage["cacheClusterEnabled"] is False

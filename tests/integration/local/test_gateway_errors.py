@@ -1,4 +1,4 @@
-"""Who words an error: the function, the emulator by the deployed responses, or the gateway."""
+"""The origin of an error: the function, the deployed gateway responses, or the gateway."""
 
 import contextlib
 import http.client
@@ -21,7 +21,7 @@ def client(gateway: GatewayProcess) -> Client:
 
 
 def post_in_chunks(client: Client, size: int) -> tuple[int, Any]:
-    """Status and document of the answer to a body without `Content-Length`."""
+    """Post a body without `Content-Length`; return the answer's status and document."""
     whole, rest = divmod(size, MIB)
     chunks = [*(b"x" * MIB for _ in range(whole)), *([b"x" * rest] if rest else [])]
     connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=ANSWER_SECONDS)
@@ -71,7 +71,7 @@ def test_nothing_of_a_failed_function_reaches_the_client(client: Client) -> None
 
 
 def test_a_failed_function_is_the_same_for_head_as_for_get(client: Client) -> None:
-    """The answer to HEAD has no body by which the failure could be told."""
+    """The answer to HEAD has no body that could show the failure."""
     get, head = (
         client.request(method, ordered("/v1/items", raise_="x")) for method in ("GET", "HEAD")
     )
@@ -81,7 +81,7 @@ def test_a_failed_function_is_the_same_for_head_as_for_get(client: Client) -> No
 
 @pytest.fixture
 def no_concurrency(emulator: Emulator, gateway_api: Api) -> Iterator[None]:
-    """The function may not run at all."""
+    """Forbid all executions of the function."""
     functions = emulator.client("lambda")
     functions.put_function_concurrency(
         FunctionName=gateway_api.name, ReservedConcurrentExecutions=0
@@ -112,7 +112,7 @@ def test_a_functions_own_error_is_passed_on_as_it_is(client: Client, status: int
 
 @pytest.mark.parametrize("status", [404, 500, 502])
 def test_another_apis_plain_error_is_passed_on_but_not_cached(client: Client, status: int) -> None:
-    """It looks like the emulator's own; in doubt the answer is not kept."""
+    """It looks like an error of the emulator; in doubt the answer is not cached."""
     target = ordered("/v1/items", status=status, text='{"message": "$context.path"}')
     replies = [client.get(target) for _ in range(2)]
     assert {reply.status for reply in replies} == {status}
@@ -138,7 +138,7 @@ def test_a_body_of_10_mib_passes_and_a_larger_one_is_413(client: Client) -> None
 
 
 def test_a_body_in_chunks_meets_the_same_limit(client: Client) -> None:
-    """It has no `Content-Length` by which it could be refused (RFC 9112 §7.1)."""
+    """It has no `Content-Length` that could be checked first (RFC 9112 §7.1)."""
     status, document = post_in_chunks(client, 10 * MIB)
     assert (status, len(document["body"])) == (200, 10 * MIB)
     status, document = post_in_chunks(client, 10 * MIB + 1)
@@ -146,7 +146,7 @@ def test_a_body_in_chunks_meets_the_same_limit(client: Client) -> None:
 
 
 def test_an_endless_body_is_refused_before_its_end(client: Client) -> None:
-    """And what follows on the connection is no second request."""
+    """And the following bytes on the connection are not parsed as a second request."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
         connection.sendall(
             b"POST /v1/items HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"

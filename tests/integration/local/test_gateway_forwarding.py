@@ -1,4 +1,4 @@
-"""What the function gets of a client's request, and the client of the function's answer."""
+"""The client's request as the function receives it, and the function's answer at the client."""
 
 import contextlib
 import gzip
@@ -186,6 +186,6 @@ def test_a_client_that_leaves_early_hurts_nobody(
         raw.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         wait_until(lambda: shared_gateway.stats()["misses"] > started, "the function was asked")
     assert client.get("/v1/never").status == 200
-    # What was asked for is finished and kept for the next one.
+    # The request is completed nevertheless, and its answer is cached.
     wait_until(lambda: shared_gateway.stats()["entries"] == 1, "the answer was kept")
     assert client.get(target)["X-Cache"] == "Hit"

@@ -1,4 +1,4 @@
-"""The gateway's start and end, and its answers while the emulator or the API is away."""
+"""The gateway's start and end, and its answers while the emulator or the API is missing."""
 
 import contextlib
 import signal
@@ -22,7 +22,7 @@ from tests.fixtures.gateway import ROOT, Api, GatewayProcess, running_gateway
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a gateway that ends by itself."""
+    """Run a gateway that can't start."""
     return subprocess.run(
         [sys.executable, "-m", "local.gateway", *arguments],
         cwd=ROOT,
@@ -139,7 +139,7 @@ def test_it_outlives_the_emulator_and_finds_the_api_again(
         assert _unavailable(gateway, "the request was not accepted")
         assert gateway.client.get("/v1/kept").call == cached
 
-        own_emulator.start()  # it has forgotten everything
+        own_emulator.start()  # it starts without any state
         wait_until(lambda: _unavailable(gateway, "not deployed"), "the gateway misses the API")
         assert gateway.client.get("/_gateway/health").status == 503
         assert gateway.client.get("/v1/kept").status == 503
@@ -166,18 +166,18 @@ def test_of_two_apis_of_one_name_the_one_with_the_stage_is_served(
 def test_a_stopped_emulator_frees_the_client_at_once(
     own_emulator: Emulator, tmp_path: Path
 ) -> None:
-    """Killed in the middle of a request: the client learns that nobody knows what became of it."""
+    """If it is killed during a request, the client learns that the result is unknown."""
     api = _small_api(own_emulator)
     arguments = ("--emulator", own_emulator.url, "--api-id", api.id)
     with running_gateway(*arguments, log=tmp_path / "gateway.log") as gateway:
-        gateway.client.get("/v1/kept")  # the function is warm
+        gateway.client.get("/v1/kept")  # warm the function up
         body = b'{"sleep": 20}'
         head = f"POST /v1/kept HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         with contextlib.closing(socket.create_connection(("127.0.0.1", gateway.port))) as raw:
             raw.sendall(head.encode() + body)
             process = own_emulator.process
             assert process is not None
-            # Once this later request is answered, the earlier one is on its way.
+            # When this later request is answered, the function is working on the earlier request.
             assert gateway.client.request("POST", "/v1/kept").status == 200
             process.kill()
             raw.settimeout(STOP_SECONDS)

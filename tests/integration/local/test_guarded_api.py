@@ -1,4 +1,4 @@
-"""An API with tokens, scopes and API keys, as it is deployed: who gets in, and with what."""
+"""A deployed API with tokens, scopes and API keys: which credentials give access to what."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures.gateway import Reply
 from tests.fixtures.guarded import BURST, Guarded
 
-# One deployment for all of them, and the emulator's first calls of functions are slow.
+# All tests share one deployment, and the emulator's first function calls are slow.
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("guarded")]
 
 CITY = "/v1/cities/1"
@@ -28,7 +28,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def refused(reply: Reply) -> tuple[int, str]:
-    """Status and code of a refusal, which is a problem that browsers may read."""
+    """Return status and code of a refusal, which must be a problem that browsers may read."""
     assert reply["Content-Type"] == "application/problem+json"
     assert reply["Access-Control-Allow-Origin"] == "*"
     return reply.status, str(reply.json()["code"])
@@ -90,7 +90,7 @@ def test_what_describes_the_api_is_for_everybody(guarded: Guarded) -> None:
 
 
 def test_too_many_requests_of_one_key_are_refused_and_told_to_come_back(guarded: Guarded) -> None:
-    """The last test: it uses up what the plan allows."""
+    """The last test, because it exhausts the usage plan."""
     headers = guarded.headers("reader")
     replies = [guarded.client.get("/v1/cities/1/commands/x", headers) for _ in range(3 * BURST)]
     throttled = [reply for reply in replies if reply.status == 429]

@@ -1,4 +1,4 @@
-"""`make load` sends again what may succeed, gives up on what cannot, believes no list blindly."""
+"""`make load` retries transient failures only, and derives no status from doubtful lists."""
 
 import asyncio
 from collections import deque
@@ -21,7 +21,7 @@ COUNTRIES = 252
 
 
 def loaded(api: ScriptedApi, **changes: Any) -> Report:
-    """The report of a load of the countries."""
+    """Load the countries and return the report."""
     reports: list[Report] = []
     defaults: dict[str, Any] = {"cities": 0, "connections": 2, "sample": 50, "ask_all": False}
 
@@ -103,7 +103,7 @@ def test_retry_after_is_waited_for() -> None:
 
 
 def test_after_a_broken_connection_lists_are_not_believed() -> None:
-    """The first attempt may have made rows that look like ours: another command won then."""
+    """The first attempt may have made equal rows: then another command was the winner."""
     api = ScriptedApi(misbehaviours=deque([hangs_up]), fate=lambda _: "superseded")
     report = loaded(api)
     assert report.is_complete

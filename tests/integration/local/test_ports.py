@@ -1,4 +1,4 @@
-"""Taken ports are found before anything is started."""
+"""Taken ports are found before any server is started."""
 
 import os
 import socket

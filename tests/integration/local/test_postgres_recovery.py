@@ -1,4 +1,4 @@
-"""What befell the folders of both clusters between two starts, and what the next one does."""
+"""Damage to the folders of both clusters between two starts, and the next start's repairs."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from tests.fixtures.postgres import ReplicatedCluster
 
 
 class Machine:
-    """A folder whose Postgres is started and stopped, each time by a new supervisor."""
+    """A folder with a Postgres that is started and stopped, by a new supervisor each time."""
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Machine:
 
     @contextmanager
     def running(self, *, replica: bool = False) -> Iterator[None]:
-        """Started; stopped in the orderly way at the end of the block."""
+        """Start Postgres; stop it in an orderly way at the end of the block."""
         self.notes.clear()
         with Supervisor(self.folder / "processes.json") as supervisor:
             servers = Servers(supervisor, self.primary, self.replica, self.notes.append)
@@ -46,7 +46,7 @@ class Machine:
             yield
 
     def crash(self) -> None:
-        """Kills the servers that run."""
+        """Kill the running servers."""
         for cluster in (self.replica, self.primary):
             lock = cluster.folder / "postmaster.pid"
             if lock.exists():
@@ -72,7 +72,7 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture
 def durable_machine() -> Iterator[Machine]:
-    """As `make run` has it: with passwords, and with the syncing to disk that takes the time."""
+    """As in `make run`: durable, with the syncs to disk that make it slower."""
     with open_folder() as folder:
         yield Machine(folder, durable=True)
 
@@ -112,7 +112,7 @@ def damage_the_control_file(machine: Machine) -> None:
 
 
 def lose_the_log(machine: Machine) -> None:
-    """Only the server itself notices."""
+    """Only the server itself detects this."""
     shutil.rmtree(machine.replica.folder / "pg_wal")
 
 
@@ -230,7 +230,7 @@ def test_a_primary_that_can_not_be_started_is_one_sentence_with_folder_and_way_o
 def test_a_killed_server_s_number_that_others_have_now_does_not_stop_the_start(
     machine: Machine,
 ) -> None:
-    """Postgres takes any process of its own user with that number for the old server."""
+    """Postgres takes any process of its own user with that pid for the old server."""
     with machine.running():
         machine.write("kept")
     user = server_user(machine.folder)
@@ -254,7 +254,7 @@ def test_a_zombie_with_the_killed_server_s_number_does_not_stop_the_start(
         machine.write("kept")
     zombie = subprocess.Popen([sys.executable, "-S", "-c", "pass"], stdout=subprocess.PIPE)
     assert zombie.stdout is not None
-    # Closed by its end, which nobody has collected yet.
+    # Its end closes the pipe; it is a zombie until it is waited for.
     zombie.stdout.read()
     (machine.primary.folder / "postmaster.pid").write_text(f"{zombie.pid}\n")
     try:
@@ -280,7 +280,7 @@ def test_a_folder_on_which_a_server_runs_is_left_alone(machine: Machine) -> None
 def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_data(
     machine: Machine,
 ) -> None:
-    """One of an earlier release, whose passwords were the names, or one whose secret was lost."""
+    """A cluster of an earlier release, with names as passwords, or with a lost secret."""
     with machine.running(replica=True):
         machine.write("before")
         lost = machine.primary.url()
@@ -296,7 +296,7 @@ def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_d
 
 
 def test_who_may_log_in_follows_the_code(machine: Machine) -> None:
-    """A folder of an earlier release lets everybody in without a password."""
+    """A folder of an earlier release allows logins without a password."""
     with machine.running():
         machine.write("before")
     (machine.primary.folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")

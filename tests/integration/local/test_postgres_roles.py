@@ -1,4 +1,4 @@
-"""What the stack's two logins may do, and that the replica really is one."""
+"""The permissions of the stack's two logins, and a check that the replica is really a replica."""
 
 from collections.abc import Iterator
 
@@ -50,7 +50,7 @@ def test_the_reader_changes_nothing_on_the_primary(
 
 
 def test_the_owner_is_no_superuser(owner: psycopg.Connection) -> None:
-    """So that what works here works with a managed database, too."""
+    """So the same code also works with a managed database."""
     assert owner.execute("SHOW is_superuser").fetchone() == ("off",)
 
 
@@ -70,7 +70,7 @@ def test_a_read_holds_back_the_replica_only_for_a_bounded_time(
         assert replica.execute("SHOW hot_standby_feedback").fetchone() == ("on",)
 
 
-#: How a login could run programs, or read and write files, as the server's user.
+#: Ways in which a login could run programs, or read and write files, as the server's user.
 ESCAPES = {
     "a program is written to": "COPY (SELECT 1) TO PROGRAM 'true'",
     "a program is read": "COPY things FROM PROGRAM 'echo 1'",
@@ -98,7 +98,7 @@ ESCAPES = {
 def test_no_login_of_the_stack_runs_programs_or_reaches_files(
     postgres_cluster: PostgresServer, database_url: str, role: str, statement: str
 ) -> None:
-    """Not even in a database of its own, nor with a table of its own."""
+    """Not even in its own database with its own table."""
     url = postgres_cluster.url(role, database_url.rpartition("/")[2])
     with psycopg.connect(url, autocommit=True) as login:
         login.execute("CREATE TEMPORARY TABLE things (line text)")
@@ -110,7 +110,7 @@ def test_no_login_of_the_stack_runs_programs_or_reaches_files(
 def test_the_owner_adds_no_way_out_of_the_database(
     owner: psycopg.Connection, language: str
 ) -> None:
-    # Where the server has it at all, which is told by another error.
+    # A server without the extension raises the second error.
     with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
         owner.execute(f"CREATE EXTENSION {language}".encode())
 
@@ -120,7 +120,7 @@ def test_the_owner_adds_no_way_out_of_the_database(
 def test_nobody_logs_in_with_the_name_or_without_a_password(
     replicated_cluster: ReplicatedCluster, role: str, database: str
 ) -> None:
-    """As every user of the machine could: the port is everybody's."""
+    """Every user of the machine could try this: the port is open to all of them."""
     for server in (replicated_cluster.primary, replicated_cluster.replica):
         for login in (f"{role}:{role}", role):
             with pytest.raises(psycopg.OperationalError, match="password"):

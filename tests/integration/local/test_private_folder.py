@@ -1,4 +1,4 @@
-"""Postgres runs below a folder that only its owner may enter, whoever starts it."""
+"""Postgres runs below a folder that only its owner may enter, under root and other users."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ with throwaway_servers() as servers:
 
 @pytest.fixture
 def private_folder(tmp_path: Path) -> Path:
-    """A folder with mode 0700 and an awkward name that holds the wheel of PostgreSQL."""
+    """A folder with mode 0700 and an unusual name that contains the wheel of PostgreSQL."""
     folder = tmp_path / "only mine, größer"
     folder.mkdir(mode=0o700)
     packages = program("postgres").parents[3]

@@ -1,4 +1,4 @@
-"""A running stack takes over migrations that add; the others wait for a yes."""
+"""A running stack runs additive migrations; all others wait for a confirmation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 @dataclass
 class Checkout:
-    """A checkout with migrations of this test's own, and the database of its stack."""
+    """A checkout with this test's own migrations, and its stack's database."""
 
     url: str
     folder: Path
@@ -190,7 +190,7 @@ def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
 
 @dataclass
 class Primary:
-    """A primary by its URL."""
+    """A primary that is given by its URL."""
 
     address: str
 

@@ -1,6 +1,6 @@
-"""`make run` as its user meets it: starts, refusals and ends.
+"""`make run` from its user's view: starts, refusals and ends.
 
-What the printed lines do, and what outlives a stop or a crash, is proved in tests/e2e.
+tests/e2e covers the printed commands, and the state that survives a stop or a crash.
 """
 
 import http.client
@@ -16,7 +16,7 @@ from local.postgres.throwaway import open_folder
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.make_run import Machine, Run, all_gone
 
-# One worker runs them all, and so deploys once.
+# One worker runs all these tests, so that there is only one deployment.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make_run")]
 
 COUNTRY = {
@@ -31,20 +31,20 @@ COUNTRY = {
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """One state for all tests here: only the first start deploys."""
+    """One state for all tests of this module: only the first start deploys."""
     with open_folder() as folder:
         yield Machine(folder)
 
 
 def put_country(run: Run, name: str) -> str:
-    """Writes; returns the command's id as soon as it is accepted."""
+    """Write a country; return the command's id as soon as it is accepted."""
     status, answer = request(run, "PUT", "/v1/countries/QQ", COUNTRY | {"name": name})
     assert status == http.client.ACCEPTED
     return str(json.loads(answer)["command_id"])
 
 
 def has_applied(run: Run, command: str) -> bool:
-    """Whether the command can be seen on the replica."""
+    """Return whether the command is visible on the replica."""
     status, answer = request(run, "GET", f"/v1/countries/QQ/commands/{command}")
     return status == http.client.OK and json.loads(answer)["status"] == "applied"
 
@@ -101,7 +101,7 @@ def test_killing_it_ends_every_process_it_started(machine: Machine) -> None:
 
 
 def test_killing_make_ends_it_too(machine: Machine) -> None:
-    """`make` that is killed tells nobody; the shell stands for it."""
+    """A killed `make` sends no signal to its children; the shell stands in for it."""
     with machine.started("sh", "-c", '"$@"; exit $?', "make") as run:
         run.wait_until_up()
         family = run.family()

@@ -1,4 +1,4 @@
-"""One start at a time on a state folder, and no start without room."""
+"""Only one start at a time may use a state folder, and a start needs free space."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from local.settings import ROOT, LocalSettings, Ports
 from local.stack import LocalStack
 from local.state import check_free_space, locked
 
-# Stands for a killed start: its warden goes on holding the descriptor while it cleans up.
+# Simulates a killed start: its warden keeps the descriptor open while it cleans up.
 DIES_AND_LEAVES_A_WARDEN = """
 import os, subprocess, sys
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_second_start_on_the_same_state_is_refused_with_the_holder_and_the_way
     with (
         locked(tmp_path),
         pytest.raises(StateLockedError, match=refusal),
-        # At once: nobody waits for a holder that is alive.
+        # Fails immediately, without waiting for the live holder.
         locked(tmp_path, on_wait=pytest.fail),
     ):
         pass

@@ -1,4 +1,4 @@
-"""The supervisor with real processes: order, patience, deaths, and nothing left behind."""
+"""The supervisor with real processes: order, patience, unexpected ends, and clean-up."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tests.fixtures.emulator import wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
-# A server with a worker in its process group, as the emulator has; the worker outlives its parent.
+# A server with a worker in its process group, like the emulator; the worker survives its parent.
 HAS_A_WORKER = f"""
 import subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", {IGNORES_SIGTERM!r}])
@@ -29,7 +29,7 @@ print("worker", worker.pid, flush=True)
 worker.wait()
 """
 
-# It takes its whole patience to end, so that the tests see what happens meanwhile.
+# It uses all of its patience to end, so that the tests can observe the time before.
 TAKES_ITS_TIME = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){HAS_A_WORKER}"
 
 Stops = list[tuple[str, bool]]
@@ -207,7 +207,7 @@ def test_what_is_left_when_the_warden_is_killed_too_is_ended_by_the_next_start(
 ) -> None:
     supervising = start_supervising_process(tmp_path, register)
     server, worker = server_and_worker(tmp_path, register)
-    # Stopped first, so that the warden has no moment between the two kills.
+    # Stop both first, so that the warden can't act between the two kills.
     family = [supervising.pid, *(child.pid for child in wardens_of(supervising))]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in family:
@@ -223,7 +223,7 @@ def test_what_is_left_when_the_warden_is_killed_too_is_ended_by_the_next_start(
 def test_a_register_of_another_boot_ends_nobody(
     tmp_path: Path, register: Path, supervisor: Supervisor
 ) -> None:
-    """Numbers are given again; the start time tells who is meant."""
+    """The system reuses pids; the start time identifies the process."""
     child = up(supervisor, spec(tmp_path, "innocent"))
     noted = register.read_text()
     register.write_text(noted.replace(str(child.running.started), "1000000000.0"))

@@ -1,4 +1,4 @@
-"""What `make audit` makes of the answers of its sources, and of those that it did not get."""
+"""The results of `make audit`, for answers of its sources and for missing answers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_was_not_asked_fails_for_that_reason_alone(
 def test_without_the_internet_both_sources_are_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The real tools, whose requests all meet a closed port."""
+    """Run the real tools; all of their requests go to a closed port."""
     nowhere = "http://127.0.0.1:9"
     for name in [name for name in os.environ if "proxy" in name.lower()]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Changes of a declaration that archived bodies don't fit are refused, with what to do."""
+"""Changes of a declaration that archived bodies don't fit are refused, with the next step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Body = dict[str, Any]
 
 
 def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> ResourceSpec:
-    """A resource `lakes` with the key `number` and those fields, each a type or (type, default)."""
+    """Declare `lakes` with the key `number` and the fields, each a type or (type, default)."""
     annotations = {"number": Annotated[int, Key()]}
     defaults = {}
     for name, declared in fields.items():
@@ -241,7 +241,7 @@ def test_a_declaration_s_own_function_is_not_held_against_made_bodies() -> None:
 
 @dataclass
 class Checkout:
-    """A checkout with a record, whose declarations and alembic are this test's."""
+    """A checkout with a record; the test replaces its declarations and alembic."""
 
     root: Path
     patch: pytest.MonkeyPatch

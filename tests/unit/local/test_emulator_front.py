@@ -1,4 +1,4 @@
-"""What gets through to the emulator. The application behind the front records what it is shown."""
+"""The requests that reach the emulator, an application that records its calls."""
 
 import asyncio
 import datetime as dt
@@ -20,7 +20,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 class Recorder:
-    """An ASGI application that keeps what it was called with."""
+    """An ASGI application that records its calls."""
 
     def __init__(self) -> None:
         self.scopes: list[Any] = []
@@ -42,7 +42,7 @@ def call(
     body: bytes = b"{}",
     kind: str = "http",
 ) -> tuple[Recorder, list[Any]]:
-    """Sends one request; what came through, and what the client was answered."""
+    """Send one request; return the recorder, and the messages that answer the client."""
     behind, sent = Recorder(), []
     parts = [body[:1], body[1:]]
 
@@ -73,7 +73,7 @@ def signed(
     body: bytes = b"{}",
     key: str = KEY,
 ) -> list[tuple[str, str]]:
-    """The headers of a request that the SDK has signed."""
+    """Return the headers of a request that the SDK has signed."""
     request = AWSRequest(method, f"http://{host}{path}", data=body, headers=dict(more))
     SigV4Auth(Credentials("000000000000", key), "lambda", "us-east-1").add_auth(request)
     return [("host", host), *((name.lower(), value) for name, value in request.headers.items())]
@@ -99,7 +99,7 @@ def test_a_signed_request_reaches_the_emulator_with_its_body() -> None:
     ],
 )
 def test_a_request_without_credentials_does_not(method: str, path: str) -> None:
-    """Preflights neither, so that no browser is told that it may ask."""
+    """Preflights are refused, too, so no browser gets permission to send requests."""
     start, _ = refused([("host", HOST)], method=method, path=path)
     assert start["status"] == 403
     assert not any(b"access-control" in name for name, _ in start["headers"])

@@ -1,4 +1,4 @@
-"""Group commit: who shares a sync, and who is told what."""
+"""Group commit: which puts share a sync, and how each put ends."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ THREE = [Record(3, b"333")]
 
 
 class SlowDisk:
-    """Stores in memory, one commit at a time, each when the test lets it."""
+    """A store in memory that makes one commit at a time, each when the test allows it."""
 
     def __init__(self) -> None:
         self.commits: list[list[Record]] = []
@@ -40,7 +40,7 @@ async def running(commits: GroupCommit) -> AsyncIterator[None]:
 
 
 async def queued(*puts: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
-    """Start puts, in order, and let them reach the queue."""
+    """Start puts in order, and let them reach the queue."""
     tasks = [asyncio.create_task(put) for put in puts]
     for _ in range(3):
         await asyncio.sleep(0)

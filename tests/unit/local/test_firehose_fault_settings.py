@@ -1,4 +1,4 @@
-"""Which fault settings are valid, and that the dice can be repeated."""
+"""Valid and invalid fault settings, and the repeatability of random choices."""
 
 from typing import Any
 

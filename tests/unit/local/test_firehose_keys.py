@@ -1,4 +1,4 @@
-"""Prefixes and object names, as the Firehose developer guide has them."""
+"""Prefixes and object names, as the Firehose developer guide defines them."""
 
 import re
 import uuid
@@ -13,7 +13,7 @@ from local.firehose.keys import PrefixError, check_prefix, evaluate_prefix, obje
 
 MOMENT = datetime(2018, 8, 7, 4, 3, 2, 1_000, UTC)  # a Tuesday
 
-# What java.time's DateTimeFormatter writes for each pattern.
+# The output of java.time's DateTimeFormatter for each pattern.
 FIELDS: dict[str, Callable[[datetime], str]] = {
     "yyyy": lambda t: f"{t.year:04d}",
     "yy": lambda t: f"{t.year % 100:02d}",
@@ -31,11 +31,11 @@ FIELDS: dict[str, Callable[[datetime], str]] = {
 }
 
 moments = st.datetimes(
-    min_value=datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis wants them naive
+    min_value=datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis requires naive bounds
     max_value=datetime(2999, 12, 31),  # noqa: DTZ001
     timezones=st.just(UTC),
 )
-# A quoted literal may hold anything but the brace that ends the expression.
+# A quoted literal may hold every character but the brace that ends the expression.
 literals = st.text(st.characters(exclude_characters="}", exclude_categories=["Cs"]), max_size=12)
 separators = st.sampled_from(["/", "-", "_", "=", ".", " ", ":"])
 
@@ -46,13 +46,13 @@ def quoted(text: str) -> str:
 
 @st.composite
 def patterns(draw: st.DrawFn) -> tuple[str, Callable[[datetime], str]]:
-    """A timestamp pattern, and what it means."""
+    """Draw a timestamp pattern, and the function that it should evaluate to."""
     pieces: list[tuple[str, Callable[[datetime], str]]] = []
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=6)):
         separator, literal = draw(separators), draw(literals)
         pieces.append((name, FIELDS[name]))
         pieces.append((separator, lambda _t, text=separator: text))  # type: ignore[misc]
-        # Between separators: two quoted literals side by side would read as one, with a quote.
+        # Between separators: two adjacent quoted literals would be read as one, with a quote.
         pieces.append((quoted(literal), lambda _t, text=literal: text))  # type: ignore[misc]
         pieces.append((separator, lambda _t, text=separator: text))  # type: ignore[misc]
     return "".join(text for text, _ in pieces), lambda t: "".join(value(t) for _, value in pieces)

@@ -1,4 +1,4 @@
-"""The durable log: what is read again after any end of a process."""
+"""The durable log: the records that are read back after any end of a process."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def open_file(directory: Path) -> Path:
 
 
 def read_back(directory: Path) -> list[Record]:
-    """Everything that a new process finds, in order."""
+    """Return all records that a new process recovers, in order."""
     spool = StreamSpool(directory)
     spool.seal()
     return [record for segment in spool.sealed for record in segment.read()]
@@ -181,7 +181,7 @@ def test_a_write_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_file_whose_sync_failed_takes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: list[Record]
 ) -> None:
-    """No disk here fails a sync on request, so the call is made to."""
+    """A real disk can't be made to fail a sync on request, so the call is patched."""
     spool = StreamSpool(tmp_path / "s")
     if earlier:
         spool.append(earlier)
@@ -215,7 +215,7 @@ def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
 def test_only_streams_with_records_are_taken_up_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.stream("empty").save_configuration({"name": "empty"})
-    for name in ("..", "full"):  # a valid stream name, and no way out of the spool
+    for name in ("..", "full"):  # ".." is a valid stream name, and must stay inside the spool
         spool.stream(name).append(FIRST)
 
     assert spool.stream_names() == ["..", "full"]

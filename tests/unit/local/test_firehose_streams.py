@@ -1,4 +1,4 @@
-"""What is taken from a described stream, and what is refused instead of done wrong."""
+"""The configuration read from a described stream, and the refusal of unsupported features."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Requests in and answers out, without a server."""
+"""Parsing of requests and formatting of answers, without a server."""
 
 import base64
 import json

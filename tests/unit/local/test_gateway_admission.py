@@ -1,4 +1,4 @@
-"""A cache hit counts only for callers whom the emulator has let in a moment ago."""
+"""A cache hit counts only for callers whom the emulator has recently authorized."""
 
 from local.gateway.admission import ADMITTED_SECONDS, Admissions
 from local.gateway.deployed import Method

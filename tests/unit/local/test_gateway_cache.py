@@ -1,4 +1,4 @@
-"""Cache keys, times to live, the bound on memory, and answers that come too late."""
+"""Cache keys, TTLs, the bound on memory, and answers that arrive too late."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,7 +89,7 @@ def normal(parts: Parts) -> Parts:
 def test_requests_that_differ_in_a_declared_part_never_share_an_entry(
     one: Parts, part: Parameter, value: str | None, rest: Mapping[str, object]
 ) -> None:
-    """Whether it has another value there, or one where the other has none."""
+    """The other request has another value, or lacks the part."""
     if part.location == "header":
         assume(value is None or (value.isascii() and " " not in value))
     other = changed(one, part, value)

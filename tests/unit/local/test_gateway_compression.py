@@ -1,4 +1,4 @@
-"""Bodies of requests are inflated within bounds, and answers compressed, as API Gateway does it."""
+"""Request bodies are decompressed within bounds, and answers compressed, as in API Gateway."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ def test_a_compressed_answer_says_what_it_depends_on() -> None:
     assert compressed(answer(), "gzip", min_bytes=0).header("vary") == "Accept-Encoding"
 
 
-# The stage, in front of an emulator that records
+# The stage with an emulator that records its requests
 
 
 @dataclass
 class RecordingEmulator:
-    """Answers everything with many rows, and keeps what it was asked."""
+    """An emulator that answers every request with many rows, and records the requests."""
 
     asked: list[Incoming] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""What the AWS API says about a stage, and which method it makes serve a request."""
+"""The AWS API's description of a stage, and the method that serves a request."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ ON = {"cachingEnabled": True, "cacheTtlInSeconds": 60, "requireAuthorizationForC
 
 
 def resource(path: str, *methods: str, **integration: Any) -> dict[str, Any]:
-    """A resource as GetResources answers it; its id is its path."""
+    """Build an item of GetResources; its id is its path."""
     return {
         "id": path,
         "path": path,
@@ -63,12 +63,12 @@ API = described(
         ("GET", "/items/5", "/items/{key}", {"key": "5"}),
         ("GET", "/items/a%2Fb", "/items/{key}", {"key": "a%2Fb"}),
         ("GET", "/items/5/commands/6", "/items/{key}/commands/{id}", {"key": "5", "id": "6"}),
-        # Not what `count` itself has, so its sibling with a parameter is tried below it.
+        # `count` itself lacks this path, so its sibling with a parameter is tried.
         ("GET", "/items/count/commands/6", "/items/{key}/commands/{id}", {"key": "count"}),
         ("GET", "/files/a", "/files/{name}", {"name": "a"}),
         ("PUT", "/files/a", "/files/{name+}", {"name": "a"}),
         ("GET", "/files/a/b", "/files/{name+}", {"name": "a/b"}),
-        # The resource is there, the method is not: what is greedy takes it.
+        # The resource exists, but lacks the method: the greedy resource serves it.
         ("DELETE", "/items", "/{rest+}", {"rest": "items"}),
         ("DELETE", "/files/a", "/files/{name+}", {"name": "a"}),
     ],
@@ -136,7 +136,7 @@ def test_the_namespace_is_the_resource_unless_told() -> None:
 def test_a_method_with_a_key_that_cannot_be_made_is_not_cached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Leaving the part out would let two different requests share an entry."""
+    """Without that part two different requests would share an entry."""
     key = ["method.request.querystring.limit", "method.request.multivaluequerystring.tag"]
     items = resource("/items", "GET", cacheKeyParameters=key)
     assert rule(described(items, settings={"*/*": ON}), "/items") is None

@@ -1,4 +1,4 @@
-"""The edge lets through what the stage cache can key on, and refuses the rest by name."""
+"""The edge passes requests that the stage cache can key on, and names the fault of the others."""
 
 import json
 from urllib.parse import urlencode

@@ -1,4 +1,4 @@
-"""How a request is taken apart: nothing is lost, and nothing gets into it that a URI can't hold."""
+"""Parsing of requests: complete, and without characters that a URI can't hold."""
 
 import json
 

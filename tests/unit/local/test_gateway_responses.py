@@ -1,4 +1,4 @@
-"""Who made an answer, and how the deployed gateway responses word an error."""
+"""The origin of an answer, and errors formatted by the deployed gateway responses."""
 
 import json
 

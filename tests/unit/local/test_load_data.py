@@ -1,4 +1,4 @@
-"""What `make load` sends is what the resources declare."""
+"""`make load` sends bodies that the resources accept."""
 
 import orjson
 
@@ -20,7 +20,7 @@ def test_every_country_and_every_city_of_geonames_is_valid() -> None:
 
 
 def test_a_row_shows_exactly_what_was_sent() -> None:
-    """Or `fates_from_lists` would find a difference in every row."""
+    """Otherwise `fates_from_lists` would find a difference in every row."""
     for item in (countries()[0], cities(1)[0]):
         columns = {column.name for column in resources.load()[item.resource].columns}
         assert set(item.body) == columns

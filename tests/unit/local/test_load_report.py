@@ -1,4 +1,4 @@
-"""The figures of a load, and what it calls complete."""
+"""The figures of a load, and its definition of complete."""
 
 import pytest
 

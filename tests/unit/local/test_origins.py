@@ -1,4 +1,4 @@
-"""Whom a server of this machine answers, by what browsers say of a request."""
+"""The requests that a server of this machine answers, by the headers that browsers send."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_every_loopback_name_is_answered(host: str) -> None:
     ],
 )
 def test_a_name_that_may_mean_another_machine_is_refused(host: str) -> None:
-    """Such a name can be made to resolve to 127.0.0.1 by whoever owns it (DNS rebinding)."""
+    """The owner of such a name can make it resolve to 127.0.0.1 (DNS rebinding)."""
     assert refused(host)
 
 
@@ -100,7 +100,7 @@ def test_the_origin_that_the_api_declares_is_answered_and_no_other() -> None:
 
 
 def test_every_declared_origin_means_every_origin_of_this_machine() -> None:
-    """A page of the internet is never meant on one's own machine."""
+    """Pages of the internet must not reach a developer's machine."""
     assert not refused(origin="http://localhost:3000", site="cross-site", declared="*")
     assert not refused(origin="http://127.0.0.1:3000", site="same-site", declared="*")
     assert refused(origin="https://evil.example", site="cross-site", declared="*")

@@ -1,4 +1,4 @@
-"""The one secret of a state folder."""
+"""The secret of a state folder."""
 
 import stat
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_it_stays_the_same_over_starts_and_is_hidden_again(settings: LocalSettin
 
 
 def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: LocalSettings) -> None:
-    """Who learns that of a function can't make the superuser's of it."""
+    """A function's password does not reveal the superuser's."""
     primary = primary_of(settings)
     found = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
     assert len(found | {secret_key(settings)}) == 4

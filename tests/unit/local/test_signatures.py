@@ -1,4 +1,4 @@
-"""Signatures of version 4 as the project's SDK makes them, and every change of what was signed."""
+"""Signatures of version 4 made by the project's SDK, and changes of each signed part."""
 
 import datetime as dt
 from dataclasses import replace
@@ -29,7 +29,7 @@ def read(request: AWSPreparedRequest) -> tuple[Request, bytes]:
     body = request.body or b""
     if isinstance(body, str):
         body = body.encode()
-    assert isinstance(body, bytes)  # nothing here signs a stream
+    assert isinstance(body, bytes)  # no test signs a stream
     return Request(str(request.method), parts.path, parts.query, headers), body
 
 
@@ -43,7 +43,7 @@ def verify(request: Request, body: bytes, *, key: str = KEY, late: float = 0) ->
 
 
 def sent(service: str, operation: str, **arguments: Any) -> tuple[Request, bytes]:
-    """What a client of the SDK sends for an operation."""
+    """Return the request that the SDK's client would send for an operation."""
     client = boto3.client(
         service,  # type: ignore[call-overload]
         endpoint_url=URL,
@@ -55,7 +55,7 @@ def sent(service: str, operation: str, **arguments: Any) -> tuple[Request, bytes
     seen: list[AWSPreparedRequest] = []
 
     class NotSentError(Exception):
-        """Ends the call before anything is sent."""
+        """Raised to end the call before the request is sent."""
 
     def note(request: AWSPreparedRequest, **_: Any) -> None:
         seen.append(request)

@@ -1,4 +1,4 @@
-"""The first step on a machine that has nothing but a Python."""
+"""The first step on a machine that only has a Python."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ BOOTSTRAP = Path(bootstrap.__file__)
 
 
 def test_it_needs_no_package() -> None:
-    """Isolated and without site-packages, as on a machine where nothing is installed."""
+    """Isolated and without site-packages, as on a machine without installed packages."""
     code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='imported')"
     subprocess.run([sys.executable, "-I", "-S", "-c", code, BOOTSTRAP], check=True)
 
@@ -47,7 +47,7 @@ def test_a_newer_python_on_the_path_is_taken_instead(
 def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Debian's python3 is like that."""
+    """Debian's python3 is an example."""
     python = tmp_path / "python3"
     python.write_text("#!/bin/sh\necho 'ensurepip is not available' >&2\nexit 1\n")
     python.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the user sees of a start."""
+"""The output of a start on the terminal."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""When a kept deployment is as good as a new one."""
+"""When a kept deployment is equal to a new deployment."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def deployment(folder: Path, base_port: int = 9000) -> Deployment:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Deployment:
-    """One that was made from the checkout as it is."""
+    """A deployment made from the unchanged checkout."""
     for name in (*SOURCES, "uv.lock", "cdk.json"):
         file = tmp_path / "checkout" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> 
     assert found is not None
     assert (found.api_id, found.archive_bucket) == ("api", "archive")
     assert found.functions["firehose_consumer"] == "consumer"
-    # Each may be reloaded after a saved change.
+    # Every function may be reloaded after a saved change.
     assert set(found.functions) == set(get_args(FunctionName))
 
 

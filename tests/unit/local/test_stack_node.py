@@ -1,4 +1,4 @@
-"""Which Node.js and which CDK CLI are used."""
+"""The choice of Node.js and of the CDK CLI."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The register of running processes, and who counts as alive."""
+"""The register of running processes, and the definition of alive."""
 
 import os
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_a_process_is_the_one_that_was_started_only_with_its_start_time() -> Non
 
 
 def test_those_of_one_rank_are_stopped_before_the_next_rank() -> None:
-    """Told by fake processes that end when they are first asked for."""
+    """Checked with fake processes that end at the first check."""
     asked: list[str] = []
 
     def alive(process: Running) -> bool:

@@ -1,4 +1,4 @@
-"""Where one start of the stack keeps its things and which ports it takes."""
+"""The state folder of one start of the stack, and its ports."""
 
 from pathlib import Path
 
