@@ -1,4 +1,4 @@
-"""Objects that nobody can read, between those that anybody can."""
+"""Unreadable objects, between readable objects."""
 
 import gzip
 import time
