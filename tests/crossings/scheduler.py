@@ -227,7 +227,7 @@ class Scheduler:
         chosen.wake.notify()
 
     def _can_go_on(self, waiter: _Waiter) -> bool:
-        """Whether the thread can run: it has its lock, or waits for none.
+        """Return whether the thread can run: it has its lock, or waits for none.
 
         If Postgres has granted the lock but not answered yet, wait for the answer.
         """
@@ -249,7 +249,9 @@ class Scheduler:
         return bool(row and row[0])
 
     def _is_quiet(self) -> bool:
-        """Whether every thread of the history is at a point, waits for Postgres, or is parked."""
+        """Return whether all threads of the history are at a point, wait for Postgres, or are
+        parked.
+        """
         frames = _frames()
         for one in threading.enumerate():
             if one.ident in self._strangers or one.ident in self._waiters:
@@ -295,7 +297,7 @@ def _role() -> str:
 
 
 def _is_parked(frame: FrameType) -> bool:
-    """Whether a thread with this frame waits for another thread."""
+    """Return whether a thread with this frame waits for another thread."""
     name, file = frame.f_code.co_name, frame.f_code.co_filename
     if file == threading.__file__:
         if name == "wait":  # of a condition: `notify` releases this lock
