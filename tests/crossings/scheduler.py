@@ -249,9 +249,7 @@ class Scheduler:
         return bool(row and row[0])
 
     def _is_quiet(self) -> bool:
-        """Return whether all threads of the history are at a point, wait for Postgres, or are
-        parked.
-        """
+        """Return whether every thread of the history is at a point, in Postgres, or parked."""
         frames = _frames()
         for one in threading.enumerate():
             if one.ident in self._strangers or one.ident in self._waiters:
