@@ -105,7 +105,7 @@ class Queue:
         return [self._take() for _ in range(count)]
 
     def settle(self, batch: Sequence[Message], failed: set[str]) -> None:
-        """Delete the messages of a batch, except the failed messages, which are delivered again."""
+        """Delete the successful messages; failed messages return or become dead letters."""
         for message in batch:
             if message.id in failed and message.receives >= _RECEIVES:
                 self.dead.append(message)

@@ -50,7 +50,7 @@ class FakeS3:
     def __init__(self, bucket: str = BUCKET, *, began: dt.datetime | None = None) -> None:
         self.bucket = bucket
         self.versions: dict[str, list[Version]] = {}
-        #: The time of the next write, a second after the previous write.
+        #: The clock; each write advances it by a second.
         self.now = began or dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Unusual but legal HTTP: list requests follow the standards, from the cache or not."""
+"""Unusual but legal HTTP: each list request has its standard meaning, cached or not."""
 
 from __future__ import annotations
 

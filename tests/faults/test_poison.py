@@ -1,4 +1,4 @@
-"""Unreadable objects, between readable objects."""
+"""Invalid objects between valid objects."""
 
 import gzip
 import time

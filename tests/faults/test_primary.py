@@ -35,8 +35,7 @@ def test_a_primary_killed_while_it_applies(faulty_stack: FaultyStack) -> None:
         part=PART,
     ) as watched:
         url = stack.local.primary.url(SUPERUSER)
-        # Not the connections' own context managers: they would commit on connections that the kill
-        # broke.
+        # Not the connections' own context managers, which would commit on broken connections.
         with (
             closing(psycopg.connect(url)) as blocker,
             closing(psycopg.connect(url, autocommit=True)) as look,

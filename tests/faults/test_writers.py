@@ -26,7 +26,7 @@ WRONG_BY_SECONDS = 5 * 60
 
 
 def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
-    """The write function's app in this process, with a clock that is ahead."""
+    """The write function's app in this process; its clock is `ahead_seconds` ahead."""
     session = botocore.session.get_session()
     session.set_credentials("test", secret_key(stack.settings))
 

