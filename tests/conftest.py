@@ -1,4 +1,4 @@
-"""Lists the fixtures; they live by topic in tests/fixtures."""
+"""List the fixture modules; each module in tests/fixtures holds the fixtures of one topic."""
 
 pytest_plugins = [
     "tests.fixtures.interrupts",

@@ -1,4 +1,4 @@
-"""What must hold of archive and databases; each check names what it found."""
+"""Invariants of archive and databases; each check reports the violating command or object."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _COMMANDS = "commands/"
 
 
 class ViolationError(AssertionError):
-    """A law does not hold; the message names it, the command and the object."""
+    """A law is violated; the message names the law, the command and the object."""
 
 
 def lines_of(s3: FakeS3) -> dict[str, list[bytes]]:
-    """The lines of every object of commands, as it was first written."""
+    """The lines of each command object, as it was first written."""
     return {
         key: versions[0].text.encode().splitlines(keepends=True)
         for key, versions in s3.versions.items()
@@ -32,7 +32,7 @@ def lines_of(s3: FakeS3) -> dict[str, list[bytes]]:
 
 
 def commands_of(s3: FakeS3) -> dict[str, Command]:
-    """Every command in the archive by its id."""
+    """Every command in the archive, by id."""
     found: dict[str, Command] = {}
     for lines in lines_of(s3).values():
         for line in lines:
@@ -45,7 +45,7 @@ def commands_of(s3: FakeS3) -> dict[str, Command]:
 
 
 def check_archive(s3: FakeS3) -> None:
-    """No archive object ever changes."""
+    """Check that no archive object has changed."""
     for key, first, other in s3.changed():
         raise ViolationError(
             f"the archive object {key} changed\n  {first.writer} wrote: {first.text}\n"
@@ -54,7 +54,7 @@ def check_archive(s3: FakeS3) -> None:
 
 
 def check_writers(s3: FakeS3, name: str) -> None:
-    """Work on another database than the archive's own adds nothing to the archive."""
+    """Check that an operator on a database without the archive's ownership wrote no objects."""
     for key, versions in s3.versions.items():
         for version in versions:
             if version.writer.startswith(name):
@@ -65,7 +65,7 @@ def check_writers(s3: FakeS3, name: str) -> None:
 
 
 def check_outcomes(database: Database, name: str, s3: FakeS3) -> None:
-    """No command is both applied and rejected."""
+    """Check that no command is both applied and rejected."""
     rejected = database.rejections()
     for (path, key), version in {**database.versions(), **database.tombstones()}.items():
         if version in rejected:
@@ -76,7 +76,7 @@ def check_outcomes(database: Database, name: str, s3: FakeS3) -> None:
 
 
 def check_reasons(database: Database, name: str, draw: Draw) -> None:
-    """Every rejection has a reason that its command gives."""
+    """Check that the code of every rejection is possible for its command."""
     for rejected, code in database.rejections().items():
         allowed = draw.allowed(rejected)
         if allowed.isdisjoint(ANY | {code}):
@@ -87,7 +87,7 @@ def check_reasons(database: Database, name: str, draw: Draw) -> None:
 
 
 def check_content(database: Database, name: str, s3: FakeS3) -> None:
-    """The tables are what the commands that were not rejected come to (law 2)."""
+    """Check that the tables equal the fold of all commands that were not rejected (law 2)."""
     rejected = database.rejections()
     commands = [one for one in commands_of(s3).values() if one.id not in rejected]
     rows, tombstones = fold(commands)
@@ -105,7 +105,7 @@ def check_content(database: Database, name: str, s3: FakeS3) -> None:
 
 
 def check_ledger(database: Database, name: str, s3: FakeS3) -> None:
-    """Every object is applied, and its counts add up."""
+    """Check that every object is completely applied, and that its counts add up."""
     ledger = database.ledger()
     for key, lines in lines_of(s3).items():
         row = ledger.get(key)
@@ -119,7 +119,7 @@ def check_ledger(database: Database, name: str, s3: FakeS3) -> None:
 def check_same(
     expected: Mapping[str, bytes], found: Mapping[str, bytes], names: tuple[str, str]
 ) -> None:
-    """Two databases hold the same rows, byte by byte."""
+    """Check that two databases hold the same rows, byte for byte."""
     for table, rows in expected.items():
         if rows != found[table]:
             ours, theirs = set(rows.splitlines()), set(found[table].splitlines())
@@ -132,7 +132,7 @@ def check_same(
 def fold(
     commands: Sequence[Command],
 ) -> tuple[dict[tuple[str, str], Command], dict[tuple[str, str], str]]:
-    """Law 2, in ten lines: the winners that make rows, and the ids of deletes."""
+    """Law 2 in ten lines: the winners that produce rows, and the ids of deletes."""
     rows: dict[tuple[str, str], Command] = {}
     tombstones: dict[tuple[str, str], str] = {}
     for at in {(one.resource, str(one.key)) for one in commands}:

@@ -1,4 +1,4 @@
-"""Draws the commands of a history, and says which rejections each of them may come to."""
+"""Draw the commands of a history, and compute the rejection codes possible for each command."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from forebay.ids import join_id
 from tests.crossings.releases import LAST, NARROW, UNLUCKY
 
 FIRST = dt.datetime(2026, 1, 5, 0, 30, tzinfo=dt.UTC)
-#: Between the acceptance of two commands.
+#: Time between the acceptance of two commands.
 STEP = dt.timedelta(minutes=7)
 OWNERS = ("ann", "bob", "cy")
 THINGS = (1, 2, 3, 4)
 EXTRAS = (1, 2)
 CODES = ("c1", "c2", "c3", "c4")
 TOO_LONG = "much too long a label"
-#: A rejection with any code is right.
+#: Allows a rejection with any code.
 ANY = frozenset({"*"})
 
 _UNIQUE = "unique_violation"
@@ -29,12 +29,12 @@ _LENGTH = "string_data_right_truncation"
 
 
 def accepted_at(number: int) -> dt.datetime:
-    """When the command of that number was accepted."""
+    """The acceptance time of the command with this number."""
     return FIRST + number * STEP
 
 
 def id_of(number: int, *, create: bool) -> str:
-    """The id of the command of that number."""
+    """The id of the command with this number."""
     return join_id(int(accepted_at(number).timestamp() * 1000), number << 1 | create)
 
 
@@ -43,25 +43,25 @@ class Draw:
     """Draws commands in the order of their ids."""
 
     random: random.Random
-    #: Which release writes, whether `things.label` is wide, and whether release 2 was ever used.
+    #: The writing release, whether `things.label` is wide, and whether release 2 was ever used.
     release: int = 1
     is_wide: bool = False
     has_used_release_2: bool = False
     number: int = 0
-    #: Every command that was drawn, by its id.
+    #: Every drawn command, by id.
     drawn: dict[str, Command] = field(default_factory=dict)
-    #: Codes that a rejection of a command may have, from its content; see `allowed`.
+    #: Rejection codes possible because of a command's content; see `allowed`.
     _codes: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def line(self) -> bytes:
-        """A line of the archive: mostly a command."""
+        """Draw a line of the archive, usually a command."""
         if self.random.random() < 0.04:
             self.number += 1
             return b'{"v":1,"id":"half a command %d\n' % self.number
         return encode(self.command())
 
     def command(self) -> Command:
-        """A command of any resource."""
+        """Draw a command of any resource."""
         resource = self.random.choice(["things"] * 5 + ["owners"] * 2 + ["extras"])
         if resource == "things":
             return self._thing()
@@ -81,7 +81,7 @@ class Draw:
         body: dict[str, Any] | None,
         release: int | None = None,
     ) -> Command:
-        """The next command."""
+        """Make the next command."""
         self.number += 1
         written_by = release or self.release
         made = Command(
@@ -99,7 +99,7 @@ class Draw:
         return made
 
     def allowed(self, command_id: str) -> frozenset[str]:
-        """Codes that a rejection of that command may have by now."""
+        """The rejection codes possible for this command at this time."""
         codes = self._codes.get(command_id)
         if codes is None:
             return ANY  # an operator's amendment, or a line of an import
@@ -111,7 +111,7 @@ class Draw:
         return codes
 
     def thing_body(self) -> dict[str, Any]:
-        """A body of a thing that any release takes."""
+        """A body of a thing that is valid in every release."""
         return {
             "code": self.random.choice(CODES),
             "label": self.random.choice(["fine", "fair", UNLUCKY]),
@@ -128,7 +128,7 @@ class Draw:
             body["label"] = TOO_LONG
         release = self.release
         if release < LAST and self.random.random() < 0.08:
-            release += 1  # the write function is deployed before the consumer is
+            release += 1  # the write function is deployed before the consumer
         return self.make(self._op(), "things", self.random.choice(THINGS), body, release)
 
     def _possible(self, command: Command) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The databases of the histories: made once for each test process."""
+"""The databases of the histories, made once per test process."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def arena_of_session(postgres_cluster: PostgresServer) -> Iterator[Arena]:
 
 @pytest.fixture
 def arena(arena_of_session: Arena) -> Iterator[Arena]:
-    """Two databases that a history empties when it begins."""
+    """Two databases, which each history empties at its start."""
     with small_and_impatient():
         yield arena_of_session

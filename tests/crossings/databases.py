@@ -15,14 +15,14 @@ from tests.crossings.releases import LAST, NARROW, RELEASES, WIDE
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.tables import create_tables, open_connection
 
-#: What a history compares byte by byte: the rows of the resources, and the tombstones.
+#: The tables that a history compares byte for byte: resources and tombstones.
 CONTENT = (
     ("public", "owners"),
     ("public", "extras"),
     ("public", "things"),
     ("forebay", "tombstones"),
 )
-#: The content of every table and sequence, as COPY writes it.
+#: The content of every table and sequence, in COPY format.
 Dump = Mapping[tuple[str, str], bytes]
 
 _TABLES = """
@@ -37,7 +37,7 @@ _SEQUENCES = """
 
 @dataclass
 class Database:
-    """One database, and a superuser's connection that no scheduler knows."""
+    """A database, and a superuser's connection outside the scheduler's control."""
 
     name: str
     url: str
@@ -49,11 +49,11 @@ class Database:
         self._pristine = self.dump()
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Every row of a query."""
+        """Run a query and return its rows."""
         return self.admin.execute(query.encode(), parameters).fetchall()
 
     def dump(self) -> Dump:
-        """A backup: all that is committed."""
+        """Return a backup of everything that is committed."""
         with self.admin.transaction():
             self.admin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             dump = {table: self._copy_out(table) for table in self._tables}
@@ -65,9 +65,9 @@ class Database:
             return dump
 
     def restore(self, dump: Dump) -> None:
-        """Makes the content what it was at the time of the backup; no session may be writing."""
+        """Restore the content of a backup; no session may be writing."""
         with self.admin.transaction():
-            # Neither the order of references nor triggers matter.
+            # Disables triggers and foreign keys, so the order of tables doesn't matter.
             self.admin.execute("SET LOCAL session_replication_role = replica")
             for table in self._tables:
                 self.admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
@@ -83,27 +83,27 @@ class Database:
                 )
 
     def empty(self) -> None:
-        """Makes it what it was after the migrations, with the narrow column."""
+        """Restore the state after the migrations, with the narrow column."""
         self.restore(self._pristine)
         self.set_label(NARROW)
 
     def set_label(self, width: int) -> None:
-        """Gives `things.label` a length."""
+        """Set the length of `things.label`."""
         self.admin.execute(widening(width))
 
     def content(self) -> dict[str, bytes]:
-        """The rows of the resources and the tombstones, ordered, as COPY writes them."""
+        """The sorted rows of resources and tombstones, in COPY format."""
         return {
             f"{schema}.{name}": b"\n".join(sorted(self._copy_out((schema, name)).splitlines()))
             for schema, name in CONTENT
         }
 
     def rejections(self) -> dict[str, str]:
-        """The code of each rejection by its id."""
+        """The code of each rejection, by command id."""
         return dict(self.rows("SELECT id::text, code FROM forebay.rejections"))
 
     def versions(self) -> dict[tuple[str, str], str]:
-        """The version of each row by resource and key."""
+        """The version of each row, by resource and key."""
         found: dict[tuple[str, str], str] = {}
         for path, spec in RELEASES[LAST].items():
             query = f"SELECT {spec.key.name}::text, _version::text FROM public.{spec.table}"
@@ -111,12 +111,12 @@ class Database:
         return found
 
     def tombstones(self) -> dict[tuple[str, str], str]:
-        """The version of each tombstone by resource and key."""
+        """The version of each tombstone, by resource and key."""
         found = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
         return {(resource, key): version for resource, key, version in found}
 
     def ledger(self) -> dict[str, dict[str, Any]]:
-        """Each row of the ledger by its object."""
+        """The ledger rows, by object key."""
         with self.admin.cursor(row_factory=psycopg.rows.dict_row) as cursor:
             rows = cursor.execute("SELECT * FROM forebay.ledger").fetchall()
         return {row["object"]: row for row in rows}
@@ -128,7 +128,7 @@ class Database:
 
 
 def widening(width: int) -> str:
-    """What an operator says to let the labels of things be longer, or the test to undo it."""
+    """The statement by which an operator widens the labels of things, or a test undoes that."""
     assert width in {NARROW, WIDE}
     return f"ALTER TABLE public.things ALTER label TYPE varchar({width})"
 

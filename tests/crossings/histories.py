@@ -1,7 +1,7 @@
-"""One history: phases in which consumers, imports and an operator run at the same time.
+"""A history: phases in which consumers, imports and an operator run concurrently.
 
-Between phases, and at the end when everything is applied, the checks are made. Everything that is
-drawn comes from the seed; `HistoryFailedError` shows the seed, the steps and the last points.
+The checks run between phases, and at the end when everything is applied. The seed determines every
+draw. `HistoryFailedError` reports the seed, the steps and the last points.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from tests.crossings.scheduler import Chances, CrashedError, Fault, Scheduler
 _CONSUMER_FAULTS: tuple[Fault, ...] = ("crash", "crash", "cut", "lost")
 _OPERATOR_FAULTS: tuple[Fault, ...] = ("crash",)
 _SHOWN_POINTS = 120
-#: Exit codes of the command line that are no defect.
+#: Exit codes of the command line that are not defects.
 _ENDINGS = frozenset({-9, 0, 1, 3, 4, 5})
 
 
 class HistoryFailedError(AssertionError):
-    """A history in which a law does not hold."""
+    """A history that violates a law."""
 
 
 @dataclass
 class Arena:
-    """What the histories of one test share: two databases and a superuser's connection."""
+    """Shared by the histories of a test: two databases and a superuser's connection."""
 
     live: Database
     scratch: Database
@@ -61,7 +61,7 @@ class Arena:
 
 @dataclass
 class History:
-    """A history that is being lived through."""
+    """A history in progress."""
 
     world: World
     draw: Draw
@@ -70,7 +70,7 @@ class History:
     release: int = 1
     backup: Dump | None = None
     is_outdated: bool = False
-    #: Lines that are delivered in a later phase.
+    #: Lines to be delivered in a later phase.
     late: list[bytes] = field(default_factory=list)
     _errors: list[BaseException] = field(default_factory=list)
     _last_facts: dict[str, Any] = field(default_factory=dict)
@@ -80,18 +80,18 @@ class History:
 
     @property
     def operator(self) -> Operator:
-        """The operator, with a checkout of the current release."""
+        """An operator with the code of the current release."""
         return Operator(self.world, RELEASES[self.release])
 
     def note(self, step: str) -> None:
-        """Keeps a step for the report."""
+        """Record a step for the report."""
         self.steps.append(step)
         self.world.scheduler.trace.append(f"-- {step}")
 
     # Steps
 
     def deliver(self, lines: list[bytes], *, times: int = 1, name: str = "") -> str:
-        """Writes an object of commands, and sends the event of it."""
+        """Write a command object, and send its events."""
         self._objects += 1
         hour = min(filter(None, map(_accepted, lines)), default=accepted_at(0))
         key = f"commands/{hour:%Y/%m/%d/%H}/{name or 'stream'}-{self._objects:03d}.gz"
@@ -111,7 +111,7 @@ class History:
         imports: tuple[str, ...] = (),
         faults: tuple[Fault, ...] = _CONSUMER_FAULTS,
     ) -> None:
-        """Runs consumers and imports, and meanwhile the operator's actions, until all are done."""
+        """Run consumers and imports, and the operator's actions concurrently, until all end."""
         processes = [self._consumer(number) for number in range(consumers)]
         threads = [
             threading.Thread(target=self._guarded, args=[process.consume, faults], name="main")
@@ -135,7 +135,7 @@ class History:
             raise errors.pop(0)
 
     def new_release(self, release: int) -> None:
-        """Deploys a release: new instances of the consumers."""
+        """Deploy a release: the consumers get new instances."""
         if release != self.release:
             self.note(f"release {release} is deployed")
             self._consumers.clear()
@@ -143,7 +143,7 @@ class History:
         self.draw.has_used_release_2 |= release == 2
 
     def check(self) -> None:
-        """What holds at any time."""
+        """Check the invariants that hold at any time."""
         checks.check_archive(self.world.s3)
         checks.check_writers(self.world.s3, SCRATCH_OPERATOR)
         checks.check_outcomes(self.world.live, "live", self.world.s3)
@@ -156,7 +156,7 @@ class History:
         release: int | None = None,
         faults: tuple[Fault, ...] = _OPERATOR_FAULTS,
     ) -> int:
-        """Calls the command line; its exit code."""
+        """Call the command line; return its exit code."""
         self.draw.has_used_release_2 |= release == 2
         where = " in the scratch database" if database is self.world.scratch else ""
         with_release = f" with release {release}" if release else ""
@@ -176,7 +176,7 @@ class History:
     # Drawn phases
 
     def phase(self) -> None:
-        """A phase with everything that may meet in it."""
+        """Run a phase with randomly drawn objects, imports and actions."""
         chance = self.random
         for _ in range(chance.choice([1, 1, 2, 2, 3])):
             self._draw_object()
@@ -193,7 +193,7 @@ class History:
             self.restore_from_backup()
 
     def restore_from_backup(self) -> None:
-        """The live database is lost; an older backup of it is restored and replayed."""
+        """Replace the live database by an older backup, and replay the archive into it."""
         assert self.backup is not None
         self.note("the backup is restored")
         self._consumers.clear()
@@ -204,7 +204,7 @@ class History:
         self.call("replay", "--yes", "--workers", "1", faults=())
 
     def sweep(self) -> None:
-        """Sends events of objects that are not applied, as the scheduled sweep does."""
+        """Send events of objects that are not applied, as the scheduled sweep does."""
         rows = self.world.live.admin.execute(
             "SELECT object FROM forebay.ledger WHERE completed_at IS NOT NULL"
         ).fetchall()
@@ -214,7 +214,7 @@ class History:
                 self.world.queue.send_object(key)
 
     def finish(self) -> None:
-        """Lets everything be applied by the last release, and proves that all copies agree."""
+        """Apply everything with the last release, and check that all copies agree."""
         world = self.world
         self.new_release(LAST)
         if self.late:
@@ -269,7 +269,7 @@ class History:
             )
 
     def tamper(self, what: str | None = None) -> None:
-        """Changes the live database by hand, which `verify` must find."""
+        """Change the live database by hand; `verify` must detect the change."""
         live = self.world.live
         possible = [one for one, query in TAMPERS.items() if _changes(live, query)]
         if not possible:
@@ -283,7 +283,7 @@ class History:
             raise ViolationError(f"verify says that nothing differs although {what}")
 
     def empty_scratch(self) -> Database:
-        """The scratch database without anything in it."""
+        """The scratch database, emptied."""
         scratch = self.world.scratch
         scratch.empty()
         if self.draw.is_wide:
@@ -301,7 +301,7 @@ class History:
             self.late.append(lines.pop())
         chance.shuffle(lines)
         self.deliver(lines, times=chance.choice([1, 1, 1, 2, 3]))
-        if chance.random() < 0.35:  # Firehose delivers some records a second time
+        if chance.random() < 0.35:  # Firehose delivers some records twice
             again = chance.sample(lines, chance.randint(1, len(lines)))
             more = [self.draw.line() for _ in range(chance.randint(0, 2))]
             self.deliver(again + more, times=chance.choice([1, 2]))
@@ -368,7 +368,7 @@ class History:
 
     def _verify(self) -> None:
         code = self.call("verify", "--at", _now())
-        # Release 2 can't read all that release 1 has applied, which is no secret to keep.
+        # Release 2 legitimately can't read everything that release 1 has applied.
         if code == 1 and not self.is_outdated and self.release != 2:
             raise ViolationError(f"verify saw drift under traffic: {self._last_facts.get('named')}")
 
@@ -398,7 +398,7 @@ class History:
     # Parts
 
     def _import(self, key: str) -> None:
-        """Imports a file; SQS delivers its message again as long as the function crashes."""
+        """Import a file; SQS delivers its message again each time the function crashes."""
         has_crashed = True
         while has_crashed:
             actor = self.world.actor("import", ("crash",))
@@ -408,7 +408,7 @@ class History:
                 has_crashed = False
             except CrashedError:
                 pass
-            # S3 sends an event of everything that was stored, whatever became of the function.
+            # S3 sends an event for each stored object, even if the function crashed afterwards.
             for written in sorted(set(self.world.s3.versions) - before):
                 if "/import-" in written and written.startswith("commands/"):
                     self.world.queue.send_object(written)
@@ -470,7 +470,7 @@ def _changes(database: Database, query: str) -> bool:
 
 @contextmanager
 def history(arena: Arena, seed: int, chances: Chances | None = None) -> Iterator[History]:
-    """A new history on empty databases; what fails in it names the seed and the steps."""
+    """A new history on empty databases; a failure in the block reports the seed and the steps."""
     arena.live.empty()
     arena.scratch.empty()
     chance = random.Random(seed)
@@ -494,7 +494,7 @@ def history(arena: Arena, seed: int, chances: Chances | None = None) -> Iterator
 
 
 def live_through(arena: Arena, seed: int) -> None:
-    """The whole history of a seed."""
+    """Run the whole history of a seed."""
     with history(arena, seed) as lived:
         for _ in range(lived.random.choice([1, 1, 2, 2, 3])):
             lived.phase()
@@ -521,7 +521,7 @@ def _report(seed: int, lived: History, error: BaseException) -> str:
 
 
 def _now() -> str:
-    """Amendments have ids of the real time."""
+    """The current time; ids of amendments contain the real time."""
     return dt.datetime.now(dt.UTC).isoformat()
 
 

@@ -22,7 +22,7 @@ class _Link(psycopg.Connection[tuple[Any, ...]]):
     scheduler: Scheduler | None = None
     actor: Actor
     what: str | None = None
-    #: Whether a COPY is under way: its data is no point of its own.
+    #: True if a COPY is in progress; its data exchanges are not points.
     is_copying = False
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +47,7 @@ class _Link(psycopg.Connection[tuple[Any, ...]]):
 
 
 class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Names its statement for the trace."""
+    """Passes its statement's text to the connection, for the trace."""
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> _Cursor:
         self._name(query)
@@ -69,7 +69,7 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
 
 
 def connect(url: str, scheduler: Scheduler, actor: Actor, *, read_only: bool = False) -> _Link:
-    """A connection of an actor, with the settings of `forebay.db.connect`."""
+    """Open an actor's connection with the settings of `forebay.db.connect`."""
     scheduler.enter(actor, "connect")
     only = "on" if read_only else "off"
     settings = {**_OPTIONS, "default_transaction_read_only": only}
@@ -89,6 +89,6 @@ def connect(url: str, scheduler: Scheduler, actor: Actor, *, read_only: bool = F
 
 
 def _name_of(gen: Any) -> str:
-    """What a generator of the driver does: `commit`, `copy_to`."""
+    """The action of a driver's generator, such as `commit` or `copy_to`."""
     name: str = getattr(gen, "__name__", type(gen).__name__)
     return {"_enter_gen": "begin", "_exit_gen": "commit or roll back"}.get(name, name)

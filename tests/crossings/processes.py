@@ -37,20 +37,20 @@ from tests.crossings.scheduler import Actor, CrashedError, Fault, Scheduler
 
 #: Deliveries of a message before it becomes a dead letter.
 _RECEIVES = 3
-#: Lines of a chunk, so that a small object takes several transactions.
+#: Lines of a chunk; few, so that a small object takes several transactions.
 _CHUNK_LINES = 4
-#: The process of an operator that works on the scratch database.
+#: The actor of an operator who works on the scratch database.
 SCRATCH_OPERATOR = "scratch operator"
 
 
 class _Log:
-    """Keeps warnings and errors; in place of the logger of Lambda Powertools."""
+    """Records warnings and errors, in place of the logger of Lambda Powertools."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def info(self, *_: Any, **__: Any) -> None:
-        """Not kept."""
+        """Do nothing."""
 
     def warning(self, message: str, **fields: Any) -> None:
         self.lines.append(f"{message} {fields}")
@@ -64,10 +64,10 @@ class _Log:
 
 
 class _Metrics:
-    """Counts nothing."""
+    """Accepts metrics and drops them."""
 
     def add_metric(self, **_: Any) -> None:
-        """Not kept."""
+        """Do nothing."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Message:
 
 
 class Queue:
-    """An SQS queue and its dead letters; the seed decides which messages are received."""
+    """An SQS queue and its dead letters; the seed determines which messages are received."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -91,7 +91,7 @@ class Queue:
         self._waiting.append(Message(body))
 
     def send_object(self, key: str) -> None:
-        """S3's event of a new object."""
+        """Send S3's event of a new object."""
         record = {
             "eventName": "ObjectCreated:Put",
             "s3": {"bucket": {"name": BUCKET}, "object": {"key": quote_plus(key)}},
@@ -99,13 +99,13 @@ class Queue:
         self.send(json.dumps({"Records": [record]}))
 
     def receive(self, scheduler: Scheduler, actor: Actor) -> list[Message]:
-        """Some messages; none if none waits. Who has failed with one receives it again."""
+        """Receive random messages, or none if the queue is empty."""
         scheduler.enter(actor, "sqs receive")
         count = min(len(self._waiting), self._random.choice([1, 1, 2, 3]))
         return [self._take() for _ in range(count)]
 
     def settle(self, batch: Sequence[Message], failed: set[str]) -> None:
-        """Deletes the messages of a batch but those that failed."""
+        """Delete the successful messages; failed messages return or become dead letters."""
         for message in batch:
             if message.id in failed and message.receives >= _RECEIVES:
                 self.dead.append(message)
@@ -113,7 +113,7 @@ class Queue:
                 self._waiting.append(message)
 
     def redrive(self) -> None:
-        """Sends the dead letters again."""
+        """Send the dead letters again."""
         self._waiting += [Message(dead.body) for dead in self.dead]
         self.dead.clear()
 
@@ -125,33 +125,33 @@ class Queue:
 
 @dataclass
 class World:
-    """What all processes of a history share."""
+    """The state that all processes of a history share."""
 
     scheduler: Scheduler
     s3: FakeS3
     live: Database
     scratch: Database
     queue: Queue
-    #: Every process that was started.
+    #: Every started process.
     actors: list[Actor] = field(default_factory=list)
     log: _Log = field(default_factory=_Log)
 
     def actor(self, name: str, faults: tuple[Fault, ...] = ()) -> Actor:
-        """A new process."""
+        """Start a process."""
         number = sum(one.name.startswith(name) for one in self.actors)
         made = Actor(name + "'" * number, faults)
         self.actors.append(made)
         return made
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         for actor in self.actors:
             for link in actor.links:
                 link.close()
 
 
 class ConsumerProcess:
-    """A consumer function: one instance after the other, as they crash."""
+    """A consumer function: a sequence of instances, each replaced when it crashes."""
 
     def __init__(self, world: World, number: int, release: Mapping[str, ResourceSpec]) -> None:
         self._world = world
@@ -161,7 +161,7 @@ class ConsumerProcess:
         self._consumer: Consumer | None = None
 
     def consume(self, faults: tuple[Fault, ...]) -> None:
-        """Handles messages until the queue is empty; an instance that dies is replaced."""
+        """Handle messages until the queue is empty; replace an instance that crashes."""
         while True:
             try:
                 self._consume(faults)
@@ -207,7 +207,7 @@ def _event_record(message: Message) -> dict[str, Any]:
 
 
 def run_import(world: World, key: str, release: Mapping[str, ResourceSpec], actor: Actor) -> None:
-    """Imports a file once; a crash leaves it half imported."""
+    """Import a file once; a crash leaves it partly imported."""
     client = ScheduledS3(world.s3, world.scheduler, actor)
     importer = Importer(
         resources=release, archive=Archive(cast("Any", client), BUCKET), log=cast("Any", world.log)
@@ -217,7 +217,7 @@ def run_import(world: World, key: str, release: Mapping[str, ResourceSpec], acto
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command of the operator ended."""
+    """The exit code and output of an operator's command."""
 
     code: int
     out: str
@@ -225,13 +225,13 @@ class Ended:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The JSON object on standard output; empty where there is none."""
+        """The JSON object on standard output, or an empty dict."""
         found: dict[str, Any] = json.loads(self.out) if self.out.startswith("{") else {}
         return found
 
 
 class Operator:
-    """A shell in which `forebay` is called; only the main thread can have one."""
+    """A shell that calls `forebay`; usable in the main thread only."""
 
     def __init__(self, world: World, release: Mapping[str, ResourceSpec]) -> None:
         self._world = world
@@ -244,7 +244,7 @@ class Operator:
         release: Mapping[str, ResourceSpec] | None = None,
         faults: tuple[Fault, ...] = (),
     ) -> Ended:
-        """Runs one command in a process of its own, to its end or its crash."""
+        """Run a command as a process of its own, until it ends or crashes."""
         elsewhere = database is self._world.scratch
         actor = self._world.actor(SCRATCH_OPERATOR if elsewhere else "operator", faults)
         out, err = io.StringIO(), io.StringIO()
@@ -258,21 +258,21 @@ class Operator:
                 code = cli.run([*arguments, "--json"])
             except CrashedError:
                 code = -9
-        # S3 sends an event of everything that was stored, whatever became of the command.
+        # S3 sends an event for each stored object, even if the command crashed afterwards.
         for written in sorted(set(self._world.s3.versions) - before):
             if written.startswith("commands/"):
                 self._world.queue.send_object(written)
         return Ended(code, out.getvalue(), err.getvalue())
 
     def sql(self, *statements: str) -> None:
-        """Says statements to the live database, each in a transaction of its own."""
+        """Execute statements on the live database, each in its own transaction."""
         actor = self._world.actor("operator")
         with connect(self._world.live.url, self._world.scheduler, actor) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
     def enqueue_replay(self, keys: Sequence[str], selection: Selection) -> None:
-        """Begins a replay by the consumers: a message for each object."""
+        """Start a replay by the consumers: send a message for each object."""
         actor = self._world.actor("operator")
         with connect(self._world.live.url, self._world.scheduler, actor) as connection:
             run = runs.start_run(
@@ -289,7 +289,7 @@ class Operator:
     def _context(
         self, actor: Actor, database: Database, release: Mapping[str, ResourceSpec]
     ) -> Iterator[None]:
-        """What the command line finds: these adapters in the place of those of AWS."""
+        """Replace the adapters and environment of the command line by those of the history."""
         world = self._world
 
         def to_primary(context: Context, **_: Any) -> psycopg.Connection[Any]:
@@ -318,14 +318,14 @@ class Operator:
 
 @contextmanager
 def small_and_impatient() -> Iterator[None]:
-    """Makes chunks small, and every sleep of the code under test a moment."""
+    """Make chunks small, and every sleep of the code under test short."""
     sleep = sys.modules["time"].sleep
     small = partial(read_chunks, max_commands=_CHUNK_LINES)
     with ExitStack() as opened:
         opened.enter_context(patch("time.sleep", lambda seconds: sleep(min(seconds, 0.001))))
         opened.enter_context(patch.object(consumer_app, "read_chunks", small))
-        # The thread that listens to signals looks so often whether the replay has ended.
+        # The interval at which the signal thread checks whether the replay has ended.
         opened.enter_context(patch("ops.replay.signals._LOOK_SECONDS", 0.002))
-        # A database of the histories has its tables already.
+        # The databases of the histories already have their tables.
         opened.enter_context(patch("lambdas.migrate.app.migrate", lambda *_, **__: None))
         yield

@@ -1,4 +1,4 @@
-"""The resources of the histories, in three releases, and the tables that all of them share.
+"""The resources of the histories in three releases, and the tables that all releases share.
 
 The columns are the same in each release, so that a row does not depend on the release that wrote
 it. Release 2 has two defects: it lacks `extras`, and its upcaster fails on some bodies.
@@ -13,10 +13,10 @@ from pydantic import Field
 
 from forebay.resource import Key, References, Resource, ResourceSpec, Unique
 
-#: An owner's name, or a thing's label, that makes the upcaster of release 2 fail.
+#: A label of a thing on which the upcaster of release 2 fails.
 UNLUCKY = "unlucky"
-#: Characters that the column `things.label` takes, before and after it is widened. The declarations
-#: allow the longer texts from the beginning.
+#: Length of the column `things.label` before and after it is widened. The declarations allow the
+#: wide texts from the beginning.
 NARROW, WIDE = 8, 40
 
 
@@ -31,21 +31,21 @@ def _same(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Owner(Resource, path="owners"):
-    """What things refer to."""
+    """Things refer to owners."""
 
     name: Annotated[str, Field(max_length=10), Key()]
     note: Annotated[str | None, Field(max_length=20)]
 
 
 class Extra(Resource, path="extras"):
-    """What release 2 lacks."""
+    """A resource that release 2 lacks."""
 
     number: Annotated[int, Field(ge=1, le=1000), Key()]
     note: Annotated[str | None, Field(max_length=20)]
 
 
 class Thing(Resource, path="things"):
-    """A thing of release 1."""
+    """A thing in release 1."""
 
     number: Annotated[int, Field(ge=1, le=1000), Key()]
     code: Annotated[str, Field(max_length=10), Unique()]
@@ -55,11 +55,11 @@ class Thing(Resource, path="things"):
 
 
 class Thing2(Thing, path="things", schema_version=2, upcasters={1: _fail_on_some}):
-    """A thing of release 2."""
+    """A thing in release 2."""
 
 
 class Thing3(Thing, path="things", schema_version=3, upcasters={1: _same, 2: _same}):
-    """A thing of release 3."""
+    """A thing in release 3."""
 
 
 #: The declarations of each release, by path.

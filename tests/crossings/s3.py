@@ -1,4 +1,4 @@
-"""S3 in memory, with every version that was ever written; behaves as boto3's client does."""
+"""An in-memory S3 that keeps every written version and behaves as boto3's client does."""
 
 # ruff: noqa: N803 - the names of boto3's arguments
 
@@ -19,13 +19,13 @@ from tests.crossings.scheduler import Actor, Scheduler
 
 BUCKET = "archive"
 _PAGE = 1_000
-#: Prefixes of objects that nothing may change. An import's report is not among them.
+#: Prefixes of objects that must never change; an import's report may change.
 _IMMUTABLE = ("commands/", "rejections/", "audit/", "decisions/")
 
 
 @dataclass(frozen=True)
 class Version:
-    """One object as it was written once."""
+    """An object as a single write stored it."""
 
     content: bytes
     modified: dt.datetime
@@ -39,18 +39,18 @@ class Version:
 
     @property
     def text(self) -> str:
-        """The content, inflated where it is gzip."""
+        """The content as text, inflated if it is gzip."""
         is_gzip = self.content.startswith(b"\x1f\x8b")
         return (gzip.decompress(self.content) if is_gzip else self.content).decode(errors="replace")
 
 
 class FakeS3:
-    """One bucket. Each method is named and answers like that of the boto3 client."""
+    """A bucket; each method has the name and the answers of the boto3 client's method."""
 
     def __init__(self, bucket: str = BUCKET, *, began: dt.datetime | None = None) -> None:
         self.bucket = bucket
         self.versions: dict[str, list[Version]] = {}
-        #: The time of the next write; every write is a second later than the one before.
+        #: The clock; each write advances it by a second.
         self.now = began or dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class FakeS3:
         return Paginator(self.list_objects_v2)
 
     def changed(self) -> Iterator[tuple[str, Version, Version]]:
-        """Objects of the archive that were written twice with different content."""
+        """Yield the archive objects that were written again with different content."""
         for key, versions in self.versions.items():
             first, *others = versions
             different = [other for other in others if other.text != first.text]
@@ -150,7 +150,7 @@ class FakeS3:
 
 
 class Paginator:
-    """The pages of one kind of listing."""
+    """The pages of a listing."""
 
     def __init__(self, method: Callable[..., dict[str, Any]]) -> None:
         self._method = method
@@ -165,7 +165,7 @@ class Paginator:
 
 
 class ScheduledS3:
-    """The S3 client of one actor: the scheduler decides before each call whether it goes on."""
+    """The S3 client of an actor; each call waits for the scheduler."""
 
     def __init__(self, s3: FakeS3, scheduler: Scheduler, actor: Actor) -> None:
         self._s3 = s3

@@ -1,15 +1,17 @@
-"""Decides which thread of a history runs, one at a time; the seed decides everything it can.
+"""Run the threads of a history one at a time; the seed determines the order as far as it can.
 
 Threads run until their next *point*: a statement or an S3 call. There they wait until the scheduler
-elects one of them. A thread that Postgres makes wait for a lock gives the turn to another one, and
+elects one of them. A thread that Postgres makes wait for a lock lets another thread run, and
 becomes eligible again as soon as Postgres has answered it.
 
-What a seed does not decide, so that a replay of it can differ in rare cases:
-- which thread Postgres chooses as the victim of a deadlock, if two wait within some milliseconds;
+The seed does not determine the following, so a repeated history can differ in rare cases:
+
+- the victim of a deadlock that Postgres chooses, if two threads wait within some milliseconds;
 - times of day and durations: `now()` in rows, and time limits of the code under test;
 - ids that the code under test makes itself (amendments, runs): only their order is the same.
-A thread of the code under test that only waits for another thread is recognised by the frame it
-stands in; a thread that waits in a way that `_is_parked` does not know stops the history with an
+
+A thread of the code under test that only waits for another thread is recognised by its innermost
+frame. A thread that waits in a way that `_is_parked` does not recognise stops the history with an
 error after some seconds.
 """
 
@@ -43,11 +45,11 @@ _ANY_LEFT = "SELECT FROM pg_stat_activity WHERE pid = ANY(%s)"
 
 
 class CrashedError(BaseException):
-    """The process of the actor has died; no handler of `Exception` sees it."""
+    """The actor's process has crashed; `except Exception` does not catch this."""
 
 
 class StuckError(BaseException):
-    """No thread can go on; no handler of `Exception` hides it."""
+    """No thread can run; `except Exception` does not catch this."""
 
 
 @dataclass
@@ -55,52 +57,52 @@ class Actor:
     """A process of the history: a consumer, or an operator's tool."""
 
     name: str
-    #: The faults that may happen to it.
+    #: The faults that may happen to the actor.
     faults: tuple[Fault, ...] = ()
     is_dead: bool = False
-    #: The number of the election before which it is not elected if another one can be.
+    #: Until this election, the actor is elected only if no other actor can be.
     paused_until: int = 0
-    #: Its connections, also those that it has closed.
+    #: All its connections, including closed connections.
     links: list[psycopg.Connection[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Chances:
-    """How a history is scheduled."""
+    """The scheduling probabilities of a history."""
 
-    #: That the thread that ran last goes on.
+    #: That the actor that ran last is elected again.
     stay: float = 0.5
-    #: That a thread, when elected, is then passed over for a while.
+    #: That an elected actor then pauses for a number of elections.
     pause: float = 0.03
     longest_pause: int = 60
     #: That a fault happens at a point.
     fault: float = 0.02
-    #: Most faults of a history.
+    #: Maximum number of faults in a history.
     faults: int = 3
 
 
 @dataclass
 class _Waiter:
-    """A thread at a point, or one that waits for Postgres."""
+    """A thread that waits at a point or for Postgres."""
 
     name: str
     actor: Actor
     wake: threading.Condition
-    #: Its backend and the socket, while it waits for a lock.
+    #: Its backend and socket, while it waits for a lock.
     pid: int | None = None
     socket: int = -1
 
 
 class Scheduler:
-    """Elects the thread that runs."""
+    """Elects the thread that runs next."""
 
     def __init__(self, seed: int, monitor: psycopg.Connection[Any], chances: Chances) -> None:
-        """Schedules all threads that start from now on, and the one that calls this.
+        """Schedule the calling thread and all threads that start from now on.
 
         Args:
-            seed: decides.
-            monitor: of a superuser; asks Postgres who waits for whom, and ends backends.
-            chances: how often what happens.
+            seed: determines the elections and faults.
+            monitor: a superuser's connection, to query locks and terminate backends.
+            chances: the probabilities of pauses and faults.
         """
         self._random = random.Random(seed)
         self._monitor = monitor
@@ -113,14 +115,14 @@ class Scheduler:
         self._faults_left = chances.faults
         self._strangers = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
         self._moved_at = time.monotonic()
-        #: Every point in the order in which they were passed.
+        #: Every point, in the order in which threads passed it.
         self.trace: list[str] = []
 
     def enter(self, actor: Actor, what: str) -> Fault | None:
-        """Waits at a point until it is this thread's turn; the fault that happens there.
+        """Wait at a point until this thread is elected; return the fault that happens there.
 
         Raises:
-            CrashedError: the actor has died, here or earlier.
+            CrashedError: the actor has crashed, here or earlier.
         """
         if not actor.is_dead:
             with self._lock:
@@ -134,7 +136,7 @@ class Scheduler:
         return fault
 
     def crash(self, actor: Actor) -> None:
-        """Ends the actor's process.
+        """End the actor's process.
 
         Raises:
             CrashedError: always.
@@ -144,16 +146,16 @@ class Scheduler:
         raise CrashedError
 
     def end_backends(self, *pids: int) -> None:
-        """Ends sessions, and waits until Postgres has rolled back what they did."""
+        """Terminate sessions, and wait until Postgres has rolled their transactions back."""
         with self._lock:
             for pid in pids:
                 self._monitor.execute("SELECT pg_terminate_backend(%s)", [pid])
-            # The function's own time limit would look every 100 ms only.
+            # The time-out of pg_terminate_backend() polls only every 100 ms.
             while self._monitor.execute(_ANY_LEFT, [list(pids)]).fetchone():
                 time.sleep(0.0002)
 
     def run(self, actor: Actor, gen: Any, socket: int, pid: int) -> Any:
-        """Drives a statement; where it waits for a lock of another session, others go on."""
+        """Execute a statement; while it waits for another session's lock, other threads run."""
         try:
             wanted = next(gen)
             while True:
@@ -188,7 +190,7 @@ class Scheduler:
         return threading.Condition(self._lock)
 
     def _wait(self, waiter: _Waiter) -> None:
-        """Returns when the waiter is elected."""
+        """Return when the waiter is elected."""
         me = threading.get_ident()
         self._waiters[me] = waiter
         while True:
@@ -225,7 +227,10 @@ class Scheduler:
         chosen.wake.notify()
 
     def _can_go_on(self, waiter: _Waiter) -> bool:
-        """Whether it does not wait for Postgres; where Postgres is about to answer, once it has."""
+        """Return whether the thread can run: it has its lock, or waits for none.
+
+        If Postgres has granted the lock but not answered yet, wait for the answer.
+        """
         if waiter.pid is None:
             return True
         deadline = time.monotonic() + _STUCK_SECONDS
@@ -244,12 +249,12 @@ class Scheduler:
         return bool(row and row[0])
 
     def _is_quiet(self) -> bool:
-        """Whether every thread of the history is at a point, waits for Postgres, or is parked."""
+        """Return whether every thread of the history is at a point, in Postgres, or parked."""
         frames = _frames()
         for one in threading.enumerate():
             if one.ident in self._strangers or one.ident in self._waiters:
                 continue
-            frame = frames.get(one.ident or 0)  # there is none of a thread that is being started
+            frame = frames.get(one.ident or 0)  # a starting thread has no frame yet
             if frame is None or not _is_parked(frame):
                 return False
         return True
@@ -270,9 +275,9 @@ class Scheduler:
 
 
 def _frames() -> dict[int, FrameType]:
-    """Where each thread stands.
+    """The current frame of each thread.
 
-    Python 3.11 waits for itself for ever where a garbage collection begins within the call
+    Python 3.11 deadlocks if a garbage collection starts within the call
     (https://github.com/python/cpython/issues/106883).
     """
     was_enabled = gc.isenabled()
@@ -285,15 +290,15 @@ def _frames() -> dict[int, FrameType]:
 
 
 def _role() -> str:
-    """What distinguishes a thread of an actor: its name without the numbers of executors."""
+    """The thread's role within its actor: its name without the numbers of executors."""
     return threading.current_thread().name.partition("_")[0]
 
 
 def _is_parked(frame: FrameType) -> bool:
-    """Whether a thread that stands there waits for another thread."""
+    """Return whether a thread with this frame waits for another thread."""
     name, file = frame.f_code.co_name, frame.f_code.co_filename
     if file == threading.__file__:
-        if name == "wait":  # of a condition: whoever notifies it releases this lock
+        if name == "wait":  # of a condition: `notify` releases this lock
             lock = frame.f_locals.get("waiter")
             return lock is not None and bool(lock.locked())
         if name in {"join", "_wait_for_tstate_lock"}:

@@ -1,4 +1,4 @@
-"""The violations that were first found by hand, each as the shortest history that shows it."""
+"""The violations that were first found by hand, each as its shortest history."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.crossings.histories import TAMPERS, Arena, History, history
 from tests.crossings.releases import WIDE
 from tests.crossings.scheduler import Actor, Chances, Fault
 
-#: Nothing happens by chance: no faults, no pauses, and a thread goes on as long as it can.
+#: No random events: no faults, no pauses, and an actor runs as long as it can.
 CALM = Chances(stay=1.0, pause=0.0, fault=0.0, faults=0)
-#: The number of an election that never comes: the actor goes on when no other one can.
+#: An election number that is never reached: the actor runs only when no other actor can.
 NEVER = 10**9
 REPLAY = ("replay", "--yes", "--workers", "1")
 
 
 def thing(lived: History, number: int, op: Any = "put", **changes: Any) -> Command:
-    """A valid command to a thing, whose code is its own."""
+    """A valid command to a thing, with a unique code."""
     body = {"code": f"own {number}", "label": "fine", "owner": None, "size": 1}
     return lived.draw.make(op, "things", number, {**body, **changes})
 
 
 def statuses(lived: History) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """Versions of rows, and codes of rejections, of the live database."""
+    """The versions of rows and the codes of rejections in the live database."""
     return lived.world.live.versions(), lived.world.live.rejections()
 
 
@@ -57,7 +57,7 @@ def test_a_replay_by_another_release_does_not_reject_what_is_applied(
 def test_a_replay_by_another_release_through_the_queue_rejects_nothing_that_is_applied(
     arena: Arena,
 ) -> None:
-    """Case 1, by the consumers."""
+    """Case 1, with a replay by the consumers."""
     with history(arena, 1, CALM) as lived:
         command = lived.draw.make("put", "extras", 1, {"note": "one"})
         lived.deliver([encode(command)])
@@ -71,7 +71,7 @@ def test_a_replay_by_another_release_through_the_queue_rejects_nothing_that_is_a
 
 
 def test_work_on_another_database_adds_nothing_to_the_archive(arena: Arena) -> None:
-    """Case 2: there the command is refused, which was superseded in the live database."""
+    """Case 2: the other database refuses the command, which is superseded in the live database."""
     with history(arena, 1, CALM) as lived:
         refused = thing(lived, 1, label="much too long a label")
         newer = thing(lived, 1)
@@ -86,9 +86,9 @@ def test_work_on_another_database_adds_nothing_to_the_archive(arena: Arena) -> N
 
 
 def test_a_rejection_holds_in_every_object_that_has_the_command(arena: Arena) -> None:
-    """Case 3: rejected in one object, delivered in a second one, restored into an empty database.
+    """Case 3: rejected in one object, delivered in another, replayed into an empty database.
 
-    There the command finds the value free, for its owner came later.
+    There the command finds its unique value free, because the value's owner came later.
     """
     with history(arena, 1, CALM) as lived:
         holder = thing(lived, 1, code="c1")
@@ -107,7 +107,7 @@ def test_a_rejection_holds_in_every_object_that_has_the_command(arena: Arena) ->
 def test_a_consumer_that_is_overtaken_rejects_nothing_that_the_other_one_applies(
     arena: Arena,
 ) -> None:
-    """Case 4: two consumers have one object, and between them a unique value becomes free."""
+    """Case 4: two consumers have the same object, and a unique value becomes free between them."""
     with history(arena, 1, CALM) as lived:
         holder = thing(lived, 1, code="c1")
         lived.deliver([encode(holder)])
@@ -122,9 +122,9 @@ def test_a_consumer_that_is_overtaken_rejects_nothing_that_the_other_one_applies
 
 
 def _overtake(lived: History, key: str, frees: Command) -> None:
-    """Stops the first consumer just before it stores its rejection.
+    """Stop the first consumer just before it stores its rejection.
 
-    The other one then applies the command that frees the value, and after it the same object.
+    The other consumer then applies the command that frees the value, and after it the same object.
     """
     scheduler, queue = lived.world.scheduler, lived.world.queue
     enter = scheduler.enter
@@ -174,9 +174,9 @@ def test_a_warm_connection_applies_what_a_widened_column_takes(arena: Arena) -> 
 
 @pytest.mark.parametrize("tool", ["verify", "rebuild"])
 def test_what_is_rejected_while_the_archive_is_read_is_no_drift(arena: Arena, tool: str) -> None:
-    """Case 13: the tool has listed the rejections, and a consumer then rejects a command.
+    """Case 13: a consumer rejects a command after the tool has listed the rejections.
 
-    A later chunk of the same object frees the value, so a rebuild finds nothing in its way.
+    A later chunk of the same object frees the value, so a rebuild meets no conflict.
     """
     with history(arena, 1, CALM) as lived:
         lived.deliver([encode(thing(lived, 1, code="c1"))])
@@ -193,7 +193,7 @@ def test_what_is_rejected_while_the_archive_is_read_is_no_drift(arena: Arena, to
 
 @pytest.mark.parametrize("what", TAMPERS)
 def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
-    """Case 14: each kind of change by itself."""
+    """Case 14: each kind of change on its own."""
     with history(arena, 1, CALM) as lived:
         lived.deliver([encode(thing(lived, number)) for number in (1, 2)])
         bad = thing(lived, 3, label="much too long a label")
@@ -204,7 +204,7 @@ def test_verify_finds_what_was_tampered_with(arena: Arena, what: str) -> None:
 
 
 def test_a_rebuild_takes_references_to_a_table_that_sorts_before(arena: Arena) -> None:
-    """`things` refers to `owners`, whose key can't be dropped before the reference is."""
+    """`things` refers to `owners`, whose key can't be dropped before the reference."""
     with history(arena, 1, CALM) as lived:
         owner = lived.draw.make("put", "owners", "ann", {"note": None})
         lived.deliver([encode(owner), encode(thing(lived, 1, owner="ann"))])
@@ -218,7 +218,7 @@ def _rebuild(lived: History) -> None:
 
 
 def _while_reading(lived: History, tool: Callable[[], None]) -> None:
-    """Runs a tool; before it reads its first object of commands, a consumer does all its work."""
+    """Run a tool; a consumer does all its work before the tool reads its first command object."""
     scheduler = lived.world.scheduler
     enter = scheduler.enter
     held: list[Actor] = []

@@ -1,4 +1,4 @@
-"""Every law where features meet: drawn histories of all of them together."""
+"""The laws hold in drawn histories that combine all features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.crossings.histories import Arena, HistoryFailedError, live_through
 _HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "300"))
 _FIRST_SEED = int(os.environ.get("FOREBAY_CROSSINGS_SEED", "0"))
 _SECONDS = float(os.environ.get("FOREBAY_CROSSINGS_SECONDS", "3600"))
-#: Tests of `make test`, which run on several cores.
+#: Number of tests in `make test`, which run on several cores.
 _PARTS = 6
 
 
@@ -26,7 +26,7 @@ def test_the_laws_hold_in_any_history(arena: Arena, part: int) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_the_laws_hold_in_the_histories_of_an_hour(arena: Arena) -> None:
-    """Names every seed that failed, not only the first; FOREBAY_CROSSINGS_SECONDS is its length."""
+    """Report every failed seed, not only the first; FOREBAY_CROSSINGS_SECONDS sets the duration."""
     ends = time.monotonic() + _SECONDS
     seed, failures = _FIRST_SEED or 1_000_000, []
     while time.monotonic() < ends:

@@ -1,4 +1,4 @@
-"""The S3 of the histories answers as the emulator does, on which the other tests rely."""
+"""The histories' S3 answers as the emulator does, on which the other tests rely."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bucket(request: pytest.FixtureRequest) -> tuple[Any, str]:
 
 
 def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[str, int]:
-    """Code and status of the error that a call must end with."""
+    """Code and status of the error that the call must raise."""
     with pytest.raises(ClientError) as refused:
         call(**arguments)
     answer = refused.value.response

@@ -1,4 +1,4 @@
-"""The scheduler: one thread at a time, the seed decides, and locks of Postgres stop nobody else."""
+"""The scheduler runs threads in the seed's order; locks in Postgres don't block other threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALM = Chances(faults=0, pause=0.0)
 
 
 def update(arena: Arena, scheduler: Scheduler, actor: Actor, owners: Sequence[str]) -> None:
-    """Updates owners in one transaction."""
+    """Update owners in one transaction."""
     try:
         with connect(arena.live.url, scheduler, actor) as connection, connection.transaction():
             for owner in owners:
@@ -36,7 +36,7 @@ def run(
     chances: Chances = CALM,
     faults: tuple[Fault, ...] = (),
 ) -> list[str]:
-    """The trace of some actors that update owners at the same time."""
+    """The trace of actors that update owners concurrently."""
     arena.live.empty()
     arena.live.admin.execute(
         "INSERT INTO owners SELECT name, NULL, gen_random_uuid(), false"

@@ -1,4 +1,4 @@
-"""What the API says of itself, as a client, an operator and a browser meet it."""
+"""The API's documentation and status, as seen by a client, an operator and a browser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status(stack: RunningStack) -> dict[str, Any]:
 
 
 def unreachable(stack: RunningStack) -> set[str]:
-    """What does not answer; other tests leave rejections, so the verdict is not always `ok`."""
+    """The codes of unreachable parts. The overall status depends on rejections of other tests."""
     codes = {reason["code"] for reason in status(stack)["reasons"]}
     return codes & {"database_unreachable", "archive_unreachable", "dead_letters_unknown"}
 
@@ -65,7 +65,7 @@ def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
 
 @contextmanager
 def left_open(stack: RunningStack, key: str) -> Iterator[None]:
-    """The ledger says of an object that it was applied in part only."""
+    """Mark an object as partly applied in the ledger while the block runs."""
     ((finished,),) = stack.rows("SELECT completed_at FROM forebay.ledger WHERE object = %s", key)
     change = "UPDATE forebay.ledger SET completed_at = %s WHERE object = %s"
     stack.rows(change, None, key)
@@ -118,7 +118,7 @@ class Page:
     def __init__(self, browser: Chrome, address: str) -> None:
         self.browser = browser
         browser.get("about:blank")
-        self.complaints()  # of an earlier page
+        self.complaints()  # discards those of an earlier page
         browser.get(address)
 
     def find(self, selector: str) -> WebElement:
@@ -135,7 +135,7 @@ class Page:
         element.click()
 
     def complaints(self) -> list[str]:
-        """What the console has: a file that is missing, a policy that is violated, an error."""
+        """The browser console's messages: missing files, policy violations, errors."""
         log: list[dict[str, Any]] = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in log]
 

@@ -1,4 +1,4 @@
-"""Bad requests are refused with their own status and code; none of them stops a neighbour."""
+"""Bad requests get their own status and code; they don't affect other requests."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 @dataclass(frozen=True)
 class Bad:
-    """One bad request and the code of its refusal."""
+    """A bad request and the code of its refusal."""
 
     method: str
     target: str
@@ -99,12 +99,12 @@ def test_a_bad_request_has_its_status_and_code(stack: RunningStack, case: str) -
     assert (reply.status, problem["code"], problem["status"]) == (status, bad.code, status)
     assert reply["Content-Type"] == "application/problem+json"
     assert (problem["type"], problem["title"]) == (f"urn:forebay:problem:{bad.code}", title)
-    if bad.code == "unknown_resource":  # API Gateway's own: it can't name the path
+    if bad.code == "unknown_resource":  # answered by API Gateway, which can't name the path
         assert problem["instance"].startswith("urn:uuid:")
     else:
         assert problem["instance"] == f"/v1{bad.target.partition('?')[0]}"
     assert problem["detail"]
-    if bad.method == "GET":  # what PostgREST's clients show
+    if bad.method == "GET":  # shown by PostgREST's clients
         assert problem["message"] == problem["detail"]
         assert {"details", "hint"} <= set(problem)
 

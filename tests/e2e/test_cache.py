@@ -28,9 +28,10 @@ def named(case: object) -> str:
 
 
 def asked(stack: RunningStack, route: Route, values: Mapping[Parameter, str]) -> Reply:
-    """The answer to a request with these values of the declared parameters and no other part.
+    """Request a route with these values of declared parameters, and no others.
 
-    Most values mean nothing to the function: a 400 of its own is kept under its key like a 200.
+    Most of these values are invalid for the function. The cache stores its 400 under the same key
+    as a 200.
     """
     by_place = {
         place: {part.name: value for part, value in values.items() if part.location == place}
@@ -53,7 +54,7 @@ def test_requests_that_differ_in_a_declared_parameter_share_no_cache_entry(
     if part.location != "path":
         variants.append(base)
     else:
-        variants.remove(base | {part: ""})  # another route
+        variants.remove(base | {part: ""})  # addresses another route
     for values in variants:
         assert asked(stack, route, values)["X-Cache"] == "Miss", values
     for values in variants:
@@ -115,7 +116,7 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
 
 @contextmanager
 def cities_locked(stack: RunningStack) -> Iterator[None]:
-    """As a migration locks them that does not end; the replica locks what the primary does."""
+    """Lock `cities` as a migration does that never ends; the replica replays the lock."""
     with psycopg.connect(primary_of(stack.settings).url()) as migration:
         migration.execute("LOCK TABLE cities IN ACCESS EXCLUSIVE MODE")
         wait_until(
@@ -173,7 +174,7 @@ def test_what_is_cached_outlives_a_failure_of_the_moment(stack: RunningStack) ->
     before = stack.send("GET", f"/cities/{city['geonameid']}")
     with stack.replica_away():
         during = stack.send("GET", f"/cities/{city['geonameid']}")
-    # Unless its time was over by then, which a slow machine can make so.
+    # On a slow machine, the entry may have expired by now.
     if during.status == 200:
         assert (during["X-Cache"], during.body) == ("Hit", before.body)
 

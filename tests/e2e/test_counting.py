@@ -1,4 +1,4 @@
-"""Whatever the delivery does, every accepted command is accounted for and nothing else is there."""
+"""With any delivery faults, every accepted command is counted, and no other data appears."""
 
 import gzip
 import json
@@ -13,8 +13,9 @@ from forebay.command import Command
 from local.settings import ROOT
 from tests.fixtures.stack import RunningStack
 
-CITIES = 4000  # and 252 countries; each command's status is asked for
-# Faults befall puts and records, of which a request of few items makes one: many small requests.
+CITIES = 4000  # and 252 countries; the test requests every command's status
+# Faults affect puts and records. A small request is a single record, so many small requests give
+# many chances for faults.
 BATCH_ITEMS = 20
 FAULTS = {
     "throttle": 0.1,
@@ -26,7 +27,7 @@ FAULTS = {
 
 
 def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
-    """What `make load` reports, as it is run."""
+    """Run `make load`'s program with these arguments; return its report."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "local.load", "--json"),
@@ -41,7 +42,7 @@ def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
 
 
 def archived_commands(stack: RunningStack) -> list[Command]:
-    """Every line of the archive, duplicates too."""
+    """The command of every line in the archive, including duplicates."""
     return [
         decode(line)
         for key in stack.keys("commands/")
@@ -50,7 +51,7 @@ def archived_commands(stack: RunningStack) -> list[Command]:
 
 
 def ledger(stack: RunningStack) -> dict[str, int]:
-    """Sums over all archive objects."""
+    """The ledger's counts, summed over all archive objects."""
     names = ("lines", "applied", "superseded", "duplicates", "rejected")
     sums = ", ".join(f"sum({name})::bigint" for name in names)
     (row,) = stack.rows(f"SELECT {sums} FROM forebay.ledger WHERE completed_at IS NOT NULL")
@@ -104,7 +105,7 @@ def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_i
 def test_of_a_batch_of_many_records_those_that_were_refused_are_put_again(
     stack: RunningStack,
 ) -> None:
-    """A batch of several MiB is several records, each with an outcome of its own."""
+    """A batch of several MiB becomes several records, each of which Firehose accepts or refuses."""
     stack.empty()
     stack.set_faults(partial_failure=0.4, duplicate=0.4, reorder=1.0)
     announcement = {"title": "Long", "body": "x" * 20_000, "published_on": "2026-11-21"}

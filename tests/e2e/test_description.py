@@ -1,7 +1,7 @@
-"""The API does what its description says: Schemathesis tries it, with all its checks.
+"""The API conforms to its description: Schemathesis tests it, with all of its checks.
 
-What it finds is mended in the description or in the code; tests/e2e/schemathesis.toml has what it
-has to be told besides, each with its reason.
+A failure is fixed in the description or in the code. tests/e2e/schemathesis.toml has the settings
+that Schemathesis needs in addition, each with its reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from local.settings import ROOT
 from tests.fixtures.stack import RunningStack
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
-#: Where something has to be tried that the description forbids.
+#: Request parts in which Schemathesis must have sent invalid values.
 FORBIDDEN = {
     *("path of a read", "query of a read", "header of a read"),
     *("path of a write", "header of a write", "body of a write"),
@@ -26,7 +26,7 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
 def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
-    """Runs Schemathesis on the document that the stack serves; fails with all that it says."""
+    """Run Schemathesis on the served document; fail with its whole output."""
     address = f"http://127.0.0.1:{stack.settings.ports.gateway}/v1/openapi.json"
     done = subprocess.run(
         [
@@ -41,9 +41,9 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # Not only what it allows was sent, wherever it says what is allowed.
+    # Invalid values were sent in every part, not only valid values.
     assert set((folder / "tried").read_text().splitlines()) >= FORBIDDEN
-    # Nothing was left out in silence, but for the document itself, from which it took the rest.
+    # No operation was skipped, except the document itself, from which Schemathesis read the others.
     assert "disabled" not in done.stdout
     paths = stack.send("GET", "/openapi.json").json()["paths"]
     assert f"Tested: {sum(len(item) for item in paths.values()) - 1}" in done.stdout
@@ -51,7 +51,7 @@ def try_all(stack: RunningStack, folder: Path, *options: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_no_check_fails(stack: RunningStack, tmp_path: Path) -> None:
-    """The same cases every time; new ones are tried by `make test-long`."""
+    """Test the same cases in every run; `make test-long` tests new cases."""
     try_all(stack, tmp_path, "--max-examples", "15", "--seed", "1", "--generation-deterministic")
 
 

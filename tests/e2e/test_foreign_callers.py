@@ -1,7 +1,7 @@
-"""Who is not answered: pages of other origins, names that are rebound, other users of the machine.
+"""Refused callers: pages of other origins, rebound names, other users of the machine.
 
-The pages are those of a real browser. Each attempt that a page can't see the end of is looked for
-where it would have had an effect.
+The pages are loaded in a real browser. A page can't read the results of some attempts, so the tests
+check for their effects in the stack.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack, new_city
 
-#: The browser takes every name below `.example` for this machine, as after a rebinding.
+#: The browser resolves every name below `.example` to this machine, as after a rebinding.
 FOREIGN = "evil.example"
 REBOUND = "rebound.example"
-_ANOTHER = 12345  # a user id that nobody has
+_ANOTHER = 12345  # an unused user id
 
-# Sends requests at once; of each what the page may see: kind, status and text of the answer.
+# Sends requests concurrently; returns type, status and text of each answer visible to the page.
 _FETCH = """
 const [requests, done] = arguments;
 const within = (promise, seconds) => Promise.race(
@@ -48,7 +48,7 @@ Promise.all(requests.map(async ([url, options]) => {
   }
 })).then(done);
 """
-# Loads a script and opens a socket; which of them came.
+# Loads a script and opens a WebSocket; returns whether each of them succeeded.
 _LOAD = """
 const [url, socket, done] = arguments;
 const tried = (element, source) => new Promise((resolve) => {
@@ -64,7 +64,7 @@ const opened = new Promise((resolve) => {
 });
 Promise.all([tried(document.createElement("script"), url), opened]).then(done);
 """
-# Sends a form into a frame, as JSON that a server which looks at no media type can read.
+# Sends a form into a frame, as JSON for a server that ignores the media type.
 _FORM = """
 const [url, name, value, done] = arguments;
 const frame = document.createElement("iframe");
@@ -92,12 +92,12 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Suppress the log."""
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[int]:
-    """The port of somebody else's pages."""
+    """The port of a server for pages of another origin."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1]
@@ -107,7 +107,7 @@ def site() -> Iterator[int]:
 
 @pytest.fixture
 def foreign(browser: Chrome, site: int) -> Chrome:
-    """A browser that shows a page of somebody else."""
+    """A browser that shows a page of another origin."""
     browser.set_script_timeout(60)
     browser.get(f"http://{FOREIGN}:{site}/")
     return browser
@@ -127,7 +127,7 @@ def emulated(stack: RunningStack, service: str) -> Any:
 
 
 def function_order(name: str) -> str:
-    """What has Lambda make a function: whoever can send it can run code."""
+    """The body that makes Lambda create a function; a caller who can send it can run code."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("a.py", "def h(event, context):\n    return 1\n")
@@ -154,7 +154,7 @@ def has_city(stack: RunningStack, key: int) -> bool:
 
 
 def test_a_foreign_page_runs_no_code_in_the_emulator(stack: RunningStack, foreign: Chrome) -> None:
-    """A simple request (Fetch standard) needs no leave to be sent."""
+    """A browser sends a simple request (Fetch standard) without a preflight."""
     options = {"method": "POST", "mode": "no-cors", "headers": {"Content-Type": "text/plain"}}
     for number, url in enumerate(addresses(stack.settings.ports.emulator)):
         name = f"page-{number}"
@@ -227,7 +227,7 @@ def test_a_foreign_page_writes_nothing(stack: RunningStack, foreign: Chrome) -> 
 def test_a_name_that_is_rebound_to_this_machine_reaches_nothing(
     stack: RunningStack, browser: Chrome
 ) -> None:
-    """The page is then of the same origin: it may send anything and read every answer."""
+    """The page then has the same origin: it may send any request and read every answer."""
     ports = stack.settings.ports
     city = new_city()
     sent = {
@@ -266,7 +266,7 @@ def test_a_name_that_is_rebound_to_this_machine_reaches_nothing(
 def test_a_page_of_this_machine_uses_the_api_as_its_cors_declares(
     stack: RunningStack, browser: Chrome, site: int
 ) -> None:
-    """A front end that is being developed beside the API; of the stack it gets the API alone."""
+    """A front end under development uses the API; the stack's other servers refuse it."""
     ports = stack.settings.ports
     browser.set_script_timeout(60)
     browser.get(f"http://localhost:{site}/")
@@ -289,7 +289,7 @@ def test_a_page_of_this_machine_uses_the_api_as_its_cors_declares(
 
 
 def listeners(stack: RunningStack) -> set[tuple[str, int]]:
-    """Where the stack's processes listen."""
+    """The addresses on which the stack's processes listen."""
     found = set()
     for process in stack.process.family():
         with suppress(psutil.Error):
@@ -310,13 +310,13 @@ def listeners(stack: RunningStack) -> set[tuple[str, int]]:
 def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
     stack: RunningStack,
 ) -> None:
-    """A new listener is a new door: give it a check of its own, and then a line here."""
+    """Each new listener needs a security test of its own before it is added here."""
     ports = stack.settings.ports.named().values()
     assert listeners(stack) == {("127.0.0.1", port) for port in ports}
 
 
 def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningStack) -> None:
-    """Every user of the machine sees command lines."""
+    """Every user of the machine can read command lines."""
     primary = primary_of(stack.settings)
     secrets = [primary.password(role) for role in (SUPERUSER, OWNER, READER)]
     secrets.append(secret_key(stack.settings))
@@ -343,7 +343,7 @@ def test_the_printed_credentials_open_the_emulator_and_the_databases(
 
 
 def admitted(urls: Sequence[str]) -> list[str]:
-    """Which of these logins are let in."""
+    """Return the logins that succeed."""
     found = []
     for url in urls:
         try:
@@ -358,7 +358,7 @@ def admitted(urls: Sequence[str]) -> list[str]:
 
 
 def readable(paths: Sequence[Path]) -> list[str]:
-    """Which of these files and folders can be read."""
+    """Return the contents of the files and folders that can be read."""
     found = []
     for path in paths:
         with suppress(PermissionError):
@@ -367,7 +367,7 @@ def readable(paths: Sequence[Path]) -> list[str]:
 
 
 def as_another_user(do: Callable[[], list[str]]) -> str:
-    """What comes of it in a process of another user; root only can be one."""
+    """Call the function in a process of another user (needs root); return its result as text."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""A client that a generator has made of the served description, used on the whole stack."""
+"""A generated client of the served description works on the whole stack."""
 
 from __future__ import annotations
 

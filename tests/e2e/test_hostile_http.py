@@ -1,7 +1,7 @@
-"""Hostile requests on the wire, byte by byte, to the whole stack: refused, and nothing is harmed.
+"""Hostile requests, sent byte by byte to the whole stack, are refused and do no harm.
 
-No library stands between these bytes and the server. On AWS the first to read a request is
-CloudFront or API Gateway; what comes through to the functions is the same.
+The tests send these bytes without an HTTP library. On AWS, CloudFront or API Gateway reads a
+request first; the requests that reach the functions are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.fixtures.stack import RunningStack, new_city
 
 HOST = b"Host: 127.0.0.1\r\nConnection: close\r\n"
 JSON = b"Content-Type: application/json\r\n"
-#: What an answer to a client may be; above it something of ours has failed.
+#: Statuses of refusals; a higher status is a failure of the server.
 REFUSED = range(400, 500)
 _PATIENCE_SECONDS = 20
 
@@ -45,7 +45,7 @@ def chunked(*chunks: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
 
 
-#: Not HTTP, or not as two parties on the way could read alike (RFC 9112 §11): all are refused.
+#: Invalid or ambiguous HTTP (RFC 9112 §11), which the gateway must refuse.
 MALFORMED: dict[str, bytes] = {
     "line feeds only": b"GET /v1/cities HTTP/1.1\nHost: x\nConnection: close\n\n",
     "folded header": get(b"/v1/countries", b"Accept: text/csv,\r\n application/json\r\n"),
@@ -108,7 +108,7 @@ MALFORMED: dict[str, bytes] = {
     "2 MiB of URL": get(b"/v1/countries?name=eq." + b"a" * 2_000_000),
 }
 
-#: Strange, but it has one meaning: the status that this meaning has.
+#: Strange but unambiguous requests, with the expected status.
 STRANGE: dict[str, tuple[bytes, int]] = {
     "empty lines ahead": (b"\r\n\r\n" + get(b"/v1/countries?limit=1"), 200),
     "absolute target": (get(b"http://localhost/v1/countries?limit=1"), 200),
@@ -167,12 +167,12 @@ STRANGE: dict[str, tuple[bytes, int]] = {
 
 @dataclass(frozen=True)
 class Wire:
-    """Sends bytes as they are, and reads the answers to them."""
+    """Sends raw bytes, and reads the answers to them."""
 
     stack: RunningStack
 
     def send(self, request: bytes) -> list[Reply]:
-        """Every answer that comes until the server closes."""
+        """Send the bytes, and return all answers until the server closes the connection."""
         port = self.stack.settings.ports.gateway
         received = bytearray()
         with closing(socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS)) as wire:
@@ -182,7 +182,7 @@ class Wire:
                 while block := wire.recv(65_536):
                     received += block
             except ConnectionResetError:
-                pass  # by a server that did not want the rest of so long a request
+                pass  # the server refused the rest of a long request
             writing.join()
         return list(_replies(bytes(received)))
 
@@ -191,7 +191,7 @@ def _send(wire: socket.socket, request: bytes) -> None:
     try:
         wire.sendall(request)
     except (BrokenPipeError, ConnectionResetError):
-        return  # it was refused before it was sent to its end
+        return  # the server refused the request before its end
 
 
 def _replies(received: bytes) -> Iterator[Reply]:
@@ -210,7 +210,7 @@ def wire(stack: RunningStack) -> Wire:
 
 
 def judge(reply: Reply, *asked: bytes) -> None:
-    """An error is a problem, and tells nothing of our insides."""
+    """Check that an error is a problem and reveals no internals."""
     assert reply.status < 500, (reply.status, reply.body)
     assert reply["X-Injected"] is None
     text = reply.body.decode()
@@ -231,7 +231,7 @@ def test_what_is_no_request_is_refused_with_a_problem(wire: Wire, case: str) -> 
     for reply in replies:
         assert reply.status in REFUSED, reply.body
         judge(reply)
-        # Not even what was wrong with it is said in the words of a parser.
+        # Not even a parser's message about the fault is passed on.
         assert b"b'" not in reply.body
 
 
@@ -244,7 +244,7 @@ def test_what_is_strange_has_its_one_meaning(wire: Wire, case: str) -> None:
 
 
 def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
-    """The trailer is nobody's header, the extension is ignored (RFC 9112 §7.1.1)."""
+    """The trailer is not a header, and the extension is ignored (RFC 9112 §7.1.1)."""
     city = new_city()
     body = orjson.dumps(city)
     half = len(body) // 2
@@ -267,7 +267,7 @@ def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire) -> None:
 
 
 def test_of_two_requests_on_one_connection_each_is_answered(wire: Wire) -> None:
-    """Pipelined, the second with a body that looks like a third."""
+    """The requests are pipelined; the body of the second looks like a third request."""
     inner = b"DELETE /v1/cities/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     first = b"GET /v1/countries?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     second = post(b"Content-Length: %d\r\n" % len(inner), inner)
@@ -288,7 +288,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(wire: Wire) -> None:
             connection.close()
 
 
-# The whole way: what was accepted is applied or rejected, and nothing else has changed.
+# The whole pipeline: accepted commands are applied or rejected, and no other data changes.
 
 _DDL = """
     SELECT table_schema, table_name, column_name, data_type, is_nullable
@@ -298,7 +298,7 @@ _OTHERS = "SELECT nspname FROM pg_namespace UNION SELECT relname FROM pg_class O
 
 
 def hostile_cities() -> Sequence[dict[str, object]]:
-    """Cities with hostile names, as many as the declaration takes."""
+    """Cities with hostile names, as far as the declaration allows them."""
     names = [text for text in hostile.TEXTS if 1 <= len(text) <= 200 and "\x00" not in text]
     return [new_city(name=name) for name in names]
 
@@ -313,7 +313,7 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
     cities = hostile_cities()
     fates = []
     for start in range(0, len(cities), 500):
-        content = json.dumps(cities[start : start + 500]).encode()  # U+FFFD as an escape
+        content = json.dumps(cities[start : start + 500]).encode()  # with U+FFFD as an escape
         reply = stack.send("POST", "/cities", content, Content_Type="application/json")
         assert reply.status == 207
         fates += [result["links"]["status"] for result in reply.json()["results"]]
@@ -339,7 +339,7 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
         city["geonameid"]: city["name"] for city in cities
     }
     stack.flush_cache()
-    for city in cities:  # each is found by its very name, and no other is
+    for city in cities:  # a filter on its exact name finds each city
         reply = stack.client.get(
             f"/v1/cities?select=geonameid&name=eq.{quote(str(city['name']), safe='')}"
         )

@@ -11,7 +11,7 @@ from tests.fixtures.stack import RunningStack, new_city
 
 
 def store(stack: RunningStack, name: str, content: bytes) -> dict[str, Any]:
-    """Stores a file below `imports/`; its report, once there is one."""
+    """Store a file below `imports/`, and wait for its report."""
     bucket, key = stack.deployed.archive_bucket, f"imports/{name}"
     stack.s3.put_object(Bucket=bucket, Key=key, Body=content)
     report = f"{key}.report.json"

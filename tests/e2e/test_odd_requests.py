@@ -1,4 +1,4 @@
-"""Odd but legal HTTP: each request to a list means what its standard says, cached or not."""
+"""Unusual but legal HTTP: each list request has its standard meaning, cached or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fixtures.stack import RunningStack
 COUNTRIES = {str(item.key): item.body for item in countries()}
 CODES = sorted(COUNTRIES)
 OBJECT = "application/vnd.pgrst.object+json"
-# Headers that say who answered, and when.
+# Headers that differ from answer to answer.
 OF_ONE_ANSWER = {"date", "x-cache", "x-amzn-requestid", "x-amz-apigw-id", "content-length"}
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -35,7 +35,7 @@ def loaded(shared_stack: RunningStack) -> RunningStack:
 
 
 def ask(stack: RunningStack, query: str = "", headers: Headers = ()) -> Reply:
-    """The answer, which is the same whether it comes from the cache or not, and to HEAD."""
+    """Return the answer; check that the cached answer and the answer to HEAD agree with it."""
     target = f"/v1/countries{query and '?'}{query}"
     first, again = (stack.client.get(target, headers) for _ in range(2))
     assert first.status < 500, first.body
@@ -46,13 +46,13 @@ def ask(stack: RunningStack, query: str = "", headers: Headers = ()) -> Reply:
 
 
 def meaning(reply: Reply) -> dict[str, str]:
-    """The headers that every answer to the request has."""
+    """The headers that all answers to the same request share."""
     named = {name.lower(): value for name, value in reply.headers}
     return {name: value for name, value in named.items() if name not in OF_ONE_ANSWER}
 
 
 def told(reply: Reply) -> tuple[int, bytes, dict[str, str]]:
-    """All that the answer says."""
+    """The status, the body and the shared headers of an answer."""
     return reply.status, reply.body, meaning(reply)
 
 
@@ -101,7 +101,7 @@ def test_accept(loaded: RunningStack, name: str, accept: str, media: str | None)
         ({"range": "5-", "range-unit": "items"}, CODES[5:], "5-251/*"),
         ({"Range": " 3-3 ", "Range-Unit": " ITEMS "}, CODES[3:4], "3-3/*"),
         ({"Range": "250-9999999999999999999999"}, CODES[250:], "250-251/*"),
-        # Not ours, so ignored (RFC 9110, 14.2).
+        # Not in this API's syntax, so ignored (RFC 9110 §14.2).
         ({"Range": "items=0-1"}, CODES[:100], "0-99/*"),
         ({"Range": "bytes=0-1"}, CODES[:100], "0-99/*"),
         ({"Range": "0-1", "Range-Unit": "bytes"}, CODES[:100], "0-99/*"),
@@ -162,7 +162,7 @@ def test_prefer(loaded: RunningStack, prefer: str, applied: str | None, total: s
 def test_of_a_header_on_several_lines_function_and_cache_see_the_same(
     loaded: RunningStack, name: str, values: tuple[str, str]
 ) -> None:
-    """Which one is seen is API Gateway's business; the entry has to be that one's."""
+    """API Gateway chooses the value; the cache entry must be for the chosen value."""
     alone = [told(ask(loaded, "select=code", {name: value})) for value in values]
     for pair in (values, values[::-1]):
         both = told(ask(loaded, "select=code", [(name, value) for value in pair]))
@@ -171,7 +171,7 @@ def test_of_a_header_on_several_lines_function_and_cache_see_the_same(
 
 
 def test_requests_that_differ_in_a_header_have_answers_of_their_own(loaded: RunningStack) -> None:
-    """Two rounds, so that the second has every answer from the cache."""
+    """The second round gets every answer from the cache."""
     tag = ask(loaded, "code=eq.DE")["ETag"] or ""
     variants: list[dict[str, str]] = [
         *({}, {"Accept": "text/csv"}, {"Accept": OBJECT}, {"Accept": "application/xml"}),
@@ -214,7 +214,7 @@ def test_requests_that_differ_in_a_header_have_answers_of_their_own(loaded: Runn
         ("name=eq.Bonaire,%20Saint%20Eustatius%20and%20Saba%20", ["BQ"]),
         ("name=eq.Bonaire,+Saint+Eustatius+and+Saba+", ["BQ"]),
         ("name=eq.S%C3%A3o+Tom%C3%A9+and+Pr%C3%ADncipe", []),
-        # No UTF-8: the gateway puts U+FFFD in its place.
+        # Invalid UTF-8: the gateway replaces it by U+FFFD.
         ("name=eq.%ff", []),
         ("name=eq.%ed%a0%80", []),
         ("capital=like.*%f0%9f%98%80*", []),
@@ -252,7 +252,7 @@ def test_what_means_nothing_is_a_problem(loaded: RunningStack, query: str) -> No
 
 
 def test_long_parameters(loaded: RunningStack) -> None:
-    """As long as a URL may be; above it the gateway refuses."""
+    """Parameters up to the length limit of a URL; beyond it the gateway refuses."""
     listed = ",".join(["DE"] * 3_000)
     assert codes(ask(loaded, f"code=in.({listed})&select=code")) == ["DE"]
     for length, status in ((9_000, 200), (11_000, 400), (70_000, 400)):
@@ -266,7 +266,7 @@ def test_long_parameters(loaded: RunningStack) -> None:
 
 
 def test_links_can_be_followed_as_they_are(loaded: RunningStack) -> None:
-    """A client need not encode anything in them."""
+    """A client need not encode any part of the links."""
     target: str | None = (
         "/v1/countries?select=" + quote('"näme":name,code') + "&order=continent.desc,name"
         "&and=" + quote('(population.gt.0,name.not.eq."a,(b)")') + "&limit=60"

@@ -1,4 +1,4 @@
-"""The Python client of PostgREST, on the whole stack: all that it can ask of a list."""
+"""Every list query that PostgREST's Python client can send, on the whole stack."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODIES = ["The fat cat ate rats", "fat rats", "", 'nothing, "really"\r\nnothing'
 
 @pytest.fixture(scope="module")
 def client(shared_stack: RunningStack) -> Iterator[SyncPostgrestClient]:
-    """The client of a stack with every country, 500 cities and four announcements."""
+    """A client of the stack, which has every country, 500 cities and four announcements."""
     stack = shared_stack
     stack.empty()
     news = [
@@ -50,10 +50,10 @@ def client(shared_stack: RunningStack) -> Iterator[SyncPostgrestClient]:
         yield made
 
 
-# What the client can ask
+# Supported queries
 
 NAMES = {country["code"]: country["name"] for country in COUNTRIES}
-# By the client's method: the call, on countries, and what holds for the countries that it finds.
+# By the client's method: a query on countries, and the predicate of the expected countries.
 ON_COUNTRIES: Mapping[str, tuple[Ask, Callable[[Row], Any]]] = {
     "filter": (lambda q: q.filter("code", "eq", "DE"), lambda c: c["code"] == "DE"),
     "eq": (
@@ -123,7 +123,7 @@ ON_COUNTRIES: Mapping[str, tuple[Ask, Callable[[Row], Any]]] = {
     ),
     "retry": (lambda q: q.eq("code", "DE").retry(False), lambda c: c["code"] == "DE"),
 }
-# The same on announcements, with the titles that it finds.
+# By the client's method: a query on announcements, and the expected titles.
 ON_NEWS: Mapping[str, tuple[Ask, list[str]]] = {
     "eq": (lambda q: q.eq("pinned", True), ["Roads", "back\\slash (50%)"]),
     "eq (list)": (lambda q: q.eq("tags", ["roads", "a,b"]), ["Roads"]),
@@ -182,7 +182,7 @@ def test_a_filter_of_the_client_on_lists_and_texts(client: SyncPostgrestClient, 
     assert sorted(row["title"] for row in found) == sorted(expected)
 
 
-# What the client can ask, and Forebay can't answer: docs/reading.md lists it.
+# Queries that the client can send and Forebay refuses, as listed in docs/reading.md.
 REFUSED: Mapping[str, tuple[str, Ask, str, str]] = {
     "a column twice": (
         "countries",
@@ -269,7 +269,7 @@ def test_what_cannot_be_answered_is_refused_in_words(
 
 
 def test_every_method_of_the_client_is_tried() -> None:
-    """A newer client may have more."""
+    """Fails if a newer client adds methods."""
     methods = {name for name in dir(SyncSelectRequestBuilder) if not name.startswith("_")}
     refused = {name.partition(" ")[0] for name in REFUSED}
     tried = {name.partition(" ")[0] for name in (*ON_COUNTRIES, *ON_NEWS)} | refused

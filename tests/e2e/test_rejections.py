@@ -1,4 +1,4 @@
-"""What can't be applied is rejected with a reason; what stands beside it is applied."""
+"""Commands that can't be applied are rejected with a reason; their neighbours are applied."""
 
 import uuid
 
@@ -12,7 +12,7 @@ from tests.fixtures.stack import RunningStack, gzipped, new_city
 
 
 def counts(stack: RunningStack, key: str) -> tuple[int, ...]:
-    """Lines, applied, superseded, duplicates and rejected, as the ledger has them."""
+    """Lines, applied, superseded, duplicates and rejected, from the ledger."""
     columns = "lines, applied, superseded, duplicates, rejected"
     return stack.rows(f"SELECT {columns} FROM forebay.ledger WHERE object = %s", key)[0]
 
@@ -111,7 +111,7 @@ def test_a_rejected_command_stays_rejected_and_its_key_is_free(stack: RunningSta
 
 
 def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
-    """Its message would be tried again and again until it did; bad data is no reason to."""
+    """Retries can't repair bad data, so a message must not fail because of it."""
     garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"garbage")
     stack.wait_until_applied(garbage)
     queues = aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings))

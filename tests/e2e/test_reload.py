@@ -1,4 +1,4 @@
-"""A saved change of the functions' sources is live at once, and a mistake in one is not."""
+"""A saved change of the functions' sources is deployed immediately; a broken change is not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _RELOADED = "· reloaded"
 
 
 def save(stack: RunningStack, path: Path, text: str) -> str:
-    """Saves a source of the running stack at once; what the stack tells when it is live."""
+    """Save a source of the running stack; return the output since the stack reloaded it."""
     told = stack.process.said().count(_RELOADED)
     draft = path.with_suffix(".draft")
     draft.write_text(text)
@@ -27,9 +27,9 @@ def save(stack: RunningStack, path: Path, text: str) -> str:
 
 @contextmanager
 def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[str]:
-    """A source of the running stack has a change, live, which is taken back, live, at the end.
+    """Change a source of the running stack, and revert it at the end; wait for each reload.
 
-    Gives what the stack told of the change.
+    Yields the output of the stack about the change.
     """
     path = stack.machine.root / file
     text = path.read_text()
@@ -42,7 +42,7 @@ def changed(stack: RunningStack, file: str, old: str, new: str) -> Iterator[str]
 
 
 def fresh_list(stack: RunningStack) -> str | None:
-    """A header of the read function's answer, past the cache."""
+    """A header of an answer from the read function, without the cache."""
     stack.flush_cache()
     return stack.send("GET", "/countries?limit=1")["Cache-Control"]
 
@@ -121,7 +121,7 @@ def upgrade() -> None:
 
 @contextmanager
 def saved_migration(stack: RunningStack, revision: str, body: str) -> Iterator[str]:
-    """A new migration in the running stack's checkout; gives what the stack told of it."""
+    """Add a migration to the running stack's checkout; yield the output of the stack about it."""
     ((before,),) = stack.as_superuser("SELECT version_num FROM forebay.alembic_version")
     folder = stack.machine.root / "migrations" / "versions"
     path = folder / f"{revision}.py"

@@ -10,7 +10,7 @@ from tests.fixtures.stack import RunningStack, new_city
 
 @pytest.fixture
 def operator(stack: RunningStack) -> Operator:
-    """Somebody who names the stack and nothing else."""
+    """An operator's shell that names the stack and has no other settings."""
     settings = stack.settings
     return Operator(
         settings.state, "", {"FOREBAY_STATE": str(settings.state), "FOREBAY_OPS_ENV": "local"}

@@ -1,4 +1,4 @@
-"""What was accepted outlives the end of everything, orderly or not."""
+"""Accepted commands survive a stop of the whole stack, orderly or not."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,16 +24,16 @@ ACCEPTED_BEFORE_THE_END = 200
 
 
 class Writers:
-    """Write without a pause from several threads; remember what was accepted."""
+    """Writes continuously from several threads, and records the accepted cities."""
 
     def __init__(self, stack: RunningStack) -> None:
         self._stack = stack
         self._enough = Event()
-        #: City by the path of its command's status.
+        #: The city of each accepted command, by the path of the command's status.
         self.accepted: dict[str, dict[str, Any]] = {}
 
     def write(self) -> None:
-        """Until told otherwise, or nobody answers any more."""
+        """Write until stopped, or until the API doesn't answer any more."""
         while not self._enough.is_set():
             city = new_city()
             try:
@@ -44,7 +44,7 @@ class Writers:
                 self.accepted[reply.json()["links"]["status"]] = city
 
     def during(self, end: Callable[[], None]) -> None:
-        """Has everything end in the middle of their work."""
+        """Stop the stack with `end` while the threads write."""
         with ThreadPoolExecutor(WRITERS) as pool:
             work = [pool.submit(self.write) for _ in range(WRITERS)]
             try:
@@ -58,10 +58,10 @@ class Writers:
 
 @contextmanager
 def nothing_is_applied(stack: RunningStack) -> Iterator[str]:
-    """Has appliers wait for a lock until the primary ends; the status of an archived command.
+    """Block the consumers by a lock until the primary stops; yield the status path of a command.
 
-    The event of its object is lost with the queue then, while later commands are still with the
-    Firehose server.
+    The command is archived, but the event of its object is lost with the queue. Later commands are
+    still in the Firehose server.
     """
     before = len(stack.keys("commands/"))
     with psycopg.connect(primary_of(stack.settings).url()) as connection:
@@ -103,7 +103,7 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
 
 @pytest.fixture
 def operator(stack: RunningStack) -> Operator:
-    """Somebody who names the stack and nothing else."""
+    """An operator's shell that names the stack and has no other settings."""
     settings = stack.settings
     return Operator(
         settings.state, "", {"FOREBAY_STATE": str(settings.state), "FOREBAY_OPS_ENV": "local"}
@@ -139,7 +139,7 @@ def test_a_database_that_was_deleted_is_made_again_with_what_was_decided(
     assert {name: stack.rows(query) for name, query in queries.items()} == before
     assert "tables from the archive" in stack.process.said()
     for rejection, moment in stack.rows(rejected_at):
-        # S3 tells whole seconds, and the archive has it before the database.
+        # S3 has times in whole seconds, and the archive has the rejection before the database.
         assert abs((moment - times[rejection]).total_seconds()) < 2
 
 

@@ -1,4 +1,4 @@
-"""Each runbook is run as it is written, after what it is for has happened."""
+"""Each runbook is run unchanged, after the incident that it is for has happened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.runbook
 
 @pytest.fixture
 def fresh(stack: RunningStack) -> RunningStack:
-    """The stack with nothing in it: a runbook looks at the whole archive."""
+    """The stack without any content, because a runbook reads the whole archive."""
     stack.empty()
     for key in stack.keys("audit/"):
         stack.s3.delete_object(Bucket=stack.deployed.archive_bucket, Key=key)
@@ -49,13 +49,13 @@ def dead_letters(stack: RunningStack) -> Queue:
 
 
 def put_city(stack: RunningStack, **changes: Any) -> tuple[dict[str, Any], str]:
-    """A city that was accepted, and the path of its command's status."""
+    """Write a city, which must be accepted; return it and the path of its command's status."""
     city = new_city(**changes)
     return city, stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
 
 
 def moment(seconds: float = 0) -> str:
-    """The time that many seconds from now, as operators write it."""
+    """The time in that many seconds, in the format that operators use."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
 
 
@@ -74,7 +74,7 @@ def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_pat
     try:
         during, status = put_city(fresh)
         wait_until(lambda: len(fresh.keys("commands/")) == 2, "the write is archived")
-        # After five deliveries, which take ten minutes, the message would be there.
+        # Without this, five deliveries would have to fail first, which take ten minutes.
         dead = dead_letters(fresh)
         key = max(fresh.keys("commands/"))
         dead.send([object_event(fresh.deployed.archive_bucket, key)])
@@ -184,7 +184,7 @@ def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def copied(stack: RunningStack, folder: Path) -> Path:
-    """The archive as another region has it."""
+    """Copy the archive into a folder, as replication to another region does."""
     for key in stack.keys(""):
         file = folder / key
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def copied(stack: RunningStack, folder: Path) -> Path:
 def proves_the_new_database(
     page: str, heading: str, folder: Path, environment: dict[str, str]
 ) -> None:
-    """The page's proof finds a change of the new database, and names that database."""
+    """Check that the page's proof detects a change in the new database, and names that database."""
     url = environment["NEW_DATABASE_URL"]
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE public.cities SET population = population + 1")
@@ -233,7 +233,7 @@ def test_point_in_time_restore(
     assert fresh.fate(status)["status"] == "applied"
     key = city["geonameid"]
     snapshot = fresh.rows("SELECT * FROM public.cities ORDER BY 1")
-    # A moment is written in whole seconds: before it the write, after it the delete.
+    # A moment has whole seconds: the write must be before that second, the delete after it.
     written = moment()
     wait_until(lambda: moment() > written, "the second in which it was written is over")
     then = moment()

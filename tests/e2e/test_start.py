@@ -1,4 +1,4 @@
-"""What the start prints can be used as it is printed."""
+"""The commands and addresses that the start prints work unchanged."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from tests.fixtures.stack import RunningStack
 
 
 def printed_example(stack: RunningStack) -> str:
-    """The lines that a reader would paste, as they stand there."""
+    """The example's lines in the output, as a reader would paste them."""
     lines = stack.process.said().splitlines()
     first = next(number for number, line in enumerate(lines) if "curl" in line)
     last = max(number for number, line in enumerate(lines) if "curl" in line)
@@ -33,7 +33,7 @@ def test_the_printed_commands_work_when_pasted(stack: RunningStack) -> None:
 
 
 def split_documents(text: str) -> list[str]:
-    """JSON objects that stand behind each other, as two answers without a newline do."""
+    """Split concatenated JSON objects, as two answers without a newline are."""
     decoder, found, at = json.JSONDecoder(), [], 0
     while at < len(text.rstrip()):
         _, end = decoder.raw_decode(text, at)
@@ -53,9 +53,9 @@ def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:
 
 
 def test_both_functions_have_answered_before_any_client_asks(stack: RunningStack) -> None:
-    """Else the first write pays for the function's start, or fails where that takes too long."""
+    """Otherwise the first write pays for the function's start, or fails if that takes too long."""
     assert first_answer(stack, "read") == ("/v1/announcements", 200)
-    # An empty batch, which is stored nowhere.
+    # An empty batch, which stores no command.
     assert first_answer(stack, "write") == ("/v1/announcements", 400)
 
 

@@ -178,7 +178,7 @@ def version_on_primary(stack: RunningStack, city: dict[str, Any]) -> str:
 
 
 def test_a_list_pages_through_what_was_written(stack: RunningStack) -> None:
-    country = "QQ"  # no real one
+    country = "QQ"  # not a real country
     written = [new_city(country_code=country, population=number) for number in range(7)]
     results = stack.send("POST", "/cities", written).json()["results"]
     for result in results:
@@ -197,7 +197,7 @@ def test_a_list_pages_through_what_was_written(stack: RunningStack) -> None:
 
 
 def test_what_firehose_refuses_goes_straight_to_the_archive(stack: RunningStack) -> None:
-    """202 is a promise: where the delivery stream is down, the archive itself takes the write."""
+    """202 is a promise: if the delivery stream is down, the write goes to the archive directly."""
     stack.set_faults(down="error")
     city = new_city()
     status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)

@@ -1,4 +1,4 @@
-"""Marks everything here: run by `make test-faults`, one after the other, as they share a stack."""
+"""Mark all tests here: they share a stack, so `make test-faults` runs them one after another."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by marker
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Called with the tests of all folders."""
+    """Mark the tests of this folder; pytest calls the hook with the tests of all folders."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.fault)
-            # A fault of a minute, and as long as it takes to say that something is lost.
+            # Enough for a fault of a minute and the time after which commands count as lost.
             item.add_marker(pytest.mark.timeout(600))
             item.add_marker(pytest.mark.xdist_group("fault"))

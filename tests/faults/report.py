@@ -1,6 +1,6 @@
-"""Writes the tables of docs/reliability.md from docs/reliability.json, which a full run makes.
+"""Write the tables of docs/reliability.md from docs/reliability.json, which a full run makes.
 
-`python -m tests.faults.report`, as `make faults-report` runs it.
+`make faults-report` runs this as `python -m tests.faults.report`.
 """
 
 import json
@@ -76,14 +76,14 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_tables(page: str, results: Mapping[str, Any]) -> str:
-    """The page with its tables made anew."""
+    """The page with newly generated tables."""
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return f"{before}{_BEGIN}\n\n{tables(results)}\n\n{_END}{after}"
 
 
 def main() -> None:
-    """Writes the page."""
+    """Write the page."""
     PAGE.write_text(with_tables(PAGE.read_text(), json.loads(RESULTS.read_text())))
 
 

@@ -1,4 +1,4 @@
-"""The consumer is killed, and takes too long."""
+"""The consumer is killed, or exceeds its time-out."""
 
 import random
 import time
@@ -31,7 +31,7 @@ def test_a_consumer_killed_at_random_points(faulty_stack: FaultyStack) -> None:
 
 
 def test_a_consumer_that_takes_too_long(faulty_stack: FaultyStack) -> None:
-    """Lambda ends it: the emulator kills the process after the deployed time-out of 20 s."""
+    """The emulator kills the process after the deployed time-out of 20 s, as Lambda does."""
     stack = faulty_stack
     with stack.fault(
         "consumer time-out",

@@ -1,4 +1,4 @@
-"""Objects and their events come twice, out of order, in storms, and not at all."""
+"""Objects and their events come twice, out of order, in bursts, or never."""
 
 import time
 
@@ -66,7 +66,7 @@ def test_messages_come_in_a_storm(faulty_stack: FaultyStack) -> None:
 
 
 def repeat(stack: FaultyStack, key: str, times: int) -> int:
-    """Sends an object's event again."""
+    """Send an object's event `times` times; return that number."""
     body = object_event(stack.deployed.archive_bucket, key)
     for start in range(0, times, 10):
         stack.sqs.send_message_batch(
@@ -79,7 +79,7 @@ def repeat(stack: FaultyStack, key: str, times: int) -> int:
 
 
 def is_idle(stack: FaultyStack) -> bool:
-    """Whether nearly no message waits: traffic goes on."""
+    """Return whether the queue is nearly empty; traffic continues, so a few messages are normal."""
     found = stack.sqs.get_queue_attributes(
         QueueUrl=stack.deployed.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
     )
@@ -103,7 +103,7 @@ def test_events_are_lost(faulty_stack: FaultyStack) -> None:
         missed = len(set(stack.keys()) - before)
         stack.s3.put_bucket_notification_configuration(
             Bucket=bucket,
-            NotificationConfiguration=kept,  # type: ignore[arg-type]  # what was got is what is put
+            NotificationConfiguration=kept,  # type: ignore[arg-type]  # the answer of the get call
         )
         watched.ends()
         watched.fault.remark = f"{missed} objects nobody was told of"

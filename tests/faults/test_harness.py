@@ -1,4 +1,4 @@
-"""What the table rests on: the judge finds what is lost, the proxy cuts where it is told."""
+"""Tests of the harness: `judge` finds lost and hurt commands, the proxy cuts where it must."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def sent(key: int) -> Sent:
 
 
 def judged(database: Database) -> Fault:
-    """What the judge says of three writes."""
+    """The result of `judge` for three writes."""
     fault = Fault(name="a", how="b", part="consumer", rig="d")
     judge(fault, [sent(key) for key in KEYS], database.url)
     return fault
@@ -29,7 +29,7 @@ def judged(database: Database) -> Fault:
 
 @pytest.fixture
 def applied(database: Database) -> Database:
-    """A database that has the three."""
+    """A database with these three writes applied."""
     database.apply([city(key, key=key) for key in KEYS])
     return database
 
@@ -76,7 +76,7 @@ def test_a_connection_is_cut_before_a_statement_or_after_it(
         with pytest.raises(psycopg.OperationalError):
             connection.execute("INSERT INTO public.things VALUES (1)")
         connection.close()
-        # The server ends a session when it has done what it was sent.
+        # The server ends a session only after it has executed everything that it received.
         database.connection.execute(
             "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
             "AND datname = current_database() AND application_name = 'test') "

@@ -1,4 +1,4 @@
-"""Firehose and S3 refuse, and the write function dies at the worst moment."""
+"""Firehose and S3 refuse, or the write function dies between acknowledgement and answer."""
 
 import re
 import time
@@ -11,13 +11,13 @@ from tests.fixtures.faulty import FaultyStack
 PART = "intake"
 
 
-#: Longer than a request takes: what was due so long before a fault's end was sent during it.
+#: Longer than a request takes: a request due this long before a fault's end was sent during it.
 _REQUEST_SECONDS = 8
 _KILLS = 10
 
 
 def direct(stack: FaultyStack) -> set[str]:
-    """First commands of the objects that the write function has put into the archive itself."""
+    """The first command ids of the objects that the write function has written itself."""
     found = (re.search(r"/direct-(.+)\.gz$", key) for key in stack.keys(COMMANDS_PREFIX))
     return {match[1] for match in found if match}
 
@@ -116,7 +116,7 @@ def test_a_write_function_killed_after_firehose_has_acknowledged(
 
 
 def stored(stack: FaultyStack, unsure: list[Sent]) -> int:
-    """How many writes were applied all the same, whose clients were told of a failure."""
+    """The number of applied writes among those whose clients received an error."""
     keys = ", ".join(str(one.city["geonameid"]) for one in unsure)
     ((count,),) = stack.as_superuser(f"SELECT count(*) FROM cities WHERE geonameid IN ({keys})")
     return int(count)

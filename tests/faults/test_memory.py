@@ -1,4 +1,4 @@
-"""A large object in a small function."""
+"""The consumer applies a large object in a function with little memory."""
 
 import base64
 import gzip
@@ -17,11 +17,11 @@ from tests.fixtures.faults import Results
 MEBIBYTE = 1024 * 1024
 OBJECT_BYTES = 200 * MEBIBYTE
 FUNCTION_MEBIBYTES = 256
-_TEXT_CHARACTERS = 20_000  # the longest that an announcement may be
+_TEXT_CHARACTERS = 20_000  # the maximum for an announcement
 
 
 def announcements(chance: random.Random) -> Iterator[bytes]:
-    """Lines of commands whose text no compression makes much smaller, for ever."""
+    """Yield lines of commands without end; their text hardly compresses."""
     number = 0
     while True:
         text = base64.b64encode(chance.randbytes(_TEXT_CHARACTERS * 3 // 4)).decode()
@@ -42,7 +42,7 @@ def announcements(chance: random.Random) -> Iterator[bytes]:
 
 
 def large_object(file: Path) -> int:
-    """Writes the object; how many commands it has."""
+    """Write the object; return the number of its commands."""
     lines = 0
     with file.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as packed:
         for line in announcements(random.Random(7)):

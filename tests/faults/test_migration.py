@@ -1,4 +1,4 @@
-"""The schema changes in the middle of traffic, while the release before still runs."""
+"""The schema changes under traffic, while functions of the previous release still run."""
 
 import shutil
 import time
@@ -47,7 +47,7 @@ def test_the_schema_is_migrated(faulty_stack: FaultyStack, tmp_path: Path) -> No
 
 
 def migrations(folder: Path, url: str) -> Config:
-    """The project's migrations and one more."""
+    """The alembic configuration of the project's migrations and an additional migration."""
     shutil.copytree(ROOT / "migrations", folder / "migrations")
     shutil.copy(ROOT / "alembic.ini", folder)
     config = Config(folder / "alembic.ini")

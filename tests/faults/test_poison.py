@@ -1,4 +1,4 @@
-"""Objects that nobody can read, between those that anybody can."""
+"""Invalid objects between valid objects."""
 
 import gzip
 import time

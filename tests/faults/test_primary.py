@@ -1,4 +1,4 @@
-"""The primary dies, restarts, vanishes, fills its disk."""
+"""The primary is killed, restarted, or unreachable."""
 
 import time
 from contextlib import closing
@@ -14,7 +14,7 @@ PART = "primary"
 
 
 def wait_until_applying(stack: FaultyStack, primary: psycopg.Connection) -> None:
-    """Returns when a consumer is in the middle of a transaction that it can't end."""
+    """Wait until a consumer is inside a transaction that it can't finish."""
     wait_until(
         lambda: (
             primary.execute(
@@ -35,7 +35,7 @@ def test_a_primary_killed_while_it_applies(faulty_stack: FaultyStack) -> None:
         part=PART,
     ) as watched:
         url = stack.local.primary.url(SUPERUSER)
-        # Not their own blocks, which would end a transaction that the kill has ended.
+        # Not the connections' own context managers, which would commit on broken connections.
         with (
             closing(psycopg.connect(url)) as blocker,
             closing(psycopg.connect(url, autocommit=True)) as look,

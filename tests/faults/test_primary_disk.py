@@ -1,4 +1,4 @@
-"""The disk of the primary is full."""
+"""The primary's disk is full."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def small_disk(faulty_stack: FaultyStack) -> Iterator[Path]:
-    """A small file system that the primary's data is moved to and back from."""
+    """A small file system that holds the primary's data during the test."""
     home = faulty_stack.settings.postgres / "primary"
     disk = faulty_stack.settings.postgres / "small-disk"
     disk.mkdir()
@@ -40,13 +40,13 @@ def small_disk(faulty_stack: FaultyStack) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """To another file system, with owners and rights."""
+    """Move a folder to another file system, with owners and permissions."""
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
     shutil.rmtree(source)
 
 
 def fill(disk: Path) -> Path:
-    """Leaves no byte free."""
+    """Fill the file system to the last byte; return the file that fills it."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -66,7 +66,7 @@ def test_a_primary_whose_disk_is_full(faulty_stack: FaultyStack, small_disk: Pat
     ) as watched:
         filler = fill(small_disk)
         child = stack.child("Postgres primary")
-        # It goes on until it needs another block or log segment.
+        # The server runs on until it needs another block or log segment.
         deadline = time.monotonic() + lasting(30)
         while time.monotonic() < deadline:
             with filler.open("ab", buffering=0) as file:
@@ -87,7 +87,7 @@ def test_a_primary_whose_disk_is_full(faulty_stack: FaultyStack, small_disk: Pat
 
 
 def top_up(file: object) -> None:
-    """Takes what has become free."""
+    """Write until no space is left."""
     try:
         while True:
             file.write(b"x" * 8192)  # type: ignore[attr-defined]

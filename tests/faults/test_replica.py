@@ -1,4 +1,4 @@
-"""The replica dies or falls behind."""
+"""The replica is killed, falls behind, or is promoted."""
 
 import shutil
 import time
@@ -28,7 +28,7 @@ def test_a_replica_killed(faulty_stack: FaultyStack) -> None:
 
 
 def is_read(stack: FaultyStack) -> bool:
-    """Whether a read is answered that no cache can know."""
+    """Return whether a read succeeds that the stage cache can't answer."""
     key = new_city()["geonameid"]
     path = f"/v1/cities?geonameid=eq.{key}&offset=0&limit=1"
     return Client(stack.settings.ports.gateway).get(path).status == 200
@@ -63,7 +63,7 @@ def test_a_replica_that_is_behind(faulty_stack: FaultyStack) -> None:
 
 
 def test_a_replica_promoted(faulty_stack: FaultyStack) -> None:
-    """The primary is lost with commits that the replica had not got yet, as is usual."""
+    """The primary is lost with commits that the replica has not received, as is usual."""
     stack = faulty_stack
     with stack.fault(
         "replica promoted (failover)",
@@ -90,7 +90,7 @@ def test_a_replica_promoted(faulty_stack: FaultyStack) -> None:
 
 
 def keep_from_replicating(stack: FaultyStack) -> None:
-    """Ends replication, and refuses it from then on."""
+    """End replication, and refuse new replication connections."""
     rules = stack.local.primary.folder / "pg_hba.conf"
     rules.write_text(f"host replication all 127.0.0.1/32 reject\n{rules.read_text()}")
     stack.as_superuser("SELECT pg_reload_conf()")
@@ -98,7 +98,7 @@ def keep_from_replicating(stack: FaultyStack) -> None:
 
 
 def replace_the_primary(stack: FaultyStack) -> None:
-    """Makes the promoted server the primary of the stack, with a new replica."""
+    """Make the promoted server the primary of the stack, with a new replica."""
     primary, replica = stack.local.primary, stack.local.replica
     stack.stop("Postgres replica")
     shutil.rmtree(primary.folder)
@@ -109,5 +109,5 @@ def replace_the_primary(stack: FaultyStack) -> None:
 
 
 def ids(watched: Watched) -> list[str]:
-    """Of what was accepted up to now."""
+    """The ids of all commands accepted up to now."""
     return [one.command_id for one in watched.traffic.accepted if one.command_id]

@@ -1,4 +1,4 @@
-"""What befalls one consumer in the middle of an object: at each statement, with each command."""
+"""Faults of a consumer in the middle of an object: at each statement, with each command."""
 
 import gzip
 import os
@@ -24,8 +24,8 @@ from tests.fixtures.tables import Database
 
 RIG = "the consumer, Postgres, S3 of the emulator"
 PENDING = "202 was answered before; the status stays `pending` for so long"
-_FAR_AHEAD = 1_000_000  # no test makes so many commands
-#: When the commands of tests were accepted, by their ids.
+_FAR_AHEAD = 1_000_000  # more statements than any test executes
+#: The acceptance hour in the ids of test commands.
 HOUR = "commands/2025/10/17/06"
 MEBIBYTE = 1024 * 1024
 
@@ -34,7 +34,7 @@ MEBIBYTE = 1024 * 1024
 def fault(
     results: Results, bench: Bench, name: str, how: str, *, part: str
 ) -> Iterator[tuple[Fault, "Expected"]]:
-    """A fault of one consumer; afterwards its table and its archive must agree."""
+    """Record a fault of a consumer; check afterwards that tables and archive agree."""
     fault = Fault(name=name, how=how, part=part, rig=RIG, client=PENDING)
     expected = Expected()
     began = time.monotonic()
@@ -46,7 +46,7 @@ def fault(
 
 
 class Expected:
-    """What must be in the tables at the end."""
+    """The expected content of the tables after a fault."""
 
     def __init__(self) -> None:
         self.rows: dict[int, str] = {}
@@ -54,8 +54,8 @@ class Expected:
         self.rejected: set[str] = set()
 
     def judge(self, fault: Fault, database: Database) -> None:
-        """Fills in what is missing, and who was rejected without a reason."""
-        if fault.acknowledged:  # its test has counted by itself
+        """Set the numbers of acknowledged, lost and hurt commands."""
+        if fault.acknowledged:  # the test has counted them itself
             return
         fault.acknowledged = len(self.rows) + len(self.deleted) + len(self.rejected)
         cities, tombstones = database.cities(), set(database.tombstones().values())
@@ -69,7 +69,7 @@ class Expected:
 
 
 def verified(bench: Bench) -> bool:
-    """Whether `forebay verify` finds that archive and database agree."""
+    """Return whether `forebay verify` finds that archive and database agree."""
     operator = Operator(Path(os.devnull), bench.database.url)
     operator.environment = {
         "FOREBAY_DATABASE_URL": bench.database.url,
@@ -82,7 +82,7 @@ def verified(bench: Bench) -> bool:
 
 
 def deliver(bench: Bench, key: str) -> tuple[int, float]:
-    """Delivers an object's message until it does not fail; how often, and the seconds of all."""
+    """Deliver an object's message until it succeeds; return the deliveries and the seconds."""
     message = bench.message(key)
     began = time.monotonic()
     deliveries = 1
@@ -93,7 +93,7 @@ def deliver(bench: Bench, key: str) -> tuple[int, float]:
 
 
 def mixed(number: int, expected: Expected) -> list[Command]:
-    """Commands of every kind, each to a key of its own; one of them can't apply."""
+    """Make commands of every kind, each with its own key; one of them must be rejected."""
     first = number * 10
     commands = [
         city(first, key=first),
@@ -182,7 +182,7 @@ def test_a_poisoned_command_in_each_position(
 
 
 def poisoned(command: Command, kind: str) -> bytes:
-    """A line that can't apply."""
+    """A line that can't be applied."""
     if kind == "no JSON":
         return b'{"v":1,"id":"' + command.id.encode() + b'","op\n'
     line = orjson.loads(encode(command))
@@ -221,7 +221,7 @@ def test_two_consumers_with_the_same_object(
 
 
 def both_at_once(benches: Sequence[Bench], key: str) -> float:
-    """Each delivers the object at the same time; the seconds of the slower one."""
+    """Deliver the object to all consumers concurrently; return the seconds of the slowest."""
     gate = threading.Barrier(len(benches))
     seconds: list[float] = []
 

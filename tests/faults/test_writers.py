@@ -1,4 +1,4 @@
-"""The clock of one writer is wrong."""
+"""The clock of a write function is wrong."""
 
 import time
 
@@ -26,7 +26,7 @@ WRONG_BY_SECONDS = 5 * 60
 
 
 def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
-    """The write function's app in this process, with a clock of its own."""
+    """The write function's app in this process; its clock is `ahead_seconds` ahead."""
     session = botocore.session.get_session()
     session.set_credentials("test", secret_key(stack.settings))
 
@@ -57,14 +57,14 @@ def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
 
 
 class Item:
-    """One city that several writers write."""
+    """A city that several writers write."""
 
     def __init__(self, stack: FaultyStack) -> None:
         self._stack = stack
         self._key = new_city()["geonameid"]
 
     def put_by(self, app: WriteApp, name: str, **headers: str) -> str:
-        """The wrong writer's put; the command's id."""
+        """Put by the app with the wrong clock; return the command id."""
         answer = app.handle(
             event(
                 "PUT",
@@ -81,7 +81,7 @@ class Item:
         return str(orjson.loads(answer.body)["command_id"])
 
     def put(self, name: str, **headers: str) -> str:
-        """A put through the API; the command's id."""
+        """Put through the API; return the command id."""
         named = {header.replace("_", "-"): value for header, value in headers.items()}
         named["Content-Type"] = "application/json"
         client = Client(self._stack.settings.ports.gateway)
@@ -91,7 +91,7 @@ class Item:
         return str(reply.json()["command_id"])
 
     def fate(self, command_id: str) -> str:
-        """What became of a command."""
+        """The final status of a command."""
         path = f"/v1/cities/{self._key}/commands/{command_id}"
         client = Client(self._stack.settings.ports.gateway)
         reply = client.get(path, {"Prefer": "wait=20"})
@@ -100,7 +100,7 @@ class Item:
 
     @property
     def version(self) -> str | None:
-        """The row's on the primary."""
+        """The version of the row on the primary."""
         rows = self._stack.as_superuser(
             f"SELECT _version::text FROM cities WHERE geonameid = {self._key}"
         )

@@ -1,7 +1,7 @@
-"""Uses the client that openapi-python-client has generated, on a running stack."""
+"""Use the client that openapi-python-client has generated, on a running stack."""
 
 # mypy: ignore-errors
-# The package `client` is made by the test that runs this.
+# The test that runs this script generates the package `client`.
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = dt.date(2026, 11, 21)
 
 
 def main(address: str) -> None:
-    """Writes one item and many, and reads them as the models that the description promises."""
+    """Write an item and a batch, and read them as the models that the description promises."""
     with Client(base_url=address, raise_on_unexpected_status=True) as client:
         key = uuid.uuid4()
         body = AnnouncementContent(

@@ -1,4 +1,4 @@
-"""Generators from the registries make whole clients of docs/openapi.json, without a warning."""
+"""Client generators make complete clients of docs/openapi.json, without a warning."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def test_datamodel_code_generator_makes_every_model(generators: Generators, tmp_
 def test_openapi_typescript_and_openapi_fetch_make_a_client_that_type_checks(
     generators: Generators, tmp_path: Path
 ) -> None:
-    """What does not fit the types must not compile: `client.ts` expects an error wherever so."""
+    """Invalid types must not compile: `client.ts` marks each expected error."""
     for file in ("client.ts", "tsconfig.json"):
         shutil.copy(PINNED / "client" / file, tmp_path)
     (tmp_path / "node_modules").symlink_to(generators.packages)
     printed = generators.run_node(
         "openapi-typescript/bin/cli.js",
-        # A field with a default may be left out of a request.
+        # A request may omit a field with a default.
         *(DOCUMENT, "--default-non-nullable", "false", "--output", "api.ts"),
         folder=tmp_path,
     )

@@ -1,18 +1,18 @@
-"""Says, from what clients did and were told alone, which promises a run broke.
+"""Find broken promises of the API from the clients' requests and answers alone.
 
-In the manner of Jepsen's checkers: nothing of the pipeline is looked into, and none of its code
-used. A write without an answer, or answered 5xx, may have happened or not; it is found again by its
-body, which must therefore be nobody else's. All the rest is certain:
+The method is that of Jepsen's checkers: the checker neither inspects the pipeline nor uses its
+code. A write without an answer, or with a 5xx answer, may or may not have happened. The checker
+recognises it by its body, so each body must be unique. All other facts are certain:
 
-- what was accepted is applied, superseded by something stronger, or rejected for a fault of its
-  own; per key, the strongest of all remains (`strength`);
-- a read shows what somebody wrote to that key, who began before the read ended and was not refused;
-  what was seen is not lost either;
-- a read with `Read-After` shows that command or something stronger, and a client that always asks
-  for what it last saw never sees an older state;
-- a status that is final stays; of what was superseded, the stronger one is told;
-- a write that shows what its client has seen gets a greater id; ids are given once; a repeated
-  `Idempotency-Key` is the same item.
+- an accepted write is applied, superseded by a stronger write, or rejected for a fault of its own;
+  the strongest write of a key remains (`strength`);
+- a read returns a write to its key that began before the read ended and was not refused; a write
+  that was read is not lost;
+- a read with `Read-After` returns that command or a stronger one; a client that always sends the
+  version that it last saw never sees an older state;
+- a final status does not change; the status `superseded` names the stronger command;
+- a write that sends a version which its client has seen gets a greater id; ids are unique; a
+  repeated `Idempotency-Key` refers to the same item.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from tests.history.operations import Body, Final, Operation, Place
 
-#: Which fates may be told after one, of the same command.
+#: The statuses that may follow each status of the same command.
 _MAY_FOLLOW = {
     "pending": {"pending", "applied", "superseded", "rejected"},
     "applied": {"applied", "superseded"},
@@ -34,7 +34,7 @@ _MAY_FOLLOW = {
 class Violation:
     """A broken promise."""
 
-    #: Which: a short name.
+    #: Short name of the promise.
     what: str
     detail: str
     operation: Operation | None = None
@@ -44,21 +44,21 @@ class Violation:
 
 
 def strength(command_id: str) -> tuple[int, int]:
-    """Which of two commands of a key wins: the one with the greater strength.
+    """A sort key for the commands of a key: the greatest wins.
 
-    Puts and deletes before creates; of the former the greatest id, of creates the smallest. The
-    lowest bit of an id says whether it is a create's.
+    Puts and deletes beat creates. Of puts and deletes the greatest id wins, of creates the
+    smallest. The lowest bit of an id marks a create.
     """
     number = int(command_id.replace("-", ""), 16)
     return (0, -number) if number & 1 else (1, number)
 
 
 def check(history: Sequence[Operation], final: Final) -> list[Violation]:
-    """Every broken promise of a run.
+    """Return every broken promise of a run.
 
     Args:
         history: all operations that may have had an effect, in any order.
-        final: what was there when all that was accepted had been applied.
+        final: the state after everything accepted was applied.
     """
     return list(_Check(history, final).violations())
 
@@ -71,7 +71,7 @@ class _Check:
         self._at: defaultdict[Place, list[Operation]] = defaultdict(list)
         self._open: defaultdict[str, list[Operation]] = defaultdict(list)
         self._refused: defaultdict[str, list[Operation]] = defaultdict(list)
-        #: Versions that open writes turned out to have made.
+        #: Versions that reads attribute to open writes.
         self._versions: dict[int, str] = {}
         for operation in self._history:
             if operation.is_acknowledged and operation.command_id is not None:
@@ -121,7 +121,7 @@ class _Check:
                 yield Violation("write not after what its client saw", seen, operation)
 
     def _end(self, operation: Operation) -> Iterator[Violation]:
-        """What must have become of an accepted write."""
+        """Check the final state of the key of an accepted write."""
         command_id, place = str(operation.command_id), operation.place
         assert place is not None, operation
         if command_id in self._final.rejected:
@@ -133,10 +133,10 @@ class _Check:
             yield Violation("accepted write lost", "the key has neither row nor trace", operation)
         elif strength(version) < strength(command_id):
             yield Violation("accepted write lost", f"the key is at {version}", operation)
-        # What is stronger must be somebody's: see _remains.
+        # `_remains` checks that a stronger version comes from a write.
 
     def _remains(self) -> Iterator[Violation]:
-        """What is there at the end must be what somebody wrote."""
+        """Check that every final row and tombstone comes from a write."""
         for place, row in self._final.rows.items():
             fault = self._fault_of(place, row.version, row.body, until=self._final.at)
             if fault:
@@ -160,11 +160,11 @@ class _Check:
     def _fault_of(
         self, place: Place, version: str | None, body: Body | None, *, until: float
     ) -> str | None:
-        """What is wrong with an item's being so by a time."""
+        """The reason why the item can't have had this state by the time `until`, or None."""
         known = self._by_id.get(version) if version else None
         if known is not None:
             return self._fault_of_known(known, place, body, until)
-        if body is None:  # 304: the version is all that is known, and that some open write made it
+        if body is None:  # 304: only the version is known, and any open write may have made it
             return None if self._open_at(place, until) else "value never written"
         if version is None and any(
             _made(write, body) and write.began <= until
@@ -226,7 +226,7 @@ class _Check:
                 seen[who] = read.version
 
     def _reaches(self, read: Operation, floor: str) -> bool:
-        """Whether what a read showed can be a state in which `floor` is settled."""
+        """Return whether the read's result is possible after `floor` was settled."""
         assert read.place is not None
         if read.found:
             return read.version is not None and strength(read.version) >= strength(floor)
@@ -277,17 +277,17 @@ class _Check:
 
 
 def _made(write: Operation, body: Body) -> bool:
-    """Whether a body is what a write sent; it may have more members, which were left out."""
+    """Return whether the body is what the write sent; members that were not sent may be added."""
     if write.sent is None:
         return False
     return all(name in body and body[name] == value for name, value in write.sent.items())
 
 
 def _turns(answers: Sequence[Operation]) -> Iterator[Violation]:
-    """Fates that were told after others that exclude them. Answers at the same time have no order.
+    """Find statuses that contradict earlier statuses; overlapping requests have no order.
 
     Args:
-        answers: about one command, by their beginning.
+        answers: status requests for the same command, ordered by their start.
     """
     by_end = sorted(answers, key=lambda told: told.ended)
     before: set[str] = set()

@@ -1,4 +1,4 @@
-"""Clients that write and read the same few keys at once, and note what they do and are told."""
+"""Clients that write and read the same few keys concurrently, and record requests and answers."""
 
 import asyncio
 import random
@@ -15,10 +15,10 @@ from tests.fixtures.stack import new_city
 from tests.history.checker import strength
 from tests.history.operations import Operation
 
-#: Cities of such a name are refused by the database alone, see `faulty_names_are_refused`.
+#: Names with this prefix are refused by the database alone; see `_faulty_names_are_refused`.
 FAULTY = "Faulty"
-_PATIENCE_SECONDS = 12.0  # less than the API's: some writes must stay open
-_PAUSE_SECONDS = 0.1  # between two operations of one client, at most
+_PATIENCE_SECONDS = 12.0  # shorter than the API's time-out, so that some writes stay open
+_PAUSE_SECONDS = 0.1  # maximum between two operations of a client
 _NEVER_ANSWERED = 0
 _BATCH = 3
 
@@ -27,7 +27,7 @@ Answer = tuple[int, Mapping[str, str], Any]
 
 @dataclass
 class Recorder:
-    """What all clients of a run did."""
+    """The operations of all clients of a run."""
 
     history: list[Operation] = field(default_factory=list)
 
@@ -37,7 +37,7 @@ class Recorder:
 
 @dataclass
 class Someone:
-    """One client: does one thing after the other."""
+    """A client that sends one request at a time."""
 
     name: str
     session: aiohttp.ClientSession
@@ -45,16 +45,16 @@ class Someone:
     keys: list[str]
     recorder: Recorder
     chance: random.Random
-    #: The newest version that it knows of each key.
+    #: The newest known version of each key.
     seen: dict[str, str] = field(default_factory=dict)
-    #: The entity tag of each item's last read, by its path.
+    #: The entity tag of each item's last read, by the item's path.
     tags: dict[str, str] = field(default_factory=dict)
-    #: Its own writes whose status it may ask for.
+    #: Its own writes whose status it may request.
     own: list[Operation] = field(default_factory=list)
     _count: int = 0
 
     async def work(self, until: float) -> None:
-        """Does things by chance until that time."""
+        """Perform random operations until the given time."""
         actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (30, self.put),
             (7, self.put_faulty),
@@ -83,7 +83,7 @@ class Someone:
         await self._write("put", self._city(FAULTY), faulty=True)
 
     async def put_invalid(self) -> None:
-        """It is refused, so nobody may ever see it."""
+        """Send a put that the API refuses, so that no read may return it."""
         await self._write("put", {**self._city(), "population": -1})
 
     async def create(self) -> None:
@@ -93,7 +93,7 @@ class Someone:
         await self._write("delete", None)
 
     async def batch(self) -> None:
-        """Creates of one request, each for another key; one has a fault."""
+        """Create several keys in a request; one item has a fault."""
         cities = [self._city(key=key) for key in self.chance.sample(self.keys, _BATCH)]
         cities[-1]["latitude"] = 91.0
         began = time.monotonic()
@@ -111,7 +111,7 @@ class Someone:
             )
 
     async def announce(self) -> None:
-        """A POST whose key the server makes; often repeated, as if the answer had been lost."""
+        """Send a POST whose key the server generates, repeated as if the answer had been lost."""
         self._count += 1
         title = f"{self.name} announces {self._count}"
         sent = {"title": title, "body": "Text.", "published_on": "2026-11-21", "pinned": True}
@@ -182,7 +182,7 @@ class Someone:
         await self._read("cities", self.chance.choice(self.keys), None)
 
     async def list(self) -> None:
-        """Rows without versions, of no cache's knowledge."""
+        """Request a list, which has no versions, with a unique query that no cache can answer."""
         keys = self.chance.sample(self.keys, len(self.keys) // 2)
         self._count += 1
         nobody = f"name=neq.{self.name}-{self._count}"
@@ -197,7 +197,7 @@ class Someone:
             await self.ask_for(self.chance.choice(self.own))
 
     async def ask_for(self, write: Operation, *, wait_seconds: int = 0) -> None:
-        """Asks for a command's status."""
+        """Request the status of a command."""
         began = time.monotonic()
         headers = {"Prefer": f"wait={wait_seconds}"} if wait_seconds else {}
         path = f"/{write.resource}/{write.key}/commands/{write.command_id}"
@@ -214,7 +214,7 @@ class Someone:
         )
 
     async def read_all_keys(self) -> None:
-        """Reads each key once, after what this client knows of it."""
+        """Read each key once, after the newest version that this client knows."""
         for key in self.keys:
             await self._read("cities", key, self.seen.get(key))
 
@@ -243,7 +243,7 @@ class Someone:
         if after and version and status in (200, 304) and resource == "cities":
             self._saw(key, version)
 
-    # Means
+    # Helpers
 
     def _saw(self, key: str, version: str) -> None:
         known = self.seen.get(key)
@@ -251,7 +251,7 @@ class Someone:
             self.seen[key] = version
 
     def _city(self, kind: str = "City", key: str | None = None) -> dict[str, Any]:
-        """A city of this client's own: no other write has its name."""
+        """A city with a name that no other write uses."""
         self._count += 1
         chosen = int(key or self.chance.choice(self.keys))
         return new_city(geonameid=chosen, name=f"{kind} {self.name}-{self._count}")
@@ -272,7 +272,7 @@ class Someone:
     async def _ask(
         self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Status, headers and body; status 0 where no answer came."""
+        """Send a request; return status, headers and body, or status 0 without an answer."""
         body = None if content is None else orjson.dumps(content)
         named = {**({"Content-Type": "application/json"} if body else {}), **(headers or {})}
         try:
@@ -286,7 +286,7 @@ class Someone:
 
 
 def new_session() -> aiohttp.ClientSession:
-    """For clients that never send anything twice: aiohttp would, over a kept connection."""
+    """A session that never repeats a request; aiohttp would do so on a kept connection."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True, limit=0),
         timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS),

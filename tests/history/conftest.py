@@ -1,4 +1,4 @@
-"""Marks the runs: by `make test-history`, one after the other, as they share a stack."""
+"""Parameters of the recorded runs of `make test-history`, which share a stack."""
 
 import os
 
@@ -10,7 +10,7 @@ CLIENTS_VARIABLE = "FOREBAY_HISTORY_CLIENTS"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A run for each seed that is asked for."""
+    """Run a test once for each requested seed."""
     if "seed" in metafunc.fixturenames:
         asked = os.environ.get(SEEDS_VARIABLE, "1")
         metafunc.parametrize("seed", [int(seed) for seed in asked.split()])
@@ -18,11 +18,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def seconds() -> float:
-    """How long a run's trouble lasts."""
+    """Duration of a run."""
     return float(os.environ.get(SECONDS_VARIABLE, "60"))
 
 
 @pytest.fixture
 def clients() -> int:
-    """How many clients a run has."""
+    """Number of clients in a run."""
     return int(os.environ.get(CLIENTS_VARIABLE, "12"))

@@ -1,4 +1,4 @@
-"""What befalls the stack while clients work: by chance, two at a time, each for a few seconds."""
+"""Random faults of the stack while clients work: two at a time, each for a few seconds."""
 
 import random
 import threading
@@ -18,21 +18,21 @@ _REPETITIONS = 10
 
 @dataclass
 class Hazards:
-    """Makes trouble in two threads: one for the databases and functions, one for what is between.
+    """Makes faults in two threads: of databases and functions, and of S3, SQS and Firehose.
 
-    No two of the same thread overlap, so that each can be undone by itself.
+    Faults of the same thread never overlap, so that each can be reverted on its own.
     """
 
     stack: FaultyStack
     seed: int
-    #: What was done and when, for whoever looks into a run.
+    #: Start, end and name of each fault, for the analysis of a run.
     log: list[tuple[float, float, str]] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _errors: list[BaseException] = field(default_factory=list)
 
     @contextmanager
     def raging(self) -> Iterator[None]:
-        """Trouble for as long as the block lasts; after it, none."""
+        """Make faults while the block runs; revert all of them at its end."""
         groups = (
             (
                 self.primary_killed,
@@ -82,7 +82,7 @@ class Hazards:
                 began = time.monotonic()
                 hazard(chance)
                 self.log.append((began, time.monotonic(), hazard.__name__))
-        except BaseException as exc:  # noqa: BLE001 - a thread's errors are raised by its starter
+        except BaseException as exc:  # noqa: BLE001 - the main thread raises a thread's errors
             self._errors.append(exc)
 
     def _lasts(self, chance: random.Random) -> None:
@@ -104,7 +104,7 @@ class Hazards:
             self._lasts(chance)
 
     def connections_cut(self, chance: random.Random) -> None:
-        """At statements of the consumers and of reads, before or after the server does them."""
+        """Cut connections at statements of consumers and reads, before or after their execution."""
         for _ in range(_CUTS):
             proxy = chance.choice([self.stack.primary, self.stack.primary, self.stack.replica])
             proxy.cut_at(chance.randint(1, 12), chance.choice(["before", "after"]))
@@ -134,7 +134,7 @@ class Hazards:
     def readers_killed(self, _: random.Random) -> None:
         self.stack.kill_workers("read")
 
-    # What is between them
+    # Firehose, S3 and messages
 
     def _firehose(self, chance: random.Random, **faults: object) -> None:
         self.stack.set_firehose_faults(**faults, seed=chance.randrange(2**31))
@@ -145,7 +145,7 @@ class Hazards:
         self._firehose(chance, throttle=0.8, partial_failure=0.5)
 
     def firehose_forgetful(self, chance: random.Random) -> None:
-        """It stores, and says that it has not."""
+        """Firehose stores records but answers that it has not."""
         self._firehose(chance, lost_ack=0.7)
 
     def firehose_down(self, chance: random.Random) -> None:
@@ -160,7 +160,7 @@ class Hazards:
         self.stack.s3_proxy.refuse = None
 
     def nobody_accepting(self, chance: random.Random) -> None:
-        """The archive refuses, and Firehose stores but does not say so: nobody acknowledges."""
+        """The archive refuses, and Firehose stores records without acknowledging them."""
         self._refuse_objects()
         self._firehose(chance, lost_ack=1.0)
         self.stack.s3_proxy.refuse = None
@@ -170,7 +170,7 @@ class Hazards:
         self.stack.s3_proxy.refuse = lambda _, path: path.startswith(f"/{bucket}")
 
     def messages_repeated(self, chance: random.Random) -> None:
-        """Events of old objects come again."""
+        """Send events of old objects again."""
         bucket = self.stack.deployed.archive_bucket
         for key in chance.choices(self.stack.keys(), k=_REPETITIONS):
             self.stack.sqs.send_message(
@@ -178,7 +178,7 @@ class Hazards:
             )
 
     def messages_impatient(self, chance: random.Random) -> None:
-        """Messages come back after a second, whoever still works on them."""
+        """SQS delivers messages again after a second, even if they are still being processed."""
         self.stack.hide_messages_for(1)
         self._lasts(chance)
         self.stack.hide_messages_for(VISIBILITY_SECONDS)

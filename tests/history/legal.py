@@ -1,7 +1,7 @@
-"""Makes histories that keep every promise: a small model of the API, with a replica that lags.
+"""Generate histories that keep every promise: a small model of the API, with a lagging replica.
 
-Chance decides who does what, what gets an answer, when the model applies, and how far the replica
-is behind. The model knows the laws by itself: by sets of writes and `max`.
+Random choices determine the operations, which of them are answered, when the model applies writes,
+and the lag of the replica. The model computes the laws by itself, from sets of writes and `max`.
 """
 
 import random
@@ -24,14 +24,14 @@ _AFTER_ALL = 10.0
 
 @dataclass
 class Model:
-    """The API with everything behind it."""
+    """A model of the API and its databases."""
 
     chance: random.Random
     now: float = 0.0
     history: list[Operation] = field(default_factory=list)
-    #: Writes that were stored, by place; they have an id also where no answer told it.
+    #: Stored writes by place; each has an id, even if no answer contained it.
     stored: defaultdict[Place, list[Operation]] = field(default_factory=lambda: defaultdict(list))
-    #: Of these, those that the primary and the replica have looked at.
+    #: The ids of stored writes that the primary and the replica have processed.
     primary: set[str] = field(default_factory=set)
     replica: set[str] = field(default_factory=set)
     free: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_CLIENTS, 0.0))
@@ -51,7 +51,7 @@ class Model:
             action(self.chance.choice(ready), place)
 
     def apply(self) -> None:
-        """The primary looks at some of what is stored, the replica at some of that."""
+        """Process some of the stored writes on the primary; sometimes update the replica."""
         every = [write for writes in self.stored.values() for write in writes]
         ids = sorted(str(write.command_id) for write in every)
         if ids:
@@ -109,7 +109,7 @@ class Model:
             self._tell(client, place, self.chance.choice(ids), self.replica)
 
     def end(self) -> Final:
-        """Everything is applied, the replica has it, and every status is asked for."""
+        """Apply everything on both servers, then request every status; return the final state."""
         self.primary = {str(one.command_id) for some in self.stored.values() for one in some}
         self.now = max(self.now, *self.free.values()) + _AFTER_ALL
         final = Final(
@@ -141,7 +141,7 @@ class Model:
         )
 
     def _operation(self, client: str, place: Place, **said: Any) -> Operation:
-        """It has its effect now; it may have begun before and end later."""
+        """An operation that takes effect now; it may begin earlier and end later."""
         began = self.chance.uniform(self.free[client] + 1e-6, self.now)
         self.free[client] = ended = self.now + self.chance.choice([0.1, 0.9, 2.5])
         usual = {"kind": "read", "status": 200}
@@ -180,10 +180,10 @@ class Model:
 
 
 def legal_histories(*, least: int = 1) -> st.SearchStrategy[tuple[list[Operation], Final]]:
-    """Histories that keep every promise, each with its end.
+    """Generate histories that keep every promise, each with its final state.
 
     Args:
-        least: how many operations are tried at least.
+        least: the minimum number of steps.
     """
     return st.builds(_play, st.integers(0, 2**32), st.integers(least, 40))
 

@@ -1,4 +1,4 @@
-"""How much memory each part of the stack takes while it runs."""
+"""Measure the memory of each part of the stack while it runs."""
 
 import statistics
 import threading
@@ -17,21 +17,21 @@ _LOOK_SECONDS = 2.0
 _FUNCTIONS: tuple[FunctionName, ...] = ("write", "read", "firehose_consumer")
 _SERVERS = ("gateway", "firehose", "emulator")
 _MIB = 2**20
-_FEWEST = 8  # looks, below which no growth is told
+_FEWEST = 8  # measurements that a growth needs
 
 
 @dataclass
 class Memory:
-    """Resident MiB over time. Of a function, that of its largest instance."""
+    """Resident memory over time in MiB; for a function, that of its largest instance."""
 
     stack: FaultyStack
-    #: By part: seconds since the beginning, and MiB.
+    #: By part, pairs of seconds since the start and MiB.
     looks: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Looks for as long as the block lasts."""
+        """Measure while the block runs."""
         looker = threading.Thread(target=self._watch, daemon=True)
         looker.start()
         try:
@@ -41,9 +41,9 @@ class Memory:
             looker.join()
 
     def growth(self, part: str) -> float | None:
-        """The last quarter's median beside the second's; None if there are too few looks.
+        """The last quarter's median divided by the second's; None with too few measurements.
 
-        The first quarter is that in which everything is loaded and every cache filled.
+        The first quarter doesn't count: modules are loaded and caches filled in it.
         """
         sizes = [size for _, size in self.looks[part]]
         quarter = len(sizes) // 4
@@ -53,7 +53,7 @@ class Memory:
         return statistics.median(last) / statistics.median(second)
 
     def summary(self) -> dict[str, dict[str, float | None]]:
-        """For each part its memory in MiB at the beginning, at most and at the end, and growth."""
+        """The first, greatest and last measurement in MiB, and the growth, of each part."""
         return {
             part: {
                 "first": round(looks[0][1], 1),

@@ -1,4 +1,4 @@
-"""What clients did and were told, as it is recorded, and what was there in the end."""
+"""The recorded operations of clients, and the final state."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["create", "put", "delete", "read", "status"]
-#: A key as text: histories are files, and one resource's keys have one spelling.
+#: Resource and key; the key is text because histories are files.
 Place = tuple[str, str]
 Body = Mapping[str, Any]
 
@@ -19,35 +19,35 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation of one client. A batch is as many as it has items, a list as it has rows.
+    """An operation of a client. A batch is recorded per item, a list per row.
 
-    A client does one thing after the other; times are of one clock, in seconds.
+    A client sends one request at a time. Times are in seconds of the same clock.
     """
 
     client: str
     kind: Kind
     resource: str
-    #: None where the server makes it and no answer told it.
+    #: None if the server generates the key and no answer contained it.
     key: str | None
     began: float
     ended: float
-    #: 0: there was no answer, or none in time.
+    #: 0 if there was no answer in time.
     status: int
-    #: What a refusal says.
+    #: The code of a refusal.
     code: str | None = None
 
-    # What was asked
+    # The request
     read_after: str | None = None
     if_match: str | None = None
     idempotency_key: str | None = None
     sent: Body | None = None
-    #: The database will refuse it, though the API does not.
+    #: True if the database will refuse the write, although the API accepts it.
     faulty: bool = False
 
-    # What was told
-    #: Of an accepted write, or the one whose status was asked for.
+    # The answer
+    #: Id of an accepted write, or of the command whose status was requested.
     command_id: str | None = None
-    #: Of the item that was read; a list does not tell.
+    #: Version of an item that was read; a list contains no versions.
     version: str | None = None
     got: Body | None = None
     fate: str | None = None
@@ -63,22 +63,22 @@ class Operation:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether it is a write that was accepted."""
+        """True if this is an accepted write."""
         return self.is_write and self.command_id is not None
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is a write of which nothing may ever be seen."""
+        """True if this is a refused write, which no read may return."""
         return self.is_write and 400 <= self.status < 500
 
     @property
     def is_open(self) -> bool:
-        """Whether it is a write that may have happened or not: there is no answer that tells."""
+        """True if no conclusive answer shows whether this write has happened."""
         return self.is_write and not self.is_acknowledged and not self.is_refused
 
     @property
     def found(self) -> bool:
-        """Whether a read showed an item, or that the client has the newest."""
+        """True if a read returned an item, or 304."""
         return self.kind == "read" and self.status in (_OK, _NOT_MODIFIED)
 
     @property
@@ -88,7 +88,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An item at the end."""
+    """An item in the final state."""
 
     version: str
     body: Body
@@ -96,14 +96,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """What the primary held when everything accepted had been applied."""
+    """The state of the primary after everything accepted was applied."""
 
     rows: Mapping[Place, Row] = field(default_factory=dict)
-    #: Versions of what was deleted.
+    #: Versions of deleted items.
     tombstones: Mapping[Place, str] = field(default_factory=dict)
     #: Ids of rejected commands.
     rejected: frozenset[str] = frozenset()
-    #: When that was, on the operations' clock.
+    #: Time of this state, on the operations' clock.
     at: float = float("inf")
 
     def version(self, place: Place) -> str | None:
@@ -112,7 +112,7 @@ class Final:
 
 
 def write_history(file: Path, history: Iterable[Operation], final: Final) -> None:
-    """Keeps a run, so that it can be looked into and checked again: NDJSON, the end last."""
+    """Write a run as NDJSON, with the final state last, for analysis and repeated checks."""
     with file.open("w", encoding="utf-8") as lines:
         for operation in history:
             told = {name: value for name, value in asdict(operation).items() if value is not None}
@@ -121,7 +121,7 @@ def write_history(file: Path, history: Iterable[Operation], final: Final) -> Non
 
 
 def read_history(file: Path) -> tuple[list[Operation], Final]:
-    """A run that was kept."""
+    """Read a run that `write_history` has written."""
     history, final = [], Final()
     for line in _lines(file):
         if "final" in line:

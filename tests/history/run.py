@@ -1,4 +1,4 @@
-"""One run: clients and hazards, then rest, then a look at everything."""
+"""A recorded run: clients work under faults, then everything settles and is checked."""
 
 import asyncio
 import json
@@ -23,29 +23,29 @@ from tests.history.operations import Final, Operation, Place, Row, write_history
 
 _KEYS = 10
 _SETTLING_SECONDS = 180.0
-#: The write function's time-out: what was sent so long ago happens no more.
+#: The write function's time-out: an older request can't have an effect any more.
 _LONGEST_WRITE_SECONDS = 25.0
 _ASKING_AT_ONCE = 8
-#: Where runs are kept; what a seed did is nothing that a second run with it repeats exactly.
+#: Folder of the recorded runs; a run can't be reproduced exactly by its seed.
 _FOLDER = Path(os.environ.get("FOREBAY_HISTORY", ROOT / ".build" / "history"))
 _TABLES = {"cities": "geonameid", "announcements": "id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A run that was looked into."""
+    """A run with its violations."""
 
     history: list[Operation]
     violations: list[Violation]
-    #: Whether `forebay verify` found archive and database in agreement.
+    #: True if `forebay verify` found that archive and database agree.
     verified: bool
     hazards: int
-    #: Messages that were given up, and that an operator would have moved back.
+    #: Dead letters that were moved back to the queue, as an operator would do.
     dead_letters: int
     file: Path
 
     def summary(self) -> dict[str, Any]:
-        """The run in numbers."""
+        """The numbers of the run."""
         writes = [one for one in self.history if one.is_write]
         return {
             "operations": len(self.history),
@@ -67,13 +67,13 @@ class Checked:
 
 
 def run(stack: FaultyStack, *, seconds: float, seed: int, clients: int) -> Checked:
-    """Has clients work on a stack that fails, and checks what they saw.
+    """Run clients on a failing stack, and check their observations.
 
     Args:
-        stack: running; it is left healed.
-        seconds: how long clients and hazards go on.
-        seed: of their choices.
-        clients: how many at once.
+        stack: the running stack; its faults are reverted at the end.
+        seconds: how long clients work and faults happen.
+        seed: seed of all random choices.
+        clients: number of concurrent clients.
     """
     before = {place for place, _ in _places(stack)} | set(_tombstones(stack))
     keys = [str(new_city()["geonameid"]) for _ in range(_KEYS)]
@@ -129,7 +129,7 @@ async def _work(
 
 
 async def _ask_everything(people: list[Someone], recorder: Recorder) -> None:
-    """The status of every accepted command, and every key after what each client knows."""
+    """Request the status of every accepted command, and read every key as each client."""
     writes = recorder.acknowledged()
     async with new_session() as session:
         for someone in people:
@@ -140,7 +140,7 @@ async def _ask_everything(people: list[Someone], recorder: Recorder) -> None:
             async with turns:
                 await someone.ask_for(write, wait_seconds=5)
 
-        # Each as a client of its own: they do not wait for each other.
+        # Concurrent requests, each on behalf of a client.
         await asyncio.gather(
             *(ask(people[number % len(people)], write) for number, write in enumerate(writes))
         )
@@ -148,12 +148,12 @@ async def _ask_everything(people: list[Someone], recorder: Recorder) -> None:
 
 
 def _settle(stack: FaultyStack, recorder: Recorder) -> int:
-    """Returns when nothing more can happen and all in the archive is applied, or hope is lost.
+    """Wait until no effects are outstanding and the whole archive is applied, or for a time-out.
 
-    What was given up by the queue is moved back, as the runbook for it says.
+    Dead letters are moved back to the queue, as their runbook prescribes.
 
     Returns:
-        How many messages those were.
+        The number of messages moved.
     """
     moved = 0
     last = max((one.began for one in recorder.history if one.is_open), default=0.0)
@@ -194,7 +194,7 @@ def _redrive(stack: FaultyStack) -> None:
 
 
 def _faulty_names_are_refused(stack: FaultyStack, *, refused: bool = True) -> None:
-    """Has the database refuse what the API accepts, as a constraint of somebody's own would."""
+    """Make the database refuse names that the API accepts, by an undeclared constraint."""
     stack.as_superuser("ALTER TABLE cities DROP CONSTRAINT IF EXISTS no_faulty_names")
     if refused:
         stack.as_superuser(
@@ -204,7 +204,7 @@ def _faulty_names_are_refused(stack: FaultyStack, *, refused: bool = True) -> No
 
 
 def _final(stack: FaultyStack, before: set[Place], at: float) -> Final:
-    """What the primary holds of this run."""
+    """The state of the primary, limited to this run."""
     rejected = stack.as_superuser("SELECT id::text FROM forebay.rejections")
     return Final(
         rows={place: row for place, row in _places(stack) if place not in before},

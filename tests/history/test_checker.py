@@ -1,4 +1,4 @@
-"""The checker finds every kind of broken promise, and nothing in a run that kept them all."""
+"""The checker finds every kind of broken promise, and no violations in a run that kept them all."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ def create_id(number: int) -> str:
 
 
 def write(at: float, text: str | None = None, **said: Any) -> Operation:
-    """A write of a text, or without one a delete, that took a second."""
+    """A write of a text that takes a second; without a text, a delete."""
     usual: dict[str, Any] = {
         "client": "anna",
         "kind": "put" if text else "delete",
@@ -40,7 +40,7 @@ def write(at: float, text: str | None = None, **said: Any) -> Operation:
 
 
 def read(at: float, version: str | None, text: str | None = None, **said: Any) -> Operation:
-    """A read, of nothing if there is neither version nor text."""
+    """A read that takes a second; without version and text, of a missing item."""
     usual: dict[str, Any] = {
         "client": "bert",
         "kind": "read",
@@ -82,7 +82,7 @@ def test_a_run_that_kept_all_promises_is_clean() -> None:
         write(10, "one"),
         read(10.5, first, "one"),
         told(11, first, "pending"),
-        read(12, None),  # a cache may be behind
+        read(12, None),  # a cache may be stale
         read(12, first, "one", read_after=first),
         told(12, first, "applied"),
         write(20, "two", if_match=first),
@@ -218,7 +218,7 @@ def test_read_after_may_show_what_superseded_the_command() -> None:
         write(10, "one"),
         write(15, "late", kind="create", command_id=create_id(15)),
         read(22, put_id(10), "one", read_after=create_id(15)),
-        read(24, None, read_after=put_id(10)),  # by the delete that nobody has heard of
+        read(24, None, read_after=put_id(10)),  # because of the delete without an answer
         write(24.5, status=0),
     ]
     assert broken(history, deleted(put_id(24))) == set()

@@ -1,4 +1,4 @@
-"""The checker has nothing to say about legal histories, and finds what is broken in them."""
+"""The checker reports no violations in legal histories, and finds violations added to them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from tests.history.operations import Final, Operation, Row
 
 Run = tuple[list[Operation], Final]
 
-# Many histories have nothing in them that could be broken in the wanted way.
+# Many histories lack the operations that a test wants to change.
 SLOW = settings(
     max_examples=100,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
@@ -43,7 +43,7 @@ def test_a_legal_history_is_clean(run: Run) -> None:
 @given(legal_histories(least=20), st.data())
 @SLOW
 def test_a_lost_winner_is_found(run: Run, data: st.DataObject) -> None:
-    """What accepted write remained is gone, and so is what was told of it afterwards."""
+    """Remove the final state of an accepted write, and all later operations."""
     history, final = run
     there = {row.version for row in final.rows.values()} | set(final.tombstones.values())
     won = chosen(data, [one for one in history if one.command_id in there and one.is_acknowledged])

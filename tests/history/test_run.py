@@ -1,4 +1,4 @@
-"""Clients of a stack that fails all the time see no promise broken."""
+"""Clients of a constantly failing stack observe no broken promise."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from tests.history.run import Checked, run
 _LEAST = 20
 _SHORT_SECONDS = 12.0
 _FEW_CLIENTS = 8
-_SEED = 1  # the same plan each time; what meets what still depends on the machine
+_SEED = 1  # gives the same plan in each run; the timing still depends on the machine
 
 
 @pytest.mark.history
@@ -22,7 +22,7 @@ def test_clients_see_no_promise_broken(
 ) -> None:
     checked = run(faulty_stack, seconds=seconds, seed=seed, clients=clients)
     told = look_into(checked, seed)
-    # Otherwise the run has shown nothing. How much it shows depends on the machine.
+    # Otherwise the run proves too little. The numbers depend on the machine.
     assert told["acknowledged"] > _LEAST
     assert told["reads_with_read_after"] > _LEAST
     assert told["refused"] > 0
@@ -32,7 +32,7 @@ def test_clients_see_no_promise_broken(
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("fault")
 def test_a_few_clients_see_no_promise_broken_for_a_few_seconds(faulty_stack: FaultyStack) -> None:
-    """For `make test`: a short run with a few hazards; it need not show much."""
+    """A short run with a few faults for `make test`; it need not be conclusive."""
     checked = run(faulty_stack, seconds=_SHORT_SECONDS, seed=_SEED, clients=_FEW_CLIENTS)
     told = look_into(checked, _SEED)
     assert told["acknowledged"] > 0
@@ -40,7 +40,7 @@ def test_a_few_clients_see_no_promise_broken_for_a_few_seconds(faulty_stack: Fau
 
 
 def look_into(checked: Checked, seed: int) -> dict[str, Any]:
-    """Fails where a promise was broken; what the run came to."""
+    """Fail if a promise was broken; return the run's numbers."""
     told = checked.summary()
     sys.stderr.write(f"\nseed {seed}: {json.dumps(told)}\n")
     assert not checked.violations, "\n".join(

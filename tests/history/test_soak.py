@@ -1,4 +1,4 @@
-"""For half an hour everything fails now and then: no promise is broken and no memory grows."""
+"""During half an hour of random faults, no promise is broken and no memory grows."""
 
 import json
 import os
@@ -14,7 +14,8 @@ from tests.history.run import run
 
 _SECONDS_VARIABLE = "FOREBAY_SOAK_SECONDS"
 _WHOLE_SECONDS = 1800.0
-#: Ours, and never killed in a soak; functions are killed, the emulator keeps what it logs.
+#: The project's servers, which a soak never kills; functions are killed, and the emulator keeps its
+#: log.
 _JUDGED = ("gateway", "firehose")
 _MOST_GROWTH = 1.15
 

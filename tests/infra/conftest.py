@@ -1,4 +1,4 @@
-"""Synthesises both environments once, with empty packages: what is tested here is the wiring."""
+"""Synthesise both environments once, with empty packages: these tests are for the wiring."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
 
 @pytest.fixture(scope="session")
 def flags() -> Mapping[str, Any]:
-    """The context with which the CLI runs the app."""
+    """The context with which the CDK CLI runs the app."""
     context: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_bytes())["context"]
     return context
 
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stands for every function's package."""
+    """A placeholder for every function's package."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "handler.py").touch()
     return folder
@@ -42,6 +42,6 @@ def dev(flags: Mapping[str, Any], package: Path) -> Synthesised:
 
 @pytest.fixture(params=["local", "dev"])
 def either(request: pytest.FixtureRequest) -> Synthesised:
-    """Each environment in turn."""
+    """Each of the two environments."""
     found: Synthesised = request.getfixturevalue(request.param)
     return found

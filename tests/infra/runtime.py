@@ -1,4 +1,4 @@
-"""Starts functions from their packages, with what the runtime on AWS has, and nothing else."""
+"""Start functions from their packages, with only the libraries of the runtime on AWS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from infra.settings import FunctionName
 from tests.infra.templates import Synthesised, readable
 
-#: What the runtime on AWS brings, as boto3 needs it.
+#: The distributions that the runtime on AWS provides, as boto3 needs them.
 RUNTIME = {"boto3", "botocore", "s3transfer", "jmespath", "urllib3", "python_dateutil", "six"}
 
 
 def link(distributions: Iterable[str], folder: Path) -> Path:
-    """Makes a folder that has these of the installed distributions, and no other."""
+    """Make a folder with these installed distributions and no others."""
     folder.mkdir()
     for distribution in distributions:
         for top in {file.parts[0] for file in files(distribution) or []} - {"..", "__pycache__"}:
@@ -26,7 +26,7 @@ def link(distributions: Iterable[str], folder: Path) -> Path:
 
 
 def start(name: FunctionName, *paths: Path) -> str:
-    """A program that imports a function from the paths, and prints where its handler is."""
+    """A program that imports a function from the paths and prints the path of its handler."""
     return (
         f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}; "
         f"from lambdas.{name}.handler import lambda_handler as handler; "
@@ -35,7 +35,7 @@ def start(name: FunctionName, *paths: Path) -> str:
 
 
 def variables(environment: Synthesised, name: FunctionName) -> Mapping[str, str]:
-    """The function's variables, and those that the runtime sets."""
+    """The function's environment variables, and those that the runtime sets."""
     own = environment.function(name)["Environment"]["Variables"]
     return {
         "AWS_REGION": "us-east-1",

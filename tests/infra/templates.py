@@ -1,4 +1,4 @@
-"""Reads synthesised templates in the words of the tests."""
+"""Read synthesised templates in the terms of the tests."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ LOCAL_CONTEXT = {
 
 @dataclass(frozen=True, slots=True)
 class Synthesised:
-    """One environment's templates, and what they were made from."""
+    """An environment's templates, and the settings and routes that they were made from."""
 
     settings: Settings
     routes: Sequence[Route]
     data: Mapping[str, Any]
     service: Mapping[str, Any]
-    #: Empty where the environment has a database already.
+    #: Empty if the environment uses an existing database.
     database: Mapping[str, Any]
 
     @classmethod
     def of(cls, settings: Settings, flags: Mapping[str, Any], package: Path) -> Self:
-        """Synthesises the app as the CLI does, with the package standing for every function's."""
+        """Synthesise the app as the CLI does, with the same package for every function."""
         served = routes(resources.load())
         app = cdk.App(context=dict(flags))
         build_app(settings, app=app, served=served, packages=lambda _: package)
@@ -55,7 +55,7 @@ class Synthesised:
         return [found.get("Properties", {}) for found in self.resources(stack, resource_type)]
 
     def only(self, stack: str, resource_type: str) -> Mapping[str, Any]:
-        """The properties of the one resource of a type."""
+        """The properties of the only resource of a type."""
         (found,) = self.properties(stack, resource_type)
         return found
 
@@ -75,7 +75,7 @@ class Synthesised:
         return found
 
     def granted(self, name: FunctionName) -> set[tuple[str, str]]:
-        """All that a function's role allows, as pairs of action and readable resource."""
+        """All permissions of a function's role, as pairs of action and readable resource."""
         role = self.function(name)["Role"]["Fn::GetAtt"][0]
         documents = [
             policy["PolicyDocument"]
@@ -96,7 +96,7 @@ class Synthesised:
 
 
 def readable(value: Any) -> str:
-    """A template's value as text, with the names of what it refers to in angle brackets."""
+    """A template's value as text, with referenced names in angle brackets."""
     match value:
         case {"Fn::Join": [separator, parts]}:
             return str(separator).join(readable(part) for part in parts)

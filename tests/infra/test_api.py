@@ -1,4 +1,4 @@
-"""The REST API: its methods, its cache and what the gateway says by itself."""
+"""The REST API: its methods, its cache, and the gateway's own responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPELLED = {"path": "path", "query": "querystring", "header": "header"}
 
 
 def _path(template: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
-    """The path of what a method's ResourceId refers to."""
+    """The path that a method's ResourceId refers to."""
     match resource:
         case {"Ref": name}:
             properties = template["Resources"][name]["Properties"]
@@ -26,7 +26,7 @@ def _path(template: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
 
 
 def _methods(synthesised: Synthesised) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """The properties of every method by HTTP method and path."""
+    """The properties of every method, by HTTP method and path."""
     return {
         (found["HttpMethod"], _path(synthesised.service, found["ResourceId"]) or "/"): found
         for found in synthesised.properties("service", "AWS::ApiGateway::Method")
@@ -38,7 +38,7 @@ def _spelled(parameter: Parameter) -> str:
 
 
 def _setting(synthesised: Synthesised, method: str, path: str) -> Mapping[str, Any]:
-    """What the stage says of one method."""
+    """The stage's settings for a method."""
     stage = synthesised.only("service", "AWS::ApiGateway::Stage")
     found: Mapping[str, Any]
     (found,) = (
@@ -52,14 +52,15 @@ def _setting(synthesised: Synthesised, method: str, path: str) -> Mapping[str, A
 def _routes(synthesised: Synthesised, *, cached: bool) -> Iterator[tuple[Route, Mapping[str, Any]]]:
     for route in synthesised.routes:
         if route.method == "GET" and route.cached is cached:
-            # AWS: slashes are ~1 behind the first, and the root path is only a slash.
+            # AWS: slashes after the first are written ~1, and the root path is a slash.
             path = "/" + route.path.replace("/", "~1").removesuffix("~1")
             yield route, _setting(synthesised, "GET", path)
 
 
 def test_no_method_has_metrics_of_its_own(either: Synthesised) -> None:
-    """AWS asks the price of custom metrics for those, several for each method that is called (API
-    Gateway developer guide, "Amazon API Gateway dimensions and metrics").
+    """AWS bills method metrics as custom metrics, several for each called method.
+
+    See "Amazon API Gateway dimensions and metrics" in the API Gateway developer guide.
     """
     stage = either.only("service", "AWS::ApiGateway::Stage")
 
@@ -67,7 +68,7 @@ def test_no_method_has_metrics_of_its_own(either: Synthesised) -> None:
 
 
 def test_api_gateway_s_own_log_ends_too(either: Synthesised) -> None:
-    """It would make that log itself with the first error, without an end."""
+    """At the first error API Gateway would create that log itself, without an expiry."""
     (log,) = (
         found
         for found in either.properties("service", "AWS::Logs::LogGroup")
@@ -86,7 +87,7 @@ def test_the_api_answers_exactly_the_declared_routes(either: Synthesised) -> Non
 
 
 def test_methods_that_a_path_does_not_have_are_refused_by_a_function(either: Synthesised) -> None:
-    """API Gateway by itself would say the same as of an unknown path."""
+    """Without it, API Gateway would answer as for an unknown path."""
     methods = _methods(either)
     for route in either.routes:
         found = methods["ANY", route.path]
@@ -106,7 +107,7 @@ def test_reads_and_writes_go_to_their_functions(either: Synthesised) -> None:
 
 
 def test_every_declared_parameter_of_a_cached_route_is_a_cache_key(either: Synthesised) -> None:
-    """What isn't a key is ignored by the cache: two different requests would share an answer."""
+    """The cache ignores other parameters: two different requests would share an answer."""
     methods = _methods(either)
     for route in either.routes:
         if route.cached:
@@ -134,7 +135,7 @@ def test_cached_routes_are_kept_as_long_as_the_settings_say(either: Synthesised)
 
 
 def test_nothing_but_lists_and_items_is_ever_cached(either: Synthesised) -> None:
-    """The cluster turns the cache on for every GET that doesn't say otherwise."""
+    """The cache cluster caches every GET whose settings don't disable it."""
     uncached = list(_routes(either, cached=False))
 
     assert {route.action for route, _ in uncached} == {
@@ -157,7 +158,7 @@ def test_the_stage_has_a_cache_of_the_chosen_size(either: Synthesised) -> None:
 
 
 def test_throttling_holds_for_every_method(either: Synthesised) -> None:
-    """A method with settings of its own takes none of the stage's."""
+    """A method with its own settings ignores the stage's settings."""
     api = either.settings.api
     for setting in either.only("service", "AWS::ApiGateway::Stage")["MethodSettings"]:
         assert setting["ThrottlingRateLimit"] == api.rate_per_second
@@ -172,7 +173,7 @@ def test_an_api_key_is_asked_for_where_the_settings_say(either: Synthesised) -> 
 
 
 def test_only_what_describes_the_api_goes_without_a_key(dev: Synthesised) -> None:
-    """A browser that opens a page can't send one."""
+    """A browser that opens a page can't send a key."""
     free = {
         path
         for (method, path), found in _methods(dev).items()
@@ -214,7 +215,7 @@ def test_the_gateway_speaks_in_problems(either: Synthesised, response_type: str)
     assert str(document["status"]) == response["StatusCode"]
     assert document["type"].endswith(document["code"])
     assert {"title", "detail", "instance"} <= set(document)
-    # PostgREST's clients show these.
+    # PostgREST's clients show these members.
     assert document["message"] == document["detail"]
     assert (document["details"], document["hint"]) == (None, None)
 
@@ -244,7 +245,7 @@ def test_what_takes_too_long_is_a_504(either: Synthesised) -> None:
 def test_the_gateway_loses_patience_with_a_read_before_postgres_cancels_it(
     either: Synthesised,
 ) -> None:
-    """Else the function fails first, and that is a 503 like any other failure."""
+    """Otherwise the function fails first, with a 503 like any other failure."""
     variables = either.function("read")["Environment"]["Variables"]
     statement_seconds = float(variables["FOREBAY_STATEMENT_TIMEOUT_SECONDS"])
     methods = _methods(either)
@@ -277,7 +278,7 @@ def test_refusals_say_what_they_are(
 
 
 def test_gateway_responses_are_part_of_the_deployment(either: Synthesised) -> None:
-    """API Gateway answers with those that were there when the deployment was made."""
+    """A deployment contains the gateway responses that existed when it was made."""
     (deployment,) = either.resources("service", "AWS::ApiGateway::Deployment")
     waits_for = {either.service["Resources"][name]["Type"] for name in deployment["DependsOn"]}
 

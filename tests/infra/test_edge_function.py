@@ -1,4 +1,4 @@
-"""The CloudFront Function refuses what the local gateway refuses, in the same words."""
+"""The CloudFront Function refuses the same requests as the local gateway, with the same texts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.fixtures import edge_cases
 
 MAX_BODY_BYTES = 4_194_304
 
-# Calls the function once per event, as CloudFront does: with the query string's raw text to be
-# asked for, and nothing else that Node.js has and CloudFront hasn't.
+# Calls the function once per event, as CloudFront does: with a method that returns the raw query
+# string, and without Node.js's globals, which CloudFront lacks.
 HARNESS = """
 const fs = require("fs"), vm = require("vm");
 const [code, events] = JSON.parse(fs.readFileSync(0));
@@ -83,7 +83,7 @@ def event(target: str, method: str = "GET", **headers: str) -> dict[str, Any]:
 
 
 def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS) -> list[Any]:
-    """What the function makes of each event: a response, or the request to be passed on."""
+    """The function's result for each event: a response, or the request to forward."""
     code = edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
     finished = subprocess.run(
         [str(node.folder() / "node"), "-e", HARNESS],
@@ -99,7 +99,7 @@ def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS)
 
 
 def told(answer: Mapping[str, Any]) -> Any:
-    """The problem's document, or None for a request that passes."""
+    """The problem document, or None for a forwarded request."""
     if "statusCode" not in answer:
         return None
     assert answer["headers"]["content-type"]["value"] == "application/problem+json"
@@ -110,13 +110,13 @@ def told(answer: Mapping[str, Any]) -> Any:
 
 
 def of_the_gateway(target: str, method: str = "GET") -> Any:
-    """The same for the local gateway in front of the same list."""
+    """The local gateway's problem document for the same list, or None."""
     refused = refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
     return None if refused is None else json.loads(refused.body)
 
 
 def local_method(method: str) -> Method:
-    """The list as the local gateway knows it."""
+    """The list as declared to the local gateway."""
     declared = [Declared("querystring", "limit"), Declared("querystring", "cursor")]
     return Method(
         resource_id="r",
@@ -141,7 +141,7 @@ def test_it_answers_as_the_local_gateway_does() -> None:
 
 
 def test_what_passes_is_written_so_that_it_can_be_read_in_one_way_only() -> None:
-    """API Gateway would take `limit=1;limit=2` for two parameters."""
+    """API Gateway would parse `limit=1;limit=2` as two parameters."""
     passed = called(
         [
             event("/v1/items?limit=1;limit=2&cursor=a+b%7C%zz"),
@@ -259,7 +259,7 @@ def test_a_body_may_have_so_many_bytes(length: str, code: str | None) -> None:
 
 
 def test_the_declared_routes_and_nothing_else_pass() -> None:
-    """Each parameter of each route by itself, and one that no route has."""
+    """Each parameter of each route by itself, and a parameter that no route declares."""
     served = routes(resources.load())
     asked = [
         (one, parameter.name)

@@ -1,4 +1,4 @@
-"""Who may call the API, from where, and under which name."""
+"""The API's callers, endpoints and domain names."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_other_ways_to_show_who_one_is_guard_the_same_routes(
 def test_no_method_of_a_path_is_open_unless_the_whole_path_is(
     flags: Mapping[str, Any], kind: str
 ) -> None:
-    """The catch-all of a path leads to a function too, which answers HEAD as it does GET."""
+    """The catch-all method of a path also calls a function, which answers HEAD like GET."""
     changes = {"api.authorization": TYPES[kind], "api.require_api_key": True}
     asked = {"none": "NONE", "cognito": "COGNITO_USER_POOLS", "iam": "AWS_IAM", "lambda": "CUSTOM"}
     by_path: dict[str, list[Route]] = {}
@@ -162,7 +162,7 @@ def test_where_a_list_sees_the_caller_so_does_its_cache_key(
 def test_answers_to_signed_requests_are_kept_for_all_or_not_at_all(
     flags: Mapping[str, Any], *, shares_cache: bool
 ) -> None:
-    """A signature may be in the query, and so in no key."""
+    """A signature may be in the query, which is not in the cache key."""
     authorization = {"kind": "iam", "shares_cache": shares_cache}
     cached = caching(api_template({"api.authorization": authorization}, flags))
 
@@ -175,7 +175,7 @@ def test_answers_to_signed_requests_are_kept_for_all_or_not_at_all(
 def test_callers_share_cached_answers_only_where_the_settings_say_so(
     flags: Mapping[str, Any], *, shares_cache: bool
 ) -> None:
-    """The header Authorization is no part of a cache key by itself."""
+    """The header Authorization is not part of a cache key by default."""
     authorization = {**COGNITO, "shares_cache": shares_cache}
     found = methods(api_template({"api.authorization": authorization}, flags))
 
@@ -213,7 +213,7 @@ def test_an_api_behind_an_edge_refuses_whoever_comes_around_it(flags: Mapping[st
 
 
 def test_where_iam_decides_the_api_s_own_policy_only_forbids(flags: Mapping[str, Any]) -> None:
-    """In one account an allowance by either policy is enough, so one here would let all in."""
+    """In an account, an allow in either policy suffices, so the API's policy must not allow."""
     template = api_template({"api.authorization": {"kind": "iam"}}, flags, known_by=["secret"])
     (api,) = properties(template, "AWS::ApiGateway::RestApi")
 
@@ -290,7 +290,7 @@ def test_contradictions_are_refused_with_a_sentence(changes: Mapping[str, Any], 
         settings_of("dev", changes)
 
 
-#: In the documentation of authorizers, by what the caller may do.
+#: By scope, the beginning of its row in the documentation of authorizers.
 _DOCUMENTED = {
     "cities.read": "| read `cities` |",
     "cities.write": "| write `cities`, and see what became of it |",
@@ -299,7 +299,7 @@ _DOCUMENTED = {
 
 
 def documented_methods(scope: str) -> list[str]:
-    """The ends of ARNs that docs/security.md names for a caller with that scope."""
+    """The ends of ARNs in docs/security.md for a caller with this scope."""
     (line,) = (
         line
         for line in text_of("docs/security.md").splitlines()
@@ -310,7 +310,7 @@ def documented_methods(scope: str) -> list[str]:
 
 @pytest.mark.parametrize("scope", _DOCUMENTED)
 def test_the_methods_that_authorizers_are_told_to_allow_are_those_of_the_scope(scope: str) -> None:
-    """A star in a policy matches any text, slashes too (IAM User Guide, "Resource")."""
+    """A star in a policy matches any text, including slashes (IAM User Guide, "Resource")."""
     patterns = documented_methods(scope)
     assert patterns
     for route in two_resources():

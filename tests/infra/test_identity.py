@@ -1,4 +1,4 @@
-"""The user pool's clients: which scopes people and programs can get."""
+"""The user pool's clients: the scopes that people and programs can get."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scopes_of_people(
 def test_people_can_get_no_scope_for_writing_unless_the_settings_say_so(
     flags: Mapping[str, Any], package: Path
 ) -> None:
-    """Whoever gets hold of a person's token could write everything else."""
+    """Otherwise a stolen token of a person would permit writes."""
     assert scopes_of_people({}, flags, package) == {
         *("status.read", "cities.read", "countries.read"),
     }

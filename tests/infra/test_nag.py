@@ -1,4 +1,4 @@
-"""AWS's own checks (cdk-nag) on the environments that go to AWS."""
+"""AWS's own checks (cdk-nag) on the environments that are deployed to AWS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infra.settings import Settings
 def test_every_finding_of_the_checks_is_mended_or_has_its_reason(
     flags: Mapping[str, Any], package: Path, name: str
 ) -> None:
-    """A finding that is neither makes the synthesis fail."""
+    """A finding without a suppression and its reason makes the synthesis fail."""
     app = cdk.App(context=dict(flags))
     build_app(Settings.load(name, {}), app=app, packages=lambda _: package)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -1,4 +1,4 @@
-"""Alarms, the pages that they lead to, and the dashboard."""
+"""Alarms, their runbook pages, and the dashboard."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ def test_every_alarm_tells_somebody_and_says_when_it_is_over(operations: Templat
 
 
 def test_alarms_may_publish_to_their_topic(operations: Template) -> None:
-    """A topic's own policy replaces SNS's default, so what it doesn't allow reaches nobody (Amazon
-    SNS developer guide, "Example cases for Amazon SNS access control").
+    """A topic's own policy replaces SNS's default, so it must allow every publisher.
+
+    See "Example cases for Amazon SNS access control" in the Amazon SNS developer guide.
     """
     (topic,) = operations.find_resources("AWS::SNS::Topic")
     (policy,) = properties(operations, "AWS::SNS::TopicPolicy")
@@ -100,8 +101,9 @@ def test_alarms_may_publish_to_their_topic(operations: Template) -> None:
 
 
 def test_an_alarm_waits_for_no_minute_that_has_not_come_in_yet(operations: Template) -> None:
-    """FILL makes a late minute look like a good one; such an alarm would never ring (Amazon
-    CloudWatch user guide, "Using math expressions with CloudWatch metrics": FILL).
+    """FILL gives late minutes good values; an alarm without spare minutes would never fire.
+
+    See FILL in the Amazon CloudWatch user guide, "Using math expressions with CloudWatch metrics".
     """
     for name, alarm in alarms(operations).items():
         spare = alarm["EvaluationPeriods"] - alarm["DatapointsToAlarm"]
@@ -111,7 +113,7 @@ def test_an_alarm_waits_for_no_minute_that_has_not_come_in_yet(operations: Templ
 def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropped(
     operations: Template,
 ) -> None:
-    """Firehose keeps it for 24 hours. One of two streams is enough to ring."""
+    """Firehose keeps data for 24 hours. A single stalled stream is enough for the alarm."""
     alarm = alarms(operations)["delivery-stalled"]
     told = json.dumps(alarm)
 
@@ -125,7 +127,7 @@ def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropp
 def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
     flags: Mapping[str, Any],
 ) -> None:
-    """Nobody takes from its queue, so its oldest message is as old as the queue lets it be."""
+    """A standby's queue has no consumer, so its oldest message reaches the queue's retention."""
     settings = settings_of("prod", {"database": STANDBY})
     found = properties(synthesised(settings, flags, AURORA), "AWS::CloudWatch::Alarm")
     names = {alarm["AlarmName"].removeprefix("forebay-prod-") for alarm in found}
@@ -162,7 +164,7 @@ metrics.flush_metrics()
 
 
 def test_alarms_look_at_the_metrics_that_the_consumer_writes(operations: Template) -> None:
-    """In a process of its own, since the library keeps dimensions for all metrics of a process."""
+    """Runs in a process of its own, because the library shares dimensions within a process."""
     done = subprocess.run(
         [sys.executable, "-c", _EMITTED], check=True, capture_output=True, text=True, cwd=ROOT
     )
@@ -191,7 +193,7 @@ def test_the_database_rings_for_processor_connections_and_storage(
 
 
 def test_an_idle_replica_does_not_ring() -> None:
-    """RDS says 300 s while nobody writes."""
+    """RDS reports a lag of up to 300 s while there are no writes."""
     with pytest.raises(ValidationError, match="replica_lag_seconds"):
         settings_of("dev", {"operations.replica_lag_seconds": 300})
 
@@ -224,7 +226,7 @@ def test_the_dashboard_follows_the_data(operations: Template) -> None:
 def test_what_is_watched_is_what_the_other_stacks_make(
     flags: Mapping[str, Any], package: Path
 ) -> None:
-    """They are known by name only, so a name that is wrong would ring for nothing, ever."""
+    """Metrics refer to resources by name; an alarm on a wrong name would never fire."""
     app = cdk.App(context=dict(flags))
     settings = Settings.load("prod", {})
     build_app(settings, app=app, packages=lambda _: package)

@@ -1,4 +1,4 @@
-"""The stacks tell the operators' command line everything that it looks for."""
+"""The stacks output every setting that the operators' command line reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packages that go to AWS: what is in each, how large it is, and that it starts by itself."""
+"""The packages for AWS: their distributions, their sizes, and that they start by themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.settings import PackageName
 from tests.infra.runtime import RUNTIME, link, start, variables
 from tests.infra.templates import Synthesised
 
-#: Distributions beside our own code. boto3 is not among them: the runtime has it.
+#: Distributions in the package besides the project's code; the runtime provides boto3.
 _CORE = {"annotated_types", "orjson", "pydantic", "pydantic_core", "typing_extensions",
          "typing_inspection"}  # fmt: skip
 _POSTGRES = {"psycopg", "psycopg_binary"}
@@ -27,7 +27,7 @@ CARRIED: dict[PackageName, set[str]] = {
     "sweep": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath", "msgspec"},
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
-#: Unpacked; what makes a cold start slow is what has to be read.
+#: Unpacked sizes, because the amount of data to load determines a cold start.
 LIMITS_MEBIBYTES: dict[PackageName, int] = {
     "write": 15,
     "imports": 15,
@@ -41,7 +41,7 @@ LIMITS_MEBIBYTES: dict[PackageName, int] = {
 
 @pytest.fixture(scope="module")
 def built() -> dict[PackageName, Path]:
-    """Every package, as it is built for Lambda."""
+    """Every package, as built for Lambda."""
     return {name: staged_asset(name, with_dependencies=True) for name in PACKAGES}
 
 
@@ -67,7 +67,7 @@ def test_a_package_stays_small(built: dict[PackageName, Path], name: PackageName
 def test_everything_compiled_is_for_the_runtime(
     built: dict[PackageName, Path], name: PackageName
 ) -> None:
-    """A library for another machine is noticed by nobody before the first call."""
+    """A library for another architecture would fail only at the first call."""
     assert PLATFORM.startswith("aarch64")
     tag = PYTHON_VERSION.replace(".", "")
     for file in built[name].rglob("*.so"):
@@ -79,7 +79,7 @@ def test_everything_compiled_is_for_the_runtime(
 
 
 def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]) -> None:
-    """A name that dependencies have given up says nothing any more."""
+    """A name that no package contains any more must leave the list."""
     for left in NEVER_IMPORTED:
         assert any(
             (package / left).is_dir() or (package / f"{left}.py").is_file()
@@ -91,7 +91,7 @@ def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]
 def test_a_function_starts_where_nothing_else_is_installed(
     local: Synthesised, tmp_path: Path, name: PackageName
 ) -> None:
-    """What it imports beyond its list is there in every checkout, and missing on Lambda."""
+    """Undeclared imports succeed in every checkout, and fail on Lambda."""
     build_asset(name, tmp_path / "package", with_dependencies=False)
     installed = link(CARRIED[name] | RUNTIME, tmp_path / "installed")
 

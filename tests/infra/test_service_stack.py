@@ -1,4 +1,4 @@
-"""ServiceStack: the functions, what they are told, and what they may do."""
+"""ServiceStack: the functions, their environment variables and their permissions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """What is granted besides its log, its traces, its network and its login to the database."""
+    """The permissions besides log, traces, network and database login."""
     return {
         (action, resource)
         for action, resource in granted
@@ -76,13 +76,13 @@ def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 
 def _archive(synthesised: Synthesised) -> str:
-    """The archive bucket's ARN, which has a name that is made and not generated."""
+    """The archive bucket's ARN; the bucket has a fixed name, not a generated name."""
     name = synthesised.only("data", "AWS::S3::Bucket")["BucketName"]
     return f"arn:<AWS::Partition>:s3:::{readable(name)}"
 
 
 def _export(synthesised: Synthesised, *parts: str) -> str:
-    """The name of the one export of the data stack that has all the parts in its name."""
+    """The name of the only export of the data stack whose name has all these parts."""
     (found,) = (
         str(output["Export"]["Name"])
         for name, output in synthesised.data["Outputs"].items()
@@ -123,7 +123,7 @@ def test_the_function_that_reads_is_given_the_replica(local: Synthesised) -> Non
 
 
 def test_waits_have_a_concurrency_of_their_own(either: Synthesised) -> None:
-    """Requests that wait for a command can't keep others from reading."""
+    """Requests that wait for a command must not use up the concurrency of reads."""
     read, status = either.function("read"), either.function("status")
     assert read["Handler"] == status["Handler"]
     assert read["Code"] == status["Code"]
@@ -185,13 +185,13 @@ def test_the_import_may_read_files_and_put_commands_and_reports(either: Synthesi
 
 
 def _puts(either: Synthesised) -> list[tuple[str, Any]]:
-    """Pattern and condition of everything that functions may put into the archive."""
+    """Pattern and condition of every permission of functions to put objects into the archive."""
     return [
         (readable(resource).removeprefix(f"{_archive(either)}/"), statement.get("Condition"))
         for policy in either.properties("service", "AWS::IAM::Policy")
         for statement in policy["PolicyDocument"]["Statement"]
         if "s3:PutObject" in statement["Action"]
-        # CDK joins statements that differ in their resources only.
+        # CDK merges statements that differ in their resources only.
         for resource in (
             statement["Resource"]
             if isinstance(statement["Resource"], list)
@@ -201,9 +201,9 @@ def _puts(either: Synthesised) -> list[tuple[str, Any]]:
 
 
 def test_no_function_may_overwrite_an_object_of_the_archive(either: Synthesised) -> None:
-    """A put is allowed only where the request says `If-None-Match`, for which S3 takes `*` only.
+    """A put is allowed only with `If-None-Match`, for which S3 accepts only `*`.
 
-    A report of an import alone may be replaced, and only by a request that says which one.
+    Only the report of an import may be replaced, by a request with `If-Match`.
     """
     creates = {"Null": {"s3:if-none-match": "false"}}
     replaces = {"Null": {"s3:if-match": "false"}}
@@ -211,8 +211,8 @@ def test_no_function_may_overwrite_an_object_of_the_archive(either: Synthesised)
 
     assert sorted(_puts(either), key=str) == sorted(
         [
-            ("commands/*", creates),  # of the write function
-            ("commands/*", creates),  # of the import
+            ("commands/*", creates),  # the write function
+            ("commands/*", creates),  # the import
             ("decisions/*", creates),
             (report, creates),
             (report, replaces),
@@ -252,7 +252,7 @@ def test_the_function_that_tells_about_the_api_may_list_and_count_and_read_nothi
     swept = {"StringEquals": {"s3:prefix": ["commands/", "imports/"]}}
     assert conditions.count(commands) == 1
     assert conditions.count(swept) == 1
-    assert conditions.count(rejections) == 1  # the consumer's
+    assert conditions.count(rejections) == 1  # the consumer
     assert len(conditions) == 3
 
 
@@ -291,7 +291,7 @@ def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised)
 def test_the_sweep_may_list_the_archive_enqueue_and_look_at_dead_letters(
     either: Synthesised,
 ) -> None:
-    """It reads no object, deletes no message, and takes none from the queues."""
+    """The sweep reads no objects, deletes no messages, and receives none from the live queues."""
     queues = [f"<{_export(either, f'{name}Queue', 'Arn')}>" for name in _SWEPT]
     dead_letters = [f"<{_export(either, f'{name}DeadLetters', 'Arn')}>" for name in _SWEPT]
 
@@ -357,7 +357,7 @@ def test_failed_messages_are_reported_one_by_one(either: Synthesised) -> None:
 
 
 def test_live_traffic_and_replays_have_connections_of_their_own(either: Synthesised) -> None:
-    """Neither waits for the other, and together they are what is reserved."""
+    """Neither waits for the other, and both together fit into the reserved concurrency."""
     limits = {
         "Replay" in readable(mapping["EventSourceArn"]): mapping["ScalingConfig"]
         for mapping in either.properties("service", "AWS::Lambda::EventSourceMapping")
@@ -390,7 +390,7 @@ def test_the_schema_is_migrated_before_other_code_is_deployed(either: Synthesise
 
 
 def test_a_failed_migration_fails_the_deployment(either: Synthesised) -> None:
-    """Only an invocation that is waited for can tell CloudFormation of its failure."""
+    """Only a synchronous invocation reports its failure to CloudFormation."""
     trigger = either.only("service", "Custom::Trigger")
 
     assert trigger["InvocationType"] == "RequestResponse"

@@ -1,4 +1,4 @@
-"""An environment's file: what is accepted, and what refusals say."""
+"""An environment's file: valid settings, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Edit = Callable[[dict[str, Any]], None]
 
 
 def _written(tmp_path: Path, name: str, edit: Edit) -> Path:
-    """A folder with the named environment's file, after an edit."""
+    """A folder with the file of the named environment, after an edit."""
     values = tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text())
     edit(values)
     (tmp_path / f"{name}.toml").write_text(_toml(values))
@@ -258,7 +258,7 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(
 
 @pytest.mark.parametrize("name", ["production-in-frankfurt", "two--hyphens", "Prod", "1st", "end-"])
 def test_a_name_that_resources_can_not_have_is_refused(tmp_path: Path, name: str) -> None:
-    """S3: 63 characters; RDS: no hyphen at the end, nor two in a row."""
+    """S3 allows 63 characters; RDS allows no hyphen at the end, and no two in a row."""
     source = (ENVIRONMENTS / "dev.toml").read_text(encoding="utf-8")
     (tmp_path / f"{name}.toml").write_text(source, encoding="utf-8")
 
@@ -268,7 +268,7 @@ def test_a_name_that_resources_can_not_have_is_refused(tmp_path: Path, name: str
 def test_the_longest_name_fits_buckets_and_functions(
     flags: Mapping[str, Any], package: Path
 ) -> None:
-    """AWS limits their names most: to 63 and 64 characters."""
+    """They have AWS's strictest limits: 63 and 64 characters."""
     made = Synthesised.of(settings_of("prod", {}, named="a" * 19), flags, package)
 
     (bucket,) = made.properties("data", "AWS::S3::Bucket")
@@ -290,7 +290,7 @@ def test_the_longest_name_fits_buckets_and_functions(
     ],
 )
 def test_what_fits_is_taken(tmp_path: Path, changes: Mapping[str, Any]) -> None:
-    """The other side of each refusal."""
+    """Valid counterparts of the refused settings."""
 
     def edit(values: dict[str, Any]) -> None:
         for path, value in changes.items():
@@ -306,7 +306,7 @@ def test_a_key_of_the_database_is_named_without_its_kind(tmp_path: Path) -> None
 
 
 def test_values_with_passwords_are_given_by_the_environment() -> None:
-    """Other users see command lines."""
+    """Other users of a machine can read command lines."""
     assert given_context({CONTEXT_VARIABLE: json.dumps(LOCAL_CONTEXT)}) == LOCAL_CONTEXT
     assert given_context({}) == {}
 

@@ -1,6 +1,6 @@
-"""The traps of this design on AWS, one test each; the docstring names the trap.
+"""The traps of this design on AWS, a test each; the docstring describes the trap.
 
-Those of the API, of the edge and of the alarms are in `test_api.py`, `test_edge.py` and
+The traps of the API, of the edge and of the alarms are in `test_api.py`, `test_edge.py` and
 `test_operations.py`.
 """
 
@@ -29,7 +29,7 @@ def prod(flags: Mapping[str, Any], package: Path) -> Synthesised:
 
 @pytest.fixture(scope="module")
 def standby(flags: Mapping[str, Any], package: Path) -> Synthesised:
-    """The region that follows production's, and would take its place."""
+    """The environment of a region that follows production's and can take its place."""
     return Synthesised.of(settings_of("prod", {"database": STANDBY}), flags, package)
 
 
@@ -38,7 +38,7 @@ def _streams(synthesised: Synthesised) -> list[Mapping[str, Any]]:
 
 
 def test_one_stream_s_quota_is_not_the_whole_api_s(prod: Synthesised) -> None:
-    """Trap: a delivery stream takes 1,000 to 2,000 requests a second, API Gateway 10,000."""
+    """Trap: a delivery stream accepts 1,000 to 2,000 requests a second, API Gateway 10,000."""
     streams = _streams(prod)
     told = readable(prod.function("write")["Environment"]["Variables"]["FOREBAY_STREAMS"]).split(
         ","
@@ -55,7 +55,7 @@ def test_one_stream_s_quota_is_not_the_whole_api_s(prod: Synthesised) -> None:
 
 
 def test_all_streams_write_alike(prod: Synthesised) -> None:
-    """Trap: whatever differs between shards makes where a command went matter."""
+    """Trap: with different settings, a command's treatment would depend on its stream."""
     destinations = [dict(stream["ExtendedS3DestinationConfiguration"]) for stream in _streams(prod)]
     for destination in destinations:
         destination.pop("CloudWatchLoggingOptions")
@@ -64,11 +64,11 @@ def test_all_streams_write_alike(prod: Synthesised) -> None:
 
 
 def test_what_firehose_holds_can_always_be_delivered(prod: Synthesised) -> None:
-    """Trap: a 202 is kept by Firehose for 24 hours; a key or a role in its way loses it."""
+    """Trap: Firehose keeps accepted data for 24 hours; a blocked key or role loses it."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
 
-    # No customer's key, which someone could disable.
+    # Not a customer's key, which an operator could disable.
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
     for stream in _streams(prod):
         assert stream["DeliveryStreamEncryptionConfigurationInput"] == {"KeyType": "AWS_OWNED_CMK"}
@@ -76,7 +76,7 @@ def test_what_firehose_holds_can_always_be_delivered(prod: Synthesised) -> None:
 
 
 def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
-    """Trap: below 60 s of buffering, Firehose's objects are not `Put` but completed uploads."""
+    """Trap: below 60 s of buffering, Firehose's events are not `Put` but completed uploads."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
 
     assert prod.settings.stream.buffer_seconds < 60
@@ -87,7 +87,7 @@ def test_uploads_in_parts_are_noticed_too(prod: Synthesised) -> None:
 def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
     prod: Synthesised,
 ) -> None:
-    """Trap: decisions and delivery errors in the same bucket would start the pipeline again."""
+    """Trap: events of decisions and delivery errors in the same bucket would start a loop."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     notified = bucket["NotificationConfiguration"]["QueueConfigurations"]
 
@@ -104,7 +104,7 @@ def test_what_is_written_into_the_archive_beside_commands_comes_back_to_nobody(
 
 
 def test_a_failing_database_does_not_use_up_the_deliveries(prod: Synthesised) -> None:
-    """Trap: with partial failures Lambda doesn't slow down; only the visibility time does."""
+    """Trap: partial failures don't slow Lambda down; only the visibility time-out does."""
     by_name = {found["QueueName"]: found for found in prod.properties("data", "AWS::SQS::Queue")}
     queue = by_name["forebay-prod-archive-events"]
 
@@ -114,7 +114,7 @@ def test_a_failing_database_does_not_use_up_the_deliveries(prod: Synthesised) ->
 
 
 def test_an_object_of_any_size_has_the_time_it_needs(prod: Synthesised) -> None:
-    """Trap: a backlog makes Firehose's objects grow; one object is one message."""
+    """Trap: under a backlog, Firehose's objects grow, and an object is a single message."""
     consumer = prod.function("firehose_consumer")
 
     assert consumer["Timeout"] >= 300
@@ -122,7 +122,7 @@ def test_an_object_of_any_size_has_the_time_it_needs(prod: Synthesised) -> None:
 
 
 def test_the_primary_is_sheltered(prod: Synthesised) -> None:
-    """Trap: nothing but the settings of the mapping bounds how many consumers there are."""
+    """Trap: only the settings of the event source mapping bound the number of consumers."""
     (mapping,) = (
         found
         for found in prod.properties("service", "AWS::Lambda::EventSourceMapping")
@@ -136,7 +136,7 @@ def test_the_primary_is_sheltered(prod: Synthesised) -> None:
 def test_functions_in_the_network_reach_the_archive(
     prod: Synthesised, flags: Mapping[str, Any]
 ) -> None:
-    """Trap: a consumer in a network without the endpoint of S3 hangs until its time is over."""
+    """Trap: in a network without an S3 endpoint, a consumer hangs until its time-out."""
     (endpoint,) = (
         found
         for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
@@ -150,7 +150,7 @@ def test_functions_in_the_network_reach_the_archive(
 
 
 def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> None:
-    """Trap: without an address of SQS inside, every sweep hangs, and says nothing to anybody."""
+    """Trap: in a network without an SQS endpoint, every sweep hangs without an error."""
     (endpoint,) = (
         found
         for found in prod.properties("database", "AWS::EC2::VPCEndpoint")
@@ -159,7 +159,7 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
 
     assert readable(endpoint["ServiceName"]).endswith(".sqs")
     assert endpoint["PrivateDnsEnabled"] is True
-    # Nor does it lead to anybody else's queues, and all that the sweep may do passes.
+    # The endpoint admits only this environment's queues and exactly the sweep's actions.
     (statement,) = endpoint["PolicyDocument"]["Statement"]
     assert statement["Effect"] == "Allow"
     assert readable(statement["Resource"]).endswith(
@@ -173,7 +173,7 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
     "name", ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
 )
 def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
-    """Trap: a function outside can't reach it; the one that only writes must not be inside."""
+    """Trap: functions outside the network can't reach the database; `write` must be outside."""
     assert "VpcConfig" in prod.function(name)
     assert "VpcConfig" not in prod.function("write")
 
@@ -199,7 +199,7 @@ def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, n
 def test_snapshots_are_of_published_versions_and_are_what_is_called(
     prod: Synthesised, name: Any
 ) -> None:
-    """Trap: SnapStart does nothing for what is not published, nor beside instances in waiting."""
+    """Trap: SnapStart needs published versions, and excludes provisioned concurrency."""
     assert prod.function(name)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     aliases = prod.properties("service", "AWS::Lambda::Alias")
     called = {readable(alias["FunctionName"]) for alias in aliases}
@@ -217,7 +217,7 @@ def test_snapshots_are_of_published_versions_and_are_what_is_called(
 
 
 def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
-    """Trap: a region that follows has no writer; applying there would only make dead letters."""
+    """Trap: a secondary region has no writer; applying there would only make dead letters."""
     mappings = standby.properties("service", "AWS::Lambda::EventSourceMapping")
 
     assert [mapping["Enabled"] for mapping in mappings] == [False] * 3
@@ -238,8 +238,10 @@ def test_a_standby_reads_and_does_nothing_else(standby: Synthesised) -> None:
 def test_what_settings_take_away_no_other_stack_holds(
     flags: Mapping[str, Any], package: Path, more: Mapping[str, Any], less: Mapping[str, Any]
 ) -> None:
-    """Trap: CloudFormation refuses to delete what another stack imports, and that one is deployed
-    later (AWS CloudFormation: "Get exported outputs from a deployed CloudFormation stack").
+    """Trap: CloudFormation refuses to delete exports that another stack still imports.
+
+    The importing stack is deployed later (AWS CloudFormation: "Get exported outputs from a deployed
+    CloudFormation stack").
     """
     imported = _imports(Synthesised.of(settings_of("prod", more), flags, package).service)
     left = Synthesised.of(settings_of("prod", less), flags, package)
@@ -254,7 +256,7 @@ def test_what_settings_take_away_no_other_stack_holds(
 
 
 def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -> None:
-    """Trap: Firehose drops what a deleted stream still buffers, and it was answered 202."""
+    """Trap: Firehose drops the buffer of a deleted stream, whose writes were answered 202."""
     streams = prod.resources("data", "AWS::KinesisFirehose::DeliveryStream")
     added = [
         found
@@ -268,7 +270,7 @@ def test_a_stream_that_is_taken_away_delivers_what_it_holds(prod: Synthesised) -
 
 
 def test_a_first_deployment_that_fails_leaves_no_name_taken(prod: Synthesised) -> None:
-    """Trap: `Retain` also keeps what a failed first deployment made, and the next one meets it."""
+    """Trap: `Retain` also keeps resources of a failed first deployment, which block the next."""
     (bucket,) = prod.resources("data", "AWS::S3::Bucket")
 
     assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -281,7 +283,7 @@ def _imports(template: Mapping[str, Any]) -> set[str]:
 
 
 def test_the_archive_keeps_what_is_deleted_and_moves_what_is_old(prod: Synthesised) -> None:
-    """Trap: a rule that ends versions early, or moves what is too small to be worth it."""
+    """Trap: a rule may expire versions too early, or move objects too small to be worth it."""
     (bucket,) = prod.properties("data", "AWS::S3::Bucket")
     rules = bucket["LifecycleConfiguration"]["Rules"]
 
@@ -295,7 +297,7 @@ def test_the_archive_keeps_what_is_deleted_and_moves_what_is_old(prod: Synthesis
 
 
 def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) -> None:
-    """Trap: a copy that follows deletions, or a role that could delete what it copied."""
+    """Trap: a copy may follow deletions, or its role may delete copied objects."""
     changes = {
         "archive.lock": {"mode": "compliance", "days": 30},
         "archive.copy_to": {"region": "eu-west-1", "bucket": "forebay-copy"},
@@ -323,7 +325,7 @@ def test_a_locked_archive_and_its_copy(flags: Mapping[str, Any], package: Path) 
     assert not any("Delete" in action for action in actions)
 
 
-#: What AWS has no names for: traces, and interfaces that Lambda makes in a network.
+#: Actions without resource names on AWS: traces, and the network interfaces of Lambda.
 _NAMELESS = frozenset(
     {
         "xray:PutTraceSegments",

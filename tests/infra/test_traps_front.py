@@ -1,6 +1,6 @@
-"""The traps of this design on AWS that lie in front of the functions, one test each.
+"""The traps of this design on AWS in front of the functions, a test each.
 
-Those behind them: test_traps.py.
+For the other traps see test_traps.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.infra.variants import JUDGE_ARN, api_template, methods, properties, s
 
 @pytest.fixture(scope="module")
 def prod(flags: Mapping[str, Any], package: Path) -> Mapping[str, Template]:
-    """The production environment, by stack."""
+    """The templates of the production environment, by stack."""
     app = cdk.App(context=dict(flags))
     build_app(Settings.load("prod", {}), app=app, packages=lambda _: package)
     return {
@@ -38,7 +38,7 @@ def prod(flags: Mapping[str, Any], package: Path) -> Mapping[str, Template]:
 def test_every_part_of_a_request_that_an_answer_depends_on_is_a_key(
     prod: Mapping[str, Template],
 ) -> None:
-    """Trap: the stage cache ignores whatever isn't declared as a key, even parts of the path."""
+    """Trap: the stage cache ignores undeclared parts of a request, even parts of the path."""
     found = methods(prod["service"])
     spelled = {"path": "path", "query": "querystring", "header": "header"}
     for route in routes(resources.load()):
@@ -50,7 +50,7 @@ def test_every_part_of_a_request_that_an_answer_depends_on_is_a_key(
 
 
 def test_production_keeps_callers_apart_in_both_caches(prod: Mapping[str, Template]) -> None:
-    """Trap: the header Authorization is part of no key unless it is made one."""
+    """Trap: the header Authorization is not part of a cache key unless it is declared."""
     for (method, path), found in methods(prod["service"]).items():
         keys = found["Integration"].get("CacheKeyParameters")
         if keys is not None:
@@ -61,10 +61,10 @@ def test_production_keeps_callers_apart_in_both_caches(prod: Mapping[str, Templa
 
 
 def test_clients_can_not_empty_the_cache(prod: Mapping[str, Template]) -> None:
-    """Trap: with an InvalidateCache permission, or no need for one, `max-age=0` asks anew.
+    """Trap: if InvalidateCache is granted or not required, `max-age=0` bypasses the cache.
 
-    The need is API Gateway's default, and CloudFormation has no property to take it away; so it
-    is enough that nothing gives the permission, and the edge drops the header.
+    That it is required is API Gateway's default, and CloudFormation has no property to change that.
+    So the test checks that no policy grants the permission and that the edge drops the header.
     """
     for template in prod.values():
         assert "InvalidateCache" not in json.dumps(template.to_json())
@@ -73,7 +73,7 @@ def test_clients_can_not_empty_the_cache(prod: Mapping[str, Template]) -> None:
 
 
 def test_a_command_of_the_largest_size_gets_through_the_edge(prod: Mapping[str, Template]) -> None:
-    """Trap: AWS's common rules block bodies above 8 KB, and a command may have 1,000 KiB."""
+    """Trap: AWS's common rules block bodies above 8 KB, but a command may have 1,000 KiB."""
     (acl,) = properties(prod["edge"], "AWS::WAFv2::WebACL")
     (common,) = (one for one in acl["Rules"] if one["Name"] == "AWSManagedRulesCommonRuleSet")
     group = common["Statement"]["ManagedRuleGroupStatement"]
@@ -87,14 +87,14 @@ def test_a_command_of_the_largest_size_gets_through_the_edge(prod: Mapping[str, 
 
 
 def test_a_limit_of_the_body_that_no_command_fits_is_refused() -> None:
-    """Trap: the same, by a setting."""
+    """Trap: a setting that limits bodies may block commands too."""
     rates = {"requests_per_address": 10, "requests_per_signature": 10}
     with pytest.raises(ValidationError, match="max_body_bytes"):
         settings_of("dev", {"edge": {**rates, "max_body_bytes": 8_192}})
 
 
 def test_a_token_lives_for_a_quarter_of_an_hour(flags: Mapping[str, Any], package: Path) -> None:
-    """Trap: tokens are checked without asking Cognito: a revoked one works until it ends."""
+    """Trap: tokens are checked without Cognito, so a revoked token works until it expires."""
     app = cdk.App(context=dict(flags))
     authorization = {
         "kind": "cognito",
@@ -112,7 +112,7 @@ def test_a_token_lives_for_a_quarter_of_an_hour(flags: Mapping[str, Any], packag
 
 
 def test_how_long_an_authorizer_s_verdict_is_kept_is_a_setting(flags: Mapping[str, Any]) -> None:
-    """Trap: API Gateway keeps verdicts for 300 s, in which a revocation goes unnoticed."""
+    """Trap: API Gateway caches decisions of an authorizer for 300 s, also after a revocation."""
     authorization = {"kind": "lambda", "function_arn": JUDGE_ARN, "verdict_seconds": 0}
     template = api_template({"api.authorization": authorization}, flags)
     (authorizer,) = properties(template, "AWS::ApiGateway::Authorizer")
@@ -123,7 +123,7 @@ def test_how_long_an_authorizer_s_verdict_is_kept_is_a_setting(flags: Mapping[st
 def test_what_firehose_can_not_deliver_rings_after_a_quarter_of_an_hour(
     prod: Mapping[str, Template],
 ) -> None:
-    """Trap: what is not delivered within 24 hours is lost, and nothing else tells of it."""
+    """Trap: data not delivered within 24 hours is lost, and no other alarm covers it."""
     stalled = [
         alarm
         for alarm in properties(prod["operations"], "AWS::CloudWatch::Alarm")
@@ -135,7 +135,7 @@ def test_what_firehose_can_not_deliver_rings_after_a_quarter_of_an_hour(
 def test_the_edge_adds_seconds_and_not_minutes_to_what_the_stage_keeps(
     prod: Mapping[str, Template],
 ) -> None:
-    """Trap: the times of two caches add up, and CloudFront's minimum wins over `no-store`."""
+    """Trap: the TTLs of two caches add up, and CloudFront's minimum overrides `no-store`."""
     (policy,) = properties(prod["edge"], "AWS::CloudFront::CachePolicy")
 
     assert policy["CachePolicyConfig"]["MinTTL"] == 0

@@ -1,4 +1,4 @@
-"""Environments that no file describes, and single parts of the stacks."""
+"""Environments without a file of their own, and single parts of the stacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JUDGE_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:judge"
 
 
 def settings_of(name: str, changes: Mapping[str, Any], *, named: str | None = None) -> Settings:
-    """The named environment with some of its keys changed, as `api.endpoint`, or its name."""
+    """The named environment with another name, or changed keys such as `api.endpoint`."""
     values: dict[str, Any] = {"name": named or name}
     values |= tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
     for path, value in changes.items():
@@ -46,7 +46,7 @@ def settings_of(name: str, changes: Mapping[str, Any], *, named: str | None = No
 
 
 def two_resources() -> Sequence[Route]:
-    """The routes of two resources, and those about the API."""
+    """The routes of two resources, and the routes about the API."""
     return routes(
         {name: spec for name, spec in resources.load().items() if name != "announcements"}
     )
@@ -55,7 +55,7 @@ def two_resources() -> Sequence[Route]:
 def api_template(
     changes: Mapping[str, Any], flags: Mapping[str, Any], *, known_by: Sequence[str] = ()
 ) -> Template:
-    """The REST API by itself, as the development environment with changes has it."""
+    """The REST API alone, for the development environment with changed keys."""
     settings = settings_of("dev", changes)
     stack = cdk.Stack(
         cdk.App(context=dict(flags)),
@@ -87,7 +87,7 @@ def properties(template: Template, resource_type: str) -> list[Mapping[str, Any]
 
 
 def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """The properties of every method by HTTP method and path."""
+    """The properties of every method, by HTTP method and path."""
     everything = template.to_json()["Resources"]
 
     def path(resource: Mapping[str, Any]) -> str:
