@@ -1,1 +1,1 @@
-"""What a load costs a month on AWS, and what it would cost if every write went to the database."""
+"""The monthly cost of a load on AWS, and its cost if every write went to the database."""

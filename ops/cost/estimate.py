@@ -1,4 +1,4 @@
-"""The estimate: one line for each thing that AWS charges, and the quotas that a load comes near."""
+"""The estimate: an item for each charge of AWS, and the quotas that limit a load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.cost.prices import HOURS_PER_MONTH
 SECONDS_PER_MONTH = HOURS_PER_MONTH * 3600
 _GIB = 2**30
 _FIREHOSE_STEP = 5 * 1024  # bytes; each record is charged as a multiple of this
-_MULTIPART_REQUESTS = 3  # of an object that Firehose writes in parts: begin, part, end
+_MULTIPART_REQUESTS = 3  # for an object that Firehose writes in parts: begin, part, end
 _MULTIPART_BELOW_SECONDS = 60
 _POLLS_PER_MONTH = 5 * SECONDS_PER_MONTH / 20  # five pollers of Lambda, 20 s each when idle
 _SQS_PER_OBJECT = 3  # sent by S3, received, deleted
@@ -22,22 +22,22 @@ _ACCESS_LOG_BYTES = 400
 APPLIED_PER_PROCESSOR = 22_000
 SYNCHRONOUS_PER_PROCESSOR = 1_150
 _HEADROOM = 0.5  # of a processor may be busy on average
-_PROCESSORS_PER_UNIT = 2  # of the instance that the price is for
+_PROCESSORS_PER_UNIT = 2  # of the instance type that the price is for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What is asked of the system, on average over the month, and how it is set up."""
+    """The load of the system, on average over the month, and its settings."""
 
     reads_per_second: float
     #: Share of reads that the stage cache answers.
     hit_rate: float
     writes_per_second: float
-    #: Of a command's line in the archive; a read's answer is taken to be as large.
+    #: Size of a command's line in the archive; a read's answer is assumed to be as large.
     bytes: int
     #: Commands in one request.
     commands_per_request: int = 1
-    #: How much higher the busiest second is than the average.
+    #: Ratio of the busiest second to the average.
     peak: float = 5
     buffer_seconds: int = 10
     buffer_mebibytes: int = 64
@@ -57,7 +57,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of the bill."""
+    """One item of the bill."""
 
     name: str
     dollars: float
@@ -66,7 +66,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A limit of AWS and how far the load's busiest second is from it."""
+    """A limit of AWS, and the load's use of it in its busiest second."""
 
     name: str
     used: float
@@ -74,7 +74,7 @@ class Quota:
 
     @property
     def share(self) -> float:
-        """Above 1 the load does not fit."""
+        """The used share of the limit; above 1 the load does not fit."""
         return self.used / self.limit
 
 
@@ -86,24 +86,24 @@ class Estimate:
 
     @property
     def dollars(self) -> float:
-        """Of all items."""
+        """The sum of all items."""
         return sum(item.dollars for item in self.items)
 
     @property
     def largest(self) -> Sequence[Item]:
-        """The three that cost most."""
+        """The three most expensive items."""
         return sorted(self.items, key=lambda item: -item.dollars)[:3]
 
 
 def buffered(load: Load) -> Estimate:
-    """The bill of this project."""
+    """Return the bill of this project."""
     return Estimate([*_front(load), *_pipeline(load), *_database(load, APPLIED_PER_PROCESSOR)])
 
 
 def synchronous(load: Load) -> Estimate:
-    """The bill of the same API if its write function waited for an INSERT each time.
+    """Return the bill of the same API if its write function waited for an INSERT each time.
 
-    It needs no pipeline, but a primary that bears the busiest second (a buffer doesn't), and a
+    It needs no pipeline, but a primary for the busiest second (which a buffer does not need), and a
     proxy for its connections.
     """
     primary = list(_database(load, SYNCHRONOUS_PER_PROCESSOR, peak=load.peak))
@@ -113,7 +113,7 @@ def synchronous(load: Load) -> Estimate:
 
 
 def quotas(load: Load) -> Sequence[Quota]:
-    """What the busiest second comes near to, the nearest first."""
+    """Return the quotas, sorted by their used share in the busiest second, the greatest first."""
     reads, requests = load.reads_per_second * load.peak, _write_requests(load) * load.peak
     large = load.large_region
     running = reads * (1 - load.hit_rate) * load.read_milliseconds / 1000
@@ -180,7 +180,7 @@ def _pipeline(load: Load) -> Iterator[Item]:
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
     endpoint = HOURS_PER_MONTH * prices.ENDPOINT.dollars
     yield Item("Endpoint to SQS", endpoint, "for the sweep, in one zone")
-    # An object takes as long as its rows, and a tenth of a second in any case.
+    # An object takes the time of its rows, and a tenth of a second in any case.
     busy = commands / APPLIED_PER_PROCESSOR + objects * 0.1
     yield Item("Lambda, consumer", _lambda(objects, busy, load), f"{objects:,.0f} calls")
 
@@ -207,9 +207,10 @@ def _units(load: Load, per_processor: float, peak: float) -> int:
 
 
 def _objects(load: Load) -> float:
-    """Firehose writes one when its time or its size is reached, whatever comes first.
+    """Return the number of archive objects that Firehose writes in a month.
 
-    A stream that gets less than a command in that time writes one for each.
+    A stream writes an object when its interval has passed or its buffer is full, whichever is
+    first. If it gets less than one command in an interval, it writes an object for each command.
     """
     by_time = load.streams * SECONDS_PER_MONTH / max(load.buffer_seconds, 1)
     by_size = load.writes_per_second * SECONDS_PER_MONTH * load.bytes

@@ -1,6 +1,6 @@
-"""AWS's list prices in us-east-1, in US dollars, each with where and when it was read.
+"""AWS's list prices in us-east-1, in US dollars, each with its source and date.
 
-Free tiers of the first year are left out. Prices change: whoever decides by them looks again.
+Free tiers of the first year are left out. Prices change: check them before you decide.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ HOURS_PER_MONTH: Final = 730
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for one unit."""
+    """The price of one unit, in dollars."""
 
     dollars: float
     unit: str
-    #: Month in which it was read, and where: AWS's page or Price List API, or who quotes them.
+    #: The month in which it was read, and the source: AWS's page or Price List API, or a quotation.
     source: str
 
 
@@ -26,7 +26,7 @@ _PRICE_LIST: Final = "2024-07, Price List API by infracost's test data"
 _LAMBDA: Final = "2026-09, aws.amazon.com/lambda/pricing"
 _S3: Final = "2026-09, aws.amazon.com/s3/pricing"
 
-#: Requests a month up to which a price holds.
+#: Each price holds up to this number of requests a month.
 API_REQUESTS: Final[Sequence[tuple[float, Price]]] = (
     (333e6, Price(3.50e-6, "request", _PRICE_LIST)),
     (1e9, Price(2.80e-6, "request", _PRICE_LIST)),
@@ -56,11 +56,11 @@ S3_PUT: Final = Price(0.005e-3, "request", _S3)
 S3_GET: Final = Price(0.0004e-3, "request", _S3)
 S3_STORAGE: Final = Price(0.023, "GB-month", _S3)
 SQS: Final = Price(0.40e-6, "request", _PRICE_LIST)
-#: A db.t3.large has two processors; other families cost about the same for each.
+#: A db.t3.large has two processors; other families cost about the same per processor.
 DATABASE: Final = Price(0.145, "hour of db.t3.large", "2026-05, Price List API by infracost")
 DATABASE_STORAGE: Final = Price(0.115, "GB-month", "2026-05, half of Multi-AZ's 0.23")
 DATABASE_PROXY: Final = Price(0.015, "vCPU-hour", "2026-08, AWS's advisor for RDS Proxy")
-#: Besides its traffic, of which the sweep has next to none.
+#: Without the price of its traffic, of which the sweep has very little.
 ENDPOINT: Final = Price(0.01, "hour and zone of an interface endpoint", _PRICE_LIST)
 LOGS: Final = Price(0.50, "GB", "2026-08, aws.amazon.com/cloudwatch/pricing")
 WAF_FIXED: Final = Price(11.0, "month: one ACL and six rules", _PRICE_LIST)

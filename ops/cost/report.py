@@ -1,4 +1,4 @@
-"""The estimate as people read it."""
+"""The estimate as a text for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ops.cost.estimate import Estimate, Load, buffered, quotas, synchronous
 
 
 def as_json_object(load: Load) -> dict[str, Any]:
-    """Both bills in dollars a month, and every quota, the nearest first."""
+    """Return both bills in dollars a month, and every quota, the most used first."""
     return {
         "buffered": _bill(buffered(load)),
         "synchronous": _bill(synchronous(load)),
@@ -21,7 +21,7 @@ def as_json_object(load: Load) -> dict[str, Any]:
 
 
 def report(load: Load) -> str:
-    """Both bills side by side, the three largest items, and the first quota that is met."""
+    """Return both bills side by side, the three largest items, and the first quota reached."""
     ours, theirs = buffered(load), synchronous(load)
     lines = [_row("", "buffered", "synchronous"), "-" * 70]
     names = dict.fromkeys(item.name for item in (*ours.items, *theirs.items))

@@ -1,9 +1,10 @@
-"""Looks at dead letters, and sends them to the consumer again without losing one.
+"""List dead letters, and send them to the consumer again without losing any.
 
-A redrive sends each message to the consumer's queue first and deletes it here only when SQS has
-acknowledged that. Whoever is killed in between leaves a message in both queues, and applying an
-object twice changes nothing. It is done here and not by SQS (`StartMessageMoveTask`), because that
-moves a whole queue and can't choose; a letter stands for an object, so there are never very many.
+A redrive sends each message to the consumer's queue first, and deletes it from the dead-letter
+queue only after SQS has acknowledged it. If the program is killed in between, the message is in
+both queues, and applying an object twice changes nothing. SQS's own `StartMessageMoveTask` is not
+used, as it moves a whole queue and can't select; a letter stands for an object, so there are never
+very many.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ class Letter:
     """One dead letter."""
 
     id: str
-    #: When S3 first told of the object.
+    #: The time of S3's first event for the object.
     sent_at: dt.datetime
-    #: Archive objects that it tells of; none if it is no event of this archive.
+    #: Archive objects in its event; empty if it is not an event of this archive.
     objects: Sequence[str]
-    #: Whether the ledger knows them as applied by now.
+    #: How many of its objects the ledger calls applied: none, some, or all.
     applied: Applied
-    #: Why it is a dead letter, as far as that is known.
+    #: Why it is a dead letter, if known.
     reason: str | None
-    #: The last failure of its objects, and how often they have failed; None where no failure could
-    #: be noted. SQS's own count would count looks at the letter too.
+    #: The last failure of its objects, and the number of failures; None if none was recorded. SQS's
+    #: own count would include each reading of the letter.
     failed_at: dt.datetime | None
     failures: int | None
     body: str
@@ -46,7 +47,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """What a redrive did, with what both queues held before and after."""
+    """The result of a redrive, with the depths of both queues before and after."""
 
     moved: int
     left: int
@@ -57,10 +58,10 @@ class Redriven:
 
 
 def read(dead_letters: Queue, bucket: str, connection: Connection, limit: int) -> list[Letter]:
-    """The dead letters, at most so many, the oldest first; they stay where they are.
+    """Return the dead letters, at most `limit`, the oldest first; they stay in their queue.
 
     Raises:
-        RefusedError: the queue gives up messages that are received too often.
+        RefusedError: the queue has a dead-letter queue, so reading its messages could move them.
         TransientError: SQS did not answer.
     """
     if dead_letters.gives_up():
@@ -83,16 +84,16 @@ def redrive(
     only: Collection[str] = (),
     on_moved: Callable[[int], None] = lambda _: None,
 ) -> Redriven:
-    """Sends dead letters to the consumer's queue again.
+    """Send dead letters to the consumer's queue again.
 
     Args:
-        dead_letters: from where.
-        queue: to where.
-        only: ids of messages; all of them unless given.
-        on_moved: told how many more have been moved.
+        dead_letters: the queue to take them from.
+        queue: the consumer's queue.
+        only: ids of the chosen messages; all messages if empty.
+        on_moved: called with the number of messages that were moved since the last call.
 
     Raises:
-        TransientError: SQS did not answer; what was not moved appears again within a minute.
+        TransientError: SQS did not answer; unmoved messages become visible again within a minute.
     """
     dead_before, queue_before = dead_letters.depth(), queue.depth()
     moved, left = 0, list[Message]()
@@ -134,7 +135,7 @@ def _letter(
 
 
 def _refusal(body: str, bucket: str) -> str | None:
-    """Why the consumer refuses the message itself, if it does."""
+    """Return the reason for which the consumer refuses the message itself, if it does."""
     try:
         for _ in object_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX):
             pass

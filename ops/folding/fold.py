@@ -1,4 +1,4 @@
-"""Folds a bucket: who wins each key, and which commands nobody has rejected but could not apply."""
+"""Fold a bucket: the winner of each key, and the commands that can't apply and lack a rejection."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Target = tuple[str, KeyValue]
 
 
 class ObjectCounts:
-    """What becomes of each object's lines, by the object's number; all of them add up."""
+    """The line counts of each object, by its number; the five counts add up to all its lines."""
 
     def __init__(self, numbers: int) -> None:
-        """Of objects that have no lines yet.
+        """Start with a count of 0 for every object.
 
         Args:
-            numbers: how many numbers objects may have.
+            numbers: how many object numbers there are.
         """
         none = array("q", bytes(8 * numbers))
         self.applied, self.superseded = none[:], none[:]
         self.duplicates, self.rejected, self.skipped = none[:], none[:], none[:]
 
     def add(self, tally: Tally) -> None:
-        """Adds what became of some lines."""
+        """Add the counts of some lines."""
         for counts, more in (
             (self.applied, tally.applied),
             (self.superseded, tally.superseded),
@@ -47,7 +47,7 @@ class ObjectCounts:
 
 @dataclass(slots=True)
 class Tally:
-    """What becomes of the lines of one bucket, by the numbers of their objects."""
+    """The line counts of one bucket, by the numbers of the objects."""
 
     applied: Counter[int] = field(default_factory=Counter)
     superseded: Counter[int] = field(default_factory=Counter)
@@ -58,23 +58,23 @@ class Tally:
 
 @dataclass(slots=True)
 class Winners:
-    """What a bucket comes to."""
+    """The result of folding a bucket."""
 
-    #: By the commands that the ledger calls applied.
+    #: The winner of each key among the commands that the ledger calls applied.
     applied: dict[Target, Command] = field(default_factory=dict)
-    #: Rows of the puts among those, by their resources' paths.
+    #: The rows of the winners with a body, by the paths of their resources.
     rows: dict[str, RowSet] = field(default_factory=dict)
-    #: Commands that it does not, and that beat those: one of them may have been applied since.
+    #: Commands that the ledger does not call applied and that beat the winner: one of them may have
+    #: been applied since the ledger was read.
     candidates: dict[Target, list[Command]] = field(default_factory=dict)
-    #: The numbers of the objects that candidates and winners are in, by command id.
+    #: The numbers of the objects that hold candidates and winners, by command id.
     object_of: dict[str, int] = field(default_factory=dict)
-    #: Commands that can't apply and were never rejected, with the reason.
+    #: Commands that can't apply and have no rejection, with the reason.
     unfit: list[tuple[Command, str]] = field(default_factory=list)
-    #: Objects with commands that need a newer release.
+    #: Numbers of objects with commands that need a newer release.
     held_in: set[int] = field(default_factory=set)
     held: int = 0
-    #: Ids of rejections: that the archive tells of, that unreadable lines must have, and that the
-    #: database has.
+    #: Ids of rejections, one set for each kind of record; see `Kind`.
     rejected: set[str] = field(default_factory=set)
     maybe_rejected: set[str] = field(default_factory=set)
     own_rejected: set[str] = field(default_factory=set)
@@ -84,10 +84,12 @@ class Winners:
 
 
 def fold_bucket(bucket: Bucket, resources: Mapping[str, ResourceSpec]) -> Winners:
-    """The winners of a bucket's keys; memory holds one command per key, and every id.
+    """Return the winners of a bucket's keys.
+
+    Memory holds one command per key, and every id.
 
     Args:
-        bucket: of a partition.
+        bucket: a bucket of a partition.
         resources: the declarations, by path.
     """
     unfit: dict[str, tuple[Command, str]] = {}
@@ -98,7 +100,8 @@ def fold_bucket(bucket: Bucket, resources: Mapping[str, ResourceSpec]) -> Winner
         more = folding.complete()
         if not more:
             break
-        # Such a command was never applied, so another of its key has won. That hardly ever is.
+        # Such a command was never applied, so another command of its key has won. This is rare, so
+        # the bucket is read again.
         unfit |= more
     return folding.winners
 
@@ -114,8 +117,8 @@ class _Folding:
         self._resources = resources
         self._retired = retired_among(resources)
         self._excluded = unfit
-        #: Keys whose winner can have no row: of these each command's body is looked at, for there
-        #: may be as many such as the key has commands.
+        #: Keys with a winner that can't have a row. Every command of these keys is validated, since
+        #: any number of them can be invalid, and each would cost a pass.
         self._suspect = {(command.resource, command.key) for command, _ in unfit.values()}
         self._completers = {path: bodies_completer(spec) for path, spec in resources.items()}
         self._seen: set[str] = set()
@@ -127,7 +130,7 @@ class _Folding:
         }
 
     def take(self, kind: Kind, contents: Sequence[Content]) -> None:
-        """Takes records of one kind in."""
+        """Process records of one kind."""
         if kind in self._ids:
             self._ids[kind].update(contents)
             return
@@ -143,7 +146,7 @@ class _Folding:
             self._contend(commands)
 
     def complete(self) -> dict[str, tuple[Command, str]]:
-        """Completes the bodies of winners and candidates; which of the winners can have no row."""
+        """Complete the bodies of winners and candidates; return the winners that fit no row."""
         winners = self.winners
         found = self._unprepared()
         for path in self._resources:
@@ -161,7 +164,7 @@ class _Folding:
         return {}
 
     def _unprepared(self) -> dict[str, tuple[Command, str]]:
-        """Winners that this release can't bring up to date."""
+        """Return the winners that this release can't bring up to date, with the reason."""
         commands = list(self.winners.applied.values())
         if are_all_current(commands, self._resources):
             return {}
@@ -174,7 +177,7 @@ class _Folding:
         return found
 
     def _reason_against(self, command: Command) -> str | None:
-        """Why a command can have no row, if it can't."""
+        """Return the reason why a command can't have a row; None if it can."""
         try:
             made_current(command, self._resources.get(command.resource))
         except BodyError as exc:
@@ -185,7 +188,7 @@ class _Folding:
     def _unrejected(
         self, kind: Kind, commands: Sequence[Command], numbers: Sequence[int]
     ) -> Iterator[tuple[Command, int]]:
-        """Those that are neither rejected nor held, under the current schema version."""
+        """Yield the commands that are neither rejected nor held, in the current schema version."""
         winners, seen, tally = self.winners, self._seen, self.tally
         known = (
             winners.rejected,
@@ -217,7 +220,7 @@ class _Folding:
                 try:
                     current = made_current(command, spec)
                 except BodyError:
-                    # Only if it wins does it matter: what loses has never been looked at.
+                    # An invalid body matters only if the command wins: losers were never validated.
                     if kind is not Kind.APPLIED:
                         continue
             yield current, number
@@ -253,7 +256,7 @@ class _Folding:
             self.winners.object_of[command.id] = number
 
     def _keep_what_beats_the_winners(self) -> None:
-        """Of the candidates, and with their bodies complete."""
+        """Keep the candidates that beat the winner and can have a row, with complete bodies."""
         winners = self.winners
         for target, candidates in list(winners.candidates.items()):
             best = winners.applied.get(target)

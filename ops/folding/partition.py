@@ -1,7 +1,7 @@
-"""Spreads the commands of an archive over files by the hash of their keys.
+"""Spread the commands of an archive over files by the hash of their keys.
 
-All commands of a key are in one file, and a file's keys fit into memory; so each file can be folded
-by itself. Files that are too large are spread again. They hold commands as they were decoded
+All commands of a key are in the same file, and the keys of a file fit into memory; so each file can
+be folded by itself. Files that are too large are spread again. They hold decoded commands
 (MessagePack), which are read in a third of the time that lines of the archive take.
 """
 
@@ -20,24 +20,24 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 import msgspec
 
-#: Keys are counted and compared by slices; both sides compute them, see `SLICE_SQL`.
+#: Keys are counted and compared by slices, which Python and Postgres both compute: see `SLICE_SQL`.
 SLICES = 4096
 _SLICE_BITS = 12
-#: Of records; the winners among them take about eight times as much.
+#: Size of a bucket's records; its winners take about eight times as much memory.
 BUCKET_BYTES = 2 * 1024 * 1024
 _MAX_FILES = 512
 _SPREAD = 16
 _MAX_DEPTH = 8  # bytes of the hash that a record keeps for further spreading
-#: Of lines, whose records a writer holds back to write many at once.
+#: Size of the lines whose records a writer collects before it writes them.
 _PENDING_BYTES = 2 * 1024 * 1024
 _WRITE_BUFFER = 4096  # bytes
 _LENGTH_BYTES = 8  # before a block of records
 
-#: What a record says: an id, or the number of an object and what is in it.
+#: The content of a record: an id, or the number of an object and one of its entries.
 Content: TypeAlias = Any
 _Record: TypeAlias = tuple[int, bytes, Content]
 
-#: The slice of a key, made by Postgres; `{key}` is its text.
+#: The slice of a key, computed by Postgres; `{key}` is the key's text.
 SLICE_SQL = (
     "(get_byte(sha256(convert_to({key}, 'UTF8')), 0) << 4"
     " | get_byte(sha256(convert_to({key}, 'UTF8')), 1) >> 4)"
@@ -45,32 +45,32 @@ SLICE_SQL = (
 
 
 class Kind(IntEnum):
-    """What a record of a file is."""
+    """The kind of a record in a file."""
 
     #: The id of a rejected command.
     REJECTED = 0
-    #: A command's object and members, of a part of the archive that the ledger calls applied.
+    #: The number of the object and the members of a command that the ledger calls applied.
     APPLIED = 1
-    #: The same of a part that the ledger does not call applied (yet).
+    #: The same of a command that the ledger does not call applied (yet).
     UNAPPLIED = 2
-    #: An unreadable line's object, and the id that its rejection must have.
+    #: The number of the object of an invalid line, and the id that its rejection must have.
     BAD_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4
     #: The id of a command that the archive calls rejected, in an entry that the database had not
     #: taken over yet.
     MAYBE_REJECTED = 5
-    #: The id of a command that this database alone has rejected, for it does not own the archive.
+    #: The id of a command that only this database has rejected, as it does not own the archive.
     OWN_REJECTED = 6
 
 
 def key_hash(key: str) -> bytes:
-    """What decides where a key's commands go."""
+    """Return the hash that decides in which file and slice a key is."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def slice_of(key: str) -> int:
-    """The slice of a key, from 0 to `SLICES - 1`."""
+    """Return the slice of a key, from 0 to `SLICES - 1`."""
     digest = key_hash(key)
     return digest[0] << 4 | digest[1] >> 4
 
@@ -81,25 +81,25 @@ class Bucket:
 
     #: In the order in which their records count.
     files: tuple[Path, ...]
-    #: Of the first spreading: which of how many.
+    #: Number of the bucket in the first spreading, and the count of buckets there.
     index: int
     of: int
-    #: Of each further spreading, which nibble of the hash.
+    #: The nibble of the hash in each further spreading.
     nibbles: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        """Of its files."""
+        """The size of its files."""
         return sum(file.stat().st_size for file in self.files)
 
     @property
     def slices(self) -> range:
-        """Slices that keys of this bucket may be in."""
+        """The slices in which keys of this bucket can be."""
         first = -(-self.index * SLICES // self.of)
         return range(first, -(-(self.index + 1) * SLICES // self.of))
 
     def holds(self, key: str) -> bool:
-        """Whether commands of that key belong here."""
+        """Return whether commands of the key belong to this bucket."""
         digest = key_hash(key)
         number = digest[0] << 4 | digest[1] >> 4
         return number in self.slices and all(
@@ -107,7 +107,7 @@ class Bucket:
         )
 
     def runs(self) -> Iterator[tuple[Kind, list[Content]]]:
-        """Contents of records of one kind that follow each other, in the order of their adding."""
+        """Yield the contents of adjacent records of the same kind, in the order of their adding."""
         for records in _blocks(self.files):
             for kind, run in groupby(records, _kind_of):
                 yield Kind(kind), [content for _, _, content in run]
@@ -134,7 +134,7 @@ def _write(file: BinaryIO, records: list[_Record]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the records of a partition are: each writer has a file for each bucket."""
+    """The files of a partition: each writer has a file for each bucket."""
 
     folder: Path
     of: int
@@ -142,11 +142,14 @@ class Files:
     bucket_bytes: int = BUCKET_BYTES
 
     def path(self, index: int, writer: int) -> Path:
-        """The file of a writer's records of a bucket."""
+        """Return the file for a writer's records of a bucket."""
         return self.folder / f"{index:04d}.{writer:02d}"
 
     def buckets(self, index: int) -> Iterator[Bucket]:
-        """A bucket, or several if it is too large; each is there until the next is asked for."""
+        """Yield a bucket, or its parts if it is too large.
+
+        Each of them exists until the next is requested.
+        """
         files = tuple(self.path(index, writer) for writer in range(self.writers))
         yield from self._spread(Bucket(files, index, self.of))
 
@@ -176,7 +179,7 @@ class Files:
                     if share:
                         _write(file, share)
         for part in parts:
-            # One key with a great many commands: spreading it further changes nothing.
+            # A single key with very many commands: further spreading would change nothing.
             if part.size_bytes == whole:
                 yield part
             else:
@@ -185,14 +188,14 @@ class Files:
 
 
 class Writer:
-    """Writes records into a partition's files; they are there when the block ends."""
+    """Writes records into a partition's files; all are written at the end of the `with` block."""
 
     def __init__(self, files: Files, number: int) -> None:
-        """One of its writers.
+        """Create one of the partition's writers.
 
         Args:
-            files: in a folder that is there.
-            number: which of the partition's writers; the records of lower ones count as older.
+            files: files in an existing folder.
+            number: the writer's number; the records of lower numbers count as older.
         """
         self._where = files
         self._number = number
@@ -214,7 +217,7 @@ class Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Has all records in the files."""
+        """Write all collected records to the files."""
         for file, records in zip(self._files, self._pending, strict=True):
             if records:
                 _write(file, records)
@@ -223,24 +226,24 @@ class Writer:
         self._pending_bytes = 0
 
     def add(self, kind: Kind, key: str, content: Content) -> None:
-        """One more record; rejections come before the commands of their keys.
+        """Add a record; rejections must come before the commands of their keys.
 
         Args:
-            kind: of the record.
-            key: the command's, as text.
-            content: as the kind says.
+            kind: the kind of the record.
+            key: the command's key, as text.
+            content: the content that the kind requires.
         """
         self.add_all(kind, [(key, content)], size_bytes=len(key))
 
     def add_all(
         self, kind: Kind, records: Iterable[tuple[str, Content]], *, size_bytes: int
     ) -> None:
-        """More records of one kind, as keys and contents.
+        """Add records of one kind, as pairs of key and content.
 
         Args:
-            kind: of the records.
-            records: keys, as text, and contents as the kind says.
-            size_bytes: of what the contents are made of, roughly.
+            kind: the kind of the records.
+            records: keys, as text, and the contents that the kind requires.
+            size_bytes: the approximate size of the contents.
         """
         pending, of = self._pending, self._where.of
         for key, content in records:
@@ -253,7 +256,7 @@ class Writer:
 
 
 class Partition:
-    """Files of commands below a folder of our own, removed at the end of the block."""
+    """Files of commands in a folder of their own, removed at the end of the `with` block."""
 
     def __init__(
         self,
@@ -263,14 +266,14 @@ class Partition:
         bucket_bytes: int = BUCKET_BYTES,
         writers: int = 1,
     ) -> None:
-        """An empty one.
+        """Prepare an empty partition.
 
         Args:
-            folder: made, and removed with everything in it.
-            expected_bytes: of lines, roughly: decides the number of files.
-            bucket_bytes: what a file should have at most.
-            writers: how many there are. A single one is `self.writer`; others are opened by who
-                writes, for a process may have so many files only.
+            folder: created, and removed with its content.
+            expected_bytes: the approximate size of the lines; it determines the number of files.
+            bucket_bytes: the intended maximum of a file's size.
+            writers: the number of writers. A single writer is `self.writer`; several are opened by
+                their users, since a process has a limited number of open files.
         """
         of = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
         self.files = Files(folder, of, writers, bucket_bytes)
@@ -288,7 +291,10 @@ class Partition:
         shutil.rmtree(self.files.folder, ignore_errors=True)
 
     def buckets(self) -> Iterator[Bucket]:
-        """Every bucket, after the last `add`; one is there until the next is asked for."""
+        """Yield every bucket; call it after the last `add`.
+
+        Each bucket exists until the next is requested.
+        """
         if self.files.writers == 1:
             self.writer.flush()
         for index in range(self.files.of):

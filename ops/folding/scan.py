@@ -1,4 +1,4 @@
-"""Reads an archive up to a cut into a partition, comparing it with the ledger on the way."""
+"""Read an archive up to a cut into a partition, and compare it with the ledger."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
 _EVERYTHING = 2**63
-#: How many bytes of lines a byte of gzip comes to, roughly: decides the number of files only.
+#: The approximate ratio of lines to their gzip size; it determines the number of files only.
 INFLATION = 6
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What the ledger says of an object."""
+    """A ledger row: as the database has it, or as the object requires it."""
 
     lines: int
     complete: bool
@@ -31,13 +31,13 @@ class LedgerRow:
     last_id: str | None
 
 
-#: Gives the ledger's rows of some objects. A rebuild has none: there, everything counts.
+#: Returns the ledger's rows of some objects. A rebuild has none: there, all commands count.
 Ledger = Callable[[Sequence[str]], Mapping[str, LedgerRow]]
 
 
 @dataclass(slots=True)
 class Scanned:
-    """What was met on the way."""
+    """The results of a scan."""
 
     objects: int = 0
     commands: int = 0
@@ -47,20 +47,20 @@ class Scanned:
     rejections: int = 0
     #: Objects that the ledger does not call applied, by their numbers.
     unapplied: dict[int, str] = field(default_factory=dict)
-    #: What is wrong with ledger rows.
+    #: Differences between ledger rows and their objects.
     ledger_faults: list[dict[str, Any]] = field(default_factory=list)
-    #: Ledger rows that were compared.
+    #: Number of ledger rows that were compared.
     ledger_rows: int = 0
 
 
 class Numbers(NamedTuple):
-    """The numbers that one of several readers gives its objects; no other one gives them."""
+    """The object numbers of one of several readers; no two readers use the same number."""
 
     reader: int = 0
     readers: int = 1
 
     def of(self, place: int) -> int:
-        """The number of its object at that place, from 0."""
+        """Return the number of the reader's object at that place, from 0."""
         return place * self.readers + self.reader
 
 
@@ -78,18 +78,18 @@ def scan(
     noted: Callable[[StoredObject, LedgerRow, int], None] = lambda *_: None,
     numbers: Numbers = _ALONE,
 ) -> Scanned:
-    """Puts every command up to the cut into a partition.
+    """Write every command up to the cut into a partition.
 
     Args:
         store: the archive.
-        writer: of the partition.
+        writer: a writer of the partition.
         cut: the greatest command id that counts.
-        objects: of commands, by key.
-        ledger: says which parts were applied; None where all of them count.
-        advance: called after each object, with how many commands there were so far.
-        noted: told each object, what its ledger row should say, and how many of its commands come
-            after the cut.
-        numbers: of the objects.
+        objects: the objects of commands, ordered by key.
+        ledger: returns how much of each object is applied; None if all commands count.
+        advance: called after each object with the number of commands so far.
+        noted: called with each object, the ledger row that it should have, and the number of its
+            commands after the cut.
+        numbers: the numbers for the objects.
 
     Raises:
         TransientError: the archive did not answer.
@@ -104,7 +104,7 @@ def scan(
             adding = _Adding(writer, scanned, Source(found.key), cut, number)
             read, later = _read(store, adding, applied=applied)
             noted(found, read, later)
-            # An object of later commands only is none of this cut's business.
+            # An object with later commands only is outside of this cut.
             if rows is not None and (later == 0 or later < read.lines):
                 _compare(scanned, number, found.key, row, read)
             scanned.objects += 1
@@ -115,16 +115,16 @@ def scan(
 def add_rejections(
     store: ObjectStore, writer: Writer, *, cut: str, position: int | None
 ) -> Iterator[LogEntry]:
-    """Puts the archive's rejections into a partition; each entry of the decision log.
+    """Write the archive's rejections into a partition; yield each entry of the decision log.
 
-    Call it after `scan`: what was decided about a command after the command was read is known then.
+    Call it after `scan`, so that decisions made since a command was read are included.
 
     Args:
         store: the archive.
-        writer: of the partition; its records must count as older than those of commands.
+        writer: a writer of the partition whose records count as older than those of commands.
         cut: the greatest command id that counts.
-        position: entries up to here must be in the database, later ones need not be there yet; None
-            where all of them count.
+        position: the database must have the entries up to this number, but need not have later
+            entries yet; None if all entries count.
 
     Raises:
         DecisionLogError: an entry is missing or damaged.
@@ -140,7 +140,7 @@ def add_rejections(
 
 
 def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
-    """An entry's rejections of commands up to the cut, and of unreadable lines."""
+    """Return an entry's rejections of commands up to the cut, and of invalid lines."""
     return (
         members
         for members in entry.rejections
@@ -149,7 +149,7 @@ def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
 
 
 def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerRow, int]:
-    """Reads one object; what the ledger should say of it, and how much of it is after the cut."""
+    """Read an object; return the ledger row that it should have, and its commands after the cut."""
     cut = adding.cut
     first = last = None
     done = later = 0
@@ -170,17 +170,17 @@ def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerR
 
 @dataclass(frozen=True, slots=True)
 class _Adding:
-    """Puts the lines of one object into the partition."""
+    """Writes the lines of one object into the partition."""
 
     writer: Writer
     scanned: Scanned
     source: Source
     cut: str
-    #: Of the object.
+    #: The object's number.
     number: int
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
-        """Some lines of one kind, and their entries."""
+        """Add lines of one kind, and their entries."""
         bad = [entry for entry in entries if isinstance(entry, BadLine)]
         self.scanned.unreadable_lines += len(bad)
         if kind is Kind.APPLIED:

@@ -1,1 +1,1 @@
-"""The history of one key: every command, by whom, with what outcome; the row as it was."""
+"""The history of one key: every command with its caller and status, and the row at any time."""

@@ -1,4 +1,4 @@
-"""Finds the commands of one key in the archive, and what became of each in the database."""
+"""Find the commands of one key in the archive, and their statuses in the database."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Entry:
     command: Command
     objects: Sequence[str]
     outcome: Outcome
-    #: Why, where that is known: a rejection's code and detail.
+    #: The reason for the status, if known: a rejection's code and detail.
     reason: str | None = None
 
     @property
     def accepted_at(self) -> dt.datetime:
-        """When it was accepted, as its id says."""
+        """The time of acceptance, from its id."""
         return moment_of(self.command)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The server that outcomes come from, and how old its state is."""
+    """The server that reported the statuses, and the age of its state."""
 
     server: Literal["primary", "replica"]
-    #: The time of the newest transaction in the state; None where a replica does not know it.
+    #: The time of the newest transaction in the state; None if a replica does not know it.
     state_at: dt.datetime | None
 
     @property
     def text(self) -> str:
-        """For the operator."""
+        """The same as text for the operator."""
         if self.server == "primary":
             return f"outcomes by the primary, at {self.state_at:%F %T}Z"
         known = f"is of {self.state_at:%F %T}Z" if self.state_at else "is not known"
@@ -67,20 +67,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """What a key was at a time: a row, deleted, or nothing yet."""
+    """The state of a key at a time: a row, deleted, or absent."""
 
     state: Literal["row", "deleted", "absent"]
-    #: The command that made it so.
+    #: The id of the command that made this state.
     version: str | None = None
     by: str | None = None
     row: Mapping[str, Any] | None = None
-    #: Ids of commands that were left out, because their bodies are no valid items: where such a
-    #: one lost to a later command of its batch, nobody tried it and so nobody rejected it.
+    #: Ids of commands that were ignored because their bodies are not valid items. Such a command is
+    #: not rejected if it lost to a later command of its chunk, as it was never tried.
     left_out: Sequence[str] = ()
 
 
 def moment_of(command: Command) -> dt.datetime:
-    """When the command was accepted, as its id says."""
+    """Return the command's time of acceptance, from its id."""
     return dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
 
 
@@ -92,14 +92,14 @@ def commands_of(
     *,
     on_object: Callable[[StoredObject], None] = lambda _: None,
 ) -> list[Found]:
-    """Every command of a key in those objects, each once, in the order of their ids.
+    """Return every command of a key in those objects, once, in the order of ids.
 
     Args:
         store: the archive.
-        objects: that are read, whole, one chunk in memory at a time.
-        resource: its path.
-        key: as the archive has it.
-        on_object: told of each object once it has been read.
+        objects: the objects to read, in full, with one chunk in memory at a time.
+        resource: the resource's path.
+        key: the key, as in the archive.
+        on_object: called with each object after it was read.
 
     Raises:
         TransientError: the archive did not answer.
@@ -119,13 +119,13 @@ def commands_of(
 def with_outcomes(
     connection: Connection, spec: ResourceSpec, key: KeyValue, found: Sequence[Found]
 ) -> tuple[list[Entry], Asked]:
-    """What became of each command, as one look at a database tells, and which server it was.
+    """Return the status of each command in one snapshot of a database, and the server.
 
-    `missing` is a command whose object the ledger calls applied and of which the tables show
-    nothing: drift, which `forebay verify` looks into.
+    The status is `missing` if the ledger calls a command's object applied, but the tables have no
+    trace of the command: this is drift, which `forebay verify` examines.
 
-    A replica may be behind what the primary has applied. So where a replica shows nothing of a
-    command, its outcome is `unknown`: only the primary can call it pending.
+    A replica may lag. So if a replica has no trace of a command, the status is `unknown`: only the
+    primary can report it as pending.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -140,15 +140,15 @@ def with_outcomes(
 
 
 def needs_primary(entries: Sequence[Entry]) -> bool:
-    """Whether only the primary can tell what became of a command."""
+    """Return whether only the primary can report the status of a command."""
     return any(entry.outcome in {"unknown", "missing"} for entry in entries)
 
 
 def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
-    """What law 2 makes of the commands that had been accepted by then and could apply.
+    """Return the state of a key by law 2, from the valid commands that were accepted until then.
 
-    What could apply is known of rejected commands and of the one that the row shows now; of the
-    others the declaration decides, as it is today.
+    Rejected commands are known to be invalid, and the command of the current row to be valid; the
+    others are validated against the current declaration.
     """
     best: Command | None = None
     left_out: list[str] = []
@@ -178,7 +178,7 @@ def _is_valid(command: Command, spec: ResourceSpec) -> bool:
 
 
 def _row(command: Command, spec: ResourceSpec) -> dict[str, Any]:
-    """The row in JSON terms, under the current schema version."""
+    """Return the row in JSON terms, in the current schema version."""
     body = upcast(command, spec).body or {}
     values = {column.name: body.get(column.name, column.default) for column in spec.fields}
     return {spec.key.name: command.key, **values}
@@ -207,7 +207,7 @@ def _unless_pending(entry: Entry) -> Entry:
 
 def _asked(connection: Connection) -> Asked:
     row = connection.execute(_ASKED).fetchone()
-    assert row is not None  # noqa: S101 - a query of no table gives one row
+    assert row is not None  # noqa: S101 - a query without a table returns one row
     return Asked("replica" if row[0] else "primary", row[1])
 
 

@@ -1,1 +1,1 @@
-"""How the pipeline is doing: queues, lags, rejections, delivery stream, replica."""
+"""The state of the pipeline: queues, lags, rejections, delivery stream, replica."""

@@ -1,4 +1,4 @@
-"""Asks several servers at the same time; one that is silent delays nobody else's answer."""
+"""Query several servers concurrently; a silent server does not delay the answers of the others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from forebay.errors import ForebayError
 from ops.errors import UsageError
 
-#: The failures of a question that don't stop the others.
+#: The failures of a question that do not stop the others.
 _FAILURES = (ForebayError, psycopg.Error, BotoCoreError, ClientError)
 
 
 @dataclass(slots=True)
 class Answer:
-    """The answer to one question, or why there is none."""
+    """The answer to one question, or the reason for its absence."""
 
     value: Any = None
     reason: str | None = None
@@ -33,9 +33,9 @@ Question = Callable[[], Any]
 
 
 def ask_all(questions: Mapping[str, Question], *, seconds: float) -> dict[str, Answer]:
-    """Ask all questions at once, and wait for the answers for so long.
+    """Ask all questions concurrently, and wait for the answers for at most `seconds`.
 
-    A thread whose server stays silent is left behind; it ends when the connection does.
+    The thread of a silent server is abandoned; it ends when its connection does.
 
     Raises:
         UsageError: a question showed that the command was called wrongly.
@@ -62,7 +62,7 @@ def _ask(question: Question, answer: Answer) -> None:
         answer.error = exc
     except _FAILURES as exc:
         answer.reason = " ".join(str(exc).split()) or type(exc).__name__
-    except BaseException as exc:  # noqa: BLE001 - raised again in the thread that asked
+    except BaseException as exc:  # noqa: BLE001 - raised again in the caller's thread
         answer.error = exc
     finally:
         answer.arrived.set()

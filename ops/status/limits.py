@@ -1,4 +1,4 @@
-"""What needs an operator: the limits of `forebay status`, and the sentences about what is over."""
+"""The limits of `forebay status`, and the messages about values above them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from ops.console import duration
 
-#: Beyond a delivery stream's own buffer interval, for retries and the clock of the metric.
+#: Added to a delivery stream's buffer interval, for retries and the delay of the metric.
 UNDELIVERED_BEYOND_INTERVAL_SECONDS = 120.0
-#: The longest interval that Firehose knows; taken where a stream's own is unknown.
+#: Firehose's longest interval; assumed if a stream's own is unknown.
 LONGEST_INTERVAL_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Above these numbers something needs attention."""
+    """The numbers above which something needs attention."""
 
     unapplied_seconds: float = 60.0
     replica_lag_seconds: float = 10.0
-    #: None: the stream's buffer interval and two minutes.
+    #: None stands for the stream's buffer interval plus two minutes.
     undelivered_seconds: float | None = None
     silent_run_seconds: float = 120.0
     open_rejections: int = 0
@@ -29,7 +29,7 @@ class Limits:
 
 
 def find_needs(report: Mapping[str, Any], limits: Limits) -> list[str]:
-    """Say what an operator should look at, each with the next step."""
+    """Return a message, with the next step, for everything that needs an operator."""
     return [
         *(f"{name} does not answer: {reason}" for name, reason in report["unanswered"].items()),
         *_dead_letters(report, limits),

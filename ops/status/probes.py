@@ -1,4 +1,4 @@
-"""One question to one server each; what does not answer is told as such, and stops nothing else."""
+"""One query to one server each; a failure is reported as such, and stops no other query."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from forebay.resource.spec import ResourceSpec
 from forebay.sweep import Stored
 from ops.status.limits import LONGEST_INTERVAL_SECONDS
 
-#: Objects applied last, of which the times on the way are told.
+#: The number of most recently applied objects whose times are measured.
 RECENT_OBJECTS = 100
 _METRIC_MINUTES = 15
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _HTTP_SECONDS = 5
-#: For so long a replica is given to replay the WAL that there was when it was asked.
+#: The time that a replica gets to replay the WAL that existed when it was queried.
 _REPLAY_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds that commands have taken for a part of their way, as the objects applied last tell.
+    """Seconds that the most recently applied objects spent in one stage.
 
-    By an object's oldest command, so that the greatest is what a client can have met.
+    Each object counts with its oldest command, so the greatest value is the worst that a client can
+    have seen.
     """
 
     p50: float
@@ -46,7 +47,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The parts of the way of the objects applied last."""
+    """The times of the most recently applied objects, stage by stage."""
 
     objects: int
     accepted_to_archived: Times | None
@@ -56,22 +57,22 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """How far the replica is behind."""
+    """The lag of a replica."""
 
     bytes_behind: int
-    #: Since when it lacks something, at most; 0 when it has everything.
+    #: Upper bound of the time since it lacks something; 0 if it lacks nothing.
     seconds_behind: float
-    #: Whether it receives WAL at the moment.
+    #: True if it is receiving WAL.
     streaming: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A replay that is called running."""
+    """A replay whose state is `running`."""
 
     run: str
     via_queue: bool
-    #: Since it was last noted to have done something.
+    #: Seconds since its last recorded activity.
     silent_seconds: float
 
 
@@ -80,18 +81,18 @@ class Stream:
     """A delivery stream."""
 
     name: str
-    #: The age of the oldest command that it has not stored; None if it has all, or is not known.
+    #: The age of the oldest command that it has not stored; None if all are stored, or if unknown.
     oldest_undelivered_seconds: float | None
-    #: How long it buffers by itself.
+    #: The longest time for which it buffers commands.
     interval_seconds: float
 
 
 def way(connection: Connection, listed: Iterable[Stored]) -> Way:
-    """How long the objects applied last were on their way.
+    """Measure how long the most recently applied objects were on their way.
 
     Args:
-        connection: to a database with the ledger.
-        listed: the archive's objects of the last hours, whose times of storage are looked up.
+        connection: a connection to a database with the ledger.
+        listed: the archive's objects of the last hours, for their times of storage.
     """
     rows = connection.execute(_RECENT, [RECENT_OBJECTS]).fetchall()
     stored = {found.key: found.modified for found in listed}
@@ -106,29 +107,30 @@ def way(connection: Connection, listed: Iterable[Stored]) -> Way:
 
 
 def rejections(connection: Connection) -> dict[str, int]:
-    """How many rejections there are: `open`, and `last_hour` of all."""
+    """Count the rejections: those that are `open`, and all of the `last_hour`."""
     row = connection.execute(_REJECTIONS).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate gives one row
+    assert row is not None  # noqa: S101 - an aggregate returns one row
     return {"open": int(row[0]), "last_hour": int(row[1])}
 
 
 def position(primary: Connection) -> str:
-    """Return how far the primary has written its WAL."""
+    """Return the position up to which the primary has written its WAL."""
     row = primary.execute(_POSITION).fetchone()
-    assert row is not None  # noqa: S101 - a function gives one row
+    assert row is not None  # noqa: S101 - a function returns one row
     return str(row[0])
 
 
 def replica(following: Connection, position_of: Callable[[], str | None]) -> Replica:
-    """Measure how far a replica is behind; needs no privilege.
+    """Measure a replica's lag; this needs no privilege.
 
-    The replica is behind if it does not replay within a moment the WAL that there was: that of the
-    primary where it answers, else that which the replica has received. Only then does the time of
-    the last transaction mean something: WAL without commits makes that time old, and no lag.
+    A replica lags if it does not replay the existing WAL within a second. That is the WAL of the
+    primary, or, if the primary does not answer, the WAL that the replica has received. The time of
+    the last transaction is meaningful for a lagging replica only: WAL without commits makes that
+    time old without any lag.
 
     Args:
-        following: to the replica.
-        position_of: returns the primary's position, None where it does not answer.
+        following: a connection to the replica.
+        position_of: returns the primary's position; None if the primary does not answer.
     """
     state = following.execute(_REPLICATION).fetchone()
     assert state is not None  # noqa: S101
@@ -144,7 +146,7 @@ def replica(following: Connection, position_of: Callable[[], str | None]) -> Rep
         behind = max(0, int(row[0] or 0))
         if behind == 0 and (streaming or written is not None):
             return Replica(0, 0.0, bool(streaming))
-        # One that receives nothing, beside a silent primary, can't know what it lacks.
+        # A replica that receives no WAL can't know what it lacks if the primary does not answer.
         if behind == 0 or time.monotonic() > deadline:
             return Replica(behind, max(0.0, float(row[1] or 0.0)), bool(streaming))
         time.sleep(_POLL_SECONDS)
@@ -166,27 +168,27 @@ def outdated(connection: Connection, resources: Iterable[ResourceSpec]) -> dict[
 
 
 def runs(connection: Connection) -> list[Run]:
-    """Return the replays that are called running."""
+    """Return the replays whose state is `running`."""
     rows = connection.execute(_RUNS).fetchall()
     return [Run(run, via_queue, max(0.0, silent)) for run, via_queue, silent in rows]
 
 
 def queue_age_seconds(cloudwatch: Any, queue: Queue) -> float | None:  # noqa: ANN401
-    """The age of the queue's oldest message, a minute or two ago; None where nobody measures it.
+    """Return the age of the queue's oldest message, measured a minute or two ago; None if unknown.
 
-    SQS tells it to CloudWatch only.
+    SQS reports it to CloudWatch only.
     """
     return _latest(cloudwatch, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue.name)
 
 
 def stream(firehose: Any, cloudwatch: Any, name: str) -> Stream:  # noqa: ANN401
-    """Ask about one delivery stream.
+    """Query the state of one delivery stream.
 
-    Of Firehose, CloudWatch has the age (`DeliveryToS3.DataFreshness`); the one-machine stack's own
-    server is asked itself.
+    For Firehose, CloudWatch has the age (`DeliveryToS3.DataFreshness`); the one-machine stack's own
+    server reports it itself.
 
     Raises:
-        TransientError: it does not answer.
+        TransientError: the server does not answer.
     """
     endpoint = firehose.meta.endpoint_url
     host = urlsplit(endpoint).hostname or ""
@@ -196,14 +198,14 @@ def stream(firehose: Any, cloudwatch: Any, name: str) -> Stream:  # noqa: ANN401
         )
         return Stream(name, age, _interval_seconds(firehose, name))
     told = _get(endpoint, "/_status")["streams"].get(name)
-    if told is None:  # before its first record a stream is not opened
+    if told is None:  # a stream is opened with its first record
         return Stream(name, None, LONGEST_INTERVAL_SECONDS)
     interval = float(told["configuration"]["interval_seconds"])
     return Stream(name, told["oldest_age_seconds"], interval)
 
 
 def _interval_seconds(firehose: Any, name: str) -> float:  # noqa: ANN401
-    """Return a stream's buffer interval; the longest that there is where it can't be read."""
+    """Return a stream's buffer interval; the longest possible interval if it can't be read."""
     try:
         described = firehose.describe_delivery_stream(DeliveryStreamName=name)
     except ClientError:  # the operator may read metrics only
@@ -257,7 +259,7 @@ def _latest(
 
 
 def _seconds(start: dt.datetime, end: dt.datetime) -> float:
-    # S3 tells whole seconds, and clocks differ a little.
+    # S3 reports whole seconds, and clocks differ a little.
     return max(0.0, (end - start).total_seconds())
 
 

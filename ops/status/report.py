@@ -1,4 +1,4 @@
-"""Asks every server once, all at the same time, and says what needs an operator."""
+"""Query every server once, all concurrently, and report what needs an operator."""
 
 from __future__ import annotations
 
@@ -28,46 +28,46 @@ from ops.status import probes
 from ops.status.asking import Answer, ask_all
 from ops.status.limits import Limits, find_needs
 
-#: A server that takes longer is called silent; the other answers are there by then.
+#: A server that takes longer is reported as silent; the other answers have arrived before.
 _ANSWER_SECONDS = 10.0
-#: Of a database; the archive may have to be listed for longer.
+#: Time limit for a database; listing the archive may take longer.
 _DATABASE_SECONDS = 5.0
 _STATEMENT_TIMEOUT_MS = 4_000
-_CONNECT_TIMEOUT_SECONDS = 2  # the least that libpq knows
-#: The replica is asked without the primary's position if that does not come in this time.
+_CONNECT_TIMEOUT_SECONDS = 2  # libpq's minimum
+#: The replica is measured without the primary's position if that does not arrive in this time.
 _POSITION_SECONDS = 1.0
-#: Tables are read as a whole to count their outdated rows: not at every refresh.
+#: Counting outdated rows reads whole tables, which is too expensive for every refresh.
 _COUNT_EVERY_SECONDS = 60.0
 _COUNT_TIMEOUT_MS = 8_000
 
 
 class Reporter:
-    """Asks everything of one environment, again and again if wanted."""
+    """Queries all servers of an environment, once or repeatedly."""
 
     def __init__(
         self, context: Context, *, lookback: dt.timedelta, limits: Limits | None = None
     ) -> None:
-        """A reporter.
+        """Create a reporter.
 
         Args:
-            context: says where everything is.
-            lookback: how much of the archive is compared with the ledger.
-            limits: above which something needs attention.
+            context: the addresses of all servers.
+            lookback: the age up to which archive objects are compared with the ledger.
+            limits: the numbers above which something needs attention.
         """
         self._context = context
         self._lookback = lookback
         self._limits = limits or Limits()
         self._outdated: Answer | None = None
         self._counted_at = 0.0
-        # Clients are not made by several threads at once.
+        # Clients are created here, as several threads must not create them concurrently.
         self._clients = (context.sqs, context.firehose, context.client("cloudwatch"), context.s3)
 
     def report(self) -> dict[str, Any]:
-        """Everything as it is now; `unanswered` says which servers did not answer, and why."""
+        """Return the current state; `unanswered` has the silent servers, each with the reason."""
         return _Report(self._context, self._lookback, self._limits, self._count).made()
 
     def _count(self) -> dict[str, int]:
-        """Count outdated rows, or return what was counted a moment ago."""
+        """Count outdated rows, or return the result of a recent count."""
         now = time.monotonic()
         if self._outdated is None or now - self._counted_at > _COUNT_EVERY_SECONDS:
             with self._context.connect_for_reading(
@@ -135,9 +135,9 @@ class _Report:
         return {**report, "needs_attention": find_needs(report, self._limits)}
 
     def _ledger(self, first: dict[str, Answer]) -> tuple[str | None, dict[str, Any] | None]:
-        """Return the ledger's facts, and whose they are: the primary's, else the replica's.
+        """Return the source of the ledger's facts (the primary, else the replica), and the facts.
 
-        The reason of a primary that fails now becomes its answer.
+        The reason of a primary or replica that fails now is added to its first answer.
         """
         objects = first["archive"].value
         questions = {}
@@ -162,7 +162,7 @@ class _Report:
         }
 
     def _letters(self, setting: Setting) -> dict[str, Any] | None:
-        """Ask how many dead letters there are; None where the queue is not configured."""
+        """Return the depth of a queue of dead letters; None if the queue is not configured."""
         url = self._context.find(setting)
         if url is None:
             return None
@@ -181,7 +181,7 @@ class _Report:
         return list(self._context.archive.list(COMMANDS_PREFIX, after=after))
 
     def _ask_position(self) -> None:
-        """Ask the primary for its position, which the measuring of the replica waits for."""
+        """Query the primary's position, for which the measurement of the replica waits."""
         try:
             with self._context.connect(**_IMPATIENTLY) as connection:
                 self._position = probes.position(connection)
@@ -189,7 +189,7 @@ class _Report:
             self._position_asked.set()
 
     def _replica(self) -> probes.Replica | None:
-        """Measure the replica; None where none is known."""
+        """Measure the replica; None if it is not configured."""
         if self._context.find(REPLICA) is None:
             return None
         with self._context.connect_for_reading(**_IMPATIENTLY) as connection:
@@ -250,7 +250,7 @@ def _unapplied(ledger: Mapping[str, Any]) -> dict[str, Any]:
 def _stages(
     freshness: float | None, ledger: Mapping[str, Any] | None, replica: probes.Replica | None
 ) -> list[dict[str, Any]]:
-    """The parts of a command's way: what waits now, and how long the last objects took."""
+    """Return the stages of a command's way: current backlogs, and the times of recent objects."""
     way = ledger["way"] if ledger else None
     oldest = ledger["oldest_unapplied"] if ledger else None
     waiting = (ledger["now"] - oldest).total_seconds() if ledger and oldest else None

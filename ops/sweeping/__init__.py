@@ -1,1 +1,1 @@
-"""The sweep by hand: why objects are not applied, and waiting until they are."""
+"""The sweep as a command: why objects are not applied, and waiting until they are."""

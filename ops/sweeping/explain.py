@@ -1,4 +1,4 @@
-"""Explains why an archive object is not applied, with the next step."""
+"""Explain why an archive object is not applied, with the next step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.sweep import Reason, Stored
 from ops.archive.store import ObjectStore
 
-#: Objects that are explained: each may have to be read.
+#: The number of objects to explain: each may have to be read.
 MOST = 20
 
 Why: TypeAlias = Literal["young", "dead_letter", "held", "unreadable", "interrupted", "missed"]
@@ -33,7 +33,7 @@ class Unapplied:
     detail: str
 
     def to_json(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the object for the operator."""
         return {
             "object": self.object,
             "stored_at": self.stored_at,
@@ -43,7 +43,7 @@ class Unapplied:
 
 
 class Explainer:
-    """Looks closely at objects that are not applied."""
+    """Examines objects that are not applied."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Explainer:
         *,
         now: dt.datetime,
     ) -> None:
-        """An explainer.
+        """Create an explainer.
 
         Args:
-            connection: to a database with the ledger.
+            connection: a connection to a database with the ledger.
             store: the archive.
-            resources: of this release.
-            now: the time.
+            resources: the declarations of this release.
+            now: the current time.
         """
         self._connection = connection
         self._store = store
@@ -67,7 +67,7 @@ class Explainer:
         self._now = now
 
     def explain(self, unapplied: Iterable[tuple[Stored, Reason]]) -> list[Unapplied]:
-        """The first of the objects, each with its reason."""
+        """Return the first `MOST` of the objects, each with its reason."""
         return [
             Unapplied(found.key, found.modified, *self._why(found, reason))
             for found, reason in islice(unapplied, MOST)
@@ -91,7 +91,7 @@ class Explainer:
         return "missed", "its event was lost, or its message waits in the queue"
 
     def _versions_held(self, key: str) -> Iterator[str]:
-        """The schema versions in an object that this release does not know."""
+        """Yield a description of each command whose schema version this release does not know."""
         for chunk in read_chunks(self._store.read(key)):
             for entry in chunk:
                 spec = None if isinstance(entry, BadLine) else self._resources.get(entry.resource)

@@ -1,4 +1,4 @@
-"""Finds files to import that nobody has reported about."""
+"""Find the files to import that lack a report."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from forebay.sweep import ImportSurvey, dead_objects, enqueue, survey_imports
 from ops.archive.store import bucket_name
 from ops.context import ARCHIVE, IMPORT_DEAD_LETTERS, IMPORT_QUEUE, Context
 
-#: Files that are named.
+#: The number of files to name.
 _MOST = 20
 
 
 class MissedImports:
-    """The files below `imports/` as they are when this is made; none without the imports' queue."""
+    """The files below `imports/`, listed once; none if the imports' queue is not configured."""
 
     def __init__(self, context: Context, *, since: dt.datetime | None, grace: dt.timedelta) -> None:
-        """Look at the files.
+        """List the files.
 
         Args:
-            context: names archive and queues.
-            since: files that were stored earlier are not looked at; None looks at all.
-            grace: younger files are left alone.
+            context: names the archive and the queues.
+            since: files that were stored earlier are ignored; None includes all files.
+            grace: younger files are ignored.
         """
         self._bucket = bucket_name(context.get(ARCHIVE))
         self._queue: Queue | None = None
@@ -44,21 +44,21 @@ class MissedImports:
 
     @property
     def keys(self) -> list[str]:
-        """The files that the import may never have been told of."""
+        """The files whose event the import may never have received."""
         return [file.key for file in self._survey.missed]
 
     @property
     def dead(self) -> int:
-        """How many files are dead letters."""
+        """The number of files in the dead-letter queue."""
         return self._survey.dead
 
     def enqueue(self) -> None:
-        """Tells the import of the missed files; one that has a report by now changes nothing."""
+        """Enqueue the missed files; this is harmless for a file that has got a report since."""
         if self._queue is not None:
             enqueue(self._queue, self._bucket, self.keys)
 
     def to_json(self) -> dict[str, Any] | None:
-        """For the operator; None where no queue is known."""
+        """Return the result for the operator; None if the queue is not configured."""
         if self._queue is None:
             return None
         return {**self._survey.as_counts, "files": self.keys[:_MOST]}

@@ -1,4 +1,4 @@
-"""Waits until what a sweep has found is applied."""
+"""Wait until the objects that a sweep has found are applied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.console import Console
 from ops.sweeping.explain import MOST, Unapplied
 
 _LOOK_SECONDS = 2.0
-#: Reasons that no waiting changes.
+#: Reasons that do not change by waiting.
 _LASTING = frozenset({"dead_letter", "held", "unreadable"})
 
 
@@ -22,14 +22,14 @@ def wait_until_applied(
     seconds: float,
     look_seconds: float = _LOOK_SECONDS,
 ) -> Survey:
-    """Returns when every object is applied, when waiting can't help, or when the time is over.
+    """Return when every object is applied, when waiting can't help, or when the time is over.
 
     Args:
-        console: for the progress.
+        console: shows the progress.
         survey: counts the objects.
-        explain: says of the first of those that are not applied, why.
-        seconds: the longest time.
-        look_seconds: the time between two looks.
+        explain: returns the first unapplied objects, each with its reason.
+        seconds: the longest time to wait.
+        look_seconds: the time between two surveys.
 
     Returns:
         The last survey.
@@ -43,7 +43,7 @@ def wait_until_applied(
             meter.advance(max(0, total - left - applied))
             applied = max(applied, total - left)
             unapplied = explain() if left <= MOST else []
-            # None of them, where the last was applied since the survey.
+            # Empty if the last object was applied after the survey.
             if unapplied and all(one.why in _LASTING for one in unapplied):
                 break
             time.sleep(min(look_seconds, max(0.0, deadline - time.monotonic())))

@@ -1,1 +1,1 @@
-"""Verify: proves that the tables are what the archive says they must be."""
+"""Verify: compare the tables with the state that the archive requires."""

@@ -1,4 +1,4 @@
-"""Compares what a bucket comes to with the tables, and names what differs."""
+"""Compare the winners of a bucket with the tables, and name the differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ops.folding.fold import Target, Winners
 from ops.folding.partition import Bucket
 from ops.verify.sql import Statements, row_statements, tombstone_statements
 
-_ROWS = 2_000  # in one statement: about a megabyte, and a moment of the server's time
+_ROWS = 2_000  # in one statement: about a megabyte, and little time of the server
 _ABSENT = "absent"
 _OUTDATED = "outdated, `forebay replay` writes it anew"
 _HASH = 2**64
@@ -29,13 +29,13 @@ _HASH = 2**64
 
 @dataclass(slots=True)
 class Digest:
-    """Count and digest of rows: the same on both sides where the rows are the same."""
+    """Count and digest of rows: equal on both sides if the rows are equal."""
 
     rows: int = 0
     total: int = 0
 
     def add(self, rows: int, total: int | None) -> None:
-        """More rows, and the sum of their hashes."""
+        """Add rows, and the sum of their hashes."""
         self.rows += rows
         self.total = (self.total + int(total or 0)) % _HASH
 
@@ -45,32 +45,33 @@ class Digest:
 
 @dataclass(slots=True)
 class Compared:
-    """What was compared of one table."""
+    """The comparison of one table."""
 
     name: str
     archive: Digest = field(default_factory=Digest)
     database: Digest = field(default_factory=Digest)
-    #: By slice, of the rows of the table whose keys the archive has.
+    #: By slice, the digests of the table's rows whose keys the archive expects.
     slices: dict[int, Digest] = field(default_factory=lambda: defaultdict(Digest))
-    #: Keys that have newer commands than the cut, or that nobody can judge yet.
+    #: Expected keys that are not compared: commands after the cut have changed them, or the row in
+    #: place of an expected tombstone is outdated and is itself a difference.
     changed_since: int = 0
     differing: int = 0
 
 
 @dataclass(slots=True)
 class Findings:
-    """What differs: all of it counted, the first ones named with both versions."""
+    """The differences: all of them counted, the first of them named with both versions."""
 
     limit: int
     named: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
-    #: How many of these are rows that `forebay outdate` has marked.
+    #: The number of differences that are rows marked by `forebay outdate`.
     outdated: int = 0
     #: Numbers of objects that the ledger does not call applied, with effects in the tables.
     ahead: set[int] = field(default_factory=set)
 
     def add(self, table: str, key: str, archive: str, database: str) -> None:
-        """One more difference."""
+        """Add a difference."""
         self.total += 1
         if len(self.named) < self.limit:
             self.named.append(
@@ -79,7 +80,7 @@ class Findings:
 
 
 class TableComparison:
-    """Rows, or tombstones, of one resource."""
+    """The comparison of the rows, or of the tombstones, of one resource."""
 
     def __init__(
         self,
@@ -101,13 +102,13 @@ class TableComparison:
         self._sql: Statements = (tombstone_statements if tombstones else row_statements)(spec)
 
     def compare(self, winners: Winners) -> None:
-        """Every key of the bucket that the archive expects here."""
+        """Compare every key of the bucket that the archive expects in this table."""
         expected = self._expected(winners.applied)
         while chunk := list(islice(expected, _ROWS)):
             self._compare(chunk, winners)
 
     def scan(self) -> list[int]:
-        """Digests of the whole table; the slices that hold other rows than were compared."""
+        """Add the digests of the whole table; return the slices with other rows than expected."""
         suspicious = []
         compared = self.compared
         for number, rows, total in self._connection.execute(self._sql.scan, {"cut": self._cut}):
@@ -119,7 +120,7 @@ class TableComparison:
         return suspicious
 
     def find_extra(self, bucket: Bucket, slices: Sequence[int], winners: Winners) -> None:
-        """Names the rows of slices whose keys the archive does not expect here."""
+        """Report the rows of slices whose keys the archive does not expect in this table."""
         mine = [number for number in slices if number in bucket.slices]
         if not mine:
             return
@@ -136,7 +137,7 @@ class TableComparison:
                 self._differs(key, None, version, winners)
 
     def newer(self) -> Iterator[tuple[str, str]]:
-        """Yield keys and versions of the rows that are newer than the cut, not outdated ones."""
+        """Yield keys and versions of the rows that are newer than the cut, except outdated rows."""
         with self._connection.cursor() as cursor:
             rows = cursor.stream(self._sql.newer, {"cut": self._cut})
             yield from ((key, version) for key, version in rows)
@@ -150,12 +151,12 @@ class TableComparison:
         )
 
     def find_differing(self, commands: Sequence[Command]) -> list[tuple[str, str | None]]:
-        """Find the keys whose rows are not those of the commands, with the rows' versions.
+        """Return the keys whose rows differ from those of the commands, with the rows' versions.
 
-        Where Postgres refuses a command's values, the version is the command's own.
+        If Postgres refuses a command's values, the version is the command's own.
 
         Args:
-            commands: one of each key, with bodies as rows hold them.
+            commands: one command for each key, with its body as in a row.
         """
         rows = orjson.dumps([self._row(command) for command in commands]).decode()
         try:
@@ -209,7 +210,7 @@ class TableComparison:
                 self._differs(key, want, version, winners)
 
     def _halve(self, chunk: Sequence[Command], winners: Winners, error: psycopg.Error) -> None:
-        """Postgres refuses a value: down to the command that it can never have applied."""
+        """Divide a chunk that Postgres refuses, down to the command that can't have applied."""
         if len(chunk) > 1:
             middle = len(chunk) // 2
             self._compare(chunk[:middle], winners)
@@ -236,7 +237,7 @@ class TableComparison:
         }
 
     def _differs(self, key: str, wanted: str | None, found: str | None, winners: Winners) -> None:
-        """A difference, unless a command explains it that the ledger does not call applied."""
+        """Add a difference, unless a command that the ledger does not call applied explains it."""
         if self._is_explained(key, found, winners):
             return
         self.compared.differing += 1
@@ -250,14 +251,14 @@ class TableComparison:
         self._findings.add(self.compared.name, key, archive, database)
 
     def _is_explained(self, key: str, found: str | None, winners: Winners) -> bool:
-        """Whether a command that the ledger does not call applied (yet) has made it so."""
+        """Return whether a command that the ledger does not call applied yet explains the state."""
         try:
             value = int(key) if self.spec.key.kind is Kind.INTEGER else key
         except ValueError:
             return False  # a tombstone of a key that no command can name
         candidates = winners.candidates.get((self.spec.path, value), [])
         if found is None:
-            # The other table may have the key's newer state, where it is compared.
+            # The other table may have the key's newer state, which is compared there.
             others = [c for c in candidates if (c.op == "delete") != self._tombstones]
             self._findings.ahead.update(winners.object_of[c.id] for c in others)
             return bool(others)

@@ -1,4 +1,4 @@
-"""Compares what operators decided about rejections with the archive's lines of it."""
+"""Compare the operators' decisions about rejections with their lines in the archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ops.cut import accepted
 from ops.verify.compare import Findings
 
 TABLE: Final = "forebay.decisions"
-#: Members of an archived line, but for the rejection that it is about.
+#: Members of an archived line, except the rejection that it refers to.
 _MEMBERS: Final = ("decision", "command", "rule", "reason", "by", "run", "at")
 
 
@@ -25,13 +25,13 @@ class DecisionCheck:
         cut: str,
         findings: Findings,
     ) -> None:
-        """A comparison.
+        """Prepare a comparison.
 
         Args:
-            connection: to the database.
-            archived: returns the archive's lines; several lines may be about one rejection.
-            cut: a decision of later than that may still be on its way into the database.
-            findings: for the differences.
+            connection: a connection to the database.
+            archived: returns the archive's lines; a rejection may have several lines.
+            cut: decisions after it may not have reached the database yet.
+            findings: receives the differences.
         """
         self._connection = connection
         self._archived = archived
@@ -42,7 +42,7 @@ class DecisionCheck:
     def run(self) -> None:
         """Report the differences.
 
-        The database is read first: a decision is archived before it is recorded as such.
+        The database is read first, as a decision is archived before it is recorded.
         """
         stored = self._stored(None)
         latest: dict[str, Mapping[str, Any]] = {}
@@ -54,7 +54,7 @@ class DecisionCheck:
         absent = [line for rejection, line in latest.items() if rejection not in stored]
         self._report_absent([line["rejection"] for line in absent if self._is_due(line)])
         for rejection, members in stored.items():
-            if members is not None:  # else a retry is under way
+            if members is not None:  # otherwise a retry is under way
                 self._compare(rejection, latest.get(rejection), members)
 
     def _is_due(self, line: Mapping[str, Any]) -> bool:
@@ -82,7 +82,7 @@ class DecisionCheck:
         self._findings.add(TABLE, rejection, archive, database)
 
     def _stored(self, rejections: Sequence[str] | None) -> dict[str, Mapping[str, Any] | None]:
-        """Read decisions by rejection; None stands for one that is not recorded as archived."""
+        """Read decisions by rejection; None stands for a decision not recorded as archived."""
         wanted = None if rejections is None else list(rejections)
         rows = self._connection.execute(_SELECT, {"wanted": wanted}).fetchall()
         names = (*_MEMBERS, "line")

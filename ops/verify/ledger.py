@@ -1,4 +1,4 @@
-"""Checks that the numbers of each ledger row fit each other, and the declared tombstones."""
+"""Check that the numbers of each ledger row are consistent, and that tombstones are declared."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _TOMBSTONES = "forebay.tombstones"
 def check_counts(connection: Connection, findings: Findings, *, known: Collection[str] = ()) -> int:
     """Report the ledger rows whose counts, histogram or times contradict each other.
 
-    Every line ends as one of five outcomes. The live run puts every line that is a command into the
-    histogram; a replay leaves the histogram as it is, so that of an interrupted object has less.
+    Every line counts as one of the five: applied, superseded, duplicate, rejected or skipped. The
+    live run adds every line that is a command to the histogram. A replay leaves the histogram
+    unchanged, so an object that was interrupted may have a smaller one.
 
     Args:
-        connection: to the database.
-        findings: for the differences.
+        connection: a connection to the database.
+        findings: receives the differences.
         known: objects whose rows are reported already.
 
     Returns:
@@ -52,7 +53,7 @@ def check_tombstones(
     return len(rows)
 
 
-# The id of a line that is no command is a UUIDv5; ids of commands are UUIDv7.
+# The id of an invalid line's rejection is a UUIDv5; ids of commands are UUIDv7.
 _CONTRADICTIONS = """
     WITH bad AS (
       SELECT object, count(*) AS lines FROM forebay.rejections

@@ -1,8 +1,9 @@
-"""Proves rows and tombstones that are newer than the cut: the archive must have their commands.
+"""Verify rows and tombstones that are newer than the cut: the archive must have their commands.
 
-A version after the cut excuses a row from the comparison. Without this proof, a wrong row under an
-invented version would be excused too. So the archive is read on beyond the cut, after the tables:
-an object is archived before it is applied, so every version that a table has shown must be there.
+A version after the cut exempts a row from the comparison. Without this step, a wrong row with an
+invented version would be exempted, too. So the archive is read beyond the cut, after the tables:
+an object is archived before it is applied, so the archive must hold every version that a table
+has shown.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ _NO_COMMAND = "no such command of this key"
 
 @dataclass(frozen=True, slots=True)
 class NewerCheck:
-    """One proof of all rows and tombstones that are newer than the cut."""
+    """The verification of all rows and tombstones that are newer than the cut."""
 
     connection: Connection
     store: ObjectStore
     resources: Mapping[str, ResourceSpec]
     cut: str
     comparisons: Sequence[TableComparison]
-    #: By key, the objects up to the cut that hold later commands too.
+    #: By key, the objects up to the cut that also hold later commands.
     crossing: Mapping[str, StoredObject]
 
     def run(self, folder: Path) -> None:
         """Report each newer row that no command of the archive has made.
 
         Args:
-            folder: for temporary files; made, and removed with everything in it.
+            folder: for temporary files; created, and removed with its content.
 
         Raises:
             TransientError: the archive did not answer.
@@ -111,7 +112,7 @@ class NewerCheck:
         newer: Sequence[tuple[str, str]],
         commands: Mapping[str, Command],
     ) -> Iterator[Command]:
-        """Yield the commands of the rows, as rows hold them; report the rows without a command."""
+        """Yield the rows' commands, with bodies as in a row; report the rows without a command."""
         spec = comparison.spec
         complete = bodies_completer(spec)
         for key, version in newer:
@@ -120,7 +121,7 @@ class NewerCheck:
                 comparison.report(key, _NO_COMMAND, version)
                 continue
             if command.schema > spec.schema_version:
-                continue  # a newer release has made this row; only that release knows its values
+                continue  # only the newer release that made this row knows its values
             try:
                 completed, unfit = complete([made_current(command, spec)])
             except BodyError as exc:

@@ -1,6 +1,6 @@
-"""Compares the members of the database's rejections with those of the archive.
+"""Compare the members of the database's rejections with those of the archive.
 
-Presence is compared with the commands, see `ops.verify.verify`.
+Their presence is compared together with the commands; see `ops.verify.verify`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ops.verify.compare import Findings
 _TABLE: Final = "forebay.rejections"
 _PAGE: Final = 1_000
 
-#: The archive's rejections, each time from the beginning, whatever the cut.
+#: Returns the archive's rejections, from the beginning at each call, regardless of the cut.
 Archived = Callable[[], Iterable[Mapping[str, Any]]]
 #: Members by name, in the form of the archive.
 Members = dict[str, Any]
 
 
 def check_members(connection: Connection, archived: Archived, cut: str, findings: Findings) -> int:
-    """Report rejections whose members are not those of the archive.
+    """Report rejections whose members differ from those in the archive.
 
-    A rejection of a command after the cut that the archive does not have is reported too. The
-    database is read first: a rejection is archived before it is committed.
+    Rejections of commands after the cut are reported, too, if the archive does not have them. The
+    database is read first, as a rejection is archived before it is committed.
 
     Returns:
         The number of differences.
@@ -37,7 +37,7 @@ def check_members(connection: Connection, archived: Archived, cut: str, findings
         names = _differing_members(told, stored)
         if names:
             differing[told["id"]] = names
-    # An id may have several lines in the archive; it is enough that one of them fits.
+    # An id may have several lines in the archive, of which one has to match.
     if differing:
         for told, stored in _pairs(connection, archived, set()):
             if told["id"] in differing and not _differing_members(told, stored):
@@ -63,7 +63,7 @@ def _ids_after(connection: Connection, cut: str) -> set[str]:
 def _pairs(
     connection: Connection, archived: Archived, invented: set[str]
 ) -> Iterator[tuple[Mapping[str, Any], Members]]:
-    """Yield archived rejections with the rows of their ids; take their ids out of `invented`."""
+    """Yield archived rejections with the rows of their ids; remove their ids from `invented`."""
     lines = iter(archived())
     while page := list(islice(lines, _PAGE)):
         ids = [told["id"] for told in page]
@@ -84,7 +84,7 @@ def _members(row: Sequence[Any]) -> Members:
 
 
 def _differing_members(told: Mapping[str, Any], stored: Members) -> list[str]:
-    """Return the names of the members that differ; what the archive does not have is left out."""
+    """Return the names of the members that differ; members that the archive lacks are ignored."""
     return [
         name for name in _NAMES if name in told and _read_member(name, told[name]) != stored[name]
     ]

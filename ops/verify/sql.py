@@ -1,7 +1,7 @@
-"""The SQL of verify: all of it reads, each statement is short, and each sees one moment.
+"""The SQL of verify: read-only short statements, each with its own snapshot.
 
-Rows of both sides are written and hashed by the same server, so that two spellings of one value
-(`1.50` and `1.5`, two zones of one moment) are the same row, as they are for apply.
+The same server formats and hashes the rows of both sides, so that two spellings of one value
+(`1.50` and `1.5`, one moment in two zones) give equal rows, as they do for apply.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ops.folding.partition import SLICE_SQL
 _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
 
-# Rows that the cut's commands must have made. An outdated row sorts after every cut, and yet is
-# none that a later command has made: it waits for a replay. Its version begins with an f, see
+# Rows that the cut's commands must have made. An outdated row sorts after every cut, although no
+# later command has made it: it waits for a replay. Its version begins with an f, see
 # `forebay.ids.mark_outdated`.
 _COUNTS = (
     "(t._version <= %(cut)s::uuid OR t._version >= 'f0000000-0000-0000-0000-000000000000'::uuid)"
@@ -27,20 +27,20 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """How one table is compared."""
+    """The statements that compare one table."""
 
     #: Expected rows (JSON) against the table, by slice. Parameters: rows, cut.
     compare: sql.Composed
-    #: Rows up to the cut, and outdated ones, by slice: count and digest. Parameter: cut.
+    #: Rows up to the cut, and outdated rows, by slice: count and digest. Parameter: cut.
     scan: sql.Composed
     #: Keys and versions of slices. Parameters: cut, slices.
     rows_of: sql.Composed
-    #: Keys and versions of rows that are newer than the cut, without outdated ones. Parameter: cut.
+    #: Keys and versions of rows newer than the cut, without outdated rows. Parameter: cut.
     newer: sql.Composed
 
 
 def row_statements(spec: ResourceSpec) -> Statements:
-    """How the table of a resource is compared."""
+    """Return the statements for the table of a resource."""
     columns: list[sql.Composable] = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.sql_type))
         for column in spec.columns
@@ -55,7 +55,7 @@ def row_statements(spec: ResourceSpec) -> Statements:
             "key": key,
             "s_row": _row("s", names),
             "t_row": _row("t", names),
-            # A newer delete has taken the row away since the cut.
+            # A newer delete has removed the row since the cut.
             "gone": sql.SQL(
                 "t._version IS NULL AND EXISTS (SELECT FROM forebay.tombstones AS d"
                 " WHERE d.resource = {} AND d.key = s.{}::text AND d.version > %(cut)s::uuid)"
@@ -65,7 +65,7 @@ def row_statements(spec: ResourceSpec) -> Statements:
 
 
 def tombstone_statements(spec: ResourceSpec) -> Statements:
-    """How the tombstones of a resource are compared."""
+    """Return the statements for the tombstones of a resource."""
     key = sql.Identifier(spec.key.name)
     return _made(
         {
@@ -76,8 +76,8 @@ def tombstone_statements(spec: ResourceSpec) -> Statements:
             "key": sql.Identifier("key"),
             "s_row": _row("s", ["key", "_version"]),
             "t_row": _row("t", ["key", "_version"]),
-            # A newer put has brought the row back since the cut; where that row is outdated, it
-            # is itself what differs.
+            # A newer put has restored the row since the cut. If that row is outdated, it is itself
+            # the difference.
             "gone": sql.SQL(
                 "t._version IS NULL AND EXISTS (SELECT FROM {} AS r"
                 " WHERE r.{} = s.key::{} AND r._version > %(cut)s::uuid)"

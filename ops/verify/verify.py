@@ -1,4 +1,4 @@
-"""One verification from beginning to end."""
+"""A complete verification."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ _LOG = "forebay.decision_log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a verification found."""
+    """The result of a verification."""
 
     cut: str
     scanned: Scanned
     tables: list[dict[str, Any]]
     findings: Findings
-    #: Objects that are not applied yet, and nothing of them is in the tables.
+    #: Objects that are not applied yet and have no effects in the tables.
     unapplied: list[str]
     held: int
-    #: How many keys, and rejections of commands, were compared.
+    #: The number of keys, and of rejections of commands, that were compared.
     compared: int
-    #: Commands of retired resources, which no table shows.
+    #: Commands of retired resources, which verify skips.
     skipped: int
     #: The archive's URL.
     archive: str
-    #: Why the archive has nothing to compare, if so.
+    #: The reason for which the archive has no commands to compare, if so.
     lack: str | None
 
     @property
     def is_clean(self) -> bool:
-        """Whether no difference was found, apart from what is not applied yet."""
+        """True if there are no differences, apart from commands that are not applied yet."""
         return not self.findings.total
 
     @property
     def agrees(self) -> bool:
-        """Whether something was compared, and no difference was found."""
+        """True if something was compared, without any difference."""
         return self.is_clean and self.compared + self.skipped > 0
 
     def facts(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the result for the operator."""
         cut = accepted(self.cut)
         return {
             "archive": self.archive,
@@ -99,16 +99,16 @@ def verify(
     scratch: Path | None,
     trust_ledger: bool = True,
 ) -> Verified:
-    """Compares the archive's commands up to the cut with the tables; changes nothing.
+    """Compare the archive's commands up to the cut with the tables; change nothing.
 
     Args:
-        context: says where everything is; a replica is asked where one is known.
-        console: for the progress.
+        context: the addresses of archive and database; a replica is used if one is configured.
+        console: shows the progress.
         cut: the greatest command id that counts.
-        limit: how many differences are named.
+        limit: the number of differences to name.
         scratch: folder for temporary files of about the size of the inflated archive.
-        trust_ledger: False where the database was rebuilt to a point in time: then every command
-            up to the cut is expected, whatever the ledger says.
+        trust_ledger: False if the database was rebuilt to a point in time: then every command up to
+            the cut is expected, whatever the ledger contains.
     """
     store = context.archive
     crossing: dict[str, StoredObject] = {}
@@ -136,8 +136,8 @@ def verify(
                     ),
                     advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
                 )
-            # The database before the archive, which is written first; and both after the commands,
-            # so that what is decided about them meanwhile is seen.
+            # The database is read before the archive, which is always written first. Both are read
+            # after the commands, so that decisions made since then are included.
             log = _LogState.read(connection)
             with Writer(partition.files, 0) as writer:
                 _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
@@ -193,7 +193,7 @@ class _Verifier:
         ]
 
     def compare(self, winners: Winners) -> None:
-        """Everything of one bucket."""
+        """Compare everything in one bucket."""
         self.held += winners.held
         self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self.skipped += winners.tally.skipped.total()
@@ -207,7 +207,7 @@ class _Verifier:
             comparison.compare(winners)
 
     def compare_whole_tables(self, partition: Partition) -> None:
-        """Finds the rows that are in no bucket; only where digests differ are keys looked at."""
+        """Find the rows that are in no bucket; keys are read only if the digests differ."""
         suspicious = {
             comparison: slices for comparison in self._comparisons if (slices := comparison.scan())
         }
@@ -225,7 +225,7 @@ class _Verifier:
     def compare_newer(
         self, store: ObjectStore, crossing: Mapping[str, StoredObject], folder: Path
     ) -> None:
-        """Proves the rows and tombstones that are newer than the cut by the archive."""
+        """Verify the rows and tombstones that are newer than the cut."""
         check = NewerCheck(
             self._connection,
             store,
@@ -238,7 +238,7 @@ class _Verifier:
         check_tombstones(self._connection, self._context.resources, self.findings)
 
     def compare_members(self, store: ObjectStore, scanned: Scanned) -> None:
-        """Compares all members of rejections and decisions, and the numbers of the ledger."""
+        """Compare all members of rejections and decisions, and the numbers of the ledger."""
         self._rejections[2] += check_members(
             self._connection, lambda: _archived(store), self._cut, self.findings
         )
@@ -250,11 +250,11 @@ class _Verifier:
         self._ledger_faults = check_counts(self._connection, self.findings, known=known)
 
     def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
-        """Adds what is wrong with the ledger; the objects that are just not applied yet."""
+        """Add the differences of the ledger; return the objects that are merely not applied yet."""
         for fault in scanned.ledger_faults:
             self.findings.add(**fault)
         ledger = _Ledger(self._connection)
-        # An earlier release has applied what it knew of them, and this one has not had them yet.
+        # An earlier release has applied a part of them, and this release has not received them yet.
         held_before = {
             key
             for key, failure in failures_of(
@@ -266,7 +266,7 @@ class _Verifier:
         for number, key in scanned.unapplied.items():
             row = ledger.rows([key]).get(key)
             if row is not None and row.complete:
-                continue  # it was being applied while we looked
+                continue  # it was being applied during the verification
             is_held = number in self._held_in or key in held_before
             if number in self.findings.ahead and not is_held:
                 state = "no row" if row is None else f"a row of {row.lines} lines, not complete"
@@ -278,7 +278,7 @@ class _Verifier:
         return unapplied
 
     def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
-        """What was compared, table by table."""
+        """Return the comparison of each table."""
         rows = [
             {
                 "table": found.name,
@@ -333,13 +333,13 @@ class _Verifier:
 
 
 class _Ledger:
-    """The ledger, for reading."""
+    """Reads the ledger."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def rows(self, keys: Sequence[str]) -> Mapping[str, LedgerRow]:
-        """The rows of some objects."""
+        """Return the rows of some objects."""
         rows = self._connection.execute(
             "SELECT object, lines, completed_at IS NOT NULL, first_id::text, last_id::text"
             " FROM forebay.ledger WHERE object = ANY(%s)",
@@ -348,7 +348,7 @@ class _Ledger:
         return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
 
     def unknown_to(self, store: ObjectStore) -> Iterator[str]:
-        """Objects that the ledger has and the archive has not."""
+        """Yield the objects that are in the ledger, but not in the archive."""
         last = ""
         stored = list_commands(store)
         current = next(stored, None)
@@ -366,7 +366,7 @@ class _Ledger:
 
 
 def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
-    """Every rejection of the decision log, with the number of its entry."""
+    """Yield every rejection of the decision log, with the number of its entry."""
     for entry in read_log(store):
         for members in entry.rejections:
             yield {**members, "slot": entry.slot}
@@ -374,7 +374,7 @@ def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
 
 @dataclass(slots=True)
 class _LogState:
-    """What the database says of the decision log, and what the log comes to at that position."""
+    """The database's row about the decision log, and the log's own state at that position."""
 
     position: int = NOTHING_READ
     owner: str | None = None
@@ -384,7 +384,7 @@ class _LogState:
 
     @classmethod
     def read(cls, connection: Connection) -> _LogState:
-        """The database's row."""
+        """Read the database's row."""
         row = connection.execute(
             "SELECT position, owner::text, database::text FROM forebay.decision_log"
         ).fetchone()
@@ -392,17 +392,17 @@ class _LogState:
 
     @property
     def is_owner(self) -> bool:
-        """Whether the database owns the archive."""
+        """True if the database owns the archive."""
         return self.database is not None and self.owner == self.database
 
     def meet(self, entry: LogEntry) -> None:
-        """Takes note of an entry of the log."""
+        """Record an entry of the log."""
         self.last = entry.slot
         if entry.slot <= self.position:
             self.owner_there = entry.owner or self.owner_there
 
     def judge(self, findings: Findings) -> None:
-        """Adds what the database can't have from the log."""
+        """Add the values of the database's row that contradict the log."""
         if self.position > self.last:
             findings.add(_LOG, "position", f"{self.last} entries", str(self.position))
         elif self.owner != self.owner_there:
@@ -412,7 +412,7 @@ class _LogState:
 def _add_database_rejections(
     connection: Connection, writer: Writer, cut: str, *, is_owner: bool
 ) -> None:
-    """Every rejection that the database has of the cut's commands, and of all unreadable lines."""
+    """Write the database's rejections of the cut's commands, and of all invalid lines."""
     last = "00000000-0000-0000-0000-000000000000"
     while page := connection.execute(
         "SELECT id::text, resource, key, slot FROM forebay.rejections"

@@ -33,7 +33,7 @@ def hours_ago(hours: int, name: str = "a") -> str:
 
 
 def late(seconds: float, key: int) -> Command:
-    """A command that was accepted so long ago."""
+    """Build a command that was accepted the given number of seconds ago."""
     ids = IdSource(now_ms=lambda: round((time.time() - seconds) * 1000))
     return city(1, key=key)._replace(id=ids.make(create=False))
 
@@ -68,7 +68,7 @@ def test_lags_are_those_of_all_commands_of_the_last_minutes(
     assert told["commands"] == 98
     assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
 
-    # An amendment's id is of the time of the command that it amends.
+    # An amendment's id has the time of the command that it amends, so it does not count as lag.
     database.apply([late(60_000, 100)], source="commands/2026/01/01/00/amend-a.gz")
     told = about.status()["applied"]
     assert told["p99_seconds"] == pytest.approx(600, rel=0.2)
@@ -109,7 +109,7 @@ def test_an_idle_replica_is_not_behind_and_one_that_stands_still_is(
                 primary.execute("SELECT txid_current()")
                 primary.commit()
                 primary.execute("SELECT pg_sleep(0.2)")
-            # The record has to arrive first: it is not replayed then.
+            # The replica must have received the record, which it does not replay while paused.
             behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
             while admin.execute(behind).fetchone() != (True,):
                 continue
@@ -368,7 +368,7 @@ def test_a_reader_may_ask_all_of_it(
     replicated_cluster: ReplicatedCluster,
     replicated_database_urls: tuple[str, str],
 ) -> None:
-    """The function logs in as who may only read."""
+    """The function logs in as a role that may only read."""
     database = replicated_database_urls[1].rpartition("/")[2]
     about_replica.url = replicated_cluster.replica.url(READER, database)
     told = about_replica.status()

@@ -1,4 +1,4 @@
-"""Whoever must wait for a chunk waits before its transaction, never within another's."""
+"""Waiting for admission to the next chunk happens between transactions, never within one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fixtures.tables import Database, followed_log, open_connection
 
 
 def test_a_chunk_is_committed_while_the_next_one_waits_to_be_admitted(database: Database) -> None:
-    """As a replay that somebody pauses: its locks would stop live traffic."""
+    """A paused replay waits like this; if it held locks, they would stop live traffic."""
     gate = Gate()
     waits = Event()
 
@@ -52,7 +52,7 @@ def test_a_chunk_is_committed_while_the_next_one_waits_to_be_admitted(database: 
 def test_a_source_that_stalls_holds_no_lock_and_is_complete_when_it_has_ended(
     database: Database,
 ) -> None:
-    """As S3 may, between the last line of an object and its end."""
+    """S3 may stall between the last line of an object and the end of its stream."""
     go_on = Event()
 
     def chunks() -> Iterator[list[Command]]:

@@ -1,4 +1,4 @@
-"""Many rows that a constraint keeps out cost as many statements as few of them."""
+"""Many rows that violate a constraint take as many statements as a few of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.fixtures.commands import city, command_id, country
 from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 MANY = 300
-#: One by one they take some ten statements each.
+#: Row by row, each would take about ten statements.
 STATEMENTS = 150
-#: Of the ids of each example: what was rejected once stays rejected.
+#: First ids of the examples: they never repeat, as a rejected command stays rejected.
 _STARTS = itertools.count(10_000, 1_000)
 
 
 class FetchedCursor(psycopg.Cursor[Any]):
-    """Counts the rows that come back."""
+    """A cursor that counts the rows that it fetches."""
 
     rows = 0
 
@@ -38,7 +38,7 @@ class FetchedCursor(psycopg.Cursor[Any]):
 def apply_counted(
     database: Database, chunk: Sequence[Command], source: str, *, statements: int = STATEMENTS
 ) -> Counts:
-    """Applies a chunk, which must not take a number of statements that grows with it."""
+    """Apply a chunk, and check that the number of statements does not grow with its size."""
     with open_connection(database.url) as connection:
         connection.cursor_factory = CountingCursor
         CountingCursor.statements = 0
@@ -134,7 +134,7 @@ def test_rows_of_one_table_may_refer_to_each_other(database: Database) -> None:
     assert (counts.applied, counts.rejected) == (11, MANY)
     deletes = [city(n + 1000, "delete", n) for n in range(101, 111)]
     counts = database.apply(deletes, source="commands/b").counts
-    assert (counts.applied, counts.rejected) == (0, 10)  # 100 still refers to 101, and so on
+    assert (counts.applied, counts.rejected) == (0, 10)  # key 100 still refers to 101, and so on
     deletes = [city(n + 2000, "delete", n) for n in range(100, 111)]
     assert database.apply(deletes, source="commands/c").counts.applied == 11
 
@@ -150,7 +150,7 @@ def test_swapped_values_apply_beside_many_that_others_have(
     chain = [city(n + 100, key=n, population=n + 1) for n in range(4, 9)]
     end = [city(109, key=9, population=60 if is_free else 50)]
     bad = [city(n + 200, key=n + 200, population=50) for n in range(MANY)]
-    # The ring and the chain are tried one by one, before the decision and in it.
+    # The ring and the chain are tried row by row, before the decision and during it.
     counts = apply_counted(database, [*bad, *ring, *chain, *end], "commands/b", statements=400)
     assert (counts.applied, counts.rejected) == ((10, MANY) if is_free else (4, MANY + 6))
     populations = "SELECT population FROM cities WHERE geonameid < 10 ORDER BY geonameid"
@@ -176,7 +176,7 @@ def test_constraints_that_plain_columns_can_not_show_are_found_row_by_row(
 
 
 def refer_to_countries(database: Database, codes: Sequence[str]) -> None:
-    """Countries, and a city in each."""
+    """Create the countries, a city in each, and the foreign key between them."""
     database.connection.execute(
         "ALTER TABLE cities ADD CONSTRAINT of FOREIGN KEY (country_code) REFERENCES countries"
     )

@@ -1,4 +1,4 @@
-"""Law 2: the tables are a pure function of the set of commands, whatever the world does."""
+"""Law 2: the tables are a pure function of the set of commands, however they are delivered."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.fixtures.commands import city
 from tests.fixtures.tables import Database, cut_after, open_connection
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
-# Each opens a handful of connections, which takes its time to reach a container.
+# Each example opens several connections, which is slow if Postgres runs in a container.
 EXAMPLES = int(os.environ.get("FOREBAY_DELIVERIES", "300"))
 MANY_EXAMPLES = 5000
 State = tuple[dict[int, tuple[str, bool, str]], dict[tuple[str, str], str]]
 
 
 def model(commands: Sequence[Command]) -> State:
-    """Law 2, in ten lines."""
+    """Compute the final rows and tombstones: law 2, in ten lines."""
     rows, tombstones = {}, {}
     for key in {command.key for command in commands}:
         of_key = [command for command in commands if command.key == key]
@@ -43,16 +43,16 @@ def model(commands: Sequence[Command]) -> State:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One way in which the world may hand over a set of commands."""
+    """One way of delivering a set of commands to two consumers."""
 
     #: Archive objects; each is a list of chunks.
     objects: list[list[list[Command]]]
-    #: Which of the two consumers gets which object, in which order.
+    #: For each consumer, the indices of its objects in the order of delivery.
     hands: list[list[int]]
-    #: After how many statements each consumer's first connections are cut.
+    #: For each consumer, the numbers of statements after which its first connections are cut.
     cuts: list[list[int]]
     replayed: list[int]
-    #: Of each consumer.
+    #: For each consumer.
     habits: list[Habits]
 
 
@@ -89,7 +89,7 @@ def deliveries(draw: st.DrawFn, commands: list[Command]) -> Delivery:
 
 
 def deliver(database: Database, delivery: Delivery) -> None:
-    """Both consumers at once, each with its cuts; what fails is delivered again, as SQS does."""
+    """Run both consumers concurrently, each with its cuts; a failed object is delivered again."""
     with psycopg.connect(database.url, autocommit=True) as killer:
         guard = threading.Lock()
 
@@ -102,7 +102,7 @@ def deliver(database: Database, delivery: Delivery) -> None:
         def consume(number: int) -> None:
             try:
                 _consume(database, delivery, number, kill)
-            except BaseException as exc:  # noqa: BLE001 - carried over to the test's own thread
+            except BaseException as exc:  # noqa: BLE001 - re-raised in the test's own thread
                 failures.append(exc)
 
         threads = [
@@ -161,7 +161,7 @@ def check(database: Database, data: st.DataObject) -> None:
 
 
 def examples(count: int) -> settings:
-    """One database serves all examples: each begins by emptying it."""
+    """Return settings for tests that share one database, which each example empties first."""
     return settings(
         max_examples=count,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -173,7 +173,7 @@ def examples(count: int) -> settings:
 def test_any_delivery_of_a_set_of_commands_gives_the_state_of_the_model(
     database: Database, data: st.DataObject
 ) -> None:
-    """Any permutation, duplication, split, two consumers at once, cut between any statements."""
+    """Any permutation, duplicates, chunk borders, two consumers, cuts between any statements."""
     check(database, data)
 
 
@@ -184,7 +184,7 @@ def test_any_delivery_of_a_set_of_commands_gives_the_state_of_the_model(
 def test_many_more_deliveries_give_the_state_of_the_model(
     database: Database, data: st.DataObject
 ) -> None:
-    """The same, for an hour when nobody waits."""
+    """The same with more examples; takes about an hour."""
     check(database, data)
 
 

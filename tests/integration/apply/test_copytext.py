@@ -1,4 +1,4 @@
-"""Rows as text for COPY: what Postgres reads is what they held."""
+"""Rows as text for COPY: Postgres reads back the values of the rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VALUES = st.one_of(
     _TEXTS,
     st.sampled_from(["\\N", "\\.", "\t", "a\nb", "\r\n", "\\", "", "\x0b\x08\x0c", "\x85\u2028"]),
 )
-#: A type of its own in most columns, as rows have it, and any in the last.
+#: Most columns have a type of their own, as in real rows; the last has values of any type.
 _ROWS = st.lists(
     st.tuples(_TEXTS, st.integers(-(2**63), 2**63 - 1), st.booleans(), st.floats(allow_nan=False),
               st.none() | _TEXTS, st.none() | st.booleans(), _VALUES),

@@ -1,4 +1,4 @@
-"""Law 7: a decision is made once, is archived before it takes effect, and is never made again."""
+"""Law 7: a decision is made once and is archived before it takes effect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bad(number: int, key: int) -> Command:
 
 
 class Steps(MemoryStore):
-    """An archive that calls back before and after it stores decisions."""
+    """An archive with callbacks before and after it stores decisions."""
 
     def __init__(self, of: MemoryStore) -> None:
         super().__init__(objects=of.objects)
@@ -97,7 +97,7 @@ def test_what_was_archived_before_the_connection_died_is_taken_over(database: Da
             apply_over(connection, store, bad(1, 5), city(2, key=6))
     assert [one.id for one in database.archived] == [command_id(1)]
     assert database.rejections() == {}
-    # By now the command would fit, and comes in another object.
+    # The command would fit now, and is delivered in another object.
     database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
     with open_connection(database.url) as connection:
         counts = apply_over(connection, database.store, bad(1, 5), source="commands/b.gz")
@@ -109,7 +109,7 @@ def test_what_was_archived_before_the_connection_died_is_taken_over(database: Da
 def test_a_warm_consumer_takes_over_what_another_has_archived_and_not_committed(
     database: Database,
 ) -> None:
-    """It has looked into the log long ago; the reservation tells it to look again."""
+    """The consumer read the log long ago; the reservation makes it read the log again."""
     database.log()
     store = Steps(database.store)
     with open_connection(database.url) as connection:
@@ -122,7 +122,7 @@ def test_a_warm_consumer_takes_over_what_another_has_archived_and_not_committed(
 
 
 def test_a_late_write_of_a_dead_writer_finds_its_number_taken(database: Database) -> None:
-    """The request was on its way to S3 when the writer died; it arrives after others went on."""
+    """The writer died during its request to S3, which arrives after others have continued."""
     late: list[Callable[[], bool]] = []
 
     class Slow(Steps):
@@ -147,7 +147,7 @@ def test_a_late_write_of_a_dead_writer_finds_its_number_taken(database: Database
 def test_a_command_is_never_both_applied_and_rejected_by_two_consumers(
     database: Database,
 ) -> None:
-    """One archives the rejection; the other has the command in another object, where it fits."""
+    """One consumer archives the rejection; the other has the command in an object where it fits."""
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
     database.apply([city(1, key=1, name="Aachen")], source="commands/0.gz")
     taken = city(3, key=2, name="Aachen")
@@ -166,7 +166,7 @@ def test_a_command_is_never_both_applied_and_rejected_by_two_consumers(
     ):
         rejecting = pool.submit(apply_over, first, store, taken)
         assert decided.wait(WAIT_SECONDS)
-        # The name is given up in the same object: whoever comes later could apply the command.
+        # The same object frees the name: a consumer that came later could apply the command.
         frees = city(2, "delete", 1)
         applying = pool.submit(
             apply_over, second, database.store, frees, taken, source="commands/b"
@@ -180,7 +180,7 @@ def test_a_command_is_never_both_applied_and_rejected_by_two_consumers(
 
 
 def test_two_consumers_of_one_object_make_one_decision(database: Database) -> None:
-    """Both find that the command fails, one after the other gets to decide."""
+    """Both consumers see the command fail, and get to the decision one after the other."""
     store = Steps(database.store)
     decided, go_on = threading.Event(), threading.Event()
 
@@ -210,7 +210,7 @@ def test_two_consumers_of_one_object_make_one_decision(database: Database) -> No
 def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
     database: Database, other_database: Database
 ) -> None:
-    """The backup, here an empty one, has the identity of the database that it was taken of."""
+    """The restored database, here an empty one, has the identity of the database in the backup."""
     database.log()
     other_database.connection.execute(
         "INSERT INTO forebay.decision_log (database, position, owner, was_owner) VALUES"
@@ -219,7 +219,7 @@ def test_a_database_restored_from_a_backup_learns_what_was_decided_since(
     )
     database.apply([bad(1, 5)])
     other_database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
-    # It finds the number of its first decision taken, and learns of the others.
+    # The number of its first decision is taken, so it takes over the existing decisions.
     counts = apply(
         other_database.connection,
         [[bad(3, 7), city(4, key=8, population="many")]],
@@ -265,12 +265,12 @@ def test_the_consumers_database_becomes_the_owner_and_the_former_one_decides_no_
         database.apply([bad(2, 6), city(3, key=7)], source="commands/b.gz")
     assert set(database.cities()) == {7}
     assert database.rejections() == {command_id(1): "string_data_right_truncation"}
-    # Nor does a new connection of its consumer take the archive back.
+    # A new connection of its consumer does not take the archive back either.
     with open_connection(database.url) as connection:
         followed_log(connection, database.store)
     with pytest.raises(NotOwnerError):
         database.apply([bad(2, 6)], source="commands/b.gz")
-    # An operator can.
+    # Only an operator can.
     database.log().adopt()
     assert database.apply([bad(2, 6)], source="commands/b.gz").counts == Counts(rejected=1)
 
@@ -278,7 +278,7 @@ def test_the_consumers_database_becomes_the_owner_and_the_former_one_decides_no_
 def test_a_row_whose_command_turns_out_to_be_rejected_is_removed(
     database: Database, other_database: Database
 ) -> None:
-    """Such as of a database that was rebuilt before anything was decided about the command."""
+    """For example in a database that was rebuilt before the command was decided about."""
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
     database.apply([city(1, key=1, name="Aachen")], source="commands/0.gz")
     taken = city(3, key=2, name="Aachen")
@@ -312,7 +312,7 @@ def test_a_run_that_may_not_decide_gives_back_what_it_can_not_apply(database: Da
 def test_what_can_not_be_prepared_is_no_rejection_where_it_is_applied_or_beaten(
     database: Database,
 ) -> None:
-    """By a release whose upcaster raises, after one whose upcaster did not."""
+    """This release's upcaster raises, the previous release's did not."""
     database.apply([city(1, key=1), city(4, key=2)], source="commands/0.gz")
 
     def fail(_body: dict[str, object]) -> dict[str, object]:
@@ -338,7 +338,7 @@ def test_a_column_that_got_a_wider_type_takes_a_value_over_a_warm_connection(
     database: Database,
 ) -> None:
     database.apply([city(1, key=1)], source="commands/0.gz")
-    database.apply([city(2, key=1)], source="commands/1.gz")  # by the staging table
+    database.apply([city(2, key=1)], source="commands/1.gz")  # through the staging table
     database.connection.execute("ALTER TABLE cities ALTER name TYPE varchar(500)")
     assert database.apply([city(3, key=1, name="x" * 300)]).counts == Counts(applied=1)
     assert database.rejections() == {}
@@ -354,7 +354,7 @@ def test_a_log_with_a_gap_is_refused(database: Database) -> None:
 def test_a_dead_writers_reservation_is_no_reason_to_wait_for_a_living_one(
     database: Database,
 ) -> None:
-    """Another resource's decision is under way: chunks of this one go on."""
+    """Chunks of this resource continue while another resource's decision is under way."""
     log = database.log()
     with open_connection(database.url) as connection:
         other = followed_log(connection, database.store)
@@ -381,7 +381,7 @@ def test_a_command_rejected_before_beside_one_that_is_rejected_now_counts_once(
 def test_a_new_owner_publishes_what_it_has_decided_for_itself(
     database: Database, other_database: Database
 ) -> None:
-    """Such as a database that was rebuilt beside, which the consumer then works on."""
+    """For example a database that was rebuilt separately, and is now the consumer's database."""
     database.log()
     own = DecisionLog(other_database.connection, database.store, resources.load())
     own.follow()

@@ -1,4 +1,4 @@
-"""The ledger: what was applied is known exactly, and an interrupted object goes on where it was."""
+"""The ledger: counts are exact, and an interrupted object resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_cut_object_goes_on_where_it_was_and_counts_nothing_twice(
 ) -> None:
     with psycopg.connect(database.url, autocommit=True) as killer:
         connection = open_connection(database.url)
-        database.log(connection)  # a new connection's look into the decision log
+        database.log(connection)  # a new connection reads the decision log
         cut_after(
             connection,
             statements,
@@ -85,7 +85,7 @@ def test_two_consumers_with_the_same_object_count_each_line_once(database: Datab
             barrier.wait()
             try:
                 database.apply(*chunks, connection=connection)
-            except Exception as exc:  # noqa: BLE001 - carried over to the test's own thread
+            except Exception as exc:  # noqa: BLE001 - re-raised in the test's own thread
                 failures.append(exc)
 
     threads = [threading.Thread(target=consume) for _ in range(2)]
@@ -103,7 +103,7 @@ def test_the_lag_of_each_command_is_counted_once_however_often_the_object_is_int
 ) -> None:
     with psycopg.connect(database.url, autocommit=True) as killer:
         connection = open_connection(database.url)
-        database.log(connection)  # a new connection's look into the decision log
+        database.log(connection)  # a new connection reads the decision log
         cut_after(
             connection,
             10,  # within the second chunk

@@ -1,4 +1,4 @@
-"""What the table has never seen goes straight into it; what it has already is not sent again."""
+"""New rows are copied directly into the table; existing versions are not sent again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fixtures.tables import CountingCursor, Database, open_connection
 
 
 class CopyingCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Notes where rows are copied to, and lets somebody else act just before."""
+    """A cursor that records the targets of COPY, with a callback before each."""
 
     copies: list[str]
     before: Callable[[], object]
@@ -33,7 +33,7 @@ def apply_watched(
     before: Callable[[], object] = lambda: None,
     **source: Any,
 ) -> tuple[Any, list[str]]:
-    """What became of the chunk, and where its rows were copied to."""
+    """Apply a chunk; return its counts, and the tables that its rows were copied to."""
     with open_connection(database.url) as connection:
         connection.cursor_factory = CopyingCursor
         CopyingCursor.copies = []
@@ -78,7 +78,7 @@ def test_only_rows_that_must_take_a_place_are_staged(database: Database) -> None
 def test_a_key_that_another_consumer_inserts_meanwhile_goes_to_the_greater_id(
     database: Database, theirs: int
 ) -> None:
-    """It was not there when the table was asked, and it is there when the rows come."""
+    """The key is absent when the table is probed, and present when the rows are copied."""
     chunk = [city(n, key=n) for n in range(10, 20)]
     with open_connection(database.url) as other:
         started: list[bool] = []
@@ -114,7 +114,7 @@ def test_rows_that_a_constraint_refuses_are_found_by_the_line_that_postgres_name
     assert {
         int(key): code for key, code in database.rows("SELECT key, code FROM forebay.rejections")
     } == {n: "check_violation" if n % 200 == 7 else "not_null_violation" for n in bad}
-    # Each is found twice, before the decision and in it; halving would take forty for each.
+    # Each row is found twice, before the decision and in it; halving takes forty statements each.
     assert CountingCursor.statements < 8 * len(bad)
 
 
@@ -127,13 +127,13 @@ def test_rows_that_lack_the_same_value_are_refused_by_one_try(database: Database
         database, [city(n, key=n, **gaps.get(n, {})) for n in range(100)]
     )
     assert (counts.applied, counts.rejected) == (70, 30)
-    # Once to apply, and once to decide, when only those that were refused are there.
+    # Once to apply, and once to decide, when only the refused rows are left.
     assert len(targets) == (1 + 3) + (1 + 3)
     found = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
     assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in found} == dict.fromkeys(
         range(30), ("not_null_violation", "23502")
     )
-    for key, _, _, detail in found:  # Postgres names the first of two, in the table's order
+    for key, _, _, detail in found:  # Postgres names the first missing column, in the table's order
         assert detail.endswith(
             "; column " + ("population" if int(key) in range(0, 20, 2) else "name")
         )
@@ -184,7 +184,7 @@ def test_a_unique_value_that_is_taken_is_told_apart_from_a_key_that_is_there(
 
 
 class AskingCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Notes the queries that are made from a declaration, with their values."""
+    """A cursor that records composed queries with their values."""
 
     queries: list[tuple[str, Any]]
 
@@ -197,7 +197,7 @@ class AskingCursor(psycopg.Cursor[tuple[Any, ...]]):
 @pytest.mark.parametrize(
     ("unreadable", "code", "asked"),
     [
-        # Once to apply, and once to decide, when only those that were refused are there.
+        # Once to apply, and once to decide, when only the refused rows are left.
         ({"country_code": "TOO LONG"}, "string_data_right_truncation", [3, 3]),
         ({"population": "many"}, "invalid_text_representation", [1_200, 3]),
     ],
@@ -260,8 +260,8 @@ def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Databa
             chunk = [city(100 * number + key, key=key) for key in keys]
             database.apply(chunk, source=f"commands/{number}", connection=connection, habits=habits)
             asked.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
-    # The fourth only is not asked about; the fifth is, when it turns out to be there; and from then
-    # on each is again.
+    # Only the fourth chunk is not probed before it is sent. The fifth is probed when its key turns
+    # out to exist, and each later chunk is probed again.
     assert asked == [1, 1, 1, 0, 1, 1]
     assert database.cities()[1][0] == command_id(401)
 
@@ -280,7 +280,7 @@ def test_who_is_used_to_new_keys_ends_as_who_asks(
         [city(50 + key, key=key) for key in range(5)],
         [city(200 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
         [city(60 + key, key=key, **(unreadable if key in bad else {})) for key in range(24)],
-        # None of these is buried, and what is there is not readable: nothing is in COPY's way.
+        # No key is buried, and the values for existing keys are unreadable: COPY meets no conflict.
         [city(70 + key, key=key, **unreadable) for key in (3, 5)]
         + [
             city(400 + key, key=key, **(unreadable if key in {5, 41} else {}))

@@ -1,4 +1,4 @@
-"""Rows that a defect wrote wrongly are marked, stay readable, and are written anew by a replay."""
+"""Rows that a defect wrote wrongly are marked, stay readable, and are rewritten by a replay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import Database
 
 CITIES = resources.load()["cities"]
-#: When the commands of tests.fixtures.commands were accepted.
+#: Acceptance time of the commands of tests.fixtures.commands.
 ACCEPTED = dt.datetime.fromtimestamp(0x0199F0C20000 / 1000, dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 
@@ -45,7 +45,7 @@ def test_a_replay_writes_a_marked_row_anew_and_no_other(database: Database, op: 
 @pytest.mark.parametrize("op", ["put", "create"])
 def test_the_mark_is_the_version_with_its_first_digit_elsewhere(database: Database, op: Op) -> None:
     late = city(2, op, 2)
-    late = late._replace(id="d" + late.id[1:])  # the last centuries that ids have
+    late = late._replace(id="d" + late.id[1:])  # from the last centuries that ids can hold
     database.apply([city(1, op, 1), late])
     versions = {key: version for key, (version, _, _) in database.cities().items()}
     end = dt.datetime(9700, 1, 1, tzinfo=dt.UTC)

@@ -1,4 +1,4 @@
-"""Law 3: a bad command hurts nobody else, and a rejected command stays rejected."""
+"""Law 3: a bad command hurts no other command, and a rejected command stays rejected."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_many_bad_commands_between_good_ones_are_all_found(database: Database) -
 def test_a_bad_commands_neighbours_are_counted_each_as_what_became_of_it(
     database: Database,
 ) -> None:
-    """Each part of a divided chunk is staged by itself: what the part before left must be gone."""
+    """Each half of a divided chunk is staged by itself, into an emptied staging table."""
     database.apply([city(9, key=9), city(19, key=8)], source="commands/1")
     chunk = [city(1, key=1), city(2, key=2), bad(3, 3), city(9, key=9), city(10, key=8)]
     counts = database.apply(chunk, source="commands/2").counts
@@ -103,7 +103,7 @@ def test_a_known_rejection_that_is_there_twice_counts_as_two_lines(database: Dat
 
 
 def test_an_id_of_two_lines_is_no_id(database: Database) -> None:
-    """Ids are looked at by the batch, as lines of one text."""
+    """Ids are validated by the batch, as lines of one text."""
     good = encode(city(5, key=5))
     two = f"{command_id(1)}\\n{command_id(2)}".encode()
     line = encode(city(1, key=1)).replace(command_id(1).encode(), two)
@@ -125,7 +125,7 @@ def test_a_key_of_two_lines_is_no_key(database: Database, op: Op) -> None:
 def test_a_chunk_that_is_tried_again_has_all_its_runners_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a deadlock, here while rejections are archived."""
+    """A chunk is retried after a deadlock, which happens here while rejections are archived."""
     chunk = [city(3, key=1, name="x" * 300), city(2, key=1, name="y" * 300), city(1, key=1)]
     tries: list[str] = []
     create = database.store.create
@@ -222,7 +222,7 @@ def test_newer_schema_versions_are_held_and_apply_after_the_upgrade(database: Da
 def test_when_the_archive_takes_no_decision_none_is_made(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The neighbours are applied all the same; the object comes again."""
+    """The neighbours are applied nevertheless; the object is delivered again."""
     create = database.store.create
 
     def refuse(key: str, content: bytes) -> bool:
@@ -251,7 +251,7 @@ def test_a_schema_that_does_not_fit_is_nobodys_rejection(database: Database) -> 
 
 
 def test_a_conflict_that_a_neighbour_resolves_is_no_rejection(database: Database) -> None:
-    """Key 2 takes over the name that key 9 gives up, in one chunk and in the unlucky order."""
+    """Key 2 takes over the name that key 9 gives up, in one chunk and in the unfavourable order."""
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
     database.apply([city(1, key=9, name="Aachen")], source="commands/1")
     database.apply([city(2, key=9, name="Aix"), city(3, key=2, name="Aachen")], source="commands/2")
@@ -292,7 +292,7 @@ def test_a_command_that_names_what_no_table_can_hold_is_rejected_alone(
 
 
 def raising(error_code: str) -> str:
-    """A trigger of an operator's that refuses the name `bad`."""
+    """Return the SQL of an operator's trigger that refuses the name `bad` with an error code."""
     return f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -342,7 +342,7 @@ def test_what_may_pass_by_itself_is_nobodys_rejection(database: Database, code: 
 
 
 def test_a_deferred_constraint_finds_the_guilty_too(database: Database) -> None:
-    """At the commit it would fail the whole chunk, for ever."""
+    """At the commit it would fail the whole chunk, in every retry."""
     database.connection.execute(
         "ALTER TABLE cities ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"
     )
@@ -352,7 +352,7 @@ def test_a_deferred_constraint_finds_the_guilty_too(database: Database) -> None:
 
 
 def test_a_column_that_this_release_does_not_know_is_nobodys_rejection(database: Database) -> None:
-    """The next release's migration has run, this release's consumer still does."""
+    """The next release's migration has run, while this release's consumer is still deployed."""
     database.connection.execute("ALTER TABLE cities ADD mayor text NOT NULL")
     with pytest.raises(psycopg.errors.NotNullViolation, match="mayor"):
         database.apply([city(1, key=1), bad(2, 2, "null")])
@@ -368,7 +368,7 @@ def test_a_column_that_this_release_does_not_know_is_nobodys_rejection(database:
 def test_a_chain_of_commands_that_pass_a_value_on_takes_no_longer_with_its_order(
     database: Database, step: int
 ) -> None:
-    """Each takes the name that the next key (or the one before) gives up."""
+    """Each command takes the name that the next key (or the previous key) gives up."""
     database.connection.execute("CREATE UNIQUE INDEX ON cities (name)")
     database.apply([city(n, key=n, name=f"n{n}") for n in range(1, 61)], source="commands/1")
     chain = [city(100 + n, key=n, name=f"n{n + step}") for n in range(1, 61)]
@@ -395,10 +395,10 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     chunk = [bad(n, n, case) if n % 3 else city(n, key=n) for n in range(600)]
     with open_connection(database.url) as connection:
         connection.cursor_factory = CountingCursor
-        database.log(connection)  # a new connection's look into the decision log
+        database.log(connection)  # a new connection reads the decision log
         CountingCursor.statements = 0
         outcome = database.apply(chunk, connection=connection)
-    # Of two transactions: one applies, the other decides.
+    # Two transactions: one applies, the other decides.
     assert CountingCursor.statements < 40
     assert (outcome.counts.applied, outcome.counts.rejected) == (200, 400)
     assert set(database.cities()) == set(range(0, 600, 3))
@@ -409,7 +409,7 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
 
 
 def test_what_an_enforced_reference_leads_to_is_applied_first(database: Database) -> None:
-    """Countries come before cities by themselves, so here a country refers to a city."""
+    """Countries are applied before cities by default, so here a country refers to a city."""
     database.connection.execute(
         "ALTER TABLE countries ADD FOREIGN KEY (population) REFERENCES cities (geonameid)"
     )

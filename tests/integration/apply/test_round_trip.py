@@ -1,4 +1,4 @@
-"""What is accepted is what is read: intake, archive line, apply, the item's SELECT."""
+"""An item is read as it was accepted: intake, archive line, apply, the item's SELECT."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tests.fixtures.tables import Database
 
 
 class Size(enum.Enum):
-    """An Enum's values are what is stored."""
+    """An enumeration whose values differ from its names; the values are stored."""
 
     SMALL = "small"
     ODD = "\t\\N"
 
 
 class Sample(Resource, path="samples"):
-    """One field of each type."""
+    """A resource with a field of each type."""
 
     text: str = "\\."
     short: Annotated[str, Field(max_length=10)] = ""
@@ -118,14 +118,14 @@ def samples(database: Database) -> Database:
 
 
 def accepted(raw: str, *, in_array: bool) -> Line:
-    """The command of a JSON text that was sent by itself, or as an item of an array."""
+    """Build the command of a JSON text that is sent by itself, or as an item of an array."""
     value = parse(f"[{raw}]".encode())
     item = dump(value[0]) if in_array else raw.encode()
     return CommandMaker(IdSource()).post(Sample.spec_, item, Caller("test"))
 
 
 def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str, Any]:
-    """What a client reads of the item that it wrote as this text; checks the archived line too."""
+    """Write an item and return it as a client reads it; check the archived line too."""
     line = accepted(raw, in_array=in_array)
     assert decode(line.data) == line.command
     outcome = apply(
@@ -144,7 +144,7 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
 
 
 def same(sent: Any, found: Any) -> bool:
-    """Whether both are one JSON value; numbers are compared as doubles where one is written so."""
+    """Return whether both are the same JSON value; floats are compared as doubles."""
     if isinstance(sent, dict) and isinstance(found, dict):
         return sent.keys() == found.keys() and all(same(sent[k], found[k]) for k in found)
     if isinstance(sent, list) and isinstance(found, list):
@@ -202,7 +202,7 @@ PLACES = {
 
 
 def numbers_in(value: Any) -> list[Decimal]:
-    """The numbers anywhere in a value."""
+    """Return all numbers of a nested value."""
     if isinstance(value, list):
         return [number for inner in value for number in numbers_in(inner)]
     if isinstance(value, dict):
@@ -241,7 +241,7 @@ def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_
 
 
 def is_text_of_double(number: str) -> bool:
-    """Whether the nearest double differs from the text by half a unit of its last digit at most."""
+    """Return whether the nearest double is within half a unit of the text's last digit."""
     double = float(number)
     if not math.isfinite(double):
         return False
@@ -300,7 +300,7 @@ def test_what_could_not_be_read_again_is_refused_at_once(sent: str, *, in_array:
 def test_nothing_hostile_that_is_accepted_is_rejected_when_it_is_applied(
     samples: Database,
 ) -> None:
-    """In any field, and as a value in JSON: intake knows all that Postgres can't store."""
+    """In any field, and as a value within JSON: intake refuses all that Postgres can't store."""
     lines = []
     for field in Sample.spec_.fields:
         for text in hostile.VALUES:

@@ -1,4 +1,4 @@
-"""Commands of old schema versions on a real table."""
+"""Commands of old schema versions, applied to a real table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_old_and_new_bodies_of_one_key_meet_in_the_current_table(
         log=database.log(resources=upgraded),
     )
     assert {key: row[2] for key, row in database.cities().items()} == {5: "new", 6: "old"}
-    # What was archived is told, not what it was made into.
+    # The rejection holds the archived command, not the upcast command.
     rejected = [decode(rejection.line) for rejection in database.archived]
     assert rejected == [old(4, 7, name="x" * 300)]
 
@@ -71,7 +71,7 @@ def test_members_of_enumerations_that_an_upcaster_makes_are_their_values(
         schema_version=2,
         upcasters={1: lambda body: {**body, "name": Mood.GOOD, "population": Size.LARGE}},
     ):
-        """A city whose upcaster thinks in enumerations."""
+        """A city whose upcaster returns members of enumerations."""
 
     declared = {**resources.load(), "cities": EnumCity.spec_}
     outcome = database.apply([city(1, key=1), city(2, key=2)], resources=declared)
@@ -138,7 +138,7 @@ def test_whatever_an_upcaster_makes_hurts_nobody_else(
 def test_an_upcaster_that_changes_what_is_nested_meets_each_body_as_it_was_archived(
     database: Database,
 ) -> None:
-    """A chunk of which a part is done already is brought up to date again."""
+    """A chunk that is partly applied is upcast again when it resumes."""
 
     def flatten(body: dict[str, Any]) -> dict[str, Any]:
         body["name"] = body["nested"].pop("title")  # KeyError the second time

@@ -1,4 +1,4 @@
-"""Objects of the archive are created once, on a real S3 API."""
+"""Objects of the archive are created exactly once, on a real S3 API."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_object_of_commands_is_never_overwritten(archive: Archive) -> None:
 
 @contextmanager
 def stub(client: S3Client, *answers: HTTPStatus) -> Iterator[Stubber]:
-    """S3 that answers each request so, and then no more."""
+    """An S3 client that answers the requests with these statuses in turn, and expects no other."""
     with Stubber(client) as stubber:
         for status in answers:
             if status == HTTPStatus.OK:

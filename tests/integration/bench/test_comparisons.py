@@ -1,4 +1,4 @@
-"""The comparisons that need no peer can be run: nobody runs the benchmarks every day."""
+"""The comparisons that need no peer run to their end; the full benchmarks run rarely."""
 
 from __future__ import annotations
 

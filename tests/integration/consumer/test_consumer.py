@@ -40,7 +40,7 @@ def test_objects_are_applied_and_counted(bench: Bench) -> None:
 def test_objects_that_fail_leave_no_commands_in_memory(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of which all must wait for a newer release, as while it is being deployed."""
+    """A batch in which every object needs a newer release, as during its deployment."""
     messages = [
         bench.message(bench.put(f"commands/{n}.gz", city(n + 1, key=n)._replace(schema=99)))
         for n in range(10)
@@ -127,7 +127,7 @@ def test_a_missing_object_fails_alone(bench: Bench) -> None:
 GOOD = encode(city(1, key=1)) + encode(city(2, key=2))
 
 
-# Objects begin with the time at which they were made, so they can't name their tests.
+# Ids for pytest: the objects contain the time of compression, so they can't serve as names.
 UNREADABLE: dict[str, tuple[bytes, str, set[int]]] = {
     "no gzip": (b"no gzip at all", "object_not_gzip", set()),
     "cut off": (gzip.compress(GOOD)[:-6], "object_corrupt", {1, 2}),
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_rejected_and_stops_no_neighbour(
 def test_while_the_primary_is_away_messages_fail_and_later_apply(
     database: Database, emulator: Emulator
 ) -> None:
-    """And it is waited for once, not for each message."""
+    """The primary is waited for once, not for each message."""
     with (
         postgres_proxy(database.connection.info.port) as proxy,
         bench_of(database, emulator, proxy.url(database.url), patience_seconds=0.5) as bench,
@@ -203,7 +203,7 @@ def test_a_connection_that_was_lost_between_batches_costs_no_message(bench: Benc
 
 
 def test_a_decision_that_fails_before_it_is_archived_is_none(bench: Bench) -> None:
-    """By the next try something newer has come, and the command has lost."""
+    """Before the next attempt a newer command arrives, and the command has lost."""
     bad = city(4, key=9, name="x" * 300)
     message = bench.message(bench.put("commands/2026/01/01/00/a.gz", bad))
     with ledger_failing(bench.database):
@@ -218,7 +218,7 @@ def test_a_decision_that_fails_before_it_is_archived_is_none(bench: Bench) -> No
 
 @contextmanager
 def ledger_failing(database: Database) -> Iterator[None]:
-    """The server ends whoever comes to the ledger, as when it is shut down."""
+    """Make every write to the ledger fail as if the server were shutting down."""
     database.connection.execute(
         """
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
@@ -251,7 +251,7 @@ def test_a_failure_that_can_not_be_noted_hurts_no_neighbour(bench: Bench) -> Non
 
 
 def test_amendments_say_nothing_about_the_lag(bench: Bench) -> None:
-    """Their ids are of the time of the commands that they amend, perhaps months ago."""
+    """Their ids have the time of the amended commands, which may be months old."""
     key = bench.put(f"commands/2025/10/17/06/amend-{command_id(1)}-0.gz", city(1, key=1))
     assert bench.handle(bench.message(key)) == set()
     counted = bench.counted()

@@ -1,4 +1,4 @@
-"""What somebody else puts into archive or queue is refused or rejected; no neighbour is hurt."""
+"""Foreign content in archive or queue is refused or rejected, and hurts no valid neighbour."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.strangers import LINES, strange_line
 from tests.fixtures.tables import Database, open_connection
 
-#: What a consumer needs to be there at all is about 90 MiB, and two chunks come on top.
+#: A consumer needs about 90 MiB to exist, and two chunks in addition.
 FUNCTION_BYTES = 256 * MIB
-#: Those that take seconds of inflating alone.
+#: Bombs that take seconds to inflate.
 SLOW = {
     *("10 GiB in members", "2 GiB of empty lines", "2 GiB of braces", "a bomb behind commands"),
 }
@@ -33,7 +33,7 @@ SLOW = {
 
 @pytest.fixture(scope="module")
 def one_bench(postgres_cluster: PostgresServer, emulator: Emulator) -> Iterator[Bench]:
-    """One consumer for all of these tests."""
+    """One consumer, shared by all tests of the module."""
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         with (
@@ -45,7 +45,7 @@ def one_bench(postgres_cluster: PostgresServer, emulator: Emulator) -> Iterator[
 
 @pytest.fixture
 def bench(one_bench: Bench) -> Bench:
-    """It, with empty tables and an empty bucket."""
+    """The shared consumer, with empty tables and an empty bucket."""
     one_bench.database.empty()
     for found in one_bench.s3.list_objects_v2(Bucket=one_bench.bucket).get("Contents", []):
         one_bench.s3.delete_object(Bucket=one_bench.bucket, Key=found["Key"])
@@ -57,7 +57,7 @@ def bench(one_bench: Bench) -> Bench:
 
 
 def explode(bench: Bench, names: list[str]) -> dict[str, Any]:
-    """What the consumer tells after bombs with a good object behind each."""
+    """Consume bombs, each followed by a valid object; return the consumer's report."""
     messages = []
     for number, name in enumerate(names):
         messages.append(bench.message(bench.put(f"commands/b{number}.gz", raw=BOMBS[name].make())))
@@ -102,7 +102,7 @@ def test_a_bomb_ends_as_a_rejection_and_its_neighbours_are_applied(
 
 @contextmanager
 def no_call_of_s3(bench: Bench) -> Iterator[None]:
-    """Fails where anything is asked of S3."""
+    """Fail if the block sends a request to S3."""
     asked: list[str] = []
 
     def note(**told: Any) -> None:
@@ -183,7 +183,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
 def test_a_strange_key_names_that_object_and_no_other(
     caplog: pytest.LogCaptureFixture, bench: Bench, key: str
 ) -> None:
-    """There is none of that name, so the message fails, in one line of the log."""
+    """There is no object of that name, so the message fails, with one line in the log."""
     bench.put("reports/a.gz", city(7, key=7))
     bad = text_message(event(bench.bucket, key))
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
@@ -230,11 +230,11 @@ def test_a_forged_order_to_replay_is_refused(bench: Bench, told: object) -> None
 
 
 def _logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The events that were logged."""
+    """Return the logged events."""
     return [vars(record) for record in caplog.records if hasattr(record, "action")]
 
 
-# Lines by somebody else
+# Foreign lines
 
 
 @pytest.mark.parametrize("case", LINES)
@@ -269,7 +269,7 @@ def test_a_body_of_a_newer_schema_is_held_and_its_neighbours_apply(
     assert "deploy the newer release" in line["reason"]
 
 
-# Ids by somebody else
+# Foreign ids
 
 
 def _ahead(ms: int, **changes: Any) -> Command:
@@ -280,7 +280,7 @@ def _ahead(ms: int, **changes: Any) -> Command:
 def test_ids_from_the_future_are_applied_and_their_object_is_named(
     caplog: pytest.LogCaptureFixture, bench: Bench
 ) -> None:
-    """Order must not matter, so they win; who has to be told is told."""
+    """Order must not matter, so these commands win; a warning names them."""
     forged = _ahead(365 * 86_400_000, name="forged")
     bench.put("commands/fine.gz", _ahead(MAX_AHEAD_MS // 2, name="a clock that is ahead"))
     bench.put("commands/forged.gz", forged)
@@ -298,7 +298,7 @@ def test_ids_from_the_future_are_applied_and_their_object_is_named(
 def test_of_two_contents_under_one_id_the_first_that_comes_stays(
     bench: Bench, order: tuple[str, str]
 ) -> None:
-    """Ids are made of 74 random bits, so one of the two is forged; `forebay verify` tells."""
+    """Ids have 74 random bits, so one of the two is forged; `forebay verify` reports it."""
     for name in order:
         bench.put(f"commands/{name}.gz", city(5, key=1, name=name))
         assert bench.handle(bench.message(f"commands/{name}.gz")) == set()
@@ -306,7 +306,7 @@ def test_of_two_contents_under_one_id_the_first_that_comes_stays(
     assert sum(row["duplicates"] for row in bench.database.ledger().values()) == 1
 
 
-# Decisions by somebody else
+# Foreign decisions
 
 
 @pytest.mark.parametrize(
@@ -325,10 +325,10 @@ def test_of_two_contents_under_one_id_the_first_that_comes_stays(
 def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     caplog: pytest.LogCaptureFixture, bench: Bench, content: bytes
 ) -> None:
-    """Nothing is applied that a decision may be about; removed, it has done no harm."""
+    """No command is applied that a decision may concern; removing the entry leaves no trace."""
     forged = "decisions/00000000000000000001.ndjson"
     bench.put(forged, raw=content)
-    bench.session.close()  # a new connection looks into the log
+    bench.session.close()  # a new connection reads the log
     message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
     assert bench.handle(message) == {message["messageId"]}
     assert bench.database.cities() == {}

@@ -1,4 +1,4 @@
-"""A primary that sleeps: who is in no hurry waits until it is awake."""
+"""A paused primary: a function without a waiting client waits until the primary is up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ENVIRONMENT = {
 
 @pytest.fixture
 def sleeping(database_url: str) -> Iterator[str]:
-    """A server that answers nobody until it has had the time that it needs to wake up."""
+    """A server that accepts connections only after the time that it needs to resume."""
     stated = conninfo_to_dict(database_url)
     with _asleep(str(stated["host"]), int(stated["port"] or 5432)) as port:
         yield make_conninfo(database_url, host="127.0.0.1", port=port)
@@ -39,7 +39,7 @@ def sleeping(database_url: str) -> Iterator[str]:
 
 @contextmanager
 def _asleep(host: str, port: int) -> Iterator[int]:
-    """Takes one connection at once, as Aurora does for a cluster that is paused, and holds it."""
+    """Hold the first connection open, as Aurora does while a paused cluster resumes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def wake() -> None:
@@ -75,8 +75,10 @@ def _sweep(environment: dict[str, str]) -> Any:
 def test_a_primary_is_given_the_time_to_wake_up(
     monkeypatch: pytest.MonkeyPatch, sleeping: str, build: Any
 ) -> None:
-    """Aurora needs about 15 seconds, 30 after a day (Amazon Aurora user guide, "Scaling to Zero
-    ACUs"). A consumer that gave up would see its message again after half an hour.
+    """A consumer that gave up would get its message again only after half an hour.
+
+    Aurora needs about 15 seconds, 30 after a day (Amazon Aurora user guide, "Scaling to Zero
+    ACUs").
     """
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     session = build({**_ENVIRONMENT, "FOREBAY_DATABASE_URL": sleeping})._session

@@ -1,4 +1,4 @@
-"""Files as psql, pandas and spreadsheets write them; and what says why another is not taken."""
+"""Files as psql, pandas and spreadsheets write them, and the messages for refused files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.imports.test_imports import Bench
 
 
 class Note(Resource, path="notes"):
-    """A natural key, and fields that may be null or have defaults."""
+    """A resource with a natural key, and with nullable fields and defaults."""
 
     number: Annotated[int, Field(ge=0), Key()]
     text: str | None = None
@@ -36,7 +36,7 @@ class Note(Resource, path="notes"):
 
 
 class Memo(Resource, path="memos"):
-    """The server makes the key."""
+    """A resource whose key the server makes."""
 
     text: str
 
@@ -54,7 +54,7 @@ def bench(emulator: Emulator) -> Bench:
 
 
 def put(bench: Bench, name: str, content: bytes | str, **stored: Any) -> str:
-    """Stores a file with metadata or headers, and tells the import of it; its key."""
+    """Store a file with metadata or headers, import it, and return its key."""
     data = content.encode() if isinstance(content, str) else content
     key = f"imports/{name}"
     bench.s3.put_object(Bucket=bench.bucket, Key=key, Body=data, **stored)
@@ -63,17 +63,17 @@ def put(bench: Bench, name: str, content: bytes | str, **stored: Any) -> str:
 
 
 def bodies(bench: Bench) -> list[dict[str, Any]]:
-    """What was accepted, by the fields that the files below have."""
+    """Return the accepted items, with the fields that the files below have."""
     return [{"number": command.key, **(command.body or {})} for command in bench.commands()]
 
 
 def values(bench: Bench, *names: str) -> list[tuple[Any, ...]]:
-    """Some fields of each accepted item."""
+    """Return some fields of each accepted item."""
     return [tuple(body[name] for name in names) for body in bodies(bench)]
 
 
 def reports(bench: Bench) -> set[str]:
-    """The reports that there are."""
+    """Return the keys of all reports."""
     listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="imports/")
     keys = {entry["Key"] for entry in listed.get("Contents", [])}
     return {key for key in keys if key.endswith(".report.json")}
@@ -85,7 +85,7 @@ TABLES = {
         "number,text,done,moment,price\n1,,t,2026-02-28 10:00:00+00,1.50\n"
         '2,"",f,2026-02-28 10:00:00.5+05:30,\n'
     ),
-    # DataFrame.to_csv(): the index, integers as floats, NaN as nothing
+    # DataFrame.to_csv(): with the index, integers as floats, NaN as empty cells
     "pandas": (
         ",number,text,done,moment,price\n0,1,,True,2026-02-28 10:00:00+00:00,1.50\n"
         '1,2.0,"",False,2026-02-28 04:30:00.500000+00:00,\n'
@@ -232,7 +232,7 @@ def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(bench: 
 
 
 def test_the_encoding_of_the_upload_is_none_of_the_file() -> None:
-    """The SDKs' `aws-chunked` can stay behind in the object's `Content-Encoding`."""
+    """The SDKs' `aws-chunked` can remain in the object's `Content-Encoding`."""
     s3 = MemoryS3()
     s3.put_object(Key="a.csv", Body=b"number\n1\n", ContentEncoding="aws-chunked")
     opened = Archive(s3.client, "archive").open("a.csv")

@@ -48,13 +48,13 @@ class Bench:
     importer: Importer
 
     def put(self, name: str, content: bytes | str) -> str:
-        """Stores a file to import; its key."""
+        """Store a file to import; return its key."""
         data = content.encode() if isinstance(content, str) else content
         self.s3.put_object(Bucket=self.bucket, Key=f"imports/{name}", Body=data)
         return f"imports/{name}"
 
     def tell(self, *keys: str, uploader: object = UPLOADER) -> dict[str, Any]:
-        """What the importer answers to the events of these objects, which somebody stored."""
+        """Send the importer the events of these objects; return its answer."""
         records = [
             {
                 "userIdentity": {"principalId": uploader},
@@ -66,18 +66,18 @@ class Bench:
         return self.importer.handle({"Records": [message]})
 
     def report(self, key: str) -> dict[str, Any]:
-        """The report beside a file."""
+        """Return the report of a file."""
         stored = self.s3.get_object(Bucket=self.bucket, Key=f"{key}.report.json")
         found: dict[str, Any] = json.loads(stored["Body"].read())
         return found
 
     def objects(self) -> dict[str, list[Command]]:
-        """The commands that were written, by object."""
+        """Return the written commands by object."""
         listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="commands/")
         return {entry["Key"]: self._commands(entry["Key"]) for entry in listed.get("Contents", [])}
 
     def commands(self) -> list[Command]:
-        """All commands that were written, in the order of their ids."""
+        """Return all written commands in the order of their ids."""
         found = [command for group in self.objects().values() for command in group]
         return sorted(found, key=lambda command: command.id)
 
@@ -128,7 +128,7 @@ def test_the_commands_apply_like_any_other(bench: Bench, database: Database) -> 
 
 
 def test_again_is_the_same(bench: Bench) -> None:
-    """A retry, or an event that comes twice: the same objects with the same commands."""
+    """A retry, or a duplicate event, writes the same objects with the same commands."""
     key = bench.put("announcements/create/a.ndjson", ndjson(ANNOUNCEMENT) * 3)
     bench.tell(key)
     before = bench.objects()
@@ -149,7 +149,7 @@ def test_an_uploader_that_iam_does_not_name_so_is_unknown(bench: Bench, uploader
 
 
 def test_keys_that_are_made_do_not_depend_on_who_stored_the_file(bench: Bench) -> None:
-    """They are those of releases that did not record it, so a retry by another one is the same."""
+    """Earlier releases did not record the uploader; a retry by this release makes the same keys."""
     key = bench.put("announcements/create/a.ndjson", ndjson(ANNOUNCEMENT))
     bench.tell(key)
 
@@ -160,7 +160,7 @@ def test_keys_that_are_made_do_not_depend_on_who_stored_the_file(bench: Bench) -
 
 
 def test_the_event_of_an_upload_names_the_uploader(emulator: Emulator, bench: Bench) -> None:
-    """The event as the emulated S3 makes it, on its way through a queue."""
+    """The event as the emulated S3 sends it, through a queue."""
     sqs = emulator.client("sqs")
     url = sqs.create_queue(QueueName=bench.bucket)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
@@ -227,7 +227,7 @@ def test_a_csv_is_read_by_its_header(bench: Bench) -> None:
     assert first.body is not None
     assert last.body is not None
     assert (first.key, first.body["name"], first.body["population"]) == (1, 'Ny, "by"\nto', 7)
-    assert (last.key, last.body["name"]) == (4, "123")  # text, whatever it looks like
+    assert (last.key, last.body["name"]) == (4, "123")  # text, although it looks like a number
     told = bench.report(key)
     assert [problem["line"] for problem in told["problems"]] == [4, 5]
     assert told["problems"][1]["detail"] == "3 cells instead of 7"
@@ -299,7 +299,7 @@ def test_another_bucket_s_file_is_refused(bench: Bench) -> None:
 
 
 def _damaged(content: bytes) -> bytes:
-    """Gzip whose data, not only its checksum, is damaged in the middle."""
+    """Compress a content, and damage the compressed data in the middle, not only its checksum."""
     packed = bytearray(gzip.compress(content, 1))
     packed[len(packed) // 2 : len(packed) // 2 + 8] = b"\xff" * 8
     return bytes(packed)
@@ -326,7 +326,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("case", BOMBS)
 def test_a_bomb_is_read_no_further_than_a_line(bench: Bench, case: str) -> None:
-    """Of a CSV a row may have many lines: one that never ends took all memory."""
+    """A row of a CSV file may have many lines: a row without an end once took all memory."""
     kind, text = BOMBS[case]
     head = ",".join(CITY).encode() + b'\n"' if kind == "csv" else b""
     unit = gzip.compress(text * (2**20 // len(text)))

@@ -1,4 +1,4 @@
-"""An import that several runs work on: of two releases, killed anywhere, at the same time."""
+"""An import that several runs share: of two releases, killed at any step, or concurrent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OldNote(Resource, path="notes"):
 
 
 class NewNote(Resource, path="notes"):
-    """A release that takes long texts, smaller weights, and one field more."""
+    """A release that takes long texts and smaller weights, and has an additional field."""
 
     number: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
     text: Annotated[str, Field(max_length=20)]
@@ -55,7 +55,7 @@ RELEASES = {
 
 
 class KilledError(Exception):
-    """The run ends at once, as a function that has used up its time."""
+    """Raised to end the run at once, as Lambda ends a function at its time-out."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Site:
     emulator: Emulator
     s3: S3Client
     bucket: str
-    #: Of runs that have ended: making one takes half a second.
+    #: Clients of runs that have ended; creating a client takes half a second.
     clients: list[S3Client] = field(default_factory=list)
 
     @classmethod
@@ -77,7 +77,7 @@ class Site:
         return cls(emulator, s3, bucket)
 
     def another_file(self) -> tuple[str, str]:
-        """A file of these items under a name of its own, in an archive without commands."""
+        """Empty the archive and store the items as a file with a new name."""
         for entry in self.s3.list_object_versions(Bucket=self.bucket).get("Versions", []):
             self.s3.delete_object(
                 Bucket=self.bucket, Key=entry["Key"], VersionId=entry["VersionId"]
@@ -85,7 +85,7 @@ class Site:
         return self.put(f"{uuid4().hex}.ndjson", FILE)
 
     def put(self, name: str, content: str) -> tuple[str, str]:
-        """Stores a file to import; its key and version."""
+        """Store a file to import; return its key and version."""
         key = f"imports/notes/put/{name}"
         return key, self.s3.put_object(Bucket=self.bucket, Key=key, Body=content.encode())[
             "VersionId"
@@ -99,14 +99,14 @@ class Site:
         at: int | None = None,
         do: Callable[[], object] | None = None,
     ) -> bool:
-        """One run of an import, as its event starts it; whether it came to its end.
+        """Run an import once, as its event starts it; return whether it ended without an error.
 
         Args:
             file: key and version.
-            release: whose declarations it has.
-            at: where something happens: before the first request to S3 is 0, after it is 1, before
-                the second is 2.
-            do: what happens there; if None, the run is killed.
+            release: name of the release whose declarations it has.
+            at: the step at which `do` is called: 0 is before the first request to S3, 1 after it, 2
+                before the second request.
+            do: called at that step; if None, the run is killed there.
         """
         body = {"bucket": {"name": self.bucket}, "object": {"key": file[0], "versionId": file[1]}}
         message = {"messageId": "m", "body": json.dumps({"Records": [{"s3": body}]})}
@@ -142,7 +142,7 @@ class Site:
         return found
 
     def commands(self) -> list[Command]:
-        """The commands of the archive; no object of it was ever overwritten."""
+        """Return the commands of the archive, after checking that no object was overwritten."""
         versions = self.s3.list_object_versions(Bucket=self.bucket, Prefix="commands/")
         keys = [entry["Key"] for entry in versions.get("Versions", [])]
         assert len(keys) == len(set(keys))
@@ -159,8 +159,8 @@ def site(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site.of(emulator)
 
 
-#: Of the first three and of the last one each release refuses others; the chunks of a run differ
-#: from those of another one wherever they depend on what was accepted.
+#: The releases refuse different items: the old one 1, 5 and 6, the new one 2. If chunks depended on
+#: the accepted items, the chunks of two runs would differ.
 ITEMS: list[dict[str, Any]] = [
     {"number": 1, "text": "too long for old"},
     {"number": 2, "text": "ab", "weight": 500},
@@ -175,7 +175,7 @@ FILE = "".join(json.dumps(item) + "\n" for item in ITEMS)
 
 
 def check(site: Site, file: tuple[str, str], items: int = len(ITEMS)) -> None:
-    """Each line is decided once, and the report says what was decided."""
+    """Check that each line is decided exactly once, and that the report agrees."""
     decided = [line_of(command.id) for command in site.commands()]
     assert len(decided) == len(set(decided))
     report = site.report(file)
@@ -263,7 +263,7 @@ UNREADABLE: dict[str, tuple[str, str]] = {
 def test_a_file_that_a_release_could_not_read_is_not_imported_by_another(
     site: Site, case: str
 ) -> None:
-    """Its report told the user to store the file again."""
+    """Its report asked the user to store the file again."""
     name, release = UNREADABLE[case]
     content = "number,text,colour\n1,ab,red\n" if name.endswith("csv") else FILE
     file = site.put(name, content)
@@ -293,7 +293,7 @@ def test_a_file_that_a_release_can_not_read_ends_where_another_release_stopped(s
 
 @pytest.fixture
 def versions(site: Site) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Two versions of a file, stored in different seconds: S3 says no finer when."""
+    """Two versions of a file, stored in different seconds: S3's times are no finer."""
     older = site.put("a.ndjson", '{"number": 1, "text": "ab"}\n{"number": 2, "text": "ab"}\n')
     newer = [older]
 

@@ -1,4 +1,4 @@
-"""What a list answers as CSV, imported again, gives the same rows."""
+"""A list exported as CSV and imported again gives the same rows."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ PSQL_EXAMPLES = 50
 
 
 class Size(enum.Enum):
-    """An Enum's values are what is stored."""
+    """An enumeration whose values differ from its names; the values are stored."""
 
     SMALL = "small"
     NONE = ""
 
 
 class Sheet(Resource, path="sheets"):
-    """Each type, required, and nullable with a default that is not null."""
+    """A resource with each type, once required and once nullable with a default other than null."""
 
     number: Annotated[int, Field(ge=0), Key()]
     text: str
@@ -110,7 +110,7 @@ SHEETS = st.lists(ROWS, min_size=1, max_size=4).map(
 
 @dataclass
 class Site:
-    """A table with its API's lists, and the import of its files."""
+    """A table with the lists of its API, and the import of its files."""
 
     database: Database
     reader: Reader
@@ -119,7 +119,7 @@ class Site:
     numbers: Iterator[int]
 
     def fill(self, commands: list[Command]) -> None:
-        """Empties the table and applies the commands."""
+        """Empty the table and apply the commands."""
         self.database.connection.execute("TRUNCATE sheets, forebay.tombstones")
         outcome = self.database.apply(
             commands, source=f"commands/{next(self.numbers)}.gz", resources=RESOURCES
@@ -127,17 +127,17 @@ class Site:
         assert outcome.counts.applied == len(commands), self.database.archived
 
     def export(self, **query: str) -> str:
-        """The list as CSV."""
+        """Return the list as CSV."""
         answer = self.reader.get("sheets", query=query, Accept="text/csv")
         assert answer.status == 200
         return answer.body
 
     def rows(self) -> Any:
-        """The list as JSON."""
+        """Return the list as JSON."""
         return json.loads(self.reader.get("sheets").body)
 
     def imported(self, content: str | bytes, op: str = "put") -> list[Command]:
-        """The commands that the file comes to, all of whose rows are accepted."""
+        """Import a file of which every row is accepted; return its commands."""
         self.s3.objects.clear()
         key = f"imports/sheets/{op}/a.csv"
         data = content if isinstance(content, bytes) else content.encode()
@@ -169,7 +169,7 @@ def site(database: Database) -> Iterator[Site]:
 
 
 def commands_of(rows: list[dict[str, Any]]) -> list[Command]:
-    """What PUTs of the rows are accepted as."""
+    """Return the commands of PUTs of the rows."""
     maker = CommandMaker(IdSource())
     return [
         maker.put_item(Sheet.spec_, json.dumps(row).encode(), Caller("test")).command
@@ -178,7 +178,7 @@ def commands_of(rows: list[dict[str, Any]]) -> list[Command]:
 
 
 def row(number: int, text: str | None, things: object = None) -> dict[str, Any]:
-    """A row whose texts are this one, or null where they may be."""
+    """Build a row with this text in every text field, or null in the nullable fields."""
     values: dict[str, Any] = {
         "whole": 0, "double": 0.0, "money": "0.000000", "flag": False, "day": "0001-01-01",
         "moment": "0001-01-01T00:00:00Z", "link": str(uuid.UUID(int=0)), "size": "",
@@ -206,7 +206,7 @@ def test_what_a_list_answers_as_csv_is_imported_as_the_same_rows(site: Site) -> 
 
 
 def test_what_psql_copies_out_is_imported_as_the_same_rows(site: Site) -> None:
-    """`\\copy (SELECT …) TO … WITH (FORMAT csv, HEADER)`, whose text the server makes."""
+    """`\\copy (SELECT …) TO … WITH (FORMAT csv, HEADER)`, of which the server formats the text."""
     names = ", ".join(column.name for column in Sheet.spec_.columns)
     copy = f"COPY (SELECT {names} FROM sheets ORDER BY number) TO STDOUT WITH (FORMAT csv, HEADER)"
 

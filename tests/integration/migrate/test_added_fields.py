@@ -1,4 +1,4 @@
-"""A field that is added to a resource: live rows, a rebuild and `verify` agree about old bodies."""
+"""A field added to a resource: live rows, a rebuild and `verify` agree about old bodies."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ TEXTS = {
 
 
 class OldNote(Resource, path="notes"):
-    """A note of the release before."""
+    """A note of the previous release."""
 
     number: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
     text: Annotated[str, Field(max_length=20)]
 
 
 class NewNote(Resource, path="notes"):
-    """A note with a field more of each kind."""
+    """A note with an additional field of each kind."""
 
     number: Annotated[int, Field(ge=1, le=2**31 - 1), Key()]
     text: Annotated[str, Field(max_length=20)]
@@ -71,7 +71,7 @@ class NewNote(Resource, path="notes"):
     made_list: list[str] = Field(default_factory=list)
     made_object: dict[str, Any] | None = Field(default_factory=dict)
     json_list: list[Any] | None = [{"a:b": [1.5, None, "é'"]}]  # noqa: RUF012 - pydantic copies it
-    #: Those that a row gets from its body only.
+    #: Fields without a default: a row has only the value of its body.
     null: str | None = None
     demanded: str | None
 
@@ -83,7 +83,7 @@ NEW: Mapping[str, ResourceSpec] = {"notes": NewNote.spec_}
 
 @pytest.fixture
 def scratch(postgres_cluster: PostgresServer) -> Iterator[Database]:
-    """Another database, to rebuild into."""
+    """Another database, the target of a rebuild."""
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         with open_connection(url) as connection:
@@ -104,7 +104,7 @@ def context_of(site: Site, database: Database) -> WithNotes:
 
 
 def put_and_apply(site: Site, number: int, release: Mapping[str, ResourceSpec]) -> None:
-    """An old body, archived and applied by the consumer of a release."""
+    """Archive an old body, and apply it with the declarations of a release."""
     body = {"text": "old"}
     key = site.put(Command(command_id(number), "put", "notes", number, 1, "test", None, body))
     apply(

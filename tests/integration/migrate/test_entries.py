@@ -1,4 +1,4 @@
-"""The declaration's limit of an index entry is that of Postgres."""
+"""The declaration's limit for an index entry matches that of Postgres."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST = (_MAX_ENTRY_BYTES - _TEXT_HEADER_BYTES) // _CHARACTER_BYTES
 
 
 def large(length: int) -> str:
-    """A text that can't be compressed, of characters of four bytes."""
+    """Build an incompressible text of four-byte characters."""
     source = random.Random(7)
     return "".join(chr(source.randrange(0x10000, 0x10FFFF)) for _ in range(length))
 

@@ -1,4 +1,4 @@
-"""Declared indexes: what they are for uses them, and a second `make migration` finds them there."""
+"""Declared indexes: their filters use them, and a second `make migration` finds no difference."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def plan_of(database: Database, query: str, *values: Any) -> str:
 
 @pytest.fixture
 def indexed(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A checkout that has added indexes to a resource that was there."""
+    """A checkout that has added indexes to an existing resource."""
     project.record({})
     project.make(database, PLAIN, "Add papers")
     project.upgrade(database, PLAIN)

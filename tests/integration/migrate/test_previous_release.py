@@ -1,4 +1,4 @@
-"""Expand, move, contract: the previous release's code works on the schema of this one.
+"""Expand, move, contract: the previous release's code works with this release's schema.
 
 It still runs while a deployment replaces it, and again after a roll-back (docs/migrations.md).
 """
@@ -49,8 +49,8 @@ class Deployment:
             "FOREBAY_REPLICA_URL": database.url,
             "FOREBAY_AUTHORIZATION": "none",
             "FOREBAY_ARCHIVE_BUCKET": self._bucket,
-            # There is no such stream, so every write goes straight to the archive. The first name
-            # is that of releases that knew one stream only.
+            # There is no such stream, so every write goes straight to the archive. Releases with
+            # support for a single stream read the first name.
             "FOREBAY_STREAM": "none",
             "FOREBAY_STREAMS": "none",
         }
@@ -59,7 +59,7 @@ class Deployment:
         return self._release.call(function, asked, self._variables)
 
     def write(self, method: str, body: dict[str, Any] | None = None) -> None:
-        """A write that is accepted, archived and told to the consumer."""
+        """Send a write, which is accepted and archived, and deliver its event to the consumer."""
         before = self._keys()
         answer = self.call(
             "write",

@@ -1,4 +1,4 @@
-"""What each of the database's roles may do, and that a migration takes from PUBLIC what it can.
+"""The privileges of each database role, and the revocation of PUBLIC's privileges by a migration.
 
 A database's own privileges are not copied with a template, so these tests migrate an empty one.
 """
@@ -20,9 +20,9 @@ from local.postgres.config import OWNER, READER, SUPERUSER
 from local.settings import ROOT
 from tests.fixtures.postgres import PostgresServer
 
-#: The revision before the one that takes rights from PUBLIC.
+#: The revision before the one that revokes PUBLIC's privileges.
 BEFORE = "5d7a1c0e93b4"
-#: What makes something in the database. The last two are large objects.
+#: Statements that create an object in the database. The last two create large objects.
 MAKING = (
     "CREATE TEMPORARY TABLE made ()",
     "CREATE TEMPORARY SEQUENCE made",
@@ -38,7 +38,7 @@ MAKING = (
 
 @contextmanager
 def empty_database(server: PostgresServer, owner: str = OWNER) -> Iterator[str]:
-    """The name of a database that was never migrated."""
+    """Create a database that was never migrated, and yield its name."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server.url(SUPERUSER, "postgres"), autocommit=True) as admin:
         admin.execute(
@@ -52,7 +52,7 @@ def empty_database(server: PostgresServer, owner: str = OWNER) -> Iterator[str]:
 
 @pytest.fixture
 def migrated(postgres_cluster: PostgresServer) -> Iterator[str]:
-    """The name of a database that its owner, who is no superuser, has migrated."""
+    """The name of a database that its owner, not a superuser, has migrated."""
     with empty_database(postgres_cluster) as name:
         migrate(postgres_cluster.url(OWNER, name))
         yield name
@@ -62,7 +62,7 @@ def migrated(postgres_cluster: PostgresServer) -> Iterator[str]:
 def test_the_reader_can_make_nothing_on_the_primary(
     postgres_cluster: PostgresServer, migrated: str, statement: str
 ) -> None:
-    """Not even in a session that says it does not only read."""
+    """Not even in a session that is set to read-write."""
     with psycopg.connect(postgres_cluster.url(READER, migrated), autocommit=True) as reader:
         reader.execute("SELECT FROM forebay.ledger")
         reader.execute("SET default_transaction_read_only = off")
@@ -75,7 +75,7 @@ def test_the_reader_can_make_nothing_on_the_primary(
 def test_nobody_but_the_superuser_enters_the_server_s_own_databases(
     postgres_cluster: PostgresServer, database: str, user: str
 ) -> None:
-    """They would be places to make things in, whatever ours allows."""
+    """Otherwise roles could create objects there, whatever the project's database forbids."""
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         psycopg.connect(postgres_cluster.url(user, database))
 
@@ -102,12 +102,13 @@ def test_nobody_but_the_superuser_enters_the_server_s_own_databases(
 def test_no_role_reaches_files_programs_or_the_server(
     postgres_cluster: PostgresServer, migrated: str, user: str, statement: str
 ) -> None:
-    """Neither whoever reads nor the owner of the tables is a superuser or may act as one."""
+    """Neither the reader nor the owner of the tables is a superuser or may act as one."""
     if (user, statement) == (OWNER, "SET ROLE forebay"):
         statement = f"SET ROLE {SUPERUSER}"
     with psycopg.connect(postgres_cluster.url(user, migrated), autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
-        # An extension that is not there, as in the wheel, is refused before the right is.
+        # An extension that is not installed, as in the wheel, is refused before the privilege
+        # check.
         wrong = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
         with pytest.raises(wrong):
             connection.execute(statement)
@@ -123,7 +124,7 @@ def test_the_owner_goes_on_making_temporary_tables(
 def test_a_role_that_applies_commands_keeps_its_temporary_tables(
     postgres_cluster: PostgresServer,
 ) -> None:
-    """Where somebody else makes the users, the writer may have them from PUBLIC only."""
+    """If the users are made by other means, the writer may have this privilege from PUBLIC only."""
     writer = f"writer_{uuid4().hex[:8]}"
     with (
         empty_database(postgres_cluster) as name,
@@ -150,7 +151,7 @@ def test_a_role_that_applies_commands_keeps_its_temporary_tables(
 def test_an_owner_of_tables_who_does_not_own_the_database_can_migrate_it(
     postgres_cluster: PostgresServer,
 ) -> None:
-    """Only the database's owner can take anything from PUBLIC; the others are warned."""
+    """Only the database's owner can revoke privileges from PUBLIC; other owners get a warning."""
     with empty_database(postgres_cluster, owner=SUPERUSER) as name:
         with psycopg.connect(postgres_cluster.url(SUPERUSER, name), autocommit=True) as admin:
             admin.execute(

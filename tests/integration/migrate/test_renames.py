@@ -1,4 +1,4 @@
-"""What `make migration` asks about, and what it leaves alone."""
+"""`make migration` asks about likely renames, and leaves handmade objects alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OLD, NEW, BARE, FILLED = ({"lakes": one.spec_} for one in (Old, New, Bare, Fille
 
 @pytest.fixture
 def recorded(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A checkout whose database has a filled table, and whose record knows it."""
+    """A checkout whose database has a table with a row, recorded as the current declaration."""
     project.record({})
     project.make(database, OLD, "Add lakes")
     project.upgrade(database, OLD)

@@ -1,4 +1,4 @@
-"""The users that a migration makes on AWS: what they may, and that they need no password."""
+"""The users that a migration creates on AWS: their privileges, and logins without a password."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Users:
 
 @pytest.fixture
 def users(postgres_cluster: Cluster) -> Iterator[Users]:
-    """A database of RDS, as far as roles go: an owner who may make roles, and `rds_iam`.
+    """A database with the roles of RDS: an owner that may create roles, and `rds_iam`.
 
-    Here the users are given passwords, since there is no RDS that knows tokens.
+    The users get passwords here, as there is no RDS to accept tokens.
     """
     mark = uuid4().hex[:8]
     owner, writer, reader = (f"{name}_{mark}" for name in ("owner", "writer", "reader"))
@@ -101,7 +101,7 @@ def test_the_reader_may_look_and_touch_nothing(users: Users) -> None:
     ],
 )
 def test_the_reader_can_make_nothing(users: Users, statement: str) -> None:
-    """Users of RDS get what PUBLIC has, and their session can be told that it writes."""
+    """Users of RDS have PUBLIC's privileges, and can set their session to read-write."""
     with psycopg.connect(users.reader, autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -111,7 +111,7 @@ def test_the_reader_can_make_nothing(users: Users, statement: str) -> None:
 def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
     users: Users, postgres_cluster: Cluster
 ) -> None:
-    """RDS makes `postgres` and `template1` beside ours, of the same owner."""
+    """RDS creates `postgres` and `template1` as well, with the same owner."""
     names = {user: str(conninfo_to_dict(url)["user"]) for user, url in asdict(users).items()}
     with cloned_database(postgres_cluster) as other:
         elsewhere = make_conninfo(users.reader, dbname=other)
@@ -137,7 +137,7 @@ def test_nobody_gets_temporary_tables_in_the_owner_s_other_databases(
 
 
 def test_sessions_that_may_say_nothing_begin_as_they_should(users: Users) -> None:
-    """RDS Proxy refuses a session's own settings, so they are the user's."""
+    """RDS Proxy refuses a session's own settings, so they are set for the user."""
     asked = "SELECT current_setting('TimeZone'), current_setting('search_path')"
     for user in (users.writer, users.reader):
         with psycopg.connect(user) as connection:

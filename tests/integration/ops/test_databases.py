@@ -1,4 +1,4 @@
-"""Which database a command works on: what is given explicitly wins, and each result names it."""
+"""The database of a command: an explicit option wins, and each result names the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORD = "hidden-2f6c"
 
 @pytest.fixture
 def login(postgres_cluster: PostgresServer) -> Iterator[str]:
-    """A role that may do everything and has a password that no other word of an output contains."""
+    """A superuser with a password that no other word of an output contains."""
     name = f"login_{uuid4().hex}"
     role = sql.Identifier(name)
     with psycopg.connect(postgres_cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
@@ -32,7 +32,7 @@ def login(postgres_cluster: PostgresServer) -> Iterator[str]:
 
 
 def with_replica_in_the_environment(operator: Operator) -> Operator:
-    """The same operator, whose environment names the database as a replica too."""
+    """Return the same operator with variables that also name the database as a replica."""
     variables = {
         "FOREBAY_DATABASE_URL": operator.database_url,
         "FOREBAY_REPLICA_URL": operator.database_url,

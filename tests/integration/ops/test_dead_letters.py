@@ -39,7 +39,7 @@ def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
         note_failure(site.database.connection, failed, error)
     site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
-    for _ in range(3):  # a look is no failure
+    for _ in range(3):  # reading a letter does not count as a failure
         found = letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
     told = {tuple(letter.objects): (letter.reason, letter.failures) for letter in found}
     assert told[(failed,)] == ("HeldError: still", 2)
@@ -48,7 +48,7 @@ def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
 
 
 def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
-    """Each look is a delivery there, and would bring a message nearer to being given up."""
+    """Each read would count as a delivery there, and bring the message closer to the limit."""
     sqs = site.queue._client
     attributes = sqs.get_queue_attributes(
         QueueUrl=site.dead_letters.url, AttributeNames=["QueueArn"]
@@ -66,7 +66,7 @@ def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
 
 
 def test_no_letter_hides_the_others(site: Site) -> None:
-    """Whatever somebody has sent: it is shown, and so are its neighbours."""
+    """A letter with any content is shown, and so are its neighbours."""
     done = site.put_and_apply(city(1, key=1))
     strange = [
         *("null", "[]", '{"Records":[]}', "[" * 5_000, "\u202e", "[/x]", "x" * 1_000),
@@ -103,7 +103,7 @@ def test_only_the_chosen_letters_move(site: Site) -> None:
 
 
 class Cut(Queue):
-    """A queue whose connection breaks after so many calls of one kind."""
+    """A queue whose connection breaks after the given number of calls of one kind."""
 
     sends = deletes = 10**9
 
@@ -120,7 +120,7 @@ class Cut(Queue):
         super().delete(messages)
 
     def receive(self, *, hidden_seconds: int = 1) -> list[Message]:
-        del hidden_seconds  # what a dead operator had hidden appears again soon
+        del hidden_seconds  # so that the messages that the dead run had hidden reappear soon
         return super().receive(hidden_seconds=1)
 
 
@@ -144,7 +144,7 @@ def test_wherever_a_redrive_breaks_off_no_letter_is_lost(
 
 def test_a_message_that_sqs_refuses_in_a_batch_is_sent_again(site: Site) -> None:
     class Picky:
-        """SQS, which refuses the second message of the first call."""
+        """An SQS client that refuses the second message of the first call."""
 
         def __init__(self) -> None:
             self.calls = 0

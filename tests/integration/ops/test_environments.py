@@ -1,4 +1,4 @@
-"""An environment's name is enough: the outputs of its CloudFormation stacks tell the rest."""
+"""An environment's name suffices: the outputs of its CloudFormation stacks supply the rest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.fixtures.site import Site
 
 @pytest.fixture(params=["service", "database"])
 def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> Iterator[str]:
-    """The name of an environment whose stacks tell of the site, as those of `infra` do.
+    """The name of an environment whose stacks have the site's outputs, as those of `infra`.
 
-    A database of the environment's own has a stack, somebody else's is told by the service.
+    The environment's own database has a stack; an external database is an output of the service.
     """
     name = f"t{uuid.uuid4().hex[:8]}"
     outputs = {
@@ -43,7 +43,7 @@ def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> 
 
 
 def template(name: str, outputs: Mapping[str, str]) -> str:
-    """A stack must have a resource."""
+    """Build a template with these outputs and a queue, since a stack must have a resource."""
     return json.dumps(
         {
             "Resources": {
@@ -55,7 +55,7 @@ def template(name: str, outputs: Mapping[str, str]) -> str:
 
 
 def somebody(endpoint: str, **more: str) -> Operator:
-    """An operator who knows an account, and nothing else."""
+    """An operator who has an account's credentials and no other settings."""
     settings = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_DEFAULT_REGION": REGION,

@@ -1,4 +1,4 @@
-"""The history of a key: every command with its outcome, and the row as it was at any time."""
+"""The history of a key: every command with its status, and the row as it was at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CITIES = resources.load()["cities"]
 
 
 def at(second: int, op: Op = "put", key: int = 5, **changes: Any) -> Command:
-    """A command that was accepted in that second."""
+    """Build a command that was accepted in that second."""
     made = city(second, op, key, **changes)
     stamp = f"{START_MS + second * 1000:012x}"
     return made._replace(id=f"{stamp[:8]}-{stamp[8:]}-{made.id[14:]}", by=f"user:{second}")
@@ -96,7 +96,7 @@ def test_the_row_as_it_was(site: Site) -> None:
 def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
     site: Site,
 ) -> None:
-    """Against apply itself: each prefix of the commands, in any order, into emptied tables."""
+    """Compare with apply itself: each prefix of the commands, shuffled, applied to empty tables."""
     rng = random.Random(7)
     ops: list[Op] = ["create", "put", "put", "delete"]
     commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]

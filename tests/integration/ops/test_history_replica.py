@@ -1,4 +1,4 @@
-"""History beside a replica that is behind: only the primary can call a command pending."""
+"""History with a lagging replica: only the primary can report a command as pending."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fixtures.postgres import ReplicatedCluster
 
 @pytest.fixture
 def operator(tmp_path: Path, replicated_database_urls: tuple[str, str]) -> Operator:
-    """An operator with a replica, and an archive of two commands in an object each."""
+    """An operator with a replica, and with an archive of two commands in an object each."""
     primary, replica = replicated_database_urls
     for number in (1, 2):
         file = tmp_path / f"commands/2025/10/17/06/{number}.gz"
@@ -36,7 +36,7 @@ def operator(tmp_path: Path, replicated_database_urls: tuple[str, str]) -> Opera
 
 @contextmanager
 def paused(cluster: ReplicatedCluster) -> Iterator[None]:
-    """The replica replays nothing."""
+    """Pause the replay of the replica."""
     cluster.wait_for_replica()
     with psycopg.connect(cluster.replica.url(SUPERUSER, "postgres"), autocommit=True) as standby:
         standby.execute("SELECT pg_wal_replay_pause()")
@@ -47,7 +47,7 @@ def paused(cluster: ReplicatedCluster) -> Iterator[None]:
 
 
 def outcome(operator: Operator, key: int) -> tuple[str, str]:
-    """A command's outcome, and which server told it."""
+    """Return a command's status, and the server that reported it."""
     told = operator.done("history", "cities", str(key))
     (command,) = told["commands"]
     return command["outcome"], told["asked"]["server"]

@@ -1,4 +1,4 @@
-"""Archives that somebody else wrote: what operators see of them, and what they can do about it."""
+"""Foreign archives: what operators see of them, and how they can repair the tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = b"a secret outside of the archive\n"
 
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
-    """An operator whose archive has one good object."""
+    """An operator whose archive has one valid object."""
     made = Operator(tmp_path / "archive", database_url)
     put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
     return made
@@ -74,7 +74,7 @@ def _pipe(operator: Operator) -> None:
 
 def _socket(operator: Operator) -> None:
     here = Path.cwd()
-    os.chdir(operator.archive / HOUR)  # for a socket's address must be short
+    os.chdir(operator.archive / HOUR)  # a socket's address must be short
     try:
         with socket.socket(socket.AF_UNIX) as made:
             made.bind("socket.gz")
@@ -184,7 +184,7 @@ def test_a_name_with_a_tab_or_a_line_feed_is_shown_on_its_line(operator: Operato
 
 
 def test_another_layout_is_refused_and_its_contents_are_named(operator: Operator) -> None:
-    """Whose prefix is another one; nothing is looked for elsewhere."""
+    """An archive with another prefix; no other prefix is searched."""
     (operator.archive / "commands").rename(operator.archive / "events")
     ended = operator.run("replay", "--yes")
     assert ended.code == 2
@@ -214,7 +214,7 @@ def test_keys_without_hours_are_read_and_ids_decide(operator: Operator) -> None:
 def test_a_strangers_archive_is_applied_where_it_fits_and_rebuilt_the_same(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
-    """Every line has its fate, each tool the same view of it, and no neighbour is hurt."""
+    """Every line has its status, all tools agree on it, and no valid line is affected."""
     for number, (line, _) in enumerate(LINES.values()):
         own = line.replace(command_id(50).encode(), command_id(100 + number).encode())
         put(operator, f"{HOUR}/s{number:02}.gz", gzip.compress(own + encode(city(3, key=3))))
@@ -234,7 +234,7 @@ def test_a_strangers_archive_is_applied_where_it_fits_and_rebuilt_the_same(
 
 
 def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Operator) -> None:
-    """What `docs/security.md` says to do about it."""
+    """The procedure of `docs/security.md`."""
     forged = city(9, key=1, name="forged")._replace(
         id="d0000000-0000-7000-8000-000000000000", by="nobody"
     )

@@ -1,4 +1,4 @@
-"""A source must have an archive's layout, and comparing nothing is no success."""
+"""A source must have an archive's layout, and an empty comparison is not a success."""
 
 from __future__ import annotations
 

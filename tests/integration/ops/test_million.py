@@ -1,4 +1,4 @@
-"""The proof at size: a million commands, and five, with figures. Run by `make test-long`."""
+"""The proof at size: archives of one and five million commands. Run by `make test-long`."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def million(tmp_path_factory: pytest.TempPathFactory, databases: Callable[[], st
 
 
 def report(what: str, measured: Measured, operator: Operator) -> None:
-    """Prints a figure, with its ratio to a plain COPY of the final rows on this machine, now."""
+    """Print a figure, with its ratio to a plain COPY of the final rows on the same machine."""
     rows, seconds = plain_copy(operator.database_url)
     commands = measured.json["commands"]
-    print(  # noqa: T201 - the figures are what the run is for
+    print(  # noqa: T201 - the figures are the purpose of the run
         f"\n{what}: {commands:,} commands in {measured.seconds:.1f} s, "
         f"{commands / measured.seconds:,.0f}/s, peak {measured.peak_mebibytes:.0f} MiB; "
         f"COPY of {rows:,} rows {seconds:.1f} s, {rows / seconds:,.0f}/s; "
@@ -65,7 +65,7 @@ def report(what: str, measured: Measured, operator: Operator) -> None:
 
 
 def plain_copy(url: str) -> tuple[int, float]:
-    """Rows and seconds of a COPY of the cities, as they are now, into an equal table."""
+    """Return rows and seconds of a COPY of the current cities into an equal table."""
     with psycopg.connect(url) as connection:
         with connection.cursor().copy("COPY cities TO STDOUT") as out:
             rows = b"".join(bytes(block) for block in out)
@@ -144,7 +144,7 @@ def test_killed_three_times_it_resumes_to_a_clean_end(
 
 
 def _write_until_done(operator: Operator, failed: list[BaseException], ended: list[bool]) -> None:
-    """New objects of live traffic, one after the other, as long as the replay runs."""
+    """Add and apply new objects of live traffic one after the other, until the replay ends."""
     number = 0
     while not ended and not failed:
         key = _add(operator, f"live-{number:05d}", b"".join(_live_lines(number)))

@@ -1,7 +1,7 @@
 """Archives of three versions of a resource make the same current table, live and in replay.
 
-The files in `tests/fixtures/parcels` are as the releases of those versions wrote them and are
-never made again: what a release can archive, every later one must be able to read.
+The files in `tests/fixtures/parcels` were written by the releases of those versions and are never
+regenerated: every later release must read the archives of every earlier one.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ FROZEN = {
 
 
 def second(body: dict[str, Any]) -> dict[str, Any]:
-    """In version 1 the size was a text, and the owner was called holder."""
+    """Upcast from version 1, which had the size as text and the owner as `holder`."""
     size = float(body["size"].removesuffix(" m2").replace(",", ""))
     return {"owner": body["holder"], "area_m2": size, "sold": body["sold"] == "yes"}
 
 
 def third(body: dict[str, Any]) -> dict[str, Any]:
-    """In version 2 the area was a double, and a parcel was sold or not."""
+    """Upcast from version 2, which had the area as a double and a flag for sold parcels."""
     return {
         "owner": body["owner"],
         "area_m2": f"{body['area_m2']:.2f}",
@@ -76,7 +76,7 @@ class Parcel(Resource, path="parcels", schema_version=3, upcasters={1: second, 2
 
 SPECS: Mapping[str, ResourceSpec] = {"parcels": Parcel.spec_}
 FIRST = "0190f0c2-0000-7000-8000-0000000000{:02x}"
-#: By law 2, over the commands of all three versions.
+#: Law 2, applied to the commands of all three versions.
 EXPECTED = [
     ("P-1", "A. Miller", Decimal("1200.00"), "sold", [], FIRST.format(3), True),
     ("P-2", "B. Baker", Decimal("81.50"), "sold", [], FIRST.format(22), False),
@@ -85,12 +85,12 @@ EXPECTED = [
     ("P-6", "F. Fox", Decimal("7.00"), "free", [], FIRST.format(12), False),
     ("P-8", "H. Hill", Decimal("8.25"), "free", [], FIRST.format(48), False),
 ]
-UNFIT = FIRST.format(6)  # its size is "unknown", which no upcaster can make a number of
+UNFIT = FIRST.format(6)  # its size is "unknown", which no upcaster can convert to a number
 
 
 @pytest.fixture
 def parcels(database: Database) -> Database:
-    """A database with the table as version 3 has it."""
+    """A database with the table of version 3."""
     engine = sa.create_engine(
         database.url.replace("postgresql:", "postgresql+psycopg:"),
         connect_args={"options": "-c search_path=public"},
@@ -133,7 +133,7 @@ def test_the_consumer_brings_every_version_into_the_current_table(
     consumer._session.close()
     rows, rejections, tombstones = contents(parcels)
     assert rows == EXPECTED
-    # Where a newer command of its key came first, it has lost, and nobody looks at its body.
+    # If a newer command of its key was applied before, it has lost, and its body is not validated.
     came_late = order.index("version-1.ndjson.gz") > order.index("version-2.ndjson.gz")
     assert rejections == ({} if came_late else {UNFIT: "upcast_failed"})
     assert set(tombstones) == {("parcels", "P-5"), ("parcels", "P-7")}
@@ -150,7 +150,7 @@ class WithParcels(Context):
 def replay(parcels: Database, site: Site) -> replaying.Tally:
     options = {DATABASE: parcels.url, ARCHIVE: f"s3://{site.bucket}"}
     context = WithParcels(options, environment={})
-    context.__dict__["s3"] = site.s3  # the emulator's, where a real one comes from the region
+    context.__dict__["s3"] = site.s3  # the emulator's client instead of the region's
     run = replaying.begin(context, Selection())
     return replaying.replay(context, Console(), run, Selection(), Pace(workers=2))
 

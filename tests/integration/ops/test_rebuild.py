@@ -21,13 +21,13 @@ from tests.fixtures.operating import Operator, apply_live
 
 
 def rebuilt(operator: Operator, url: str, *arguments: str) -> Operator:
-    """The operator of a database that was rebuilt from the same archive."""
+    """Rebuild another database from the same archive; return its operator."""
     other = replace(operator, database_url=url)
     other.done("rebuild", "--yes", *arguments)
     return other
 
 
-#: One reads and folds in the command's own process, several in one each.
+#: With one, the command's own process reads and folds; with several, each has a process of its own.
 PROCESSES = pytest.mark.parametrize("processes", ["1", "3"])
 
 
@@ -35,7 +35,7 @@ PROCESSES = pytest.mark.parametrize("processes", ["1", "3"])
 def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
     operator: Operator, another_database: Callable[[], str], processes: str
 ) -> None:
-    """Rejections too, which are in the archive; order of objects and chunks is another one."""
+    """Rejections are equal, too, although the order of objects and chunks differs."""
     apply_live(operator)
     other = rebuilt(operator, another_database(), "--processes", processes)
 
@@ -54,7 +54,7 @@ def test_a_rebuild_gives_byte_by_byte_the_tables_of_the_live_run(
 def test_a_rebuilt_rejection_has_the_time_of_the_rejection(
     operator: Operator, another_database: Callable[[], str], more: tuple[str, ...]
 ) -> None:
-    """Also one that an older release has archived, which has the time of its object."""
+    """A rejection that an older release archived has the time of its archive object."""
     apply_live(operator)
     old = city(1, key=1, name="x" * 300)
     line = {
@@ -80,7 +80,7 @@ def test_a_rebuilt_rejection_has_the_time_of_the_rejection(
 def test_a_large_archive_takes_no_more_open_files_than_a_process_may_have(
     operator: Operator, another_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linux's usual limit is 1,024, and of a large archive there are 512 files."""
+    """Linux's usual limit is 1,024 open files, and a large archive takes 512 files."""
     apply_live(operator)
     monkeypatch.setattr("ops.rebuild.rebuild.INFLATION", 10**9)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +113,7 @@ def test_the_ledger_of_a_rebuild_counts_every_line(
 def test_a_rebuild_to_a_moment_equals_the_tables_of_that_moment(
     operator: Operator, another_database: Callable[[], str], processes: str
 ) -> None:
-    """The live tables are dumped when exactly the commands up to the moment were applied."""
+    """The live tables are dumped when exactly the commands up to the moment are applied."""
     cut = id_at(1_767_225_600_000 + 360_000, 2**60, create=True)
     apply_live(operator, until=cut)
     snapshot = operator.dump()
@@ -170,7 +170,7 @@ def test_what_could_not_apply_and_has_lost_is_the_same_in_a_rebuild(
     objects: list[str],
     body: dict[str, Any],
 ) -> None:
-    """Whether it was rejected depends on what came first; a loser's body is never looked at."""
+    """The order of delivery decides whether it is rejected; a loser's body is not validated."""
     lines = {"good": encode(city(9, key=900_077)), "bad": encode(city(1, key=900_077, **body))}
     for number, names in enumerate(objects):
         content = b"".join(lines[name] for name in names.split())
@@ -264,7 +264,10 @@ def test_a_command_of_a_newer_schema_stops_it(
 def test_what_was_rejected_for_its_order_stays_rejected(
     operator: Operator, another_database: Callable[[], str]
 ) -> None:
-    """The loser of a unique value is rejected; in another order, the other one would be."""
+    """Two commands have the same unique value, and the later in delivery is rejected.
+
+    In another order, the other command would be.
+    """
     unique = "CREATE UNIQUE INDEX only_one ON cities (name) WHERE name LIKE 'version%%'"
     first, second = city(5, key=1, name="version one"), city(4, key=2, name="version one")
     for name, command in (("zb", first), ("za", second)):
@@ -334,7 +337,7 @@ def test_an_object_of_decisions_that_is_none_stops_it_and_changes_nothing(
 
 
 def decide(operator: Operator, *times: str) -> list[str]:
-    """Discards a rejection at each of those times, as the archive tells it; the rejections."""
+    """Discard a rejection at each of those times, as the archive records it; return their ids."""
     rejected = [
         str(row[0])
         for row in operator.rows(
@@ -359,7 +362,7 @@ def decide(operator: Operator, *times: str) -> list[str]:
 
 
 def indexes(operator: Operator) -> list[tuple[object, ...]]:
-    """Every index and constraint of the resource tables."""
+    """Return every index and constraint of the resource tables."""
     return operator.rows(
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
         " UNION ALL SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint"

@@ -1,4 +1,4 @@
-"""A rebuild by several processes: what becomes of them, and of it, when one of them fails."""
+"""A rebuild by several processes: the effects of a failure of one of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.fixtures.operating import Operator, kill_hard
 
 
 class Rebuilding:
-    """A rebuild that has read all, and waits for somebody who looks at a table."""
+    """A rebuild that has read the archive, and waits for a table that another session locks."""
 
     def __init__(self, process: subprocess.Popen[str], other: psycopg.Connection) -> None:
         self.process = process
@@ -44,7 +44,7 @@ class Rebuilding:
         return not any(one.is_running() and one.status() != "zombie" for one in self.readers)
 
     def end(self) -> tuple[int, str]:
-        """Gives it the table; its exit code, and what it said."""
+        """Release the table; return the rebuild's exit code and its messages."""
         self._other.rollback()
         _, err = self.process.communicate(timeout=30)
         return self.process.returncode, err
@@ -68,7 +68,7 @@ def rebuilding(operator: Operator) -> Iterator[Rebuilding]:
 
 @pytest.fixture
 def empty(operator: Operator, another_database: Callable[[], str]) -> Operator:
-    """Beside the archive a database that has its schema and no more."""
+    """An operator with the same archive and an empty database that has its schema."""
     return replace(operator, database_url=another_database())
 
 
@@ -101,14 +101,14 @@ def test_an_interrupt_of_all_of_them_ends_it_without_a_word_of_the_others(empty:
 
 
 class OddError(Exception):
-    """An error that can't be made from what it is pickled as."""
+    """An error that can't be unpickled, as its arguments are lost."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
 
 class FailingShare(Share):
-    """A share of somebody whose archive fails."""
+    """A share whose archive fails."""
 
     def read(self, advance: Callable[[int], None]) -> Scanned:  # noqa: ARG002
         if self.cut == "odd":
@@ -137,7 +137,7 @@ def test_what_a_process_fails_with_is_what_the_rebuild_fails_with(
 
 
 class TalkativeShare(Share):
-    """One has more to say than a pipe takes; the other never says anything."""
+    """A share that returns more than a pipe holds, or never returns."""
 
     def read(self, advance: Callable[[int], None]) -> Scanned:
         if self.numbers.reader == 1:

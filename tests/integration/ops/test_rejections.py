@@ -1,4 +1,4 @@
-"""Rejected commands are mended and sent again; the archive's lines stay as they are."""
+"""Rejected commands are fixed and sent again; the archived lines stay unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def too_long(number: int, key: int, op: Any = "put") -> Command:
 
 
 class Operator:
-    """One call of the tool after another."""
+    """An operator's successive calls of the tool."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -95,7 +95,7 @@ class Operator:
         }
 
     def deliver(self) -> None:
-        """What was sent reaches the tables."""
+        """Apply the amendments."""
         for key in self.objects:
             self.site.apply(key)
 
@@ -130,7 +130,7 @@ def test_a_mended_command_is_a_new_one_that_says_what_it_amends(
     assert (sent.by, sent.op, sent.key) == ("operator:anna", "put", 5)
     assert sent.body == {**(bad.body or {}), "name": "x" * 200}
     assert site.database.cities()[5][0] == sent.id
-    # The rejection and the archived line are what they were.
+    # The rejection and the archived line are unchanged.
     assert set(site.database.rejections()) == {bad.id}
     assert b"".join(site.archive.read(key)) == before
     site.apply(key, replay=True)
@@ -164,7 +164,7 @@ def test_a_retried_create_is_a_create_of_now(site: Site, operator: Operator) -> 
 
 
 def test_commands_of_one_key_keep_their_order_in_every_pass(site: Site, operator: Operator) -> None:
-    """Though the ids of all of them are closer to each other than an amendment's step."""
+    """Even if their ids are closer together than an amendment's step."""
     bad = [city(number, key=5, name=f"{number:03}" + "y" * 200) for number in range(1, 21)]
     site.put_and_apply(*reversed(bad))
     for _ in range(2):
@@ -231,7 +231,7 @@ def test_a_key_that_has_been_written_since_is_not_overwritten(
 def test_a_create_is_overtaken_by_whatever_its_key_holds(
     site: Site, operator: Operator, there: Any, number: int
 ) -> None:
-    """A later create too: the smaller id of the amendment could win over it, and undo it."""
+    """Also by a later create: the smaller id of the amendment could win over it, and undo it."""
     site.put_and_apply(too_long(2, 5, "create"))
     site.put_and_apply(city(number, there, 5))
     assert operator.verdicts(SHORTEN) == ["overtaken"]
@@ -280,7 +280,7 @@ def test_an_outdated_row_that_does_not_name_its_command_may_be_newer(
 
 
 def outdate(site: Site, version: str) -> None:
-    """Marks every city as a release does."""
+    """Mark every city as outdated, with this version."""
     site.database.connection.execute("UPDATE cities SET _version = %s", [version])
 
 
@@ -340,7 +340,7 @@ def test_what_was_there_before_does_not_overtake(site: Site, operator: Operator)
 
 
 class Broken(Archive):
-    """An archive that a call can't write to."""
+    """An archive whose given methods fail."""
 
     def __init__(self, site: Site, error: BaseException, *methods: str) -> None:
         super().__init__(site.s3, site.bucket)
@@ -371,7 +371,7 @@ def test_a_call_that_dies_before_it_sends_is_finished_by_the_next_with_the_same_
 def test_an_amendment_that_is_finished_late_is_where_its_time_leads(
     site: Site, operator: Operator
 ) -> None:
-    """Its id is from the day of the rejected command, and a replay of that day finds it."""
+    """Its id is from the day of the rejected command, so a replay of that day includes it."""
     bad = too_long(1, 5)
     site.put_and_apply(bad)
     with pytest.raises(KeyboardInterrupt):
@@ -400,7 +400,7 @@ def test_a_call_that_dies_after_it_sent_is_finished_without_another_object(
 
 
 def test_only_what_is_selected_is_finished(site: Site, operator: Operator) -> None:
-    """Another key's killed retry is not sent, and neither kind of decision finishes the other."""
+    """A killed retry of another key is not sent, and a discard does not finish a retry."""
     site.put_and_apply(too_long(1, 5), too_long(2, 6))
     with pytest.raises(KeyboardInterrupt):
         operator.decider(Broken(site, KeyboardInterrupt(), "write_amendments")).retry(

@@ -1,4 +1,4 @@
-"""`forebay rejections` as operators call it: what is counted is what is decided about."""
+"""`forebay rejections` as operators call it: the counted rejections are the decided ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def operator(site: Site, emulator: Emulator) -> Operator:
 
 
 def unknown(number: int, key: int) -> Command:
-    """A command that is rejected until somebody declares its resource; a rule can mend it."""
+    """Build a command that is rejected while its resource is not declared; a rule can fix it."""
     return city(number, key=key)._replace(resource="towns")
 
 
@@ -54,7 +54,7 @@ def decided(operator: Operator) -> dict[str, str]:
 
 @pytest.fixture
 def meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another command is rejected while the operator is asked."""
+    """Have another command rejected while the operator is asked for a confirmation."""
     confirm = Console.confirm
 
     def slowly(console: Console, question: str, *, yes: bool) -> None:
@@ -110,7 +110,7 @@ def test_a_retry_that_was_killed_is_told_and_finished_by_the_next(
 ) -> None:
     site.put_and_apply(unknown(1, 1), unknown(2, 2))
     operator.done("rejections", "retry", "--fix", rules, "--yes")
-    # As a call leaves it that is killed before it has noted the end.
+    # The state after a call was killed before it recorded the end.
     site.database.connection.execute(
         "UPDATE forebay.decisions SET recorded_at = NULL, decision = 'discarded', command = NULL"
         " WHERE rejection = %s",

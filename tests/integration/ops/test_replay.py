@@ -1,4 +1,4 @@
-"""Replay: whole, chosen, killed, paused, slowed down, and over live traffic."""
+"""Replay: complete, selected, killed, paused, throttled, and over live traffic."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_replay_of_chosen_commands_applies_no_others_and_leaves_the_ledger_alo
         *(encode(city(number, key=number)) for number in range(1, 4)),
         encode(city(9, "delete", key=3)),
     ]
-    # The hour of these ids: ids lead to their objects.
+    # The hour of these ids: the replay finds an id's object by its time.
     _add(operator, "z", b"".join(lines), "2025/10/17/06")
 
     operator.done("replay", "--yes", "--key", "1", "--key", "3")
@@ -124,7 +124,7 @@ def test_a_replay_that_selects_no_command_is_no_success(operator: Operator, mode
 def test_a_time_range_goes_by_the_commands_time_and_not_by_the_objects_name(
     operator: Operator,
 ) -> None:
-    """Every object's name says that it began at 00:00; its commands are from later, too."""
+    """The name of every object has 00:00 as its time; its commands are from later times, too."""
     operator.done("replay", "--yes", "--from", "2026-01-01T00:05", "--to", "2026-01-01T00:06")
 
     low, high = id_at(1_767_225_900_000, 0, create=False), id_at(1_767_225_960_000, 0, create=False)
@@ -180,7 +180,7 @@ def test_a_rate_is_kept(operator: Operator) -> None:
     told = operator.done("replay", "--yes", "--rate", "3000", "--workers", "3")
     seconds = time.monotonic() - started
 
-    # The first chunk passes at once, and may be a second's worth.
+    # The first chunk passes immediately, and may have a second's worth of commands.
     assert seconds > (told["commands"] - 3_000) / 3_000
 
 
@@ -258,7 +258,7 @@ def test_a_replay_over_live_traffic_loses_none_of_it(operator: Operator) -> None
 def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
     operator: Operator,
 ) -> None:
-    """A killed run leaves it so, and by the next one something newer may be there."""
+    """A killed run can leave it so, and a newer command may be applied before the next run."""
     bad = city(1, key=9, name="x" * 300)
     key = _add(operator, "zz-bad", encode(bad))
     rejection = Rejection(
@@ -326,7 +326,7 @@ def test_nobody_to_ask_is_no_yes(operator: Operator) -> None:
 
 
 def _live_lines(number: int) -> list[bytes]:
-    """Puts and deletes newer than the archive's, of keys that it has too."""
+    """Build puts and deletes of the archive's keys, newer than the archive's commands."""
     lines = []
     for index in range(50):
         key = 1_000_000_000 + number * 50 + index
@@ -360,7 +360,7 @@ def _add(operator: Operator, name: str, content: bytes, hour: str = "2026/01/01/
 
 
 def _run_of(process: subprocess.Popen[str]) -> str:
-    """The run that a replay says it is."""
+    """Return the run's id from the first line of the replay's output."""
     assert process.stderr is not None
     words = process.stderr.readline().split()
     assert words[0] == "run", words
@@ -368,7 +368,7 @@ def _run_of(process: subprocess.Popen[str]) -> str:
 
 
 def _said(process: subprocess.Popen[str], word: str) -> bool:
-    """Reads until the process says so."""
+    """Read the output until a line contains the word; return whether one did."""
     assert process.stderr is not None
     return any(word in line for line in process.stderr)
 
@@ -384,7 +384,7 @@ def _wait_for_objects(operator: Operator, run: str, count: int) -> None:
 
 
 def _wait_until_quiet(operator: Operator, run: str) -> None:
-    """Returns when nothing was applied for longer than a chunk takes."""
+    """Wait until no object was completed for longer than a chunk takes."""
     before = -1
     while (now := _objects(operator, run)) != before:
         before = now

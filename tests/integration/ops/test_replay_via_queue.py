@@ -1,4 +1,4 @@
-"""A replay by the queue: followed by what was sent, and done also when nobody follows it."""
+"""A replay through the queue: its progress is followed, and it also ends without a follower."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fixtures.site import Site
 
 @dataclass
 class Replays:
-    """A site with a replay queue, a consumer that is called by hand, and an operator."""
+    """A site with a replay queue, a consumer that the test calls, and an operator."""
 
     site: Site
     bench: Bench
@@ -32,14 +32,14 @@ class Replays:
     operator: Operator
 
     def begin(self, *arguments: str) -> str:
-        """Sends a replay that nobody follows; its run."""
+        """Enqueue a replay without following it; return its run."""
         return str(self.operator.done("replay", "--via-queue", "--yes", *arguments)["run"])
 
     def watch(self, run: str, code: int = 0) -> dict[str, Any]:
         return self.operator.done("replay", "--resume", run, "--watch", code=code)
 
     def consume(self, messages: int = 1_000) -> None:
-        """Has the consumer take so many messages at most; those that fail can be had again."""
+        """Let the consumer take at most so many messages; failed messages stay available."""
         for batch in self.queue.drain(hidden_seconds=0):
             chosen = batch[:messages]
             messages -= len(chosen)
@@ -49,7 +49,7 @@ class Replays:
                 return
 
     def bury(self) -> None:
-        """What the queue does with messages that failed too often."""
+        """Move all messages to the dead-letter queue, as SQS does after too many failures."""
         for batch in self.queue.drain():
             self.dead_letters.send([message.body for message in batch])
             self.queue.delete(batch)
@@ -83,7 +83,7 @@ def replays(site: Site, emulator: Emulator) -> Iterator[Replays]:
 
 
 def put_later(replays: Replays, run: str, number: int) -> str:
-    """An object that is stored after the run has started; S3 tells whole seconds."""
+    """Store an object after the run has started; S3 reports times in whole seconds."""
     query = "SELECT started_at FROM forebay.runs WHERE id = %s::uuid"
     ((started,),) = replays.operator.rows(query, run)
     next_second = started.replace(microsecond=0) + dt.timedelta(seconds=1)
@@ -130,7 +130,7 @@ def test_a_resumed_run_sends_nothing_that_was_stored_after_its_start(replays: Re
 
 
 def test_objects_of_a_run_that_is_being_sent_do_not_finish_it(replays: Replays) -> None:
-    """As where the tool was killed: the consumer may be done with all that was sent so far."""
+    """If the tool is killed while it sends, the consumer may have applied all sent objects."""
     replays.site.put(city(1, key=1))
     run = replays.begin()
     replays.operator.rows("UPDATE forebay.runs SET objects = NULL WHERE id = %s::uuid", run)

@@ -1,4 +1,4 @@
-"""The commands of a retired resource are skipped and counted, whatever applies them."""
+"""The commands of a retired resource are skipped and counted, by every way of applying them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tests.fixtures.tables import Database, followed_log, open_connection
 
 
 class Fruit(Resource, path="fruits"):
-    """It stays."""
+    """A resource that stays."""
 
     name: Annotated[str, Field(max_length=20), Key()]
     colour: Annotated[str, Field(max_length=20)]
 
 
 class Sample(Resource, path="samples"):
-    """It is retired in the next release."""
+    """A resource that the next release retires."""
 
     name: Annotated[str, Field(max_length=20), Key()]
     size: int
@@ -60,7 +60,7 @@ def context_of(site: Site, database: Database) -> Context:
 
 @pytest.fixture(autouse=True)
 def _environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The release after, for contexts wherever they are made, and the emulator's credentials."""
+    """Load the later release in every context, with the emulator's credentials."""
     monkeypatch.setattr(resources, "load", lambda: AFTER)
     monkeypatch.setenv("AWS_ENDPOINT_URL", site.s3.meta.endpoint_url)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -121,7 +121,7 @@ def fruits(database: Database) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def scratch(postgres_cluster: PostgresServer) -> Iterator[Database]:
-    """Another database, to rebuild into."""
+    """Another database, the target of a rebuild."""
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         with open_connection(url) as connection:
@@ -130,9 +130,9 @@ def scratch(postgres_cluster: PostgresServer) -> Iterator[Database]:
 
 @pytest.fixture
 def retired(site: Site) -> list[str]:
-    """The keys of two objects: one that the release before has applied, one still to come.
+    """The keys of two objects: the previous release has applied one, the other is pending.
 
-    The table is gone, as the migration leaves it.
+    The table is dropped, as by the migration.
     """
     create_tables(site.database, BEFORE)
     old = site.put(*OLD, name="1-old")

@@ -1,4 +1,4 @@
-"""Status: what waits and how long, for people and for programs, also where a server is down."""
+"""Status: backlogs and their ages, for people and for programs, also if a server is down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.fixtures.site import Site
 
 @pytest.fixture
 def settings(site: Site, emulator: Emulator, firehose: FirehoseServer) -> dict[str, str]:
-    """Variables that say where everything is."""
+    """Variables with the addresses of all parts."""
     return {
         "AWS_ENDPOINT_URL": emulator.url,
         "AWS_ENDPOINT_URL_FIREHOSE": firehose.url,
@@ -49,7 +49,7 @@ def settings(site: Site, emulator: Emulator, firehose: FirehoseServer) -> dict[s
 
 
 def put_now(site: Site, *, apply: bool, **changes: Any) -> None:
-    """An object that arrived in this hour."""
+    """Store an object that arrived within this hour."""
     now = time.strftime("%Y/%m/%d/%H", time.gmtime())
     key = site.put(city(1, key=1, **changes))
     body = site.s3.get_object(Bucket=site.bucket, Key=key)["Body"].read()
@@ -95,7 +95,7 @@ def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[st
 
 
 def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
-    """Their ids are of the time of the commands that they amend."""
+    """Their ids have the time of the amended commands."""
     site.put_and_apply(city(1, key=1))
     site.apply(site.put(city(2, key=2), name="amend-of-a-command"))
     assert probes.way(site.database.connection, []).objects == 1
@@ -127,7 +127,7 @@ def test_a_server_that_is_down_is_named_and_the_rest_is_told(
 
 
 def attention(operator: Operator, *arguments: str) -> list[str]:
-    """What needs attention, where something does."""
+    """Return the reasons for attention, of which there must be some."""
     told = operator.done("status", "--check", *arguments, code=1)
     needs: list[str] = told["needs_attention"]
     return needs
@@ -257,7 +257,7 @@ def test_a_replica_that_stands_still_needs_attention(
 def test_wal_without_commits_is_no_lag(
     replicated_cluster: ReplicatedCluster, replicated_database_urls: tuple[str, str]
 ) -> None:
-    """The last transaction is old then, and the primary is always a little ahead."""
+    """The last replayed transaction is old, and the primary always a little ahead."""
     stop = threading.Event()
 
     def write() -> None:
@@ -288,7 +288,7 @@ def test_wal_without_commits_is_no_lag(
 def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
     site: Site, settings: dict[str, str]
 ) -> None:
-    """A frozen server still takes connections, for the kernel does, and answers none."""
+    """The kernel of a frozen server still accepts connections, which then get no answer."""
     put_now(site, apply=True, name="x" * 300)
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         settings["FOREBAY_REPLICA_URL"] = site.database.url
@@ -331,7 +331,7 @@ def test_watch_gives_one_object_a_line_until_ctrl_c(site: Site, settings: dict[s
 
 
 def test_on_a_terminal_watch_redraws_in_place(site: Site, settings: dict[str, str]) -> None:
-    """The alternate screen is entered once, drawn again and again, and left at the end."""
+    """The alternate screen is entered once, redrawn, and left at the end."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "ops", "status", "--watch", "--every", "0.5"],
@@ -359,7 +359,7 @@ def test_on_a_terminal_watch_redraws_in_place(site: Site, settings: dict[str, st
 
 
 def _drain(terminal: int, shown: bytearray) -> None:
-    """Reads what a terminal shows until nobody writes to it any more."""
+    """Read a terminal's output until its last writer has closed it."""
     try:
         while read := os.read(terminal, 65_536):
             shown += read

@@ -1,4 +1,4 @@
-"""The sweep: what nobody has applied is enqueued, and nothing else."""
+"""The sweep: it enqueues missed objects, and no others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MINUTE = dt.timedelta(minutes=1)
 
 
 def later(minutes: float = 60) -> dt.datetime:
-    """A time at which what was just stored is no longer young."""
+    """Return a time at which a newly stored object is no longer young."""
     return dt.datetime.now(dt.UTC) + minutes * MINUTE
 
 
@@ -69,13 +69,13 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
 
 
 def told(site: Site) -> set[str]:
-    """The objects that the consumer is told of."""
+    """Return the objects in the messages to the consumer."""
     keys = partial(object_keys, bucket=site.bucket, prefix="commands/")
     return {key for body in site.told() for key in keys(body)}
 
 
 def test_a_connection_that_was_lost_since_the_last_sweep_costs_no_sweep(site: Site) -> None:
-    """The next one may be an hour away."""
+    """The next sweep may be an hour away."""
     site.put(city(1, key=1))
     with closing(Session(lambda: open_connection(site.database.url))) as session:
         swept = app(site)
@@ -185,7 +185,7 @@ def test_a_queue_that_does_not_answer_is_for_the_next_sweep(site: Site) -> None:
 
 
 def store_import(site: Site, name: str) -> str:
-    """Stores a file to import whose event is lost; its key."""
+    """Store a file to import whose event is lost; return its key."""
     key = f"imports/cities/put/{name}"
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"{")
     return key
@@ -196,7 +196,7 @@ def importer(site: Site) -> Importer:
 
 
 def told_imports(site: Site) -> set[str]:
-    """The files that the import is told of."""
+    """Return the files in the messages to the import."""
     keys = partial(object_keys, bucket=site.bucket, prefix="imports/")
     return {key for message in site.imports.peek(100) for key in keys(message.body)}
 

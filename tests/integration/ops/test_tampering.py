@@ -1,4 +1,4 @@
-"""Verify finds any single change of a table, and names none where nothing was changed."""
+"""Verify finds any single change of a table, and reports no difference in an unchanged table."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CUT = "019c1680-0000-7000-8000-000000000000"
 AT = ("--at", CUT)
 SEED = 20_261_129
 
-#: Columns that the archive has no truth of: when and how often somebody applied an object. Verify
-#: looks at their sense only. A rejection's time is compared where the archive has it.
+#: Columns that the archive does not determine: when, and how often, an object was applied. Verify
+#: checks only that they are plausible. A rejection's time is compared if the archive has it.
 NOTES = {
     ("forebay.ledger", "started_at"),
     ("forebay.ledger", "completed_at"),
@@ -46,7 +46,7 @@ TABLES = (
 
 
 def variables(site: Site, emulator: Emulator) -> dict[str, str]:
-    """Variables that say where everything is."""
+    """Variables with the addresses of all parts."""
     return {
         "AWS_ENDPOINT_URL": emulator.url,
         "AWS_DEFAULT_REGION": REGION,
@@ -59,13 +59,13 @@ def variables(site: Site, emulator: Emulator) -> dict[str, str]:
 
 
 def later(command: Command) -> Command:
-    """The command as if it was accepted after the cut."""
+    """Move the command's time of acceptance to after the cut."""
     return command._replace(id=command.id.replace("0199f0c2", "01a1f000"))
 
 
 @pytest.fixture
 def live(site: Site, emulator: Emulator, tmp_path: Path) -> Operator:
-    """An operator of a database that the live run has filled, on both sides of the cut."""
+    """An operator of a database filled by the live run, with commands on both sides of the cut."""
     lines = [encode(city(number, key=number)) for number in range(1, 20)]
     put(site, *lines, b'{"v":1,"id":"half a comm\n', *lines[:2])
     put(site, *(encode(city(number, "delete", key=number)) for number in range(30, 34)))
@@ -87,7 +87,7 @@ def live(site: Site, emulator: Emulator, tmp_path: Path) -> Operator:
 
 
 def put(site: Site, *lines: bytes) -> str:
-    """Archives an object of that time, and applies it as the consumer does."""
+    """Archive an object of that time, and apply it as the consumer does."""
     hour = "2026/11/19/10" if b"01a1f000" in lines[0] else "2026/01/01/00"
     key = f"commands/{hour}/{uuid.uuid4().hex}.gz"
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=gzip.compress(b"".join(lines)))
@@ -96,7 +96,7 @@ def put(site: Site, *lines: bytes) -> str:
 
 
 def columns(operator: Operator) -> list[tuple[str, str, str]]:
-    """Table, column and type of everything that the archive has the truth of."""
+    """Return table, column and type of every column that the archive determines."""
     tables = [*TABLES, *(f"public.{spec.table}" for spec in resources.load().values())]
     rows = operator.rows(
         "SELECT table_schema || '.' || table_name, column_name, udt_name"
@@ -108,7 +108,7 @@ def columns(operator: Operator) -> list[tuple[str, str, str]]:
 
 
 def changed(kind: str, chance: random.Random) -> sql.SQL:
-    """An expression for another value than `v`, of a column of that type."""
+    """Build an expression for a value other than `v`, for a column of that type."""
     digits = chance.choice(["0190", "0199f0c3", "01a1f001", "0b", "d123"])
     version = str(uuid.UUID(digits + f"{chance.getrandbits(128):032x}"[len(digits) :]))
     expressions = {
@@ -140,7 +140,7 @@ ABSENT = {
 
 
 def tamper(operator: Operator, table: str, column: str, kind: str, chance: random.Random) -> int:
-    """Changes one value of one row; how many rows that were (0 of an empty table)."""
+    """Change one value of one row; return the number of changed rows (0 in an empty table)."""
     where = f"first_id <= '{CUT}'" if "ledger" in table else "true"
     statement = sql.SQL(
         "UPDATE {table} SET {column} = (SELECT coalesce({value}, {absent})"
@@ -161,7 +161,7 @@ def tamper(operator: Operator, table: str, column: str, kind: str, chance: rando
 
 @pytest.fixture
 def restored(live: Operator) -> Callable[[str], None]:
-    """Puts a table back as it was."""
+    """Restores a table to its saved state."""
     names = {table for table, _, _ in columns(live)}
     for name in names:
         live.rows(f"CREATE TABLE public.saved_{name.replace('.', '_')} AS TABLE {name}")
@@ -206,13 +206,13 @@ def test_any_single_change_of_a_column_is_found(
 def test_a_row_of_up_to_the_cut_that_is_removed_is_found(
     live: Operator, table: str, version: str
 ) -> None:
-    """A row of a later command is the matter of a later cut."""
+    """A row of a later command is checked by a later cut only."""
     live.rows(
         f"DELETE FROM {table} WHERE {version} = (SELECT {version} FROM {table}"
         f" WHERE {version} <= '{CUT}' ORDER BY md5({version}::text) LIMIT 1)"
     )
 
-    at = ("--at", "now") if "decisions" in table else AT  # they were made just now
+    at = ("--at", "now") if "decisions" in table else AT  # the decisions were made just now
     assert live.run("verify", *at).code == 1
 
 
@@ -316,7 +316,7 @@ def test_numbers_of_the_ledger_that_contradict_each_other_are_found(
 
 @pytest.fixture
 def traffic(site: Site, live: Operator) -> Iterator[None]:
-    """Puts and deletes that are archived and applied all the time."""
+    """Puts and deletes that are archived and applied continuously."""
     ids, stop = IdSource(), threading.Event()
     chance = random.Random(SEED)
 

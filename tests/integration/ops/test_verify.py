@@ -1,4 +1,4 @@
-"""Verify: finds every corruption, and takes nothing for one that is none."""
+"""Verify: it finds every corruption, and reports no false difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AT = ("--at", "2026-02-01")
 
 
 def drift(operator: Operator, *arguments: str) -> list[dict[str, Any]]:
-    """What verify names, having ended with code 1."""
+    """Run verify, which must exit with code 1; return the differences that it names."""
     told = operator.done("verify", *AT, *arguments, code=1)
     assert told["agrees"] is False
     named: list[dict[str, Any]] = told["named"]
@@ -35,7 +35,7 @@ def test_an_untouched_database_agrees(applied: Operator) -> None:
 
 
 def one_city(operator: Operator) -> tuple[int, str]:
-    """Key and version of some city."""
+    """Return key and version of one city."""
     ((key, version),) = operator.rows(
         "SELECT geonameid, _version::text FROM cities ORDER BY geonameid OFFSET 7 LIMIT 1"
     )
@@ -146,7 +146,7 @@ def test_a_missing_tombstone_is_found(applied: Operator) -> None:
 
 
 def test_a_changed_version_of_a_tombstone_is_found(applied: Operator) -> None:
-    """It would decide wrongly whether a later replay may bring the row back."""
+    """A wrong version would let a later replay restore the row, or keep it away."""
     ((key, version),) = applied.rows("SELECT key, version::text FROM forebay.tombstones LIMIT 1")
     older = "0190" + version[4:]
     applied.rows("UPDATE forebay.tombstones SET version = %s WHERE key = %s", older, key)
@@ -182,7 +182,7 @@ def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
 
 
 def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: Operator) -> None:
-    """That release has applied what it knew of the object; its ledger row comes with the rest."""
+    """That release has applied a part of the object, whose ledger row comes with the rest."""
     ((key,),) = applied.rows(
         "DELETE FROM forebay.ledger WHERE object = (SELECT min(object) FROM forebay.ledger)"
         " RETURNING object"
@@ -259,7 +259,7 @@ def test_what_is_not_applied_yet_is_said_and_is_no_drift(applied: Operator) -> N
 
 
 def test_an_object_that_was_applied_half_way_is_no_drift(applied: Operator) -> None:
-    """The ledger says how many of its lines: those are expected, the others are not."""
+    """The ledger has the number of applied lines: these are expected, the others are not."""
     lines = [encode(city(number, key=number)) for number in range(1, 5)]
     add(applied, b"".join(lines))
     first = add(applied, b"".join(lines[:2]), name="first")
@@ -276,7 +276,7 @@ def test_an_object_that_was_applied_half_way_is_no_drift(applied: Operator) -> N
 
 
 def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) -> None:
-    """New rows, changed ones, deleted ones and ones brought back, all of them after the cut."""
+    """New, changed, deleted and restored rows, all of them after the cut."""
     ((changed,), (deleted,)) = applied.rows("SELECT geonameid FROM cities LIMIT 2")
     ((buried,),) = applied.rows("SELECT key::int FROM forebay.tombstones LIMIT 1")
     late = "01a1f" + "0" * 3
@@ -306,7 +306,7 @@ def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) ->
 
 
 def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:
-    """The generated archive has such lines; this one is in an object of its own, too."""
+    """The generated archive has such lines; this line is also in another object."""
     ((line,),) = applied.rows(
         "SELECT line FROM forebay.rejections WHERE resource IS NOT NULL LIMIT 1"
     )
@@ -317,7 +317,7 @@ def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:
 
 
 def test_verify_writes_nothing(applied: Operator) -> None:
-    """It may be pointed at a replica: the session is read-only, and no temporary table is made."""
+    """A replica must do: the session is read-only, and creates no temporary table."""
     applied.rows(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on',"
         " current_database()); END $$"
@@ -334,7 +334,7 @@ def test_a_cut_in_the_future_is_refused(applied: Operator) -> None:
 
 
 def add(operator: Operator, content: bytes, name: str = "z") -> str:
-    """One more object."""
+    """Add an object to the archive."""
     key = f"commands/2026/01/01/00/{name}.gz"
     file: Path = operator.archive / key
     file.write_bytes(gzip.compress(content))

@@ -1,4 +1,4 @@
-"""Whatever is asked: no failure, and nothing of it in the text of a statement."""
+"""Any request gets an answer, and no text of it becomes part of a statement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fixtures.tables import Database, create_tables, open_connection
 
 EXAMPLES = 300
 MANY_EXAMPLES = 50_000
-#: In texts and names where a value could stand, and nowhere in a statement.
+#: Put into texts and names, where a value may stand; it must not occur in a statement.
 MARK = "zq7x"
 TOKENS = [
     *(
@@ -108,13 +108,13 @@ RELATIONS = relations(model.RESOURCES)
 
 @dataclass(frozen=True)
 class Asked:
-    """The read function over specimens, and the statements that it has made."""
+    """The read function over specimens, and the statements that it has executed."""
 
     reader: Reader
     statements: list[str]
 
     def check(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> int:
-        """Asks, and makes sure that there is an answer and no mark in a statement; its status."""
+        """Send a request, check its answer, find no mark in its statements; return the status."""
         self.statements.clear()
         named = {name.replace("-", "_"): value for name, value in headers.items()}
         response = self.reader.get(path, query=query, **named)
@@ -125,7 +125,7 @@ class Asked:
         for value in response.headers.values():
             value.encode("latin-1")
             assert "\n" not in value
-        # But for the names that a client gives to members, as quoted identifiers.
+        # A client may name members; these names are quoted identifiers in the statement.
         texts = [_IDENTIFIER.sub("", statement) for statement in self.statements]
         assert not any(MARK in text for text in texts)
         assert len(self.statements) <= 2
@@ -155,7 +155,7 @@ def examples(count: int) -> Callable[[Any], Any]:
 
 @st.composite
 def requests(draw: model.Draw) -> tuple[str, dict[str, str], dict[str, str]]:
-    """A resource, parameters and headers: made of the grammar's pieces, or right ones damaged."""
+    """Draw a resource, parameters and headers: pieces of the grammar, or damaged valid texts."""
     path = draw(st.sampled_from(sorted(model.RESOURCES)))
     names = st.sampled_from(list_parameters(model.RESOURCES[path], RELATIONS[path]))
     query = draw(st.dictionaries(names, TEXTS, max_size=3))
@@ -175,7 +175,7 @@ def requests(draw: model.Draw) -> tuple[str, dict[str, str], dict[str, str]]:
 
 @st.composite
 def damages(draw: model.Draw, text: str) -> str:
-    """The text with a piece put in, in place of nothing or of some of it."""
+    """Draw the text with a piece of the grammar inserted, or in place of a few characters."""
     start = draw(st.integers(0, len(text)))
     end = min(len(text), start + draw(st.integers(0, 3)))
     piece: str = draw(st.sampled_from(["", *TOKENS]))
@@ -200,7 +200,7 @@ def test_many_more_requests_are_answered_and_bound(
     asked.check(*request_)
 
 
-#: A mark wherever the grammar takes a client's text, in requests that are all right.
+#: Valid requests with a mark in every place where the grammar takes a client's text.
 MARKED: Sequence[tuple[str, dict[str, str]]] = [
     ("specimens", {"label": f"{operator}.{MARK}"})
     for operator in (

@@ -1,7 +1,7 @@
-"""Hostile queries of the whole grammar cost a server's process a bounded amount of memory and time.
+"""Hostile queries of the whole grammar cost a server process bounded memory and time.
 
-Memory is that of the process itself, as Linux tells it, so it does not depend on the machine's
-speed. Times are held against the time-out of statements, which is the bound.
+Memory is that of the process itself, as Linux reports it, so it does not depend on the machine's
+speed. Times are compared with the statement time-out, which is the bound.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.fixtures.tables import create_tables, open_connection
 
 pytestmark = pytest.mark.timeout(600)
 
-#: docs/security.md states it: with Postgres's default `work_mem` of 4 MiB.
+#: As documented in docs/security.md, for Postgres's default `work_mem` of 4 MiB.
 MEMORY_BOUND = 192 * MIB
 STATEMENT_TIMEOUT_SECONDS = 4.0
 #: As in every environment (`database.read_timeout_seconds`).
 ITEM_TIMEOUT_SECONDS = 10.0
-#: A statement ends where Postgres looks whether it is to end, and a machine may be busy.
+#: Factor for delays: Postgres checks for the time-out at certain points, on a busy machine.
 GRACE = 3
 EXAMPLES = 25
 AT_ONCE = 20
@@ -106,7 +106,7 @@ def test_related_rows_above_the_bound_are_refused_by_name(costly_reader: Reader)
 
 
 def test_a_large_related_row_among_few_is_answered(costly_reader: Reader) -> None:
-    """Each of 100 rows may take a hundredth of the bound, and one may take more than that."""
+    """Each of 100 rows may take a hundredth of the bound, and a single row may take more."""
     query = {"select": "number,folders(summary),x:folders(details)", "limit": "2"}
     assert costly_reader.get("papers", query=query).status == 200
     query = {"select": "label,cabinets(folder,content)", "code": "eq.f1"}
@@ -129,7 +129,7 @@ def test_a_column_repeated_below_the_bound_is_answered(costly_reader: Reader) ->
 
 
 def test_rows_behind_a_full_page_are_not_written(costly_reader: Reader) -> None:
-    """Postgres ends with the first row that does not fit, whatever the limit is."""
+    """Postgres stops at the first row that does not fit, whatever the limit is."""
     with costly.watched(costly_reader) as few:
         page = costly_reader.get("folders", query={"limit": "12", "select": "code,summary"})
     with costly.watched(costly_reader) as many:
@@ -154,7 +154,7 @@ TEXT_FILTERS = st.sampled_from([
 
 @st.composite
 def hostile_queries(draw: model.Draw) -> tuple[str, dict[str, str], dict[str, str]]:
-    """A list that asks for much of everything."""
+    """Draw a list that requests as much as possible of everything."""
     path = draw(st.sampled_from(["folders", "papers"]))
     text = "summary" if path == "folders" else "title"
     query = {"limit": draw(NUMBERS), text: draw(TEXT_FILTERS)}
@@ -206,7 +206,7 @@ def test_any_query_is_within_the_bounds_of_memory_and_time(
     finally:
         close(reader)
     assert cost.bytes <= MEMORY_BOUND
-    # Two statements at most: one that fails on a large row and one that measures, or an estimate.
+    # Two statements at most: one fails on a large row and one measures, or a page and an estimate.
     assert cost.seconds <= 2 * STATEMENT_TIMEOUT_SECONDS * GRACE
 
 

@@ -1,4 +1,4 @@
-"""`POST /query/{resource}`: what no URL could hold, bounded, kept by nobody, page by page."""
+"""`POST /query/{resource}`: queries too long for a URL, with bounds, uncached, with pages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def problem(response: Response) -> dict[str, Any]:
 
 
 def pages(reader: Reader, form: str, relation: str = "next", **page: str) -> Iterator[list[int]]:
-    """Every page: the same form is sent to where `Link` leads."""
+    """Yield the keys of every page, by sending the same form to the target of each `Link`."""
     where: dict[str, str] | None = page
     while where is not None:
         response = reader.ask("cities", form, page=where)

@@ -1,6 +1,6 @@
-"""Everything that attackers send, in every parameter of every read; the tables stay as they are.
+"""Attackers' texts in every parameter of every read; the tables stay as they are.
 
-Which parameters there are is asked of the routes, so a new one is attacked by itself.
+The parameters come from the routes, so a new parameter is tested automatically.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ANNOUNCEMENT = Command(
         "tags": ["a"],
     },
 )
-#: What a text is put into: the grammar's ways to a value, and none.
+#: Places for a text: every form of value in the grammar, and the text alone.
 FORMS = (
     "{}",
     "eq.{}",
@@ -83,7 +83,8 @@ FORMS = (
     '"{}"',
     'W/"{}"',
 )
-#: Sets of texts for a run of `make test`, each parameter gets one of them: all get all in the end.
+#: `make test` sends one of so many shares of the texts, another for each parameter; the long test
+#: sends all texts to all parameters.
 SHARES = 5
 
 
@@ -95,13 +96,13 @@ _CATALOGUE = """
 
 @dataclass(frozen=True)
 class Target:
-    """The read function over a few rows that must stay as they are."""
+    """The read function over a few rows that must not change."""
 
     reader: Reader
     database: Database
 
     def ask(self, route: Route, location: str, name: str, text: str) -> Response:
-        """The answer to a good request but for one parameter."""
+        """Send a valid request in which one parameter has this text."""
         path = {"key": KEYS[route.resource], "id": command_id(1)}
         path = {known: path[known] for known in path if f"{{{known}}}" in route.path}
         query: dict[str, str] = {}
@@ -115,13 +116,13 @@ class Target:
         except NotYetVisibleError:
             assert name == "Read-After"
             assert is_command_id(text.strip())
-            return Response(304)  # behind the gateway a 503 with Retry-After: it may yet come
+            return Response(304)  # the gateway answers 503: the command may still arrive
         except Exception as exc:  # noqa: BLE001 - a failed test's report can't hold surrogates
             raise AssertionError(ascii((route.name, location, name, text, repr(exc)))) from None
         return response
 
     def attack(self, route: Route, parameter: Parameter, text: str) -> int:
-        """Asks, and judges the answer; its status."""
+        """Send a hostile text, check the answer, and return its status."""
         response = self.ask(route, parameter.location, parameter.name, text)
         about = ascii((route.name, parameter, text, response.status, response.body[:500]))
         assert response.status in {200, 202, 206, 300, 304} or 400 <= response.status < 500, about
@@ -136,7 +137,7 @@ class Target:
         return response.status
 
     def state(self) -> tuple[Any, ...]:
-        """All rows, and what the catalogues say of everything that is ours."""
+        """Return all rows, and the catalogue entries of all our objects."""
         return tuple(
             tuple(self.database.rows(query))
             for query in (
@@ -167,13 +168,13 @@ def target(postgres_cluster: PostgresServer) -> Iterator[Target]:
 
 
 def spelled(form: str, text: str) -> str:
-    """The text in a form; quoted where the form quotes, so that it gets further."""
+    """Put the text into a form, escaped where the form has quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"') if '"{}"' in form else text
     return form.format(escaped)
 
 
 def texts(number: int, share: int) -> Iterator[str]:
-    """For one parameter, every text of a share, each in two forms that vary."""
+    """Yield the texts of a share for one parameter, each alone and in a form."""
     for index, text in enumerate((*hostile.TEXTS, *hostile.SURROGATES)):
         if index % SHARES == share:
             yield text
@@ -181,7 +182,7 @@ def texts(number: int, share: int) -> Iterator[str]:
 
 
 def attack_all(target: Target, route: Route, shares: Sequence[int]) -> set[int]:
-    """The statuses of attacks on every parameter of a route."""
+    """Attack every parameter of a route; return the statuses."""
     seen = set()
     for number, parameter in enumerate(route.parameters):
         for share in shares or [number % SHARES]:
@@ -213,7 +214,7 @@ def test_any_parameter_with_any_text(target: Target, route: Route) -> None:
 
 @pytest.mark.parametrize("text", hostile.SQL)
 def test_what_is_looked_for_is_found_as_it_is_written(target: Target, text: str) -> None:
-    """A text that is a statement elsewhere is here a value like any other, and equal to itself."""
+    """A text with SQL in it is compared as a value, and equals itself."""
     if "\n" in text:
         return
     target.database.apply([city(1_000, key=1_000, name=text)], source=f"commands/{text!a}")
@@ -225,11 +226,11 @@ def test_what_is_looked_for_is_found_as_it_is_written(target: Target, text: str)
     target.database.connection.execute("TRUNCATE forebay.ledger")
 
 
-# Cursors: a digest without a secret, so whoever likes can make them
+# Cursors have a digest without a secret, so a client can forge them.
 
 
 def forged(cursor: str, **changes: Any) -> str:
-    """A cursor with other content and a digest that fits."""
+    """Build a cursor with changed content and a matching digest."""
     raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     content = json.loads(raw[8:])
     version, owner, backward, values = content
@@ -256,7 +257,7 @@ ORDERS = [
 def test_a_forged_cursor_is_a_place_in_the_order_or_refused(
     target: Target, path: str, column: str
 ) -> None:
-    """As a filter would be: its values are values, and nothing else of it is believed."""
+    """Its values are validated as a filter's are, and the rest of it must match the query."""
     before = target.state()
     query = {"order": column, "limit": "1", "select": column}
     if path == "announcements":
@@ -295,7 +296,7 @@ TWINS = ("\u00c5", "A\u030a", "\u212b", "\ufb01", "fi", "\u0435", "e", "D\u200bE
 
 
 def test_keys_that_look_alike_are_keys_of_their_own(postgres_cluster: PostgresServer) -> None:
-    """Nothing is normalised: what a client wrote is what it finds, and nobody else's item."""
+    """Keys are not normalised: a client finds the key that it wrote, and no other item."""
     with cloned_database(postgres_cluster) as name:
         url = postgres_cluster.url(OWNER, name)
         with open_connection(url) as connection:

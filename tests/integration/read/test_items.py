@@ -155,7 +155,7 @@ def closing_after(reader: Reader) -> Iterator[Reader]:
 
 @contextmanager
 def lagging(cluster: ReplicatedCluster) -> Iterator[None]:
-    """The replica stops replaying, as one that lags does."""
+    """Pause the replay of the replica, so that it lags."""
     url = cluster.replica.url(SUPERUSER, "postgres")
     with psycopg.connect(url, autocommit=True) as superuser:
         superuser.execute("SELECT pg_wal_replay_pause()")

@@ -182,7 +182,7 @@ def test_the_link_repeats_the_query(countries: Database, reader: Reader) -> None
 def test_a_page_of_huge_rows_ends_early_and_goes_on_behind_its_link(
     database: Database, reader: Reader
 ) -> None:
-    """Quotes take two bytes in a function's answer, which is JSON: 9 MB here, of which 6 fit."""
+    """A quote takes two bytes in the function's JSON answer: 9 MB here, of which 6 fit."""
     database.apply([news(number, '"' * 15_000) for number in range(300)])
     first = reader.get("announcements", query={"limit": "1000"}, Prefer="count=exact")
     assert 4_000_000 < len(json.dumps(first.to_proxy(), ensure_ascii=False).encode()) < 6_000_000
@@ -193,7 +193,7 @@ def test_a_page_of_huge_rows_ends_early_and_goes_on_behind_its_link(
 
 def test_a_row_above_the_budget_is_a_page_of_its_own(database: Database, reader: Reader) -> None:
     database.apply([news(number, "x") for number in (1, 2)])
-    # A body of 5,999,000 bytes is between the budget and what an answer may have.
+    # A body of 5,999,000 bytes is between the budget and the maximum of an answer.
     database.connection.execute("ALTER TABLE announcements ALTER body TYPE text")
     database.connection.execute("UPDATE announcements SET body = repeat('x', 5900000)")
     pages = list(reader.pages("announcements", {"select": "body"}))

@@ -1,4 +1,4 @@
-"""Lists equal what plain Python makes of the same rows: filters, order, pages, selection."""
+"""Lists equal a model in plain Python of the same rows: filters, order, pages, selection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Both:
     rows: Sequence[Row]
 
     def ask(self, query: Mapping[str, str], path: str = "specimens") -> list[dict[str, Any]]:
-        """The rows that the read function answers with."""
+        """Return the rows of the read function's answer."""
         response = self.reader.get(path, query=query)
         assert response.status == 200, (query, response.body)
         found: list[dict[str, Any]] = json.loads(response.body, parse_float=Decimal)
@@ -166,7 +166,7 @@ def test_csv_says_what_the_model_says(
 @examples(EXAMPLES // 4)
 @given(data=st.data())
 def test_related_rows_are_the_models(both: Both, data: st.DataObject) -> None:
-    """Both ways, with `!inner` and without, filtered, in an order, so many of them."""
+    """In both directions, with and without `!inner`, with filters, an order and a window."""
     conditions = data.draw(model.filters())
     terms = data.draw(model.ORDERS)
     limit, offset = data.draw(st.integers(0, 10)), data.draw(st.integers(0, 3))

@@ -47,7 +47,7 @@ def cases(kinds: Mapping[str, Sequence[Case]]) -> list[Any]:
 
 
 def taken_apart(request: str) -> tuple[str, dict[str, str]]:
-    """The resource and the parameters, which are all given once."""
+    """Split a request into the resource and its parameters, each of which occurs once."""
     path, _, query = request.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     assert len(dict(pairs)) == len(pairs)
@@ -55,7 +55,7 @@ def taken_apart(request: str) -> tuple[str, dict[str, str]]:
 
 
 def got(reader: Reader, request: str) -> Response:
-    """The answer to a GET, of which the cache knows all parameters; a form's is the same."""
+    """Send a request as a GET with declared parameters; check that a form gets the same answer."""
     path, query = taken_apart(request)
     assert query.keys() <= set(list_parameters(festival.RESOURCES[path], RELATIONS[path]))
     response = reader.get(path, query=query)
@@ -64,7 +64,7 @@ def got(reader: Reader, request: str) -> Response:
 
 
 def said(response: Response) -> tuple[int, Any]:
-    """The status, and the rows or the code of the refusal."""
+    """Return the status, and the rows or the code of the refusal."""
     found = json.loads(response.body)
     return response.status, found if response.status == 200 else found["code"]
 
@@ -86,7 +86,7 @@ def test_a_list_shows_these_members(reader: Reader, request_: str, expected: str
     assert response.status == 200, response.body
     found = json.loads(response.body)
     assert found == json.loads(expected)
-    # The order of members is the request's too.
+    # The order of members is the request's, too.
     assert json.dumps(found) == json.dumps(json.loads(expected))
 
 
@@ -109,7 +109,7 @@ def test_a_form_may_have_names_that_no_cache_knows(
     assert keys(reader.ask(path, urlencode(query)), path) == expected
 
 
-#: Orders by related rows, filters by whether there are any: what a cursor has to remember.
+#: Orders by related rows, and filters by their existence, which a cursor must include.
 PAGED = [
     {"select": "number,venue(name)", "order": "venue(name).desc"},
     {"select": "number,venue(name)", "order": "venue(name).nullsfirst,price"},
@@ -158,7 +158,7 @@ def test_a_cursor_is_not_taken_for_another_relations_rows(
     following = next_query(reader.get("concerts", query=page))
     assert following is not None
     assert reader.get("concerts", query=following).status == 200
-    if change == {"venue": "is.not_null"}:  # which is the same in other words
+    if change == {"venue": "is.not_null"}:  # another spelling of the same filter
         assert reader.get("concerts", query={**following, **change}).status == 200
         return
     refused = reader.get("concerts", query={**following, **change})

@@ -1,4 +1,4 @@
-"""Several hosts: a replica if there is one, the primary if replication is in the way."""
+"""Several hosts: a replica is read if there is one, the primary if replication cancels a query."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ APPLICATION = "forebay-read"
 
 @pytest.fixture
 def pair(own_replicated_cluster: ReplicatedCluster) -> ReplicatedCluster:
-    """A primary and a replica that a test may promote or set up otherwise."""
+    """A primary and a replica that a test may promote or reconfigure."""
     return own_replicated_cluster
 
 
 def both(first: PostgresServer, second: PostgresServer, database: str) -> str:
-    """The URL of two hosts."""
+    """Return the URL of two hosts."""
     login, _, rest = first.url(OWNER, database).partition("@")
     _, _, path = rest.partition("/")
     hosts = ",".join(f"{cluster.host}:{cluster.port}" for cluster in (first, second))
@@ -41,7 +41,7 @@ def superuser(cluster: PostgresServer, database: str = "postgres") -> psycopg.Co
 
 
 def readers_on(cluster: PostgresServer) -> int:
-    """Connections of the read function."""
+    """Count the connections of the read function."""
     with superuser(cluster) as admin:
         row = admin.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]
@@ -109,9 +109,9 @@ def test_a_replica_that_goes_away_leaves_the_primary_to_be_read(pair: Replicated
 
 
 def stop(cluster: PostgresServer) -> None:
-    """Fast shutdown, as for a restart; returns when nobody can connect."""
+    """Shut the server down in fast mode, as for a restart; return when it refuses connections."""
     with superuser(cluster) as admin, suppress(psycopg.OperationalError):
-        # By the server itself, which may be in a container.
+        # The server signals itself, as it may be in a container.
         admin.execute(
             "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; kill -INT $(head -n 1 postmaster.pid)'"
         )
@@ -126,7 +126,7 @@ def stop(cluster: PostgresServer) -> None:
 def test_after_a_failover_reads_leave_the_new_primary_for_a_replica(
     pair: ReplicatedCluster,
 ) -> None:
-    """The promoted server keeps its connections, so nothing breaks that would show it."""
+    """The promoted server keeps its connections, so no error reveals the promotion."""
     with cloned_database(pair.primary) as name:
         pair.wait_for_replica()
         replica_url = pair.replica.url(OWNER, name)
@@ -135,12 +135,12 @@ def test_after_a_failover_reads_leave_the_new_primary_for_a_replica(
             before = pid_of_reader(pair.replica)
             with superuser(pair.replica) as admin:
                 assert admin.execute("SELECT pg_promote(true, 30)").fetchone() == (True,)
-            # The first answer after it tells the session, the next one looks for a standby.
+            # The first answer after the promotion reports it; the next request looks for a standby.
             assert reader.get("cities").status == 200
             assert reader.get("cities").status == 200
             after = pid_of_reader(pair.replica)
             assert after != before
-            # There is none left, so it stays, and does not look again with each request.
+            # No standby is left, so the session stays, and does not search again at each request.
             assert reader.get("cities").status == 200
             assert pid_of_reader(pair.replica) == after
 
@@ -178,7 +178,7 @@ def test_a_read_in_the_way_of_replication_is_answered_by_the_primary_and_not_tri
 
 
 def make_slow(name: str, pair: ReplicatedCluster) -> None:
-    """On the replica, `cities` is a view that takes its time; on the primary it is quick."""
+    """Make `cities` a view that is slow on the replica and quick on the primary."""
     with superuser(pair.primary, name) as admin:
         admin.execute(
             """
@@ -220,7 +220,7 @@ def test_too_slow_a_statement_is_cancelled_and_raised(database: Database) -> Non
         blocker.execute("LOCK TABLE cities IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(psycopg.errors.QueryCanceled):
             quick.get("cities")
-    # The connection is well again, and so is the function.
+    # The connection is usable again, and so is the function.
     assert quick.get("cities").status == 200
     close(quick)
 

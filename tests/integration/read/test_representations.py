@@ -1,4 +1,4 @@
-"""How lists are answered: status, Content-Range, counts, one object, CSV, entity tags."""
+"""Answers to lists: status, Content-Range, counts, one object, CSV, entity tags."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_large_counts_are_the_planners(geonames: Reader, count: str) -> None:
 
 
 def test_an_estimate_does_not_deny_rows_that_are_there(geonames: Reader) -> None:
-    """The planner takes the two for independent, and so expects a few dozen of 1,139 rows."""
+    """The planner assumes independent columns, and expects a few dozen of 1,139 rows."""
     query = {"country_code": "eq.DE", "timezone": "eq.Europe/Berlin"}
     expected = geonames.get("cities", query=query, Prefer="count=planned").headers["Content-Range"]
     assert int(expected.partition("/")[2]) < 600

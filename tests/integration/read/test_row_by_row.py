@@ -1,4 +1,4 @@
-"""Pages that are read row by row: the same to the byte as those that Postgres writes as a whole."""
+"""Pages read row by row equal the pages that Postgres writes as a whole, byte by byte."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from tests.fixtures.tables import Database, create_tables, open_connection
 
 
 class Shelf(Resource, path="shelves"):
-    """What extremes may lie on."""
+    """The resource that extremes refer to."""
 
     code: Annotated[str, Field(max_length=4), Key()]
     label: Annotated[str | None, Field(max_length=3)] = None
 
 
 class Extreme(Resource, path="extremes"):
-    """A field of each kind, each with a bound but `things`."""
+    """A field of each kind, each of them bounded except `things`."""
 
     number: Annotated[int, Key()]
     short: Annotated[str, Field(max_length=20)]
@@ -70,8 +70,8 @@ class Extreme(Resource, path="extremes"):
 SPECS: dict[str, ResourceSpec] = {"shelves": Shelf.spec_, "extremes": Extreme.spec_}
 RELATIONS = relations(SPECS)
 SPEC = SPECS["extremes"]
-#: Of each column what takes the most room, and what is written in ways of its own; as Postgres
-#: reads it. More than bodies may say: a table is older than a declaration.
+#: For each column, its longest values and its special spellings, as Postgres reads them. Some are
+#: outside of the declaration: a table may be older than a declaration.
 VALUES: Mapping[str, list[str | None]] = {
     "number": [str(-(2**63)), "0", str(2**63 - 1)],
     "short": [
@@ -144,7 +144,7 @@ def add(connection: psycopg.Connection[Any], path: str, row: Mapping[str, str | 
 def both_texts(
     connection: psycopg.Connection[Any], query: ListQuery, media: Media
 ) -> list[tuple[str, str, int]]:
-    """Of each row: its text by pieces and by `row_to_json`, and what it takes of an answer."""
+    """For each row, return its text by pieces and by `row_to_json`, and its size in an answer."""
     values = Values()
     scope = Scope("t", values)
     write = csv_line if media is Media.CSV else json_pieces
@@ -222,7 +222,7 @@ def test_any_text_under_any_name_is_written_to_the_byte_and_within_its_bound(
 def test_the_bound_is_what_the_largest_row_takes(
     extremes: psycopg.Connection[Any], member: str
 ) -> None:
-    """Else one far above of everything would pass, and every page would be measured."""
+    """A bound far too high would pass the other tests, and every page would be measured."""
     query = parsed({"select": member, "limit": "1"})
     worst = max(size for _, _, size in both_texts(extremes, query, Media.JSON))
     assert rows_bound(query, Media.JSON) == worst
@@ -263,7 +263,7 @@ def reading(connection: psycopg.Connection[Any]) -> ReadDatabase:
 
 
 def as_one(asked: Asked) -> Asked:
-    """The same page, written by Postgres as a whole."""
+    """Return the same page as a statement that Postgres writes as a whole."""
     statement = page_query(asked.spec, asked.query, asked.media, asked.count)
     return replace(asked, statement=statement, is_row_by_row=False)
 
@@ -273,7 +273,7 @@ def as_one(asked: Asked) -> Asked:
 def test_every_page_both_ways_is_the_one_that_postgres_writes_as_a_whole(
     extremes: psycopg.Connection[Any], query: dict[str, str], media: Media
 ) -> None:
-    """Text, number of rows, both places, neighbours: so ETag, Link and Content-Range too."""
+    """Text, number of rows, first and last place, neighbours: so ETag, Link and Content-Range."""
     database = reading(extremes)
     wanted: dict[str, str] | None = {"select": BOUNDED, **query}
     for relation in ("next", "prev"):
@@ -293,9 +293,9 @@ def test_every_page_both_ways_is_the_one_that_postgres_writes_as_a_whole(
 def linked(
     asked: Asked, page: Page, wanted: Mapping[str, str], relation: str
 ) -> dict[str, str] | None:
-    """The query of the next or previous page; None if there is none, or none by a cursor.
+    """Return the query of the next or previous page; None if no cursor leads there.
 
-    No cursor goes on from what no filter may say, such as a date that is infinite.
+    A cursor can't continue from a value that filters refuse, such as an infinite date.
     """
     view = RequestView(path={}, query=wanted, headers={})
     header = links(asked.spec, view, asked.query, page, states_limit=False)
@@ -323,7 +323,7 @@ def test_what_may_be_too_large_or_is_counted_is_written_as_a_whole(
     query: dict[str, str], count: Count | None
 ) -> None:
     asked = asked_for(SPEC, parsed(query), Media.JSON, count)
-    # Ten thousand rows of twenty characters fit: 200 bytes each.
+    # Ten thousand rows of twenty characters fit, at 200 bytes each.
     assert asked.is_row_by_row is (query.get("limit") == "10000")
 
 
@@ -348,13 +348,13 @@ def recorded(database: Database) -> Iterator[tuple[Reader, list[str]]]:
 def test_rows_larger_than_declared_end_the_page_in_time(
     database: Database, recorded: tuple[Reader, list[str]]
 ) -> None:
-    """Such are there while a deployment makes a `max_length` smaller, or by somebody's hand."""
+    """Such rows exist while a deployment reduces a `max_length`, or after a change by hand."""
     reader, statements = recorded
     database.apply([city(number, key=number) for number in range(1, 101)])
     assert len(json.loads(reader.get("cities").body)) == 100
     assert len(statements) == 1
     database.connection.execute("ALTER TABLE cities ALTER name TYPE text")
-    # As text 4 MB, in an answer 8.
+    # 4 MB as text, 8 MB in an answer.
     database.connection.execute("""UPDATE cities SET name = repeat('"', 40000)""")
     first = reader.get("cities")
     assert 3_000_000 < len(json.dumps(first.to_proxy(), ensure_ascii=False).encode()) < 6_000_000

@@ -1,7 +1,7 @@
-"""A caller's scopes bound what any list can show: nothing depends on rows that they leave out.
+"""A caller's scopes bound every list: no answer depends on rows of other resources.
 
-Each question is asked of two databases that differ in exactly the resources that the caller may not
-read: other values, other keys, another number of rows. Answers that differ would tell of them.
+Each question is sent to two databases that differ in exactly the resources that the caller may
+not read: other values, other keys, another number of rows. Different answers would leak them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROLE = "arn:aws:iam::123456789012:role/reports"
 
 
 class Visit(Resource, path="visits"):
-    """Refers to both others, and so leads from each to the other."""
+    """A resource that refers to both others, and so connects them."""
 
     number: Annotated[int, Field(ge=0), Key()]
     note: str
@@ -47,7 +47,7 @@ class Visit(Resource, path="visits"):
 
 RESOURCES: Final = {**model.RESOURCES, "visits": Visit.spec_}
 RELATIONS: Final = relations(RESOURCES)
-#: Rows of each resource as it is, and as it is in a database where it differs.
+#: For each resource, its rows, and its rows in a database in which it differs.
 ROWS: Final[Mapping[str, tuple[list[tuple[Any, dict[str, Any]]], ...]]] = {
     "shelves": (
         [(code, {"label": f"kept {label}"}) for code, label in model.SHELVES],
@@ -88,7 +88,7 @@ class Worlds:
     readers: Mapping[tuple[frozenset[str], str], Reader]
 
     def ask(self, question: Question, differing: frozenset[str], kind: str) -> Response:
-        """The answer of one database."""
+        """Return the answer of one database."""
         headers = {name.replace("-", "_"): value for name, value in question.headers.items()}
         return self.readers[differing, kind].get(
             question.path,
@@ -99,7 +99,7 @@ class Worlds:
 
 
 def caller(kind: str, readable: frozenset[str]) -> Mapping[str, Any]:
-    """What API Gateway tells of a caller with the scopes to read these."""
+    """Build API Gateway's context of a caller with the scopes to read these resources."""
     scope = " ".join(f"forebay/{read_scope(path)}" for path in sorted(readable))
     match kind:
         case "cognito":
@@ -140,7 +140,7 @@ def fill(url: str, differing: frozenset[str]) -> None:
             ],
             resources=RESOURCES,
         )
-        # Estimates of the same rows are then the same too.
+        # Equal rows then have equal estimates.
         connection.execute("ANALYZE")
 
 
@@ -159,7 +159,7 @@ def worlds(postgres_cluster: PostgresServer) -> Iterator[Worlds]:
         yield Worlds(readers)
 
 
-#: Values to compare with, by the column's kind; each operator is asked of the kinds that have it.
+#: Values for comparisons, by the column's kind; each kind gets the operators that it supports.
 VALUES: Final[Mapping[Kind, Sequence[str]]] = {
     Kind.TEXT: ("kept upper", "else upper", "kept 4", "s1", "a", "cat", "zz"),
     Kind.INTEGER: ("0", "4", "40", "-1"),
@@ -195,13 +195,13 @@ OPERATORS: Final[Mapping[Kind, Sequence[str]]] = {
 
 
 class Asking:
-    """Draws questions of the whole grammar, also of parts that lists refuse, by any caller."""
+    """Draws questions of the whole grammar, including parts that lists refuse, by any caller."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
 
     def question(self) -> Question:
-        """A request to a list that the caller may read."""
+        """Draw a request to a list that the caller may read."""
         draw = self._random
         path = draw.choice(sorted(RESOURCES))
         members, query, reached = self._members(path)
@@ -217,7 +217,7 @@ class Asking:
             "Prefer": draw.choice(["", "count=exact", "count=planned", "count=estimated"]),
             **draw.choice([{}, {}, {"Range": "0-4"}, {"Range": "2-"}]),
         }
-        # Often all that the question reaches, or all but one of it.
+        # Prefer callers who may read all resources of the question, or all but one.
         exact = {path, *reached}
         lacking = exact - {draw.choice(sorted(exact))}
         readable = draw.choice([draw.choice([*subsets()]), exact, lacking])
@@ -239,7 +239,7 @@ class Asking:
         return operator.format(c=column.name, v=draw.choice(values), q=several)
 
     def _conditions(self, path: str) -> dict[str, str]:
-        """Filters on a resource's columns, alone and in brackets."""
+        """Draw filters on a resource's columns, alone and in parentheses."""
         draw = self._random
         alone = [self._condition(path) for _ in range(draw.choice([0, 0, 1]))]
         found = dict(text.split(".", 1) for text in alone if "->" not in text)
@@ -249,7 +249,7 @@ class Asking:
         return found
 
     def _members(self, path: str, depth: int = 0) -> tuple[list[str], dict[str, str], set[str]]:
-        """Members of `select`, the parameters of its relations, and what these reach."""
+        """Draw members of `select`, the parameters of its relations, and the related resources."""
         draw = self._random
         columns = [column.name for column in RESOURCES[path].columns]
         members = draw.sample(columns, draw.choice([0, 1, 2]))
@@ -296,8 +296,8 @@ def check_many(worlds: Worlds, seeds: range) -> None:
         if here.status == 403:
             everyone = [worlds.ask(question, which, "none") for which in (nothing, hidden)]
             seen["would tell"] += told(everyone[0]) != told(everyone[1])
-    # Without the check a good part of the questions would have told something; with it many are
-    # still answered, relations among them.
+    # Without the check, many of the questions would have leaked data; with it, many are still
+    # answered, with relations among them.
     assert seen["would tell"] > len(seeds) / 20, seen
     assert seen["200"] + seen["206"] > len(seeds) / 4, seen
     assert seen["related"] > len(seeds) / 20, seen
@@ -313,7 +313,7 @@ def test_no_answer_of_many_more_depends_on_what_the_caller_may_not_read(worlds: 
     check_many(worlds, range(QUESTIONS, MANY_QUESTIONS))
 
 
-#: Both ways along a reference: shown, asked yes or no, counted, ordered by.
+#: Every use of a reference, in both directions: shown, tested for existence, filtered, ordered by.
 BYPASSES: Final = [
     ("specimens", {"select": "number,place(*)"}, "shelves"),
     ("specimens", {"select": "number,place!inner()", "place.label": "like.kept*"}, "shelves"),
@@ -357,7 +357,7 @@ def test_where_nobody_says_who_he_is_relations_are_for_everybody(worlds: Worlds)
 
 
 def test_a_refusal_is_not_remembered_for_the_next_caller(worlds: Worlds) -> None:
-    """The parsed query and its statement are kept between requests; the verdict is not."""
+    """The parsed query and its statement are cached between requests; the decision is not."""
     path, query, other = BYPASSES[0]
     reader = worlds.readers[frozenset(), "cognito"]
     callers = [frozenset({path}), frozenset({path, other}), frozenset({path})]

@@ -1,4 +1,4 @@
-"""Pages of all cities while others come and go: every one that stays is seen once, both ways."""
+"""Pages of all cities during changes: every unchanged row is seen once, in both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHURN = 120  # rows deleted, and as many inserted, between two pages
 
 @dataclass
 class Crowd:
-    """All cities, and a connection by which some leave and others come."""
+    """All cities, and a connection that deletes and inserts rows between pages."""
 
     reader: Reader
     connection: psycopg.Connection[Any]
@@ -35,10 +35,10 @@ class Crowd:
         return {key for (key,) in self.connection.execute("SELECT geonameid FROM cities")}
 
     def churn(self) -> None:
-        """Deletes and inserts, all over the order and near every border of a page."""
+        """Delete and insert rows all over the order, and near every border of a page."""
         leaving = self.rng.sample(sorted(self.keys()), CHURN)
         self.connection.execute("DELETE FROM cities WHERE geonameid = ANY(%s)", [leaving])
-        # The newcomers tie with rows that are there, so that they come beside them.
+        # New rows tie with existing rows, so that they are sorted next to them.
         self.connection.execute(
             """
             INSERT INTO cities
@@ -51,7 +51,7 @@ class Crowd:
         self.next_key += CHURN
 
     def walk(self, query: dict[str, str], relation: str) -> tuple[list[int], dict[str, str]]:
-        """The keys of all pages from this one on, and the query of the last page."""
+        """Follow the links; return the keys of all remaining pages, and the last page's query."""
         seen: list[int] = []
         for _ in range(2 * CITIES // LIMIT):
             response = self.reader.get("cities", query=query)

@@ -1,4 +1,4 @@
-"""What a list costs: statements, plans, memory."""
+"""The costs of a list: statements, plans, memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plan(
     path: str = "cities",
     count: Count | None = None,
 ) -> dict[str, Any]:
-    """How Postgres carries out a page's statement, carried out."""
+    """Execute a page's statement with EXPLAIN; return its plan."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
     statement = asked_for(SPECS[path], parsed, Media.JSON, count).statement
     text = b"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
@@ -154,7 +154,7 @@ def test_no_text_is_made_of_rows_that_are_not_on_the_page(
 def test_a_search_is_read_once_and_not_for_each_row(
     connection: psycopg.Connection[Any], operator: str
 ) -> None:
-    """Without a configuration it depends on a setting, so Postgres can't do so by itself."""
+    """Without a configuration it depends on a setting, so Postgres can't evaluate it in advance."""
     found = plan(connection, {"name": f"{operator}.monaco"})
     (scan,) = [node for node in nodes(found) if node.get("Relation Name") == "cities"]
     assert "tsquery(" not in scan["Filter"]
@@ -163,7 +163,7 @@ def test_a_search_is_read_once_and_not_for_each_row(
 
 
 def rows_read(found: dict[str, Any]) -> int:
-    """Rows that Postgres looked at, whether they were wanted or not."""
+    """Count the rows that Postgres read, including those that a filter removed."""
     scans = [node for node in nodes(found) if "Relation Name" in node]
     assert scans
     return sum(
@@ -182,7 +182,7 @@ def test_a_page_costs_the_same_however_deep_it_is(
     followed = linked_query(geonames.get("cities", query=deep), relation)
     assert followed is not None
     assert "cursor" in followed
-    # Rows that tie in the first term are looked at too: 20 and more cities have one population.
+    # Rows that tie in the first term are read too: 20 and more cities have the same population.
     assert rows_read(plan(connection, followed)) < 200
     assert rows_read(plan(connection, deep)) > 20_000
 
@@ -201,6 +201,6 @@ def test_ten_thousand_rows_are_one_row_of_postgres(
     finally:
         tracemalloc.stop()
     assert len(json.loads(response.body)) == 10_000
-    # The bytes, and the text that is made of them, with two bytes a character for names in other
-    # scripts. Nothing is kept for a row.
+    # The bytes, and their text, with two bytes for each character if names are in other scripts. No
+    # memory is kept for each row.
     assert peak < 6 * len(response.body.encode())

@@ -1,4 +1,4 @@
-"""The fate of commands over the API: pending, applied, superseded, rejected."""
+"""The status of commands over the API: pending, applied, superseded, rejected."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_waiting_ends_with_its_time(reader: Reader, prefer: str) -> None:
 
 
 def test_an_id_that_can_be_pending_no_more_is_answered_at_once(reader: Reader) -> None:
-    """Ids cost nothing to invent, and a wait costs an instance."""
+    """Ids cost nothing to invent, and a wait costs an instance of the function."""
     started = time.monotonic()
     response = reader.get("cities", key="5", command=command_id(1), Prefer="wait=2")
     assert time.monotonic() - started < 2
@@ -163,7 +163,7 @@ def test_a_rejection_of_another_key_is_none_of_ours(database: Database, reader: 
 def test_a_made_up_id_tells_no_more_than_whether_and_when_a_key_was_written(
     database: Database, reader: Reader, number: int, *, create: bool
 ) -> None:
-    """Whoever may write may ask: docs/security.md says why this much is accepted."""
+    """Clients with write access may read statuses; docs/security.md explains why."""
     writes = [city(2, key=5, name="secret"), city(3, "delete", 6), city(4, key=7, name="x" * 300)]
     database.apply(writes)
     for key in ("5", "6", "7"):

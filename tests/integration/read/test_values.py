@@ -1,4 +1,4 @@
-"""Postgres reads every value that the grammar lets through."""
+"""Postgres can read every value that the grammar accepts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ QUERIES = st.lists(
 
 
 def accepted(check: Callable[[], Any]) -> bool:
-    """Whether the grammar lets it through."""
+    """Return whether the grammar accepts the text."""
     try:
         check()
     except ValueError:
@@ -95,7 +95,7 @@ def test_a_checked_search_is_one(database: Database) -> None:
     @settings(max_examples=500)
     @example("")
     @example("a & !(b | 'c d':*B) <-> e")
-    @example("b:*\x1f")  # white space to Python, and none to Postgres
+    @example("b:*\x1f")  # white space in Python, but not in Postgres
     @example("b:*\xa0& c")
     @example("a:*\t&\nb\f|\vc\r")
     def holds(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The routes by which the API speaks of itself."""
+"""Routes of the API's own documentation: description, page, root."""
 
 from __future__ import annotations
 

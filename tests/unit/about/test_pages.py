@@ -1,4 +1,4 @@
-"""The page and its files: all from here, found under addresses that change with them."""
+"""The documentation page and its files: self-hosted, at addresses that depend on the content."""
 
 from __future__ import annotations
 

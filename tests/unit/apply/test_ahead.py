@@ -1,4 +1,4 @@
-"""Reading ahead: one chunk, and one object; nothing is lost by it, nothing goes on for nothing."""
+"""Reading ahead one chunk and one object: no line is lost, and no object stays open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fixtures.emulator import wait_until
 
 
 class Objects:
-    """Objects of a few chunks each, with a note of all that is read of them."""
+    """Objects of a few chunks each, with a log of everything that is read from them."""
 
     def __init__(self, **chunks: int) -> None:
         self.chunks = chunks
@@ -108,7 +108,7 @@ def test_whoever_stops_while_the_next_object_is_being_begun_leaves_none_open() -
 
 def test_a_chunk_that_has_been_applied_is_not_kept() -> None:
     class Entries(list[Command]):
-        """Of which there can be weak references."""
+        """A list that supports weak references."""
 
     alive: list[weakref.ref[Entries]] = []
 

@@ -1,4 +1,4 @@
-"""Reading archive objects: nothing readable is lost, nothing unreadable stops its neighbours."""
+"""Reading archive objects: every valid line is read, whatever invalid lines are around it."""
 
 from __future__ import annotations
 
@@ -136,12 +136,12 @@ def test_junk_behind_a_last_line_without_its_newline_costs_no_command() -> None:
 
 
 def bad_codes(data: bytes) -> list[str]:
-    """The codes of an object's bad lines, of equal neighbours one."""
+    """Return the codes of an object's invalid lines, with equal neighbours collapsed."""
     return [code for code, _ in itertools.groupby(codes(entries(data, 100_000)))]
 
 
 def test_an_object_of_nothing_but_bad_lines_is_given_up_and_its_good_ones_before_are_read() -> None:
-    """Each of them becomes a rejection: of 30 KB of gzip there were 15 million."""
+    """Every invalid line becomes a rejection: 30 KB of gzip once made 15 million of them."""
     found = entries(gzip.compress(LINES + b"x\n" * 1_000_000), 100_000)
     assert found[: len(COMMANDS)] == COMMANDS
     assert len(found) == len(COMMANDS) + MAX_BAD_LINES + 1
@@ -166,13 +166,13 @@ def test_bad_lines_below_the_limit_cost_no_good_one() -> None:
 
 @pytest.mark.parametrize("name", ["2 GiB of lines of a byte", "2 GiB of long lines"])
 def test_what_a_bomb_gives_is_the_same_in_any_blocks(name: str) -> None:
-    """Or a retry would go on at another line than the one where it was interrupted."""
+    """Otherwise a retry would resume at another line than the interrupted run stopped at."""
     data = BOMBS[name].make()
     assert entries(data, 10_000) == entries(data, 1_000_000)
 
 
 def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
-    """Whoever keeps lines keeps one a line; JSON on several lines is none of ours."""
+    """Uncompressed lines come singly; JSON spread over several lines is not a Forebay object."""
     for ending in (b"", b"\n", b"\n\n"):
         found = read_lines([encode(COMMANDS[0]).rstrip(b"\n") + ending])
         (line, entry), (_, bad) = (

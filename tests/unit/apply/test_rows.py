@@ -1,4 +1,4 @@
-"""Rows and keys are looked at by the batch: nobody may be able to tell."""
+"""Checking rows and keys by the batch gives the same results as checking them singly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of figures are those of the results, and ratios are what they say."""
+"""The tables of figures match the stored results, and ratios are computed within a round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def series(name: str, items: int, *seconds: float) -> Series:
 
 
 def test_the_tables_of_the_page_are_those_of_the_results() -> None:
-    """Else: make bench-report."""
+    """If this fails, run `make bench-report`."""
     found = {result["comparison"]: result for result in results.read_all()}
     page = report.PAGE.read_text(encoding="utf-8")
     assert report.render(page, found) == page
@@ -42,7 +42,7 @@ def test_a_table_that_was_edited_by_hand_is_made_anew() -> None:
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
-    """What slows a round down slows both, and must not show."""
+    """A disturbance slows both contenders of a round, and must not change the ratio."""
     measured = [series("ours", 100, 1.0, 10.0, 1.2), series("limit", 50, 1.0, 10.0, 1.0)]
     found = speed("x", measured, "ours", "limit", Aim(at_least=1.9))
     assert (found.value, found.high) == (2.0, 2.0)

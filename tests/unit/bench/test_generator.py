@@ -1,4 +1,4 @@
-"""The generator of load keeps its times, and charges a server for all that it kept waiting."""
+"""The load generator keeps its schedule, and measures latency from each request's due time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 @asynccontextmanager
 async def serving(pause_seconds: float) -> AsyncIterator[str]:
-    """A server that answers one request after the other, the first one late."""
+    """Run a server that answers requests one after the other, the first of them late."""
     turn, first = asyncio.Lock(), [pause_seconds]
 
     async def answer(_: web.Request) -> web.Response:
@@ -53,7 +53,7 @@ async def loaded(pause_seconds: float) -> Sent:
 
 
 def test_a_pause_is_charged_for_everybody_who_came_in_it() -> None:
-    """A client that waits for its answer before it sends again would have seen one slow request."""
+    """A client that waits for each answer before its next request would see one slow request."""
     sent = asyncio.run(loaded(pause_seconds=1.0))
     assert sent.succeeded == len(sent.accepted) == len(arrivals(100, 1.5, seed=1))
     slow = [seconds for seconds in sent.latencies if seconds > 0.25]

@@ -1,4 +1,4 @@
-"""The monthly estimate: what it counts, and what it says about limits."""
+"""The monthly estimate: the counted items, and the warnings about quotas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dollars(estimate: Estimate, name: str) -> float:
 
 
 def test_a_million_single_writes_cost_about_four_dollars_beside_what_is_always_there() -> None:
-    """3.50 for the request, 0.14 for Firehose, a little for the function."""
+    """3.50 for the request, 0.14 for Firehose, and a small amount for the function."""
     writes = 1e6 / SECONDS_PER_MONTH
     load = replace(LOAD, reads_per_second=0, writes_per_second=writes, buffer_seconds=900)
     found = buffered(load)
@@ -71,7 +71,7 @@ def test_the_first_quota_is_the_one_that_the_load_is_nearest_to() -> None:
     assert all(first.share >= other.share for other in others)
     elsewhere = quotas(replace(LOAD, large_region=False))[0]
     assert elsewhere.share == pytest.approx(2 * first.share)
-    # With twice the streams, something else is the nearest.
+    # With two streams, another quota is the nearest.
     assert quotas(replace(LOAD, streams=2))[0].name.startswith("API Gateway")
 
 

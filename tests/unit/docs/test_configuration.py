@@ -1,4 +1,4 @@
-"""Every variable and key is documented, with its default, and none that nobody reads."""
+"""Every variable and key that the code reads is documented with its default, and no other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS: Mapping[str, Callable[[Mapping[str, str]], object]] = {
 
 
 class Environment(dict[str, str]):
-    """An environment that has every variable, and remembers which were asked for."""
+    """An environment that has every variable, and records the names that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def test_whatever_the_stacks_tell_a_function_is_documented() -> None:
 
 
 def models(kind: Any) -> Iterator[type[BaseModel]]:
-    """The tables that a key may be: several for a union, none for a plain value."""
+    """Yield the models that a key may hold: several for a union, none for a plain value."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
     elif get_origin(kind) in {Union, UnionType}:
@@ -106,15 +106,15 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of an environment's file; the functions are all alike."""
+    """Yield every key of an environment's file; all functions share one placeholder name."""
     for name, field in model.model_fields.items():
         if model is FunctionsSettings:
-            name = "<name>"  # noqa: PLW2901 - as the page says it
+            name = "<name>"  # noqa: PLW2901 - the placeholder that the page uses
         tables = list(models(field.annotation))
         if tables:
             for table in tables:
                 yield from keys(table, f"{prefix}{name}.")
-        elif prefix or name != "name":  # which is the file's
+        elif prefix or name != "name":  # the name is the file's own
             yield prefix + name
 
 

@@ -1,4 +1,4 @@
-"""The pages on the contract say what the code says."""
+"""The pages on the contract agree with the code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_problem_is_documented_once_with_its_status() -> None:
 
 
 def rejection_codes() -> Iterator[str]:
-    """The codes that the core gives to rejections, wherever it makes one."""
+    """Yield every code that the core gives to a rejection, found in its source."""
     makers = {"BodyError", "UnreadableLine", "BadLine", "_CorruptError", "_invalid", "reject"}
     for file in [*(ROOT / "forebay/apply").glob("*.py"), ROOT / "forebay/codec.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What the pages say about declarations works, and what they call a mistake is one."""
+"""The declarations that the pages show are valid, and their examples of mistakes are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class River(Resource, path="rivers"):
 
 
 def load(source: str, folder: Path) -> ModuleType:
-    """The module of a source text, loaded as a file is."""
+    """Load a source text as a module, as from a file."""
     file = folder / f"declared_{abs(hash(source))}.py"
     file.write_text(source)
     spec = importlib.util.spec_from_file_location(file.stem, file)

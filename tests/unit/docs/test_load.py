@@ -1,4 +1,4 @@
-"""The tables of docs/load.md are those of the stored results."""
+"""The tables of docs/load.md match the stored results."""
 
 from bench import results
 from bench.load.report import PAGE, render

@@ -1,4 +1,4 @@
-"""The description of the API is OpenAPI 3.1, true to the declarations, and the committed one."""
+"""The API's description is valid OpenAPI 3.1, matches the declarations, and is committed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from local.settings import ROOT
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)
-#: But the files of the page, which are its own affair.
+#: All routes except the documentation page's files, which the document leaves out.
 ROUTES = [route for route in routes(RESOURCES) if route.action != "asset"]
 
 
@@ -64,9 +64,9 @@ def test_there_is_an_operation_for_every_route_and_none_else() -> None:
 def test_every_declared_parameter_is_described_once(route: Route) -> None:
     told = [(found["in"], found["name"]) for found in operation(route).get("parameters", [])]
     assert len(told) == len(set(told))
-    # OpenAPI has the media types of answers instead (3.1.1, §4.8.12.1).
+    # OpenAPI describes the media types of answers instead of `Accept` (3.1.1, §4.8.12.1).
     declared = {(found.location, found.name) for found in route.parameters} - {("header", "Accept")}
-    if route.function == "write":  # which declares no headers: nothing of it is cached
+    if route.function == "write":  # write routes declare no headers, as nothing of theirs is cached
         told = [pair for pair in told if pair[0] != "header"]
     assert set(told) == declared
 
@@ -84,7 +84,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 
 
 def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
-    """But those of what is not described: an authorizer, which no environment has yet, a method."""
+    """Except for problems of undescribed parts: an authorizer (no environment has it), a method."""
     document = describe(RESOURCES, require_api_key=True)
     told = {
         (code, status)
@@ -112,7 +112,7 @@ def test_the_example_of_an_item_is_accepted(path: str) -> None:
 
 
 def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms_apart() -> None:
-    """A value of a later release, or of an earlier declaration, must not stop a strict client."""
+    """A strict client must accept values of a later release or of an earlier declaration."""
     schemas = DOCUMENT["components"]["schemas"]
     requests = {f"New{spec.name}" for spec in RESOURCES.values()} | {
         f"{spec.name}Content" for spec in RESOURCES.values()

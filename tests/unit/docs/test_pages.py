@@ -1,4 +1,4 @@
-"""Pages lead where they say, and name chores that there are."""
+"""Links in the pages lead to existing files, and every chore that a page names exists."""
 
 from __future__ import annotations
 

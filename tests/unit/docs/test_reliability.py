@@ -1,4 +1,4 @@
-"""The page about faults says what the last full run measured, and nothing else."""
+"""The page about faults shows exactly the measurements of the last full run."""
 
 import json
 

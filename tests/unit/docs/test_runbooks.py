@@ -1,4 +1,4 @@
-"""Every runbook is on the page that leads to them, and has a test that runs it."""
+"""Every runbook is listed on the overview page, and has a test that runs it."""
 
 from __future__ import annotations
 

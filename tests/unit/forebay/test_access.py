@@ -1,4 +1,4 @@
-"""Who may read what a request names besides its path."""
+"""Scopes for the resources that a request names besides its path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fixtures.queries import RELATIONS, RESOURCES, parsed
 ROLE = "arn:aws:iam::123456789012:role/team/reports"
 SESSION = "arn:aws:sts::123456789012:assumed-role/reports/session"
 USER = "arn:aws:iam::123456789012:user/team/ann"
-#: By kind, a caller who shows `authors.read` and `books.write`.
+#: By kind of authorizer: a caller with the scopes `authors.read` and `books.write`.
 GRANTED = "forebay/authors.read forebay/books.write"
 CALLERS: Mapping[str, Mapping[str, Any]] = {
     "cognito": {"authorizer": {"claims": {"sub": "x", "scope": GRANTED}}},
@@ -128,7 +128,7 @@ def test_a_query_names_the_resources_of_its_relations(
 
 @dataclass(frozen=True)
 class Later:
-    """A kind of member that the grammar doesn't have yet."""
+    """A kind of member that the grammar does not have yet."""
 
     inside: object
 

@@ -1,4 +1,4 @@
-"""The archive format: what is written is read back; what is no envelope is named."""
+"""The archive format: a written command is read back unchanged, and an invalid line is named."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_command_survives_the_archive(body: dict[str, Any], key: int | str, by
 def test_a_line_is_read_quickly_as_it_is_read_carefully(
     body: dict[str, Any], number: int, place: str, numbers: list[str]
 ) -> None:
-    """Two parsers read lines; nobody may be able to tell which of them it was."""
+    """Two parsers read lines, and their results must be equal."""
     body = body | {"value": {"value": number, "nested": [{"a": [number]}]}.get(place)}
     line = envelope(body=body, key=number if place == "key" else 1)
     line = line.replace(b'"body": {', b'"body": {"numbers": [%s], ' % ",".join(numbers).encode())

@@ -1,4 +1,4 @@
-"""Compiled declarations do all that the declarations do, and need no pydantic for it."""
+"""Compiled declarations behave like the declared ones, and need no pydantic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class Odd(Resource, path="odd", schema_version=3, upcasters={1: lambda b: {**b, "a": 2}, 2: dict}):
-    """What calls functions, and holds models that hold themselves."""
+    """A resource with functions and with recursive models."""
 
     code: Annotated[str, Field(max_length=10, pattern="^[a-z]+$"), Key()]
     even: Annotated[int, AfterValidator(_even)]
@@ -46,7 +46,7 @@ class Odd(Resource, path="odd", schema_version=3, upcasters={1: lambda b: {**b, 
 
 
 class Nameless(Resource, path="nameless"):
-    """What calls a function that can't be named, so that it can't be written down."""
+    """A resource with a lambda, which has no importable name and therefore can't be compiled."""
 
     even: Annotated[int, AfterValidator(lambda value: value * 2)]
 
@@ -134,7 +134,7 @@ def test_upcasters_are_those_of_the_declaration_whether_they_have_a_name_or_not(
 
 
 class Twice(Resource, path="first"):
-    """Its name is given to another class below."""
+    """A class whose name is reassigned to another class below."""
 
     a: int
 
@@ -143,7 +143,7 @@ FIRST = Twice
 
 
 class Twice(Resource, path="second"):  # type: ignore[no-redef]
-    """The class that the name means in the end."""
+    """The class that the name refers to in the end."""
 
     b: str
 

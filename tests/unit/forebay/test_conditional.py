@@ -1,4 +1,4 @@
-"""Entity tags of items: equal for equal bytes only, and read back for the version in them."""
+"""Entity tags of items: equal only for equal bytes, and parsed for the version in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mistake in a declaration fails at import, naming class and field."""
+"""A mistake in a declaration fails at import, with the names of class and field."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Everything(Resource, path="everything", indexes=[Index("small", "day")]):
 
 
 class Shapes(Resource, path="shapes"):
-    """JSON of every form."""
+    """A field for each form of JSON."""
 
     plain: str
     words: list[Annotated[str, Field(max_length=5)]]
@@ -105,7 +105,7 @@ def test_a_body_of_every_type_is_read_exactly() -> None:
 
 
 def declare(body: str, **arguments: Any) -> None:
-    """Declares a class from the text of its body, as a file in resources/ would."""
+    """Declare a class from the text of its body, as a file in resources/ would."""
     namespace = {**globals(), "arguments": arguments}
     exec(  # noqa: S102 - a class statement whose annotations the test chooses
         "class Wrong(Resource, **arguments):\n    " + body.replace("\n", "\n    "), namespace

@@ -1,4 +1,4 @@
-"""Logins by IAM token: the same tokens as botocore's, from the same credentials."""
+"""Logins by IAM token: equal to botocore's tokens for the same credentials."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _botocore(host: str, port: int, user: str, session_token: str | None) -> str
 
 
 def _parts(signed: str) -> tuple[str, dict[str, str]]:
-    """Address and parameters: their order is not part of what is signed."""
+    """Split a token into address and parameters; the signature does not cover their order."""
     address, _, query = signed.partition("?")
     return address, dict(part.split("=", 1) for part in query.split("&"))
 
@@ -70,7 +70,7 @@ def test_a_token_is_the_one_that_botocore_signs(user: str, session_token: str | 
     ],
 )
 def test_the_region_is_that_of_the_endpoint(host: str, region: str | None) -> None:
-    """A reader of a global database may be asked in one region and the writer in another."""
+    """A global database can have its reader and its writer in different regions."""
     assert iam.region_of(host) == region
 
 
@@ -122,7 +122,7 @@ def test_hosts_take_turns_at_being_first() -> None:
 
     first = set()
     for _ in range(64):
-        random.seed(1)  # as every function does that is restored from one snapshot
+        random.seed(1)  # equal in all functions that are restored from one snapshot
         first.add(conninfo_to_dict(next(login_attempts(url, environment=KEYS)))["host"])
 
     assert first == {f"one.{HOST}", f"two.{HOST}"}
@@ -140,7 +140,7 @@ def test_an_address_without_a_user_is_refused() -> None:
 
 @contextmanager
 def _lambda_gives(status: int, content: bytes) -> Iterator[str]:
-    """The address at which Lambda gives credentials to a function restored from a snapshot."""
+    """Serve the endpoint at which a function restored from a snapshot fetches its credentials."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -168,7 +168,7 @@ def _restored(address: str) -> dict[str, str]:
 
 
 def test_a_restored_function_fetches_its_credentials() -> None:
-    """The variables AWS_ACCESS_KEY_ID and so on don't exist there."""
+    """AWS_ACCESS_KEY_ID and the related variables do not exist there."""
     given = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "…"}
     with _lambda_gives(200, json.dumps(given).encode()) as address:
         assert iam.Credentials.current(_restored(address)) == iam.Credentials("A", "S", "T")
@@ -178,7 +178,7 @@ def test_a_restored_function_fetches_its_credentials() -> None:
 def test_credentials_that_can_not_be_fetched_are_a_failed_login(
     status: int, content: bytes
 ) -> None:
-    """So that it is transient: 503, or the message comes back."""
+    """A failed login is transient: the answer is 503, or the message is delivered again."""
     with (
         _lambda_gives(status, content) as address,
         pytest.raises(psycopg.OperationalError, match="no AWS credentials from"),

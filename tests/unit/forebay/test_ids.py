@@ -69,7 +69,7 @@ def test_ids_above_one_floor_are_all_different() -> None:
     sources = [IdSource(lambda: 5) for _ in range(2)]
     made = {source.make(create=False, after=floor) for source in sources for _ in range(1000)}
     assert len(made) == 2000
-    # Not a small step above the floor: the floor is known to others, the next id must not be.
+    # A small step above the floor would be guessable: the floor is known to other clients.
     assert len({command_id[14:] for command_id in made}) == 2000
 
 
@@ -159,7 +159,7 @@ def test_an_id_at_a_time_is_of_that_time(ms: int, *, create: bool) -> None:
 
 
 ID = "0199f0c2-0000-7000-8000-00000000000a"
-#: One character of an id changed, or two ids in one text, or none.
+#: An id with one character changed, two ids in one text, and texts without an id.
 TEXTS = [
     *[
         ID[:place] + other + ID[place + 1 :]

@@ -1,4 +1,4 @@
-"""The histogram of lags: every command is counted once, and quantiles are off by one bucket."""
+"""The histogram of lags: every command is counted once, and quantiles are exact to one bucket."""
 
 from __future__ import annotations
 

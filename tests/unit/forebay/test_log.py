@@ -1,4 +1,4 @@
-"""Whatever is logged, an event is one line: no text of a caller can make another one."""
+"""Every event is logged as one line: no text of a caller can add another event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forebay.log import Log
 from tests.fixtures.api import WriteBench
 
-#: Line breaks of any alphabet, a terminal's commands, marks of direction, and a forged event.
+#: Line breaks of any alphabet, terminal control sequences, direction marks, and a forged event.
 HOSTILE = (
     'a\n{"level":"ERROR","action":"forged"}',
     "a\r\nb",
@@ -25,7 +25,7 @@ HOSTILE = (
 
 
 def events(text: str) -> list[Any]:
-    """The events of a log; lines end as Lambda's collector ends them, with line feeds."""
+    """Parse the events of a log, split at line feeds as Lambda's collector splits them."""
     assert text.endswith("\n")
     return [json.loads(line) for line in text[:-1].split("\n")]
 

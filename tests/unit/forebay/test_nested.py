@@ -31,14 +31,14 @@ class Line(BaseModel):
 
 
 class Open(BaseModel):
-    """It keeps what it does not know."""
+    """A model that keeps unknown members."""
 
     model_config = ConfigDict(extra="allow")
     number: int
 
 
 class Ignoring(BaseModel):
-    """It would lose what it does not know."""
+    """A model that would drop unknown members."""
 
     model_config = ConfigDict(extra="ignore")
     number: int

@@ -1,4 +1,4 @@
-"""The ways between resources, both along a reference and back."""
+"""Relations between resources, in both directions of a reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forebay.resource.relations import Relation, direct, relations
 
 
 class Person(Resource, path="people"):
-    """Refers to itself, once with a name."""
+    """A resource that refers to itself, once with a named reference."""
 
     number: Annotated[int, Key()]
     boss: Annotated[int | None, References("people")] = None
@@ -19,7 +19,7 @@ class Person(Resource, path="people"):
 
 
 class Desk(Resource, path="desks"):
-    """Refers to people, once as theirs alone."""
+    """A resource that refers to people, once by a unique reference."""
 
     label: Annotated[str, Field(max_length=5), Key()]
     owner: Annotated[int, References("people", name="owned_by"), Unique()]

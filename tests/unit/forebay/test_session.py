@@ -1,4 +1,4 @@
-"""A kept connection: when it is used again, and when another is opened."""
+"""A kept connection: the conditions under which it is reused or replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forebay.db.session import RECONSIDER_SECONDS, Session
 
 
 class Server:
-    """Opens connections to a server that says whether it is a standby."""
+    """A server that reports whether it is a standby, and counts its connections."""
 
     def __init__(self, *, standby: bool) -> None:
         self.standby = standby

@@ -1,4 +1,4 @@
-"""Writes, filters, imports and cursors accept the same spellings, and mean the same by them."""
+"""Writes, filters, imports and cursors accept the same spellings, with the same meaning."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _even(value: int) -> int:
 
 def _small(value: int) -> int:
     if value > 10:
-        raise AssertionError("is large")  # as a failed `assert` does
+        raise AssertionError("is large")  # a failed `assert` raises the same
     return value
 
 
 class Spelled(Resource, path="spelled"):
-    """One field of each type whose text can be read in several ways."""
+    """One field of each type whose text has several readings."""
 
     text: str | None = None
     whole: int | None = None
@@ -79,7 +79,7 @@ class Spelled(Resource, path="spelled"):
 
 SPEC = Spelled.spec_
 FINGERPRINT = "0" * 16
-#: Kinds whose values JSON has text for.
+#: Kinds whose values are strings in JSON.
 QUOTED = {Kind.TEXT, Kind.DECIMAL, Kind.DATE, Kind.TIMESTAMP, Kind.UUID}
 FIELDS = {
     Kind.TEXT: "text",
@@ -124,7 +124,7 @@ LETTERS = st.sampled_from([*"0123456789+-.:eETtZzWfxn_, /{}", "\n", "\u00a0", "\
 
 @st.composite
 def near(draw: st.DrawFn, kind: Kind) -> str:
-    """A valid text, or one with a few letters changed, added or removed."""
+    """Draw a valid text, or a text with a few letters changed, added or removed."""
     letters = list(draw(VALID[kind]))
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(letters)))
@@ -133,13 +133,13 @@ def near(draw: st.DrawFn, kind: Kind) -> str:
 
 
 def write(field: str, text: str, *, quoted: bool, within: str = "{}") -> Any:
-    """What a POST with the text in a field comes to; None where it is refused."""
+    """Return the value that a POST with the text in a field stores; None if it is refused."""
     literal = within.format(json.dumps(text) if quoted else text)
     return _body(f'{{"{field}":{literal}}}'.encode(), field)
 
 
 def imported(field: str, cell: str) -> Any:
-    """The same of a CSV file with the text in a cell."""
+    """Return the value that a CSV file with the text in a cell stores; None if it is refused."""
     content = io.StringIO()
     csv.writer(content).writerows(
         [["text", field], ["x", cell]] if field != "text" else [["text", "whole"], [cell, "1"]]
@@ -160,7 +160,7 @@ def _body(item: bytes, field: str) -> Any:
 
 
 def filtered(field: str, text: str, operator: str = "eq") -> Any:
-    """What a list's filter makes of the text; None where it is refused."""
+    """Return the value that a list's filter reads from the text; None if it is refused."""
     try:
         (condition,) = parse_list(SPEC, (), {field: f"{operator}.{text}"}, None).where.members
     except ProblemError:
@@ -170,7 +170,7 @@ def filtered(field: str, text: str, operator: str = "eq") -> Any:
 
 
 def continued(field: str, text: str) -> Any:
-    """What a cursor makes of the text; None where it is refused."""
+    """Return the value that a cursor reads from the text; None if it is refused."""
     column = SPEC.column(field)
     assert column is not None
     cursor = make_cursor(FINGERPRINT, [text])
@@ -225,7 +225,7 @@ def test_write_filter_import_and_cursor_agree_on_every_spelling(kind: Kind) -> N
     def agree(text: str) -> None:
         nonlocal taken
         assume(text and "\x00" not in text and not re.search("[eE][+-]?[0-9]{3}", text))
-        # A blank in the place of a zone's `+` is the query string's doing.
+        # A blank in the place of a zone's `+` comes from the decoding of the query string.
         assume(kind is not Kind.TIMESTAMP or not re.search(r"[0-9] [0-9]{2}(:[0-9]{2})?\Z", text))
         by_filter = _value(kind, filtered(field, text))
         by_import = _value(kind, imported(field, text))
@@ -234,9 +234,9 @@ def test_write_filter_import_and_cursor_agree_on_every_spelling(kind: Kind) -> N
         by_write = _value(kind, write(field, text, quoted=kind in QUOTED))
         taken += by_filter is not None
         if kind is Kind.BOOLEAN and text not in {"true", "false"}:
-            assert by_write is None  # JSON has booleans, which are no text
+            assert by_write is None  # JSON has booleans of its own, so text is refused
         elif kind is Kind.INTEGER and re.search("[eE]", text):
-            assert by_filter is None  # JSON has one kind of number; text has none for integers
+            assert by_filter is None  # JSON has one kind of number; text integers have no exponent
         else:
             assert by_write == by_filter or _is_json_space(text), "write"
 
@@ -245,7 +245,7 @@ def test_write_filter_import_and_cursor_agree_on_every_spelling(kind: Kind) -> N
 
 
 def _is_json_space(text: str) -> bool:
-    """Whether JSON skips a part of the text."""
+    """Return whether the text begins or ends with white space that JSON skips."""
     return text.strip(" \t\r\n") != text
 
 

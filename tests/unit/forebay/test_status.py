@@ -1,4 +1,4 @@
-"""The fate of a command is told from the tables alone, and agrees with law 2."""
+"""The status of a command follows from the tables alone, and agrees with law 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPS: tuple[Op, ...] = ("create", "put", "delete")
 
 
 def traces(winner: Command | None) -> Traces:
-    """What the tables hold when this command has won its key."""
+    """Return the contents of the tables after this command has won its key."""
     if winner is None:
         return Traces()
     if winner.op == "delete":

@@ -1,4 +1,4 @@
-"""Which statements only add, and which may change or remove what is there."""
+"""Classifying statements: those that only add, and those that may change or remove data."""
 
 from __future__ import annotations
 

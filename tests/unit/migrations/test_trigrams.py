@@ -1,4 +1,4 @@
-"""The SQL of a trigram index, as a server with the extension gets it."""
+"""The SQL of a trigram index on a server that offers the extension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators are shown is what there is: no text of a client commands the terminal."""
+"""Operators see every text in full, and no text of a client can control the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXTS = (
 
 
 def test_any_text_is_shown_in_any_place(capsys: pytest.CaptureFixture[str]) -> None:
-    """Square brackets were markup once: `[/x]` in a name ended the command, `[bold]` vanished."""
+    """Square brackets were once parsed as markup: `[/x]` ended the command, `[bold]` vanished."""
     console = Console()
     for text in TEXTS:
         if "\n" in text or len(text) > 100:

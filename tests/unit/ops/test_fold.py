@@ -1,4 +1,4 @@
-"""Folding a bucket: what loses is not looked at, and what can't apply costs no pass of its own."""
+"""Folding a bucket: losers are not validated, and invalid winners cost one extra pass at most."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_winner_that_cannot_apply_is_named_and_the_next_one_has_won(tmp_path: 
     lines = [encode(city(n, key=1, **body)) for n, body in bodies.items()]
     winners, counts = folded(tmp_path / "p", *lines)
     assert [command.id for command in winners.applied.values()] == [command_id(1)]
-    # The last one too: of a key with such a command every body is looked at.
+    # The loser as well: for a key with an invalid winner, every body is checked.
     assert {command.id for command, _ in winners.unfit} == {command_id(n) for n in (3, 2, 0)}
     assert counts.applied[0] == 1
 
@@ -65,7 +65,7 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
 
 @pytest.mark.parametrize("key", ["a\x00b", "x" * 300], ids=["NUL", "long"])
 def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key: str) -> None:
-    """However many files there are: what is noted of such a key is not the key itself."""
+    """Such a key is noted in a changed form, which must not put the rejection into another file."""
     name = "commands/2025/10/17/00/a.gz"
     command = country(1, key)
     (tmp_path / name).parent.mkdir(parents=True)

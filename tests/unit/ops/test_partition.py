@@ -1,4 +1,4 @@
-"""Buckets: every key in one of them, in order, however large they are."""
+"""Buckets: each key is in exactly one, in order, whatever the bucket's size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def filled(partition: Partition, keys: list[str], each: int = 1) -> None:
 
 
 def read(bucket: Bucket) -> list[tuple[str, int]]:
-    """Keys and numbers of a bucket's records."""
+    """Return the keys and numbers of a bucket's records."""
     return [
         (key, number)
         for kind, contents in bucket.runs()
@@ -26,7 +26,7 @@ def read(bucket: Bucket) -> list[tuple[str, int]]:
 
 
 def test_a_bucket_that_is_too_large_is_spread_by_key(tmp_path: Path) -> None:
-    """The archive turned out far larger than was expected."""
+    """The archive is far larger than was expected."""
     keys = [f"key-{number}" for number in range(2_000)]
     with Partition(tmp_path / "p", expected_bytes=1, bucket_bytes=SMALL) as partition:
         filled(partition, keys, each=2)
@@ -62,7 +62,7 @@ def test_one_key_with_a_great_many_commands_stays_together(tmp_path: Path) -> No
 
 
 def test_buckets_can_be_asked_for_twice(tmp_path: Path) -> None:
-    """Verify reads them again where digests differ."""
+    """Verify reads a bucket again if its digests differ."""
     keys = [f"key-{number}" for number in range(1_000)]
     with Partition(tmp_path / "p", expected_bytes=1, bucket_bytes=SMALL) as partition:
         filled(partition, keys)

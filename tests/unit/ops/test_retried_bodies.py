@@ -1,4 +1,4 @@
-"""A retry reads the body that it sends again as a write does."""
+"""A retry validates the body that it sends again as a write does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.rejections import planning
 
 
 class Fixed(Resource, path="fixed"):
-    """What an operator mends by `rejections retry --fix`."""
+    """A resource whose rejected commands an operator fixes with `rejections retry --fix`."""
 
     number: Annotated[int, Field(ge=0), Key()]
     day: dt.date

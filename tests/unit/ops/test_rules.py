@@ -1,4 +1,4 @@
-"""The rules that mend rejected commands: what they match, what they change, what they refuse."""
+"""The rules that fix rejected commands: their conditions, their changes, their error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each limit of the status: nothing is said up to it, a sentence with the next step above it."""
+"""Each limit of the status: no message up to it, a sentence with the next step above it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_above_a_limit_it_says_so_and_the_limit_can_be_raised(
 
 
 class CloudWatch:
-    """Knows one value of every metric, and records which were asked for."""
+    """A CloudWatch client with one value for every metric, which records the requested metrics."""
 
     def __init__(self, value: float) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -118,7 +118,7 @@ class CloudWatch:
 
 
 class Firehose:
-    """Describes every stream alike."""
+    """A Firehose client that describes every stream alike."""
 
     class meta:  # noqa: N801
         endpoint_url = "https://firehose.eu-west-1.amazonaws.com"

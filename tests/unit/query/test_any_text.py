@@ -1,4 +1,4 @@
-"""Whatever a request says, it is a query or a documented problem, and soon."""
+"""Any text of a request gives a query or a documented problem, in bounded time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _problem(parse: Callable[[], object]) -> Problem | None:
     return None
 
 
-# Time is the last test's business; here a busy machine must not count.
+# The last test checks the time; a busy machine must not fail the others.
 UNHURRIED = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -118,7 +118,7 @@ NASTY: list[Callable[[int], dict[str, str]]] = [
 def test_long_texts_take_no_longer_than_their_length_asks_for(
     nasty: Callable[[int], dict[str, str]],
 ) -> None:
-    """Twelve times the text may take twelve times as long, not 144 times; half-way is the bound."""
+    """Twelve times the text may take 12 times as long, not 144 times; the bound is half-way."""
 
     def seconds(size: int) -> float:
         query = nasty(size)

@@ -1,4 +1,4 @@
-"""Bounds on what one list may cost: what is refused, and what is not."""
+"""Bounds on the cost of one list: the refused and the accepted queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from forebay.query.cost import (
 from forebay.query.regex import MAX_REGEX_LENGTH, check_regex
 from tests.fixtures.queries import parsed, refused
 
-#: What people write.
+#: Expressions as they occur in practice.
 ORDINARY = [
     "^San .*$",
     "^[A-Z][a-z]+( [A-Z][a-z]+){0,5}$",
@@ -28,14 +28,14 @@ ORDINARY = [
     "([^,]*,){10}x",
     "",
     "^(a+)+$",
-    # Postgres refuses these.
+    # Postgres refuses the remaining expressions.
     "[a",
     "(",
     ")))",
     "\\",
     "*",
 ]
-#: Each took Postgres 18 seconds for a short value, or tens of MiB.
+#: Each expression took Postgres 18 seconds for a short value, or tens of MiB.
 COSTLY = {
     r"(a)\1": "refers back",
     r"^(?:(.+)x)\1$": "refers back",

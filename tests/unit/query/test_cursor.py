@@ -1,4 +1,4 @@
-"""Cursors: bound to their query, and refused when they are anything else."""
+"""Cursors: bound to their query, and refused for any other query or if they are changed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_filters_of_an_inner_relation_belong_to_the_query() -> None:
 
 @pytest.mark.parametrize("name", ["books.limit", "books.offset"])
 def test_so_does_which_of_its_rows_count(name: str) -> None:
-    """An inner relation leaves a row out when nothing is left to embed."""
+    """An inner relation excludes a row whose related rows are all outside the limit."""
     query = {"select": "name,books!author_code!inner(title)"}
     other = parsed({**query, name: "7"}, "authors")
     assert other.fingerprint != parsed(query, "authors").fingerprint

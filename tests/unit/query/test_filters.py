@@ -1,4 +1,4 @@
-r"""Filters: PostgREST's spelling, checked against the column before Postgres sees them."""
+r"""Filters: PostgREST's syntax, checked against the column before Postgres gets the query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.fixtures.queries import RESOURCES, only_filter, parsed, refused, spel
 
 BOOKS = RESOURCES["books"]
 TICKET = "0199f0c2-0000-7000-8000-000000000000"
-#: A value for each column that its operators take.
+#: For each column, a value that its operators accept.
 VALUES = {
     "isbn": "5",
     "title": "word",
@@ -66,7 +66,7 @@ def test_a_column_takes_the_operators_of_its_kind_and_names_them_when_it_refuses
     [
         ({"pages": "eq.5"}, "pages eq '5'"),
         ({"pages": "not.eq.5"}, "not pages eq '5'"),
-        # A parameter's value is the rest as it is: no quotes, no escapes, no end.
+        # A parameter's value is the rest of its text, verbatim: no quotes, no escapes, no end.
         ({"title": 'eq."a,b)" \\ c'}, "title eq '\"a,b)\" \\\\ c'"),
         ({"title": "eq."}, "title eq ''"),
         ({"title": "eq.not.eq.x"}, "title eq 'not.eq.x'"),
@@ -226,7 +226,7 @@ def test_groups_nest_to_a_documented_depth() -> None:
 
 
 def test_a_negated_condition_is_not_its_opposite() -> None:
-    """`not.eq` leaves nulls out as SQL's NOT does; neq is another operator."""
+    """`not.eq` excludes nulls, as SQL's NOT does; neq is another operator."""
     found = only_filter({"pages": "not.eq.5"})
     assert (found.operator, found.negated) == ("eq", True)
 

@@ -1,4 +1,4 @@
-"""A query that came as a form: free names, and texts longer than a URL's."""
+"""A query that is sent as a form: free names, and texts longer than a URL allows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(query: dict[str, str]) -> str:
 @pytest.mark.parametrize("piece", NONSENSE)
 @pytest.mark.parametrize("name", ["order", "select", "and", "not.or", "title->a", "author.and"])
 def test_long_nonsense_is_refused_in_time(name: str, piece: str) -> None:
-    """Nothing takes more than one look at each character, or few."""
+    """The parser reads each character a small, bounded number of times."""
     for head in ("", "(", "(author.order."):
         text = head + NONSENSE[piece] * ((MAX_FORM_BYTES - 20) // len(NONSENSE[piece]))
         started = time.process_time()

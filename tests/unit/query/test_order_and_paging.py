@@ -10,7 +10,7 @@ from tests.fixtures.queries import parsed, refused
 
 
 def order(text: str) -> list[str]:
-    """The terms in one spelling."""
+    """Return the terms in a normalised spelling."""
     return [
         term.operand.column.name
         + "".join(f"->{step!r}" for step in term.operand.path)
@@ -77,7 +77,7 @@ def test_what_cannot_be_sorted_by_is_refused_by_name(text: str, code: str, named
         (None, None, RowRange(10, 19), (10, 10)),
         (None, None, RowRange(10), (MAX_LIMIT, 10)),
         (None, None, RowRange(0, MAX_LIMIT), (MAX_LIMIT, 0)),
-        # Both count from the first row of all, so what is asked for is what they share.
+        # Both count from the first row of the table, so the result is their intersection.
         ("15", None, RowRange(10, 19), (5, 10)),
         ("100", "12", RowRange(10, 19), (8, 12)),
         ("3", "12", RowRange(10, 19), (3, 12)),
@@ -113,7 +113,7 @@ def test_what_names_no_rows_is_refused(
 
 
 def test_the_limits_of_one_row_are_refused() -> None:
-    """A relation to one row declares none, so that a cache never sees them."""
+    """A relation to a single row declares no limits, so a cache never sees them."""
     from forebay.query.grammar import list_parameters  # noqa: PLC0415 - only here
     from tests.fixtures.queries import RELATIONS, RESOURCES  # noqa: PLC0415
 

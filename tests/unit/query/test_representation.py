@@ -1,4 +1,4 @@
-"""Accept, Prefer and Range: how a list is to be written."""
+"""Accept, Prefer and Range: the headers that choose the form of a list."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ BOOKS = RESOURCES["books"]
 
 
 def shown(select: str, path: str = "books", **filters: str) -> list[str]:
-    """The members in one spelling."""
+    """Return the members in a normalised spelling."""
     query = {name.replace("__", "."): value for name, value in filters.items()}
     return [_member(member) for member in parsed({"select": select, **query}, path).select]
 
@@ -75,7 +75,7 @@ def test_members_are_postgrests(select: str, members: list[str]) -> None:
         ("books", "author!left(name)", ["author=author_code>authors(name=name)"]),
         ("books", "title,author!inner()", ["title=title", "author=author_code>authors!()"]),
         ("authors", "books!author_code(title)", ["books=author_code<books(title=title)"]),
-        # A resource that refers to itself: the column's name leads up, the path down.
+        # In a resource that refers to itself, the column's name leads up, the path down.
         ("authors", "m:mentor(name)", ["m=mentor>authors(name=name)"]),
         ("authors", "pupils:authors(name)", ["pupils=mentor<authors(name=name)"]),
     ],

@@ -1,4 +1,4 @@
-"""Values: only what Postgres can read as the column's type gets that far."""
+"""Values: Postgres receives only texts that it can read as the column's type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Law 5: the read function can look at nothing that is not a declared cache key."""
+"""Law 5: the read function sees only those parts of a request that are cache keys."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COMMAND_ID = "0199f0c2-0000-7000-8000-000000000000"
 
 
 class Watched(dict[str, Any]):
-    """A mapping that remembers which of its names were asked for."""
+    """A mapping that records the names that are read from it."""
 
     def __init__(self, content: Mapping[str, Any], name: str, seen: set[str]) -> None:
         super().__init__(content)
@@ -71,7 +71,7 @@ class Watched(dict[str, Any]):
 
 
 class RecordingDatabase(ReadDatabase):
-    """Answers every query alike and keeps the queries."""
+    """A database that returns the same rows for every query, and records the queries."""
 
     def __init__(self) -> None:
         super().__init__(cast("Session", None), cast("Session", None))
@@ -130,7 +130,7 @@ def test_of_an_event_only_the_route_and_three_groups_of_parameters_are_looked_at
 ) -> None:
     seen: set[str] = set()
     app(RecordingDatabase()).handle(Watched(request(route), "event", seen))
-    # Where a request may name other resources, the caller too, who is then part of the cache key.
+    # If a request may name other resources, the caller is read too, and is part of the cache key.
     caller = {"event.requestContext"} if route.names_others else set()
     assert seen <= caller | {
         "event.httpMethod",
@@ -193,7 +193,7 @@ def test_every_declared_parameter_reaches_the_view(route: Route) -> None:
 
 @pytest.mark.parametrize("path", resources.load())
 def test_the_grammar_reads_only_what_lists_declare(path: str) -> None:
-    """A word that the parser knows but no route declares would be a hole in the cache key."""
+    """A word that the parser reads but no route declares would be a hole in the cache key."""
     spec = resources.load()[path]
     route = next(route for route in GETS if route.name == f"{path}.list")
     seen: set[str] = set()
@@ -215,7 +215,7 @@ def test_vary_names_every_declared_header_that_chooses_the_answer(action: str) -
     route = next(route for route in GETS if route.name == f"cities.{action}")
     declared = {found.name for found in route.parameters if found.location == "header"}
     vary = app(RecordingDatabase()).handle(request(route)).headers["Vary"]
-    # Whether a client has the answer already does not make it another one (RFC 9110 §12.5.5).
+    # `If-None-Match` does not select another representation (RFC 9110 §12.5.5).
     assert set(vary.split(", ")) == declared - {"If-None-Match"}
 
 

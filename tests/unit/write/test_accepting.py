@@ -1,4 +1,4 @@
-"""What writes answer when they are accepted, and what they put into the archive."""
+"""Accepted writes: their answers, and the lines that they add to the archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fixtures.commands import CITY
 
 ITEM = {"geonameid": 5, **CITY}
 NEWS = {"title": "t", "body": "b", "published_on": "2026-01-01"}
-# A version of five minutes from now: the clock of the writer that made it is ahead of ours.
+# A version from a writer whose clock is five minutes ahead.
 AHEAD = f"{NOW_MS + 5 * 60_000:012x}"
 AHEAD_ID = f"{AHEAD[:8]}-{AHEAD[8:]}-7fff-bfff-ffffffffffff"
 
@@ -121,7 +121,7 @@ BATCH_TYPES = ["application/json", "application/x-ndjson"]
 
 
 def keys_of(bench: WriteBench, items: list[object], *, media: str, key: str = "k") -> list[str]:
-    """The keys of a batch's items, which are all accepted."""
+    """Send a batch whose items are all accepted, and return their keys."""
     texts = [json.dumps(item) for item in items]
     raw = f"[{','.join(texts)}]" if media == "application/json" else "\n".join(texts)
     sent = bench.send("POST", "/announcements", raw=raw, media=media, Idempotency_Key=key)
@@ -194,7 +194,7 @@ def test_an_item_of_a_batch_is_the_same_however_its_json_is_written(spelling: st
 
 
 def test_items_that_differ_in_what_they_leave_out_are_different_items() -> None:
-    """A default may change between two attempts, so the text that was sent is what counts."""
+    """A default may change between two attempts, so the text as sent decides."""
     bench = WriteBench()
     keys = keys_of(bench, [news("one"), {**news("one"), "pinned": False}], media="application/json")
     assert len(set(keys)) == 2
@@ -207,7 +207,7 @@ def test_items_that_differ_in_what_they_leave_out_are_different_items() -> None:
 def test_a_write_after_a_version_that_the_client_has_seen_is_newer_than_it(
     header: str, shown: str
 ) -> None:
-    """It shows the version as a status has it, or an item's entity tag, which a CDN may weaken."""
+    """A client shows the version from a status, or an item's tag, which a CDN may weaken."""
     bench = WriteBench()
     bench.send("PUT", "/cities/{key}", CITY, key="5", **{header: shown.format(AHEAD_ID)})
     (command,) = bench.sink.commands

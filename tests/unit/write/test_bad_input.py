@@ -1,4 +1,4 @@
-"""Every bad input has its status and code, is answered as a problem, and sends nothing."""
+"""Every bad input gets its status and code as a problem, and no command is sent."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_place_in_a_list_is_named_by_its_index() -> None:
 
 
 def test_a_line_of_exactly_1000_kib_is_accepted_and_one_byte_more_is_413() -> None:
-    # No sample resource takes such a body, so the limit is met through the key-less envelope.
+    # No sample resource takes such a body, so the caller's name fills the line.
     bench = WriteBench()
     spec = bench.app._resources["announcements"]
     caller_probe = bench.send("POST", "/announcements", NEWS)
@@ -182,7 +182,7 @@ def test_a_body_that_api_gateway_has_inflated_is_taken_though_its_coding_is_stil
 def test_a_body_that_nobody_has_inflated_is_415(
     encoding: str, pack: Callable[[bytes], bytes], form: str
 ) -> None:
-    """Sent past the gateway, or through one that takes bodies for binary."""
+    """A request that bypasses the gateway, or a gateway that treats bodies as binary."""
     bench = WriteBench()
     packed = pack(json.dumps(ITEM).encode())
     body = packed.decode(errors="replace")
@@ -337,7 +337,7 @@ def test_a_malformed_line_of_ndjson_is_its_own_fault_only() -> None:
     assert len(bench.sink.taken) == 2
 
 
-#: Text that is JSON by its grammar, and yet none that can be stored.
+#: Text that is valid JSON by its grammar, but can't be stored.
 UNSTORABLE_ITEMS = {
     "U+FFFD": (json.dumps({**ITEM, "name": "K\ufffdln"}, ensure_ascii=False), 400, "not_utf8"),
     "U+FFFD in a name": ('{"na\ufffdme":1}', 400, "not_utf8"),
@@ -366,7 +366,7 @@ def test_an_item_that_cannot_be_stored_is_refused_alone(case: str, media: str) -
 
 @pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
 def test_bytes_that_are_no_utf8_are_the_fault_of_their_item_only(media: str) -> None:
-    """A body that API Gateway takes for binary comes to the function byte by byte."""
+    """If API Gateway treats a body as binary, the function receives its bytes unchanged."""
     items = [text(geonameid=1).encode(), b'{"name":"K\xf6ln"}', text(geonameid=3).encode()]
     body = b"[" + b",".join(items) + b"]" if media == "application/json" else b"\n".join(items)
     bench = WriteBench()
@@ -433,10 +433,10 @@ def test_a_malformed_array_is_refused_whole() -> None:
 def test_a_body_above_the_limit_is_413_whatever_told_its_length(
     media: str, *, encoded: bool
 ) -> None:
-    """No `Content-Length` is looked at: a body in chunks has none."""
+    """`Content-Length` is not read: a body in chunks has none."""
     bench = WriteBench()
     item = json.dumps({"geonameid": 5, **CITY})
-    # Two bytes a character: the limit is in bytes.
+    # Two bytes for each character: the limit is in bytes.
     room = DEFAULT_MAX_BODY_BYTES - len(item)
     for spaces, status in ((room, 202 if media == "application/json" else 207), (room + 1, 413)):
         text = item + " " * spaces
@@ -451,7 +451,7 @@ def test_a_body_above_the_limit_is_413_whatever_told_its_length(
 
 
 def test_the_limit_of_a_body_is_a_setting() -> None:
-    """The same as the edge's, which can look at `Content-Length` only."""
+    """The edge has the same limit, but can read `Content-Length` only."""
     bench = WriteBench(max_body_bytes=100)
     response = bench.send("POST", "/announcements", raw='"' + "\u00e9" * 50 + '"')
     assert (response.status, document(response)["code"]) == (413, "payload_too_large")

@@ -1,4 +1,4 @@
-"""Who wrote a command, as the authorizers of API Gateway tell it."""
+"""The caller of a command, as API Gateway's authorizers report it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAM = {
 
 
 def sent_by(context: Mapping[str, Any], **headers: str) -> tuple[str, str]:
-    """How the command of a new announcement names its caller, and the key that it got."""
+    """Create an announcement; return the caller that its command names, and its key."""
     bench = WriteBench()
     response = bench.app.handle(
         {
@@ -68,7 +68,7 @@ def test_a_command_names_its_caller_by_the_strongest_proof(
 
 
 def test_a_program_that_repeats_a_request_across_a_deployment_gets_the_same_key() -> None:
-    """Releases before this one called programs `user:…`, and keys derive from the caller."""
+    """Earlier releases called programs `user:…`, and keys derive from the caller."""
     header = {"idempotency-key": "k"}
     by_an_older_release = claims({"sub": PROGRAM["client_id"]})
 

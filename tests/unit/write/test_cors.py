@@ -1,4 +1,4 @@
-"""Pages of the allowed origin may read the answers and the headers that matter."""
+"""Pages of the allowed origin may read the answers and their relevant headers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from forebay.resource import Resource
 
 
 class Invoice(Resource, path="invoices"):
-    """Money."""
+    """A resource with a decimal."""
 
     amount: Annotated[Decimal, Field(max_digits=24, decimal_places=4)]
 

@@ -1,4 +1,4 @@
-"""Packing into records and calls within Firehose's limits; only what failed is sent again."""
+"""Packing lines into records and calls within Firehose's limits; resending failed records only."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def refusal(code: str) -> ClientError:
 
 @dataclass
 class RecordingFirehose:
-    """Answers as Firehose does, and checks the limits that it would enforce."""
+    """A Firehose client that enforces the service's limits and answers like it."""
 
-    #: What each call does: an error to raise, or which of its records fail.
+    #: The result of each call: an error to raise, or the indices of its failed records.
     script: list[Exception | set[int]] = field(default_factory=list)
     stored: list[bytes] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     #: The stream of each call.
     streams: list[str] = field(default_factory=list)
-    #: What is said of a record that failed.
+    #: The members of the response for a failed record.
     failure: dict[str, str] = field(
         default_factory=lambda: {
             "ErrorCode": "ServiceUnavailableException",
@@ -106,7 +106,7 @@ def test_a_call_is_filled_to_its_last_byte_and_not_beyond(last: int, calls: list
 
 @pytest.mark.parametrize("failure", [{"ErrorCode": "InternalFailure"}, {}])
 def test_only_the_failed_records_of_a_batch_are_sent_again(failure: dict[str, str]) -> None:
-    """A record is stored when it has an id; whatever else is said of it, it is not."""
+    """A record is stored if its response has an id, and only then."""
     firehose = RecordingFirehose(script=[{1}], failure=failure)
     lines = [bytes([65 + index]) * (MAX_RECORD_BYTES - 1) + b"\n" for index in range(4)]
     assert put(firehose, lines) == set()
@@ -168,7 +168,7 @@ def test_calls_are_spread_over_the_streams() -> None:
 
 
 def test_what_one_stream_refuses_goes_to_the_next() -> None:
-    """Quotas are a stream's own: another has room where this one has none."""
+    """Each stream has its own quota, so another stream may still accept records."""
     firehose = RecordingFirehose(script=[refusal("ServiceUnavailableException")] * 2)
     sink = FirehoseSink(cast("FirehoseClient", firehose), ["a", "b", "c"], sleep=lambda _: None)
     assert sink.put([b"x\n"]) == set()
@@ -178,7 +178,7 @@ def test_what_one_stream_refuses_goes_to_the_next() -> None:
 def test_functions_restored_from_one_snapshot_do_not_choose_alike() -> None:
     chosen = []
     for _ in range(40):
-        random.seed(1)  # what a snapshot does to the generator
+        random.seed(1)  # a restored snapshot leaves the generator in the same state
         firehose = RecordingFirehose()
         FirehoseSink(cast("FirehoseClient", firehose), ["a", "b"]).put([b"x\n"])
         chosen += firehose.streams

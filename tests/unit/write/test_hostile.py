@@ -1,6 +1,6 @@
-"""Everything that attackers send, in every part of every write that the API describes.
+"""Attackers' texts in every part of every write that the API describes.
 
-Which parts there are is asked of the description of the API, so a new one is attacked by itself.
+The parts come from the API's description, so a new part is tested automatically.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ KEYS = {
     "countries": "AD",
     "announcements": "0199f0c2-0000-4000-8000-000000000000",
 }
-#: What the function reads besides what the description says of headers.
+#: Headers that the function reads although the description does not list them.
 MORE_HEADERS = ("Content-Type", "Content-Encoding", "traceparent", "Prefer", "X-Anything")
 
 
 def writes() -> Iterator[tuple[str, str, list[str]]]:
-    """Method, path template and described headers of every write."""
+    """Yield method, path template and described headers of every write."""
     for path, operations in DESCRIBED["paths"].items():
         if path.startswith("/query/"):
             continue
@@ -78,7 +78,7 @@ def request_of(
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A good request but for what is given."""
+    """Build a valid request, with the given parts replaced."""
     name = resource_of(path)
     good = dict(VALID[name])
     if method == "POST" and not RESOURCES[name].key_is_made:
@@ -96,7 +96,10 @@ def request_of(
 
 
 def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Response:
-    """The answer, which is no failure and tells nothing; what was accepted is one good line."""
+    """Return the answer, after checking that it is not a failure and leaks no detail.
+
+    A refused request must send no line; an accepted request must send valid lines only.
+    """
     before = len(bench.sink.taken)
     try:
         response = bench.app.handle(request)
@@ -142,7 +145,7 @@ def test_any_key(method: str, path: str, described: list[str]) -> None:
         for sent in (text, quote(text, safe="", errors="surrogatepass")):
             response = judge(bench, request_of(method, path, key=sent), text, sent)
             if response.status == 202:
-                # Addresses are given encoded: nothing of a key is a part of their paths.
+                # Addresses are given encoded: no part of a key is a part of their paths.
                 assert document(response)["links"]["item"].count("/") == 3
 
 
@@ -187,13 +190,13 @@ def test_any_body_and_any_name_of_a_member(method: str, path: str, described: li
 @pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
 @pytest.mark.parametrize("name", sorted(VALID))
 def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> None:
-    """One refusal for each hostile item; the good one before and behind it is not touched."""
+    """Each hostile item is refused alone; the valid items before and after it are accepted."""
     bench = WriteBench()
     good = json.loads(request_of("POST", f"/{name}")["body"])
     field = RESOURCES[name].fields[0].name
     small = [text for text in hostile.VALUES if len(text) < 10_000 and "\n" not in text]
     for text in small:
-        bad = f"{{{json.dumps(field)}:{text}}}"  # lacks the others, so it can't be good
+        bad = f"{{{json.dumps(field)}:{text}}}"  # lacks the other members, so it can't be valid
         if media == "application/json" and not _is_json(bad):
             continue
         items = [json.dumps(good), bad, json.dumps(good)]
@@ -206,7 +209,7 @@ def test_between_hostile_items_good_ones_are_accepted(name: str, media: str) -> 
 
 
 def _is_json(text: str) -> bool:
-    """Whether a whole array may have it: else the array is none, and refused as one."""
+    """Return whether an array with this item is valid JSON; otherwise it is refused whole."""
     return WriteBench().send("POST", "/cities", raw=f"[{text}]").status == 207
 
 

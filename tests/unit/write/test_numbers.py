@@ -1,4 +1,4 @@
-"""A number is kept as it was sent, or refused with its place: never changed in silence."""
+"""A number is stored exactly as sent, or refused with its place: never changed silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preference that would change what a write does is honoured or refused, never swallowed."""
+"""A preference that would change the effect of a write is honoured or refused, never ignored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assert_refused(bench: WriteBench, response: Response, *words: str) -> None:
     assert (response.status, problem["code"]) == (400, "PGRST122"), problem
     for word in words:
         assert word in f"{problem['detail']} {problem['hint']}"
-    # What PostgREST's clients show.
+    # PostgREST's clients show `message`.
     assert problem["message"] == problem["detail"]
     assert bench.sink.taken == []
 
@@ -114,7 +114,7 @@ def test_a_create_never_overwrites_so_ignoring_duplicates_is_honoured() -> None:
 
 
 def test_of_several_headers_each_counts() -> None:
-    """API Gateway hands over the last one in `headers`, and all in `multiValueHeaders`."""
+    """API Gateway passes the last header in `headers`, and all of them in `multiValueHeaders`."""
     bench = WriteBench()
     request = event("DELETE", "/cities/{key}", path={"key": "5"}, headers={"prefer": "x"})
     request["multiValueHeaders"] = {"prefer": ["tx=rollback", "x"]}
@@ -128,7 +128,7 @@ def test_a_preference_that_is_far_too_long_is_quoted_in_part() -> None:
 
 
 def ask_as_postgrest(builder: Any) -> Response:
-    """Sends what PostgREST's own client would send; nothing may be accepted."""
+    """Send the request of PostgREST's own client, and check that no command is accepted."""
     bench = WriteBench()
     asked = builder.request
     response = bench.app.handle(

@@ -1,4 +1,4 @@
-"""A client may send bodies of an earlier schema version; the upcasters bring them up to date."""
+"""Clients may send bodies of an earlier schema version; upcasters bring them up to date."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Price = Annotated[Decimal, Field(max_digits=30, decimal_places=4)]
 
 
 class Old(Resource, path="authors"):
-    """As clients of old know it."""
+    """The declaration of schema version 1."""
 
     isni: Annotated[str, Field(max_length=16), Key()]
     name: Annotated[str, Field(max_length=100)]
@@ -41,7 +41,7 @@ def split(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class New(Resource, path="authors", schema_version=3, upcasters={1: split, 2: dict}):
-    """As it is now."""
+    """The current declaration."""
 
     isni: Annotated[str, Field(max_length=16), Key()]
     given: Annotated[str, Field(max_length=100)]
