@@ -40,7 +40,7 @@ def post_in_chunks(client: Client, size: int) -> tuple[int, Any]:
 @pytest.mark.parametrize(
     ("target", "status", "kind", "detail"),
     [
-        ("/v1/nothing", 403, "MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"),
+        ("/v1/items/a/b", 403, "MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"),
         ("/v1/locked", 403, "INVALID_API_KEY", "Forbidden"),
         ("/v1/choked", 429, "THROTTLED", "Too Many Requests"),
         (ordered("/v1/slow", sleep=2), 503, "INTEGRATION_TIMEOUT", "Endpoint request timed out"),
@@ -61,7 +61,7 @@ def test_the_deployed_gateway_response_words_the_gateways_errors(
 
 
 def test_an_error_type_is_named_as_aws_names_it(client: Client) -> None:
-    assert client.get("/v1/nothing")["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
+    assert client.get("/v1/items/a/b")["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
     failed = client.get(ordered("/v1/items", raise_="x"))
     assert failed["x-amzn-ErrorType"] == "InternalServerErrorException"
 
