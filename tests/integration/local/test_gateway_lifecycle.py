@@ -98,7 +98,7 @@ def test_requests_are_logged_only_when_asked_for(
         log = tmp_path / "gateway.log"
         with running_gateway(*arguments, *option, log=log) as gateway:
             gateway.client.get("/v1/nothing")
-        assert ("GET /v1/nothing 403" in log.read_text()) == logged
+        assert ("GET /v1/nothing 404" in log.read_text()) == logged
 
 
 @pytest.fixture

@@ -98,12 +98,16 @@ ESCAPES = {
 def test_no_login_of_the_stack_runs_programs_or_reaches_files(
     postgres_cluster: PostgresServer, database_url: str, role: str, statement: str
 ) -> None:
-    """Not even in its own database with its own table."""
+    """Not even with every privilege on a table of the database."""
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE things (line text)")
+        owner.execute("GRANT ALL ON things TO PUBLIC")
     url = postgres_cluster.url(role, database_url.rpartition("/")[2])
-    with psycopg.connect(url, autocommit=True) as login:
-        login.execute("CREATE TEMPORARY TABLE things (line text)")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            login.execute(statement.encode())
+    with (
+        psycopg.connect(url, autocommit=True) as login,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        login.execute(statement.encode())
 
 
 @pytest.mark.parametrize("language", ["plpython3u", "plperlu", "pltclu", "file_fdw", "dblink"])

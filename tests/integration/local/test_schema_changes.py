@@ -13,9 +13,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from local import schema_changes
-from local.errors import MigrationsWaitError, ToolFailedError
+from local.errors import MigrationsWaitError, StateUnusableError, ToolFailedError
 from local.postgres.config import OWNER
 from local.schema_changes import check_before_start, migrate_running, take_over
+from local.secret import make_secret
 from local.settings import ROOT, LocalSettings, Ports
 from migrations import effects
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -184,8 +185,13 @@ def test_make_migrate_runs_what_waits_after_a_yes(
 
 
 def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
+    settings = LocalSettings(tmp_path, Ports(1))
+    with pytest.raises(StateUnusableError, match="start the stack once"):
+        migrate_running(settings, None, lambda: "y")
+
+    make_secret(settings.secret)
     with pytest.raises(ToolFailedError, match="no database answers for the stack on port 1"):
-        migrate_running(LocalSettings(tmp_path, Ports(1)), None, lambda: "y")
+        migrate_running(settings, None, lambda: "y")
 
 
 @dataclass
