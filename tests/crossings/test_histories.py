@@ -28,12 +28,14 @@ def test_the_laws_hold_in_any_history(arena: Arena, part: int) -> None:
 def test_the_laws_hold_in_the_histories_of_an_hour(arena: Arena) -> None:
     """Report every failed seed, not only the first; FOREBAY_CROSSINGS_SECONDS sets the duration."""
     ends = time.monotonic() + _SECONDS
-    seed, failures = _FIRST_SEED or 1_000_000, []
+    first = seed = _FIRST_SEED or 1_000_000
+    failures = []
     while time.monotonic() < ends:
         try:
             live_through(arena, seed)
         except HistoryFailedError as exc:
             failures.append(str(exc))
         seed += 1
+    print(f"{seed - first} histories, {len(failures)} failed")  # noqa: T201 - shown by -rP
     failed = "\n\n".join(failures)
     assert not failures, f"{len(failures)} of the histories up to {seed} failed:\n{failed}"
