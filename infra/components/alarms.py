@@ -132,7 +132,7 @@ class Alarms(Construct):
         )
         self._alarm(
             "reads-slow",
-            "Reads take long. Statuses that are waited for count as well.",
+            "Reads take long.",
             self._watched.function_metric("read", "Duration", "p99"),
             above=self._settings.read_p99_milliseconds,
             minutes=10,
