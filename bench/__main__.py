@@ -17,34 +17,36 @@ from local.settings import ROOT
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparisons that the arguments name, in turn; return 2 for an unknown name."""
-    asked = _parser().parse_args(arguments)
-    unknown = sorted(set(asked.name) - set(NAMES))
+    options = _build_parser().parse_args(arguments)
+    unknown = sorted(set(options.name) - set(NAMES))
     if unknown:
         say(f"no comparison is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
         return 2
-    folder = Path(asked.results) if asked.results else _folder(quick=asked.quick)
-    names = asked.name or [name for name in NAMES if asked.long or name not in LONG]
+    folder = Path(options.results) if options.results else _choose_folder(quick=options.quick)
+    names = options.name or [name for name in NAMES if options.long or name not in LONG]
     for name in names:
         say(f"{name}:")
-        started = time.monotonic()
+        start = time.monotonic()
         module = import_module(f"bench.comparisons.{name}")
-        about = results.about(quick=asked.quick)
-        with open_stage(quick=asked.quick, rounds=asked.rounds, chosen_size=asked.size) as stage:
+        about = results.about(quick=options.quick)
+        with open_stage(
+            quick=options.quick, rounds=options.rounds, chosen_size=options.size
+        ) as stage:
             findings: Findings = module.compare(stage)
         file = results.write(name, findings, folder=folder, about=about)
         for ratio in findings.ratios:
             aim = f", aim {ratio.aim}" if ratio.aim else ""
             say(f"  = {ratio.what}: {ratio.value:.2f} of {ratio.against}{aim}")
-        say(f"  {time.monotonic() - started:.0f} s, {file}")
+        say(f"  {time.monotonic() - start:.0f} s, {file}")
     return 0
 
 
-def _folder(*, quick: bool) -> Path:
+def _choose_folder(*, quick: bool) -> Path:
     """The folder of the results; a quick run's must not replace real figures."""
     return ROOT / ".build" / "bench-quick" if quick else results.FOLDER
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"of {', '.join(NAMES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")

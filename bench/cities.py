@@ -20,11 +20,11 @@ def fill(database: Database, *, times: int = 1) -> int:
     """Copy all countries, and all cities `times` times with new keys; return their number."""
     resources = load()
     countries = [dict(item.body) for item in data.countries()]
-    found = [dict(item.body) for item in data.cities()]
+    originals = [dict(item.body) for item in data.cities()]
     cities = [
         city | {"geonameid": city["geonameid"] + copy * 100_000_000}
         for copy in range(times)
-        for city in found
+        for city in originals
     ]
     with database.connect() as connection:
         _copy(connection, resources["countries"], countries)

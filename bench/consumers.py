@@ -68,11 +68,11 @@ class Consumers:
             pipe.send(Order(tuple(keys[index::count]), replay))
         total = Counts()
         for pipe in self._pipes:
-            done = pipe.recv()
-            if isinstance(done, BaseException):
-                raise done
-            total += done.counts
-            self.peak_mebibytes = max(self.peak_mebibytes, done.peak_mebibytes)
+            reply = pipe.recv()
+            if isinstance(reply, BaseException):
+                raise reply
+            total += reply.counts
+            self.peak_mebibytes = max(self.peak_mebibytes, reply.peak_mebibytes)
         return total
 
 
@@ -80,14 +80,16 @@ class Consumers:
 def running(count: int, *, url: str, folder: Path) -> Iterator[Consumers]:
     """Start this number of consumers, connected; they end with the block."""
     context = multiprocessing.get_context("spawn")
-    with ExitStack() as opened:
+    with ExitStack() as resources:
         pipes: list[Pipe] = []
         for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_consume, args=(theirs, url, folder), daemon=True)
+            pipe_end, consumer_end = context.Pipe()
+            process = context.Process(
+                target=_consume, args=(consumer_end, url, folder), daemon=True
+            )
             process.start()
-            opened.callback(_end, process, ours)
-            pipes.append(ours)
+            resources.callback(_end, process, pipe_end)
+            pipes.append(pipe_end)
         for pipe in pipes:
             pipe.recv()
         yield Consumers(pipes)
@@ -117,16 +119,16 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
         while (order := pipe.recv()) is not _STOP:
             try:
                 counts = Counts()
-                for key, ahead in one_ahead(order.keys, partial(_begin, archive)):
-                    outcome: Outcome = apply(
+                for key, lines in one_ahead(order.keys, partial(_begin, archive)):
+                    result: Outcome = apply(
                         connection,
-                        ahead,
+                        lines,
                         Source(key, replay=order.replay),
                         resources=orders.RESOURCES,
                         log=log,
                         habits=habits,
                     )
-                    counts += outcome.counts
+                    counts += result.counts
             except BaseException as exc:
                 pipe.send(exc)
                 raise

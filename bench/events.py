@@ -59,5 +59,5 @@ def json_bytes(value: object) -> bytes:
 @contextmanager
 def unheard() -> Iterator[None]:
     """Redirect standard output to /dev/null: writes take place, but are not read, as on Lambda."""
-    with Path("/dev/null").open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+    with Path("/dev/null").open("w", encoding="utf-8") as null, redirect_stdout(null):
         yield

@@ -97,9 +97,9 @@ def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = Fal
         for contender in (*contenders[turn:], *contenders[:turn]):
             contender.prepare()
             gc.collect()
-            started = time.perf_counter()
-            own = contender.run()
-            seconds = time.perf_counter() - started if own is None else own
+            start = time.perf_counter()
+            own_seconds = contender.run()
+            seconds = time.perf_counter() - start if own_seconds is None else own_seconds
             if number >= 0:
                 times[contender.name].append(seconds)
                 say(
@@ -116,24 +116,24 @@ def speed(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
     """The first contender's items per second over the other's: the median over the rounds."""
-    mine, other = _pair(measured, name, against)
+    first, other = _find_pair(measured, name, against)
     values = [
-        (mine.items / own) / (other.items / its)
-        for own, its in zip(mine.seconds, other.seconds, strict=True)
+        (first.items / seconds) / (other.items / other_seconds)
+        for seconds, other_seconds in zip(first.seconds, other.seconds, strict=True)
     ]
-    return _ratio(what, against, values, aim, "speed")
+    return _summarize_ratio(what, against, values, aim, "speed")
 
 
 def duration(
     what: str, measured: Sequence[Series], name: str, against: str, aim: Aim | None = None
 ) -> Ratio:
     """The first contender's time per item over the other's: the median over the rounds."""
-    mine, other = _pair(measured, name, against)
+    first, other = _find_pair(measured, name, against)
     values = [
-        (own / mine.items) / (its / other.items)
-        for own, its in zip(mine.seconds, other.seconds, strict=True)
+        (seconds / first.items) / (other_seconds / other.items)
+        for seconds, other_seconds in zip(first.seconds, other.seconds, strict=True)
     ]
-    return _ratio(what, against, values, aim, "time")
+    return _summarize_ratio(what, against, values, aim, "time")
 
 
 def single(what: str, against: str, value: float, kind: str, aim: Aim | None = None) -> Ratio:
@@ -141,12 +141,14 @@ def single(what: str, against: str, value: float, kind: str, aim: Aim | None = N
     return Ratio(what, against, value, value, value, aim, kind)
 
 
-def _pair(measured: Sequence[Series], name: str, against: str) -> tuple[Series, Series]:
-    named = {series.name: series for series in measured}
-    return named[name], named[against]
+def _find_pair(measured: Sequence[Series], name: str, against: str) -> tuple[Series, Series]:
+    by_name = {series.name: series for series in measured}
+    return by_name[name], by_name[against]
 
 
-def _ratio(what: str, against: str, values: list[float], aim: Aim | None, kind: str) -> Ratio:
+def _summarize_ratio(
+    what: str, against: str, values: list[float], aim: Aim | None, kind: str
+) -> Ratio:
     return Ratio(what, against, statistics.median(values), min(values), max(values), aim, kind)
 
 

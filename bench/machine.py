@@ -34,7 +34,7 @@ _PACKAGES = (
 def describe() -> dict[str, Any]:
     """The properties of the machine that affect speed."""
     return {
-        "cpu": _cpu(),
+        "cpu": _read_cpu_name(),
         "cores": os.cpu_count(),
         "memory_gibibytes": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
@@ -44,20 +44,20 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the measured packages."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def commit() -> str:
     """The measured commit, with `+` if the work tree differs."""
-    told = _git("rev-parse", "--short=12", "HEAD")
-    changed = _git("status", "--porcelain", "--", "forebay", "lambdas", "ops", "bench/*.py")
-    return told + ("+" if changed else "")
+    revision = _run_git("rev-parse", "--short=12", "HEAD")
+    changed = _run_git("status", "--porcelain", "--", "forebay", "lambdas", "ops", "bench/*.py")
+    return revision + ("+" if changed else "")
 
 
 def own_peak_mebibytes() -> float:
@@ -99,28 +99,28 @@ class PeakMemory:
                 family = [self._process, *self._process.children(recursive=True)]
             except psutil.NoSuchProcess:
                 return
-            self.mebibytes = max(self.mebibytes, sum(map(_resident, family)) / 2**20)
+            self.mebibytes = max(self.mebibytes, sum(map(_read_resident_bytes, family)) / 2**20)
 
 
-def _resident(process: psutil.Process) -> int:
+def _read_resident_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 - fixed arguments
+def _run_git(*arguments: str) -> str:
+    process = subprocess.run(  # noqa: S603 - fixed arguments
         ["git", *arguments],  # noqa: S607 - the machine's own git
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    return process.stdout.strip() if process.returncode == 0 else "unknown"
 
 
-def _cpu() -> str:
+def _read_cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

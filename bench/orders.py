@@ -136,10 +136,10 @@ def row(command: Command) -> list[Any]:
 
 def copy_text(made: Sequence[Command]) -> bytes:
     """The rows in COPY's text format, made beforehand so that COPY measures Postgres only."""
-    return "".join("\t".join(map(_copied, row(command))) + "\n" for command in made).encode()
+    return "".join("\t".join(map(_encode_value, row(command))) + "\n" for command in made).encode()
 
 
-def _copied(value: object) -> str:
+def _encode_value(value: object) -> str:
     if value is None:
         return r"\N"
     if isinstance(value, bool):

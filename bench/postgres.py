@@ -135,10 +135,10 @@ def create_tables(connection: Connection, resources: Mapping[str, ResourceSpec])
 def settings_of(cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
     """The present values of server parameters, for the results."""
     with psycopg.connect(cluster.url(SUPERUSER, "postgres"), autocommit=True) as admin:
-        found = admin.execute(
+        cursor = admin.execute(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)]
         )
-        return dict(found.fetchall())
+        return dict(cursor.fetchall())
 
 
 def _migrate(url: str) -> None:

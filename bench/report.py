@@ -43,7 +43,9 @@ def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
 
     def table(match: re.Match[str]) -> str:
         names = match[2].split()
-        lines = _machines(names, found) if names == ["machine"] else _rows(names, found)
+        lines = (
+            _render_machines(names, found) if names == ["machine"] else _render_rows(names, found)
+        )
         return match[1] + "\n".join(lines) + "\n" + match[3]
 
     return MARKED.sub(table, page)
@@ -51,37 +53,39 @@ def render(page: str, found: Mapping[str, dict[str, Any]]) -> str:
 
 def main() -> int:
     """Write the page."""
-    found = {result["comparison"]: result for result in results.read_all()}
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    measured = {result["comparison"]: result for result in results.read_all()}
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), measured), encoding="utf-8")
     say(f"wrote {PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE}")
     return 0
 
 
-def _rows(names: Sequence[str], found: Mapping[str, dict[str, Any]]) -> list[str]:
-    made = [_row(ratio) for name in names for ratio in results.ratios_of(found[name])]
-    return [*_HEAD, *made]
+def _render_rows(names: Sequence[str], by_comparison: Mapping[str, dict[str, Any]]) -> list[str]:
+    rows = [
+        _render_row(ratio) for name in names for ratio in results.ratios_of(by_comparison[name])
+    ]
+    return [*_HEAD, *rows]
 
 
-def _row(ratio: Ratio) -> str:
-    shown = _number(_WORDS[ratio.kind], ratio.value)
-    spread = f"{_plain(ratio.low)} to {_plain(ratio.high)}"
+def _render_row(ratio: Ratio) -> str:
+    value = _format_number(_WORDS[ratio.kind], ratio.value)
+    spread = f"{_format_plain(ratio.low)} to {_format_plain(ratio.high)}"
     if ratio.aim is None:
-        return f"| {ratio.what} | {ratio.against} | {shown} | {spread} | | |"
-    met = "met" if ratio.aim.is_met(ratio.value) else "**missed**"
-    return f"| {ratio.what} | {ratio.against} | **{shown}** | {spread} | {ratio.aim} | {met} |"
+        return f"| {ratio.what} | {ratio.against} | {value} | {spread} | | |"
+    verdict = "met" if ratio.aim.is_met(ratio.value) else "**missed**"
+    return f"| {ratio.what} | {ratio.against} | **{value}** | {spread} | {ratio.aim} | {verdict} |"
 
 
-def _number(words: str, value: float) -> str:
+def _format_number(words: str, value: float) -> str:
     return words.replace("{:.2f}", "{:.0f}" if value >= _LARGE else "{:.2f}").format(value)
 
 
-def _plain(value: float) -> str:
+def _format_plain(value: float) -> str:
     return f"{value:.0f}" if value >= _LARGE else f"{value:.2f}"
 
 
-def _machines(_: Sequence[str], found: Mapping[str, dict[str, Any]]) -> list[str]:
+def _render_machines(_: Sequence[str], by_comparison: Mapping[str, dict[str, Any]]) -> list[str]:
     lines = ["| Comparison | Taken at | Commit | Machine |", "|---|---|---|---|"]
-    for name, result in found.items():
+    for name, result in by_comparison.items():
         machine = result["machine"]
         lines.append(
             f"| `{name}` | {result['taken_at'][:16].replace('T', ' ')} | `{result['commit']}` | "

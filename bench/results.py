@@ -25,7 +25,7 @@ def write(name: str, findings: Findings, *, folder: Path, about: dict[str, Any])
         "comparison": name,
         "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         **about,
-        "ratios": [_ratio(ratio) for ratio in findings.ratios],
+        "ratios": [_encode_ratio(ratio) for ratio in findings.ratios],
         "series": [
             {
                 "name": series.name,
@@ -62,13 +62,13 @@ def read_all(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
 def ratios_of(result: dict[str, Any]) -> list[Ratio]:
     """The ratios of a result, as the comparison made them."""
     return [
-        Ratio(**{**found, "aim": Aim(**found["aim"]) if found["aim"] else None})
-        for found in result["ratios"]
+        Ratio(**{**ratio, "aim": Aim(**ratio["aim"]) if ratio["aim"] else None})
+        for ratio in result["ratios"]
     ]
 
 
-def _ratio(ratio: Ratio) -> dict[str, Any]:
-    told = asdict(ratio)
+def _encode_ratio(ratio: Ratio) -> dict[str, Any]:
+    row = asdict(ratio)
     for name in ("value", "low", "high"):
-        told[name] = round(told[name], _DIGITS)
-    return told
+        row[name] = round(row[name], _DIGITS)
+    return row

@@ -74,6 +74,6 @@ def open_stage(
     *, quick: bool, rounds: int | None, chosen_size: int | None = None
 ) -> Iterator[Stage]:
     """A stage; its servers are stopped, and its folder removed, at the end of the block."""
-    with ExitStack() as opened:
-        name = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-bench-"))
-        yield Stage(opened, Path(name), quick=quick, rounds=rounds, chosen_size=chosen_size)
+    with ExitStack() as resources:
+        name = resources.enter_context(tempfile.TemporaryDirectory(prefix="forebay-bench-"))
+        yield Stage(resources, Path(name), quick=quick, rounds=rounds, chosen_size=chosen_size)

@@ -57,10 +57,10 @@ def build_app(
         app,
         settings=settings,
         data=data,
-        database=_database(app, settings, data),
+        database=_build_database(app, settings, data),
         routes=served,
         packages=packages or partial(staged_asset, with_dependencies=not settings.emulated),
-        user_pool_arn=_user_pool_arn(app, settings, served),
+        user_pool_arn=_build_user_pool(app, settings, served),
     )
     if packages is None and not settings.emulated:
         _warn_without_bytecode(service)
@@ -83,8 +83,8 @@ def main() -> None:
             if (value := app.node.try_get_context(key)) is not None:
                 context[key] = value
         build_app(Settings.load(name, context), app=app)
-    except ForebayError as refused:
-        sys.exit(f"forebay: {refused}")
+    except ForebayError as error:
+        sys.exit(f"forebay: {error}")
     app.synth()
 
 
@@ -100,7 +100,7 @@ def _warn_without_bytecode(service: ServiceStack) -> None:
         )
 
 
-def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:
+def _build_database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStack | None:
     """The environment's own database stack; None for an external database."""
     if isinstance(settings.database, ExternalDatabase):
         return None
@@ -109,60 +109,67 @@ def _database(app: cdk.App, settings: Settings, data: DataStack) -> DatabaseStac
     )
 
 
-def _user_pool_arn(app: cdk.App, settings: Settings, served: Sequence[Route]) -> str | None:
+def _build_user_pool(
+    app: cdk.App, settings: Settings, served_routes: Sequence[Route]
+) -> str | None:
     """The user pool whose tokens the API accepts, in its own stack; None without Cognito."""
     authorization = settings.api.authorization
     if not isinstance(authorization, CognitoSettings):
         return None
     identity = IdentityStack(
-        app, settings=settings, cognito_settings=authorization, scopes=all_scopes(served)
+        app, settings=settings, cognito_settings=authorization, scopes=all_scopes(served_routes)
     )
     return identity.user_pool_arn
 
 
 def _check_scopes(settings: Settings, scopes: Sequence[str]) -> None:
     """Refuse settings that grant scopes which no route requires."""
-    granted: dict[str, Collection[str]] = {}
+    grants: dict[str, Collection[str]] = {}
     match settings.api.authorization:
         case CognitoSettings(machine_clients=clients, people_scopes=people):
-            granted = {f"machine_clients.{name}": wanted for name, wanted in clients.items()}
-            granted["people_scopes"] = people or ()
+            grants = {
+                f"machine_clients.{name}": granted_scopes
+                for name, granted_scopes in clients.items()
+            }
+            grants["people_scopes"] = people or ()
         case IamSettings(principals=principals):
-            granted = {f"principals.{name}": wanted for name, wanted in principals.items()}
-    for key, wanted in granted.items():
-        if unknown := sorted(set(wanted) - set(scopes)):
+            grants = {
+                f"principals.{name}": granted_scopes for name, granted_scopes in principals.items()
+            }
+    for key, granted_scopes in grants.items():
+        if unknown := sorted(set(granted_scopes) - set(scopes)):
             raise SettingsError(
                 f"infra/environments/{settings.name}.toml: api.authorization.{key} names "
                 f"{', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
             )
 
 
-def _check_shared_cache(settings: Settings, served: Sequence[Route]) -> None:
+def _check_shared_cache(settings: Settings, served_routes: Sequence[Route]) -> None:
     """Refuse a shared cache for answers that depend on the caller's scopes."""
     authorization = settings.api.authorization
     if isinstance(authorization, OpenSettings) or not authorization.shares_cache:
         return
-    shared = [
+    names = [
         route.name
-        for route in served
+        for route in served_routes
         if route.cached and route.names_others and settings.api.ttl_of(route.name) > 0
     ]
-    if shared:
+    if names:
         raise SettingsError(
             f"infra/environments/{settings.name}.toml: api.authorization.shares_cache must be "
-            f"false, because answers of {', '.join(shared)} depend on the caller's scopes: these "
+            f"false, because answers of {', '.join(names)} depend on the caller's scopes: these "
             "lists can name related resources. Or switch the cache off for each of them: "
-            f'api.cache.ttl_seconds_by_route."{shared[0]}" = 0'
+            f'api.cache.ttl_seconds_by_route."{names[0]}" = 0'
         )
 
 
-def _check_routes(settings: Settings, served: Sequence[Route]) -> None:
-    known = {route.name for route in served if route.cached}
-    unknown = sorted(set(settings.api.cache.ttl_seconds_by_route) - known)
+def _check_routes(settings: Settings, served_routes: Sequence[Route]) -> None:
+    cached_names = {route.name for route in served_routes if route.cached}
+    unknown = sorted(set(settings.api.cache.ttl_seconds_by_route) - cached_names)
     if unknown:
         raise SettingsError(
             f"infra/environments/{settings.name}.toml: api.cache.ttl_seconds_by_route names "
-            f"{', '.join(unknown)}, but the cached routes are {', '.join(sorted(known))}"
+            f"{', '.join(unknown)}, but the cached routes are {', '.join(sorted(cached_names))}"
         )
 
 

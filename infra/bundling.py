@@ -107,18 +107,20 @@ def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
     handler = f"lambdas/{function}/handler.py"
     if not (root / handler).is_file():
         raise SettingsError(f"{root / handler} is missing, so there is no {function} to deploy")
-    found = {
+    files = {
         file.relative_to(root).as_posix(): file
         for top in (*_COMMON, f"lambdas/{function}", *package.extra)
-        for file in _files(root / top)
+        for file in _find_files(root / top)
     }
-    found |= {name: _npm_file(root, source) for name, source in package.npm.items()}
+    files |= {name: _find_npm_file(root, source) for name, source in package.npm.items()}
     if package.certificates:
-        found[CERTIFICATES] = _certificates(root)
+        files[CERTIFICATES] = _write_certificates(root)
     return {
-        name: found[name]
-        for name in sorted(found)
-        if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in package.without)
+        name: files[name]
+        for name in sorted(files)
+        if not any(
+            name == f"{prefix}.py" or name.startswith(f"{prefix}/") for prefix in package.without
+        )
     }
 
 
@@ -137,7 +139,9 @@ def asset_hash(function: PackageName, *, with_dependencies: bool, root: Path = R
         for name in ("pydantic", "pydantic-core"):
             digest.update(f"{name} {version(name)}\n".encode())
     if with_dependencies:
-        digest.update(f"{PLATFORM} {PYTHON_VERSION}\n{_requirements(function, root)}".encode())
+        digest.update(
+            f"{PLATFORM} {PYTHON_VERSION}\n{_export_requirements(function, root)}".encode()
+        )
         if isinstance(find_compiler(PYTHON_VERSION), Compiler):
             digest.update(RECIPE.encode())
     return digest.hexdigest()
@@ -147,7 +151,7 @@ def zip_asset(function: PackageName, root: Path = ROOT) -> bytes:
     """The function's sources as a zip file, the same bytes for the same sources."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _contents(function, root):
+        for name, content in _iterate_contents(function, root):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = _FILE_MODE << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -181,8 +185,8 @@ def build_asset(
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if with_dependencies:
-        _install(_requirements(function, root), target_dir, platform)
-    for name, content in _contents(function, root):
+        _install(_export_requirements(function, root), target_dir, platform)
+    for name, content in _iterate_contents(function, root):
         destination = target_dir / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(content)
@@ -206,17 +210,17 @@ def staged_asset(function: PackageName, *, with_dependencies: bool, root: Path =
     if staged.is_dir():
         return staged
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = list(folder.glob(f"{kind}-*"))
-    with tempfile.TemporaryDirectory(dir=folder) as building:
-        package = Path(building) / "package"
+    old_packages = list(folder.glob(f"{kind}-*"))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        package = Path(temporary) / "package"
         build_asset(function, package, with_dependencies=with_dependencies, root=root)
         _move(package, staged)
-    for old in earlier:
+    for old in old_packages:
         shutil.rmtree(old, ignore_errors=True)
     return staged
 
 
-def _contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
+def _iterate_contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
     """The package's files by their names: its sources, and the files built from them."""
     for name, file in sources(function, root).items():
         yield name, file.read_bytes()
@@ -224,21 +228,21 @@ def _contents(function: PackageName, root: Path) -> Iterator[tuple[str, bytes]]:
         yield COMPILED, compiled_resources(root)
 
 
-def _npm_file(root: Path, name: str) -> Path:
+def _find_npm_file(root: Path, name: str) -> Path:
     file = root / "node_modules" / name
     if not file.is_file():
         raise SettingsError(f"{file} is missing; run `make setup`")
     return file
 
 
-def _certificates(root: Path) -> Path:
+def _write_certificates(root: Path) -> Path:
     """AWS's authorities for RDS as one file; public root stores do not contain them.
 
     They come from an npm package, which the lock file pins by its hash, so that a build downloads
     no certificates (Amazon RDS user guide, "Using SSL/TLS to encrypt a connection").
     """
     text = "".join(
-        _npm_file(root, f"{_AUTHORITIES}/{name}.js").read_text(encoding="utf-8")
+        _find_npm_file(root, f"{_AUTHORITIES}/{name}.js").read_text(encoding="utf-8")
         for name in ("defaults", "proxies")
     )
     lines = [line or end for line, end in _PEM_LINE.findall(text)]
@@ -254,28 +258,28 @@ def _certificates(root: Path) -> Path:
     return bundle
 
 
-def _move(package: Path, staged: Path) -> None:
+def _move(package: Path, destination: Path) -> None:
     """Move a finished package into place; another synth may have moved the same one there."""
     try:
-        package.rename(staged)
+        package.rename(destination)
     except OSError:
-        if not staged.is_dir():
+        if not destination.is_dir():
             raise
 
 
-def _files(top: Path) -> Iterator[Path]:
+def _find_files(top: Path) -> Iterator[Path]:
     if top.is_file():
         yield top
     for file in top.rglob("*"):
-        hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
-        if file.is_file() and not hidden and file.suffix != ".pyc":
+        is_hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
+        if file.is_file() and not is_hidden and file.suffix != ".pyc":
             yield file
 
 
 @cache
-def _requirements(function: PackageName, root: Path) -> str:
+def _export_requirements(function: PackageName, root: Path) -> str:
     """The locked dependencies of the function, with their hashes."""
-    return _uv(
+    return _run_uv(
         "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project",
         "--no-header", "--no-annotate", "--group", PACKAGES[function].group,
         directory=root,
@@ -283,20 +287,20 @@ def _requirements(function: PackageName, root: Path) -> str:
 
 
 def _install(requirements: str, target_dir: Path, platform: str) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
-        listed.write(requirements)
-        listed.flush()
-        _uv(
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(requirements)
+        file.flush()
+        _run_uv(
             "pip", "install", "--quiet", "--no-config", "--no-deps", "--only-binary", ":all:",
             "--python", sys.executable,
             "--python-platform", platform, "--python-version", PYTHON_VERSION,
-            "--link-mode", "copy", "--target", str(target_dir), "--requirements", listed.name,
+            "--link-mode", "copy", "--target", str(target_dir), "--requirements", file.name,
             directory=target_dir,
         )  # fmt: skip
 
 
-def _uv(*arguments: str, directory: Path) -> str:
-    done = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
+def _run_uv(*arguments: str, directory: Path) -> str:
+    process = subprocess.run(  # noqa: S603 - fixed arguments and paths of our own
         [find_uv_bin(), *arguments],
         cwd=directory,
         # uv would compile with the Python that runs this code.
@@ -305,6 +309,6 @@ def _uv(*arguments: str, directory: Path) -> str:
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        raise SettingsError(f"`uv {' '.join(arguments[:2])}` failed: {done.stderr.strip()}")
-    return done.stdout
+    if process.returncode != 0:
+        raise SettingsError(f"`uv {' '.join(arguments[:2])}` failed: {process.stderr.strip()}")
+    return process.stdout

@@ -80,13 +80,13 @@ class Compiler:
         Raises:
             SettingsError: a source can't be compiled; the message names it and the reason.
         """
-        done = _run(
+        process = _run(
             *(self.python, *_ISOLATED, "-m", "compileall", "-q", "-i", "-", *_OPTIONS),
-            listed="\n".join(_sources(package)),
+            stdin="\n".join(_find_sources(package)),
             directory=package,
         )
-        if done.returncode != 0:
-            raise SettingsError(f"{self.python} can't compile the package: {_said(done)}")
+        if process.returncode != 0:
+            raise SettingsError(f"{self.python} can't compile the package: {_read_reason(process)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,38 +103,40 @@ def find_compiler(version: str) -> Compiler | NoCompiler:
     Only the minor version that made bytecode can use it, so other versions are not accepted.
     Release candidates are not accepted either: the release may not read their bytecode.
     """
-    found = _run(
+    search = _run(
         *(find_uv_bin(), "--color", "never", "python", "find"),
         *("--no-python-downloads", "--no-project"),
         f"cpython@{version}",
         # pyenv's shims run the versions that this variable names, and fail for others.
         PYENV_VERSION=version,
     )
-    if found.returncode != 0:
-        return NoCompiler(reason=_said(found))
-    python = found.stdout.strip()
-    asked = _run(python, *_ISOLATED, "-c", _ABOUT)
-    if asked.returncode != 0:
-        return NoCompiler(reason=f"{python} doesn't run: {_said(asked)}")
-    about = json.loads(asked.stdout)
-    if about != [f"cpython-{version.replace('.', '')}", "final"]:
-        return NoCompiler(reason=f"{python} is {' '.join(about)}")
+    if search.returncode != 0:
+        return NoCompiler(reason=_read_reason(search))
+    python = search.stdout.strip()
+    check = _run(python, *_ISOLATED, "-c", _ABOUT)
+    if check.returncode != 0:
+        return NoCompiler(reason=f"{python} doesn't run: {_read_reason(check)}")
+    build = json.loads(check.stdout)
+    if build != [f"cpython-{version.replace('.', '')}", "final"]:
+        return NoCompiler(reason=f"{python} is {' '.join(build)}")
     return Compiler(python=python)
 
 
-def _sources(package: Path) -> Iterator[str]:
+def _find_sources(package: Path) -> Iterator[str]:
     """The sources worth compiling, relative to the package, in the same order on every machine."""
     for name in sorted(file.relative_to(package).as_posix() for file in package.rglob("*.py")):
-        if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in NEVER_IMPORTED):
+        if not any(
+            name == f"{prefix}.py" or name.startswith(f"{prefix}/") for prefix in NEVER_IMPORTED
+        ):
             yield name
 
 
 def _run(
-    *command: str, listed: str = "", directory: Path | None = None, **variables: str
+    *command: str, stdin: str = "", directory: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - fixed arguments, and interpreters that uv has found
         command,
-        input=listed,
+        input=stdin,
         cwd=directory,
         env={**os.environ, **variables},
         capture_output=True,
@@ -143,7 +145,7 @@ def _run(
     )
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
+def _read_reason(process: subprocess.CompletedProcess[str]) -> str:
     """The reason that a failed command printed, without uv's warnings before it."""
-    said = done.stderr.rpartition("error: ")[2] or done.stdout
-    return " ".join(said.split())
+    text = process.stderr.rpartition("error: ")[2] or process.stdout
+    return " ".join(text.split())

@@ -28,14 +28,16 @@ def compiled_resources(root: Path) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "compiled")
-        done = subprocess.run(  # noqa: S603 - a program of our own
+        process = subprocess.run(  # noqa: S603 - a program of our own
             [sys.executable, "-c", _PROGRAM, str(file)],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0"},
             capture_output=True,
             check=False,
         )
-        if done.returncode != 0:
-            told = done.stderr.decode(errors="replace").strip().splitlines()
-            raise SettingsError(f"{root / 'resources'}: {told[-1] if told else 'no reason given'}")
+        if process.returncode != 0:
+            lines = process.stderr.decode(errors="replace").strip().splitlines()
+            raise SettingsError(
+                f"{root / 'resources'}: {lines[-1] if lines else 'no reason given'}"
+            )
         return file.read_bytes()

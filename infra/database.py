@@ -108,7 +108,7 @@ class RdsDatabase(ManagedDatabase):
     max_storage_gibibytes: Annotated[int, Field(ge=20, le=65_536)]
 
     @model_validator(mode="after")
-    def _storage_can_grow(self) -> Self:
+    def _check_storage(self) -> Self:
         # RDS refuses an upper limit that is less than a tenth above.
         if self.max_storage_gibibytes * 10 < self.storage_gibibytes * 11:
             raise ValueError(
@@ -127,7 +127,7 @@ class ServerlessSettings(Section):
     pause_after_seconds: Annotated[int, Field(ge=300, le=86_400)] | None = None
 
     @model_validator(mode="after")
-    def _a_range(self) -> Self:
+    def _check_range(self) -> Self:
         if self.min_units > self.max_units:
             raise ValueError("min_units must be at most max_units")
         if (self.min_units == 0) != (self.pause_after_seconds is not None):
@@ -178,13 +178,13 @@ class AuroraDatabase(ManagedDatabase):
         return self.in_global is not None and self.in_global.role == "secondary"
 
     @model_validator(mode="after")
-    def _of_one_kind(self) -> Self:
+    def _check_kind(self) -> Self:
         if (self.instance_class is None) == (self.serverless is None):
             raise ValueError("give either instance_class or serverless")
         return self
 
     @model_validator(mode="after")
-    def _pausing_fits(self) -> Self:
+    def _check_pausing(self) -> Self:
         if not self.pauses:
             return self
         if self.proxy:
@@ -197,7 +197,7 @@ class AuroraDatabase(ManagedDatabase):
         return self
 
     @model_validator(mode="after")
-    def _a_secondary_has_no_proxy(self) -> Self:
+    def _check_secondary(self) -> Self:
         if self.proxy and self.secondary:
             raise ValueError("proxy must be off in a secondary region, which has no writer")
         return self
@@ -236,10 +236,10 @@ def check_connections(
                 f"functions.{name}.reserved_concurrency is required without a proxy, because "
                 "nothing else bounds its connections to the database"
             )
-    wanted = applying + sum(reserved or 0 for reserved in reading.values()) + SPARE_CONNECTIONS
-    if wanted > database.max_connections:
+    needed = applying + sum(reserved or 0 for reserved in reading.values()) + SPARE_CONNECTIONS
+    if needed > database.max_connections:
         raise ValueError(
             f"database.max_connections is {database.max_connections}, but the functions may open "
-            f"{wanted - SPARE_CONNECTIONS} connections and {SPARE_CONNECTIONS} must be left: lower "
+            f"{needed - SPARE_CONNECTIONS} connections and {SPARE_CONNECTIONS} must be left: lower "
             "the functions' reserved_concurrency or set database.proxy"
         )

@@ -71,7 +71,7 @@ class CognitoSettings(Section):
     shares_cache: bool = False
 
     @model_validator(mode="after")
-    def _people_can_sign_in(self) -> Self:
+    def _check_sign_in(self) -> Self:
         if self.people_scopes is not None and not self.callback_urls:
             raise ValueError(
                 "people_scopes needs callback_urls: without them no client for people is made"
@@ -79,7 +79,7 @@ class CognitoSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _tokens_can_be_fetched(self) -> Self:
+    def _check_domain_prefix(self) -> Self:
         if (self.callback_urls or self.machine_clients) and self.domain_prefix is None:
             raise ValueError(
                 "domain_prefix is required, because callback_urls and machine_clients "
@@ -99,7 +99,7 @@ class IamSettings(Section):
     shares_cache: bool = False
 
     @model_validator(mode="after")
-    def _principals_fit_a_function(self) -> Self:
+    def _check_principals(self) -> Self:
         size = sum(len(arn) + sum(map(len, scopes)) for arn, scopes in self.principals.items())
         if size > _PRINCIPALS_MAX_CHARACTERS:
             raise ValueError(
@@ -182,7 +182,7 @@ class ApiSettings(Section):
         )
 
     @model_validator(mode="after")
-    def _private_means_from_endpoints(self) -> Self:
+    def _check_endpoints(self) -> Self:
         if (self.endpoint == "private") != bool(self.vpc_endpoint_ids):
             raise ValueError(
                 "a private endpoint is reached from vpc_endpoint_ids, and nothing else has them"
@@ -192,7 +192,7 @@ class ApiSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _plans_fit_the_stage(self) -> Self:
+    def _check_plan(self) -> Self:
         if self.plan.rate_per_second > self.rate_per_second or self.plan.burst > self.burst:
             raise ValueError("plan must allow one key no more than the whole stage takes")
         return self
@@ -217,7 +217,7 @@ class EdgeSettings(Section):
     origin_secrets: Annotated[Names, Field(min_length=1, max_length=2)] = ("1",)
 
     @model_validator(mode="after")
-    def _signatures_see_more_than_addresses(self) -> Self:
+    def _check_signature_limit(self) -> Self:
         if self.requests_per_signature < self.requests_per_address:
             raise ValueError(
                 "requests_per_signature must be at least requests_per_address, "
@@ -249,8 +249,8 @@ def check_front(
         if api.domain is not None:
             raise ValueError("api.domain must be absent where there is an edge: use edge.domain")
         _check_certificate("edge.domain", edge.domain, EDGE_REGION)
-    of_api = EDGE_REGION if api.endpoint == "edge" else region
-    _check_certificate("api.domain", api.domain, of_api)
+    api_region = EDGE_REGION if api.endpoint == "edge" else region
+    _check_certificate("api.domain", api.domain, api_region)
 
 
 def _check_certificate(key: str, domain: DomainSettings | None, region: str) -> None:

@@ -28,7 +28,7 @@ class OperationsSettings(Section):
     monthly_budget_dollars: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _somebody_hears_of_the_budget(self) -> Self:
+    def _check_budget(self) -> Self:
         if self.monthly_budget_dollars is not None and not self.emails:
             raise ValueError("monthly_budget_dollars needs emails: a budget only sends mails")
         return self

@@ -52,7 +52,7 @@ class ArchiveSettings(Section):
     copy_to: CopySettings | None = None
 
     @model_validator(mode="after")
-    def _versions_outlive_the_lock(self) -> Self:
+    def _check_versions(self) -> Self:
         if self.lock is not None and self.old_versions_days < self.lock.days:
             raise ValueError(
                 "old_versions_days must be at least lock.days: S3 can't expire what is locked"
@@ -69,7 +69,7 @@ class QueueSettings(Section):
     max_receives: Annotated[int, Field(ge=5)]
 
     @model_validator(mode="after")
-    def _dead_letters_outlive_the_queue(self) -> Self:
+    def _check_retention(self) -> Self:
         # A dead letter keeps the age that it had in the queue.
         if self.dead_letter_retention_days <= self.retention_days:
             raise ValueError("dead_letter_retention_days must be greater than retention_days")
@@ -85,7 +85,7 @@ class ConsumerSettings(Section):
     max_concurrency: Annotated[int, Field(ge=2, le=1000)]
 
     @model_validator(mode="after")
-    def _big_batches_need_a_window(self) -> Self:
+    def _check_window(self) -> Self:
         if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
             raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
         return self

@@ -82,7 +82,7 @@ class FunctionSettings(Section):
     provisioned_concurrency: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _starts_in_one_way(self) -> Self:
+    def _check_starts(self) -> Self:
         provisioned = self.provisioned_concurrency
         if provisioned is None:
             return self
@@ -109,7 +109,7 @@ class FunctionsSettings(Section):
     sweep: FunctionSettings
 
     @model_validator(mode="after")
-    def _answers_before_the_gateway_gives_up(self) -> Self:
+    def _check_timeouts(self) -> Self:
         for name in ("write", "read", "status", "about"):
             if self.of(name).timeout_seconds > _GATEWAY_TIMEOUT_SECONDS:
                 raise ValueError(
@@ -120,8 +120,8 @@ class FunctionsSettings(Section):
 
     def of(self, name: FunctionName) -> FunctionSettings:
         """The size of the named function."""
-        found: FunctionSettings = getattr(self, name)
-        return found
+        settings: FunctionSettings = getattr(self, name)
+        return settings
 
 
 class Settings(Section):
@@ -168,12 +168,12 @@ class Settings(Section):
         """
         file = folder / f"{name}.toml"
         if not file.is_file():
-            known = ", ".join(sorted(found.stem for found in folder.glob("*.toml")))
-            raise SettingsError(f"there is no environment {name!r}; known are: {known}")
+            names = ", ".join(sorted(environment.stem for environment in folder.glob("*.toml")))
+            raise SettingsError(f"there is no environment {name!r}; known are: {names}")
         try:
-            return cls.model_validate({"name": name, **_completed(_parsed(file), context)})
+            return cls.model_validate({"name": name, **_complete(_parse(file), context)})
         except ValidationError as invalid:
-            raise SettingsError(_explained(file, invalid)) from invalid
+            raise SettingsError(_explain(file, invalid)) from invalid
 
     @property
     def prefix(self) -> str:
@@ -195,10 +195,10 @@ class Settings(Section):
         return 6 * timeout + self.consumer.window_seconds
 
     @model_validator(mode="after")
-    def _concurrency_is_reserved_for_the_pollers(self) -> Self:
+    def _check_reserved_concurrency(self) -> Self:
         reserved = self.functions.firehose_consumer.reserved_concurrency
-        used = self.consumer.max_concurrency + self.replay.max_concurrency
-        if reserved is not None and reserved < used:
+        needed = self.consumer.max_concurrency + self.replay.max_concurrency
+        if reserved is not None and reserved < needed:
             raise ValueError(
                 "functions.firehose_consumer.reserved_concurrency must be at least "
                 "consumer.max_concurrency and replay.max_concurrency together, or messages are "
@@ -212,7 +212,7 @@ class Settings(Section):
         return isinstance(self.database, AuroraDatabase) and self.database.secondary
 
     @model_validator(mode="after")
-    def _connections_suffice(self) -> Self:
+    def _check_connections(self) -> Self:
         functions = self.functions
         check_connections(
             self.database,
@@ -228,7 +228,7 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _sweeps_let_the_database_sleep(self) -> Self:
+    def _check_sweep_interval(self) -> Self:
         database = self.database
         if not isinstance(database, AuroraDatabase) or not database.pauses:
             return self
@@ -240,7 +240,7 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_wait_can_end(self) -> Self:
+    def _check_wait_cap(self) -> Self:
         if self.wait_cap_seconds and self.stream.buffer_seconds >= self.wait_cap_seconds:
             raise ValueError(
                 f"stream.buffer_seconds must be less than wait_cap_seconds "
@@ -255,7 +255,7 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _reads_end_before_the_function(self) -> Self:
+    def _check_read_timeout(self) -> Self:
         for name in ("read", "status"):
             if self.database.read_timeout_seconds >= self.functions.of(name).timeout_seconds:
                 raise ValueError(
@@ -266,28 +266,28 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _copies_go_elsewhere(self) -> Self:
+    def _check_copy(self) -> Self:
         copy = self.archive.copy_to
         if copy is not None and copy.region == self.region:
             raise ValueError("archive.copy_to.region must be another region than the environment's")
         return self
 
     @model_validator(mode="after")
-    def _front_fits_together(self) -> Self:
+    def _check_front(self) -> Self:
         check_front(self.api, self.edge, region=self.region, emulated=self.emulated)
         return self
 
     @model_validator(mode="after")
-    def _fits_the_target(self) -> Self:
+    def _check_target(self) -> Self:
         if self.emulated:
-            return self._fits_the_emulator()
+            return self._check_emulator()
         if self.stream.endpoint is not None:
             raise ValueError("stream.endpoint (-c firehose_endpoint=…) is for the emulator only")
         if isinstance(self.database, ExternalDatabase):
             self.database.check_no_password()
         return self
 
-    def _fits_the_emulator(self) -> Self:
+    def _check_emulator(self) -> Self:
         if self.account is None:
             raise ValueError("account is required by the emulator")
         if self.stream.endpoint is None:
@@ -300,8 +300,8 @@ class Settings(Section):
                 "database.kind must be 'external': the emulator has no databases"
             )
         for name in FunctionsSettings.model_fields:
-            found: FunctionSettings = getattr(self.functions, name)
-            if found.snap_start or found.provisioned_concurrency is not None:
+            settings: FunctionSettings = getattr(self.functions, name)
+            if settings.snap_start or settings.provisioned_concurrency is not None:
                 raise ValueError(
                     f"functions.{name}.snap_start must be false, and provisioned_concurrency "
                     "absent: the emulator has neither"
@@ -311,33 +311,33 @@ class Settings(Section):
         return self
 
 
-def _parsed(file: Path) -> dict[str, Any]:
+def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as broken:
         raise SettingsError(f"{file} is not valid TOML: {broken}") from broken
 
 
-def _completed(values: Mapping[str, Any], context: Mapping[str, str | None]) -> dict[str, Any]:
-    completed = dict(values)
+def _complete(values: Mapping[str, Any], context: Mapping[str, str | None]) -> dict[str, Any]:
+    complete = dict(values)
     for name, (section, key) in CONTEXT.items():
         value = context.get(name)
         if value is not None:
-            completed[section] = {**completed.get(section, {}), key: value}
-    return completed
+            complete[section] = {**complete.get(section, {}), key: value}
+    return complete
 
 
-def _explained(file: Path, invalid: ValidationError) -> str:
+def _explain(file: Path, invalid: ValidationError) -> str:
     """One line per problem, each beginning with file and key."""
-    return "\n".join(_problem(file, error["loc"], error) for error in invalid.errors())
+    return "\n".join(_describe_problem(file, error["loc"], error) for error in invalid.errors())
 
 
-def _without_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _drop_kinds(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The key as in the file: pydantic adds the kind after a table of several kinds."""
     return tuple(
         part
-        for before, part in zip((None, *location), location, strict=False)
-        if before not in {"database", "authorization"} or not _is_kind(part)
+        for previous, part in zip((None, *location), location, strict=False)
+        if previous not in {"database", "authorization"} or not _is_kind(part)
     )
 
 
@@ -345,20 +345,20 @@ def _is_kind(part: int | str) -> bool:
     return part in {"external", "rds", "aurora", "none", "cognito", "iam", "lambda"}
 
 
-def _problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
-    location = _without_kinds(location)
+def _describe_problem(file: Path, location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
+    location = _drop_kinds(location)
     key = ".".join(str(part) for part in location)
-    where = f"{file}: {key}" if key else f"{file}"
+    prefix = f"{file}: {key}" if key else f"{file}"
     match error["type"]:
         case "missing":
             hint = next((name for name, path in CONTEXT.items() if path == location), None)
-            return f"{where} is missing" + (f"; give it with -c {hint}=…" if hint else "")
+            return f"{prefix} is missing" + (f"; give it with -c {hint}=…" if hint else "")
         case "extra_forbidden":
-            return f"{where} is not a setting"
+            return f"{prefix} is not a setting"
         case "value_error":
-            return f"{where}: {error['ctx']['error']}"
+            return f"{prefix}: {error['ctx']['error']}"
         case _:
-            return f"{where}: {error['msg']}, not {error['input']!r}"
+            return f"{prefix}: {error['msg']}, not {error['input']!r}"
 
 
 def given_context(env: Mapping[str, str]) -> dict[str, str | None]:

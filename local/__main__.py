@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that can't encode the check marks gets question marks instead.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    parser = _parser()
+    parser = _build_parser()
     options = parser.parse_args(arguments)
     try:
         settings = LocalSettings.from_env(base_port=options.port)
@@ -52,7 +52,7 @@ def _reset(settings: LocalSettings, options: argparse.Namespace) -> int:
     return reset(settings, assume_yes=options.yes)
 
 
-def _psql(settings: LocalSettings, options: argparse.Namespace) -> int:
+def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.postgres.binaries import program
     from local.postgres.config import OWNER, READER, primary_of, replica_of
 
@@ -65,7 +65,7 @@ def _psql(settings: LocalSettings, options: argparse.Namespace) -> int:
     )
 
 
-def _credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.credentials import ACCESS_KEY_ID, secret_key
     from local.postgres.config import READER, primary_of, replica_of
     from local.settings import REGION
@@ -84,14 +84,14 @@ def _credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _setup(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _set_up(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local import node
 
     node.ensure(settings.root)
     return 0
 
 
-def _cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
+def _run_cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local import node
 
     node.ensure(settings.root)
@@ -100,19 +100,19 @@ def _cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
     return subprocess.call(command, cwd=settings.root, env=env)  # noqa: S603
 
 
-def _alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
+def _run_alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.migrations import alembic
 
     return alembic(options.arguments)
 
 
-def _migration(settings: LocalSettings, options: argparse.Namespace) -> int:
+def _write_migration(settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.declarations import write_migration
 
     return write_migration(options.message, settings.root)
 
 
-def _declarations(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _check_declarations(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.declarations import check
 
     return check(settings.root)
@@ -124,14 +124,14 @@ def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
     return migrate_running(settings, options.accept or None)
 
 
-def _openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _write_openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.description import written
 
     (settings.root / "docs" / "openapi.json").write_bytes(written())
     return 0
 
 
-def _templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _check_templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local import node
     from local.templates import check_templates
 
@@ -139,13 +139,13 @@ def _templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
     return check_templates(settings.root)
 
 
-def _audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
+def _run_audit(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.audit import audit
 
     return audit(settings.root)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--port",
@@ -155,33 +155,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, do: Command, what: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
+    def add(name: str, do: Command, description: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(
+            name, help=description, description=description
+        )
         command.set_defaults(do=do)
         return command
 
     run = add("run", _run, "start the stack, until Ctrl-C")
     run.add_argument("--stop-with-parent", action="store_true", help="also when the caller ends")
-    accept = "the newest of the migrations that may drop or change data"
-    run.add_argument("--accept", metavar="REVISION", help=accept)
+    accept_help = "the newest of the migrations that may drop or change data"
+    run.add_argument("--accept", metavar="REVISION", help=accept_help)
     migrate = add("migrate", _migrate, "run the migrations that wait, after asking")
-    migrate.add_argument("--accept", metavar="REVISION", help=f"{accept}; asks nothing")
+    migrate.add_argument("--accept", metavar="REVISION", help=f"{accept_help}; asks nothing")
     reset = add("reset", _reset, "delete the stack's state, after asking")
     reset.add_argument("--yes", action="store_true", help="without asking")
-    psql = add("psql", _psql, "a prompt of the running database")
+    psql = add("psql", _run_psql, "a prompt of the running database")
     psql.add_argument("--replica", action="store_true", help="of the replica")
     psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
-    add("credentials", _credentials, "print what a shell needs for AWS's tools and for Postgres")
-    add("setup", _setup, "install the npm packages")
-    cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
+    add(
+        "credentials",
+        _print_credentials,
+        "print what a shell needs for AWS's tools and for Postgres",
+    )
+    add("setup", _set_up, "install the npm packages")
+    cdk = add("cdk", _run_cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
-    add("templates", _templates, "synthesise every environment and check its templates")
-    add("audit", _audit, "ask for known holes in what the lock files name")
-    add("openapi", _openapi, "write docs/openapi.json")
-    migration = add("migration", _migration, "write a migration, and note what bodies look like")
+    add("templates", _check_templates, "synthesise every environment and check its templates")
+    add("audit", _run_audit, "ask for known holes in what the lock files name")
+    add("openapi", _write_openapi, "write docs/openapi.json")
+    migration = add(
+        "migration", _write_migration, "write a migration, and note what bodies look like"
+    )
     migration.add_argument("-m", "--message", required=True, help="what it does")
-    add("declarations", _declarations, "check the declarations against what was archived")
-    alembic = add("alembic", _alembic, "alembic, with a migrated throw-away database")
+    add("declarations", _check_declarations, "check the declarations against what was archived")
+    alembic = add("alembic", _run_alembic, "alembic, with a migrated throw-away database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
 

@@ -53,7 +53,7 @@ def audit(root: Path) -> int:
 def conclude(answers: Sequence[Answer]) -> int:
     """Print the answers and the summary; return the exit code as `audit` does."""
     for answer in answers:
-        for line in _lines(answer):
+        for line in _format_lines(answer):
             _say(f"{answer.source}: {line}")
     with_holes = [answer.source for answer in answers if answer.holes]
     incomplete = [answer.source for answer in answers if answer.not_asked]
@@ -70,34 +70,34 @@ def conclude(answers: Sequence[Answer]) -> int:
 
 def read_pip_audit(report: str, errors: str) -> Answer:
     """Parse the JSON report and the standard error of pip-audit."""
-    dependencies = _mapping(report).get("dependencies")
+    dependencies = _parse_object(report).get("dependencies")
     if not isinstance(dependencies, list):
-        return Answer("PyPI", not_asked=(f"everything ({_last_line(errors)})",))
-    skipped = [found for found in dependencies if "skip_reason" in found]
-    asked = [found for found in dependencies if "skip_reason" not in found]
+        return Answer("PyPI", not_asked=(f"everything ({_take_last_line(errors)})",))
+    skipped = [package for package in dependencies if "skip_reason" in package]
+    audited = [package for package in dependencies if "skip_reason" not in package]
     return Answer(
         "PyPI",
-        asked_about=len(asked),
+        asked_about=len(audited),
         holes=tuple(
-            f"{found['name']} {found['version']}: {hole['id']}, "
-            + _mended_in(hole.get("fix_versions", ()))
-            for found in asked
-            for hole in found["vulns"]
+            f"{package['name']} {package['version']}: {hole['id']}, "
+            + _describe_fix(hole.get("fix_versions", ()))
+            for package in audited
+            for hole in package["vulns"]
         ),
-        not_asked=tuple(f"{found['name']} ({found['skip_reason']})" for found in skipped),
+        not_asked=tuple(f"{package['name']} ({package['skip_reason']})" for package in skipped),
     )
 
 
 def read_npm_audit(report: str, errors: str) -> Answer:
     """Parse the report of `npm audit --json` and its standard error."""
-    found = _mapping(report)
-    vulnerabilities = found.get("vulnerabilities")
+    answer = _parse_object(report)
+    vulnerabilities = answer.get("vulnerabilities")
     if not isinstance(vulnerabilities, dict):
-        reason = _npm_error(found) or _last_line(errors)
+        reason = _read_npm_error(answer) or _take_last_line(errors)
         return Answer("npm", not_asked=(f"everything ({reason})",))
     return Answer(
         "npm",
-        asked_about=int(found["metadata"]["dependencies"]["total"]),
+        asked_about=int(answer["metadata"]["dependencies"]["total"]),
         holes=tuple(
             f"{name} {hole['range']}: {hole['severity']}, "
             + ("mended by `npm audit fix`" if hole["fixAvailable"] else "not mended yet")
@@ -110,9 +110,9 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _lines(answer: Answer) -> Iterator[str]:
+def _format_lines(answer: Answer) -> Iterator[str]:
     yield from answer.holes
-    yield from (f"could not be asked about {what}" for what in answer.not_asked)
+    yield from (f"could not be asked about {name}" for name in answer.not_asked)
     if answer.asked_about and not answer.holes:
         yield f"no known holes in {answer.asked_about} packages"
 
@@ -126,13 +126,13 @@ def _ask_pypi(root: Path) -> Answer:
             raise ToolFailedError(f"uv.lock can't be read: {exported.stderr.strip()}")
         # The file lists every installed package with its hash, so pip-audit has no need to resolve.
         options = ["--disable-pip", "--progress-spinner", "off", "--format", "json"]
-        asked = _run([sys.executable, "-m", "pip_audit", *options, "-r", str(requirements)], root)
-    return read_pip_audit(asked.stdout, asked.stderr)
+        process = _run([sys.executable, "-m", "pip_audit", *options, "-r", str(requirements)], root)
+    return read_pip_audit(process.stdout, process.stderr)
 
 
 def _ask_npm(root: Path) -> Answer:
-    asked = _run([*node.npm_command(), "audit", "--json"], root)
-    return read_npm_audit(asked.stdout, asked.stderr)
+    process = _run([*node.npm_command(), "audit", "--json"], root)
+    return read_npm_audit(process.stdout, process.stderr)
 
 
 def _run(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]:
@@ -146,24 +146,24 @@ def _run(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]
     )
 
 
-def _mapping(text: str) -> Mapping[str, Any]:
+def _parse_object(text: str) -> Mapping[str, Any]:
     """Parse a JSON object; return an empty mapping for any other text."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _npm_error(found: Mapping[str, Any]) -> str:
-    error = found.get("error")
+def _read_npm_error(answer: Mapping[str, Any]) -> str:
+    error = answer.get("error")
     summary = error.get("summary") if isinstance(error, dict) else None
-    return str(found.get("message") or summary or "")
+    return str(answer.get("message") or summary or "")
 
 
-def _last_line(errors: str) -> str:
+def _take_last_line(errors: str) -> str:
     return next(reversed(errors.strip().splitlines()), "it said nothing").strip()
 
 
-def _mended_in(versions: Sequence[str]) -> str:
+def _describe_fix(versions: Sequence[str]) -> str:
     return f"mended in {', '.join(versions)}" if versions else "not mended yet"

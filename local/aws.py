@@ -88,5 +88,5 @@ class Emulated:
                 FunctionName=function, Payload=json.dumps(event or {}).encode()
             )
             if "FunctionError" in answer:
-                said = answer["Payload"].read().decode(errors="replace")
-                raise ToolFailedError(f"the function {function} failed: {said}")
+                message = answer["Payload"].read().decode(errors="replace")
+                raise ToolFailedError(f"the function {function} failed: {message}")

@@ -21,22 +21,24 @@ _MAX_TEXT = 300
 
 def bodies(shape: Shape) -> SearchStrategy[dict[str, Any]]:
     """Return a strategy for archived bodies: without the key, and with every default."""
-    return st.fixed_dictionaries({name: _values(field) for name, field in shape.fields.items()})
+    return st.fixed_dictionaries(
+        {name: _draw_values(field) for name, field in shape.fields.items()}
+    )
 
 
-def _values(field: FieldShape) -> SearchStrategy[Any]:
-    by_kind = st.one_of([_of_kind(field, schema) for schema in field.schemas or ({},)])
+def _draw_values(field: FieldShape) -> SearchStrategy[Any]:
+    by_kind = st.one_of([_draw_kind(field, schema) for schema in field.schemas or ({},)])
     if field.nullable:
         by_kind = st.none() | by_kind
     return by_kind if field.required else st.just(field.default) | by_kind
 
 
-def _of_kind(field: FieldShape, schema: Mapping[str, Any]) -> SearchStrategy[Any]:
+def _draw_kind(field: FieldShape, schema: Mapping[str, Any]) -> SearchStrategy[Any]:
     """Return a strategy for archived values; their types differ from those that clients send."""
     match field.kind:
         case Kind.DECIMAL:
-            scale, whole = field.scale or 0, (field.precision or 1) - (field.scale or 0)
-            limit = Decimal(10) ** whole - Decimal(10) ** -scale
+            scale, integer_digits = field.scale or 0, (field.precision or 1) - (field.scale or 0)
+            limit = Decimal(10) ** integer_digits - Decimal(10) ** -scale
             return st.decimals(-limit, limit, places=scale).map(str)
         case Kind.DATE:
             return st.dates().map(lambda day: day.isoformat())
@@ -45,54 +47,54 @@ def _of_kind(field: FieldShape, schema: Mapping[str, Any]) -> SearchStrategy[Any
         case Kind.UUID:
             return st.uuids().map(str)
         case _:
-            return _of_schema(_without_null(schema))
+            return _draw_schema(_drop_null(schema))
 
 
-def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+def _drop_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
     return {**schema, "anyOf": choices} if choices else schema
 
 
-def _of_schema(schema: Any) -> SearchStrategy[Any]:  # noqa: ANN401 - JSON
+def _draw_schema(schema: Any) -> SearchStrategy[Any]:  # noqa: ANN401 - JSON
     if not isinstance(schema, dict):
         return _ANYTHING
     for name in ("anyOf", "oneOf"):
         if name in schema:
-            return st.one_of([_of_schema(one) for one in schema[name]])
+            return st.one_of([_draw_schema(choice) for choice in schema[name]])
     if "allOf" in schema:
-        return _of_schema(schema["allOf"][0])
+        return _draw_schema(schema["allOf"][0])
     if "const" in schema or "enum" in schema:
         values = [schema["const"]] if "const" in schema else schema["enum"]
         return st.sampled_from(values) if values else st.nothing()
-    make = _BY_TYPE.get(schema.get("type", ""))
-    return make(schema) if make else _ANYTHING
+    build = _BY_TYPE.get(schema.get("type", ""))
+    return build(schema) if build else _ANYTHING
 
 
-def _texts(schema: Mapping[str, Any]) -> SearchStrategy[str]:
+def _draw_texts(schema: Mapping[str, Any]) -> SearchStrategy[str]:
     low = schema.get("minLength", 0)
     high = max(low, min(schema.get("maxLength", _MAX_TEXT), low + _MAX_TEXT))
-    examples = [one for one in schema.get("examples", ()) if isinstance(one, str)]
+    examples = [example for example in schema.get("examples", ()) if isinstance(example, str)]
     if "pattern" in schema:
         try:
             matching = st.from_regex(re.compile(schema["pattern"]), alphabet=_CHARACTERS)
         except re.error:  # a pattern of another dialect than Python's
             matching = st.nothing()
         # The validator's `$` matches at the end only; Python's also matches before a final newline.
-        made: SearchStrategy[str] = matching.filter(
+        texts: SearchStrategy[str] = matching.filter(
             lambda text: low <= len(text) <= high and not text.endswith("\n")
         )
     elif schema.get("format") == "uuid":
-        made = st.uuids().map(str)
+        texts = st.uuids().map(str)
     elif schema.get("format") == "date":
-        made = st.dates().map(lambda day: day.isoformat())
+        texts = st.dates().map(lambda day: day.isoformat())
     elif schema.get("format") == "date-time":
-        made = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
+        texts = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
     else:
-        made = st.text(_CHARACTERS, min_size=low, max_size=high)
-    return made | st.sampled_from(examples) if examples else made
+        texts = st.text(_CHARACTERS, min_size=low, max_size=high)
+    return texts | st.sampled_from(examples) if examples else texts
 
 
-def _bounds(schema: Mapping[str, Any]) -> tuple[int, int]:
+def _read_bounds(schema: Mapping[str, Any]) -> tuple[int, int]:
     low, high = schema.get("minimum", INT64_MIN), schema.get("maximum", INT64_MAX)
     if "exclusiveMinimum" in schema:
         low = max(low, schema["exclusiveMinimum"] + 1)
@@ -101,7 +103,7 @@ def _bounds(schema: Mapping[str, Any]) -> tuple[int, int]:
     return max(int(low), INT64_MIN), min(int(high), INT64_MAX)
 
 
-def _numbers(schema: Mapping[str, Any]) -> SearchStrategy[float]:
+def _draw_numbers(schema: Mapping[str, Any]) -> SearchStrategy[float]:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     return st.floats(
@@ -114,38 +116,42 @@ def _numbers(schema: Mapping[str, Any]) -> SearchStrategy[float]:
     )
 
 
-def _arrays(schema: Mapping[str, Any]) -> SearchStrategy[list[Any]]:
+def _draw_arrays(schema: Mapping[str, Any]) -> SearchStrategy[list[Any]]:
     low = schema.get("minItems", 0)
     high = max(low, min(schema.get("maxItems", _MAX_ITEMS), low + _MAX_ITEMS))
     if "prefixItems" in schema:
-        return st.tuples(*map(_of_schema, schema["prefixItems"])).map(list)
-    items = _of_schema(schema.get("items", {}))
+        return st.tuples(*map(_draw_schema, schema["prefixItems"])).map(list)
+    items = _draw_schema(schema.get("items", {}))
     if items.is_empty:
         return st.just([])
     return st.lists(items, min_size=low, max_size=high)
 
 
-def _objects(schema: Mapping[str, Any]) -> SearchStrategy[dict[str, Any]]:
-    members = {name: _of_schema(one) for name, one in schema.get("properties", {}).items()}
+def _draw_objects(schema: Mapping[str, Any]) -> SearchStrategy[dict[str, Any]]:
+    members = {name: _draw_schema(member) for name, member in schema.get("properties", {}).items()}
     required = set(schema.get("required", ()))
-    optional = {n: s for n, s in members.items() if n not in required and not s.is_empty}
-    known = st.fixed_dictionaries(
-        {name: one for name, one in members.items() if name in required}, optional=optional
+    optional = {
+        n: strategy
+        for n, strategy in members.items()
+        if n not in required and not strategy.is_empty
+    }
+    declared = st.fixed_dictionaries(
+        {name: member for name, member in members.items() if name in required}, optional=optional
     )
-    others = schema.get("additionalProperties", False if members else {})
-    if others is False or members:
-        return known
+    additional = schema.get("additionalProperties", False if members else {})
+    if additional is False or members:
+        return declared
     return st.dictionaries(
-        st.text(_CHARACTERS, max_size=9), _of_schema(others), max_size=_MAX_ITEMS
+        st.text(_CHARACTERS, max_size=9), _draw_schema(additional), max_size=_MAX_ITEMS
     )
 
 
 _BY_TYPE: Mapping[str, Callable[[Mapping[str, Any]], SearchStrategy[Any]]] = {
-    "string": _texts,
-    "integer": lambda schema: st.integers(*_bounds(schema)),
-    "number": _numbers,
+    "string": _draw_texts,
+    "integer": lambda schema: st.integers(*_read_bounds(schema)),
+    "number": _draw_numbers,
     "boolean": lambda _schema: st.booleans(),
     "null": lambda _schema: st.none(),
-    "array": _arrays,
-    "object": _objects,
+    "array": _draw_arrays,
+    "object": _draw_objects,
 }

@@ -50,9 +50,9 @@ def new_enough_python() -> str:
     if sys.version_info >= MIN_PYTHON:
         return sys.executable
     for minor in range(14, MIN_PYTHON[1] - 1, -1):
-        found = shutil.which("python3.%d" % minor)  # noqa: UP031 - see the module's docstring
-        if found:
-            return found
+        path = shutil.which("python3.%d" % minor)  # noqa: UP031 - see the module's docstring
+        if path:
+            return path
     _fail(
         "Python 3.11 or newer is needed, %s is %d.%d; install one, or name it: "  # noqa: UP031
         "make setup PYTHON=/path/to/python3.13" % (sys.executable, *sys.version_info[:2])
@@ -63,16 +63,16 @@ def new_enough_python() -> str:
 def uv(python: str) -> str:
     """Return the machine's uv if it can read the lock file, else a private uv, from a wheel."""
     installed = shutil.which("uv")
-    if installed and _version(installed) >= _numbers(UV_VERSION):
+    if installed and _read_version(installed) >= _parse_numbers(UV_VERSION):
         return installed
-    own = OWN_UV / "bin" / "uv"
-    if own.exists() and _version(str(own)) == _numbers(UV_VERSION):
-        return str(own)
+    private = OWN_UV / "bin" / "uv"
+    if private.exists() and _read_version(str(private)) == _parse_numbers(UV_VERSION):
+        return str(private)
     shutil.rmtree(OWN_UV, ignore_errors=True)
-    made = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         [python, "-m", "venv", str(OWN_UV)], capture_output=True, text=True, check=False
     )
-    if made.returncode != 0:
+    if process.returncode != 0:
         _fail(
             f"{python} can't make virtual environments; install its venv module "
             "(on Debian and Ubuntu: apt install python3-venv), or install uv"
@@ -80,17 +80,17 @@ def uv(python: str) -> str:
     pip = [str(OWN_UV / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"]
     if subprocess.run(pip, check=False).returncode != 0:  # noqa: S603
         _fail(f"uv {UV_VERSION} could not be installed; the lines above say why")
-    return str(own)
+    return str(private)
 
 
-def _version(uv: str) -> tuple[int, ...]:
-    told = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
-    return _numbers(told.stdout) if told.returncode == 0 else ()
+def _read_version(uv: str) -> tuple[int, ...]:
+    process = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    return _parse_numbers(process.stdout) if process.returncode == 0 else ()
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    found = re.search(r"\d+(\.\d+)+", text)
-    return tuple(int(number) for number in found.group().split(".")) if found else ()
+def _parse_numbers(text: str) -> tuple[int, ...]:
+    match = re.search(r"\d+(\.\d+)+", text)
+    return tuple(int(number) for number in match.group().split(".")) if match else ()
 
 
 def _fail(sentence: str) -> None:

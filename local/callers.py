@@ -12,7 +12,7 @@ def refusal(policy: Policy, request: web.Request) -> str | None:
     hosts = request.headers.getall("Host", [])
     if request.raw_path.lower().startswith(("http:", "https:")):
         # The authority of such a target overrides the Host header (RFC 9112, section 3.2.2).
-        hosts = [*hosts, _authority(request.raw_path)]
+        hosts = [*hosts, _parse_authority(request.raw_path)]
     return policy.refusal(
         hosts=hosts,
         origins=request.headers.getall("Origin", []),
@@ -20,7 +20,7 @@ def refusal(policy: Policy, request: web.Request) -> str | None:
     )
 
 
-def _authority(target: str) -> str:
+def _parse_authority(target: str) -> str:
     try:
         return urlsplit(target).netloc
     except ValueError:

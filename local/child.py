@@ -97,10 +97,10 @@ def spawn(spec: Spec) -> Child:
             )
         except OSError as exc:
             raise ToolFailedError(f"{spec.name} can't be started: {exc}") from exc
-    return Child(spec=spec, running=_running(spec, process.pid), process=process)
+    return Child(spec=spec, running=_describe_running(spec, process.pid), process=process)
 
 
-def _running(spec: Spec, pid: int) -> Running:
+def _describe_running(spec: Spec, pid: int) -> Running:
     return Running(
         name=spec.name,
         pid=pid,

@@ -35,11 +35,11 @@ class Display:
                     self._running.append(step)
                 case Done(step, seconds, note):
                     self._running.remove(step)
-                    self._line("green", "✓", f"{step:<18}{seconds:5.1f} s", note)
+                    self._print_line("green", "✓", f"{step:<18}{seconds:5.1f} s", note)
                 case Stopped(name, seconds, forced):
-                    self._line("dim", "■", f"{name:<18}{seconds:5.1f} s", "killed" * forced)
+                    self._print_line("dim", "■", f"{name:<18}{seconds:5.1f} s", "killed" * forced)
                 case Remark(text):
-                    self._line("cyan", "·", text)
+                    self._print_line("cyan", "·", text)
             self._show_running()
 
     def _show_running(self) -> None:
@@ -51,8 +51,8 @@ class Display:
         else:
             self._status.stop()
 
-    def _line(self, style: str, mark: str, text: str, note: str = "") -> None:
-        line = Text.assemble((mark, style), f" {text}")
+    def _print_line(self, style: str, symbol: str, text: str, note: str = "") -> None:
+        line = Text.assemble((symbol, style), f" {text}")
         if note:
             line.append(f"  {note}", "dim")
         self._console.print(line)

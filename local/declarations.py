@@ -30,13 +30,13 @@ def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
 
 def check(root: Path = ROOT) -> int:
     """Run `make check`; return 1, with every problem on standard error, or 0."""
-    declared, recorded = resources.load(), read_shapes(root)
-    found = [*shape.problems(recorded, declared), *upcaster_problems(recorded, declared)]
-    if not found and _updated(recorded, declared) != recorded:
-        found.append(f"{shape.FILE} is not up to date: run make migration, and commit it")
-    for problem in found:
+    specs, shapes = resources.load(), read_shapes(root)
+    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    if not problems and _update_shapes(shapes, specs) != shapes:
+        problems.append(f"{shape.FILE} is not up to date: run make migration, and commit it")
+    for problem in problems:
         sys.stderr.write(f"{problem}\n")
-    return 1 if found else 0
+    return 1 if problems else 0
 
 
 def write_migration(message: str, root: Path = ROOT) -> int:
@@ -46,14 +46,14 @@ def write_migration(message: str, root: Path = ROOT) -> int:
         DeclarationsError: archived bodies would not fit; no file was written.
         LocalStackError: there is no database to compare with.
     """
-    declared, recorded = resources.load(), read_shapes(root)
-    found = [*shape.problems(recorded, declared), *upcaster_problems(recorded, declared)]
-    if found:
-        raise DeclarationsError("\n".join(found))
+    specs, shapes = resources.load(), read_shapes(root)
+    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    if problems:
+        raise DeclarationsError("\n".join(problems))
     code = alembic(["revision", "--autogenerate", "-m", message])
     if code == 0:
         # Not earlier: the migration may drop what the record contains.
-        (root / shape.FILE).write_bytes(shape.dump(_updated(recorded, declared)))
+        (root / shape.FILE).write_bytes(shape.dump(_update_shapes(shapes, specs)))
     return code
 
 
@@ -64,13 +64,13 @@ def check_before_start(root: Path) -> None:
         DeclarationsError: an upcaster is wrong, or a declaration can't work.
     """
     try:
-        found = list(
+        problems = list(
             upcaster_problems(read_shapes(root), resources.load(), examples=_EXAMPLES_AT_START)
         )
     except DeclarationError as exc:
         raise DeclarationsError(str(exc)) from exc
-    if found:
-        raise DeclarationsError("\n".join(found))
+    if problems:
+        raise DeclarationsError("\n".join(problems))
 
 
 def upcaster_problems(
@@ -96,9 +96,9 @@ def upcaster_problems(
                 yield from try_upcasters(spec, version, old, examples)
 
 
-def _updated(
-    recorded: Mapping[str, Recorded], declared: Mapping[str, ResourceSpec]
+def _update_shapes(
+    shapes: Mapping[str, Recorded], specs: Mapping[str, ResourceSpec]
 ) -> dict[str, Recorded]:
     from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
 
-    return shape.updated(recorded, declared, index_names(declared))
+    return shape.updated(shapes, specs, index_names(specs))

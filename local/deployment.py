@@ -80,9 +80,9 @@ class Deployment:
     def kept(self) -> Deployed | None:
         """Return the last start's deployment, or None if a new deployment would differ."""
         try:
-            same = (self._kept / "fingerprint").read_text() == self.fingerprint()
-            whole = (self._kept / "seal").read_text() == _digest(self._kept / "state")
-            if not (same and whole):
+            is_current = (self._kept / "fingerprint").read_text() == self.fingerprint()
+            is_complete = (self._kept / "seal").read_text() == _hash_files(self._kept / "state")
+            if not (is_current and is_complete):
                 return None
             return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
         except (FileNotFoundError, ValueError, KeyError):
@@ -101,28 +101,28 @@ class Deployment:
         Raises:
             ToolFailedError: the app can't be deployed; carries the end of the CLI's output.
         """
-        making = self.settings.emulator / "deploying"
-        shutil.rmtree(making, ignore_errors=True)
-        folders = Folders(making / "state", making / "objects", making / "temporary")
+        folder = self.settings.emulator / "deploying"
+        shutil.rmtree(folder, ignore_errors=True)
+        folders = Folders(folder / "state", folder / "objects", folder / "temporary")
         fingerprint = self.fingerprint()
         child = emulator.start(
             supervisor, self.settings, folders, name="deployment-emulator", rank=rank
         )
         Emulated(self.settings).make_bucket(EMULATOR_ASSETS_BUCKET)
-        self._run_cdk(supervisor, making)
+        self._run_cdk(supervisor, folder)
         # The emulator writes its state only at an orderly stop.
         supervisor.stop_one(child)
-        for folder in (folders.objects, folders.temporary):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.seal(making, fingerprint)
+        for path in (folders.objects, folders.temporary):
+            shutil.rmtree(path, ignore_errors=True)
+        self.seal(folder, fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
-        making.rename(self._kept)
+        folder.rename(self._kept)
         return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
 
     def seal(self, folder: Path, fingerprint: str | None = None) -> None:
         """Record the sources of the state in the folder, and the digest of the intact state."""
         (folder / "fingerprint").write_text(fingerprint or self.fingerprint())
-        (folder / "seal").write_text(_digest(folder / "state"))
+        (folder / "seal").write_text(_hash_files(folder / "state"))
 
     def serving_folders(self) -> Folders:
         """Return the folders of an emulator that starts from the kept state and the archive."""
@@ -133,8 +133,8 @@ class Deployment:
 
     def fingerprint(self) -> str:
         """Hash every source of a deployment."""
-        facts = [json.dumps(self._context()), sys.version, str(self.settings.ports.base)]
-        return _digest(*(self.settings.root / name for name in _SOURCES), facts=facts)
+        facts = [json.dumps(self._build_context()), sys.version, str(self.settings.ports.base)]
+        return _hash_files(*(self.settings.root / name for name in _SOURCES), facts=facts)
 
     @property
     def _kept(self) -> Path:
@@ -144,13 +144,13 @@ class Deployment:
     def _outputs_file(self) -> Path:
         return self._kept / "outputs.json"
 
-    def _run_cdk(self, supervisor: Supervisor, making: Path) -> None:
+    def _run_cdk(self, supervisor: Supervisor, folder: Path) -> None:
         settings = self.settings
         command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={LOCAL}"]
         # A change set is only useful for a review, and there is no reviewer here.
         command += ["--method", "direct", "--require-approval", "never"]
-        command += ["--progress", "events", "--output", str(making / "assembly")]
-        command += ["--outputs-file", str(making / "outputs.json")]
+        command += ["--progress", "events", "--output", str(folder / "assembly")]
+        command += ["--outputs-file", str(folder / "outputs.json")]
         env = node.environment(emulator.client_environment(settings))
         supervisor.run(
             Spec(
@@ -160,16 +160,16 @@ class Deployment:
                 rank=0,
                 env={
                     **env,
-                    CONTEXT_VARIABLE: json.dumps(self._context()),
+                    CONTEXT_VARIABLE: json.dumps(self._build_context()),
                     "CI": "true",
                     "NO_COLOR": "1",
-                    "TMPDIR": str(making / "temporary"),
+                    "TMPDIR": str(folder / "temporary"),
                 },
                 cwd=settings.root,
             )
         )
 
-    def _context(self) -> dict[str, str]:
+    def _build_context(self) -> dict[str, str]:
         return {
             "database_url": self.primary.url(),
             "replica_url": self.replica.url(READER),
@@ -177,11 +177,11 @@ class Deployment:
         }
 
 
-def _digest(*tops: Path, facts: Sequence[str] = ()) -> str:
+def _hash_files(*tops: Path, facts: Sequence[str] = ()) -> str:
     """Hash facts, and the names and contents of files and of all files in folders."""
     digest = hashlib.sha256("\0".join(facts).encode())
     for top in tops:
-        for file in _files(top):
+        for file in _find_files(top):
             content = file.read_bytes()
             name = f"{top.name}/{file.relative_to(top)}"
             digest.update(f"\0{name}\0{len(content)}\0".encode())
@@ -189,7 +189,7 @@ def _digest(*tops: Path, facts: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def _files(top: Path) -> Iterator[Path]:
+def _find_files(top: Path) -> Iterator[Path]:
     if top.is_file():
         yield top
     for folder, subfolders, names in os.walk(top):

@@ -61,12 +61,15 @@ def start(
             log=settings.logs / f"{name}.log",
             rank=rank,
             # The CDK's own functions need Node.js.
-            env={**node.environment(client_environment(settings)), **_own(settings, folders)},
+            env={
+                **node.environment(client_environment(settings)),
+                **_build_variables(settings, folders),
+            },
             cwd=folders.temporary,
             patience_seconds=_STOP_SECONDS,
         )
     )
-    supervisor.wait_until(lambda: _answers(settings), child=child, timeout_seconds=_READY_SECONDS)
+    supervisor.wait_until(lambda: _is_ready(settings), child=child, timeout_seconds=_READY_SECONDS)
     return child
 
 
@@ -76,14 +79,14 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
     Raises:
         StateUnusableError: the stack has never been started, so it has no credentials.
     """
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         # A profile or a proxy must not direct a local call to another server.
         if not name.startswith(("AWS_", "CDK_", "PYTHON"))
         and name.lower() not in ("http_proxy", "https_proxy", "all_proxy")
     }
-    return kept | {
+    return inherited | {
         "AWS_ENDPOINT_URL": settings.emulator_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -95,7 +98,7 @@ def client_environment(settings: LocalSettings) -> dict[str, str]:
     }
 
 
-def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
+def _build_variables(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
     return {
         "PYTHONPATH": str(settings.root),
         "BIND_HOST": "127.0.0.1",
@@ -116,11 +119,11 @@ def _own(settings: LocalSettings, folders: Folders) -> Mapping[str, str]:
     }
 
 
-def _answers(settings: LocalSettings) -> bool:
+def _is_ready(settings: LocalSettings) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=2)
-    own = {OWN_KEY_HEADER: own_key(secret_key(settings))}
+    headers = {OWN_KEY_HEADER: own_key(secret_key(settings))}
     try:
-        connection.request("GET", "/_ministack/ready", headers=own)
+        connection.request("GET", "/_ministack/ready", headers=headers)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -50,21 +50,21 @@ class Front:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan events are passed on."""
         if scope["type"] == "lifespan" or self._is_own(scope):
-            await self._app(_without_own_key(scope), receive, send)
+            await self._app(_drop_own_key(scope), receive, send)
             return
-        request = _request(scope)
+        request = _parse_request(scope)
         try:
             self._check_caller(scope["type"], request)
             if not _is_callback(request):
-                receive = await self._checked(request, receive)
+                receive = await self._check(request, receive)
         except SignatureError as exc:
             await _refuse(scope, request, str(exc), send)
             return
         await self._app(scope, receive, send)
 
     def _is_own(self, scope: Message) -> bool:
-        shown = [value for name, value in scope.get("headers", ()) if _is_own_key(name)]
-        return len(shown) == 1 and hmac.compare_digest(shown[0], self._own_key)
+        keys = [value for name, value in scope.get("headers", ()) if _is_own_key(name)]
+        return len(keys) == 1 and hmac.compare_digest(keys[0], self._own_key)
 
     def _check_caller(self, protocol: str, request: Request) -> None:
         if protocol != "http":
@@ -77,13 +77,13 @@ class Front:
         if refusal is not None:
             raise SignatureError(refusal)
 
-    async def _checked(self, request: Request, receive: Receive) -> Receive:
+    async def _check(self, request: Request, receive: Receive) -> Receive:
         """Check the signature; return a `receive` for the body, which the check may have read."""
         signature = parse(request)
         body = b""
         if needs_body(request, signature):
             body = await _read(receive)
-            receive = _again(body, receive)
+            receive = _repeat_body(body, receive)
         check(request, signature, key=self._key, body=body, now=self._clock())
         return receive
 
@@ -103,7 +103,7 @@ def main() -> int:
     return 0
 
 
-def _request(scope: Message) -> Request:
+def _parse_request(scope: Message) -> Request:
     return Request(
         method=scope.get("method", ""),
         path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
@@ -123,7 +123,7 @@ def _is_own_key(name: bytes) -> bool:
     return name.decode("latin-1").lower() == OWN_KEY_HEADER
 
 
-def _without_own_key(scope: Message) -> Message:
+def _drop_own_key(scope: Message) -> Message:
     """Return the scope without the key, which the emulator and its functions must not see."""
     if "headers" not in scope:
         return scope
@@ -141,12 +141,12 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _repeat_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that yields the body that was read, then the messages after it."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def bring() -> Message:
-        return waiting.pop() if waiting else await receive()
+        return messages.pop() if messages else await receive()
 
     return bring
 
@@ -158,7 +158,7 @@ async def _refuse(scope: Message, request: Request, reason: str, send: Send) -> 
     text = f"{reason[:1].upper()}{reason[1:]}"
     if not text.endswith("."):
         text += "; `make credentials` prints the stack's."
-    kind, body = _worded(request, text)
+    kind, body = _format_error(request, text)
     headers = [
         (b"content-type", kind),
         (b"content-length", str(len(body)).encode()),
@@ -170,7 +170,7 @@ async def _refuse(scope: Message, request: Request, reason: str, send: Send) -> 
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
 
 
-def _worded(request: Request, text: str) -> tuple[bytes, bytes]:
+def _format_error(request: Request, text: str) -> tuple[bytes, bytes]:
     """Format the error for the client's SDK: as XML or JSON."""
     is_form = "x-www-form-urlencoded" in (request.header("content-type") or "")
     if is_form or "/s3/aws4_request" in f"{request.header('authorization')}{request.query}":

@@ -66,8 +66,8 @@ class Notes:
 @contextmanager
 def step(name: str, listener: Listener) -> Iterator[Notes]:
     """Report the beginning and the successful end of the block to the listener."""
-    begun = time.monotonic()
+    start = time.monotonic()
     notes = Notes()
     listener(Begun(name))
     yield notes
-    listener(Done(name, time.monotonic() - begun, str(notes)))
+    listener(Done(name, time.monotonic() - start, str(notes)))

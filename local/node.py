@@ -31,8 +31,8 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
     The CDK CLI runs the app with the `python` from the PATH, and jsii runs its `node`.
     """
-    own = [str(folder()), str(Path(sys.executable).parent)]
-    return {**env, "PATH": os.pathsep.join([*own, env.get("PATH", os.defpath)])}
+    folders = [str(folder()), str(Path(sys.executable).parent)]
+    return {**env, "PATH": os.pathsep.join([*folders, env.get("PATH", os.defpath)])}
 
 
 def cdk_command(root: Path) -> list[str]:
@@ -42,15 +42,15 @@ def cdk_command(root: Path) -> list[str]:
 
 def needs_install(root: Path) -> bool:
     """Return whether a package is missing, or its version differs from the lock file's."""
-    locked = json.loads((root / "package-lock.json").read_bytes())["packages"]
+    packages = json.loads((root / "package-lock.json").read_bytes())["packages"]
     return any(
-        _installed_version(root / path) != entry["version"]
-        for path, entry in locked.items()
+        _read_version(root / path) != entry["version"]
+        for path, entry in packages.items()
         if path  # the empty path is the project itself
     )
 
 
-def _installed_version(package: Path) -> str | None:
+def _read_version(package: Path) -> str | None:
     try:
         return str(json.loads((package / "package.json").read_bytes())["version"])
     except FileNotFoundError:

@@ -42,12 +42,12 @@ class Policy:
         """
         if not hosts or not all(self._is_ours(host) for host in hosts):
             return (
-                f"This server does not answer for the host {_shown(hosts)}; use 127.0.0.1 or "
+                f"This server does not answer for the host {_join_values(hosts)}; use 127.0.0.1 or "
                 "localhost, or name the host in FOREBAY_LOCAL_HOSTS before `make run`."
             )
         if not all(self._may_call(origin, hosts[0]) for origin in origins):
             return (
-                f"Pages of the origin {_shown(origins)} may not use this server; "
+                f"Pages of the origin {_join_values(origins)} may not use this server; "
                 "`api.cors_allow_origin` in infra/environments/local.toml names one that may."
             )
         if not origins and not _OWN_SITES.issuperset(sites):
@@ -58,7 +58,7 @@ class Policy:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = _name(host)
+        name = _parse_name(host)
         return name is not None and (_is_loopback(name) or name in self.hosts)
 
     def _may_call(self, origin: str, host: str) -> bool:
@@ -74,7 +74,7 @@ class Policy:
         return is_own or (self.declared_origin == ANY_ORIGIN and self._is_ours(parts.netloc))
 
 
-def _name(host: str) -> str | None:
+def _parse_name(host: str) -> str | None:
     """Return the name or address in a `Host` in lower case, or None if it is invalid."""
     match = _HOST.fullmatch(host)
     return (match[1] or match[2]).lower() if match else None
@@ -90,5 +90,5 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def _shown(values: Sequence[str]) -> str:
+def _join_values(values: Sequence[str]) -> str:
     return ", ".join(repr(value[:100]) for value in values) or "(none given)"

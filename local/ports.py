@@ -17,19 +17,19 @@ def check_free(ports: Ports) -> None:
     problems = [
         f"port {port} (for the {name}) {problem}"
         for name, port in ports.named().items()
-        if (problem := _problem(port)) is not None
+        if (problem := _find_problem(port)) is not None
     ]
     if problems:
         raise PortTakenError(
             f"{', '.join(problems)}; stop that, or start elsewhere: "
-            f"make run PORT={_elsewhere(ports.base)}"
+            f"make run PORT={_suggest_base(ports.base)}"
         )
 
 
-def _problem(port: int) -> str | None:
+def _find_problem(port: int) -> str | None:
     """Return the reason why a server can't listen on the port, or None."""
     if _is_answered(port):
-        return f"is already in use{_owner(port)}"
+        return f"is already in use{_describe_owner(port)}"
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do: lingering TIME_WAIT connections of the last run don't block a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,7 +40,7 @@ def _problem(port: int) -> str | None:
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise
-            return f"is already in use{_owner(port)}"
+            return f"is already in use{_describe_owner(port)}"
     return None
 
 
@@ -51,7 +51,7 @@ def _is_answered(port: int) -> bool:
         return probe.connect_ex((_HOST, port)) == 0
 
 
-def _owner(port: int) -> str:
+def _describe_owner(port: int) -> str:
     """Return ` by <program> (pid n)`, or an empty text if the system hides the owner."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
@@ -63,6 +63,6 @@ def _owner(port: int) -> str:
     return ""
 
 
-def _elsewhere(base: int) -> int:
+def _suggest_base(base: int) -> int:
     """Return a base port for the advice, far from the given port."""
     return 9000 if abs(base - 9000) > len(Ports(base).named()) else 10000

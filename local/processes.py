@@ -100,23 +100,23 @@ def _stop_together(
     hurry: Callable[[], bool],
     report: Report | None,
 ) -> None:
-    begun = time.monotonic()
+    start = time.monotonic()
     waiting = [process for process in processes if alive(process)]
     for process in waiting:
         _signal(process, process.polite_signal)
-    rushed: dict[Running, float] = {}
+    rushed_at: dict[Running, float] = {}
     while waiting:
-        elapsed = time.monotonic() - begun
+        elapsed = time.monotonic() - start
         for process in list(waiting):
             if not alive(process):
                 waiting.remove(process)
                 end_group(process)
                 if report is not None:
-                    report(process.name, elapsed, forced=process in rushed)
-            elif process not in rushed and (hurry() or elapsed > process.patience_seconds):
+                    report(process.name, elapsed, forced=process in rushed_at)
+            elif process not in rushed_at and (hurry() or elapsed > process.patience_seconds):
                 _signal(process, process.rude_signal)
-                rushed[process] = elapsed
-            elif process in rushed and elapsed - rushed[process] > _RUDE_PATIENCE_SECONDS:
+                rushed_at[process] = elapsed
+            elif process in rushed_at and elapsed - rushed_at[process] > _RUDE_PATIENCE_SECONDS:
                 _signal(process, signal.SIGKILL)
         if waiting:
             time.sleep(_POLL_SECONDS)

@@ -49,7 +49,7 @@ class Reloader:
             is_current: whether the sources are those of the deployment. Called after they have been
                 read: a change in between causes an unnecessary reload, not a missing reload.
         """
-        packages = self._packages()
+        packages = self._build_packages()
         if is_current():
             self._running = packages
         self.reload()
@@ -59,32 +59,32 @@ class Reloader:
 
         If a source can't be compiled, all functions keep their code.
         """
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
-            problem = self._syntax_problem()
+            problem = self._find_syntax_problem()
             if problem:
                 self._listener(Remark(f"not reloaded, the old code stays: {problem}"))
                 return
-            replaced = self._replace()
-            if "migrate" in replaced:
+            names = self._replace()
+            if "migrate" in names:
                 self._migrate()
         except (OSError, ToolFailedError, SettingsError, psycopg.Error) as exc:
             self._listener(Remark(f"not reloaded: {exc}"))
             return
-        if replaced:
+        if names:
             servers.flush_cache(self._settings)
-            seconds = time.monotonic() - begun
-            self._listener(Remark(f"reloaded {', '.join(replaced)} ({seconds:.1f} s)"))
+            seconds = time.monotonic() - start
+            self._listener(Remark(f"reloaded {', '.join(names)} ({seconds:.1f} s)"))
         if any("resources" in path.parts for path in changed):
             self._listener(Remark("new routes and new cached parameters come with the next start"))
 
     def _replace(self) -> list[FunctionName]:
-        packages = self._packages()
-        replaced = [name for name in packages if packages[name] != self._running.get(name)]
-        for name in replaced:
+        packages = self._build_packages()
+        names = [name for name in packages if packages[name] != self._running.get(name)]
+        for name in names:
             self._emulated.update_code(self._deployed.functions[name], packages[name])
             self._running = {**self._running, name: packages[name]}
-        return replaced
+        return names
 
     def _migrate(self) -> None:
         """Run new migrations that only add; report the migrations that wait."""
@@ -97,10 +97,10 @@ class Reloader:
         if waiting:
             self._listener(Remark(waiting))
 
-    def _packages(self) -> Mapping[FunctionName, bytes]:
+    def _build_packages(self) -> Mapping[FunctionName, bytes]:
         return {name: zip_asset(name, self._settings.root) for name in PACKAGES}
 
-    def _syntax_problem(self) -> str | None:
+    def _find_syntax_problem(self) -> str | None:
         files = {
             name: path
             for function in PACKAGES
@@ -133,7 +133,7 @@ def reloading(reloader: Reloader, root: Path, is_current: Callable[[], bool]) ->
 def _watch(
     reloader: Reloader, root: Path, is_current: Callable[[], bool], stop: threading.Event
 ) -> None:
-    begun = False
+    is_begun = False
     for changed in watch(
         *(root / name for name in _WATCHED),
         watch_filter=PythonFilter(),
@@ -144,8 +144,8 @@ def _watch(
         stop_event=stop,
         raise_interrupt=False,
     ):
-        if not begun:
+        if not is_begun:
             reloader.begin(is_current)
-            begun = True
+            is_begun = True
         if changed:
             reloader.reload([Path(path) for _, path in changed])

@@ -23,15 +23,15 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
     Raises:
         StateLockedError: the stack runs.
     """
-    if not any(path.exists() for path in _ours(settings)):
+    if not any(path.exists() for path in _list_files(settings)):
         sys.stdout.write(f"there is no state at {settings.state}\n")
         return 0
     with locked(settings.state):
         stop_leftovers(settings.processes)
-        if not assume_yes and not _says_yes(settings):
+        if not assume_yes and not _ask_user(settings):
             sys.stdout.write("nothing was deleted\n")
             return 1
-        for path in _ours(settings):
+        for path in _list_files(settings):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -43,7 +43,7 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
     return 0
 
 
-def _ours(settings: LocalSettings) -> list[Path]:
+def _list_files(settings: LocalSettings) -> list[Path]:
     """Return the files of the stack; with a wrong FOREBAY_STATE the user's own files survive."""
     return [
         settings.postgres,
@@ -56,8 +56,8 @@ def _ours(settings: LocalSettings) -> list[Path]:
     ]
 
 
-def _says_yes(settings: LocalSettings) -> bool:
-    files = (path for top in _ours(settings) for path in (top, *top.rglob("*")))
+def _ask_user(settings: LocalSettings) -> bool:
+    files = (path for top in _list_files(settings) for path in (top, *top.rglob("*")))
     mebibytes = sum(path.lstat().st_size for path in files if path.is_file()) / 1024**2
     sys.stdout.write(
         f"Delete both databases and the archive at {settings.state} ({mebibytes:,.0f} MiB)? [y/N] "

@@ -32,7 +32,7 @@ def run(
             to its children.
         accepted: the revision up to which migrations may drop or change data.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     display = Display()
     stack = LocalStack(settings, display, accepted=accepted)
     if stop_with_parent:
@@ -40,7 +40,7 @@ def run(
     try:
         _obey_signals(stack)
         with stack:
-            sys.stdout.write(welcome(stack, time.monotonic() - begun))
+            sys.stdout.write(welcome(stack, time.monotonic() - start))
             sys.stdout.flush()
             reloader = Reloader(settings, stack.deployed, display)
             with reloading(reloader, settings.root, stack.is_current):

@@ -42,7 +42,9 @@ class SchemaChanges:
             raise
         except Exception as exc:  # a migration is user code, which runs at import
             raise ToolFailedError(f"a migration can't be imported: {exc!r}") from exc
-        first = next((n for n, one in enumerate(missing) if one.hurting), len(missing))
+        first = next(
+            (number for number, migration in enumerate(missing) if migration.hurting), len(missing)
+        )
         return cls(missing[:first], missing[first:], url)
 
     @property
@@ -57,9 +59,9 @@ class SchemaChanges:
             psycopg.Error: the database does not answer.
         """
         lines: list[str] = []
-        for one in self.waiting:
-            lines.append(f"  {one.revision}  {one.title}")
-            for statement in one.hurting:
+        for migration in self.waiting:
+            lines.append(f"  {migration.revision}  {migration.title}")
+            for statement in migration.hurting:
                 rows = row_count(self.url, statement)
                 lines.append(f"    {statement}" + (f"  -- {rows:,} rows" if rows else ""))
         return "\n".join(lines)
@@ -85,7 +87,7 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
     if not changes.waiting:
         return None
     return (
-        f"{_heading(changes)}; read them, then run: {_make('migrate', port)}\n{changes.described()}"
+        f"{_explain(changes)}; read them, then run: {_make('migrate', port)}\n{changes.described()}"
     )
 
 
@@ -104,7 +106,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
     changes = SchemaChanges.of(url)
     if changes.waiting and changes.last != accepted:
         raise MigrationsWaitError(
-            f"not started: {_heading(changes)}.\n{changes.described()}\n"
+            f"not started: {_explain(changes)}.\n{changes.described()}\n"
             "Take the migration back, or start with: "
             f"{_make('run', port)} ACCEPT={changes.last}"
         )
@@ -130,12 +132,12 @@ def migrate_running(
     try:
         changes = SchemaChanges.of(url)
         if changes.waiting and changes.last != accepted:
-            sys.stdout.write(f"{_heading(changes)}:\n{changes.described()}\nRun them? [y/N] ")
+            sys.stdout.write(f"{_explain(changes)}:\n{changes.described()}\nRun them? [y/N] ")
             sys.stdout.flush()
             if answer().strip().lower() not in {"y", "yes"}:
                 sys.stdout.write("nothing was changed\n")
                 return 1
-        migrate(url, _newest(changes))
+        migrate(url, _find_newest(changes))
     except psycopg.OperationalError as exc:
         raise ToolFailedError(
             f"no database answers for the stack on port {port}; start it with "
@@ -145,13 +147,13 @@ def migrate_running(
     return 0
 
 
-def _newest(changes: SchemaChanges) -> str:
+def _find_newest(changes: SchemaChanges) -> str:
     """Return the newest shown revision: another migration may have been saved since."""
-    shown = [*changes.adding, *changes.waiting]
-    return shown[-1].revision if shown else "head"
+    migrations = [*changes.adding, *changes.waiting]
+    return migrations[-1].revision if migrations else "head"
 
 
-def _heading(changes: SchemaChanges) -> str:
+def _explain(changes: SchemaChanges) -> str:
     count = len(changes.waiting)
     return (
         f"{count} migration{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for your yes, "

@@ -37,13 +37,13 @@ def start_firehose(supervisor: Supervisor, settings: LocalSettings, *, rank: int
             ],
             log=settings.logs / "firehose.log",
             rank=rank,
-            env=_environment(settings),
+            env=_build_environment(settings),
             cwd=settings.root,
             patience_seconds=_FIREHOSE_STOP_SECONDS,
         )
     )
     supervisor.wait_until(
-        lambda: _answers(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
+        lambda: _is_answering(port, "/_health"), child=child, timeout_seconds=_READY_SECONDS
     )
     return child
 
@@ -66,16 +66,16 @@ def start_gateway(
                 *("--emulator", settings.emulator_url),
                 *("--api-id", deployed.api_id),
                 *("--stage", deployed.stage),
-                *(word for name in sorted(settings.hosts) for word in ("--host", name)),
+                *(argument for name in sorted(settings.hosts) for argument in ("--host", name)),
             ],
             log=settings.logs / "gateway.log",
             rank=rank,
-            env=_environment(settings),
+            env=_build_environment(settings),
             cwd=settings.root,
         )
     )
     supervisor.wait_until(
-        lambda: _answers(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
+        lambda: _is_answering(port, "/_gateway/health"), child=child, timeout_seconds=_READY_SECONDS
     )
     return child
 
@@ -90,13 +90,15 @@ def first_answers(settings: LocalSettings) -> list[str]:
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]
-    ask = partial(_ask, settings.ports.gateway)
+    send = partial(_ask, settings.ports.gateway)
     with ThreadPoolExecutor() as pool:
-        read = pool.submit(ask, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK)
-        write = pool.submit(
-            ask, "POST", f"{API_PREFIX}{path}", body="[]", expected=http.client.BAD_REQUEST
+        read_answer = pool.submit(
+            send, "GET", f"{API_PREFIX}{path}?limit=1", expected=http.client.OK
         )
-        return [wrong for wrong in (read.result(), write.result()) if wrong]
+        write_answer = pool.submit(
+            send, "POST", f"{API_PREFIX}{path}", body="[]", expected=http.client.BAD_REQUEST
+        )
+        return [problem for problem in (read_answer.result(), write_answer.result()) if problem]
 
 
 def _ask(port: int, method: str, path: str, *, expected: int, body: str | None = None) -> str:
@@ -115,7 +117,7 @@ def flush_cache(settings: LocalSettings) -> None:
         connection.close()
 
 
-def _environment(settings: LocalSettings) -> dict[str, str]:
+def _build_environment(settings: LocalSettings) -> dict[str, str]:
     return {
         **client_environment(settings),
         "PYTHONPATH": str(settings.root),
@@ -123,7 +125,7 @@ def _environment(settings: LocalSettings) -> dict[str, str]:
     }
 
 
-def _answers(port: int, path: str) -> bool:
+def _is_answering(port: int, path: str) -> bool:
     try:
         return _send(port, "GET", path)[0] == http.client.OK
     except (OSError, http.client.HTTPException):

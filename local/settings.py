@@ -95,7 +95,7 @@ class LocalSettings:
         if not 1 <= base <= _MAX_BASE_PORT:
             raise ValueError(f"the port must be between 1 and {_MAX_BASE_PORT}, not {base}")
         state = Path(env.get("FOREBAY_STATE") or ROOT / ".forebay").expanduser().resolve()
-        return cls(state=state, ports=Ports(base), hosts=_hosts(env))
+        return cls(state=state, ports=Ports(base), hosts=_read_hosts(env))
 
     @property
     def secret(self) -> Path:
@@ -143,9 +143,9 @@ class LocalSettings:
         return f"http://127.0.0.1:{self.ports.firehose}"
 
 
-def _hosts(env: Mapping[str, str]) -> frozenset[str]:
-    listed = env.get("FOREBAY_LOCAL_HOSTS", "").lower().split(",")
-    names = frozenset(name.strip() for name in listed if name.strip())
+def _read_hosts(env: Mapping[str, str]) -> frozenset[str]:
+    values = env.get("FOREBAY_LOCAL_HOSTS", "").lower().split(",")
+    names = frozenset(name.strip() for name in values if name.strip())
     for name in sorted(names):
         if not _HOST_NAME.fullmatch(name):
             raise ValueError(

@@ -75,8 +75,8 @@ def parse(request: Request) -> Signature:
     parameters = dict(request.parameters)
     try:
         if "X-Amz-Signature" in parameters:
-            return _of_query(parameters)
-        return _of_header(request)
+            return _parse_query(parameters)
+        return _parse_header(request)
     except (KeyError, ValueError) as exc:
         raise SignatureError("the request is not signed by AWS Signature Version 4") from exc
 
@@ -105,7 +105,9 @@ def check(
     if "host" not in signature.signed_headers.split(";"):
         raise SignatureError("the header Host is not signed")
     _check_time(signature, now)
-    canonical = _canonical_request(request, signature, _payload_hash(request, signature, body))
+    canonical = _format_canonical_request(
+        request, signature, _hash_payload(request, signature, body)
+    )
     day, region, service = signature.scope
     to_sign = "\n".join(
         [
@@ -115,37 +117,37 @@ def check(
             hashlib.sha256(canonical.encode()).hexdigest(),
         ]
     )
-    expected = _hmac(_signing_key(key, day, region, service), to_sign).hex()
+    expected = _sign(_derive_signing_key(key, day, region, service), to_sign).hex()
     if not hmac.compare_digest(expected.encode(), signature.signature.encode()):
         raise SignatureError("the request was signed with other credentials, or changed on its way")
 
 
-def _of_header(request: Request) -> Signature:
-    algorithm, _, rest = (request.header("authorization") or "").partition(" ")
-    fields = dict(part.strip().split("=", 1) for part in rest.split(","))
+def _parse_header(request: Request) -> Signature:
+    algorithm, _, credentials = (request.header("authorization") or "").partition(" ")
+    fields = dict(part.strip().split("=", 1) for part in credentials.split(","))
     if algorithm != ALGORITHM:
         raise ValueError(algorithm)
     return Signature(
         signature=fields["Signature"],
-        scope=_scope(fields["Credential"]),
+        scope=_parse_scope(fields["Credential"]),
         signed_headers=fields["SignedHeaders"],
         time=request.header("x-amz-date") or "",
     )
 
 
-def _of_query(parameters: Mapping[str, str]) -> Signature:
+def _parse_query(parameters: Mapping[str, str]) -> Signature:
     if parameters["X-Amz-Algorithm"] != ALGORITHM:
         raise ValueError(parameters["X-Amz-Algorithm"])
     return Signature(
         signature=parameters["X-Amz-Signature"],
-        scope=_scope(parameters["X-Amz-Credential"]),
+        scope=_parse_scope(parameters["X-Amz-Credential"]),
         signed_headers=parameters["X-Amz-SignedHeaders"],
         time=parameters["X-Amz-Date"],
         expires_seconds=int(parameters["X-Amz-Expires"]),
     )
 
 
-def _scope(credential: str) -> tuple[str, str, str]:
+def _parse_scope(credential: str) -> tuple[str, str, str]:
     parts = credential.split("/")
     if len(parts) != _SCOPE_PARTS:
         raise ValueError(credential)
@@ -165,13 +167,13 @@ def _check_time(signature: Signature, now: dt.datetime) -> None:
         raise SignatureError(f"the signature of {signature.time} is not valid now")
 
 
-def _payload_hash(request: Request, signature: Signature, body: bytes) -> str:
+def _hash_payload(request: Request, signature: Signature, body: bytes) -> str:
     if needs_body(request, signature):
         return hashlib.sha256(body).hexdigest()
     return request.header(_PAYLOAD_HEADER) or _UNSIGNED
 
 
-def _canonical_request(request: Request, signature: Signature, payload_hash: str) -> str:
+def _format_canonical_request(request: Request, signature: Signature, payload_hash: str) -> str:
     # S3 signs the path as sent; all other services encode it once more.
     path = request.path if signature.service == "s3" else quote(request.path, safe="/~")
     names = signature.signed_headers.split(";")
@@ -188,12 +190,12 @@ def _canonical_request(request: Request, signature: Signature, payload_hash: str
 
 
 @lru_cache(maxsize=64)
-def _signing_key(key: str, day: str, region: str, service: str) -> bytes:
+def _derive_signing_key(key: str, day: str, region: str, service: str) -> bytes:
     signing_key = f"AWS4{key}".encode()
     for part in (day, region, service, "aws4_request"):
-        signing_key = _hmac(signing_key, part)
+        signing_key = _sign(signing_key, part)
     return signing_key
 
 
-def _hmac(key: bytes, text: str) -> bytes:
+def _sign(key: bytes, text: str) -> bytes:
     return hmac.new(key, text.encode(), hashlib.sha256).digest()

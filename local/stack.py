@@ -71,18 +71,18 @@ class LocalStack:
         Raises:
             LocalStackError: a part can't be started, with the reason. All processes are stopped.
         """
-        with ExitStack() as opened:
-            lock = opened.enter_context(locked(self.settings.state, on_wait=self._remark))
+        with ExitStack() as resources:
+            lock = resources.enter_context(locked(self.settings.state, on_wait=self._remark))
             keep_private(self.settings)
             self._check_surroundings()
             declarations.check_before_start(self.settings.root)
             pool = ThreadPoolExecutor(thread_name_prefix="start")
-            opened.callback(pool.shutdown)
+            resources.callback(pool.shutdown)
             self._supervisor = Supervisor(self.settings.processes, keep_open=[lock])
-            opened.enter_context(self._supervisor)
-            opened.callback(self._stop)
+            resources.enter_context(self._supervisor)
+            resources.callback(self._stop)
             self._deployed = pool.submit(self._start, pool).result()
-            self._open = opened.pop_all()
+            self._open = resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,14 +132,14 @@ class LocalStack:
         """Start the servers, as concurrently as their dependencies allow."""
         primary = pool.submit(self._start_primary)
         replica = pool.submit(self._start_replica, primary)
-        checked = pool.submit(self._check_migrations, primary)
+        check = pool.submit(self._check_migrations, primary)
         self._install_packages()
-        kept = self._deployment.kept()
-        deployed = kept or self._deploy(checked)
+        kept_deployment = self._deployment.kept()
+        deployed = kept_deployment or self._deploy(check)
         self._start_emulator()
         primary.result()
-        if kept:
-            checked.result()
+        if kept_deployment:
+            check.result()
             self._migrate(deployed)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._restore_lost(deployed)
@@ -178,9 +178,9 @@ class LocalStack:
             primary_rank=StopOrder.PRIMARY,
         )
 
-    def _deploy(self, checked: Future[None]) -> Deployed:
+    def _deploy(self, check: Future[None]) -> Deployed:
         # The deployment migrates the database.
-        checked.result()
+        check.result()
         with step("cdk deploy", self._listener):
             return self._deployment.make(self._supervisor, rank=StopOrder.EMULATOR)
 
@@ -220,8 +220,8 @@ class LocalStack:
         if not restored.is_needed(Emulated(self.settings), deployed, url):
             return
         with step("tables from the archive", self._listener):
-            done = restored.restore(self._supervisor, self.settings, deployed, url)
-        self._remark(done.value)
+            restoration = restored.restore(self._supervisor, self.settings, deployed, url)
+        self._remark(restoration.value)
 
     def _requeue_missed(self, deployed: Deployed) -> None:
         count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())

@@ -74,27 +74,27 @@ def keep_private(settings: LocalSettings) -> None:
 
 def _take(descriptor: int, state: Path, on_wait: Callable[[str], None]) -> None:
     deadline = time.monotonic() + _CLEAN_UP_SECONDS
-    waited = False
+    is_reported = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(descriptor)
+            holder = _read_holder(descriptor)
             if (holder and pid_is_alive(holder)) or time.monotonic() > deadline:
-                who = f"process {holder}" if holder else "another process"
+                holder_text = f"process {holder}" if holder else "another process"
                 raise StateLockedError(
-                    f"{who} already runs the stack on {state}; stop it, "
+                    f"{holder_text} already runs the stack on {state}; stop it, "
                     "or use another folder and port: FOREBAY_STATE=… make run PORT=…"
                 ) from None
         else:
             return
-        if not waited:
+        if not is_reported:
             on_wait("an earlier start was killed; waiting until its servers are stopped")
-            waited = True
+            is_reported = True
         time.sleep(_POLL_SECONDS)
 
 
-def _holder(descriptor: int) -> int | None:
+def _read_holder(descriptor: int) -> int | None:
     text = os.pread(descriptor, 20, 0)
     return int(text) if text.isdigit() else None
 

@@ -37,11 +37,11 @@ def check_templates(root: Path) -> int:
         sys.stderr.write(f"synthesising {name}\n")
         output = root / "cdk.out" / name
         context = _LOCAL_CONTEXT if name == "local" else {}
-        words = [word for key, value in context.items() for word in ("-c", f"{key}={value}")]
-        synth = ["synth", "--quiet", "-c", f"env={name}", *words, "--output", str(output)]
-        failed = subprocess.call([*node.cdk_command(root), *synth], cwd=root, env=env)  # noqa: S603
-        if failed:
-            return failed
+        options = [option for key, value in context.items() for option in ("-c", f"{key}={value}")]
+        synth = ["synth", "--quiet", "-c", f"env={name}", *options, "--output", str(output)]
+        exit_code = subprocess.call([*node.cdk_command(root), *synth], cwd=root, env=env)  # noqa: S603
+        if exit_code:
+            return exit_code
     templates = sorted(
         str(file) for name in names for file in (root / "cdk.out" / name).glob("*.template.json")
     )

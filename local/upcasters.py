@@ -66,31 +66,33 @@ def _upcast_reason(
     spec: ResourceSpec, version: int, body: Mapping[str, Any], validator: SchemaValidator
 ) -> str | None:
     """Upcast a body; return the fault, or None."""
-    found: Any = deepcopy(dict(body))
+    current: Any = deepcopy(dict(body))
     for number in range(version, spec.schema_version):
         try:
-            found = spec.upcasters[number](found)
+            current = spec.upcasters[number](current)
         except Exception as exc:  # noqa: BLE001 - the upcaster is the user's code
             return f"the upcaster from version {number} raised {exc!r}"
-        if not isinstance(found, dict):
+        if not isinstance(current, dict):
             return f"the upcaster from version {number} made no object"
-    missing = {f.name: None for f in spec.fields if f.nullable and f.name not in found}
+    missing = {
+        field.name: None for field in spec.fields if field.nullable and field.name not in current
+    }
     try:
-        text = orjson.dumps(missing | found)
+        text = orjson.dumps(missing | current)
     except TypeError as exc:
         return f"the upcasters made what is no JSON: {exc}"
-    reason = misfit(spec, found)
+    reason = misfit(spec, current)
     if reason is not None:
         return f"the upcasters made one that does not fit: {reason}"
-    return _declared_reason(validator, text)
+    return _check_declaration(validator, text)
 
 
-def _declared_reason(validator: SchemaValidator, text: bytes) -> str | None:
+def _check_declaration(validator: SchemaValidator, text: bytes) -> str | None:
     try:
         validator.validate_json(text, strict=True)
     except ValidationError as exc:
         for error in exc.errors(include_url=False, include_context=False):
             if error["type"] not in _OF_FUNCTIONS:
-                where = ".".join(map(str, error["loc"]))
-                return f"the upcasters made one that is refused: {where}: {error['msg']}"
+                path = ".".join(map(str, error["loc"]))
+                return f"the upcasters made one that is refused: {path}: {error['msg']}"
     return None

@@ -30,24 +30,24 @@ def add_defaults(operations: OpContainer, resources: Mapping[str, ResourceSpec])
             spec = specs.get(operation.table_name)
             field = spec.column(operation.column.name) if spec is not None else None
             if field is not None and field.default is not None:
-                default = sa.text(_literal(field))
+                default = sa.text(_format_literal(field))
                 operation.column.server_default = sa.DefaultClause(default)
 
 
-def _literal(field: FieldSpec) -> str:
+def _format_literal(field: FieldSpec) -> str:
     """The default as a literal, which the column's type reads like the same value in a COPY."""
     if field.kind is Kind.JSON:
-        return _quoted(orjson.dumps(field.default).decode())
+        return _quote(orjson.dumps(field.default).decode())
     if field.kind is Kind.BOOLEAN:
         return "true" if field.default else "false"
-    return _quoted(str(field.default))
+    return _quote(str(field.default))
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return f"'{text}'"
-    return "E'" + "".join(map(_escaped, text)) + "'"
+    return "E'" + "".join(map(_escape, text)) + "'"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character if _PLAIN.fullmatch(character) else f"\\U{ord(character):08x}"

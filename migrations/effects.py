@@ -55,19 +55,19 @@ def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
         alembic.util.exc.CommandError: the database is at a revision that is not in the scripts.
     """
     scripts = scripts or _own_scripts()
-    with _connection(url) as connection:
-        current = _revisions(connection)
+    with _connect(url) as connection:
+        current = _read_revisions(connection)
         missing = list(scripts.iterate_revisions("heads", current or "base"))
         created: set[str] = set()
 
         def column_type(table: str, column: str) -> str | None:
-            return _column_type(connection, table, column)
+            return _read_column_type(connection, table, column)
 
         return [
             Pending(
                 script.revision,
                 (script.doc or "").partition("\n")[0],
-                tuple(_hurting(script, column_type, created)) if current else (),
+                tuple(_find_hurting(script, column_type, created)) if current else (),
             )
             for script in reversed(missing)
         ]
@@ -82,12 +82,12 @@ def row_count(url: str, statement: str) -> int | None:
     match = re.match(rf"(?:ALTER|DROP) TABLE (?:IF EXISTS )?({_NAME})", statement, re.IGNORECASE)
     if match is None:
         return None
-    with _connection(url) as connection:
-        found = connection.execute("SELECT to_regclass(%s)::text", [match[1]]).fetchone()
-        if found is None or found[0] is None:
+    with _connect(url) as connection:
+        table = connection.execute("SELECT to_regclass(%s)::text", [match[1]]).fetchone()
+        if table is None or table[0] is None:
             return None
         # Safe: Postgres itself has quoted the name.
-        count = f"SELECT count(*) FROM {found[0]}"  # noqa: S608
+        count = f"SELECT count(*) FROM {table[0]}"  # noqa: S608
         row = connection.execute(count.encode()).fetchone()
     return int(row[0]) if row else None
 
@@ -100,9 +100,9 @@ def hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> 
         column_type: of the database before the migration.
         created: tables created by earlier statements, which hold no data; this call adds to it.
     """
-    for shown, bare in _statements(sql):
-        if not _only_adds(bare, column_type, created):
-            yield shown
+    for text, code in _split_statements(sql):
+        if not _only_adds(code, column_type, created):
+            yield text
 
 
 def _own_scripts() -> ScriptDirectory:
@@ -111,30 +111,30 @@ def _own_scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def _connection(url: str) -> psycopg.Connection[Any]:
+def _connect(url: str) -> psycopg.Connection[Any]:
     """A connection with the search path of migrations (`env.py`)."""
     login = next(login_attempts(url, environment=os.environ))
     return psycopg.connect(login, options="-c search_path=public")
 
 
-def _revisions(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    found = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
-    if found is None or found[0] is None:
+def _read_revisions(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
+    table = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
+    if table is None or table[0] is None:
         return ()
     rows = connection.execute("SELECT version_num FROM forebay.alembic_version").fetchall()
     return tuple(str(row[0]) for row in rows)
 
 
-def _column_type(connection: psycopg.Connection[Any], table: str, column: str) -> str | None:
+def _read_column_type(connection: psycopg.Connection[Any], table: str, column: str) -> str | None:
     row = connection.execute(
         "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
         " WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped",
-        [table, _unquoted(column)],
+        [table, _unquote(column)],
     ).fetchone()
     return None if row is None else str(row[0])
 
 
-def _hurting(script: Script, column_type: ColumnType, created: set[str]) -> Iterator[str]:
+def _find_hurting(script: Script, column_type: ColumnType, created: set[str]) -> Iterator[str]:
     buffer = io.StringIO()
     context = MigrationContext.configure(
         dialect_name="postgresql",
@@ -164,28 +164,28 @@ _LITERAL = re.compile(
 )
 
 
-def _statements(sql: str) -> Iterator[tuple[str, str]]:
+def _split_statements(sql: str) -> Iterator[tuple[str, str]]:
     """Each statement for display, and without its comments and the contents of its literals."""
-    shown: list[str] = []
-    bare: list[str] = []
+    text: list[str] = []
+    code: list[str] = []
     place = 0
     for match in _LITERAL.finditer(sql):
-        between, part = sql[place : match.start()], match[0]
+        code_between, part = sql[place : match.start()], match[0]
         place = match.end()
         if part == ";":
-            yield from _joined([*shown, between], [*bare, between])
-            shown, bare = [], []
+            yield from _join([*text, code_between], [*code, code_between])
+            text, code = [], []
         elif part.startswith(("--", "/*")):
-            shown += [between, " "]
-            bare += [between, " "]
+            text += [code_between, " "]
+            code += [code_between, " "]
         else:
-            shown += [between, part]
-            bare += [between, part if part.startswith('"') else "''"]
-    yield from _joined([*shown, sql[place:]], [*bare, sql[place:]])
+            text += [code_between, part]
+            code += [code_between, part if part.startswith('"') else "''"]
+    yield from _join([*text, sql[place:]], [*code, sql[place:]])
 
 
-def _joined(shown: Sequence[str], bare: Sequence[str]) -> Iterator[tuple[str, str]]:
-    texts = " ".join("".join(shown).split()), " ".join("".join(bare).split())
+def _join(text: Sequence[str], code: Sequence[str]) -> Iterator[tuple[str, str]]:
+    texts = " ".join("".join(text).split()), " ".join("".join(code).split())
     if texts[1]:
         yield texts
 
@@ -231,9 +231,9 @@ def _only_adds(statement: str, column_type: ColumnType, created: set[str]) -> bo
 def _loosens(action: str, table: str, column_type: ColumnType) -> bool:
     """Return whether an action of ALTER TABLE changes no row and refuses no later row."""
     if match := _ADD_COLUMN.fullmatch(action):
-        said = f" {match[1].upper()} "
-        demands = " NOT NULL " in said and " DEFAULT " not in said
-        return not demands and not re.search(r" (?:UNIQUE|PRIMARY|CHECK) ?", said)
+        column = f" {match[1].upper()} "
+        demands = " NOT NULL " in column and " DEFAULT " not in column
+        return not demands and not re.search(r" (?:UNIQUE|PRIMARY|CHECK) ?", column)
     if match := _RETYPE.fullmatch(action):
         return _widens(column_type(table, match[1]), match[2])
     return _LOOSEN.fullmatch(action) is not None
@@ -259,20 +259,20 @@ def _widens(old: str | None, new: str) -> bool:
     before, after = _TYPE.fullmatch((old or "").lower()), _TYPE.fullmatch(new.lower().strip())
     if before is None or after is None:
         return False
-    was, becomes = (_SPELLINGS.get(match[1], match[1]) for match in (before, after))
+    old_name, new_name = (_SPELLINGS.get(match[1], match[1]) for match in (before, after))
     limits = [tuple(int(n) if n else None for n in match.groups()[1:]) for match in (before, after)]
-    if (was, becomes) in {("integer", "bigint"), ("character varying", "text")}:
+    if (old_name, new_name) in {("integer", "bigint"), ("character varying", "text")}:
         return True
-    if was != becomes:
+    if old_name != new_name:
         return False
-    (first, scale), (new_first, new_scale) = limits
+    (old_first, old_scale), (new_first, new_scale) = limits
     if new_first is None or limits[0] == limits[1]:
         return True
-    if first is None:
+    if old_first is None:
         return False
-    more, more_scale = new_first - first, (new_scale or 0) - (scale or 0)
-    return more_scale >= 0 and more >= more_scale
+    extra, extra_scale = new_first - old_first, (new_scale or 0) - (old_scale or 0)
+    return extra_scale >= 0 and extra >= extra_scale
 
 
-def _unquoted(name: str) -> str:
+def _unquote(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

@@ -50,7 +50,7 @@ def run() -> None:
             connection=connection,
             target_metadata=metadata(resources.load()),
             include_schemas=True,
-            include_name=_ours,
+            include_name=_is_ours,
             include_object=Declared(resources.shapes(), trigrams=trigrams).includes,
             version_table_schema=PIPELINE_SCHEMA,
             compare_type=True,
@@ -79,7 +79,7 @@ def _prepare(connection: sa.Connection) -> bool:
     return trigrams
 
 
-def _ours(name: str | None, kind: str, _parents: object) -> bool:
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Exclude other schemas from autogenerate: they do not belong to Forebay."""
     return kind != "schema" or name in {None, "public", PIPELINE_SCHEMA}
 

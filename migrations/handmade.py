@@ -30,7 +30,7 @@ class Declared:
             trigrams: whether the compared database supports trigram indexes.
         """
         self._trigrams = trigrams
-        self._tables = {one.table: one for one in recorded.values()}
+        self._tables = {resource.table: resource for resource in recorded.values()}
 
     def includes(
         self,
@@ -50,20 +50,20 @@ class Declared:
         schema = found.schema if kind == "table" else found.table.schema
         if schema == PIPELINE_SCHEMA:
             return True
-        recorded = self._tables.get(str(table))
-        if recorded is None:
+        resource = self._tables.get(str(table))
+        if resource is None:
             return False
         if kind == "column":
-            shapes = recorded.versions.values()
+            shapes = resource.versions.values()
             return name in _HIDDEN or any(name in shape.fields for shape in shapes)
-        return kind == "table" or name in recorded.indexes
+        return kind == "table" or name in resource.indexes
 
     def _is_left_out(self, index: sa.Index) -> bool:
         """Return whether a migration left the index out because the server can't have it."""
         if self._trigrams or not is_trigram(index) or index.table is None:
             return False
-        recorded = self._tables.get(index.table.name)
-        return recorded is not None and index.name in recorded.indexes
+        resource = self._tables.get(index.table.name)
+        return resource is not None and index.name in resource.indexes
 
 
 def _is_gin(index: sa.Index) -> bool:

@@ -51,76 +51,86 @@ def ask_about_renames(
     upgrade, downgrade = script.upgrade_ops, script.downgrade_ops
     if upgrade is None or downgrade is None:
         return
-    given = {part.strip() for part in said.split(",") if part.strip()}
-    likely = list(_likely(upgrade))
-    unknown = given - {_NONE} - {str(one) for one in likely}
+    answers = {part.strip() for part in said.split(",") if part.strip()}
+    likely = list(_find_likely(upgrade))
+    unknown = answers - {_NONE} - {str(rename) for rename in likely}
     if unknown:
         raise CommandError(
             f"RENAME={','.join(sorted(unknown))}: no such column was dropped and added with the "
             "same type"
         )
-    taken: set[tuple[str, str]] = set()
-    for one in likely:
-        if {(one.table, one.old), (one.table, one.new)} & taken:
+    columns: set[tuple[str, str]] = set()
+    for rename in likely:
+        if {(rename.table, rename.old), (rename.table, rename.new)} & columns:
             continue
-        if str(one) in given or (not given and _says_yes(one, ask or _terminal())):
-            taken |= {(one.table, one.old), (one.table, one.new)}
-            _rename(upgrade, one.table, one.old, one.new)
-            _rename(downgrade, one.table, one.new, one.old)
+        if str(rename) in answers or (not answers and _ask_user(rename, ask or _find_terminal())):
+            columns |= {(rename.table, rename.old), (rename.table, rename.new)}
+            _rename(upgrade, rename.table, rename.old, rename.new)
+            _rename(downgrade, rename.table, rename.new, rename.old)
 
 
-def _terminal() -> Callable[[str], str] | None:
+def _find_terminal() -> Callable[[str], str] | None:
     return input if sys.stdin is not None and sys.stdin.isatty() else None
 
 
-def _says_yes(one: Rename, ask: Callable[[str], str] | None) -> bool:
-    question = f"{one.table}: was the column {one.old} renamed to {one.new}?"
+def _ask_user(guess: Rename, ask: Callable[[str], str] | None) -> bool:
+    question = f"{guess.table}: was the column {guess.old} renamed to {guess.new}?"
     if ask is None:
         raise CommandError(
-            f"{question} Say RENAME={one} to keep its values, or RENAME={_NONE} to drop them and "
+            f"{question} Say RENAME={guess} to keep its values, or RENAME={_NONE} to drop them and "
             "add an empty column. Nothing was written"
         )
     return ask(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def _likely(operations: OpContainer) -> Iterator[Rename]:
-    for container in _tables(operations):
-        added = [one for one in container.ops if isinstance(one, AddColumnOp)]
-        dropped = [one for one in container.ops if isinstance(one, DropColumnOp)]
+def _find_likely(operations: OpContainer) -> Iterator[Rename]:
+    for container in _iterate_tables(operations):
+        added = [operation for operation in container.ops if isinstance(operation, AddColumnOp)]
+        dropped = [operation for operation in container.ops if isinstance(operation, DropColumnOp)]
         for new in added:
             for old in dropped:
-                if _type(old) == _type(new):
+                if _compile_type(old) == _compile_type(new):
                     yield Rename(container.table_name, old.column_name, new.column.name)
 
 
-def _tables(operations: OpContainer) -> Iterator[ModifyTableOps]:
+def _iterate_tables(operations: OpContainer) -> Iterator[ModifyTableOps]:
     for operation in operations.ops:
         if isinstance(operation, ModifyTableOps):
             yield operation
 
 
-def _type(operation: AddColumnOp | DropColumnOp) -> str:
+def _compile_type(operation: AddColumnOp | DropColumnOp) -> str:
     column = operation.to_column()
     return column.type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
 
 
 def _rename(operations: OpContainer, table: str, old: str, new: str) -> None:
     """Replace the drop of a column and the addition of another by a rename."""
-    for container in _tables(operations):
+    for container in _iterate_tables(operations):
         if container.table_name != table:
             continue
         added = next(
-            one for one in container.ops if isinstance(one, AddColumnOp) and one.column.name == new
+            operation
+            for operation in container.ops
+            if isinstance(operation, AddColumnOp) and operation.column.name == new
         )
         dropped = next(
-            one for one in container.ops if isinstance(one, DropColumnOp) and one.column_name == old
+            operation
+            for operation in container.ops
+            if isinstance(operation, DropColumnOp) and operation.column_name == old
         )
-        left = [one for one in container.ops if one is not added and one is not dropped]
+        remaining = [
+            operation
+            for operation in container.ops
+            if operation is not added and operation is not dropped
+        ]
         # The rename comes first: added indexes use the new name.
-        container.ops[:] = [*_renaming(table, dropped, added), *left]
+        container.ops[:] = [*_build_rename(table, dropped, added), *remaining]
 
 
-def _renaming(table: str, dropped: DropColumnOp, added: AddColumnOp) -> Iterator[MigrateOperation]:
+def _build_rename(
+    table: str, dropped: DropColumnOp, added: AddColumnOp
+) -> Iterator[MigrateOperation]:
     before, after = dropped.to_column(), added.column
     yield AlterColumnOp(
         table,

@@ -43,12 +43,12 @@ def compare(stage: Stage) -> Findings:
     """Compare new rows, updates, replay and poison, with one consumer and with two."""
     count = stage.size(COMMANDS)
     first = list(orders.commands(count))
-    later = list(orders.commands(count, generation=1))
+    changes = list(orders.commands(count, generation=1))
     lines = orders.lines_of(first)
-    rows, later_rows = orders.copy_text(first), orders.copy_text(later)
+    rows, later_rows = orders.copy_text(first), orders.copy_text(changes)
     objects = orders.write_objects(stage.folder, lines, name="new")
-    updates = orders.write_objects(stage.folder, orders.lines_of(later), name="updates")
-    poisoned, bad = poison(lines)
+    updates = orders.write_objects(stage.folder, orders.lines_of(changes), name="updates")
+    poisoned, poison_count = poison(lines)
     poison_objects = orders.write_objects(stage.folder, poisoned, name="poison")
     cases = (
         _Case("new rows", objects, b"", Counts(applied=count)),
@@ -56,28 +56,35 @@ def compare(stage: Stage) -> Findings:
         _Case(
             "replay of what is there", updates, later_rows, Counts(duplicates=count), replay=True
         ),
-        _Case("1 % poison", poison_objects, b"", Counts(applied=count - bad, rejected=bad)),
+        _Case(
+            "1 % poison",
+            poison_objects,
+            b"",
+            Counts(applied=count - poison_count, rejected=poison_count),
+        ),
     )
     findings = Findings()
-    with ExitStack() as opened:
-        database = opened.enter_context(stage.database())
-        one, two = (
-            opened.enter_context(running(number, url=database.url, folder=stage.folder))
+    with ExitStack() as resources:
+        database = resources.enter_context(stage.database())
+        one_consumer, two_consumers = (
+            resources.enter_context(running(number, url=database.url, folder=stage.folder))
             for number in (1, 2)
         )
-        connection = opened.enter_context(database.connect())
+        connection = resources.enter_context(database.connect())
         contenders = [Contender(COPY, lambda: copy_rows(connection, rows), count, database.empty)]
-        contenders += [_apply(database, case, one, "one consumer") for case in cases]
-        contenders += [_apply(database, case, two, "two consumers") for case in cases[:3]]
+        contenders += [_apply(database, case, one_consumer, "one consumer") for case in cases]
+        contenders += [_apply(database, case, two_consumers, "two consumers") for case in cases[:3]]
         findings.series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=not stage.quick)
         findings.facts = {
             "commands": count,
             "objects": len(objects.keys),
             "line_bytes": objects.line_bytes,
-            "peak_mebibytes_of_a_consumer": round(max(one.peak_mebibytes, two.peak_mebibytes)),
+            "peak_mebibytes_of_a_consumer": round(
+                max(one_consumer.peak_mebibytes, two_consumers.peak_mebibytes)
+            ),
             "postgres": stage.postgres_settings(),
         }
-    findings.ratios = list(_ratios(findings.series))
+    findings.ratios = list(_compute_ratios(findings.series))
     return findings
 
 
@@ -89,11 +96,11 @@ def poison(lines: Sequence[bytes]) -> tuple[list[bytes], int]:
     table's constraints, because the API refuses clients' mistakes.
     """
     step = round(1 / POISON_SHARE)
-    spoilt, made = 0, list(lines)
+    count, damaged = 0, list(lines)
     for index in range(step // 2, len(lines), step):
-        made[index] = _SPOILT[spoilt % len(_SPOILT)](made[index])
-        spoilt += 1
-    return made, spoilt
+        damaged[index] = _SPOILT[count % len(_SPOILT)](damaged[index])
+        count += 1
+    return damaged, count
 
 
 _SPOILT: Sequence[Callable[[bytes], bytes]] = (
@@ -106,7 +113,7 @@ _SPOILT: Sequence[Callable[[bytes], bytes]] = (
 )
 
 
-def _apply(database: Database, case: _Case, consumers: Consumers, who: str) -> Contender:
+def _apply(database: Database, case: _Case, consumers: Consumers, label: str) -> Contender:
     keys = list(case.objects.keys)
 
     def prepare() -> None:
@@ -118,12 +125,12 @@ def _apply(database: Database, case: _Case, consumers: Consumers, who: str) -> C
     def run() -> None:
         counts = consumers.apply(keys, replay=case.replay)
         if counts != case.expected:
-            raise AssertionError(f"{case.name}, {who}: {counts} instead of {case.expected}")
+            raise AssertionError(f"{case.name}, {label}: {counts} instead of {case.expected}")
 
-    return Contender(f"{case.name}, {who}", run, case.objects.commands, prepare)
+    return Contender(f"{case.name}, {label}", run, case.objects.commands, prepare)
 
 
-def _ratios(series: Sequence[Series]) -> list[Ratio]:
+def _compute_ratios(series: Sequence[Series]) -> list[Ratio]:
     aims = {
         "new rows, one consumer": Aim(at_least=0.70),
         "new rows, two consumers": Aim(at_least=0.90),
@@ -132,12 +139,12 @@ def _ratios(series: Sequence[Series]) -> list[Ratio]:
         "replay of what is there, one consumer": Aim(at_least=1.0),
         "replay of what is there, two consumers": None,
     }
-    made = [speed(name, series, name, COPY, aim) for name, aim in aims.items()]
-    poisoned = speed(
+    ratios = [speed(name, series, name, COPY, aim) for name, aim in aims.items()]
+    poison_ratio = speed(
         "1 % poison",
         series,
         "1 % poison, one consumer",
         "new rows, one consumer",
         Aim(at_least=0.7),
     )
-    return [*made, poisoned]
+    return [*ratios, poison_ratio]

@@ -46,5 +46,5 @@ def largest(folder: Path) -> dict[str, float]:
         entry.name: unzipped_bytes(entry) if entry.is_dir() else entry.stat().st_size
         for entry in folder.iterdir()
     }
-    top = sorted(sizes.items(), key=lambda found: -found[1])[:6]
+    top = sorted(sizes.items(), key=lambda item: -item[1])[:6]
     return {name: round(size / MEBIBYTE, 2) for name, size in top}

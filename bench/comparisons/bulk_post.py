@@ -29,10 +29,10 @@ def compare(stage: Stage) -> Findings:
     items = [command.body for command in orders.commands(ITEMS)]
     single = [proxy_event("POST", "/orders", body=json_bytes(item)) for item in items]
     bulk = proxy_event("POST", "/orders", body=json_bytes(items))
-    with ExitStack() as opened:
-        client, name = opened.enter_context(_stream(stage.folder))
+    with ExitStack() as resources:
+        client, name = resources.enter_context(_stream(stage.folder))
         handle = ours(client, name)
-        opened.enter_context(unheard())
+        resources.enter_context(unheard())
 
         def one_by_one() -> None:
             for event in single:

@@ -56,17 +56,17 @@ def compare(stage: Stage) -> Findings:
     compiler = find_compiler(PYTHON_VERSION)
     if isinstance(compiler, NoCompiler):
         raise SystemExit(f"needs Python {PYTHON_VERSION}: {compiler.reason}")
-    runtime = _runtime(compiler, stage.folder / "runtime")
+    runtime = _copy_runtime(compiler, stage.folder / "runtime")
     contenders = []
     for function in FUNCTIONS:
-        bare, compiled = _packages(function, stage.folder)
-        for kind, package in ((WITHOUT, bare), (WITH, compiled)):
+        sources, compiled = _build_packages(function, stage.folder)
+        for kind, package in ((WITHOUT, sources), (WITH, compiled)):
             program = _TIMED.format(function)
             environment = {**_ENVIRONMENT, "PYTHONPATH": f"{package}{os.pathsep}{runtime}"}
             contenders.append(
                 Contender(
                     f"{function}, {kind}",
-                    lambda program=program, environment=environment: _seconds(  # type: ignore[misc]
+                    lambda program=program, environment=environment: _time_process(  # type: ignore[misc]
                         compiler.python, program, environment, stage.folder
                     ),
                     1,
@@ -83,27 +83,27 @@ def compare(stage: Stage) -> Findings:
         )
         for function in FUNCTIONS
     ]
-    findings.facts["python_of_the_runtime"] = _version(compiler)
+    findings.facts["python_of_the_runtime"] = _read_version(compiler)
     findings.facts["milliseconds_at_best"] = {
-        found.name: round(1000 * min(found.seconds)) for found in series
+        timing.name: round(1000 * min(timing.seconds)) for timing in series
     }
     return findings
 
 
-def _packages(function: PackageName, folder: Path) -> tuple[Path, Path]:
+def _build_packages(function: PackageName, folder: Path) -> tuple[Path, Path]:
     """The function's package without and with bytecode."""
-    bare, compiled = folder / f"{function}-bare", folder / f"{function}-compiled"
+    sources, compiled = folder / f"{function}-bare", folder / f"{function}-compiled"
     build_asset(
         function,
         compiled,
         with_dependencies=True,
         platform=f"{platform.machine()}-manylinux_2_28",
     )
-    shutil.copytree(compiled, bare, ignore=shutil.ignore_patterns("__pycache__"))
-    return bare, compiled
+    shutil.copytree(compiled, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    return sources, compiled
 
 
-def _runtime(compiler: Compiler, folder: Path) -> Path:
+def _copy_runtime(compiler: Compiler, folder: Path) -> Path:
     """The packages that Lambda's runtime contains, with bytecode."""
     installed = Path(sysconfig.get_path("purelib"))
     for name in _RUNTIME:
@@ -116,14 +116,14 @@ def _runtime(compiler: Compiler, folder: Path) -> Path:
     return folder
 
 
-def _version(compiler: Compiler) -> str:
-    asked = [compiler.python, "-S", "-c", "import platform; print(platform.python_version())"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603
-    return done.stdout.strip()
+def _read_version(compiler: Compiler) -> str:
+    command = [compiler.python, "-S", "-c", "import platform; print(platform.python_version())"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return process.stdout.strip()
 
 
-def _seconds(python: str, program: str, environment: Mapping[str, str], folder: Path) -> float:
-    done = subprocess.run(  # noqa: S603 - our own programs
+def _time_process(python: str, program: str, environment: Mapping[str, str], folder: Path) -> float:
+    process = subprocess.run(  # noqa: S603 - our own programs
         [python, "-S", "-c", program],
         cwd=folder,
         env=dict(environment),
@@ -131,4 +131,4 @@ def _seconds(python: str, program: str, environment: Mapping[str, str], folder: 
         text=True,
         check=True,
     )
-    return float(done.stdout.splitlines()[-1])
+    return float(process.stdout.splitlines()[-1])

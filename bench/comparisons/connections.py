@@ -26,31 +26,33 @@ _SAMPLE_SECONDS = 0.02
 
 def compare(stage: Stage) -> Findings:
     """Apply the same new rows with one to four consumers."""
-    made = list(orders.commands(stage.size(COMMANDS)))
-    objects = orders.write_objects(stage.folder, orders.lines_of(made), name="new")
+    commands = list(orders.commands(stage.size(COMMANDS)))
+    objects = orders.write_objects(stage.folder, orders.lines_of(commands), name="new")
     findings = Findings()
-    seen: dict[str, Any] = {}
-    with ExitStack() as opened:
-        database = opened.enter_context(stage.database())
+    activity: dict[str, Any] = {}
+    with ExitStack() as resources:
+        database = resources.enter_context(stage.database())
         contenders = []
         for count in range(1, MOST + 1):
-            some = opened.enter_context(running(count, url=database.url, folder=stage.folder))
+            consumers = resources.enter_context(
+                running(count, url=database.url, folder=stage.folder)
+            )
             name = _name(count)
 
-            def apply(some: Consumers = some, name: str = name) -> None:
+            def apply(consumers: Consumers = consumers, name: str = name) -> None:
                 with _Watch(database) as watch:
-                    counts = some.apply(objects.keys)
-                if counts.applied != len(made):
+                    counts = consumers.apply(objects.keys)
+                if counts.applied != len(commands):
                     raise AssertionError(counts)
-                seen[name] = watch.told()
+                activity[name] = watch.summary()
 
-            contenders.append(Contender(name, apply, len(made), database.empty))
+            contenders.append(Contender(name, apply, len(commands), database.empty))
         findings.series = measure(contenders, rounds=stage.rounds(ROUNDS))
     findings.ratios = [
         speed(f"new rows by {_name(count)}", findings.series, _name(count), _name(1))
         for count in range(2, MOST + 1)
     ]
-    findings.facts = {"commands": len(made), "seen": seen}
+    findings.facts = {"commands": len(commands), "seen": activity}
     return findings
 
 
@@ -68,7 +70,7 @@ class _Watch:
         self._thread = threading.Thread(target=self._look)
 
     def __enter__(self) -> Self:
-        self._wal = self._wal_bytes()
+        self._wal = self._read_wal_bytes()
         self._cpu = psutil.cpu_times()
         self._started = time.perf_counter()
         self._thread.start()
@@ -79,9 +81,9 @@ class _Watch:
         self._ended.set()
         self._thread.join()
         self._cpu_after = psutil.cpu_times()
-        self._wal = self._wal_bytes() - self._wal
+        self._wal = self._read_wal_bytes() - self._wal
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """The share of samples by wait event, the share of busy cores, and the log per second.
 
         `Client` waits are for the consumer's Python; `running` is Postgres at work.
@@ -102,7 +104,7 @@ class _Watch:
                 for kind, event in connection.execute(_WAITS).fetchall():
                     self._waits["running" if kind is None else f"{kind}: {event}"] += 1
 
-    def _wal_bytes(self) -> int:
+    def _read_wal_bytes(self) -> int:
         row = self._database.rows("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
         return int(row[0][0])
 

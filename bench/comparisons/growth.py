@@ -29,10 +29,10 @@ def compare(stage: Stage) -> Findings:
     with stage.database() as database:
         for size in sizes:
             keys = _write(stage, size)
-            with running(1, url=database.url, folder=stage.folder) as one:
+            with running(1, url=database.url, folder=stage.folder) as consumer:
 
                 def apply(keys: list[str] = keys, size: int = size) -> None:
-                    counts = one.apply(keys)
+                    counts = consumer.apply(keys)
                     if counts.applied != size:
                         raise AssertionError(f"{counts} instead of {size}")
 
@@ -41,7 +41,7 @@ def compare(stage: Stage) -> Findings:
                 findings.series += measure(
                     [Contender(name, apply, size, database.empty)], rounds=rounds
                 )
-                peaks[name] = round(one.peak_mebibytes)
+                peaks[name] = round(consumer.peak_mebibytes)
     exponent = fitted_exponent(findings.series)
     first, last = (peaks[f"{size:,} commands"] for size in (sizes[-2], sizes[-1]))
     findings.ratios = [
@@ -66,11 +66,11 @@ def compare(stage: Stage) -> Findings:
 
 def fitted_exponent(series: list[Series]) -> float:
     """The slope of log time over log commands, by least squares over the fastest rounds."""
-    points = [(math.log(found.items), math.log(min(found.seconds))) for found in series]
+    points = [(math.log(timing.items), math.log(min(timing.seconds))) for timing in series]
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
-    above = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    return above / sum((x - mean_x) ** 2 for x, _ in points)
+    covariance = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    return covariance / sum((x - mean_x) ** 2 for x, _ in points)
 
 
 def _write(stage: Stage, size: int) -> list[str]:

@@ -29,8 +29,8 @@ def compare(stage: Stage) -> Findings:
         with unheard():
             for depth in depths:
                 by_offset = {"order": "population.desc", "limit": str(LIMIT), "offset": str(depth)}
-                before = {**by_offset, "offset": str(max(0, depth - LIMIT))}
-                by_cursor = _next(app, before) if depth else by_offset
+                previous = {**by_offset, "offset": str(max(0, depth - LIMIT))}
+                by_cursor = _find_next(app, previous) if depth else by_offset
                 contenders += [
                     Contender(_name("cursor", depth), _get(app, by_cursor), REQUESTS),
                     Contender(_name("offset", depth), _get(app, by_offset), REQUESTS),
@@ -40,20 +40,20 @@ def compare(stage: Stage) -> Findings:
     deepest = depths[-1]
     start = _name("cursor", 0)
     findings.ratios = [
-        duration(f"{how}, behind {deepest:,} rows", series, _name(how, deepest), start, aim)
-        for how, aim in (("cursor", Aim(at_most=1.25)), ("offset", None))
+        duration(f"{method}, behind {deepest:,} rows", series, _name(method, deepest), start, aim)
+        for method, aim in (("cursor", Aim(at_most=1.25)), ("offset", None))
     ]
     findings.facts = {
         "rows": rows,
         "milliseconds": {
-            found.name: round(1000 * min(found.seconds) / found.items, 2) for found in series
+            timing.name: round(1000 * min(timing.seconds) / timing.items, 2) for timing in series
         },
     }
     return findings
 
 
-def _name(how: str, depth: int) -> str:
-    return f"{how} at {depth:,}"
+def _name(method: str, depth: int) -> str:
+    return f"{method} at {depth:,}"
 
 
 def _get(app: ReadApp, query: dict[str, str]) -> Callable[[], None]:
@@ -61,22 +61,22 @@ def _get(app: ReadApp, query: dict[str, str]) -> Callable[[], None]:
 
     def run() -> None:
         for _ in range(REQUESTS):
-            _answer(app, event)
+            _get_answer(app, event)
 
     return run
 
 
-def _answer(app: ReadApp, event: dict[str, Any]) -> dict[str, Any]:
+def _get_answer(app: ReadApp, event: dict[str, Any]) -> dict[str, Any]:
     answer = app.handle(event).to_proxy("*")
     if answer["statusCode"] != 200:  # noqa: PLR2004
         raise AssertionError(answer)
     return answer
 
 
-def _next(app: ReadApp, query: dict[str, str]) -> dict[str, str]:
+def _find_next(app: ReadApp, query: dict[str, str]) -> dict[str, str]:
     """The query of the next page, from the `Link` of this page."""
-    link = _answer(app, proxy_event("GET", "/cities", query=query))["headers"]["Link"]
-    found = re.search(r'<([^>]*)>; rel="next"', link)
-    if found is None:
+    link = _get_answer(app, proxy_event("GET", "/cities", query=query))["headers"]["Link"]
+    match = re.search(r'<([^>]*)>; rel="next"', link)
+    if match is None:
         raise AssertionError(link)
-    return dict(parse_qsl(urlsplit(found[1]).query))
+    return dict(parse_qsl(urlsplit(match[1]).query))

@@ -35,16 +35,16 @@ _AIMS = {
 
 def compare(stage: Stage) -> Findings:
     """Load new rows with apply and with each peer."""
-    count, few = stage.size(ROWS), stage.size(ROWS_ONE_BY_ONE)
-    made = list(orders.commands(count))
-    objects = orders.write_objects(stage.folder, orders.lines_of(made), name="new")
-    rows = [orders.row(command) for command in made]
+    count, row_by_row_count = stage.size(ROWS), stage.size(ROWS_ONE_BY_ONE)
+    commands = list(orders.commands(count))
+    objects = orders.write_objects(stage.folder, orders.lines_of(commands), name="new")
+    rows = [orders.row(command) for command in commands]
     dicts = [dict(zip(orders.columns(), row, strict=True)) for row in rows]
     findings = Findings()
-    with ExitStack() as opened:
-        database = opened.enter_context(stage.database())
-        connection = opened.enter_context(database.connect())
-        one = opened.enter_context(running(1, url=database.url, folder=stage.folder))
+    with ExitStack() as resources:
+        database = resources.enter_context(stage.database())
+        connection = resources.enter_context(database.connect())
+        consumer = resources.enter_context(running(1, url=database.url, folder=stage.folder))
         by_row = RowByRow(connection)
         wrangler = Wrangler(database.url)
         frame = wrangler.frame(rows)
@@ -55,7 +55,7 @@ def compare(stage: Stage) -> Findings:
         messages = meltano.messages(dicts)
 
         def apply() -> None:
-            counts = one.apply(objects.keys)
+            counts = consumer.apply(objects.keys)
             if counts.applied != count:
                 raise AssertionError(f"{counts} instead of {count}")
 
@@ -65,13 +65,18 @@ def compare(stage: Stage) -> Findings:
             Contender(names[0], functools.partial(dlt.load, dicts), count, dlt.empty),
             Contender(names[1], functools.partial(meltano.load, messages), count, meltano.empty),
             Contender(names[2], functools.partial(wrangler.load, frame), count, database.empty),
-            Contender(names[3], functools.partial(by_row.load, rows[:few]), few, database.empty),
+            Contender(
+                names[3],
+                functools.partial(by_row.load, rows[:row_by_row_count]),
+                row_by_row_count,
+                database.empty,
+            ),
         ]
         findings.series = measure(contenders, rounds=stage.rounds(ROUNDS))
         _check(database, count)
         findings.facts = {
             "rows": count,
-            "rows_one_by_one": few,
+            "rows_one_by_one": row_by_row_count,
             "target_postgres": singer.versions(),
             "target_postgres_start_seconds": round(meltano.start_seconds, 3),
             "postgres": stage.postgres_settings(),
@@ -86,6 +91,6 @@ def compare(stage: Stage) -> Findings:
 def _check(database: Database, count: int) -> None:
     """Check that the peers with tables of their own have loaded all rows."""
     for schema in (dltload.SCHEMA, singer.SCHEMA):
-        found = database.count(f"{schema}.orders")
-        if found != count:
-            raise AssertionError(f"{schema}: {found} rows instead of {count}")
+        rows = database.count(f"{schema}.orders")
+        if rows != count:
+            raise AssertionError(f"{schema}: {rows} rows instead of {count}")

@@ -39,25 +39,25 @@ ROWS = 100
 def compare(stage: Stage) -> Findings:
     """Read items and lists of 100 rows, with requests in sequence."""
     requests, lists = stage.size(REQUESTS), stage.size(LISTS)
-    with ExitStack() as opened:
-        database = opened.enter_context(stage.database())
+    with ExitStack() as resources:
+        database = resources.enter_context(stage.database())
         cities.fill(database)
         app = cities.reader(database)
-        orm = opened.enter_context(OrmApi(database.url))
-        opened.enter_context(unheard())
+        orm = resources.enter_context(OrmApi(database.url))
+        resources.enter_context(unheard())
         key = int(database.rows("SELECT geonameid FROM cities ORDER BY name LIMIT 1")[0][0])
         item = proxy_event("GET", "/cities/{key}", path={"key": str(key)})
         page = proxy_event("GET", "/cities", query={"limit": str(ROWS)})
         item_sql, list_sql = item_query(load()["cities"], key).spelt_out(), _list_query()
         # One cursor for all requests, as in the function: a new one each time takes longer.
-        bare = opened.enter_context(_bare(database)).cursor()
-        _check(app.handle(page).to_proxy("*")["body"], bare, list_sql, orm)
+        cursor = resources.enter_context(_connect(database)).cursor()
+        _check(app.handle(page).to_proxy("*")["body"], cursor, list_sql, orm)
         contenders = [
-            Contender(ITEM, _handled(app, item, requests), requests),
-            Contender(BARE_ITEM, _fetched(bare, item_sql, requests), requests),
-            Contender(LIST, _handled(app, page, lists), lists),
-            Contender(BARE_LIST, _listed(bare, list_sql, lists), lists),
-            Contender(ORM_LIST, _by_orm(orm, lists // 10), lists // 10),
+            Contender(ITEM, _send_to_app(app, item, requests), requests),
+            Contender(BARE_ITEM, _fetch_items(cursor, item_sql, requests), requests),
+            Contender(LIST, _send_to_app(app, page, lists), lists),
+            Contender(BARE_LIST, _fetch_lists(cursor, list_sql, lists), lists),
+            Contender(ORM_LIST, _send_to_orm(orm, lists // 10), lists // 10),
         ]
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
     findings = Findings(series)
@@ -67,12 +67,12 @@ def compare(stage: Stage) -> Findings:
         speed("read function, warm, 100 rows", series, LIST, ORM_LIST, Aim(at_least=5)),
     ]
     findings.facts["microseconds"] = {
-        found.name: round(1e6 * min(found.seconds) / found.items, 1) for found in series
+        timing.name: round(1e6 * min(timing.seconds) / timing.items, 1) for timing in series
     }
     return findings
 
 
-def _handled(app: Any, event: dict[str, Any], count: int) -> Callable[[], None]:  # noqa: ANN401
+def _send_to_app(app: Any, event: dict[str, Any], count: int) -> Callable[[], None]:  # noqa: ANN401
     def run() -> None:
         for _ in range(count):
             if app.handle(event).to_proxy("*")["statusCode"] != 200:  # noqa: PLR2004
@@ -81,7 +81,7 @@ def _handled(app: Any, event: dict[str, Any], count: int) -> Callable[[], None]:
     return run
 
 
-def _fetched(cursor: Cursor, query: Query, count: int) -> Callable[[], None]:
+def _fetch_items(cursor: Cursor, query: Query, count: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(count):
             if len(cursor.execute(query.text, query.values).fetchall()) != 1:
@@ -90,28 +90,28 @@ def _fetched(cursor: Cursor, query: Query, count: int) -> Callable[[], None]:
     return run
 
 
-def _listed(cursor: Cursor, query: Query, count: int) -> Callable[[], None]:
+def _fetch_lists(cursor: Cursor, query: Query, count: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(count):
-            if not _page(cursor, query):
+            if not _fetch_page(cursor, query):
                 raise AssertionError(query)
 
     return run
 
 
-def _page(cursor: Cursor, query: Query) -> str:
+def _fetch_page(cursor: Cursor, query: Query) -> str:
     rows = cursor.execute(query.text, query.values).fetchall()
     return "[" + ",\n".join([text for (text,) in rows]) + "]"
 
 
-def _by_orm(orm: OrmApi, count: int) -> Callable[[], None]:
+def _send_to_orm(orm: OrmApi, count: int) -> Callable[[], None]:
     def run() -> None:
         orm.get(f"/cities?limit={ROWS}", count)
 
     return run
 
 
-def _bare(database: Database) -> Connection:
+def _connect(database: Database) -> Connection:
     return connect(database.url, application_name="bench-bare", statement_timeout_ms=10_000)
 
 
@@ -126,10 +126,10 @@ def _list_query() -> Query:
     return Query(text, {"rows": ROWS}).spelt_out()
 
 
-def _check(ours: str, bare: Cursor, query: Query, orm: OrmApi) -> None:
+def _check(text: str, cursor: Cursor, query: Query, orm: OrmApi) -> None:
     """Check that all three return the same rows, and the first two the same text."""
-    if _page(bare, query) != ours:
+    if _fetch_page(cursor, query) != text:
         raise AssertionError("bare psycopg gives another text")
-    rows = json.loads(ours)
+    rows = json.loads(text)
     if len(rows) != ROWS or json.loads(orm.get(f"/cities?limit={ROWS}", 1)) != rows:
         raise AssertionError("the ORM gives other rows")

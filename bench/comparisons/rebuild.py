@@ -43,21 +43,21 @@ def compare(stage: Stage) -> Findings:
     archive = stage.folder / "archive"
     say(f"  writing an archive of {count:,} commands")
     write_archive(archive, Recipe(count, poison=0))
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
 
     def rebuild() -> float:
         with stage.bare_database() as database:
-            told.update(_rebuild(database, archive))
-            if "rows" not in told["limit"]:
-                told["limit"] = _limit(database)
-        return float(told["seconds"])
+            facts.update(_rebuild(database, archive))
+            if "rows" not in facts["limit"]:
+                facts["limit"] = _measure_limit(database)
+        return float(facts["seconds"])
 
-    told["limit"] = {}
+    facts["limit"] = {}
     rounds = stage.rounds(ROUNDS)
     series = measure([Contender(REBUILD, rebuild, count)], rounds=rounds)
-    limit = told["limit"]
+    limit = facts["limit"]
     series += measure([Contender(COPY, lambda: float(limit["seconds"]), count)], rounds=rounds)
-    peak = told["peak_mebibytes"]
+    peak = facts["peak_mebibytes"]
     return Findings(
         series,
         [
@@ -73,7 +73,7 @@ def compare(stage: Stage) -> Findings:
         {
             "commands": count,
             "rows": limit["rows"],
-            "processes": told["processes"],
+            "processes": facts["processes"],
             "postgres": stage.postgres_settings(),
         },
     )
@@ -81,12 +81,14 @@ def compare(stage: Stage) -> Findings:
 
 def _rebuild(database: Database, archive: Path) -> dict[str, Any]:
     """The command's output, its seconds, and the peak memory of all its processes."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("FOREBAY")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("FOREBAY")
+    }
     environment |= {
         "FOREBAY_DATABASE_URL": database.url,
         "FOREBAY_ARCHIVE_BUCKET": f"file://{archive}",
     }
-    started = time.perf_counter()
+    start = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - our own command line
         [sys.executable, "-c", _PROGRAM],
         cwd=ROOT,
@@ -96,28 +98,28 @@ def _rebuild(database: Database, archive: Path) -> dict[str, Any]:
         text=True,
     )
     with PeakMemory(process.pid) as peak:
-        out, _ = process.communicate()
+        output, _ = process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"rebuild ended with {process.returncode}: {out[-500:]}")
-    seconds = time.perf_counter() - started
-    return {**json.loads(out), "seconds": seconds, "peak_mebibytes": peak.mebibytes}
+        raise RuntimeError(f"rebuild ended with {process.returncode}: {output[-500:]}")
+    seconds = time.perf_counter() - start
+    return {**json.loads(output), "seconds": seconds, "peak_mebibytes": peak.mebibytes}
 
 
-def _limit(database: Database) -> dict[str, float]:
+def _measure_limit(database: Database) -> dict[str, float]:
     """COPY the same rows into a table without indexes, then create these, in one transaction."""
     with database.connect() as connection:
-        with connection.cursor().copy("COPY cities TO STDOUT") as out:
-            rows = b"".join(bytes(block) for block in out)
+        with connection.cursor().copy("COPY cities TO STDOUT") as copy_out:
+            rows = b"".join(bytes(block) for block in copy_out)
         database.settle("cities")
         with connection.transaction():
-            later = put_off(connection, load()["cities"])
-            started = time.perf_counter()
+            objects = put_off(connection, load()["cities"])
+            start = time.perf_counter()
             connection.execute("TRUNCATE cities")
-            for item in later:
+            for item in objects:
                 connection.execute(item.drop)
             with connection.cursor().copy("COPY cities FROM STDIN (FREEZE)") as copy:
                 copy.write(rows)
-            for item in reversed(later):
+            for item in reversed(objects):
                 connection.execute(item.make)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start
     return {"rows": rows.count(b"\n"), "seconds": seconds}

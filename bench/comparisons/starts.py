@@ -49,9 +49,9 @@ def compare(stage: Stage) -> Findings:
     """Measure fresh processes in sequence."""
     with stage.database() as database, tempfile.TemporaryDirectory() as packages:
         cities.fill(database)
-        write, read = Path(packages, "write"), Path(packages, "read")
-        build_asset("write", write, with_dependencies=False)
-        build_asset("read", read, with_dependencies=False)
+        write_package, read_package = Path(packages, "write"), Path(packages, "read")
+        build_asset("write", write_package, with_dependencies=False)
+        build_asset("read", read_package, with_dependencies=False)
         environment = {
             "PATH": os.environ["PATH"],
             "AWS_REGION": "us-east-1",
@@ -66,13 +66,13 @@ def compare(stage: Stage) -> Findings:
             "FOREBAY_AUTHORIZATION": "none",
         }
         programs = {
-            WRITE: (_WRITE, write),
-            BOTO3: (_BOTO3, write),
-            READ: (_READ, read),
-            PSYCOPG: (_PSYCOPG, read),
+            WRITE: (_WRITE, write_package),
+            BOTO3: (_BOTO3, write_package),
+            READ: (_READ, read_package),
+            PSYCOPG: (_PSYCOPG, read_package),
         }
         contenders = [
-            Contender(name, partial(_seconds, program, folder, environment), 1)
+            Contender(name, partial(_time_process, program, folder, environment), 1)
             for name, (program, folder) in programs.items()
         ]
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
@@ -82,13 +82,13 @@ def compare(stage: Stage) -> Findings:
         duration("read function, cold, first item", series, READ, PSYCOPG, Aim(at_most=2)),
     ]
     findings.facts["milliseconds_at_best"] = {
-        found.name: round(1000 * min(found.seconds)) for found in series
+        timing.name: round(1000 * min(timing.seconds)) for timing in series
     }
     return findings
 
 
-def _seconds(program: str, folder: Path, environment: Mapping[str, str]) -> float:
-    done = subprocess.run(  # noqa: S603 - our own programs
+def _time_process(program: str, folder: Path, environment: Mapping[str, str]) -> float:
+    process = subprocess.run(  # noqa: S603 - our own programs
         [sys.executable, "-c", _TIMED.format(program)],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(folder)},
@@ -96,4 +96,4 @@ def _seconds(program: str, folder: Path, environment: Mapping[str, str]) -> floa
         text=True,
         check=True,
     )
-    return float(done.stdout)
+    return float(process.stdout)

@@ -68,7 +68,7 @@ def compare(stage: Stage) -> Findings:
     client = Acknowledging()
     handlers = {OURS: ours(client), POWERTOOLS: powertools(client), BARE: bare(client)}
     contenders = [
-        Contender(name, _all(handler, events), count) for name, handler in handlers.items()
+        Contender(name, _send_all(handler, events), count) for name, handler in handlers.items()
     ]
     with unheard():
         series = measure(contenders, rounds=stage.rounds(ROUNDS), warm_up=True)
@@ -81,14 +81,14 @@ def compare(stage: Stage) -> Findings:
     findings.facts = {
         "requests": count,
         "microseconds": {
-            found.name: round(1e6 * min(found.seconds) / found.items, 1) for found in series
+            timing.name: round(1e6 * min(timing.seconds) / timing.items, 1) for timing in series
         },
         "microseconds_of_the_write_functions_steps": steps,
     }
     return findings
 
 
-def _all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:
+def _send_all(handler: Handler, events: list[dict[str, Any]]) -> Callable[[], None]:
     def run() -> None:
         for event in events:
             if handler(event)["statusCode"] != 202:  # noqa: PLR2004
@@ -134,12 +134,15 @@ def powertools(client: Any) -> Handler:  # noqa: ANN401
     def create() -> Response[str]:
         item = Item.model_validate_json(app.current_event.body or "")
         command_id, key = ids.make(create=True), str(uuid.uuid4())
-        by = f"api-key:{app.current_event.request_context.identity.api_key_id}"
-        line = _line(command_id, key, by, item.model_dump(mode="json"))
+        caller = f"api-key:{app.current_event.request_context.identity.api_key_id}"
+        line = _encode_line(command_id, key, caller, item.model_dump(mode="json"))
         client.put_record(DeliveryStreamName=_STREAM, Record={"Data": line})
         logger.info("write_answered", extra={"status": 202, "path": app.current_event.path})
         return Response(
-            202, "application/json", orjson.dumps(_answer(command_id, key)).decode(), _links(key)
+            202,
+            "application/json",
+            orjson.dumps(_build_answer(command_id, key)).decode(),
+            _build_links(key),
         )
 
     context = SimpleNamespace(
@@ -161,14 +164,14 @@ def bare(client: Any) -> Handler:  # noqa: ANN401
         if not _is_order(body):
             return {"statusCode": 422, "body": "{}"}
         command_id, key = ids.make(create=True), str(uuid.uuid4())
-        by = f"api-key:{event['requestContext']['identity']['apiKeyId']}"
-        line = _line(command_id, key, by, body)
+        caller = f"api-key:{event['requestContext']['identity']['apiKeyId']}"
+        line = _encode_line(command_id, key, caller, body)
         client.put_record(DeliveryStreamName=_STREAM, Record={"Data": line})
         log.event("write_answered", status=202, path=event["path"])
         return {
             "statusCode": 202,
-            "headers": {"Content-Type": "application/json", **_links(key)},
-            "body": orjson.dumps(_answer(command_id, key)).decode(),
+            "headers": {"Content-Type": "application/json", **_build_links(key)},
+            "body": orjson.dumps(_build_answer(command_id, key)).decode(),
         }
 
     return handle
@@ -191,7 +194,7 @@ def _is_order(body: dict[str, Any]) -> bool:
     )
 
 
-def _line(command_id: str, key: str, by: str, body: dict[str, Any]) -> bytes:
+def _encode_line(command_id: str, key: str, caller: str, body: dict[str, Any]) -> bytes:
     return orjson.dumps(
         {
             "v": 1,
@@ -200,7 +203,7 @@ def _line(command_id: str, key: str, by: str, body: dict[str, Any]) -> bytes:
             "resource": "orders",
             "key": key,
             "schema": 1,
-            "by": by,
+            "by": caller,
             "trace": None,
             "body": body,
         },
@@ -208,11 +211,11 @@ def _line(command_id: str, key: str, by: str, body: dict[str, Any]) -> bytes:
     )
 
 
-def _answer(command_id: str, key: str) -> dict[str, Any]:
+def _build_answer(command_id: str, key: str) -> dict[str, Any]:
     return {"command_id": command_id, "resource": "orders", "key": key, "status": "pending"}
 
 
-def _links(key: str) -> dict[str, str]:
+def _build_links(key: str) -> dict[str, str]:
     return {"Content-Location": f"/v1/orders/{key}", "Retry-After": "15"}
 
 
@@ -226,7 +229,7 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     requests = [request_of(event) for event in events]
     callers = [request.caller(ids.now_ms()) for request in requests]
     raw = [request.body().data for request in requests]
-    read = [orders.SPEC.body.read(item) for item in raw]
+    items = [orders.SPEC.body.read(item) for item in raw]
     lines = [
         maker.post(orders.SPEC, item, caller) for item, caller in zip(raw, callers, strict=True)
     ]
@@ -241,18 +244,19 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
         "log": lambda _: log.event("write_answered", status=202, path="/v1/orders"),
         "to proxy": lambda i: responses[i].to_proxy("*"),
     }
-    told = {name: _microseconds(step, len(read)) for name, step in steps.items()}
-    told["id, key, archive line"] = round(
-        told.pop("validation to archive line") - told["exact decimals, validation"], 1
+    microseconds = {name: _time_step(step, len(items)) for name, step in steps.items()}
+    microseconds["id, key, archive line"] = round(
+        microseconds.pop("validation to archive line") - microseconds["exact decimals, validation"],
+        1,
     )
-    return told
+    return microseconds
 
 
-def _microseconds(step: Callable[[int], object], count: int) -> float:
-    best = float("inf")
+def _time_step(step: Callable[[int], object], count: int) -> float:
+    fastest = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        start = time.perf_counter()
         for index in range(count):
             step(index)
-        best = min(best, time.perf_counter() - started)
-    return round(1e6 * best / count, 1)
+        fastest = min(fastest, time.perf_counter() - start)
+    return round(1e6 * fastest / count, 1)

@@ -29,17 +29,17 @@ _HURRY = Plan(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the scenarios; the others keep their last figures."""
-    asked = _parser().parse_args(arguments)
-    plan = _HURRY if asked.quick else Plan()
-    given = {name.name: getattr(asked, name.name) for name in fields(Plan)}
-    plan = Plan(**{name: given[name] or getattr(plan, name) for name in given})
-    folder = ROOT / ".build" / "bench-quick" if asked.quick else LOAD_FOLDER
-    about = results.about(quick=asked.quick)
-    for name in asked.scenario or SCENARIOS:
+    options = _build_parser().parse_args(arguments)
+    plan = _HURRY if options.quick else Plan()
+    numbers = {name.name: getattr(options, name.name) for name in fields(Plan)}
+    plan = Plan(**{name: numbers[name] or getattr(plan, name) for name in numbers})
+    folder = ROOT / ".build" / "bench-quick" if options.quick else LOAD_FOLDER
+    about = results.about(quick=options.quick)
+    for name in options.scenario or SCENARIOS:
         findings = Findings()
-        findings.facts["plan"] = {name: getattr(plan, name) for name in given}
+        findings.facts["plan"] = {name: getattr(plan, name) for name in numbers}
         say(f"{name}:")
-        _run(name, plan, findings, hurry=asked.quick)
+        _run(name, plan, findings, hurry=options.quick)
         file = results.write(name, findings, folder=folder, about=about)
         for ratio in findings.ratios:
             aim = f", aim {ratio.aim}" if ratio.aim else ""
@@ -63,7 +63,7 @@ def _run(name: str, plan: Plan, findings: Findings, *, hurry: bool) -> None:
             scenarios.shelter(rig, plan, findings, f"{PRODUCTION.seconds} s of buffer")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="to try it; no figures")

@@ -35,13 +35,13 @@ class Freshness:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Poll for the duration of the block."""
-        looker = threading.Thread(target=self._look, daemon=True)
-        looker.start()
+        thread = threading.Thread(target=self._look, daemon=True)
+        thread.start()
         try:
             yield
         finally:
             self._ended.set()
-            looker.join()
+            thread.join()
 
     def _look(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS):

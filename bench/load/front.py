@@ -64,18 +64,18 @@ class Inserting:
         marks = ", ".join(["%s"] * len(values))
         statement = f"INSERT INTO {spec.table} ({', '.join(values)}) VALUES ({marks})"  # noqa: S608 - names of ours
         try:
-            self._connection().execute(statement.encode(), list(values.values()))
+            self._open_connection().execute(statement.encode(), list(values.values()))
         except psycopg.OperationalError:
             self._own.connection = None  # the next request tries a new connection
             return False
         return True
 
-    def _connection(self) -> psycopg.Connection:
+    def _open_connection(self) -> psycopg.Connection:
         # Autocommit: the statement is the transaction, without the round trips of BEGIN and COMMIT.
-        found: psycopg.Connection | None = getattr(self._own, "connection", None)
-        if found is None:
-            found = self._own.connection = psycopg.connect(self._url, autocommit=True)
-        return found
+        connection: psycopg.Connection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = psycopg.connect(self._url, autocommit=True)
+        return connection
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,12 +85,12 @@ def main(arguments: Sequence[str]) -> None:
         asyncio.run(_serve(_MODES[mode], int(port)))
 
 
-def _writing() -> Callable[[], App]:
+def _build_writing() -> Callable[[], App]:
     app = writing.build(WriteSettings.from_env(os.environ))
     return lambda: app
 
 
-def _synchronous() -> Callable[[], App]:
+def _build_synchronous() -> Callable[[], App]:
     # WriteApp uses only `accept` of an Acceptor.
     app = WriteApp(
         resources=resources.load(),
@@ -102,31 +102,33 @@ def _synchronous() -> Callable[[], App]:
     return lambda: app
 
 
-def _reading() -> Callable[[], App]:
+def _build_reading() -> Callable[[], App]:
     """An app for each thread: an instance of the function handles one request at a time."""
-    own = threading.local()
+    local = threading.local()
 
     def app() -> App:
-        if not hasattr(own, "app"):
-            own.app = reading.build(ReadSettings.from_env(os.environ))
-        found: App = own.app
-        return found
+        if not hasattr(local, "app"):
+            local.app = reading.build(ReadSettings.from_env(os.environ))
+        instance: App = local.app
+        return instance
 
     return app
 
 
-_MODES = {"forebay": _writing, "synchronous": _synchronous, "read": _reading}
+_MODES = {"forebay": _build_writing, "synchronous": _build_synchronous, "read": _build_reading}
 
 
 async def _serve(mode: Callable[[], Callable[[], App]], port: int) -> None:
     app, pool = mode(), ThreadPoolExecutor(THREADS)
 
     async def answer(request: web.Request) -> web.Response:
-        event = _event(request, (await request.read()).decode())
-        made = await asyncio.get_running_loop().run_in_executor(
+        event = _build_event(request, (await request.read()).decode())
+        response = await asyncio.get_running_loop().run_in_executor(
             pool, lambda: app().handle(event).to_proxy("")
         )
-        return web.Response(status=made["statusCode"], headers=made["headers"], text=made["body"])
+        return web.Response(
+            status=response["statusCode"], headers=response["headers"], text=response["body"]
+        )
 
     server = web.Application()
     server.router.add_route("*", "/v1/{resource}/{key}", answer)
@@ -136,7 +138,7 @@ async def _serve(mode: Callable[[], Callable[[], App]], port: int) -> None:
     await asyncio.Event().wait()
 
 
-def _event(request: web.Request, body: str) -> dict[str, Any]:
+def _build_event(request: web.Request, body: str) -> dict[str, Any]:
     """The event that API Gateway would make of the request."""
     resource, key = request.match_info["resource"], request.match_info["key"]
     return {

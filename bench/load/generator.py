@@ -87,12 +87,12 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
     """The due times of requests, in seconds from the start."""
     chance = random.Random(seed)
-    found = []
-    at = chance.expovariate(rate)
-    while at < seconds:
-        found.append(at)
-        at += chance.expovariate(rate)
-    return found
+    times = []
+    due = chance.expovariate(rate)
+    while due < seconds:
+        times.append(due)
+        due += chance.expovariate(rate)
+    return times
 
 
 async def offer(
@@ -121,13 +121,13 @@ async def offer(
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         sender = _Sender(session, base_url, sent, on_accepted)
-        began = time.monotonic()
+        start = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for at, request in zip(due, requests, strict=True):
-                await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-                sent.lags.append(max(0.0, time.monotonic() - began - at))
-                group.create_task(sender.send(request, began + at))
-        sent.took_seconds = max(seconds, time.monotonic() - began)
+            for offset, request in zip(due, requests, strict=True):
+                await asyncio.sleep(max(0.0, start + offset - time.monotonic()))
+                sent.lags.append(max(0.0, time.monotonic() - start - offset))
+                group.create_task(sender.send(request, start + offset))
+        sent.took_seconds = max(seconds, time.monotonic() - start)
     return sent
 
 

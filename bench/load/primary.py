@@ -54,15 +54,20 @@ def look(cluster: Cluster) -> Work:
             "FROM pg_stat_database WHERE datname = current_database()"
         ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate of our own database
-    return Work(_cpu_seconds(cluster), int(row[0]), int(row[1]), time.monotonic())
+    return Work(_read_cpu_seconds(cluster), int(row[0]), int(row[1]), time.monotonic())
 
 
-def _cpu_seconds(cluster: Cluster) -> float:
+def _read_cpu_seconds(cluster: Cluster) -> float:
     """Processor seconds of the server: its own, those of ended processes, and of running ones."""
     pid = int((cluster.folder / "postmaster.pid").read_text(encoding="ascii").split()[0])
     postmaster = psutil.Process(pid)
-    own = postmaster.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
+    server_times = postmaster.cpu_times()
+    total = (
+        server_times.user
+        + server_times.system
+        + server_times.children_user
+        + server_times.children_system
+    )
     for child in postmaster.children():
         try:
             times = child.cpu_times()

@@ -48,37 +48,37 @@ def render(page: str, found: Mapping[str, Result]) -> str:
 
 def main() -> int:
     """Write the page."""
-    found = {result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)}
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    measured = {result["comparison"]: result for result in results.read_all(results.LOAD_FOLDER)}
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), measured), encoding="utf-8")
     say(f"wrote {PAGE}")
     return 0
 
 
-def _saturation(result: Result) -> list[str]:
+def _render_saturation(result: Result) -> list[str]:
     lines = [
-        _taken(result),
+        _describe_run(result),
         "",
         _HEAD,
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, kind in _KINDS.items():
         lines += [
-            _step(kind, step, costs=name != "read")
+            _render_step(kind, step, costs=name != "read")
             for step in result["facts"].get(f"saturation_{name}", [])
         ]
     return lines
 
 
-def _step(kind: str, step: Mapping[str, Any], *, costs: bool) -> str:
-    latency, fresh = step["latency_milliseconds"], step["freshness_milliseconds"]
+def _render_step(kind: str, step: Mapping[str, Any], *, costs: bool) -> str:
+    latency, freshness = step["latency_milliseconds"], step["freshness_milliseconds"]
     work = step["primary_per_1000"]
     cells = [
         kind,
         f"{step['offered_per_second']:.0f}/s",
         f"{step['succeeded_per_second']:.0f}/s",
-        *(_whole(latency.get(name)) for name in ("p50", "p99", "p99.9")),
-        _whole(step["generator_lag_milliseconds"].get("p99")),
-        *(_whole(fresh.get(name)) for name in ("p50", "p99")),
+        *(_round(latency.get(name)) for name in ("p50", "p99", "p99.9")),
+        _round(step["generator_lag_milliseconds"].get("p99")),
+        *(_round(freshness.get(name)) for name in ("p50", "p99")),
         f"{work['cpu_seconds'] * 1000:.0f}" if costs else "",
         f"{work['transactions']:.0f}" if costs else "",
         "" if step["held"] else "not held",
@@ -86,34 +86,36 @@ def _step(kind: str, step: Mapping[str, Any], *, costs: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _whole(value: float | None) -> str:
+def _round(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
-def _factors(result: Result) -> list[str]:
+def _render_factors(result: Result) -> list[str]:
     lines = [
-        _taken(result),
+        _describe_run(result),
         "",
         "| Synchronous ÷ Forebay | Factor | Rounds from, to | Aim | |",
         "|---|---|---|---|---|",
     ]
     for ratio in results.ratios_of(dict(result)):
-        met = "" if ratio.aim is None else "met" if ratio.aim.is_met(ratio.value) else "**missed**"
+        verdict = (
+            "" if ratio.aim is None else "met" if ratio.aim.is_met(ratio.value) else "**missed**"
+        )
         lines.append(
             f"| {ratio.what} | **{ratio.value:.1f}** | {ratio.low:.1f} to {ratio.high:.1f} | "
-            f"{ratio.aim or ''} | {met} |"
+            f"{ratio.aim or ''} | {verdict} |"
         )
     return lines
 
 
-def _costs(result: Result) -> list[str]:
+def _render_costs(result: Result) -> list[str]:
     lines = [
         _COSTS,
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, rounds in result["facts"].items():
         if name.startswith("sheltered_"):
-            lines += _cost_rows(name.removeprefix("sheltered_"), rounds)
+            lines += _render_cost_rows(name.removeprefix("sheltered_"), rounds)
     idle = result["facts"]["idle_per_minute"]
     lines.append(
         f"| idle, per minute | | {idle['cpu_seconds']:.2f} | {idle['transactions']:.0f} | | | | |"
@@ -121,30 +123,30 @@ def _costs(result: Result) -> list[str]:
     return lines
 
 
-def _cost_rows(name: str, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+def _render_cost_rows(name: str, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = []
     for mode in ("synchronous", "forebay"):
-        for number, found in enumerate(rounds, 1):
-            one, work = found[mode], found[mode]["per_10000"]
-            objects = one["objects"]
-            each = "| | |"
+        for number, costs in enumerate(rounds, 1):
+            cost, work = costs[mode], costs[mode]["per_10000"]
+            objects = cost["objects"]
+            per_object = "| | |"
             if objects:
-                each = (
-                    f"{one['succeeded'] / objects:.0f} | "
-                    f"{one['primary_cpu_seconds'] * 1000 / objects:.1f} | "
-                    f"{one['primary_transactions'] / objects:.1f} |"
+                per_object = (
+                    f"{cost['succeeded'] / objects:.0f} | "
+                    f"{cost['primary_cpu_seconds'] * 1000 / objects:.1f} | "
+                    f"{cost['primary_transactions'] / objects:.1f} |"
                 )
             rows.append(
                 f"| {name}, round {number} | {mode} | {work['cpu_seconds']:.2f} | "
-                f"{work['transactions']:.0f} | {work['wal_mebibytes']:.1f} | {each}"
+                f"{work['transactions']:.0f} | {work['wal_mebibytes']:.1f} | {per_object}"
             )
     return rows
 
 
-def _outage(result: Result) -> list[str]:
+def _render_outage(result: Result) -> list[str]:
     facts = result["facts"]["outage"]
     lines = [
-        _taken(result),
+        _describe_run(result),
         "",
         f"| Primary away for {facts['seconds']:.0f} s | Requests | Accepted | p50, ms | p99, ms |",
         "|---|---|---|---|---|",
@@ -154,19 +156,19 @@ def _outage(result: Result) -> list[str]:
         ("forebay", "Forebay, whole stack, primary away"),
         ("synchronous", "synchronous, primary away"),
     ):
-        sent = facts[name]
-        latency = sent["latency_milliseconds"]
+        load = facts[name]
+        latency = load["latency_milliseconds"]
         lines.append(
-            f"| {kind} | {sent['requests']} | {facts[f'{name}_accepted_share']:.2%} | "
-            f"{_whole(latency.get('p50'))} | {_whole(latency.get('p99'))} |"
+            f"| {kind} | {load['requests']} | {facts[f'{name}_accepted_share']:.2%} | "
+            f"{_round(latency.get('p50'))} | {_round(latency.get('p99'))} |"
         )
-    took = facts["all_applied_seconds_after"]
-    return [*lines, "", f"{took:.0f} s after its start everything accepted was on the replica."]
+    seconds = facts["all_applied_seconds_after"]
+    return [*lines, "", f"{seconds:.0f} s after its start everything accepted was on the replica."]
 
 
-def _soak(result: Result) -> list[str]:
+def _render_soak(result: Result) -> list[str]:
     facts = result["facts"]
-    said = (
+    summary = (
         f"{facts['seconds'] / 60:.0f} minutes: {facts['operations']} operations, "
         f"{facts['acknowledged']} writes acknowledged, {facts['open']} without a clear answer, "
         f"{facts['hazards']} hazards; {facts['violations']} broken promises, `forebay verify` "
@@ -174,22 +176,22 @@ def _soak(result: Result) -> list[str]:
         "letters moved back."
     )
     lines = [
-        _taken(result),
+        _describe_run(result),
         "",
-        said,
+        summary,
         "",
         "| Memory, MiB | At first | At most | At last | Last quarter ÷ second |",
         "|---|---|---|---|---|",
     ]
-    for part, told in facts["memory_mebibytes"].items():
-        growth = "" if told["growth"] is None else f"{told['growth']:.2f}"
+    for part, size in facts["memory_mebibytes"].items():
+        growth = "" if size["growth"] is None else f"{size['growth']:.2f}"
         lines.append(
-            f"| {part} | {told['first']:.0f} | {told['most']:.0f} | {told['last']:.0f} | {growth} |"
+            f"| {part} | {size['first']:.0f} | {size['most']:.0f} | {size['last']:.0f} | {growth} |"
         )
     return lines
 
 
-def _taken(result: Result) -> str:
+def _describe_run(result: Result) -> str:
     machine = result["machine"]
     return (
         f"{result['taken_at'][:16].replace('T', ' ')}, commit `{result['commit']}`, "
@@ -198,11 +200,11 @@ def _taken(result: Result) -> str:
 
 
 _TABLES: Mapping[str, Callable[[Result], list[str]]] = {
-    "saturate": _saturation,
-    "shelter": _factors,
-    "shelter costs": _costs,
-    "outage": _outage,
-    "soak": _soak,
+    "saturate": _render_saturation,
+    "shelter": _render_factors,
+    "shelter costs": _render_costs,
+    "outage": _render_outage,
+    "soak": _render_soak,
 }
 
 if __name__ == "__main__":

@@ -89,18 +89,18 @@ class Rig:
         Raises:
             TimeoutError: some rows are missing after that time.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         missing = set(commands)
         while missing:
-            found = self.rows(
+            rows = self.rows(
                 "SELECT _version::text FROM cities WHERE _version = ANY(%s::uuid[])",
                 sorted(missing),
             )
-            missing -= {version for (version,) in found}
-            if time.monotonic() > began + seconds:
+            missing -= {version for (version,) in rows}
+            if time.monotonic() > start + seconds:
                 raise TimeoutError(f"{len(missing)} of {len(commands)} commands are not applied")
             time.sleep(_PAUSE_SECONDS)
-        return time.monotonic() - began
+        return time.monotonic() - start
 
     def empty(self) -> None:
         """Empty the table, so that every load starts from the same state."""
@@ -111,7 +111,7 @@ class Rig:
     def stop_primary(self) -> None:
         """Stop the primary in an orderly way; the rest of the stack keeps running."""
         supervisor = self.stack._supervisor  # noqa: SLF001 - LocalStack has no method for it
-        (child,) = [one for one in supervisor._snapshot() if one.name == "Postgres primary"]  # noqa: SLF001
+        (child,) = [entry for entry in supervisor._snapshot() if entry.name == "Postgres primary"]  # noqa: SLF001
         supervisor.stop_one(child)
 
     def start_primary(self) -> None:
@@ -122,7 +122,7 @@ class Rig:
     def front(self, mode: str, function: FunctionName) -> Iterator[str]:
         """A server around a function as deployed; yields its address with the stage."""
         port = free_port()
-        variables = self._variables(function)
+        variables = self._read_variables(function)
         database = {"FOREBAY_DATABASE_URL": self.stack.primary.url()}
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "bench.load.front", mode, str(port)],
@@ -137,7 +137,7 @@ class Rig:
             process.terminate()
             process.wait()
 
-    def _variables(self, function: FunctionName) -> dict[str, str]:
+    def _read_variables(self, function: FunctionName) -> dict[str, str]:
         """The function's environment variables."""
         client = boto3.client(
             "lambda",
@@ -147,10 +147,10 @@ class Rig:
             aws_secret_access_key=secret_key(self.settings),
         )
         name = self.stack.deployed.functions[function]
-        found: dict[str, str] = client.get_function_configuration(FunctionName=name)["Environment"][
-            "Variables"
-        ]
-        return found
+        variables: dict[str, str] = client.get_function_configuration(FunctionName=name)[
+            "Environment"
+        ]["Variables"]
+        return variables
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def open_rig(buffering: Buffering) -> Iterator[Rig]:
     with open_folder() as folder:
         root = folder / "sources"
         _copy_sources(root, buffering)
-        settings = LocalSettings(folder / "state", Ports(_free_ports()), root)
+        settings = LocalSettings(folder / "state", Ports(_find_free_ports()), root)
         with LocalStack(settings) as stack:
             yield Rig(stack)
 
@@ -184,13 +184,13 @@ def _copy_sources(root: Path, buffering: Buffering) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _free_ports() -> int:
+def _find_free_ports() -> int:
     """The first of five consecutive free ports."""
     while True:
         base = random.choice(_BASE_PORTS)
-        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as sockets:
             for port in range(base, base + _PORTS):
-                held.enter_context(contextlib.closing(socket.create_server((HOST, port))))
+                sockets.enter_context(contextlib.closing(socket.create_server((HOST, port))))
             return base
 
 

@@ -45,20 +45,20 @@ def saturate(rig: Rig, plan: Plan, findings: Findings) -> None:
     for name, mode in (("forebay", "forebay"), ("synchronous", "synchronous")):
         rig.empty()
         with rig.front(mode, "write") as url:
-            steps = _steps(rig, url, new_cities, plan, applied=mode == "forebay")
+            steps = _measure_steps(rig, url, new_cities, plan, applied=mode == "forebay")
         findings.facts[f"saturation_{name}"] = steps
     rig.empty()
-    findings.facts["saturation_whole_stack"] = _steps(
+    findings.facts["saturation_whole_stack"] = _measure_steps(
         rig, rig.settings.base_url, new_cities, plan, applied=True
     )
     keys = [key for (key,) in rig.rows("SELECT geonameid FROM cities")]
     with rig.front("read", "read") as url:
-        findings.facts["saturation_read"] = _steps(
+        findings.facts["saturation_read"] = _measure_steps(
             rig, url, lambda: reads_of(keys), plan, applied=False
         )
 
 
-def _steps(
+def _measure_steps(
     rig: Rig,
     url: str,
     requests: Callable[[], Callable[[int], Request]],
@@ -68,12 +68,12 @@ def _steps(
 ) -> list[dict[str, Any]]:
     """The figures of each step; the last is the first that was not held."""
     asyncio.run(offer(url, requests(), rate=plan.first_rate, seconds=2, seed=0))  # warm
-    rate, done = plan.first_rate, []
+    rate, steps = plan.first_rate, []
     for _ in range(plan.most_steps):
         freshness = Freshness(rig)
-        before = look(rig.stack.primary)
+        start = look(rig.stack.primary)
         with freshness.watching():
-            told = freshness.accepted if applied else _nobody
+            observer = freshness.accepted if applied else _ignore_accepted
             sent = asyncio.run(
                 offer(
                     url,
@@ -81,12 +81,14 @@ def _steps(
                     rate=rate,
                     seconds=plan.step_seconds,
                     seed=_SEED,
-                    on_accepted=told,
+                    on_accepted=observer,
                 )
             )
             if applied:
-                rig.wait_until_applied([one for one, _ in sent.accepted], seconds=_APPLIED_SECONDS)
-        work = look(rig.stack.primary).since(before)
+                rig.wait_until_applied(
+                    [command_id for command_id, _ in sent.accepted], seconds=_APPLIED_SECONDS
+                )
+        work = look(rig.stack.primary).since(start)
         held = _is_held(sent)
         step = {
             **sent.summary(),
@@ -94,24 +96,24 @@ def _steps(
             "freshness_milliseconds": spread(freshness.seconds),
             "primary_per_1000": work.per(sent.succeeded, 1000),
         }
-        done.append(step)
-        _tell(step)
+        steps.append(step)
+        _print_step(step)
         if not held:
             break
         rate *= _GROWTH
-    return done
+    return steps
 
 
-def _nobody(_command_id: str, _at: float) -> None:
+def _ignore_accepted(_command_id: str, _at: float) -> None:
     """Ignore an accepted command."""
 
 
 def _is_held(sent: Sent) -> bool:
-    answered = sent.succeeded >= _HELD_SHARE * len(sent.lags)
-    return answered and spread(sent.latencies)["p99"] <= _HELD_SECONDS * 1000
+    enough = sent.succeeded >= _HELD_SHARE * len(sent.lags)
+    return enough and spread(sent.latencies)["p99"] <= _HELD_SECONDS * 1000
 
 
-def _tell(step: dict[str, Any]) -> None:
+def _print_step(step: dict[str, Any]) -> None:
     latency = step["latency_milliseconds"]
     say(
         f"  {step['offered_per_second']:.0f}/s offered: {step['succeeded_per_second']:.0f}/s, "
@@ -126,25 +128,26 @@ def shelter(rig: Rig, plan: Plan, findings: Findings, name: str) -> None:
     rounds: list[dict[str, Any]] = []
     for number in range(plan.rounds):
         ways = ["synchronous", "forebay"]
-        found = {
-            mode: _cost(rig, plan, mode, seed=number)
+        costs = {
+            mode: _measure_cost(rig, plan, mode, seed=number)
             for mode in (ways if number % 2 else ways[::-1])
         }
-        rounds.append(found)
-        say(f"  {name}, round {number + 1}: {found}")
+        rounds.append(costs)
+        say(f"  {name}, round {number + 1}: {costs}")
     findings.facts[f"sheltered_{name}"] = rounds
-    for what, aim in (
+    for quantity, aim in (
         ("cpu_seconds", PER_CPU_AIM),
         ("transactions", PER_TRANSACTIONS_AIM),
         ("wal_mebibytes", None),
     ):
         values = [
-            one["synchronous"]["per_10000"][what] / max(one["forebay"]["per_10000"][what], 1e-9)
-            for one in rounds
+            round_costs["synchronous"]["per_10000"][quantity]
+            / max(round_costs["forebay"]["per_10000"][quantity], 1e-9)
+            for round_costs in rounds
         ]
         findings.ratios.append(
             Ratio(
-                f"primary's {what.replace('_', ' ')}, {name}",
+                f"primary's {quantity.replace('_', ' ')}, {name}",
                 "Forebay's",
                 statistics.median(values),
                 min(values),
@@ -155,15 +158,15 @@ def shelter(rig: Rig, plan: Plan, findings: Findings, name: str) -> None:
         )
 
 
-def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
+def _measure_cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
     rig.empty()
     with rig.front(mode, "write") as url:
         warm = asyncio.run(offer(url, new_cities(), rate=10, seconds=2, seed=0))
         rig.flush()
-        ids = [one for one, _ in warm.accepted]
+        ids = [command_id for command_id, _ in warm.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
-        objects = _objects(rig)
-        before = look(rig.stack.primary)
+        objects = _count_objects(rig)
+        start = look(rig.stack.primary)
         sent = asyncio.run(
             offer(
                 url,
@@ -174,12 +177,12 @@ def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
             )
         )
         rig.flush()  # the commands of an unfinished interval
-        ids = [one for one, _ in sent.accepted]
+        ids = [command_id for command_id, _ in sent.accepted]
         rig.wait_until_applied(ids, seconds=_APPLIED_SECONDS)
-        work = look(rig.stack.primary).since(before)
+        work = look(rig.stack.primary).since(start)
     return {
         **sent.summary(),
-        "objects": _objects(rig) - objects,
+        "objects": _count_objects(rig) - objects,
         "per_10000": work.per(sent.succeeded, _UNIT),
         "primary_cpu_seconds": round(work.cpu_seconds, 2),
         "primary_transactions": work.transactions,
@@ -187,15 +190,15 @@ def _cost(rig: Rig, plan: Plan, mode: str, *, seed: int) -> dict[str, Any]:
     }
 
 
-def _objects(rig: Rig) -> int:
+def _count_objects(rig: Rig) -> int:
     return int(rig.rows("SELECT count(*) FROM forebay.ledger")[0][0])
 
 
 def idle(rig: Rig, seconds: float, findings: Findings) -> None:
     """Measure the primary's work without a load: sweeps, replication, maintenance."""
-    before = look(rig.stack.primary)
+    start = look(rig.stack.primary)
     time.sleep(seconds)
-    work = look(rig.stack.primary).since(before)
+    work = look(rig.stack.primary).since(start)
     findings.facts["idle_per_minute"] = {
         "cpu_seconds": round(work.cpu_seconds * 60 / work.seconds, 3),
         "transactions": round(work.transactions * 60 / work.seconds, 1),
@@ -206,30 +209,31 @@ def outage(rig: Rig, plan: Plan, findings: Findings) -> None:
     """Send writes to the whole stack, and synchronous ones, while the primary is stopped."""
     rig.empty()
     with rig.front("synchronous", "write") as synchronous:
-        both = asyncio.run(_during_outage(rig, plan, synchronous))
-    before, forebay, other = both
-    took = rig.wait_until_applied(
-        [one for one, _ in forebay.accepted], seconds=_APPLIED_SECONDS + plan.outage_seconds
+        loads = asyncio.run(_offer_during_outage(rig, plan, synchronous))
+    reference, forebay, other = loads
+    seconds = rig.wait_until_applied(
+        [command_id for command_id, _ in forebay.accepted],
+        seconds=_APPLIED_SECONDS + plan.outage_seconds,
     )
     findings.facts["outage"] = {
         "seconds": plan.outage_seconds,
-        "before": before.summary(),
-        "before_accepted_share": before.succeeded / max(1, len(before.lags)),
+        "before": reference.summary(),
+        "before_accepted_share": reference.succeeded / max(1, len(reference.lags)),
         "forebay": forebay.summary(),
         "forebay_accepted_share": forebay.succeeded / max(1, len(forebay.lags)),
         "synchronous": other.summary(),
         "synchronous_accepted_share": other.succeeded / max(1, len(other.lags)),
-        "all_applied_seconds_after": round(took, 1),
+        "all_applied_seconds_after": round(seconds, 1),
     }
     say(f"  outage: {findings.facts['outage']}")
 
 
-async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent, Sent]:
+async def _offer_during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, Sent, Sent]:
     seconds, rate = plan.outage_seconds, plan.outage_rate
     for url in (rig.settings.base_url, synchronous):
         await offer(url, new_cities(), rate=5, seconds=2, seed=0)
     # The result of the same load on this machine without a failure.
-    before = await offer(
+    reference = await offer(
         rig.settings.base_url,
         new_cities(),
         rate=rate,
@@ -244,4 +248,4 @@ async def _during_outage(rig: Rig, plan: Plan, synchronous: str) -> tuple[Sent, 
         )
     finally:
         await asyncio.to_thread(rig.start_primary)
-    return before, forebay, other
+    return reference, forebay, other

@@ -62,10 +62,10 @@ class Singer:
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
         """Let it create its table, add the index of Forebay's, and measure its start."""
-        few = self.messages(rows[:1])
-        self._run(few)
+        one_row = self.messages(rows[:1])
+        self._run(one_row)
         self._connection.execute(f"CREATE INDEX ON {SCHEMA}.orders (customer)".encode())
-        self.start_seconds = min(self._run(few) for _ in range(3))
+        self.start_seconds = min(self._run(one_row) for _ in range(3))
 
     def empty(self) -> None:
         """Empty its table."""
@@ -76,16 +76,16 @@ class Singer:
         return self._run(messages) - self.start_seconds
 
     def _run(self, messages: bytes) -> float:
-        started = time.perf_counter()
-        done = subprocess.run(  # noqa: S603 - a program that we installed
+        start = time.perf_counter()
+        process = subprocess.run(  # noqa: S603 - a program that we installed
             [str(self._program), "--config", str(self._config)],
             input=messages,
             capture_output=True,
             check=False,
         )
-        if done.returncode != 0:
-            raise RuntimeError(f"target-postgres: {done.stderr.decode()[-2000:]}")
-        return time.perf_counter() - started
+        if process.returncode != 0:
+            raise RuntimeError(f"target-postgres: {process.stderr.decode()[-2000:]}")
+        return time.perf_counter() - start
 
 
 def versions() -> dict[str, str]:
@@ -98,15 +98,15 @@ def versions() -> dict[str, str]:
 def _install() -> Path:
     program = _FOLDER / "bin" / "target-postgres"
     stamp = _FOLDER / REQUIREMENTS.name
-    wanted = REQUIREMENTS.read_text(encoding="utf-8")
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+    requirements = REQUIREMENTS.read_text(encoding="utf-8")
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != requirements:
         uv, python = find_uv_bin(), _FOLDER / "bin" / "python"
         for arguments in (
             ["venv", "--quiet", "--clear", "--python", sys.executable, str(_FOLDER)],
             ["pip", "install", "--quiet", "--python", str(python), "-r", str(REQUIREMENTS)],
         ):
             subprocess.run([uv, *arguments], check=True)  # noqa: S603 - fixed arguments
-        stamp.write_text(wanted, encoding="utf-8")
+        stamp.write_text(requirements, encoding="utf-8")
     return program
 
 

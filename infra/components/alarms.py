@@ -57,106 +57,106 @@ class Alarms(Construct):
         self._watched = watched
         self._settings = settings
         self._topic = topic
-        self._delivery()
-        self._applying()
-        self._answering()
+        self._add_delivery_alarms()
+        self._add_apply_alarms()
+        self._add_answer_alarms()
         if watched.database is not None:
-            self._database()
+            self._add_database_alarms()
 
-    def _delivery(self) -> None:
+    def _add_delivery_alarms(self) -> None:
         freshness = self._watched.stream_metrics("DeliveryToS3.DataFreshness", "Maximum")
-        self._alarm(
+        self._add_alarm(
             "delivery-stalled",
             "Accepted commands don't reach the archive; Firehose drops them after 24 hours.",
-            _greatest(freshness),
-            above=self._settings.freshness_seconds,
+            _take_greatest(freshness),
+            threshold=self._settings.freshness_seconds,
         )
-        self._alarm(
+        self._add_alarm(
             "delivery-throttled",
             "Firehose refuses records: its quota is met. Writes go to the archive one by one.",
             _sum(self._watched.stream_metrics("ThrottledRecords", "Sum")),
-            above=0,
+            threshold=0,
             minutes=3,
         )
 
-    def _applying(self) -> None:
+    def _add_apply_alarms(self) -> None:
         watched = self._watched
         if not watched.standby:
-            self._alarm(
+            self._add_alarm(
                 "apply-behind",
                 "Archived commands wait for too long to be applied.",
                 watched.queue_metric(watched.queue, "ApproximateAgeOfOldestMessage"),
-                above=self._settings.apply_lag_seconds,
+                threshold=self._settings.apply_lag_seconds,
             )
         visible = "ApproximateNumberOfMessagesVisible"
-        dead = [watched.queue_metric(queue, visible) for queue in watched.dead_letters]
+        dead_letters = [watched.queue_metric(queue, visible) for queue in watched.dead_letters]
         # The sweep runs rarely, so its first failure counts.
-        failed = watched.function_metric("sweep", "Errors", "Sum")
-        self._alarm(
+        sweep_failures = watched.function_metric("sweep", "Errors", "Sum")
+        self._add_alarm(
             "dead-letters",
             "Objects failed too often, or the sweep for missed ones failed.",
-            _sum([*dead, failed]),
-            above=0,
+            _sum([*dead_letters, sweep_failures]),
+            threshold=0,
         )
         # Lambda does not count a failed message of a batch as a function error.
         failures = [
             watched.function_metric("firehose_consumer", "Errors", "Sum"),
             watched.consumer_metric("MessagesFailed", "Sum"),
         ]
-        self._alarm(
+        self._add_alarm(
             "consumer-failing",
             "The consumer fails again and again.",
             _sum(failures),
-            above=0,
+            threshold=0,
             minutes=10,
         )
-        self._alarm(
+        self._add_alarm(
             "commands-rejected",
             "Commands that were accepted can't be applied.",
             watched.consumer_metric("CommandsRejected", "Sum"),
-            above=0,
+            threshold=0,
         )
 
-    def _answering(self) -> None:
-        failed = self._watched.api_metric("5XXError", "Sum")
-        asked = self._watched.api_metric("Count", "Sum")
+    def _add_answer_alarms(self) -> None:
+        server_errors = self._watched.api_metric("5XXError", "Sum")
+        requests = self._watched.api_metric("Count", "Sum")
         share = cloudwatch.MathExpression(
             # Few failures are ignored: without many requests, their share means little.
             expression="IF(failed > 5, failed / asked, 0)",
-            using_metrics={"failed": failed, "asked": asked},
+            using_metrics={"failed": server_errors, "asked": requests},
             label="share of answers that are 5xx",
             period=cdk.Duration.minutes(1),
         )
-        self._alarm(
-            "api-failing", "Requests are answered 5xx.", share, above=_FAILED_SHARE, minutes=5
+        self._add_alarm(
+            "api-failing", "Requests are answered 5xx.", share, threshold=_FAILED_SHARE, minutes=5
         )
-        self._alarm(
+        self._add_alarm(
             "reads-slow",
             "Reads take long.",
             self._watched.function_metric("read", "Duration", "p99"),
-            above=self._settings.read_p99_milliseconds,
+            threshold=self._settings.read_p99_milliseconds,
             minutes=10,
         )
 
-    def _database(self) -> None:
+    def _add_database_alarms(self) -> None:
         lags = self._watched.replica_lags()
         if lags:
-            self._alarm(
+            self._add_alarm(
                 "replicas-behind",
                 "Reads are answered from the past.",
-                _greatest(lags),
-                above=self._settings.replica_lag_seconds,
+                _take_greatest(lags),
+                threshold=self._settings.replica_lag_seconds,
                 minutes=5,
             )
-        self._alarm(
+        self._add_alarm(
             "database-strained",
             "The primary is near the end of its processor, connections or storage.",
-            self._strain(),
-            above=_FULL,
+            self._combine_strain(),
+            threshold=_FULL,
             minutes=10,
         )
 
-    def _strain(self) -> cloudwatch.IMetric:
+    def _combine_strain(self) -> cloudwatch.IMetric:
         """The highest utilisation of processor, connections and storage, as a share."""
         watched, database = self._watched, self._watched.database
         assert database is not None  # noqa: S101 - checked by the caller
@@ -168,8 +168,8 @@ class Alarms(Construct):
         if database.storage_gibibytes is not None:
             metrics["free"] = watched.primary_metric("FreeStorageSpace", "Minimum")
             # RDS grows the storage when a tenth is free: less means that it can't grow any more.
-            floor = round(database.storage_gibibytes * 2**30 * _LAST_STORAGE)
-            shares.append(f"IF(free < {floor}, 1, 0)")
+            least_bytes = round(database.storage_gibibytes * 2**30 * _LAST_STORAGE)
+            shares.append(f"IF(free < {least_bytes}, 1, 0)")
         return cloudwatch.MathExpression(
             expression=f"MAX([{', '.join(shares)}])",
             using_metrics=dict(metrics),
@@ -177,46 +177,46 @@ class Alarms(Construct):
             period=cdk.Duration.minutes(1),
         )
 
-    def _alarm(
+    def _add_alarm(
         self,
         name: str,
-        what: str,
+        text: str,
         metric: cloudwatch.IMetric,
         *,
-        above: float,
+        threshold: float,
         minutes: int = 1,
     ) -> None:
         alarm = cloudwatch.Alarm(
             self,
             name,
             alarm_name=f"{self._watched.prefix}-{name}",
-            alarm_description=f"{what} Runbook: {self._settings.runbooks_url}/{RUNBOOKS[name]}",
+            alarm_description=f"{text} Runbook: {self._settings.runbooks_url}/{RUNBOOKS[name]}",
             metric=metric,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            threshold=above,
+            threshold=threshold,
             datapoints_to_alarm=minutes,
             evaluation_periods=minutes + LATE_MINUTES,
             # A system without traffic has no data.
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        tell = actions.SnsAction(self._topic)
-        alarm.add_alarm_action(tell)
-        alarm.add_ok_action(tell)
+        action = actions.SnsAction(self._topic)
+        alarm.add_alarm_action(action)
+        alarm.add_ok_action(action)
 
 
-def _greatest(metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
-    return metrics[0] if len(metrics) == 1 else _combined("MAX", metrics)
+def _take_greatest(metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
+    return metrics[0] if len(metrics) == 1 else _combine("MAX", metrics)
 
 
 def _sum(metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
-    return metrics[0] if len(metrics) == 1 else _combined("SUM", metrics)
+    return metrics[0] if len(metrics) == 1 else _combine("SUM", metrics)
 
 
-def _combined(function: str, metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
-    named = {f"m{number}": metric for number, metric in enumerate(metrics, 1)}
+def _combine(function: str, metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.IMetric:
+    by_name = {f"m{number}": metric for number, metric in enumerate(metrics, 1)}
     return cloudwatch.MathExpression(
         # A missing metric must not hide the others.
-        expression=f"{function}([{', '.join(f'FILL({name}, 0)' for name in named)}])",
-        using_metrics=named,
+        expression=f"{function}([{', '.join(f'FILL({name}, 0)' for name in by_name)}])",
+        using_metrics=by_name,
         period=cdk.Duration.minutes(1),
     )

@@ -109,11 +109,11 @@ class RoutesApi(Construct):
             self,
             "Api",
             rest_api_name=name,
-            endpoint_configuration=self._endpoint(),
+            endpoint_configuration=self._configure_endpoint(),
             policy=access_policy(settings, known_by=known_by),
             cloud_watch_role=True,
             min_compression_size=cdk.Size.bytes(settings.compress_from_bytes),
-            deploy_options=self._stage(name, routes, log_retention),
+            deploy_options=self._configure_stage(name, routes, log_retention),
             # A custom domain replaces AWS's domain; otherwise clients could still use both.
             disable_execute_api_endpoint=settings.domain is not None or None,
         )
@@ -122,10 +122,10 @@ class RoutesApi(Construct):
         # CDN.
         self.api.node.try_remove_child("Endpoint")
         add_gateway_responses(self.api, cors_allow_origin=settings.cors_allow_origin)
-        self._methods(routes, functions)
-        self._preflights(routes)
+        self._add_methods(routes, functions)
+        self._add_preflights(routes)
         self._refuse_other_methods(routes, functions["about"])
-        self._plan(name)
+        self._add_plan(name)
         if settings.domain is not None:
             add_domain(
                 self.api,
@@ -146,7 +146,7 @@ class RoutesApi(Construct):
         )
         self.api.deployment_stage.node.add_dependency(log)
 
-    def _endpoint(self) -> apigateway.EndpointConfiguration:
+    def _configure_endpoint(self) -> apigateway.EndpointConfiguration:
         endpoints = [
             ec2.InterfaceVpcEndpoint.from_interface_vpc_endpoint_attributes(
                 self, f"VpcEndpoint{number}", vpc_endpoint_id=name, port=443
@@ -157,7 +157,7 @@ class RoutesApi(Construct):
             types=[_ENDPOINTS[self._settings.endpoint]], vpc_endpoints=endpoints or None
         )
 
-    def _stage(
+    def _configure_stage(
         self, name: str, routes: Iterable[Route], retention: logs.RetentionDays
     ) -> apigateway.StageOptions:
         access_log = logs.LogGroup(
@@ -182,7 +182,7 @@ class RoutesApi(Construct):
             logging_level=apigateway.MethodLoggingLevel.ERROR,
             data_trace_enabled=False,
             method_options={
-                f"{route.path}/{route.method}": self._method_options(route)
+                f"{route.path}/{route.method}": self._configure_method(route)
                 for route in routes
                 if route.method == "GET"
             },
@@ -190,7 +190,7 @@ class RoutesApi(Construct):
             access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
         )
 
-    def _method_options(self, route: Route) -> apigateway.MethodDeploymentOptions:
+    def _configure_method(self, route: Route) -> apigateway.MethodDeploymentOptions:
         """A method's options; they replace the stage's as a whole, so they repeat those."""
         ttl_seconds = self._settings.ttl_of(route.name) if route.cached else 0
         return apigateway.MethodDeploymentOptions(
@@ -204,21 +204,23 @@ class RoutesApi(Construct):
             data_trace_enabled=False,
         )
 
-    def _methods(self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]) -> None:
+    def _add_methods(
+        self, routes: Iterable[Route], functions: Mapping[str, lambda_.IFunction]
+    ) -> None:
         for route in routes:
-            declared = self._declared(route) if route.reads_query else {}
+            parameters = self._declare_parameters(route) if route.reads_query else {}
             options = self._authorization.options(route)
             self.api.root.resource_for_path(route.path).add_method(
                 route.method,
                 apigateway.LambdaIntegration(
                     functions[route.function],
-                    cache_key_parameters=list(declared) if route.cached else None,
+                    cache_key_parameters=list(parameters) if route.cached else None,
                     # Writes and statuses, which may wait, get the gateway's 29 s.
                     timeout=self._read_timeout if route.reads_rows else None,
                     # One permission for all methods: a function's policy has room for a few dozen.
                     scope_permission_to_method=False,
                 ),
-                request_parameters=declared or None,
+                request_parameters=parameters or None,
                 api_key_required=options.api_key_required,
                 authorization_type=options.authorization_type,
                 authorizer=options.authorizer,
@@ -234,8 +236,8 @@ class RoutesApi(Construct):
         by_path: dict[str, list[Route]] = {}
         for route in routes:
             by_path.setdefault(route.path, []).append(route)
-        for path, declared in by_path.items():
-            options = self._authorization.options(*declared)
+        for path, path_routes in by_path.items():
+            options = self._authorization.options(*path_routes)
             self.api.root.resource_for_path(path).add_method(
                 "ANY",
                 apigateway.LambdaIntegration(function, scope_permission_to_method=False),
@@ -245,16 +247,16 @@ class RoutesApi(Construct):
                 authorization_scopes=options.authorization_scopes,
             )
 
-    def _declared(self, route: Route) -> dict[str, bool]:
+    def _declare_parameters(self, route: Route) -> dict[str, bool]:
         """The parameters of a method; if it is cached, they are its cache keys.
 
         The function sees the caller if a request may name other resources. On other routes one
         answer would be right for all callers; `shares_cache = false` separates callers there too.
         """
-        apart = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
-        return _method_parameters((*route.parameters, *apart))
+        extra = (_CALLER,) if route.cached and self._settings.tells_callers_apart else ()
+        return _map_parameters((*route.parameters, *extra))
 
-    def _preflights(self, routes: Iterable[Route]) -> None:
+    def _add_preflights(self, routes: Iterable[Route]) -> None:
         """Answer the CORS preflight requests of browsers."""
         methods: dict[str, list[str]] = {}
         for route in routes:
@@ -268,7 +270,7 @@ class RoutesApi(Construct):
                 status_code=200,  # the emulator sends a body, which a 204 must not have
             )
 
-    def _plan(self, name: str) -> None:
+    def _add_plan(self, name: str) -> None:
         plan = self._settings.plan
         usage_plan = self.api.add_usage_plan(
             "Plan",
@@ -306,7 +308,7 @@ class RoutesApi(Construct):
         )
 
 
-def _method_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
+def _map_parameters(parameters: Iterable[Parameter]) -> dict[str, bool]:
     """The parameters in API Gateway's notation, and whether each is required (in paths only)."""
     return {
         f"method.request.{_LOCATIONS[parameter.location]}.{parameter.name}": (

@@ -63,9 +63,9 @@ class Archive(Construct):
             # A failed first deployment deletes the bucket; otherwise its name would block the next
             # one.
             removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
-            lifecycle_rules=_lifecycle(settings),
+            lifecycle_rules=_build_lifecycle(settings),
             object_lock_enabled=True if settings.lock else None,
-            object_lock_default_retention=_retention(settings.lock),
+            object_lock_default_retention=_build_retention(settings.lock),
         )
         accept(
             self.bucket,
@@ -100,11 +100,11 @@ class Archive(Construct):
                 which the import skips: a filter can't exclude a suffix.
             after: constructs that must exist before S3 accepts the queues: their policies.
         """
-        bucket = _raw(self.bucket)
+        bucket = _unwrap(self.bucket)
         bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             queue_configurations=[
-                _created(queue_arn, prefix=COMMANDS),
-                _created(imports_arn, prefix=IMPORTS),
+                _notify_created(queue_arn, prefix=COMMANDS),
+                _notify_created(imports_arn, prefix=IMPORTS),
             ]
         )
         bucket.node.add_dependency(*after)
@@ -141,7 +141,9 @@ class Archive(Construct):
         )
         accept_objects_below(role, self.objects(""))
         accept_objects_below(role, f"{other}/*")
-        _raw(self.bucket).replication_configuration = s3.CfnBucket.ReplicationConfigurationProperty(
+        _unwrap(
+            self.bucket
+        ).replication_configuration = s3.CfnBucket.ReplicationConfigurationProperty(
             role=role.role_arn,
             rules=[
                 s3.CfnBucket.ReplicationRuleProperty(
@@ -159,7 +161,7 @@ class Archive(Construct):
         )
 
 
-def _created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationProperty:
+def _notify_created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationProperty:
     """An event for each new object whose key has the given prefix."""
     return s3.CfnBucket.QueueConfigurationProperty(
         event="s3:ObjectCreated:*",
@@ -172,13 +174,13 @@ def _created(queue_arn: str, *, prefix: str) -> s3.CfnBucket.QueueConfigurationP
     )
 
 
-def _raw(bucket: s3.Bucket) -> s3.CfnBucket:
+def _unwrap(bucket: s3.Bucket) -> s3.CfnBucket:
     raw = bucket.node.default_child
     assert isinstance(raw, s3.CfnBucket)  # noqa: S101 - what Bucket is made of
     return raw
 
 
-def _lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
+def _build_lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
     """The lifecycle rules; commands are kept forever."""
     rules = [
         # Firehose uploads in parts; the parts of a failed upload would be billed forever.
@@ -204,7 +206,7 @@ def _lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
     return rules
 
 
-def _retention(lock: LockSettings | None) -> s3.ObjectLockRetention | None:
+def _build_retention(lock: LockSettings | None) -> s3.ObjectLockRetention | None:
     if lock is None:
         return None
     duration = cdk.Duration.days(lock.days)

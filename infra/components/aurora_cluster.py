@@ -46,14 +46,14 @@ class AuroraCluster(Construct):
         self._settings = settings
         self._family = f"aurora-postgresql{major(settings.version)}"
         self._monitoring = monitoring_role(self)
-        self.cluster = self._cluster(network)
+        self.cluster = self._add_cluster(network)
         forget_logs(self.cluster, f"cluster/{name}", log_retention)
         if settings.in_global is not None and settings.in_global.began_as == "primary":
             self._begin_global(settings.in_global.identifier)
         # A secondary has readers only, and is of no use without one.
         count = max(1, settings.replicas) if settings.secondary else 1 + settings.replicas
         for number in range(count):
-            self._instance(number)
+            self._add_instance(number)
         writer, reader = (
             self.cluster.attr_endpoint_address,
             self.cluster.attr_read_endpoint_address,
@@ -69,7 +69,7 @@ class AuroraCluster(Construct):
             replica_ids=ids,
         )
 
-    def _cluster(self, network: Network) -> rds.CfnDBCluster:
+    def _add_cluster(self, network: Network) -> rds.CfnDBCluster:
         settings = self._settings
         parameter_group = rds.CfnDBClusterParameterGroup(
             self,
@@ -90,7 +90,7 @@ class AuroraCluster(Construct):
             enable_iam_database_authentication=True,
             storage_encrypted=True,
             storage_type="aurora-iopt1" if settings.io_optimized else None,
-            serverless_v2_scaling_configuration=self._scaling(),
+            serverless_v2_scaling_configuration=self._configure_scaling(),
             backup_retention_period=settings.backup_days,
             preferred_backup_window=settings.backup_window,
             delete_automated_backups=False,
@@ -99,13 +99,13 @@ class AuroraCluster(Construct):
             preferred_maintenance_window=settings.maintenance_window,
             enable_cloudwatch_logs_exports=["postgresql"],
             port=POSTGRES_PORT,
-            **self._origin(),
+            **self._choose_origin(),
         )
         survives(cluster)
         accept_findings(cluster, settings, multi_az=True)
         return cluster
 
-    def _origin(self) -> dict[str, Any]:
+    def _choose_origin(self) -> dict[str, Any]:
         """The properties of a new database with its owner, or of a secondary, which inherits those.
 
         CloudFormation can't change these properties: another value would create another cluster.
@@ -133,7 +133,9 @@ class AuroraCluster(Construct):
         )
         survives(group)
 
-    def _scaling(self) -> rds.CfnDBCluster.ServerlessV2ScalingConfigurationProperty | None:
+    def _configure_scaling(
+        self,
+    ) -> rds.CfnDBCluster.ServerlessV2ScalingConfigurationProperty | None:
         serverless = self._settings.serverless
         if serverless is None:
             return None
@@ -143,7 +145,7 @@ class AuroraCluster(Construct):
             seconds_until_auto_pause=serverless.pause_after_seconds,
         )
 
-    def _instance(self, number: int) -> None:
+    def _add_instance(self, number: int) -> None:
         settings = self._settings
         instance = rds.CfnDBInstance(
             self,

@@ -42,8 +42,8 @@ def scopes_of(route: Route) -> tuple[str, ...]:
 
 def all_scopes(routes: Sequence[Route]) -> tuple[str, ...]:
     """Every scope that a route requires, each once, in a stable order."""
-    asked = (scope for route in routes if not route.public for scope in scopes_of(route))
-    return tuple(dict.fromkeys(asked))
+    required = (scope for route in routes if not route.public for scope in scopes_of(route))
+    return tuple(dict.fromkeys(required))
 
 
 def read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Authorization(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._settings = settings
-        self._authorizer = self._made(settings.authorization, user_pool_arn)
+        self._authorizer = self._build_authorizer(settings.authorization, user_pool_arn)
 
     def options(self, *routes: Route) -> apigateway.MethodOptions:
         """The options of a method: the credentials that a caller needs.
@@ -74,10 +74,10 @@ class Authorization(Construct):
                 the path: the credentials of any of them suffice, and they are public only if all
                 are.
         """
-        public = all(route.public for route in routes)
-        api_key_required = self._settings.require_api_key and not public
+        is_public = all(route.public for route in routes)
+        api_key_required = self._settings.require_api_key and not is_public
         authorization = self._settings.authorization
-        if public or authorization.kind == "none":
+        if is_public or authorization.kind == "none":
             return apigateway.MethodOptions(
                 api_key_required=api_key_required,
                 authorization_type=apigateway.AuthorizationType.NONE,
@@ -97,7 +97,7 @@ class Authorization(Construct):
             else None,
         )
 
-    def _made(
+    def _build_authorizer(
         self, authorization: AuthorizationSettings, user_pool_arn: str | None
     ) -> apigateway.IAuthorizer | None:
         match authorization:

@@ -18,18 +18,18 @@ class Dashboard(Construct):
         self._watched = watched
         dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=watched.prefix)
         for title, widgets in (
-            ("1. Requests", self._requests()),
-            ("2. Writes are accepted and delivered", self._delivery()),
-            ("3. Archived objects are applied", self._applying()),
-            ("4. Reads", self._reads()),
-            ("5. Database", self._database()),
+            ("1. Requests", self._graph_requests()),
+            ("2. Writes are accepted and delivered", self._graph_delivery()),
+            ("3. Archived objects are applied", self._graph_apply()),
+            ("4. Reads", self._graph_reads()),
+            ("5. Database", self._graph_database()),
         ):
             if widgets:
                 heading = cloudwatch.TextWidget(markdown=f"## {title}", width=24, height=1)
                 dashboard.add_widgets(heading)
                 dashboard.add_widgets(*widgets)
 
-    def _requests(self) -> list[cloudwatch.GraphWidget]:
+    def _graph_requests(self) -> list[cloudwatch.GraphWidget]:
         api = self._watched.api_metric
         return [
             _graph("Requests", api("Count", "Sum")),
@@ -37,7 +37,7 @@ class Dashboard(Construct):
             _graph("Latency, ms", api("Latency", "p50"), api("Latency", "p99")),
         ]
 
-    def _delivery(self) -> list[cloudwatch.GraphWidget]:
+    def _graph_delivery(self) -> list[cloudwatch.GraphWidget]:
         streams, function = self._watched.stream_metrics, self._watched.function_metric
         return [
             _graph(
@@ -57,7 +57,7 @@ class Dashboard(Construct):
             ),
         ]
 
-    def _applying(self) -> list[cloudwatch.GraphWidget]:
+    def _graph_apply(self) -> list[cloudwatch.GraphWidget]:
         watched = self._watched
         consumer = watched.consumer_metric
         visible = "ApproximateNumberOfMessagesVisible"
@@ -80,7 +80,7 @@ class Dashboard(Construct):
             ),
         ]
 
-    def _reads(self) -> list[cloudwatch.GraphWidget]:
+    def _graph_reads(self) -> list[cloudwatch.GraphWidget]:
         api, function = self._watched.api_metric, self._watched.function_metric
         return [
             _graph("Stage cache", api("CacheHitCount", "Sum"), api("CacheMissCount", "Sum")),
@@ -97,7 +97,7 @@ class Dashboard(Construct):
             ),
         ]
 
-    def _database(self) -> list[cloudwatch.GraphWidget]:
+    def _graph_database(self) -> list[cloudwatch.GraphWidget]:
         if self._watched.database is None:
             return []
         primary = self._watched.primary_metric
@@ -110,5 +110,5 @@ class Dashboard(Construct):
 
 
 def _graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-    shown: Sequence[cloudwatch.IMetric] = metrics
-    return cloudwatch.GraphWidget(title=title, left=list(shown), width=8, height=6)
+    left: Sequence[cloudwatch.IMetric] = metrics
+    return cloudwatch.GraphWidget(title=title, left=list(left), width=8, height=6)

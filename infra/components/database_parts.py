@@ -24,7 +24,7 @@ def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
     Each connection sets its statement and lock time-outs (forebay/db/connect.py), because they
     differ between a migration, an apply and a read.
     """
-    chosen = {
+    values = {
         "rds.force_ssl": "1",
         "max_connections": str(settings.max_connections),
         # A function that was frozen in a transaction must not hold its locks forever.
@@ -36,8 +36,8 @@ def parameters(settings: ManagedDatabase) -> Mapping[str, str]:
         "log_lock_waits": "1",
     }
     if isinstance(settings, RdsDatabase):
-        chosen["max_standby_streaming_delay"] = str(settings.max_standby_delay_seconds * 1000)
-    return chosen
+        values["max_standby_streaming_delay"] = str(settings.max_standby_delay_seconds * 1000)
+    return values
 
 
 def major(version: str) -> str:

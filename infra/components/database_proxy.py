@@ -33,7 +33,7 @@ class Proxy(Construct):
         target: RdsInstances | AuroraCluster,
     ) -> None:
         super().__init__(scope, construct_id)
-        before = target.servers
+        direct = target.servers
         role = iam.Role(
             self,
             "Role",
@@ -45,7 +45,7 @@ class Proxy(Construct):
                             actions=["rds-db:connect"],
                             resources=[
                                 login_arn(self, resource_id, user)
-                                for resource_id in before.primary_ids
+                                for resource_id in direct.primary_ids
                                 for user in (OWNER, WRITER, READER)
                             ],
                         )
@@ -70,7 +70,7 @@ class Proxy(Construct):
             "Target",
             db_proxy_name=proxy.ref,
             target_group_name="default",
-            **_target(target),
+            **_select_target(target),
         )
         if isinstance(target, AuroraCluster):
             group.node.add_dependency(*target.node.find_all())
@@ -78,18 +78,18 @@ class Proxy(Construct):
         network.servers.connections.allow_internally(
             ec2.Port.tcp(POSTGRES_PORT), "RDS Proxy to the servers behind it"
         )
-        shared = before.replicas == (before.primary,)
+        is_primary_only = direct.replicas == (direct.primary,)
         # arn:aws:rds:region:account:db-proxy:prx-…
         proxy_id = cdk.Fn.select(6, cdk.Fn.split(":", proxy.attr_db_proxy_arn))
         self.servers = Servers(
             primary=proxy.attr_endpoint,
-            replicas=(proxy.attr_endpoint,) if shared else before.replicas,
+            replicas=(proxy.attr_endpoint,) if is_primary_only else direct.replicas,
             primary_ids=(proxy_id,),
-            replica_ids=(proxy_id,) if shared else before.replica_ids,
+            replica_ids=(proxy_id,) if is_primary_only else direct.replica_ids,
         )
 
 
-def _target(target: RdsInstances | AuroraCluster) -> dict[str, Any]:
+def _select_target(target: RdsInstances | AuroraCluster) -> dict[str, Any]:
     if isinstance(target, AuroraCluster):
         return {"db_cluster_identifiers": [target.cluster.ref]}
     return {"db_instance_identifiers": [target.primary.ref]}

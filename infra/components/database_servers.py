@@ -33,11 +33,11 @@ class Servers:
 
     def url(self, user: str) -> str:
         """The primary's address for a user that logs in with a token."""
-        return _url(user, [self.primary])
+        return _format_url(user, [self.primary])
 
     def replica_url(self, user: str) -> str:
         """The replicas' address for a user."""
-        return _url(user, self.replicas)
+        return _format_url(user, self.replicas)
 
 
 def login_arn(scope: Construct, resource_id: str, user: str) -> str:
@@ -50,7 +50,7 @@ def login_arn(scope: Construct, resource_id: str, user: str) -> str:
     )
 
 
-def _url(user: str, hosts: list[str] | tuple[str, ...]) -> str:
+def _format_url(user: str, hosts: list[str] | tuple[str, ...]) -> str:
     servers = ",".join(f"{host}:{POSTGRES_PORT}" for host in hosts)
     return (
         f"postgresql://{user}@{servers}/{DATABASE}?sslmode=verify-full&sslrootcert={CERTIFICATES}"

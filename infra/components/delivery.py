@@ -40,7 +40,7 @@ class Delivery(Construct):
         name = f"{name_prefix}-commands"
         #: The stream names for the write function. Names and ARNs are computed, not read from the
         #: streams: CloudFormation refuses to delete a stream that another stack imports.
-        self.names = [_numbered(name, number) for number in range(1, count + 1)]
+        self.names = [_number_name(name, number) for number in range(1, count + 1)]
         log_group = logs.LogGroup(
             self,
             "Log",
@@ -53,9 +53,9 @@ class Delivery(Construct):
         self._buffer = firehose.CfnDeliveryStream.BufferingHintsProperty(
             size_in_m_bs=buffer_mebibytes, interval_in_seconds=buffer_seconds
         )
-        role_arn = self._role(archive, log_group).role_arn
+        role_arn = self._add_role(archive, log_group).role_arn
         for number, stream_name in enumerate(self.names, 1):
-            stream = self._stream(number, stream_name, role_arn)
+            stream = self._add_stream(number, stream_name, role_arn)
             if number > 1:
                 # A stream that the settings remove must still deliver its buffered records.
                 stream.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
@@ -69,14 +69,14 @@ class Delivery(Construct):
             for name in self.names
         ]
 
-    def _stream(self, number: int, name: str, role_arn: str) -> firehose.CfnDeliveryStream:
+    def _add_stream(self, number: int, name: str, role_arn: str) -> firehose.CfnDeliveryStream:
         # The first keeps the names that it had when it was the only one.
         part = "" if number == 1 else str(number)
         log_stream = logs.LogStream(
             self,
             f"LogStream{part}",
             log_group=self._log_group,
-            log_stream_name=_numbered("S3Delivery", number),
+            log_stream_name=_number_name("S3Delivery", number),
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         return firehose.CfnDeliveryStream(
@@ -111,7 +111,7 @@ class Delivery(Construct):
             ),
         )
 
-    def _role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
+    def _add_role(self, archive: Archive, log_group: logs.LogGroup) -> iam.Role:
         """The permissions of Firehose's guide for S3, reduced to the objects that it writes.
 
         They are part of the role, because Firehose checks them when the stream is created. Firehose
@@ -120,7 +120,7 @@ class Delivery(Construct):
         own names do (developer guide, "Configure Amazon S3 object name format"). So it can't
         overwrite the functions' objects there.
         """
-        written = [
+        patterns = [
             # The first stream's name is a prefix of the others' names.
             f"{archive.arn}/{COMMANDS}*/{self.names[0]}-*",
             archive.objects(DELIVERY_ERRORS),
@@ -135,28 +135,28 @@ class Delivery(Construct):
             inline_policies={
                 "Deliver": iam.PolicyDocument(
                     statements=[
-                        _allowing(
+                        _allow(
                             "s3:GetBucketLocation",
                             "s3:ListBucket",
                             "s3:ListBucketMultipartUploads",
                             on=[archive.arn],
                         ),
-                        _allowing(
-                            "s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", on=written
+                        _allow(
+                            "s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", on=patterns
                         ),
-                        _allowing("logs:PutLogEvents", on=[log_group.log_group_arn]),
+                        _allow("logs:PutLogEvents", on=[log_group.log_group_arn]),
                     ]
                 )
             },
         )
-        for pattern in written:
+        for pattern in patterns:
             accept_objects_below(role, pattern)
         return role
 
 
-def _numbered(name: str, number: int) -> str:
+def _number_name(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
-def _allowing(*actions: str, on: list[str]) -> iam.PolicyStatement:
+def _allow(*actions: str, on: list[str]) -> iam.PolicyStatement:
     return iam.PolicyStatement(actions=list(actions), resources=on)

@@ -24,18 +24,20 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
     Raises:
         SettingsError: the code would be larger than CloudFront accepts.
     """
-    shared = _shared_names(routes)
+    shared_names = _find_shared_names(routes)
     values = {
         "ROUTES": {
-            route.path: _own_names(route, shared) for route in routes if route.method == "GET"
+            route.path: _join_own_names(route, shared_names)
+            for route in routes
+            if route.method == "GET"
         },
-        "SHARED": sorted(shared),
+        "SHARED": sorted(shared_names),
         "CHECKED": [
             f"{route.method} {route.path}"
             for route in routes
             if route.method != "GET" and route.reads_query
         ],
-        "NAMES": sorted({_first_segment(route) for route in routes} - {""}),
+        "NAMES": sorted({_take_first_segment(route) for route in routes} - {""}),
         "STAGE": API_PREFIX.removeprefix("/"),
         "PROBLEMS": {
             code: {
@@ -51,7 +53,7 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
         "MAX_BODY_BYTES": max_body_bytes,
         "ORIGIN": cors_allow_origin,
     }
-    code = _shortened(_SOURCE.read_text(encoding="utf-8"))
+    code = _shorten(_SOURCE.read_text(encoding="utf-8"))
     for name, value in values.items():
         code = code.replace(f"__{name}__", json.dumps(value, separators=(",", ":")))
     size = len(code.encode())
@@ -63,25 +65,29 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
     return code
 
 
-def _first_segment(route: Route) -> str:
+def _take_first_segment(route: Route) -> str:
     return route.path.split("/")[1]
 
 
-def _names(route: Route) -> frozenset[str]:
-    return frozenset(found.name for found in route.parameters if found.location == "query")
+def _collect_names(route: Route) -> frozenset[str]:
+    return frozenset(
+        parameter.name for parameter in route.parameters if parameter.location == "query"
+    )
 
 
-def _shared_names(routes: Sequence[Route]) -> frozenset[str]:
+def _find_shared_names(routes: Sequence[Route]) -> frozenset[str]:
     """The query parameters common to all routes with any; writing them once halves the table."""
-    found = [names for route in routes if route.reads_query and (names := _names(route))]
-    return frozenset.intersection(*found) if found else frozenset()
+    name_sets = [
+        names for route in routes if route.reads_query and (names := _collect_names(route))
+    ]
+    return frozenset.intersection(*name_sets) if name_sets else frozenset()
 
 
-def _own_names(route: Route, shared: frozenset[str]) -> str | None:
-    names = _names(route) if route.reads_query else frozenset()
-    return " ".join(sorted(names - shared)) if names else None
+def _join_own_names(route: Route, shared_names: frozenset[str]) -> str | None:
+    names = _collect_names(route) if route.reads_query else frozenset()
+    return " ".join(sorted(names - shared_names)) if names else None
 
 
-def _shortened(source: str) -> str:
+def _shorten(source: str) -> str:
     """The source without comments and indentation, which count for CloudFront's quota."""
     return re.sub(r"\n\s*", "\n", re.sub(r"^\s*//.*\n", "", source, flags=re.MULTILINE))

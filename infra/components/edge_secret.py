@@ -26,7 +26,7 @@ def make_edge_secrets(scope: Construct, settings: Settings) -> Sequence[str]:
     """
     if settings.edge is None:
         return ()
-    return [_made(scope, settings, version) for version in settings.edge.origin_secrets]
+    return [_add_secret(scope, settings, version) for version in settings.edge.origin_secrets]
 
 
 def edge_secret(settings: Settings, version: str) -> str:
@@ -36,8 +36,8 @@ def edge_secret(settings: Settings, version: str) -> str:
     return value.unsafe_unwrap()
 
 
-def _made(scope: Construct, settings: Settings, version: str) -> str:
-    elsewhere = settings.region != EDGE_REGION
+def _add_secret(scope: Construct, settings: Settings, version: str) -> str:
+    needs_replica = settings.region != EDGE_REGION
     secret = secretsmanager.Secret(
         scope,
         f"EdgeSecret{version}",
@@ -46,7 +46,9 @@ def _made(scope: Construct, settings: Settings, version: str) -> str:
         generate_secret_string=secretsmanager.SecretStringGenerator(
             password_length=48, exclude_punctuation=True
         ),
-        replica_regions=[secretsmanager.ReplicaRegion(region=EDGE_REGION)] if elsewhere else None,
+        replica_regions=[secretsmanager.ReplicaRegion(region=EDGE_REGION)]
+        if needs_replica
+        else None,
         removal_policy=cdk.RemovalPolicy.DESTROY,
     )
     accept(

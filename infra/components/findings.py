@@ -23,7 +23,7 @@ def accept(construct: IConstruct, reasons: Mapping[str, str]) -> None:
 
 def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
     """Accept that a role has access to all objects below a prefix, for this ARN pattern only."""
-    pattern = _as_cdk_nag_writes(cdk.Stack.of(construct).resolve(arn_pattern))
+    pattern = _format_for_cdk_nag(cdk.Stack.of(construct).resolve(arn_pattern))
     accept(
         construct,
         {
@@ -33,10 +33,10 @@ def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
     )
 
 
-def _as_cdk_nag_writes(value: Any) -> str:  # noqa: ANN401 - a template's value
+def _format_for_cdk_nag(value: Any) -> str:  # noqa: ANN401 - a template's value
     match value:
         case {"Fn::Join": [separator, parts]}:
-            return str(separator).join(_as_cdk_nag_writes(part) for part in parts)
+            return str(separator).join(_format_for_cdk_nag(part) for part in parts)
         case {"Ref": name}:
             return f"<{name}>"
         case _:

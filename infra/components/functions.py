@@ -63,7 +63,7 @@ class ProductFunction(Construct):
             retention=log_retention,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        self.role = self._role(log_group, in_network=network is not None)
+        self.role = self._add_role(log_group, in_network=network is not None)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -142,7 +142,7 @@ class ProductFunction(Construct):
             iam.PolicyStatement(actions=list(actions), resources=[on], conditions=where)
         )
 
-    def _role(self, log_group: logs.LogGroup, *, in_network: bool) -> iam.Role:
+    def _add_role(self, log_group: logs.LogGroup, *, in_network: bool) -> iam.Role:
         """A role that may write the one log; AWS's managed policies allow every log."""
         role = iam.Role(
             self,
@@ -157,7 +157,7 @@ class ProductFunction(Construct):
                         )
                     ]
                 ),
-                **({"Network": _interfaces()} if in_network else {}),
+                **({"Network": _allow_interfaces()} if in_network else {}),
             },
         )
         if in_network:
@@ -168,7 +168,7 @@ class ProductFunction(Construct):
         return role
 
 
-def _interfaces() -> iam.PolicyDocument:
+def _allow_interfaces() -> iam.PolicyDocument:
     """The permissions that Lambda needs for the network interfaces of a function in a VPC.
 
     The interfaces' names are unknown in advance. Lambda uses the permissions on the function's

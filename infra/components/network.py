@@ -49,8 +49,8 @@ class Network(Construct):
             # The default group has no members; removing its rules would require a function.
             restrict_default_security_group=False,
         )
-        self._log_what_is_refused(log_retention)
-        self._s3(archive_arn)
+        self._log_refused_traffic(log_retention)
+        self._add_s3_endpoint(archive_arn)
         #: The security group of functions that use the database.
         self.clients = ec2.SecurityGroup(
             self,
@@ -115,7 +115,7 @@ class Network(Construct):
             )
         )
 
-    def _s3(self, archive_arn: str) -> None:
+    def _add_s3_endpoint(self, archive_arn: str) -> None:
         """Add the gateway to S3; without it, the consumer would hang on its first object."""
         endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         endpoint.add_to_policy(
@@ -127,7 +127,7 @@ class Network(Construct):
             )
         )
 
-    def _log_what_is_refused(self, retention: logs.RetentionDays) -> None:
+    def _log_refused_traffic(self, retention: logs.RetentionDays) -> None:
         """Log refused packets only: they indicate a mistake or an attack, and cost nothing."""
         group = logs.LogGroup(
             self, "FlowLog", retention=retention, removal_policy=cdk.RemovalPolicy.DESTROY

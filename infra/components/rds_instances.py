@@ -56,17 +56,17 @@ class RdsInstances(Construct):
         )
         self._subnets = subnet_group(self, network)
         self._log_retention = log_retention
-        self.primary = self._primary()
-        replicas = [self._replica(number) for number in range(1, settings.replicas + 1)]
-        read = replicas or [self.primary]
+        self.primary = self._add_primary()
+        replicas = [self._add_replica(number) for number in range(1, settings.replicas + 1)]
+        readable = replicas or [self.primary]
         self.servers = Servers(
             primary=self.primary.attr_endpoint_address,
-            replicas=tuple(found.attr_endpoint_address for found in read),
+            replicas=tuple(instance.attr_endpoint_address for instance in readable),
             primary_ids=(self.primary.attr_dbi_resource_id,),
-            replica_ids=tuple(found.attr_dbi_resource_id for found in read),
+            replica_ids=tuple(instance.attr_dbi_resource_id for instance in readable),
         )
 
-    def _primary(self) -> rds.CfnDBInstance:
+    def _add_primary(self) -> rds.CfnDBInstance:
         settings = self._settings
         instance = rds.CfnDBInstance(
             self,
@@ -87,14 +87,14 @@ class RdsInstances(Construct):
             delete_automated_backups=False,
             deletion_protection=settings.deletion_protection,
             storage_encrypted=True,
-            **self._common(),
+            **self._get_common_properties(),
         )
         survives(instance)
         forget_logs(instance, f"instance/{self._name}", self._log_retention)
         accept_findings(instance, settings, multi_az=settings.multi_az)
         return instance
 
-    def _replica(self, number: int) -> rds.CfnDBInstance:
+    def _add_replica(self, number: int) -> rds.CfnDBInstance:
         settings = self._settings
         replica = rds.CfnDBInstance(
             self,
@@ -103,7 +103,7 @@ class RdsInstances(Construct):
             source_db_instance_identifier=self.primary.ref,
             db_instance_class=f"db.{settings.replica_class or settings.instance_class}",
             max_allocated_storage=settings.max_storage_gibibytes,
-            **self._common(),
+            **self._get_common_properties(),
         )
         may_go(replica)
         forget_logs(replica, f"instance/{self._name}-replica-{number}", self._log_retention)
@@ -118,7 +118,7 @@ class RdsInstances(Construct):
         )
         return replica
 
-    def _common(self) -> dict[str, Any]:
+    def _get_common_properties(self) -> dict[str, Any]:
         """The common properties of primary and replicas: each must be able to replace another."""
         settings = self._settings
         return {

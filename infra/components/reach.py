@@ -22,23 +22,25 @@ def access_policy(settings: ApiSettings, *, known_by: Sequence[str]) -> iam.Poli
             that a resource policy can check (AWS: "AWS condition keys that can be used in API
             Gateway resource policies").
     """
-    refused: list[Mapping[str, Mapping[str, object]]] = []
+    conditions: list[Mapping[str, Mapping[str, object]]] = []
     if settings.endpoint == "private":
-        refused.append({"StringNotEquals": {"aws:SourceVpce": list(settings.vpc_endpoint_ids)}})
+        conditions.append({"StringNotEquals": {"aws:SourceVpce": list(settings.vpc_endpoint_ids)}})
     if known_by:
-        refused.append({"StringNotEquals": {"aws:Referer": list(known_by)}})
-    if not refused:
+        conditions.append({"StringNotEquals": {"aws:Referer": list(known_by)}})
+    if not conditions:
         return None
-    denying = [_statement(iam.Effect.DENY, condition) for condition in refused]
+    deny = [_build_statement(iam.Effect.DENY, condition) for condition in conditions]
     # Within an account, a request is allowed if either policy allows it. With IAM the callers'
     # policies decide, so this policy may only deny.
-    allowing = (
-        [] if isinstance(settings.authorization, IamSettings) else [_statement(iam.Effect.ALLOW)]
+    allow = (
+        []
+        if isinstance(settings.authorization, IamSettings)
+        else [_build_statement(iam.Effect.ALLOW)]
     )
-    return iam.PolicyDocument(statements=[*allowing, *denying])
+    return iam.PolicyDocument(statements=[*allow, *deny])
 
 
-def _statement(
+def _build_statement(
     effect: iam.Effect, conditions: Mapping[str, Mapping[str, object]] | None = None
 ) -> iam.PolicyStatement:
     return iam.PolicyStatement(

@@ -66,33 +66,35 @@ class Watched:
                 for name in (queue, f"{settings.prefix}-replay", f"{settings.prefix}-import-events")
             ],
             standby=settings.standby,
-            database=_watched_database(settings),
+            database=_describe_database(settings),
         )
 
     def stream_metrics(self, name: str, statistic: Statistic) -> list[cloudwatch.Metric]:
         """A metric of every delivery stream."""
         return [
-            _metric("AWS/Firehose", name, {"DeliveryStreamName": stream}, statistic)
+            _build_metric("AWS/Firehose", name, {"DeliveryStreamName": stream}, statistic)
             for stream in self.streams
         ]
 
     def queue_metric(self, queue: str, name: str) -> cloudwatch.Metric:
         """The maximum of a queue's metric."""
-        return _metric("AWS/SQS", name, {"QueueName": queue}, "Maximum")
+        return _build_metric("AWS/SQS", name, {"QueueName": queue}, "Maximum")
 
     def function_metric(self, function: str, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of a function, by the function's name in this project."""
         dimensions = {"FunctionName": f"{self.prefix}-{function.replace('_', '-')}"}
-        return _metric("AWS/Lambda", name, dimensions, statistic)
+        return _build_metric("AWS/Lambda", name, dimensions, statistic)
 
     def consumer_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric that the consumer itself emits."""
-        return _metric(NAMESPACE, name, dimensions(CONSUMER, self.environment), statistic)
+        return _build_metric(NAMESPACE, name, dimensions(CONSUMER, self.environment), statistic)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the API's one stage."""
         stage = API_PREFIX.removeprefix("/")
-        return _metric("AWS/ApiGateway", name, {"ApiName": self.prefix, "Stage": stage}, statistic)
+        return _build_metric(
+            "AWS/ApiGateway", name, {"ApiName": self.prefix, "Stage": stage}, statistic
+        )
 
     def primary_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the primary."""
@@ -101,19 +103,19 @@ class Watched:
             dimensions = {"DBClusterIdentifier": database.primary, "Role": "WRITER"}
         else:
             dimensions = {"DBInstanceIdentifier": database.primary}
-        return _metric("AWS/RDS", name, dimensions, statistic)
+        return _build_metric("AWS/RDS", name, dimensions, statistic)
 
     def replica_lags(self) -> list[cloudwatch.IMetric]:
         """The lag of the replicas, in seconds."""
         database = self._needed
         if database.kind == "rds":
             return [
-                _metric("AWS/RDS", "ReplicaLag", {"DBInstanceIdentifier": replica}, "Maximum")
+                _build_metric("AWS/RDS", "ReplicaLag", {"DBInstanceIdentifier": replica}, "Maximum")
                 for replica in database.replicas
             ]
         if not database.replicas:
             return []
-        milliseconds = _metric(
+        milliseconds = _build_metric(
             "AWS/RDS",
             "AuroraReplicaLagMaximum",
             {"DBClusterIdentifier": database.primary},
@@ -134,7 +136,7 @@ class Watched:
         return self.database
 
 
-def _watched_database(settings: Settings) -> WatchedDatabase | None:
+def _describe_database(settings: Settings) -> WatchedDatabase | None:
     """The database to watch; None for an external one."""
     database, name = settings.database, settings.prefix
     if isinstance(database, ExternalDatabase):
@@ -155,7 +157,7 @@ def _watched_database(settings: Settings) -> WatchedDatabase | None:
     )
 
 
-def _metric(
+def _build_metric(
     namespace: str, name: str, dimensions: Mapping[str, str], statistic: Statistic
 ) -> cloudwatch.Metric:
     return cloudwatch.Metric(

@@ -37,12 +37,12 @@ class WebAcl(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         rules = [
-            self._per_address(settings),
-            self._per_signature(settings),
-            _managed("AWSManagedRulesAmazonIpReputationList"),
-            _managed("AWSManagedRulesKnownBadInputsRuleSet"),
-            _managed("AWSManagedRulesCommonRuleSet", counted=COUNTED),
-            _large_bodies_of_reads(),
+            self._limit_per_address(settings),
+            self._limit_per_signature(settings),
+            _build_managed_rule("AWSManagedRulesAmazonIpReputationList"),
+            _build_managed_rule("AWSManagedRulesKnownBadInputsRuleSet"),
+            _build_managed_rule("AWSManagedRulesCommonRuleSet", count_only=COUNTED),
+            _block_large_bodies_of_reads(),
         ]
         acl = wafv2.CfnWebACL(
             self,
@@ -50,10 +50,10 @@ class WebAcl(Construct):
             name=name,
             scope="CLOUDFRONT",
             default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
-            visibility_config=_visible(name),
+            visibility_config=_build_visibility(name),
             custom_response_bodies={
                 _TOO_MANY: wafv2.CfnWebACL.CustomResponseBodyProperty(
-                    content=_problem("throttled"), content_type="APPLICATION_JSON"
+                    content=_encode_problem("throttled"), content_type="APPLICATION_JSON"
                 )
             },
             rules=[
@@ -64,8 +64,8 @@ class WebAcl(Construct):
         self.arn = acl.attr_arn
         self._log(acl, name)
 
-    def _per_address(self, settings: EdgeSettings) -> dict[str, Any]:
-        return _rate(
+    def _limit_per_address(self, settings: EdgeSettings) -> dict[str, Any]:
+        return _build_rate_rule(
             "per-address",
             wafv2.CfnWebACL.RateBasedStatementProperty(
                 aggregate_key_type="IP",
@@ -74,17 +74,17 @@ class WebAcl(Construct):
             ),
         )
 
-    def _per_signature(self, settings: EdgeSettings) -> dict[str, Any]:
+    def _limit_per_signature(self, settings: EdgeSettings) -> dict[str, Any]:
         """Limit repeated requests by one kind of client, over all its addresses.
 
         JA4 is a fingerprint of a client's TLS handshake: the same for all copies of a program,
         whatever User-Agent they send.
         """
-        plain = [
+        transformations = [
             wafv2.CfnWebACL.TextTransformationProperty(priority=0, type="NONE"),
         ]
         key = wafv2.CfnWebACL.RateBasedStatementCustomKeyProperty
-        return _rate(
+        return _build_rate_rule(
             "per-signature",
             wafv2.CfnWebACL.RateBasedStatementProperty(
                 aggregate_key_type="CUSTOM_KEYS",
@@ -99,12 +99,12 @@ class WebAcl(Construct):
                     key(http_method={}),
                     key(
                         uri_path=wafv2.CfnWebACL.RateLimitUriPathProperty(
-                            text_transformations=plain
+                            text_transformations=transformations
                         )
                     ),
                     key(
                         query_string=wafv2.CfnWebACL.RateLimitQueryStringProperty(
-                            text_transformations=plain
+                            text_transformations=transformations
                         )
                     ),
                 ],
@@ -149,7 +149,7 @@ class WebAcl(Construct):
         ).node.add_dependency(group)
 
 
-def _rate(name: str, rate: wafv2.CfnWebACL.RateBasedStatementProperty) -> dict[str, Any]:
+def _build_rate_rule(name: str, rate: wafv2.CfnWebACL.RateBasedStatementProperty) -> dict[str, Any]:
     return {
         "name": name,
         "statement": wafv2.CfnWebACL.StatementProperty(rate_based_statement=rate),
@@ -166,11 +166,11 @@ def _rate(name: str, rate: wafv2.CfnWebACL.RateBasedStatementProperty) -> dict[s
                 )
             )
         ),
-        "visibility_config": _visible(name),
+        "visibility_config": _build_visibility(name),
     }
 
 
-def _managed(name: str, *, counted: Iterable[str] = ()) -> dict[str, Any]:
+def _build_managed_rule(name: str, *, count_only: Iterable[str] = ()) -> dict[str, Any]:
     count = wafv2.CfnWebACL.RuleActionProperty(count={})
     return {
         "name": name,
@@ -180,19 +180,19 @@ def _managed(name: str, *, counted: Iterable[str] = ()) -> dict[str, Any]:
                 name=name,
                 rule_action_overrides=[
                     wafv2.CfnWebACL.RuleActionOverrideProperty(name=rule, action_to_use=count)
-                    for rule in counted
+                    for rule in count_only
                 ],
             )
         ),
         "override_action": wafv2.CfnWebACL.OverrideActionProperty(none={}),
-        "visibility_config": _visible(name),
+        "visibility_config": _build_visibility(name),
     }
 
 
-def _large_bodies_of_reads() -> dict[str, Any]:
+def _block_large_bodies_of_reads() -> dict[str, Any]:
     """Block bodies above 8 KB unless they belong to a write, which the edge function limits."""
     statement = wafv2.CfnWebACL.StatementProperty
-    writes = statement(
+    is_write = statement(
         regex_match_statement=wafv2.CfnWebACL.RegexMatchStatementProperty(
             field_to_match=wafv2.CfnWebACL.FieldToMatchProperty(method={}),
             regex_string="^(POST|PUT)$",
@@ -201,27 +201,32 @@ def _large_bodies_of_reads() -> dict[str, Any]:
             ],
         )
     )
-    large = statement(
+    is_large = statement(
         label_match_statement=wafv2.CfnWebACL.LabelMatchStatementProperty(
             scope="LABEL", key=_LARGE_BODY
         )
     )
-    both = [large, statement(not_statement=wafv2.CfnWebACL.NotStatementProperty(statement=writes))]
+    conditions = [
+        is_large,
+        statement(not_statement=wafv2.CfnWebACL.NotStatementProperty(statement=is_write)),
+    ]
     return {
         "name": "large-bodies-of-reads",
-        "statement": statement(and_statement=wafv2.CfnWebACL.AndStatementProperty(statements=both)),
+        "statement": statement(
+            and_statement=wafv2.CfnWebACL.AndStatementProperty(statements=conditions)
+        ),
         "action": wafv2.CfnWebACL.RuleActionProperty(block={}),
-        "visibility_config": _visible("large-bodies-of-reads"),
+        "visibility_config": _build_visibility("large-bodies-of-reads"),
     }
 
 
-def _visible(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
+def _build_visibility(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
     return wafv2.CfnWebACL.VisibilityConfigProperty(
         cloud_watch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=True
     )
 
 
-def _problem(code: str) -> str:
+def _encode_problem(code: str) -> str:
     status, title = CATALOGUE[code]
     return json.dumps(
         {

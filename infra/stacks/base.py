@@ -30,7 +30,7 @@ class EnvironmentStack(cdk.Stack):
             and settings.region != EDGE_REGION
             and role in {"edge", "service"},
             tags={"project": "forebay", "environment": settings.name},
-            synthesizer=_synthesizer(settings),
+            synthesizer=_choose_synthesizer(settings),
             termination_protection=protected and not settings.emulated,
         )
         self.settings = settings
@@ -40,7 +40,7 @@ class EnvironmentStack(cdk.Stack):
         cdk.CfnOutput(self, name, value=value)
 
 
-def _synthesizer(settings: Settings) -> cdk.StackSynthesizer:
+def _choose_synthesizer(settings: Settings) -> cdk.StackSynthesizer:
     """How files reach the account: on AWS through the resources of `cdk bootstrap`."""
     if settings.emulated:
         return cdk.CliCredentialsStackSynthesizer(file_assets_bucket_name=EMULATOR_ASSETS_BUCKET)

@@ -30,14 +30,14 @@ class DataStack(EnvironmentStack):
             count=settings.stream.count,
             log_retention=log_retention(settings.logs.retention_days),
         )
-        self.events = self._events(
+        self.events = self._add_events(
             "ArchiveEvents", "archive-events", visibility_seconds=settings.visibility_seconds
         )
         # A separate queue, so that a replay and live traffic do not delay each other.
-        self.replay = self._events(
+        self.replay = self._add_events(
             "Replay", "replay", visibility_seconds=settings.visibility_seconds
         )
-        self.imports = self._events(
+        self.imports = self._add_events(
             "ImportEvents",
             "import-events",
             visibility_seconds=6 * settings.functions.imports.timeout_seconds,
@@ -59,7 +59,9 @@ class DataStack(EnvironmentStack):
         self.output("ReplayQueueUrl", self.replay.queue.queue_url)
         self.output("ReplayDeadLetterQueueUrl", self.replay.dead_letters.queue_url)
 
-    def _events(self, construct_id: str, purpose: str, *, visibility_seconds: int) -> ArchiveEvents:
+    def _add_events(
+        self, construct_id: str, purpose: str, *, visibility_seconds: int
+    ) -> ArchiveEvents:
         queue = self.settings.queue
         return ArchiveEvents(
             self,

@@ -113,11 +113,15 @@ class DatabaseStack(EnvironmentStack):
         """The database from the functions' point of view."""
         direct, servers = self._direct, self.servers
         return Reach(
-            owner=Login(url=direct.url(OWNER), arns=self._arns(direct.primary_ids, OWNER)),
-            writer=Login(url=servers.url(WRITER), arns=self._arns(servers.primary_ids, WRITER)),
-            reader=Login(url=servers.url(READER), arns=self._arns(servers.primary_ids, READER)),
+            owner=Login(url=direct.url(OWNER), arns=self._build_arns(direct.primary_ids, OWNER)),
+            writer=Login(
+                url=servers.url(WRITER), arns=self._build_arns(servers.primary_ids, WRITER)
+            ),
+            reader=Login(
+                url=servers.url(READER), arns=self._build_arns(servers.primary_ids, READER)
+            ),
             replicas=Login(
-                url=servers.replica_url(READER), arns=self._arns(servers.replica_ids, READER)
+                url=servers.replica_url(READER), arns=self._build_arns(servers.replica_ids, READER)
             ),
             made_users=(WRITER, READER),
             vpc=self.network.vpc,
@@ -125,8 +129,8 @@ class DatabaseStack(EnvironmentStack):
             security_group=self.network.clients,
         )
 
-    def _arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:
-        return tuple(login_arn(self, found, user) for found in resource_ids)
+    def _build_arns(self, resource_ids: tuple[str, ...], user: str) -> tuple[str, ...]:
+        return tuple(login_arn(self, resource_id, user) for resource_id in resource_ids)
 
 
 def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach:
@@ -135,7 +139,10 @@ def external_reach(scope: EnvironmentStack, database: ExternalDatabase) -> Reach
     def login(url: str) -> Login:
         user = urlsplit(url).username or ""
         return Login(
-            url=url, arns=tuple(login_arn(scope, found, user) for found in database.resource_ids)
+            url=url,
+            arns=tuple(
+                login_arn(scope, resource_id, user) for resource_id in database.resource_ids
+            ),
         )
 
     reach = Reach(

@@ -65,9 +65,9 @@ class EdgeStack(EnvironmentStack):
             self,
             "Distribution",
             comment=settings.prefix,
-            default_behavior=self._behavior(api_domain, routes),
+            default_behavior=self._build_behavior(api_domain, routes),
             domain_names=[edge.domain.name] if edge.domain else None,
-            certificate=self._certificate(edge.domain),
+            certificate=self._find_certificate(edge.domain),
             # Without a custom domain the distribution uses AWS's certificate and AWS's TLS policy.
             minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021
             if edge.domain
@@ -80,11 +80,13 @@ class EdgeStack(EnvironmentStack):
                 for status in ERRORS
             ],
         )
-        self._record(edge.domain)
+        self._add_record(edge.domain)
         self._accept_findings()
         self.output("DistributionDomainName", self._distribution.distribution_domain_name)
 
-    def _behavior(self, api_domain: str, routes: Sequence[Route]) -> cloudfront.BehaviorOptions:
+    def _build_behavior(
+        self, api_domain: str, routes: Sequence[Route]
+    ) -> cloudfront.BehaviorOptions:
         return cloudfront.BehaviorOptions(
             origin=origins.HttpOrigin(
                 api_domain,
@@ -99,19 +101,19 @@ class EdgeStack(EnvironmentStack):
             allowed_methods=cloudfront.AllowedMethods.ALLOW_ALL,
             cached_methods=cloudfront.CachedMethods.CACHE_GET_HEAD,
             viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
-            cache_policy=self._cache_policy(),
+            cache_policy=self._add_cache_policy(),
             # The API accepts only its own host name, not the viewer's.
             origin_request_policy=cloudfront.OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
-            response_headers_policy=self._response_headers(),
+            response_headers_policy=self._add_response_headers(),
             function_associations=[
                 cloudfront.FunctionAssociation(
-                    function=self._function(routes),
+                    function=self._add_function(routes),
                     event_type=cloudfront.FunctionEventType.VIEWER_REQUEST,
                 )
             ],
         )
 
-    def _cache_policy(self) -> cloudfront.CachePolicy:
+    def _add_cache_policy(self) -> cloudfront.CachePolicy:
         return cloudfront.CachePolicy(
             self,
             "CachePolicy",
@@ -127,7 +129,7 @@ class EdgeStack(EnvironmentStack):
             enable_accept_encoding_brotli=True,
         )
 
-    def _response_headers(self) -> cloudfront.ResponseHeadersPolicy:
+    def _add_response_headers(self) -> cloudfront.ResponseHeadersPolicy:
         return cloudfront.ResponseHeadersPolicy(
             self,
             "ResponseHeaders",
@@ -153,7 +155,7 @@ class EdgeStack(EnvironmentStack):
             ),
         )
 
-    def _function(self, routes: Sequence[Route]) -> cloudfront.Function:
+    def _add_function(self, routes: Sequence[Route]) -> cloudfront.Function:
         code = edge_function(
             routes,
             max_body_bytes=self._edge.max_body_bytes,
@@ -167,14 +169,14 @@ class EdgeStack(EnvironmentStack):
             code=cloudfront.FunctionCode.from_inline(code),
         )
 
-    def _certificate(self, domain: DomainSettings | None) -> certificates.ICertificate | None:
+    def _find_certificate(self, domain: DomainSettings | None) -> certificates.ICertificate | None:
         if domain is None:
             return None
         return certificates.Certificate.from_certificate_arn(
             self, "Certificate", domain.certificate_arn
         )
 
-    def _record(self, domain: DomainSettings | None) -> None:
+    def _add_record(self, domain: DomainSettings | None) -> None:
         if domain is None or domain.hosted_zone_id is None:
             return
         zone = route53.HostedZone.from_hosted_zone_attributes(

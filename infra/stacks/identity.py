@@ -31,19 +31,19 @@ class IdentityStack(EnvironmentStack):
     ) -> None:
         super().__init__(scope, "identity", settings=settings, protected=True)
         self._cognito = cognito_settings
-        self._pool = self._user_pool()
+        self._pool = self._add_user_pool()
         self.user_pool_arn = self._pool.user_pool_arn
-        server, granted = self._scopes(scopes)
-        self._domain()
-        for name, wanted in cognito_settings.machine_clients.items():
-            self._machine(name, [granted[scope] for scope in wanted], server)
+        server, by_name = self._add_scopes(scopes)
+        self._add_domain()
+        for name, names in cognito_settings.machine_clients.items():
+            self._add_machine(name, [by_name[scope] for scope in names], server)
         if cognito_settings.callback_urls:
-            chosen = cognito_settings.people_scopes
-            wanted = read_scopes(scopes) if chosen is None else chosen
-            self._people([granted[scope] for scope in wanted], server)
+            people_scopes = cognito_settings.people_scopes
+            names = read_scopes(scopes) if people_scopes is None else people_scopes
+            self._add_people([by_name[scope] for scope in names], server)
         self.output("UserPoolId", self._pool.user_pool_id)
 
-    def _user_pool(self) -> cognito.IUserPool:
+    def _add_user_pool(self) -> cognito.IUserPool:
         if self._cognito.user_pool_arn is not None:
             return cognito.UserPool.from_user_pool_arn(
                 self, "Existing", self._cognito.user_pool_arn
@@ -79,11 +79,11 @@ class IdentityStack(EnvironmentStack):
         )
         return pool
 
-    def _scopes(
+    def _add_scopes(
         self, scopes: Sequence[str]
     ) -> tuple[cognito.UserPoolResourceServer, Mapping[str, cognito.OAuthScope]]:
-        declared = {
-            name: cognito.ResourceServerScope(scope_name=name, scope_description=_described(name))
+        server_scopes = {
+            name: cognito.ResourceServerScope(scope_name=name, scope_description=_describe(name))
             for name in scopes
         }
         server = cognito.UserPoolResourceServer(
@@ -91,14 +91,14 @@ class IdentityStack(EnvironmentStack):
             "Scopes",
             user_pool=self._pool,
             identifier=RESOURCE_SERVER,
-            scopes=list(declared.values()),
+            scopes=list(server_scopes.values()),
         )
         return server, {
             name: cognito.OAuthScope.resource_server(server, scope)
-            for name, scope in declared.items()
+            for name, scope in server_scopes.items()
         }
 
-    def _domain(self) -> None:
+    def _add_domain(self) -> None:
         if self._cognito.domain_prefix is not None:
             cognito.UserPoolDomain(
                 self,
@@ -109,7 +109,9 @@ class IdentityStack(EnvironmentStack):
                 ),
             )
 
-    def _machine(self, name: str, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
+    def _add_machine(
+        self, name: str, scopes: Sequence[cognito.OAuthScope], server: Construct
+    ) -> None:
         """Create the client of a program: it has a secret, and each of its tokens is billed."""
         client = cognito.UserPoolClient(
             self,
@@ -128,7 +130,7 @@ class IdentityStack(EnvironmentStack):
         client.node.add_dependency(server)
         self.output(f"ClientId{name.title().replace('-', '')}", client.user_pool_client_id)
 
-    def _people(self, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
+    def _add_people(self, scopes: Sequence[cognito.OAuthScope], server: Construct) -> None:
         """Create the client for browsers: without a secret, protected by PKCE (RFC 7636)."""
         client = cognito.UserPoolClient(
             self,
@@ -152,6 +154,6 @@ class IdentityStack(EnvironmentStack):
         self.output("ClientIdPeople", client.user_pool_client_id)
 
 
-def _described(scope: str) -> str:
+def _describe(scope: str) -> str:
     resource, _, access = scope.rpartition(".")
     return f"{access} {resource}"

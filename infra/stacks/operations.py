@@ -22,14 +22,14 @@ class OperationsStack(EnvironmentStack):
 
     def __init__(self, scope: Construct, *, settings: Settings, watched: Watched) -> None:
         super().__init__(scope, "operations", settings=settings)
-        topic = self._topic()
+        topic = self._add_topic()
         Alarms(self, "Alarms", watched=watched, settings=settings.operations, topic=topic)
         Dashboard(self, "Dashboard", watched=watched)
         if settings.operations.monthly_budget_dollars is not None:
-            self._budget(settings.operations.monthly_budget_dollars)
+            self._add_budget(settings.operations.monthly_budget_dollars)
         self.output("AlarmTopicArn", topic.topic_arn)
 
-    def _topic(self) -> sns.Topic:
+    def _add_topic(self) -> sns.Topic:
         topic = sns.Topic(
             self, "Topic", topic_name=f"{self.settings.prefix}-alarms", enforce_ssl=True
         )
@@ -41,7 +41,7 @@ class OperationsStack(EnvironmentStack):
                 principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
                 actions=["sns:Publish"],
                 resources=[topic.topic_arn],
-                conditions={"ArnLike": {"aws:SourceArn": self._alarms_arn()}},
+                conditions={"ArnLike": {"aws:SourceArn": self._format_alarms_arn()}},
             )
         )
         accept(
@@ -55,7 +55,7 @@ class OperationsStack(EnvironmentStack):
             topic.add_subscription(subscriptions.EmailSubscription(address))
         return topic
 
-    def _alarms_arn(self) -> str:
+    def _format_alarms_arn(self) -> str:
         return self.format_arn(
             service="cloudwatch",
             resource="alarm",
@@ -63,7 +63,7 @@ class OperationsStack(EnvironmentStack):
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
 
-    def _budget(self, dollars: int) -> None:
+    def _add_budget(self, dollars: int) -> None:
         """Send mails at 80 % of the budget, and when the forecast exceeds it."""
         emails = self.settings.operations.emails
         budgets.CfnBudget(

@@ -60,18 +60,18 @@ class ServiceStack(EnvironmentStack):
     ) -> None:
         super().__init__(scope, "service", settings=settings)
         self._packages = packages
-        self._reach = self._reached(database)
+        self._reach = self._find_reach(database)
         self._variables = variables(settings, data, self._reach)
 
-        self.write = self._function("Write", "write")
-        self.read = self._function("Read", "read")
+        self.write = self._add_function("Write", "write")
+        self.read = self._add_function("Read", "read")
         # The same code with a concurrency of its own: waiting requests don't block reads.
-        self.status = self._function("Status", "status")
-        self.about = self._function("About", "about")
-        self.imports = self._function("Imports", "imports")
-        self.consumer = self._function("Consumer", "firehose_consumer")
-        self.migrate = self._function("Migrate", "migrate")
-        self.sweep = self._function("Sweep", "sweep")
+        self.status = self._add_function("Status", "status")
+        self.about = self._add_function("About", "about")
+        self.imports = self._add_function("Imports", "imports")
+        self.consumer = self._add_function("Consumer", "firehose_consumer")
+        self.migrate = self._add_function("Migrate", "migrate")
+        self.sweep = self._add_function("Sweep", "sweep")
         self._grant(data)
         self._grant_logins()
         self._consume(data)
@@ -120,9 +120,9 @@ class ServiceStack(EnvironmentStack):
             user_pool_arn=user_pool_arn,
             known_by=make_edge_secrets(self, settings),
         )
-        self._outputs()
+        self._add_outputs()
 
-    def _function(self, construct_id: str, name: FunctionName) -> ProductFunction:
+    def _add_function(self, construct_id: str, name: FunctionName) -> ProductFunction:
         size = self.settings.functions.of(name)
         code: PackageName = "read" if name == "status" else name
         return ProductFunction(
@@ -134,7 +134,7 @@ class ServiceStack(EnvironmentStack):
             package=self._packages(code),
             memory_mebibytes=size.memory_mebibytes,
             timeout_seconds=size.timeout_seconds,
-            reserved_concurrency=self._reserved(name),
+            reserved_concurrency=self._choose_concurrency(name),
             traces=self.settings.logs.traces,
             snap_start=size.snap_start,
             provisioned_concurrency=size.provisioned_concurrency,
@@ -144,13 +144,13 @@ class ServiceStack(EnvironmentStack):
             log_retention=log_retention(self.settings.logs.retention_days),
         )
 
-    def _reserved(self, name: FunctionName) -> int | None:
+    def _choose_concurrency(self, name: FunctionName) -> int | None:
         """A standby accepts no writes: with a concurrency of 0, the gateway answers 503."""
         if self.settings.standby and name == "write":
             return 0
         return self.settings.functions.of(name).reserved_concurrency
 
-    def _reached(self, database: DatabaseStack | None) -> Reach:
+    def _find_reach(self, database: DatabaseStack | None) -> Reach:
         if database is not None:
             return database.reach
         assert isinstance(self.settings.database, ExternalDatabase)  # noqa: S101 - the only other
@@ -204,8 +204,8 @@ class ServiceStack(EnvironmentStack):
         for folder in (DECISIONS, REJECTIONS):
             self.consumer.allow("s3:GetObject", on=archive.objects(folder))
         self.about.allow("sqs:GetQueueAttributes", on=data.events.dead_letters.queue_arn)
-        swept = {"StringEquals": {"s3:prefix": [COMMANDS, IMPORTS]}}
-        self.sweep.allow("s3:ListBucket", on=archive.arn, where=swept)
+        sweep_prefixes = {"StringEquals": {"s3:prefix": [COMMANDS, IMPORTS]}}
+        self.sweep.allow("s3:ListBucket", on=archive.arn, where=sweep_prefixes)
         for events in (data.events, data.imports):
             self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=events.queue.queue_arn)
             self.sweep.allow(
@@ -245,7 +245,7 @@ class ServiceStack(EnvironmentStack):
             )
         )
 
-    def _outputs(self) -> None:
+    def _add_outputs(self) -> None:
         if isinstance(self.settings.database, ExternalDatabase):
             # There is no database stack with these outputs.
             self.output("DatabaseUrl", self._reach.writer.url)
@@ -280,13 +280,13 @@ def variables(
         "FOREBAY_STATEMENT_TIMEOUT_SECONDS": str(
             settings.database.read_timeout_seconds + STATEMENT_GRACE_SECONDS
         ),
-        **_authorization(settings.api),
+        **_export_authorization(settings.api),
         **replicas,
         **buffer,
         **cors,
     }
-    own: Mapping[FunctionName, Mapping[str, str]] = {
-        "write": {**stream, **archive, **buffer, **cors, **_max_body(settings)},
+    by_function: Mapping[FunctionName, Mapping[str, str]] = {
+        "write": {**stream, **archive, **buffer, **cors, **_export_max_body(settings)},
         "read": reading,
         "status": reading,
         "about": {
@@ -307,14 +307,14 @@ def variables(
         "sweep": {
             "FOREBAY_DATABASE_URL": reach.reader.url,
             **archive,
-            **_queues(data),
-            **_sweep(settings),
+            **_export_queues(data),
+            **_export_sweep(settings),
         },
     }
-    return {name: {"FOREBAY_ENV": settings.name, **own[name]} for name in own}
+    return {name: {"FOREBAY_ENV": settings.name, **by_function[name]} for name in by_function}
 
 
-def _max_body(settings: Settings) -> Mapping[str, str]:
+def _export_max_body(settings: Settings) -> Mapping[str, str]:
     """The edge's limit, for bodies whose length the edge can't see; empty without an edge.
 
     A chunked body has no `Content-Length` (RFC 9112 §7.1), and HTTP/2 does not require one.
@@ -324,7 +324,7 @@ def _max_body(settings: Settings) -> Mapping[str, str]:
     return {"FOREBAY_MAX_BODY_BYTES": str(settings.edge.max_body_bytes)}
 
 
-def _authorization(api: ApiSettings) -> Mapping[str, str]:
+def _export_authorization(api: ApiSettings) -> Mapping[str, str]:
     """The variables by which the read function determines what else a caller may read."""
     kind: dict[str, str] = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
     if isinstance(api.authorization, IamSettings) and api.authorization.principals:
@@ -333,7 +333,7 @@ def _authorization(api: ApiSettings) -> Mapping[str, str]:
     return kind
 
 
-def _queues(data: DataStack) -> Mapping[str, str]:
+def _export_queues(data: DataStack) -> Mapping[str, str]:
     return {
         "FOREBAY_QUEUE_URL": data.events.queue.queue_url,
         "FOREBAY_DEAD_LETTER_QUEUE_URL": data.events.dead_letters.queue_url,
@@ -342,7 +342,7 @@ def _queues(data: DataStack) -> Mapping[str, str]:
     }
 
 
-def _sweep(settings: Settings) -> Mapping[str, str]:
+def _export_sweep(settings: Settings) -> Mapping[str, str]:
     sweep = settings.sweep
     return {
         "FOREBAY_SWEEP_GRACE_SECONDS": str(sweep.grace_seconds),

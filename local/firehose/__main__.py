@@ -131,7 +131,7 @@ async def serve(options: Options, key: str) -> int:
     stop = _stop_requests()
     spool = Spool(options.spool)
     faults = Faults(options.faults)
-    firehose = Firehose(spool, _equipment(options, key, faults, stop))
+    firehose = Firehose(spool, _build_equipment(options, key, faults, stop))
     runner = web.AppRunner(
         FirehoseServer(firehose, faults, endpoint_url=options.endpoint_url, key=key).application(),
         access_log=None,
@@ -161,7 +161,9 @@ def _stop_requests() -> asyncio.Queue[int]:
     return stop
 
 
-def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[int]) -> Equipment:
+def _build_equipment(
+    options: Options, key: str, faults: Faults, stop: asyncio.Queue[int]
+) -> Equipment:
     session = boto3.Session(
         # Never the user's own: every request signed here goes to the emulator.
         aws_access_key_id=ACCESS_KEY_ID,
@@ -169,9 +171,13 @@ def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[i
         region_name=options.region,
     )
     control_plane = session.client(
-        "firehose", endpoint_url=options.endpoint_url, config=_client(DESCRIBE_TIMEOUT_SECONDS)
+        "firehose",
+        endpoint_url=options.endpoint_url,
+        config=_configure_client(DESCRIBE_TIMEOUT_SECONDS),
     )
-    s3 = session.client("s3", endpoint_url=options.endpoint_url, config=_client(S3_TIMEOUT_SECONDS))
+    s3 = session.client(
+        "s3", endpoint_url=options.endpoint_url, config=_configure_client(S3_TIMEOUT_SECONDS)
+    )
 
     # Not asyncio's default executor: closing the event loop waits for its threads.
     control_threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
@@ -196,7 +202,7 @@ def _equipment(options: Options, key: str, faults: Faults, stop: asyncio.Queue[i
     )
 
 
-def _client(read_timeout_seconds: float) -> Config:
+def _configure_client(read_timeout_seconds: float) -> Config:
     return Config(
         connect_timeout=2,
         read_timeout=read_timeout_seconds,
@@ -224,15 +230,15 @@ async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Q
     if seconds == 0:
         return
     flush = asyncio.create_task(firehose.flush())
-    again = asyncio.create_task(stop.get())
-    await asyncio.wait({flush, again}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    second_signal = asyncio.create_task(stop.get())
+    await asyncio.wait({flush, second_signal}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     if flush.done():
         flush.result()  # raise a defect, which must not pass for a requested stop
     else:
         logger.warning("stopping; what S3 did not take stays in the spool")
-    for task in (flush, again):
+    for task in (flush, second_signal):
         task.cancel()
-    await asyncio.gather(flush, again, return_exceptions=True)
+    await asyncio.gather(flush, second_signal, return_exceptions=True)
 
 
 def _port(text: str) -> int:

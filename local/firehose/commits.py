@@ -34,10 +34,10 @@ class GroupCommit:
         Raises:
             SpoolWriteError: the records were not stored.
         """
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((records, sum(len(record.data) for record in records), done))
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((records, sum(len(record.data) for record in records), future))
         self._arrived.set()
-        await done
+        await future
 
     async def run(self) -> None:
         """Store queued puts, forever."""
@@ -49,29 +49,29 @@ class GroupCommit:
             try:
                 await self._store(records)
             except SpoolWriteError as error:
-                for done in acknowledgements:
-                    _finish(done, error)
+                for future in acknowledgements:
+                    _finish(future, error)
             else:
-                for done in acknowledgements:
-                    _finish(done, None)
+                for future in acknowledgements:
+                    _finish(future, None)
 
     def _take(self) -> tuple[list[Record], list[asyncio.Future[None]]]:
         """Take the puts of the next commit: the first, and the following puts that fit with it."""
-        room = min(self._room(), LARGEST_COMMIT_BYTES)
+        free_bytes = min(self._room(), LARGEST_COMMIT_BYTES)
         records: list[Record] = []
         acknowledgements = []
-        while self._waiting and (not records or self._waiting[0][1] <= room):
-            added, data_bytes, done = self._waiting.popleft()
-            records.extend(added)
-            acknowledgements.append(done)
-            room -= data_bytes
+        while self._waiting and (not records or self._waiting[0][1] <= free_bytes):
+            put_records, data_bytes, future = self._waiting.popleft()
+            records.extend(put_records)
+            acknowledgements.append(future)
+            free_bytes -= data_bytes
         return records, acknowledgements
 
 
-def _finish(done: asyncio.Future[None], error: SpoolWriteError | None) -> None:
-    if done.done():  # the caller was cancelled
+def _finish(future: asyncio.Future[None], error: SpoolWriteError | None) -> None:
+    if future.done():  # the caller was cancelled
         return
     if error is None:
-        done.set_result(None)
+        future.set_result(None)
     else:
-        done.set_exception(error)
+        future.set_exception(error)

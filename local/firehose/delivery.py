@@ -54,7 +54,7 @@ def make_object(config: StreamConfig, segment: Segment, records: Iterable[Record
             object_id=segment.object_id,
             extension=config.extension,
         ),
-        body=_body(config, records),
+        body=_encode_body(config, records),
         content_encoding="gzip" if config.is_gzip else None,
     )
 
@@ -97,7 +97,7 @@ def retry_seconds(failures: int) -> float:
     return min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
 
 
-def _body(config: StreamConfig, records: Iterable[Record]) -> bytes:
+def _encode_body(config: StreamConfig, records: Iterable[Record]) -> bytes:
     delimiter = config.delimiter.encode()
     pieces = (record.data + delimiter if delimiter else record.data for record in records)
     if not config.is_gzip:

@@ -44,10 +44,10 @@ class FaultSettings:
         Raises:
             FaultError: a name is unknown or a value is out of range.
         """
-        known = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)}
         for name in values:
-            if name not in known:
-                raise FaultError(f"unknown fault {name!r}: known are {', '.join(sorted(known))}")
+            if name not in names:
+                raise FaultError(f"unknown fault {name!r}: known are {', '.join(sorted(names))}")
         for name in PROBABILITIES:
             _check_probability(name, values.get(name, 0.0))
         if values.get("down", "no") not in get_args(Down):

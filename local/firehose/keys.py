@@ -60,59 +60,59 @@ def _compile(prefix: str) -> tuple[Part, ...]:
     position = 0
     has_timestamp = False
     for match in _EXPRESSION.finditer(prefix):
-        parts.append(_literal(_plain(prefix[position : match.start()])))
-        parts.extend(_expression(match[1], match[2]))
+        parts.append(_compile_literal(_check_plain(prefix[position : match.start()])))
+        parts.extend(_compile_expression(match[1], match[2]))
         has_timestamp = has_timestamp or match[1] == "timestamp"
         position = match.end()
-    parts.append(_literal(_plain(prefix[position:])))
+    parts.append(_compile_literal(_check_plain(prefix[position:])))
     if not has_timestamp:
-        parts.extend(_timestamp(DEFAULT_TIME_PREFIX))
+        parts.extend(_compile_timestamp(DEFAULT_TIME_PREFIX))
     return tuple(parts)
 
 
-def _plain(text: str) -> str:
+def _check_plain(text: str) -> str:
     if "!{" in text:
         raise PrefixError(f"'!{{' outside a !{{namespace:value}} expression in {text!r}")
     return text
 
 
-def _expression(namespace: str, value: str) -> list[Part]:
+def _compile_expression(namespace: str, value: str) -> list[Part]:
     if namespace == "timestamp":
-        return _timestamp(value)
+        return _compile_timestamp(value)
     if (namespace, value) == ("firehose", "random-string"):
         # AWS: each occurrence in a prefix is a new random string.
         return [lambda _moment: str(uuid.uuid4())[:RANDOM_STRING_CHARS]]
     raise PrefixError(f"!{{{namespace}:{value}}} can't be evaluated in this server's S3 prefixes")
 
 
-def _literal(text: str) -> Part:
+def _compile_literal(text: str) -> Part:
     return lambda _moment: text
 
 
-def _timestamp(pattern: str) -> list[Part]:
+def _compile_timestamp(pattern: str) -> list[Part]:
     """Compile a java.time DateTimeFormatter pattern, with English names."""
     parts: list[Part] = []
     position = 0
     while position < len(pattern):
         char = pattern[position]
         if char == "'":
-            text, position = _quoted(pattern, position)
-            parts.append(_literal(text))
+            text, position = _read_quoted(pattern, position)
+            parts.append(_compile_literal(text))
         elif char.isascii() and char.isalpha():
             end = position
             while end < len(pattern) and pattern[end] == char:
                 end += 1
-            parts.append(_field(char * (end - position)))
+            parts.append(_compile_field(char * (end - position)))
             position = end
         elif char in "[]{}#":
             raise PrefixError(f"{char!r} is not supported in the timestamp pattern {pattern!r}")
         else:
-            parts.append(_literal(char))
+            parts.append(_compile_literal(char))
             position += 1
     return parts
 
 
-def _quoted(pattern: str, start: int) -> tuple[str, int]:
+def _read_quoted(pattern: str, start: int) -> tuple[str, int]:
     """Return the literal that starts with the quote at `start`, and the position after it."""
     if pattern.startswith("''", start):
         return "'", start + 2
@@ -160,7 +160,7 @@ _UNPADDED = {
 }
 
 
-def _field(letters: str) -> Part:
+def _compile_field(letters: str) -> Part:
     if letters in _FIELDS:
         return lambda moment: moment.strftime(_FIELDS[letters])
     if letters in _UNPADDED:

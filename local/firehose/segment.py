@@ -65,7 +65,7 @@ def encode_block(segment_id: uuid.UUID, number: int, records: Sequence[Record]) 
         parts.append(_RECORD.pack(record.arrival_ms, len(record.data)))
         parts.append(record.data)
     payload = b"".join(parts)
-    return _block_header(segment_id, number, payload) + payload
+    return _pack_block_header(segment_id, number, payload) + payload
 
 
 def read_records(path: Path, length: int) -> Iterator[Record]:
@@ -134,7 +134,7 @@ class _Reader:
 
     def next_block(self) -> list[Record] | None:
         """Return the next block's records, or None if no complete block follows."""
-        records = self._block_at(self.length, self.blocks)
+        records = self._read_block_at(self.length, self.blocks)
         if records is not None:
             self.length = self._file.tell()
             self.blocks += 1
@@ -147,29 +147,32 @@ class _Reader:
         proves that the invalid bytes were acknowledged; without it, they are a torn last write.
         """
         self._file.seek(self.length)
-        rest = self._file.read()
-        mark = _BLOCK_MAGIC + self.segment_id.bytes
-        start = rest.find(mark, 1)
+        tail = self._file.read()
+        block_start = _BLOCK_MAGIC + self.segment_id.bytes
+        start = tail.find(block_start, 1)
         while start >= 0:
-            number = _BLOCK.unpack_from(rest.ljust(start + _BLOCK.size, b"\0"), start)[2]
-            if number > self.blocks and self._block_at(self.length + start, number) is not None:
+            number = _BLOCK.unpack_from(tail.ljust(start + _BLOCK.size, b"\0"), start)[2]
+            if (
+                number > self.blocks
+                and self._read_block_at(self.length + start, number) is not None
+            ):
                 return True
-            start = rest.find(mark, start + 1)
+            start = tail.find(block_start, start + 1)
         return False
 
-    def _block_at(self, offset: int, number: int) -> list[Record] | None:
+    def _read_block_at(self, offset: int, number: int) -> list[Record] | None:
         self._file.seek(offset)
         header = self._file.read(_BLOCK.size)
         if len(header) < _BLOCK.size:
             return None
         payload_bytes = _BLOCK.unpack(header)[3]
         payload = self._file.read(payload_bytes)
-        if header != _block_header(self.segment_id, number, payload):
+        if header != _pack_block_header(self.segment_id, number, payload):
             return None
         return list(_split(payload))
 
 
-def _block_header(segment_id: uuid.UUID, number: int, payload: bytes) -> bytes:
+def _pack_block_header(segment_id: uuid.UUID, number: int, payload: bytes) -> bytes:
     start = _BLOCK.pack(_BLOCK_MAGIC, segment_id.bytes, number, len(payload), 0)
     crc = zlib.crc32(payload, zlib.crc32(start))
     return _BLOCK.pack(_BLOCK_MAGIC, segment_id.bytes, number, len(payload), crc)

@@ -69,10 +69,10 @@ class FirehoseServer:
         )
         application.add_routes(
             [
-                web.post("/", self._api),
-                web.get("/_health", self._health),
-                web.get("/_status", self._status),
-                web.post("/_flush", self._flush),
+                web.post("/", self._serve_api),
+                web.get("/_health", self._serve_health),
+                web.get("/_status", self._serve_status),
+                web.post("/_flush", self._serve_flush),
                 web.get("/_faults", self._get_faults),
                 web.put("/_faults", self._put_faults),
             ]
@@ -81,34 +81,34 @@ class FirehoseServer:
 
     # Firehose's API
 
-    async def _api(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_api(self, request: web.Request) -> web.StreamResponse:
         target = request.headers.get("X-Amz-Target", "")
         operation = target.removeprefix(TARGET_PREFIX)
         if not target.startswith(TARGET_PREFIX):
             error = WireError("UnknownOperationException", f"not a Firehose target: {target!r}")
-            return _answer(error.body(), error.status)
+            return _build_answer(error.body(), error.status)
         try:
             body = await _read(request)
             await self._check_signature(request, body)
             if operation not in PUT_OPERATIONS:
                 return await self._relay(request, body)
-            return _answer(await self._put(request, operation, body))
+            return _build_answer(await self._put(request, operation, body))
         except WireError as refusal:
-            return _answer(refusal.body(), refusal.status)
+            return _build_answer(refusal.body(), refusal.status)
 
     async def _check_signature(self, request: web.Request, body: bytes) -> None:
         path, _, query = request.raw_path.partition("?")
         headers = [(name.lower(), value) for name, value in request.headers.items()]
         signed = Request(request.method, path, query, headers)
 
-        def checked() -> None:
+        def check_request() -> None:
             check(signed, parse(signed), key=self._key, body=body, now=dt.datetime.now(dt.UTC))
 
         try:
             if len(body) > PARSE_OFF_LOOP_BYTES:
-                await asyncio.to_thread(checked)
+                await asyncio.to_thread(check_request)
             else:
-                checked()
+                check_request()
         except SignatureError as error:
             text = f"{error}; `make credentials` prints the stack's."
             raise WireError("AccessDeniedException", text, 403) from error
@@ -128,22 +128,24 @@ class FirehoseServer:
         return answer
 
     async def _store(self, put: Put) -> bytes:
-        fails = self._faults.settings.partial_failure if put.is_batch else 0.0
-        is_accepted = [not self._faults.happens(fails) for _ in put.records]
-        accepted = [record for record, taken in zip(put.records, is_accepted, strict=True) if taken]
+        probability = self._faults.settings.partial_failure if put.is_batch else 0.0
+        is_accepted = [not self._faults.happens(probability) for _ in put.records]
+        accepted = [
+            record for record, is_taken in zip(put.records, is_accepted, strict=True) if is_taken
+        ]
         try:
             await self._firehose.put(put.stream, accepted)
         except StreamError as error:
-            raise _stream_error(put.stream, error) from error
+            raise _translate_stream_error(put.stream, error) from error
         except SpoolWriteError as error:
             raise slow_down() from error
         return put_record_batch_answer(is_accepted) if put.is_batch else put_record_answer()
 
     def _maybe_be_down(self, request: web.Request) -> None:
-        down = self._faults.settings.down
-        if down == "reset" and request.transport is not None:
+        mode = self._faults.settings.down
+        if mode == "reset" and request.transport is not None:
             request.transport.abort()
-        if down != "no":
+        if mode != "no":
             raise internal_failure()
 
     async def _relay(self, request: web.Request, body: bytes) -> web.Response:
@@ -158,38 +160,38 @@ class FirehoseServer:
                 aiohttp.ClientSession() as session,
                 session.post(self._endpoint_url, data=body, headers=headers) as answer,
             ):
-                return _answer(await answer.read(), answer.status)
+                return _build_answer(await answer.read(), answer.status)
         except aiohttp.ClientError as error:
             logger.warning("the emulator does not answer: %s", error)
             raise slow_down() from error
 
     # Controls
 
-    async def _health(self, _request: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+    async def _serve_health(self, _request: web.Request) -> web.Response:
+        return _build_json({"status": "ok"})
 
-    async def _status(self, _request: web.Request) -> web.Response:
-        return _json(
+    async def _serve_status(self, _request: web.Request) -> web.Response:
+        return _build_json(
             {"faults": self._faults.settings.as_dict(), "streams": self._firehose.status()}
         )
 
-    async def _flush(self, request: web.Request) -> web.Response:
+    async def _serve_flush(self, request: web.Request) -> web.Response:
         try:
             timeout = float(request.query.get("timeout", FLUSH_TIMEOUT_SECONDS))
         except ValueError:
             timeout = math.nan
         if not 0 < timeout < math.inf:
-            return _json({"error": "timeout must be a positive number of seconds"}, 400)
+            return _build_json({"error": "timeout must be a positive number of seconds"}, 400)
         try:
             async with asyncio.timeout(timeout):
                 await self._firehose.flush()
         except TimeoutError:
             error = f"S3 does not have everything after {timeout:g} s"
-            return _json({"error": error, "streams": self._firehose.status()}, 504)
-        return _json({"streams": self._firehose.status()})
+            return _build_json({"error": error, "streams": self._firehose.status()}, 504)
+        return _build_json({"streams": self._firehose.status()})
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
-        return _json(self._faults.settings.as_dict())
+        return _build_json(self._faults.settings.as_dict())
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
@@ -198,15 +200,15 @@ class FirehoseServer:
                 raise FaultError("the faults must be a JSON object")
             self._faults.replace(FaultSettings.parse(values))
         except ValueError as error:  # the base class of FaultError and of orjson's error
-            return _json({"error": str(error)}, 400)
-        return _json(self._faults.settings.as_dict())
+            return _build_json({"error": str(error)}, 400)
+        return _build_json(self._faults.settings.as_dict())
 
 
 @web.middleware
 async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests from pages of other origins; this server has no pages of its own."""
     reason = refusal(Policy(), request)
-    return await handler(request) if reason is None else _json({"error": reason}, 403)
+    return await handler(request) if reason is None else _build_json({"error": reason}, 403)
 
 
 async def _read(request: web.Request) -> bytes:
@@ -219,7 +221,7 @@ async def _read(request: web.Request) -> bytes:
         ) from error
 
 
-def _stream_error(name: str, error: StreamError) -> WireError:
+def _translate_stream_error(name: str, error: StreamError) -> WireError:
     if isinstance(error, StreamNotFoundError):
         return WireError(
             "ResourceNotFoundException", f"Firehose {name} not found under account 000000000000."
@@ -230,11 +232,11 @@ def _stream_error(name: str, error: StreamError) -> WireError:
     return WireError("InvalidArgumentException", f"Firehose {name}: {error}")
 
 
-def _answer(body: bytes, status: int = 200) -> web.Response:
+def _build_answer(body: bytes, status: int = 200) -> web.Response:
     headers = {"x-amzn-RequestId": str(uuid.uuid4())}
     return web.Response(body=body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
-def _json(value: object, status: int = 200) -> web.Response:
+def _build_json(value: object, status: int = 200) -> web.Response:
     body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
     return web.Response(body=body, status=status, content_type="application/json")

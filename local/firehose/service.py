@@ -31,7 +31,7 @@ class Firehose:
         try:
             for name in self._spool.stream_names():
                 stream_spool = self._spool.stream(name)
-                self._start(stream_spool, _saved_configuration(stream_spool))
+                self._start(stream_spool, _load_configuration(stream_spool))
         except OSError as error:
             raise SpoolUnusableError(
                 f"the spool file {error.filename} can't be used: {error.strerror}"
@@ -108,7 +108,7 @@ class Firehose:
         return stream
 
 
-def _saved_configuration(stream_spool: StreamSpool) -> StreamConfig:
+def _load_configuration(stream_spool: StreamSpool) -> StreamConfig:
     try:
         return StreamConfig(**(stream_spool.load_configuration() or {}))
     except TypeError as error:

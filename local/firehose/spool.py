@@ -185,14 +185,14 @@ class StreamSpool:
         """Return the configuration that was saved last, or None."""
         path = self.directory / "stream.json"
         try:
-            found = json.loads(path.read_bytes())
+            configuration = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise SpoolCorruptError(f"{path} is not JSON: {error}") from error
-        if not isinstance(found, dict):
+        if not isinstance(configuration, dict):
             raise SpoolCorruptError(f"{path} is not a JSON object")
-        return found
+        return configuration
 
     def close(self) -> None:
         """Close the file of the open segment, which stays on disk."""
@@ -251,41 +251,41 @@ class StreamSpool:
             self._recover_open(path, number)
 
     def _recover_sealed(self, path: Path, number: int, length: int) -> None:
-        found = scan(path, length)
-        if found.oldest_ms is None or found.length != length:
+        content = scan(path, length)
+        if content.oldest_ms is None or content.length != length:
             raise SpoolCorruptError(f"{path} does not hold the {length} bytes that its name says")
         self.sealed.append(
             Segment(
                 number=number,
                 path=path,
-                segment_id=found.segment_id,
+                segment_id=content.segment_id,
                 length=length,
-                records=found.records,
-                data_bytes=found.data_bytes,
-                oldest_ms=found.oldest_ms,
+                records=content.records,
+                data_bytes=content.data_bytes,
+                oldest_ms=content.oldest_ms,
             )
         )
 
     def _recover_open(self, path: Path, number: int) -> None:
         if self.open_segment is not None:
             raise SpoolCorruptError(f"{self.directory} holds two open segments")
-        found = scan(path)
-        torn_bytes = path.stat().st_size - found.length
+        content = scan(path)
+        torn_bytes = path.stat().st_size - content.length
         if torn_bytes:
             logger.warning("%s: cut off %d bytes never acknowledged", path, torn_bytes)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.ftruncate(descriptor, found.length)
+        os.ftruncate(descriptor, content.length)
         self.open_segment = OpenSegment(
             number=number,
             path=path,
-            segment_id=found.segment_id,
+            segment_id=content.segment_id,
             descriptor=descriptor,
-            length=found.length,
-            blocks=found.blocks,
-            records=found.records,
-            data_bytes=found.data_bytes,
-            oldest_ms=found.oldest_ms,
-            since=time.monotonic() - max(0.0, time.time() - (found.oldest_ms or 0) / 1000),
+            length=content.length,
+            blocks=content.blocks,
+            records=content.records,
+            data_bytes=content.data_bytes,
+            oldest_ms=content.oldest_ms,
+            since=time.monotonic() - max(0.0, time.time() - (content.oldest_ms or 0) / 1000),
         )
 
 

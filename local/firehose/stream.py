@@ -60,7 +60,7 @@ class DeliveryStream:
         self.problem: StreamError | None = None  #: the reason why the stream accepts no records now
         self._spool = spool
         self._equipment = equipment
-        self._commits = GroupCommit(self._store, self._room)
+        self._commits = GroupCommit(self._store, self._compute_room)
         self._spool_lock = asyncio.Lock()  # the spool allows one call at a time
         self._buffer_changed = asyncio.Event()
         self._hurry = asyncio.Event()  # set by a flush, to end a back-off early
@@ -77,7 +77,7 @@ class DeliveryStream:
 
     def start(self) -> None:
         """Begin to commit, buffer and deliver."""
-        loops = (self._commits.run, self._cut_when_due, self._deliver, self._keep_refreshed)
+        loops = (self._commits.run, self._seal_when_due, self._deliver, self._keep_refreshed)
         self._tasks = [asyncio.create_task(loop()) for loop in loops]
         for task in self._tasks:
             task.add_done_callback(self._equipment.on_task_end)
@@ -98,14 +98,14 @@ class DeliveryStream:
         """
         arrival_ms = time.time_ns() // 1_000_000
         accepted = [Record(arrival_ms, data) for data in records]
-        await self._commits.add(self._with_copies(accepted))
+        await self._commits.add(self._add_copies(accepted))
 
     async def flush(self) -> None:
         """Return when S3 has every record that was acknowledged before the call."""
         self._flushes += 1
         try:
-            await self._cut()
-            await self._cut()  # copies that the fault `duplicate` held back for a later object
+            await self._seal()
+            await self._seal()  # copies that the fault `duplicate` held back for a later object
             newest = max((segment.number for segment in self._spool.sealed), default=0)
             self._hurry.set()
             async with self._sealed_changed:
@@ -141,7 +141,7 @@ class DeliveryStream:
         return {
             "configuration": self.config.as_dict(),
             "problem": None if self.problem is None else str(self.problem),
-            "buffered_records": self._buffered_records() + sum(s.records for s in sealed),
+            "buffered_records": self._count_buffered_records() + sum(s.records for s in sealed),
             "buffered_bytes": (buffer.data_bytes if buffer else 0)
             + sum(s.data_bytes for s in sealed),
             "objects_waiting": len(sealed),
@@ -153,7 +153,7 @@ class DeliveryStream:
 
     # Accepting
 
-    def _with_copies(self, records: list[Record]) -> list[Record]:
+    def _add_copies(self, records: list[Record]) -> list[Record]:
         """Apply the fault `duplicate`: add copies to these records or to a later object."""
         faults = self._equipment.faults
         probability = faults.settings.duplicate
@@ -168,7 +168,7 @@ class DeliveryStream:
     async def _store(self, records: Sequence[Record]) -> None:
         try:
             async with self._spool_lock:
-                await self._on_disk_thread(self._spool.append, records)
+                await self._run_on_disk_thread(self._spool.append, records)
         except SpoolWriteError as error:
             if self._refusal is None:  # log once, not for every put that a full disk refuses
                 logger.warning("stream %s: takes no records: %s", self.config.name, error)
@@ -179,10 +179,10 @@ class DeliveryStream:
         if self._refusal is not None:
             logger.warning("stream %s: takes records again", self.config.name)
             self._refusal = None
-        if self._seconds_until_due() == 0:
-            await self._cut()
+        if self._compute_seconds_until_due() == 0:
+            await self._seal()
 
-    def _room(self) -> int:
+    def _compute_room(self) -> int:
         buffer = self._spool.open_segment
         limit = GROWN_OBJECT_BYTES if self._is_behind() else self.config.size_bytes
         return limit - (buffer.data_bytes if buffer else 0)
@@ -192,10 +192,10 @@ class DeliveryStream:
     def _is_behind(self) -> bool:
         return len(self._spool.sealed) >= UNDELIVERED_BEFORE_GROWTH
 
-    def _buffered_records(self) -> int:
+    def _count_buffered_records(self) -> int:
         return self._spool.open_segment.records if self._spool.open_segment else 0
 
-    def _seconds_until_due(self) -> float | None:
+    def _compute_seconds_until_due(self) -> float | None:
         """Return the seconds until the open segment must be sealed; None if it has no due time."""
         buffer = self._spool.open_segment
         if buffer is None or buffer.oldest_ms is None:
@@ -206,29 +206,29 @@ class DeliveryStream:
             return None
         if buffer.data_bytes >= self.config.size_bytes:
             return 0
-        return max(0, buffer.since + self._interval() - time.monotonic())
+        return max(0, buffer.since + self._choose_interval() - time.monotonic())
 
-    def _interval(self) -> float:
+    def _choose_interval(self) -> float:
         return self.config.interval_seconds or ZERO_BUFFERING_SECONDS
 
-    async def _cut_when_due(self) -> None:
+    async def _seal_when_due(self) -> None:
         while True:
             self._buffer_changed.clear()
-            seconds = self._seconds_until_due()
+            seconds = self._compute_seconds_until_due()
             if seconds == 0:
-                await self._cut()
+                await self._seal()
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._buffer_changed.wait(), seconds)
 
-    async def _cut(self) -> None:
+    async def _seal(self) -> None:
         """Seal the open segment, so that it is delivered."""
         try:
             async with self._spool_lock:
-                await self._on_disk_thread(self._spool.seal)
-                late, self._late_copies = self._late_copies, []
-                if late:
-                    await self._on_disk_thread(self._spool.append, late)
+                await self._run_on_disk_thread(self._spool.seal)
+                copies, self._late_copies = self._late_copies, []
+                if copies:
+                    await self._run_on_disk_thread(self._spool.append, copies)
         except (OSError, SpoolWriteError) as error:
             self._last_error = str(error)
             logger.warning("stream %s: %s", self.config.name, error)
@@ -242,7 +242,7 @@ class DeliveryStream:
 
     async def _deliver(self) -> None:
         while True:
-            segment = await self._next_segment()
+            segment = await self._wait_for_segment()
             try:
                 await self.refresh()
                 await self._deliver_one(segment)
@@ -258,7 +258,7 @@ class DeliveryStream:
                 async with self._sealed_changed:
                     self._sealed_changed.notify_all()
 
-    async def _next_segment(self) -> Segment:
+    async def _wait_for_segment(self) -> Segment:
         """Wait for a sealed segment; the fault `reorder` may skip the oldest."""
         faults = self._equipment.faults
         sealed = self._spool.sealed
@@ -270,7 +270,7 @@ class DeliveryStream:
             if is_alone and not self._flushes:
                 self._held_back.add(sealed[0].number)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._interval()):
+                    async with asyncio.timeout(self._choose_interval()):
                         await self._sealed_changed.wait_for(
                             lambda: len(sealed) > 1 or self._flushes > 0
                         )
@@ -291,7 +291,7 @@ class DeliveryStream:
         loop = asyncio.get_running_loop()
         key = await loop.run_in_executor(self._equipment.s3_threads, read_make_put)
         async with self._spool_lock:
-            await self._on_disk_thread(self._spool.remove, segment)
+            await self._run_on_disk_thread(self._spool.remove, segment)
         logger.info(
             "stream %s: delivered %d records (%d bytes) as s3://%s/%s",
             config.name,
@@ -328,15 +328,17 @@ class DeliveryStream:
     async def _save_configuration(self) -> None:
         async with self._spool_lock:
             try:
-                await self._on_disk_thread(self._spool.save_configuration, self.config.as_dict())
+                await self._run_on_disk_thread(
+                    self._spool.save_configuration, self.config.as_dict()
+                )
             except OSError as error:
                 logger.warning("stream %s: configuration not saved: %s", self.config.name, error)
 
-    async def _on_disk_thread(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+    async def _run_on_disk_thread(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._equipment.disk_threads, call, *args)
+        future = loop.run_in_executor(self._equipment.disk_threads, call, *args)
         try:
-            return await asyncio.shield(running)
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([running])  # keep the spool lock until the call has ended
+            await asyncio.wait([future])  # keep the spool lock until the call has ended
             raise

@@ -70,9 +70,9 @@ class StreamConfig:
         Raises:
             StreamUnsupportedError: this server can't deliver the stream's records as AWS would.
         """
-        destination = _s3_destination(description)
-        _refuse_what_is_not_done(destination)
-        size_mib, interval_seconds = _hints(destination.get("BufferingHints") or {})
+        destination = _find_s3_destination(description)
+        _refuse_unsupported(destination)
+        size_mib, interval_seconds = _parse_hints(destination.get("BufferingHints") or {})
         is_gzip = _is_gzip(destination.get("CompressionFormat") or "UNCOMPRESSED")
         prefix = destination.get("Prefix") or ""
         try:
@@ -89,7 +89,7 @@ class StreamConfig:
             interval_seconds=interval_seconds,
             is_gzip=is_gzip,
             extension=destination.get("FileExtension") or (".gz" if is_gzip else ""),
-            delimiter=_delimiter(destination.get("ProcessingConfiguration") or {}),
+            delimiter=_parse_delimiter(destination.get("ProcessingConfiguration") or {}),
         )
 
 
@@ -110,7 +110,7 @@ def describe(client: "FirehoseClient", name: str) -> StreamConfig:
     return StreamConfig.from_description(answer["DeliveryStreamDescription"])
 
 
-def _s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:
+def _find_s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:
     if description.get("DeliveryStreamType", "DirectPut") != "DirectPut":
         # AWS's own message.
         raise StreamUnsupportedError(
@@ -119,13 +119,13 @@ def _s3_destination(description: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     for destination in description.get("Destinations", []):
         for kind in ("ExtendedS3DestinationDescription", "S3DestinationDescription"):
-            found: Mapping[str, Any] | None = destination.get(kind)
-            if found is not None:
-                return found
+            destination_description: Mapping[str, Any] | None = destination.get(kind)
+            if destination_description is not None:
+                return destination_description
     raise StreamUnsupportedError("the stream has no S3 destination, the only kind delivered to")
 
 
-def _refuse_what_is_not_done(destination: Mapping[str, Any]) -> None:
+def _refuse_unsupported(destination: Mapping[str, Any]) -> None:
     for feature in ("DynamicPartitioningConfiguration", "DataFormatConversionConfiguration"):
         if _is_true((destination.get(feature) or {}).get("Enabled", False)):
             raise StreamUnsupportedError(f"{feature} is not supported")
@@ -135,7 +135,7 @@ def _refuse_what_is_not_done(destination: Mapping[str, Any]) -> None:
         raise StreamUnsupportedError("S3BackupMode is not supported")
 
 
-def _hints(hints: Mapping[str, Any]) -> tuple[int, int]:
+def _parse_hints(hints: Mapping[str, Any]) -> tuple[int, int]:
     """Return size and interval, which CloudFormation may have passed as strings."""
     try:
         size_mib = int(hints.get("SizeInMBs", DEFAULT_SIZE_MIB))
@@ -155,7 +155,7 @@ def _is_gzip(compression: str) -> bool:
     return compression == "GZIP"
 
 
-def _delimiter(processing: Mapping[str, Any]) -> str:
+def _parse_delimiter(processing: Mapping[str, Any]) -> str:
     if not _is_true(processing.get("Enabled", False)):
         return ""
     delimiter = ""

@@ -62,19 +62,20 @@ def parse_put(operation: str, body: bytes) -> Put:
     Raises:
         WireError: the service would have refused the put.
     """
-    request = _json_object(body)
-    stream = _stream_name(request)
+    request = _parse_object(body)
+    stream = _read_stream_name(request)
     if operation == "PutRecord":
         record = request.get("Record")
-        return Put(stream, [_data(record, "record")], is_batch=False)
+        return Put(stream, [_decode_data(record, "record")], is_batch=False)
     entries = request.get("Records")
     if not isinstance(entries, list):
-        raise _violation("records", "Member must not be null")
+        raise _describe_violation("records", "Member must not be null")
     if not 1 <= len(entries) <= BATCH_MAX_RECORDS:
-        bound = "greater than or equal to 1" if not entries else f"less than or equal to {500}"
-        raise _violation("records", f"Member must have length {bound}")
+        limit = "greater than or equal to 1" if not entries else f"less than or equal to {500}"
+        raise _describe_violation("records", f"Member must have length {limit}")
     records = [
-        _data(entry, f"records.{number}.member") for number, entry in enumerate(entries, start=1)
+        _decode_data(entry, f"records.{number}.member")
+        for number, entry in enumerate(entries, start=1)
     ]
     if sum(map(len, records)) > BATCH_MAX_BYTES:
         raise WireError("InvalidArgumentException", "Records size exceeds 4 MB limit")
@@ -83,13 +84,13 @@ def parse_put(operation: str, body: bytes) -> Put:
 
 def put_record_answer() -> bytes:
     """Return the answer to a PutRecord that was stored."""
-    return orjson.dumps({"RecordId": _record_id(), "Encrypted": False})
+    return orjson.dumps({"RecordId": _make_record_id(), "Encrypted": False})
 
 
 def put_record_batch_answer(is_accepted: list[bool]) -> bytes:
     """Return the answer to a PutRecordBatch: one result per record, in the request's order."""
-    outcomes = [
-        {"RecordId": _record_id()}
+    results = [
+        {"RecordId": _make_record_id()}
         if accepted
         else {"ErrorCode": "ServiceUnavailableException", "ErrorMessage": "Slow down."}
         for accepted in is_accepted
@@ -98,16 +99,16 @@ def put_record_batch_answer(is_accepted: list[bool]) -> bytes:
         {
             "FailedPutCount": is_accepted.count(False),
             "Encrypted": False,
-            "RequestResponses": outcomes,
+            "RequestResponses": results,
         }
     )
 
 
-def _record_id() -> str:
+def _make_record_id() -> str:
     return f"{uuid.uuid4().hex}{uuid.uuid4().hex}"
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -117,12 +118,12 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _stream_name(request: dict[str, Any]) -> str:
+def _read_stream_name(request: dict[str, Any]) -> str:
     name = request.get("DeliveryStreamName")
     if not isinstance(name, str):
-        raise _violation("deliveryStreamName", "Member must not be null")
+        raise _describe_violation("deliveryStreamName", "Member must not be null")
     if not _STREAM_NAME.fullmatch(name):
-        raise _violation(
+        raise _describe_violation(
             "deliveryStreamName",
             "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+, and have length "
             "less than or equal to 64",
@@ -130,24 +131,24 @@ def _stream_name(request: dict[str, Any]) -> str:
     return name
 
 
-def _data(record: object, where: str) -> bytes:
+def _decode_data(record: object, path: str) -> bytes:
     encoded = record.get("Data") if isinstance(record, dict) else None
     if not isinstance(encoded, str):
-        raise _violation(f"{where}.data", "Member must not be null")
+        raise _describe_violation(f"{path}.data", "Member must not be null")
     try:
         data = binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError as error:
-        raise WireError("SerializationException", f"{where}.data is not base64") from error
+        raise WireError("SerializationException", f"{path}.data is not base64") from error
     if len(data) > RECORD_MAX_BYTES:
-        raise _violation(
-            f"{where}.data", f"Member must have length less than or equal to {RECORD_MAX_BYTES}"
+        raise _describe_violation(
+            f"{path}.data", f"Member must have length less than or equal to {RECORD_MAX_BYTES}"
         )
     return data
 
 
-def _violation(where: str, constraint: str) -> WireError:
+def _describe_violation(path: str, constraint: str) -> WireError:
     return WireError(
         "ValidationException",
-        f"1 validation error detected: Value at '{where}' failed to satisfy constraint: "
+        f"1 validation error detected: Value at '{path}' failed to satisfy constraint: "
         f"{constraint}",
     )

@@ -39,7 +39,7 @@ _MIB = 1024 * 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gateway; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     server_logger.addFilter(_NotOfClients())
     if not options.access_log:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         key = given_secret_key()
     except CredentialsMissingError as exc:
-        return _failed(exc, EXIT_USAGE)
+        return _report_failure(exc, EXIT_USAGE)
     settings = Settings(
         port=options.port,
         hosts=frozenset(options.host),
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(_serve(settings))
     except PortTakenError as exc:
-        return _failed(exc, EXIT_PORT_TAKEN)
+        return _report_failure(exc, EXIT_PORT_TAKEN)
     except EmulatorUnreachableError as exc:
-        return _failed(exc, EXIT_EMULATOR_UNREACHABLE)
+        return _report_failure(exc, EXIT_EMULATOR_UNREACHABLE)
     except NotDeployedError as exc:
-        return _failed(exc, EXIT_NOT_DEPLOYED)
+        return _report_failure(exc, EXIT_NOT_DEPLOYED)
     return 0
 
 
@@ -91,12 +91,12 @@ class _NotOfClients(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def _failed(exc: Exception, code: int) -> int:
+def _report_failure(exc: Exception, code: int) -> int:
     sys.stderr.write(f"gateway: {exc}\n")
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local.gateway",
         description="Serves a deployed API Gateway stage of the emulator, with cache and limits.",
@@ -116,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     api = parser.add_mutually_exclusive_group(required=True)
     api.add_argument("--api-id", help="the REST API's id")
     api.add_argument("--api-name", help="its name; the newest of that name is served")
-    parser.add_argument("--stage", default="v1", type=_stage_name, help="default: %(default)s")
+    parser.add_argument(
+        "--stage", default="v1", type=_parse_stage_name, help="default: %(default)s"
+    )
     parser.add_argument("--region", default="us-east-1", help="default: %(default)s")
     parser.add_argument(
         "--cache-mib",
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stage_name(text: str) -> str:
+def _parse_stage_name(text: str) -> str:
     if text == ADMIN_SEGMENT:
         raise argparse.ArgumentTypeError(f"{ADMIN_SEGMENT} is the gateway's own path")
     return text

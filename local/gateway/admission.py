@@ -33,13 +33,13 @@ class Admissions:
         """Return whether the cache may answer the request without the emulator."""
         if method.authorization == "NONE" and not method.needs_api_key:
             return True
-        return self._until.get(_caller(method, request), 0.0) > now
+        return self._until.get(_identify_caller(method, request), 0.0) > now
 
     def note(self, method: Method, request: Incoming, *, now: float) -> None:
         """Record that the emulator has just let this caller through to the method's integration."""
         if method.authorization not in _RECOGNISABLE:
             return
-        caller = _caller(method, request)
+        caller = _identify_caller(method, request)
         self._until[caller] = now + ADMITTED_SECONDS
         self._until.move_to_end(caller)
         while len(self._until) > _MAX_CALLERS:
@@ -50,7 +50,7 @@ class Admissions:
         self._until.clear()
 
 
-def _caller(method: Method, request: Incoming) -> tuple[str, str, bytes]:
+def _identify_caller(method: Method, request: Incoming) -> tuple[str, str, bytes]:
     digest = hashlib.sha256()
     for name in _CREDENTIAL_HEADERS:
         value = request.headers.get(name)

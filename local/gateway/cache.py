@@ -85,7 +85,7 @@ class StageCache:
 
     def get(self, key: Key, *, now: float) -> Answer | None:
         """Return the unexpired answer for the key, or None."""
-        entry = self._live(key, now)
+        entry = self._find_live(key, now)
         if entry is None:
             return None
         self._entries.move_to_end(key)
@@ -103,13 +103,13 @@ class StageCache:
         Answers are not stored if they are too large, if a flush happened after their request, or
         if the cached answer's request was later: a slow answer must not replace a newer answer.
         """
-        size = answer.size + _key_size(ticket.key) + _ENTRY_OVERHEAD_BYTES
+        size = answer.size + _measure_key(ticket.key) + _ENTRY_OVERHEAD_BYTES
         if answer.size > MAX_ANSWER_BYTES or size > self._max_bytes:
             return False
         if ticket.generation != self._generation:
             return False
-        present = self._live(ticket.key, now)
-        if present is not None and present.asked_at > ticket.asked_at:
+        entry = self._find_live(ticket.key, now)
+        if entry is not None and entry.asked_at > ticket.asked_at:
             return False
         self._drop(ticket.key)
         self._entries[ticket.key] = _Entry(answer, size, ticket.asked_at, now + ttl_seconds)
@@ -129,7 +129,7 @@ class StageCache:
         """Return the counters and the size; expired entries count until they are looked up."""
         return Stats(self._hits, self._misses, len(self._entries), self._bytes, self._evictions)
 
-    def _live(self, key: Key, now: float) -> _Entry | None:
+    def _find_live(self, key: Key, now: float) -> _Entry | None:
         entry = self._entries.get(key)
         if entry is not None and entry.expires_at <= now:
             self._drop(key)
@@ -148,5 +148,5 @@ class StageCache:
             self._evictions += 1
 
 
-def _key_size(key: Key) -> int:
+def _measure_key(key: Key) -> int:
     return sum(len(part.name) + len(value or "") for part, value in key[2])

@@ -40,20 +40,20 @@ def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
     window_bits = _WINDOW_BITS.get(coding.strip().lower())
     if window_bits is None:
         raise UndecodableError(f"there is no coding {coding!r}")
-    parts, size, rest = [], 0, body
+    parts, size, remaining = [], 0, body
     for _ in range(_MAX_MEMBERS):
-        unpacking = zlib.decompressobj(window_bits)
+        decompressor = zlib.decompressobj(window_bits)
         try:
-            parts.append(unpacking.decompress(rest, max_bytes - size + 1))
+            parts.append(decompressor.decompress(remaining, max_bytes - size + 1))
         except zlib.error as exc:
             raise UndecodableError(str(exc)) from exc
         size += len(parts[-1])
         if size > max_bytes:
             raise BodyTooLargeError
-        rest = unpacking.unused_data
-        if not unpacking.eof or (rest and coding.strip().lower() != "gzip"):
+        remaining = decompressor.unused_data
+        if not decompressor.eof or (remaining and coding.strip().lower() != "gzip"):
             break
-        if not rest:
+        if not remaining:
             return b"".join(parts)
     raise UndecodableError("it ends too early, something follows it, or it has too many members")
 
@@ -68,7 +68,7 @@ def compressed(answer: Answer, accepted: str | None, *, min_bytes: int | None) -
     """
     if min_bytes is None or not answer.body or len(answer.body) < min_bytes:
         return answer
-    coding = _wanted(accepted or "")
+    coding = _choose_coding(accepted or "")
     if coding is None or answer.header("content-encoding") is not None:
         return answer
     packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[coding])
@@ -86,7 +86,7 @@ def compressed(answer: Answer, accepted: str | None, *, min_bytes: int | None) -
     )
 
 
-def _wanted(accepted: str) -> str | None:
+def _choose_coding(accepted: str) -> str | None:
     """Return the coding with the greatest quality; prefer gzip, then deflate, then identity."""
     qualities: dict[str, float] = {}
     for item in accepted.split(","):

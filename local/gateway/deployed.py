@@ -59,7 +59,9 @@ class Method:
     @property
     def query_names(self) -> frozenset[str]:
         """Names of the declared query parameters."""
-        return frozenset(found.name for found in self.declared if found.location == "querystring")
+        return frozenset(
+            parameter.name for parameter in self.declared if parameter.location == "querystring"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class _Node:
         return self.methods.get(http_method) or self.methods.get("ANY")
 
 
-def _precedence(part: str) -> int:
+def _rank_segment(part: str) -> int:
     """Rank a literal segment before `{name}`, and that before the greedy `{name+}`."""
     if not part.startswith("{"):
         return 0
@@ -157,15 +159,15 @@ class Deployed:
             path: below the stage, percent-encoded: `/cities/5`.
         """
         segments = path_segments(path)
-        reached = _descend(self._root, segments, {})
-        if reached is not None:
-            node, values = reached
+        resource = _descend(self._root, segments, {})
+        if resource is not None:
+            node, values = resource
             method = node.serving(http_method)
             if method is not None:
                 return Found(method, values)
         # API Gateway routes on path and method together: a method that the resource lacks goes to
         # the greedy resource with the longest path that has it.
-        candidates = list(_greedy(self._root, segments, http_method, {}))
+        candidates = list(_find_greedy(self._root, segments, http_method, {}))
         return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
@@ -180,23 +182,23 @@ def _descend(
     """Return the most specific resource for the segments, regardless of its methods."""
     if not segments:
         return node, values
-    head, rest = segments[0], segments[1:]
-    for part in sorted(node.children, key=_precedence):
+    head, remaining = segments[0], segments[1:]
+    for part in sorted(node.children, key=_rank_segment):
         child = node.children[part]
         if part.endswith("+}"):
             return child, {**values, part[1:-2]: "/".join(segments)}
         if part == head:
-            reached = _descend(child, rest, values)
+            resource = _descend(child, remaining, values)
         elif part.startswith("{"):
-            reached = _descend(child, rest, {**values, part[1:-1]: head})
+            resource = _descend(child, remaining, {**values, part[1:-1]: head})
         else:
             continue
-        if reached is not None:
-            return reached
+        if resource is not None:
+            return resource
     return None
 
 
-def _greedy(
+def _find_greedy(
     node: _Node,
     segments: tuple[str, ...],
     http_method: str,
@@ -206,15 +208,15 @@ def _greedy(
     """Yield every `{name+}` resource that could serve the request, with its depth."""
     if not segments:
         return
-    head, rest = segments[0], segments[1:]
-    for part in sorted(node.children, key=_precedence):
+    head, remaining = segments[0], segments[1:]
+    for part in sorted(node.children, key=_rank_segment):
         child = node.children[part]
         if part.endswith("+}"):
             method = child.serving(http_method)
             if method is not None:
                 yield depth, Found(method, {**values, part[1:-2]: "/".join(segments)})
         elif part == head:
-            yield from _greedy(child, rest, http_method, values, depth + 1)
+            yield from _find_greedy(child, remaining, http_method, values, depth + 1)
         elif part.startswith("{"):
-            more = {**values, part[1:-1]: head}
-            yield from _greedy(child, rest, http_method, more, depth + 1)
+            path_values = {**values, part[1:-1]: head}
+            yield from _find_greedy(child, remaining, http_method, path_values, depth + 1)

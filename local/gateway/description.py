@@ -53,8 +53,8 @@ def describe(
         stage=stage["stageName"],
         deployment_id=str(stage.get("deploymentId", "")),
         fingerprint=fingerprint(stage),
-        responses=_custom_responses(gateway_responses),
-        methods=_methods(resources, settings),
+        responses=_parse_responses(gateway_responses),
+        methods=_parse_methods(resources, settings),
         min_compression_bytes=None if minimum is None else int(minimum),
     )
 
@@ -62,12 +62,12 @@ def describe(
 def fingerprint(stage: Described) -> str:
     """Return a hash that differs after every redeployment and every change of the stage."""
     # Hash the whole stage, not only its dates, which have a resolution of one second.
-    told = {name: value for name, value in stage.items() if name != "ResponseMetadata"}
-    encoded = orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS)
+    members = {name: value for name, value in stage.items() if name != "ResponseMetadata"}
+    encoded = orjson.dumps(members, default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(encoded).hexdigest()
 
 
-def _custom_responses(items: Iterable[Described]) -> Mapping[str, CustomResponse]:
+def _parse_responses(items: Iterable[Described]) -> Mapping[str, CustomResponse]:
     return {
         item["responseType"]: CustomResponse(
             status=int(item["statusCode"]) if item.get("statusCode") else None,
@@ -79,35 +79,37 @@ def _custom_responses(items: Iterable[Described]) -> Mapping[str, CustomResponse
     }
 
 
-def _methods(resources: Iterable[Described], settings: Mapping[str, Described]) -> Iterator[Method]:
+def _parse_methods(
+    resources: Iterable[Described], settings: Mapping[str, Described]
+) -> Iterator[Method]:
     for resource in resources:
-        for http_method, described in (resource.get("resourceMethods") or {}).items():
-            yield _method(resource, http_method, described, settings)
+        for http_method, description in (resource.get("resourceMethods") or {}).items():
+            yield _parse_method(resource, http_method, description, settings)
 
 
-def _method(
+def _parse_method(
     resource: Described,
     http_method: str,
-    described: Described,
+    description: Described,
     settings: Mapping[str, Described],
 ) -> Method:
-    integration = described.get("methodIntegration") or {}
-    declared = (_parameter(name) for name in described.get("requestParameters") or {})
+    integration = description.get("methodIntegration") or {}
+    parameters = (_parse_parameter(name) for name in description.get("requestParameters") or {})
     timeout_ms = integration.get("timeoutInMillis") or _DEFAULT_TIMEOUT_MS
     return Method(
         resource_id=resource["id"],
         resource_path=resource["path"],
         http_method=http_method,
         is_function=integration.get("type") == "AWS_PROXY",
-        declared=frozenset(found for found in declared if found is not None),
+        declared=frozenset(parameter for parameter in parameters if parameter is not None),
         timeout_seconds=timeout_ms / 1000,
-        authorization=described.get("authorizationType") or "NONE",
-        needs_api_key=bool(described.get("apiKeyRequired")),
-        cache=_cache_rule(resource, http_method, integration, settings),
+        authorization=description.get("authorizationType") or "NONE",
+        needs_api_key=bool(description.get("apiKeyRequired")),
+        cache=_parse_cache_rule(resource, http_method, integration, settings),
     )
 
 
-def _parameter(expression: str) -> Parameter | None:
+def _parse_parameter(expression: str) -> Parameter | None:
     """Parse `method.request.header.Prefer`; return None if the gateway can't look it up."""
     parts = expression.split(".", 3)
     if len(parts) != 4 or parts[:2] != ["method", "request"]:  # noqa: PLR2004 - as in the example
@@ -118,7 +120,7 @@ def _parameter(expression: str) -> Parameter | None:
     return Parameter(cast("Location", location), name.lower() if location == "header" else name)
 
 
-def _cache_rule(
+def _parse_cache_rule(
     resource: Described,
     http_method: str,
     integration: Described,
@@ -126,13 +128,13 @@ def _cache_rule(
 ) -> CacheRule | None:
     if http_method not in ("GET", "ANY"):
         return None
-    found = _setting(resource["path"], settings)
-    ttl_seconds = int(found.get("cacheTtlInSeconds") or 0)
-    if not found.get("cachingEnabled") or ttl_seconds <= 0:
+    setting = _find_setting(resource["path"], settings)
+    ttl_seconds = int(setting.get("cacheTtlInSeconds") or 0)
+    if not setting.get("cachingEnabled") or ttl_seconds <= 0:
         return None
-    key = [_parameter(name) for name in integration.get("cacheKeyParameters") or []]
-    known = tuple(sorted(part for part in key if part is not None))
-    if len(known) != len(key):
+    key = [_parse_parameter(name) for name in integration.get("cacheKeyParameters") or []]
+    parts = tuple(sorted(part for part in key if part is not None))
+    if len(parts) != len(key):
         _logger.warning(
             "%s %s is not cached: the gateway can't make a key of %s",
             http_method,
@@ -143,28 +145,28 @@ def _cache_rule(
     return CacheRule(
         ttl_seconds=ttl_seconds,
         namespace=integration.get("cacheNamespace") or resource["id"],
-        key=known,
-        refresh=_refresh(found),
+        key=parts,
+        refresh=_parse_refresh(setting),
     )
 
 
-def _setting(path: str, settings: Mapping[str, Described]) -> Described:
+def _find_setting(path: str, settings: Mapping[str, Described]) -> Described:
     """Return the most specific setting for GET on the path; `*` matches every path or method."""
-    normal = {_normal(key): value for key, value in settings.items()}
-    wanted = path.strip("/")
-    for key in ((wanted, "GET"), (wanted, "*"), ("*", "GET"), ("*", "*")):
-        if key in normal:
-            return normal[key]
+    by_path_and_method = {_split_key(key): value for key, value in settings.items()}
+    wanted_path = path.strip("/")
+    for key in ((wanted_path, "GET"), (wanted_path, "*"), ("*", "GET"), ("*", "*")):
+        if key in by_path_and_method:
+            return by_path_and_method[key]
     return {}
 
 
-def _normal(key: str) -> tuple[str, str]:
+def _split_key(key: str) -> tuple[str, str]:
     """Split a setting's key into path and method: `~1cities/GET`, `/cities/GET`, `cities/GET`."""
     path, _, http_method = key.rpartition("/")
     return path.replace("~1", "/").replace("~0", "~").strip("/"), http_method
 
 
-def _refresh(setting: Described) -> Refresh:
+def _parse_refresh(setting: Described) -> Refresh:
     if not setting.get("requireAuthorizationForCacheControl", True):
         return "ALLOWED"
     strategy = setting.get("unauthorizedCacheControlHeaderStrategy")

@@ -28,17 +28,17 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     allowed = sorted(method.query_names)
     unknown = [name for name, _ in request.query if name not in allowed]
     if unknown:
-        has = f"it has {_quoted(allowed)}" if allowed else "it has none"
-        detail = f"This resource has no query parameter {_quoted(unknown)}; {has}."
-        hint = _hint(unknown)
-        return _refused(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
+        declared = f"it has {_quote(allowed)}" if allowed else "it has none"
+        detail = f"This resource has no query parameter {_quote(unknown)}; {declared}."
+        hint = _choose_hint(unknown)
+        return _refuse(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
     counts = Counter(name for name, _ in request.query)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        names = _quoted(repeated)
+        names = _quote(repeated)
         detail = f"The query parameter {names} is given more than once; give each one once."
         problem = Problem("repeated_parameter", detail, hint=HINT_REPEATED)
-        return _refused(problem, request, repeated, allowed)
+        return _refuse(problem, request, repeated, allowed)
     return None
 
 
@@ -53,25 +53,25 @@ def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | No
     segments = [unquote(segment) for segment in path_segments(below)]
     if request.method not in {"GET", "HEAD"} or not segments:
         return None
-    name, known = segments[0], deployed.first_segments
-    if name in known:
+    name, names = segments[0], deployed.first_segments
+    if name in names:
         return None
-    found = nearest(name, known)
+    suggestion = nearest(name, names)
     problem = Problem(
         "PGRST205",
         f"There is no resource `{name[:LONGEST_NAME]}`; the page docs shows all of them.",
-        hint=found and f"Perhaps you mean `{found}`.",
+        hint=suggestion and f"Perhaps you mean `{suggestion}`.",
     )
     return problem_answer(problem, request.path, to_read=True)
 
 
-def _hint(unknown: list[str]) -> str | None:
+def _choose_hint(unknown: list[str]) -> str | None:
     if any("->" in name for name in unknown):
         return HINT_JSON
     return HINT_RELATED if any("." in name for name in unknown) else None
 
 
-def _refused(
+def _refuse(
     problem: Problem, request: Incoming, names: Iterable[str], allowed: list[str]
 ) -> Answer:
     return problem_answer(
@@ -83,5 +83,5 @@ def _refused(
     )
 
 
-def _quoted(names: Iterable[str]) -> str:
+def _quote(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in dict.fromkeys(names))

@@ -65,14 +65,14 @@ class Emulator:
         """
         # The path form: the host form needs a name that most resolvers don't know, and a client's
         # Host header could then choose another service of the emulator.
-        target = f"{self._url}/_aws/execute-api/{api_id}{_sent_path(request.path)}"
+        target = f"{self._url}/_aws/execute-api/{api_id}{_encode_path(request.path)}"
         if request.query:
             target += f"?{urlencode(request.query)}"
         try:
             async with self._session.request(
                 request.method,
                 URL(target, encoded=True),
-                headers=self._headers(api_id, request),
+                headers=self._build_headers(api_id, request),
                 data=request.body or None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -80,7 +80,7 @@ class Emulator:
                 ),
             ) as response:
                 body = await response.read()
-                return Answer(response.status, _passed_back(response.headers.items()), body)
+                return Answer(response.status, _filter_headers(response.headers.items()), body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise EmulatorUnreachableError(f"the emulator at {self._url} does not answer") from exc
         except TimeoutError as exc:
@@ -90,9 +90,9 @@ class Emulator:
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise HungUpError(f"the emulator at {self._url} broke off: {exc}") from exc
 
-    def _headers(self, api_id: str, request: Incoming) -> Mapping[str, str]:
+    def _build_headers(self, api_id: str, request: Incoming) -> Mapping[str, str]:
         return {
-            "x-amzn-trace-id": _trace_id(),
+            "x-amzn-trace-id": _make_trace_id(),
             **request.headers,
             # A signature would need the header Authorization, which belongs to the client.
             OWN_KEY_HEADER: self._own_key,
@@ -103,7 +103,7 @@ class Emulator:
         }
 
 
-def _sent_path(path: str) -> str:
+def _encode_path(path: str) -> str:
     """Encode the path so that the function receives its segments as the client encoded them.
 
     Empty segments are dropped: they affect neither the resource nor the cache key. A REST API
@@ -113,9 +113,9 @@ def _sent_path(path: str) -> str:
     return "/" + "/".join(path_segments(path)).replace("%", "%25")
 
 
-def _passed_back(headers: Iterable[tuple[str, str]]) -> Headers:
+def _filter_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     return tuple(pair for pair in headers if pair[0].lower() not in _NOT_PASSED_BACK)
 
 
-def _trace_id() -> str:
+def _make_trace_id() -> str:
     return f"Root=1-{int(time.time()):x}-{os.urandom(12).hex()}"

@@ -28,8 +28,10 @@ class Runner(web.AppRunner):
     """A runner with a server that answers malformed requests with problems."""
 
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        server = await super()._make_server()
+        return _Server(
+            server.request_handler, request_factory=server.request_factory, **self._kwargs
+        )
 
 
 class _Server(web.Server):
@@ -52,14 +54,14 @@ class _Connection(web.RequestHandler):
         Raises:
             ConnectionError: an answer has begun already, so another can't be sent.
         """
-        malformed = status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if malformed:  # every client can cause this, so it is not an error of the gateway
+        is_malformed = status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if is_malformed:  # every client can cause this, so it is not an error of the gateway
             _logger.info("malformed request from %s: %s", request.remote, type(exc).__name__)
         else:
             _logger.error("the gateway failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        response = _refusal(_MALFORMED if malformed else _DEFECT)
+        response = _build_response(_MALFORMED if is_malformed else _DEFECT)
         response.force_close()
         return response
 
@@ -70,19 +72,19 @@ async def refuse_unrouted(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _refusal(_UNROUTED)
+        return _build_response(_UNROUTED)
 
 
 async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
     """Answer `Expect: 100-continue` with 100, and refuse every other `Expect`."""
     if request.headers.get("Expect", "").lower() != "100-continue":
-        return _refusal(_EXPECTING)
+        return _build_response(_EXPECTING)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # `handle_error` must not take this output for the beginning of the answer.
     request.writer.output_size = 0
     return None
 
 
-def _refusal(problem: Problem) -> web.Response:
+def _build_response(problem: Problem) -> web.Response:
     answer = problem_answer(problem, f"urn:uuid:{new_request_id()}")
     return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)

@@ -46,14 +46,14 @@ def fold(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
     The emulator passes the function the joined value, so the cache must key on the same value.
     """
-    folded: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
         separator = "; " if lower == "cookie" else ", "
         # Bytes that are not UTF-8 can't be forwarded; use the forwarded value here, too.
         readable = value.encode(errors="surrogateescape").decode(errors="replace")
-        folded[lower] = f"{folded[lower]}{separator}{readable}" if lower in folded else readable
-    return folded
+        values[lower] = f"{values[lower]}{separator}{readable}" if lower in values else readable
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ class Incoming:
     ) -> Self:
         """Parse a target in origin form (`/v1/cities?limit=1`); the body is added later."""
         path, _, query = target.partition("?")
-        folded = fold(headers)
+        values = fold(headers)
         return cls(
             method=method,
-            path=_encoded(path),
-            query_string=_encoded(query),
-            headers=_end_to_end(folded),
-            header_bytes=sum(len(name) + len(value) for name, value in folded.items()),
+            path=_encode(path),
+            query_string=_encode(query),
+            headers=_drop_hop_by_hop(values),
+            header_bytes=sum(len(name) + len(value) for name, value in values.items()),
             peer=peer,
         )
 
@@ -108,18 +108,18 @@ class Incoming:
         return tuple(parse_qsl(self.query_string, keep_blank_values=True))
 
 
-def _end_to_end(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _drop_hop_by_hop(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Drop hop-by-hop headers, including those that `Connection` names (RFC 9110 §7.6.1).
 
     They are dropped on arrival, not when forwarding: a header that the function never sees must not
     be part of a cache key, or a valid request's entry would hold the answer to another request.
     """
-    named = headers.get("connection", "").lower()
-    dropped = _NOT_SENT_ON | {name.strip() for name in named.split(",")}
-    return {name: value for name, value in headers.items() if name not in dropped}
+    connection = headers.get("connection", "").lower()
+    hop_by_hop = _NOT_SENT_ON | {name.strip() for name in connection.split(",")}
+    return {name: value for name, value in headers.items() if name not in hop_by_hop}
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     """Percent-encode only the characters that are not allowed in a URI."""
     return quote(text, safe=_URI_CHARACTERS, errors="surrogateescape")
 

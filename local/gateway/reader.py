@@ -73,32 +73,37 @@ class ApiReader:
         """
         api_id = self._find_by_name() if self._by_name else self._api
         stage = self._get_stage(api_id)
-        resources = self._ask(lambda: list(self._resources(api_id)))
+        resources = self._ask(lambda: list(self._list_resources(api_id)))
         responses = self._ask(lambda: self._client.get_gateway_responses(restApiId=api_id))
         api = self._ask(lambda: cast("Described", self._client.get_rest_api(restApiId=api_id)))
         return describe(api_id, stage, resources, cast("Any", responses).get("items", []), api=api)
 
     def _find_by_name(self) -> str:
-        apis = self._ask(lambda: list(self._rest_apis()))
-        named = [found for found in apis if found.get("name") == self._api]
-        for api in sorted(named, key=lambda found: str(found["createdDate"]), reverse=True):
+        apis = self._ask(lambda: list(self._list_apis()))
+        matches = [description for description in apis if description.get("name") == self._api]
+        for api in sorted(
+            matches, key=lambda description: str(description["createdDate"]), reverse=True
+        ):
             try:
                 self._get_stage(api["id"])
             except NotDeployedError:
                 continue
             return str(api["id"])
-        others = ", ".join(sorted({str(found.get("name")) for found in apis})) or "none at all"
+        names = (
+            ", ".join(sorted({str(description.get("name")) for description in apis}))
+            or "none at all"
+        )
         raise NotDeployedError(
             f"the emulator at {self._endpoint_url} has no REST API named {self._api!r} with a "
-            f"stage {self._stage!r} (APIs there: {others}); deploy it first"
+            f"stage {self._stage!r} (APIs there: {names}); deploy it first"
         )
 
-    def _rest_apis(self) -> Iterator[Described]:
+    def _list_apis(self) -> Iterator[Described]:
         paginator = self._client.get_paginator("get_rest_apis")
         for page in paginator.paginate(PaginationConfig={"PageSize": _PAGE}):
             yield from cast("Any", page)["items"]
 
-    def _resources(self, api_id: str) -> Iterator[Described]:
+    def _list_resources(self, api_id: str) -> Iterator[Described]:
         paginator = self._client.get_paginator("get_resources")
         pages = paginator.paginate(
             restApiId=api_id, embed=["methods"], PaginationConfig={"PageSize": _PAGE}

@@ -156,20 +156,20 @@ def render(responses: Responses, fault: Fault, context: Context) -> Answer:
     A type that is not customized takes the headers and the body of DEFAULT_4XX or DEFAULT_5XX, but
     keeps its own status.
     """
-    own = responses.get(fault.type)
-    used = own or responses.get(_family(fault))
-    variables = {**context.variables(), **_error_variables(fault)}
+    exact = responses.get(fault.type)
+    response = exact or responses.get(_choose_family(fault))
+    variables = {**context.variables(), **_build_error_variables(fault)}
     headers = {"content-type": ("Content-Type", "application/json")}
-    for target, source in (used.parameters if used else {}).items():
-        value = _mapped(source, variables, context)
+    for target, source in (response.parameters if response else {}).items():
+        value = _evaluate(source, variables, context)
         if target.startswith(_HEADER_PREFIX) and value is not None:
             name = target.removeprefix(_HEADER_PREFIX)
             headers[name.lower()] = (name, value)
     if fault.error_type:
         headers["x-amzn-errortype"] = ("x-amzn-ErrorType", fault.error_type)
     headers["x-amzn-requestid"] = ("x-amzn-RequestId", context.request_id)
-    status = own.status if own and own.status else fault.status
-    body = _fill(_template(used, fault), variables)
+    status = exact.status if exact and exact.status else fault.status
+    body = _fill(_choose_template(response, fault), variables)
     return Answer(status, tuple(headers.values()), body.encode())
 
 
@@ -200,11 +200,11 @@ def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
     if context.request.method == "HEAD" and is_function and answer.status == _BAD_GATEWAY:
         # HEAD has no body to recognise the failure by; functions never answer 502 themselves.
         return Origin.FUNCTION_FAILED
-    return _origin_of_error(answer, is_function=is_function)
+    return _find_origin_of_error(answer, is_function=is_function)
 
 
-def _origin_of_error(answer: Answer, *, is_function: bool) -> Origin:
-    body = _json_object(answer)
+def _find_origin_of_error(answer: Answer, *, is_function: bool) -> Origin:
+    body = _parse_object(answer)
     if is_function:
         if answer.status == FUNCTION_FAILED.status and _is_runtime_error(body.get("message")):
             return Origin.FUNCTION_FAILED
@@ -221,18 +221,18 @@ def complete(answer: Answer, context: Context) -> Answer:
     return Answer(answer.status, answer.headers, body.encode(errors="surrogateescape"))
 
 
-def _family(fault: Fault) -> str:
+def _choose_family(fault: Fault) -> str:
     status = _STATUS.get(fault.type, fault.status)
     return "DEFAULT_5XX" if status >= _SERVER_ERROR else "DEFAULT_4XX"
 
 
-def _template(used: CustomResponse | None, fault: Fault) -> str:
-    if used is not None and used.template is not None:
-        return used.template
+def _choose_template(response: CustomResponse | None, fault: Fault) -> str:
+    if response is not None and response.template is not None:
+        return response.template
     return _PLAIN_ACCESS_DENIED if fault.type == "ACCESS_DENIED" else _PLAIN_TEMPLATE
 
 
-def _error_variables(fault: Fault) -> Mapping[str, str]:
+def _build_error_variables(fault: Fault) -> Mapping[str, str]:
     return {
         "context.error.message": fault.message,
         "context.error.messageString": json.dumps(fault.message),
@@ -247,34 +247,34 @@ def _fill(template: str, variables: Mapping[str, str]) -> str:
     )
 
 
-def _mapped(source: str, variables: Mapping[str, str], context: Context) -> str | None:
+def _evaluate(source: str, variables: Mapping[str, str], context: Context) -> str | None:
     """Return the value of a header's mapping expression, or None if the request lacks it."""
     if len(source) > 1 and source[0] == source[-1] == "'":
         return source[1:-1]
-    place, _, name = source.removeprefix("method.request.").partition(".")
-    if place == "header":
+    location, _, name = source.removeprefix("method.request.").partition(".")
+    if location == "header":
         return context.request.headers.get(name.lower())
-    if place == "querystring":
+    if location == "querystring":
         return dict(context.request.query).get(name)
-    if place == "path":
+    if location == "path":
         return context.found.path.get(name) if context.found else None
     return variables.get(source)
 
 
 def _is_worded(answer: Answer, fault: Fault, responses: Responses, context: Context) -> bool:
-    own = responses.get(fault.type)
-    if answer.status != (own.status if own and own.status else fault.status):
+    exact = responses.get(fault.type)
+    if answer.status != (exact.status if exact and exact.status else fault.status):
         return False
     variables = {
         **context.emulator_variables(),
-        **_error_variables(fault),
+        **_build_error_variables(fault),
         "context.requestId": answer.header("x-amzn-requestid") or "",
     }
-    template = _template(own or responses.get(_family(fault)), fault)
+    template = _choose_template(exact or responses.get(_choose_family(fault)), fault)
     return answer.body == _fill(template, variables).encode()
 
 
-def _json_object(answer: Answer) -> Mapping[str, object]:
+def _parse_object(answer: Answer) -> Mapping[str, object]:
     if answer.media_type != "application/json":
         return {}
     try:

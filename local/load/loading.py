@@ -52,46 +52,53 @@ async def load(options: Options, bars: Bars) -> Report:
         try:
             return await _load(api, options, bars)
         except ExceptionGroup as group:
-            raise _first(group) from group
+            raise _find_first_error(group) from group
 
 
 async def _load(api: Api, options: Options, bars: Bars) -> Report:
     await api.check()
     items = [*data.countries(), *data.cities(options.cities)]
-    before = await confirming.present_keys(api, items)
-    posted, watch = await _post_and_watch(api, items, before, options, bars)
-    watched = {seen.command.command_id for seen in watch.seen}
-    fates: Fates = {}
+    keys_before = await confirming.present_keys(api, items)
+    posted, watch = await _post_and_watch(api, items, keys_before, options, bars)
+    watched = {sighting.command.command_id for sighting in watch.seen}
+    statuses: Fates = {}
     if not options.ask_all:
         unwatched = [command for command in posted.accepted if command.command_id not in watched]
-        fates = await confirming.fates_from_lists(api, unwatched, before)
-        bars.confirmed(len(fates))
-    asked = await confirming.ask_all(
+        statuses = await confirming.fates_from_lists(api, unwatched, keys_before)
+        bars.confirmed(len(statuses))
+    answers = await confirming.ask_all(
         api,
-        _without(posted.accepted, fates),
+        _select_pending(posted.accepted, statuses),
         connections=options.connections,
         patience_seconds=options.visible_patience_seconds,
         on_known=bars.confirmed,
     )
-    return _report(items, posted, watch, fates | asked, asked=len(asked), again=api.repeated)
+    return _build_report(
+        items,
+        posted,
+        watch,
+        statuses | answers,
+        request_count=len(answers),
+        repeat_count=api.repeated,
+    )
 
 
 async def _post_and_watch(
-    api: Api, items: Sequence[Item], before: Keys, options: Options, bars: Bars
+    api: Api, items: Sequence[Item], keys_before: Keys, options: Options, bars: Bars
 ) -> tuple[Posted, Watch]:
     """Post all items while watching an evenly spread sample of the commands for new keys."""
     watch = Watch(api, options.visible_patience_seconds, bars.visible)
-    new = sum((item.resource, item.key) not in before for item in items)
-    every = max(1, new // options.sample)
-    bars.expect(items=len(items), watched=len(range(0, new, every)))
+    new = sum((item.resource, item.key) not in keys_before for item in items)
+    step = max(1, new // options.sample)
+    bars.expect(items=len(items), watched=len(range(0, new, step)))
     count = 0
 
     def note(commands: Sequence[Accepted]) -> None:
         nonlocal count
         for command in commands:
-            if (command.item.resource, command.item.key) in before:
+            if (command.item.resource, command.item.key) in keys_before:
                 continue
-            if count % every == 0:
+            if count % step == 0:
                 watch.add(command)
             count += 1
         bars.accepted(len(commands))
@@ -109,52 +116,62 @@ async def _post_and_watch(
     return posted, watch
 
 
-def _without(commands: Sequence[Accepted], fates: Mapping[str, str]) -> list[Accepted]:
-    return [command for command in commands if command.command_id not in fates]
+def _select_pending(commands: Sequence[Accepted], statuses: Mapping[str, str]) -> list[Accepted]:
+    return [command for command in commands if command.command_id not in statuses]
 
 
-def _report(
-    items: Sequence[Item], posted: Posted, watch: Watch, fates: Fates, *, asked: int, again: int
+def _build_report(
+    items: Sequence[Item],
+    posted: Posted,
+    watch: Watch,
+    statuses: Fates,
+    *,
+    request_count: int,
+    repeat_count: int,
 ) -> Report:
-    told = list(fates.values())
-    missing = _without(posted.accepted, fates)
+    values = list(statuses.values())
+    missing = _select_pending(posted.accepted, statuses)
     return Report(
         items=len(items),
         accepted=len(posted.accepted),
         refused=len(posted.refused),
-        repeated=again,
+        repeated=repeat_count,
         accepting_seconds=posted.seconds,
         accepted_per_second=len(posted.accepted) / posted.seconds if posted.seconds else 0.0,
         visible_seconds=Spread.of(
             # For other statuses, another client's command made the visible row.
-            [seen.seconds for seen in watch.seen if fates.get(seen.command.command_id) == "applied"]
+            [
+                sighting.seconds
+                for sighting in watch.seen
+                if statuses.get(sighting.command.command_id) == "applied"
+            ]
         ),
         watched=len(watch.seen),
-        look_seconds=Spread.of([seen.since_last_look_seconds for seen in watch.seen]),
-        applied=told.count("applied"),
-        superseded=told.count("superseded"),
-        rejected=told.count("rejected"),
+        look_seconds=Spread.of([sighting.since_last_look_seconds for sighting in watch.seen]),
+        applied=values.count("applied"),
+        superseded=values.count("superseded"),
+        rejected=values.count("rejected"),
         missing=len(missing),
-        asked=asked,
-        complaint=_complaint(posted, missing, fates),
+        asked=request_count,
+        complaint=_find_complaint(posted, missing, statuses),
     )
 
 
-def _complaint(posted: Posted, missing: Sequence[Accepted], fates: Fates) -> str | None:
+def _find_complaint(posted: Posted, missing: Sequence[Accepted], statuses: Fates) -> str | None:
     for item, reason in posted.refused:
         return f"refused, for example {item.resource} {item.key!r}: {reason}"
     for command in posted.accepted:
-        if fates.get(command.command_id) == "rejected":
+        if statuses.get(command.command_id) == "rejected":
             return f"rejected, for example {command.status_path}"
     for command in missing:
         return f"still pending, for example {command.status_path}"
     return None
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
+def _find_first_error(group: ExceptionGroup[Exception]) -> Exception:
     """Return the error that ended the load, from the nested exception groups of its tasks."""
-    known = group.subgroup(LoadError)
-    error: Exception = known if known is not None else group
+    load_errors = group.subgroup(LoadError)
+    error: Exception = load_errors if load_errors is not None else group
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

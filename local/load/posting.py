@@ -59,8 +59,8 @@ async def post_all(
         UnreachableError, RefusedError: the API accepts no request for too long, or refuses one.
     """
     posted = Posted()
-    waiting = _batches(items, batch_items)
-    begun = time.monotonic()
+    waiting = _split_batches(items, batch_items)
+    start = time.monotonic()
 
     async def work() -> None:
         for batch in waiting:
@@ -69,17 +69,17 @@ async def post_all(
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
             group.create_task(work())
-    posted.seconds = time.monotonic() - begun
+    posted.seconds = time.monotonic() - start
     return posted
 
 
-def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+def _split_batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     by_resource: dict[str, list[Item]] = {}
     for item in items:
         by_resource.setdefault(item.resource, []).append(item)
-    for same in by_resource.values():
-        for start in range(0, len(same), size):
-            yield same[start : start + size]
+    for resource_items in by_resource.values():
+        for start in range(0, len(resource_items), size):
+            yield resource_items[start : start + size]
 
 
 async def _post_batch(
@@ -110,12 +110,12 @@ def _sort(
     """Return the accepted commands and the items to send again; record the refused items."""
     now = time.monotonic()
     accepted: list[Accepted] = []
-    again: list[Item] = []
+    remaining: list[Item] = []
     for item, result in zip(items, attempt.results, strict=True):
         if result.command_id is not None and result.status_path is not None:
             accepted.append(Accepted(item, result.command_id, result.status_path, now, doubtful))
         elif result.refusal is not None:
             posted.refused.append((item, result.refusal))
         else:
-            again.append(item)
-    return accepted, again
+            remaining.append(item)
+    return accepted, remaining

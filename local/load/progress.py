@@ -14,9 +14,9 @@ class Bars:
         console = console or Console(stderr=True)
         columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._accepted = self._bar("accepted")
-        self._visible = self._bar("visible")
-        self._confirmed = self._bar("confirmed")
+        self._accepted = self._add_bar("accepted")
+        self._visible = self._add_bar("visible")
+        self._confirmed = self._add_bar("confirmed")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -43,5 +43,5 @@ class Bars:
         """Add to the commands that have a final status."""
         self._progress.advance(self._confirmed, count)
 
-    def _bar(self, name: str) -> TaskID:
+    def _add_bar(self, name: str) -> TaskID:
         return self._progress.add_task(name, total=None)

@@ -65,16 +65,16 @@ class Report:
         """Return the report in a few lines, with the complaint as the last line, if any."""
         accepted = f"{self.accepted:,} of {self.items:,} accepted"
         rate = f"{self.accepted_per_second:,.0f} a second"
-        looks = f"each looked at every {_seconds(self.look_seconds.p50)}"
-        fates = f"{self.applied:,} applied, {self.superseded:,} superseded"
+        interval = f"each looked at every {_format_seconds(self.look_seconds.p50)}"
+        statuses = f"{self.applied:,} applied, {self.superseded:,} superseded"
         faults = f"{self.rejected:,} rejected, {self.refused:,} refused, {self.missing:,} missing"
-        listed = self.applied + self.superseded + self.rejected - self.asked
+        listed_count = self.applied + self.superseded + self.rejected - self.asked
         lines = [
             f"{accepted} in {self.accepting_seconds:.1f} s, {rate}; {self.repeated:,} sent again",
-            f"from acceptance to visible on the replica: {_spread(self.visible_seconds)}",
-            *([f"  ({self.watched:,} commands watched, {looks})"] if self.watched else []),
-            f"{fates}, {faults}",
-            f"  ({self.asked:,} asked one by one, {listed:,} seen in lists)",
+            f"from acceptance to visible on the replica: {_format_spread(self.visible_seconds)}",
+            *([f"  ({self.watched:,} commands watched, {interval})"] if self.watched else []),
+            f"{statuses}, {faults}",
+            f"  ({self.asked:,} asked one by one, {listed_count:,} seen in lists)",
         ]
         return "\n".join([*lines, *([self.complaint] if self.complaint else [])])
 
@@ -83,12 +83,12 @@ def _rank(ranked: Sequence[float], share: float) -> float | None:
     return ranked[math.ceil(share * len(ranked)) - 1] if ranked else None
 
 
-def _spread(spread: Spread) -> str:
+def _format_spread(spread: Spread) -> str:
     if spread.max is None:
         return "nothing new to watch for"
     figures = {"p50": spread.p50, "p99": spread.p99, "max": spread.max}
-    return ", ".join(f"{name} {_seconds(value)}" for name, value in figures.items())
+    return ", ".join(f"{name} {_format_seconds(value)}" for name, value in figures.items())
 
 
-def _seconds(value: float | None) -> str:
+def _format_seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"

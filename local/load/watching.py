@@ -55,22 +55,22 @@ class Watch:
             UnreachableError, RefusedError: the API does not return the list.
         """
         while not self._is_over():
-            looked_for, self._pending = self._pending, []
-            for part in _parts(looked_for):
+            watched, self._pending = self._pending, []
+            for part in _split_parts(watched):
                 await self._look(part)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _look(self, watched: Sequence[tuple[Accepted, float]]) -> None:
-        asked_at = time.monotonic()
+        start = time.monotonic()
         visible = await self.api.visible_keys([command.item for command, _ in watched])
         now = time.monotonic()
-        before = len(self.seen)
-        for command, looked_at in watched:
+        count = len(self.seen)
+        for command, last_look in watched:
             if command.item.key in visible:
-                self.seen.append(Seen(command, now - command.at, now - looked_at))
+                self.seen.append(Seen(command, now - command.at, now - last_look))
             else:
-                self._pending.append((command, asked_at))
-        self.on_seen(len(self.seen) - before)
+                self._pending.append((command, start))
+        self.on_seen(len(self.seen) - count)
 
     def _is_over(self) -> bool:
         if self._deadline is None:
@@ -78,13 +78,13 @@ class Watch:
         return not self._pending or time.monotonic() > self._deadline
 
 
-def _parts(watched: Sequence[tuple[Accepted, float]]) -> list[list[tuple[Accepted, float]]]:
+def _split_parts(watched: Sequence[tuple[Accepted, float]]) -> list[list[tuple[Accepted, float]]]:
     """Split the commands by resource, and into parts small enough for one request."""
     by_resource: dict[str, list[tuple[Accepted, float]]] = {}
     for entry in watched:
         by_resource.setdefault(entry[0].item.resource, []).append(entry)
     return [
-        same[start : start + _KEYS_AT_ONCE]
-        for same in by_resource.values()
-        for start in range(0, len(same), _KEYS_AT_ONCE)
+        entries[start : start + _KEYS_AT_ONCE]
+        for entries in by_resource.values()
+        for start in range(0, len(entries), _KEYS_AT_ONCE)
     ]

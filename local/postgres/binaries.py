@@ -47,12 +47,12 @@ def server_user(folder: Path) -> User | None:
     """
     if os.geteuid() != 0:
         return None
-    user = _account()
+    user = _find_account()
     if _can_enter(user, folder):
         return user
-    able = User(user.name, user.uid, user.gid, prefix=_with_capability(user))
-    if able.prefix and _can_enter(able, folder):
-        return able
+    capable_user = User(user.name, user.uid, user.gid, prefix=_with_capability(user))
+    if capable_user.prefix and _can_enter(capable_user, folder):
+        return capable_user
     raise StateUnusableError(
         f"Postgres does not run as root, and the user {user.name} may not enter {folder} or "
         f"{program('postgres').parent}; clone into a folder that every user can enter, or "
@@ -60,7 +60,7 @@ def server_user(folder: Path) -> User | None:
     )
 
 
-def _account() -> User:
+def _find_account() -> User:
     for name in _ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
@@ -95,7 +95,7 @@ def _can_enter(user: User, folder: Path) -> bool:
     commands: list[list[str | Path]] = [[program("postgres"), "--version"], ["/bin/ls", folder]]
     for command in commands:
         try:
-            done = subprocess.run(  # noqa: S603
+            process = subprocess.run(  # noqa: S603
                 [*user.prefix, *command],
                 capture_output=True,
                 check=False,
@@ -105,6 +105,6 @@ def _can_enter(user: User, folder: Path) -> bool:
             )
         except PermissionError:
             return False
-        if done.returncode != 0:
+        if process.returncode != 0:
             return False
     return True

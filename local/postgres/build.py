@@ -51,15 +51,15 @@ class Builder:
         Raises:
             ToolFailedError: a PostgreSQL tool failed.
         """
-        building = _empty_building_folder(primary)
+        folder = _empty_building_folder(primary)
         options = ["-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--no-instructions"]
         # The built-in provider sorts the same on every machine, regardless of its locales.
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        self._run("initdb", ["-D", str(building), *options, *_sync(primary)])
-        self.write_access(building)
-        self._execute(building, _BOOTSTRAP.read_text() + _passwords(primary))
-        building.rename(primary.folder)
-        _passwords_file(primary).write_text(_passwords_digest(primary))
+        self._run("initdb", ["-D", str(folder), *options, *_sync(primary)])
+        self.write_access(folder)
+        self._execute(folder, _BOOTSTRAP.read_text() + _format_passwords(primary))
+        folder.rename(primary.folder)
+        _locate_passwords_digest(primary).write_text(_hash_passwords(primary))
 
     def renew_passwords(self, primary: Cluster) -> bool:
         """Set the roles' passwords of a stopped primary by the secret; return whether they changed.
@@ -67,10 +67,10 @@ class Builder:
         Raises:
             ToolFailedError: the server could not be started for this.
         """
-        file, digest = _passwords_file(primary), _passwords_digest(primary)
+        file, digest = _locate_passwords_digest(primary), _hash_passwords(primary)
         if file.exists() and file.read_text() == digest:
             return False
-        self._execute(primary.folder, _REPLICATION_ROLE + _passwords(primary))
+        self._execute(primary.folder, _REPLICATION_ROLE + _format_passwords(primary))
         file.write_text(digest)
         return True
 
@@ -84,19 +84,19 @@ class Builder:
         Raises:
             ToolFailedError: pg_basebackup failed.
         """
-        building = _empty_building_folder(replica)
+        folder = _empty_building_folder(replica)
         source = ["-d", replication_conninfo(primary), "-S", REPLICATION_SLOT]
         # A spread checkpoint would delay the start by minutes.
         options = ["--checkpoint=fast", *_sync(replica)]
         password = primary.password(REPLICATION)
-        self._run("pg_basebackup", ["-D", str(building), *source, *options], password=password)
-        standby = building / "standby.signal"
+        self._run("pg_basebackup", ["-D", str(folder), *source, *options], password=password)
+        standby = folder / "standby.signal"
         standby.touch()
         if self.user is not None:
             os.chown(standby, self.user.uid, self.user.gid)
         if replica.folder.exists():
             shutil.rmtree(replica.folder)
-        building.rename(replica.folder)
+        folder.rename(replica.folder)
 
     def _execute(self, folder: Path, statements: str) -> None:
         """Run statements, one per line, in template1, so that every database gets the privileges.
@@ -126,17 +126,17 @@ class Builder:
         )
 
 
-def _passwords(cluster: Cluster) -> str:
+def _format_passwords(cluster: Cluster) -> str:
     """Return the statements that set every role's password."""
     roles = (SUPERUSER, OWNER, READER, REPLICATION)
     return "".join(f"ALTER ROLE {role} PASSWORD '{cluster.password(role)}'\n" for role in roles)
 
 
-def _passwords_digest(cluster: Cluster) -> str:
-    return hashlib.sha256(_passwords(cluster).encode()).hexdigest()
+def _hash_passwords(cluster: Cluster) -> str:
+    return hashlib.sha256(_format_passwords(cluster).encode()).hexdigest()
 
 
-def _passwords_file(cluster: Cluster) -> Path:
+def _locate_passwords_digest(cluster: Cluster) -> Path:
     return cluster.folder.with_name(cluster.folder.name + _PASSWORDS_SUFFIX)
 
 
@@ -145,7 +145,7 @@ def _sync(cluster: Cluster) -> Sequence[str]:
 
 
 def _empty_building_folder(cluster: Cluster) -> Path:
-    building = cluster.folder.with_name(cluster.folder.name + ".building")
-    if building.exists():
-        shutil.rmtree(building)
-    return building
+    folder = cluster.folder.with_name(cluster.folder.name + ".building")
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder

@@ -94,14 +94,14 @@ class Cluster:
         Args:
             primary: the primary that the replica follows.
         """
-        chosen = {**_COMMON, "port": str(self.port), "cluster_name": f"forebay-{self.role}"}
+        values = {**_COMMON, "port": str(self.port), "cluster_name": f"forebay-{self.role}"}
         if not self.durable:
-            chosen |= _THROWAWAY
+            values |= _THROWAWAY
         if self.role == "replica" and primary is not None:
-            chosen |= _REPLICA
-            chosen["primary_conninfo"] = replication_conninfo(primary)
-            chosen["primary_slot_name"] = REPLICATION_SLOT
-        return chosen
+            values |= _REPLICA
+            values["primary_conninfo"] = replication_conninfo(primary)
+            values["primary_slot_name"] = REPLICATION_SLOT
+        return values
 
 
 def replication_conninfo(primary: Cluster) -> str:

@@ -15,12 +15,12 @@ _IDENTIFIER = "Database system identifier:"
 def check_primary(folder: Path) -> None:
     """Raise StateUnusableError if the folder is not a healthy cluster of our version."""
     try:
-        found = (folder / "PG_VERSION").read_text(errors="replace").strip()
+        version = (folder / "PG_VERSION").read_text(errors="replace").strip()
     except OSError as exc:
         raise StateUnusableError(f"{folder} is not a PostgreSQL cluster; {ADVICE}") from exc
-    if found != MAJOR:
+    if version != MAJOR:
         raise StateUnusableError(
-            f"{folder} was written by PostgreSQL {found[:20]}, this stack runs {MAJOR}; {ADVICE}"
+            f"{folder} was written by PostgreSQL {version[:20]}, this stack runs {MAJOR}; {ADVICE}"
         )
     if system_identifier(folder) is None:
         raise StateUnusableError(f"{folder} is damaged (its control file is unreadable); {ADVICE}")
@@ -44,7 +44,7 @@ def why_not_to_follow(primary: Path, replica: Path) -> str | None:
 
 def system_identifier(folder: Path) -> str | None:
     """Return the cluster's identifier, shared by primary and replica; None if unreadable."""
-    done = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         [program("pg_controldata"), "-D", folder],
         capture_output=True,
         text=True,
@@ -53,9 +53,9 @@ def system_identifier(folder: Path) -> str | None:
         env={"LC_ALL": "C"},
     )
     # A wrong checksum of the control file is a warning of pg_controldata, but fatal to the server.
-    if done.returncode != 0 or "warning" in (done.stdout + done.stderr).lower():
+    if process.returncode != 0 or "warning" in (process.stdout + process.stderr).lower():
         return None
-    for line in done.stdout.splitlines():
+    for line in process.stdout.splitlines():
         if line.startswith(_IDENTIFIER):
             return line.removeprefix(_IDENTIFIER).strip()
     return None
@@ -73,7 +73,7 @@ def _clear_stale_lock(folder: Path) -> None:
         pid = int(lock.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return
-    if _works_in(pid, folder):
+    if _is_working_in(pid, folder):
         raise StateUnusableError(
             f"a PostgreSQL server (pid {pid}) that this command did not start runs on {folder}; "
             f"stop it with `kill -INT {pid}`"
@@ -81,7 +81,7 @@ def _clear_stale_lock(folder: Path) -> None:
     lock.unlink()
 
 
-def _works_in(pid: int, folder: Path) -> bool:
+def _is_working_in(pid: int, folder: Path) -> bool:
     """Return whether the process's working directory is the folder, as for a Postgres server."""
     try:
         return psutil.Process(pid).cwd() == str(folder)

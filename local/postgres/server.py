@@ -24,7 +24,7 @@ _SHUTDOWN_SECONDS = 20.0
 _STILL_ATTACHED = "pre-existing shared memory block"
 
 
-def _silent(_: str) -> None:
+def _discard(_: str) -> None:
     """Discard a note."""
 
 
@@ -36,7 +36,7 @@ class Servers:
     primary: Cluster
     replica: Cluster
     #: Called with a few words about work that is not part of every start.
-    note: Callable[[str], None] = field(default=_silent)
+    note: Callable[[str], None] = field(default=_discard)
     #: The ranks at the supervisor's stop: the replica stops before its primary.
     replica_rank: int = 8
     primary_rank: int = 9
@@ -48,7 +48,7 @@ class Servers:
             StateUnusableError: a server can't start from the folder.
             ToolFailedError: a new cluster could not be made.
         """
-        builder = self._builder(self.primary)
+        builder = self._make_builder(self.primary)
         if not self.primary.folder.exists():
             builder.initialise(self.primary)
             self.note("made a new database")
@@ -67,7 +67,7 @@ class Servers:
                     continue
                 raise StateUnusableError(
                     f"PostgreSQL can't start from {self.primary.folder} "
-                    f"({_complaint(child)}); see {self.primary.log}; {ADVICE}"
+                    f"({_find_complaint(child)}); see {self.primary.log}; {ADVICE}"
                 ) from exc
             return child
 
@@ -81,9 +81,9 @@ class Servers:
             ToolFailedError: the primary could not be copied.
             ChildDiedError, StartTimeoutError: even a new copy does not follow.
         """
-        builder = self._builder(self.replica)
-        lost = self._prepare_slot()
-        reason = why_not_to_follow(self.primary.folder, self.replica.folder) or lost
+        builder = self._make_builder(self.replica)
+        slot_reason = self._prepare_slot()
+        reason = why_not_to_follow(self.primary.folder, self.replica.folder) or slot_reason
         if reason is None:
             child = self._start(self.replica, builder)
             try:
@@ -91,7 +91,7 @@ class Servers:
             except (ChildDiedError, StartTimeoutError) as exc:
                 if isinstance(exc, ChildDiedError) and not child.has_ended():
                     raise
-                reason = _complaint(child)
+                reason = _find_complaint(child)
                 self.supervisor.stop_one(child)
             else:
                 return child
@@ -101,7 +101,7 @@ class Servers:
         self._wait_until_streaming(child)
         return child
 
-    def _builder(self, cluster: Cluster) -> Builder:
+    def _make_builder(self, cluster: Cluster) -> Builder:
         parent = cluster.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
         user = server_user(parent)
@@ -127,16 +127,18 @@ class Servers:
 
     def _start(self, cluster: Cluster, builder: Builder) -> Child:
         builder.write_access(cluster.folder)
-        follows = self.primary if cluster.role == "replica" else None
-        parameters = cluster.parameters(follows)
-        options = [word for name, value in parameters.items() for word in ("-c", f"{name}={value}")]
+        source = self.primary if cluster.role == "replica" else None
+        parameters = cluster.parameters(source)
+        options = [
+            argument for name, value in parameters.items() for argument in ("-c", f"{name}={value}")
+        ]
         return self.supervisor.start(
             Spec(
                 name=f"Postgres {cluster.role}",
                 command=[program("postgres"), "-D", cluster.folder, *options],
                 log=cluster.log,
-                rank=self.replica_rank if follows else self.primary_rank,
-                env={"LC_ALL": "C", "PGPASSWORD": follows.password(REPLICATION) if follows else ""},
+                rank=self.replica_rank if source else self.primary_rank,
+                env={"LC_ALL": "C", "PGPASSWORD": source.password(REPLICATION) if source else ""},
                 cwd=cluster.folder.parent,
                 user=builder.user,
                 # Fast shutdown; in a hurry immediate: the next start then recovers from the log.
@@ -170,12 +172,12 @@ def _is_streaming(primary: psycopg.Connection) -> bool:
     return row is not None and row[0] == "streaming"
 
 
-def _complaint(child: Child) -> str:
+def _find_complaint(child: Child) -> str:
     """Return the server's last FATAL or PANIC message, without the prefix."""
     for line in reversed(child.log_tail().splitlines()):
         for level in ("PANIC:", "FATAL:"):
-            said = line.partition(level)[2].strip()
+            message = line.partition(level)[2].strip()
             # These answer connections during the start, such as our readiness checks.
-            if said and not said.startswith("the database system is"):
-                return said
+            if message and not message.startswith("the database system is"):
+                return message
     return "it did not say why"

@@ -97,7 +97,9 @@ class Estimate:
 
 def buffered(load: Load) -> Estimate:
     """Return the bill of this project."""
-    return Estimate([*_front(load), *_pipeline(load), *_database(load, APPLIED_PER_PROCESSOR)])
+    return Estimate(
+        [*_price_front(load), *_price_pipeline(load), *_price_database(load, APPLIED_PER_PROCESSOR)]
+    )
 
 
 def synchronous(load: Load) -> Estimate:
@@ -106,87 +108,99 @@ def synchronous(load: Load) -> Estimate:
     It needs no pipeline, but a primary for the busiest second (which a buffer does not need), and a
     proxy for its connections.
     """
-    primary = list(_database(load, SYNCHRONOUS_PER_PROCESSOR, peak=load.peak))
-    processors = _units(load, SYNCHRONOUS_PER_PROCESSOR, load.peak) * _PROCESSORS_PER_UNIT
+    primary = list(_price_database(load, SYNCHRONOUS_PER_PROCESSOR, peak=load.peak))
+    processors = _size_database(load, SYNCHRONOUS_PER_PROCESSOR, load.peak) * _PROCESSORS_PER_UNIT
     proxy = processors * HOURS_PER_MONTH * prices.DATABASE_PROXY.dollars
-    return Estimate([*_front(load), *primary, Item("RDS Proxy", proxy, f"{processors} processors")])
+    return Estimate(
+        [*_price_front(load), *primary, Item("RDS Proxy", proxy, f"{processors} processors")]
+    )
 
 
 def quotas(load: Load) -> Sequence[Quota]:
     """Return the quotas, sorted by their used share in the busiest second, the greatest first."""
-    reads, requests = load.reads_per_second * load.peak, _write_requests(load) * load.peak
-    large = load.large_region
+    reads, requests = load.reads_per_second * load.peak, _compute_write_requests(load) * load.peak
+    is_large = load.large_region
     running = reads * (1 - load.hit_rate) * load.read_milliseconds / 1000
     running += requests * load.write_milliseconds / 1000
-    found = [
+    entries = [
         Quota(
             "Firehose, requests/s of all streams",
             requests,
-            load.streams * (2000 if large else 1000),
+            load.streams * (2000 if is_large else 1000),
         ),
         Quota(
             "Firehose, MiB/s of all streams",
             load.writes_per_second * load.peak * load.bytes / 2**20,
-            load.streams * (5 if large else 1),
+            load.streams * (5 if is_large else 1),
         ),
         Quota("API Gateway, requests/s of the region", reads + requests, 10_000),
         Quota("Lambda, instances at once in the region", running, 1_000),
     ]
-    return sorted(found, key=lambda quota: -quota.share)
+    return sorted(entries, key=lambda quota: -quota.share)
 
 
-def _write_requests(load: Load) -> float:
+def _compute_write_requests(load: Load) -> float:
     return load.writes_per_second / load.commands_per_request
 
 
-def _front(load: Load) -> Iterator[Item]:
+def _price_front(load: Load) -> Iterator[Item]:
     reads = load.reads_per_second * SECONDS_PER_MONTH
-    writes = _write_requests(load) * SECONDS_PER_MONTH
+    writes = _compute_write_requests(load) * SECONDS_PER_MONTH
     requests = reads + writes
-    yield Item("API Gateway requests", _tiered(requests), f"{requests / 1e6:,.1f} M")
+    yield Item("API Gateway requests", _price_requests(requests), f"{requests / 1e6:,.1f} M")
     hourly = prices.STAGE_CACHE[load.cache_gigabytes].dollars
     yield Item("Stage cache", hourly * HOURS_PER_MONTH, f"{load.cache_gigabytes} GB, all hours")
     calls = reads * (1 - load.hit_rate) + writes
-    busy = reads * (1 - load.hit_rate) * load.read_milliseconds + writes * load.write_milliseconds
-    yield Item("Lambda, API", _lambda(calls, busy / 1000, load), f"{calls / 1e6:,.1f} M calls")
-    logged = requests * _ACCESS_LOG_BYTES / _GIB
-    yield Item("Logs", logged * prices.LOGS.dollars, f"{logged:,.1f} GB")
-    sent = reads * load.bytes / _GIB
-    if not load.edge:
-        dollars = max(0.0, sent - 100) * prices.TRAFFIC.dollars
-        yield Item("Traffic", dollars, f"{sent:,.0f} GB")
-        return
-    traffic = max(0.0, sent - 1024) * prices.CLOUDFRONT_TRAFFIC.dollars
-    asked = max(0.0, requests - 10e6) * prices.CLOUDFRONT_REQUEST.dollars
-    yield Item("CloudFront", traffic + asked, f"{requests / 1e6:,.1f} M, {sent:,.0f} GB")
-    blocked = prices.WAF_FIXED.dollars + requests * prices.WAF_REQUEST.dollars
-    yield Item("WAF", blocked, "one ACL, six rules")
-
-
-def _pipeline(load: Load) -> Iterator[Item]:
-    commands = load.writes_per_second * SECONDS_PER_MONTH
-    charged = math.ceil(load.bytes / _FIREHOSE_STEP) * _FIREHOSE_STEP
-    gigabytes = commands * charged / _GIB
-    yield Item("Firehose", gigabytes * prices.FIREHOSE.dollars, f"{gigabytes:,.1f} GB charged")
-    objects = _objects(load)
-    parts = _MULTIPART_REQUESTS if load.buffer_seconds < _MULTIPART_BELOW_SECONDS else 1
-    asked = objects * (parts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
-    yield Item("S3 requests", asked, f"{objects:,.0f} objects")
-    kept = commands * load.bytes * load.compression * load.months_kept / _GIB
+    milliseconds = (
+        reads * (1 - load.hit_rate) * load.read_milliseconds + writes * load.write_milliseconds
+    )
     yield Item(
-        "S3 archive", kept * prices.S3_STORAGE.dollars, f"{kept:,.1f} GB, {load.months_kept} months"
+        "Lambda, API",
+        _price_lambda(calls, milliseconds / 1000, load),
+        f"{calls / 1e6:,.1f} M calls",
+    )
+    log_gigabytes = requests * _ACCESS_LOG_BYTES / _GIB
+    yield Item("Logs", log_gigabytes * prices.LOGS.dollars, f"{log_gigabytes:,.1f} GB")
+    gigabytes_out = reads * load.bytes / _GIB
+    if not load.edge:
+        dollars = max(0.0, gigabytes_out - 100) * prices.TRAFFIC.dollars
+        yield Item("Traffic", dollars, f"{gigabytes_out:,.0f} GB")
+        return
+    traffic = max(0.0, gigabytes_out - 1024) * prices.CLOUDFRONT_TRAFFIC.dollars
+    request_dollars = max(0.0, requests - 10e6) * prices.CLOUDFRONT_REQUEST.dollars
+    yield Item(
+        "CloudFront", traffic + request_dollars, f"{requests / 1e6:,.1f} M, {gigabytes_out:,.0f} GB"
+    )
+    waf_dollars = prices.WAF_FIXED.dollars + requests * prices.WAF_REQUEST.dollars
+    yield Item("WAF", waf_dollars, "one ACL, six rules")
+
+
+def _price_pipeline(load: Load) -> Iterator[Item]:
+    commands = load.writes_per_second * SECONDS_PER_MONTH
+    charged_bytes = math.ceil(load.bytes / _FIREHOSE_STEP) * _FIREHOSE_STEP
+    gigabytes = commands * charged_bytes / _GIB
+    yield Item("Firehose", gigabytes * prices.FIREHOSE.dollars, f"{gigabytes:,.1f} GB charged")
+    objects = _count_objects(load)
+    parts = _MULTIPART_REQUESTS if load.buffer_seconds < _MULTIPART_BELOW_SECONDS else 1
+    request_dollars = objects * (parts * prices.S3_PUT.dollars + prices.S3_GET.dollars)
+    yield Item("S3 requests", request_dollars, f"{objects:,.0f} objects")
+    stored_gigabytes = commands * load.bytes * load.compression * load.months_kept / _GIB
+    yield Item(
+        "S3 archive",
+        stored_gigabytes * prices.S3_STORAGE.dollars,
+        f"{stored_gigabytes:,.1f} GB, {load.months_kept} months",
     )
     messages = objects * _SQS_PER_OBJECT + _POLLS_PER_MONTH
     yield Item("SQS", messages * prices.SQS.dollars, f"{messages / 1e6:,.1f} M")
     endpoint = HOURS_PER_MONTH * prices.ENDPOINT.dollars
     yield Item("Endpoint to SQS", endpoint, "for the sweep, in one zone")
     # An object takes the time of its rows, and a tenth of a second in any case.
-    busy = commands / APPLIED_PER_PROCESSOR + objects * 0.1
-    yield Item("Lambda, consumer", _lambda(objects, busy, load), f"{objects:,.0f} calls")
+    seconds = commands / APPLIED_PER_PROCESSOR + objects * 0.1
+    yield Item("Lambda, consumer", _price_lambda(objects, seconds, load), f"{objects:,.0f} calls")
 
 
-def _database(load: Load, per_processor: float, peak: float = 1) -> Iterator[Item]:
-    units = _units(load, per_processor, peak)
+def _price_database(load: Load, per_processor: float, peak: float = 1) -> Iterator[Item]:
+    units = _size_database(load, per_processor, peak)
     instances = units * (2 if load.multi_az else 1) + load.replicas
     hourly = instances * prices.DATABASE.dollars
     yield Item(
@@ -201,12 +215,12 @@ def _database(load: Load, per_processor: float, peak: float = 1) -> Iterator[Ite
     yield Item("Database storage", dollars, f"100 GB, {copies} times")
 
 
-def _units(load: Load, per_processor: float, peak: float) -> int:
-    needed = load.writes_per_second * peak / (per_processor * _HEADROOM)
-    return max(1, math.ceil(needed / _PROCESSORS_PER_UNIT))
+def _size_database(load: Load, per_processor: float, peak: float) -> int:
+    processors = load.writes_per_second * peak / (per_processor * _HEADROOM)
+    return max(1, math.ceil(processors / _PROCESSORS_PER_UNIT))
 
 
-def _objects(load: Load) -> float:
+def _count_objects(load: Load) -> float:
     """Return the number of archive objects that Firehose writes in a month.
 
     A stream writes an object when its interval has passed or its buffer is full, whichever is
@@ -218,14 +232,14 @@ def _objects(load: Load) -> float:
     return min(max(by_time, by_size), load.writes_per_second * SECONDS_PER_MONTH)
 
 
-def _lambda(calls: float, seconds: float, load: Load) -> float:
-    busy = seconds * load.memory_gigabytes * prices.LAMBDA_ARM.dollars
-    return calls * prices.LAMBDA_REQUEST.dollars + busy
+def _price_lambda(calls: float, seconds: float, load: Load) -> float:
+    duration_dollars = seconds * load.memory_gigabytes * prices.LAMBDA_ARM.dollars
+    return calls * prices.LAMBDA_REQUEST.dollars + duration_dollars
 
 
-def _tiered(requests: float) -> float:
-    total, below = 0.0, 0.0
-    for upto, price in prices.API_REQUESTS:
-        total += max(0.0, min(requests, upto) - below) * price.dollars
-        below = upto
+def _price_requests(requests: float) -> float:
+    total, lower_bound = 0.0, 0.0
+    for upper_bound, price in prices.API_REQUESTS:
+        total += max(0.0, min(requests, upper_bound) - lower_bound) * price.dollars
+        lower_bound = upper_bound
     return total

@@ -71,9 +71,12 @@ def read(dead_letters: Queue, bucket: str, connection: Connection, limit: int) -
         )
     messages = dead_letters.peek(limit)
     keys = {message.id: keys_in(message.body, bucket) for message in messages}
-    every = [key for found in keys.values() for key in found]
-    done, failures = _applied(connection, every), failures_of(connection, every)
-    letters = [_letter(message, bucket, keys[message.id], done, failures) for message in messages]
+    all_keys = [key for message_keys in keys.values() for key in message_keys]
+    applied, failures = _find_applied(connection, all_keys), failures_of(connection, all_keys)
+    letters = [
+        _describe_letter(message, bucket, keys[message.id], applied, failures)
+        for message in messages
+    ]
     return sorted(letters, key=lambda letter: letter.sent_at)
 
 
@@ -96,45 +99,47 @@ def redrive(
         TransientError: SQS did not answer; unmoved messages become visible again within a minute.
     """
     dead_before, queue_before = dead_letters.depth(), queue.depth()
-    moved, left = 0, list[Message]()
+    count, remaining = 0, list[Message]()
     try:
         for batch in dead_letters.drain():
-            chosen = [message for message in batch if not only or message.id in only]
-            left += [message for message in batch if message not in chosen]
-            queue.send([message.body for message in chosen])
-            dead_letters.delete(chosen)
-            moved += len(chosen)
-            on_moved(len(chosen))
+            selection = [message for message in batch if not only or message.id in only]
+            remaining += [message for message in batch if message not in selection]
+            queue.send([message.body for message in selection])
+            dead_letters.delete(selection)
+            count += len(selection)
+            on_moved(len(selection))
     finally:
-        dead_letters.release(left)
+        dead_letters.release(remaining)
     return Redriven(
-        moved, len(left), dead_before, dead_letters.depth(), queue_before, queue.depth()
+        count, len(remaining), dead_before, dead_letters.depth(), queue_before, queue.depth()
     )
 
 
-def _letter(
+def _describe_letter(
     message: Message,
     bucket: str,
     keys: Sequence[str],
-    done: Collection[str],
+    applied: Collection[str],
     failures: Mapping[str, Failure],
 ) -> Letter:
-    count = sum(key in done for key in keys)
-    failed = sorted((failures[key] for key in keys if key in failures), key=lambda one: one.at)
-    last = failed[-1] if failed else None
+    count = sum(key in applied for key in keys)
+    errors = sorted(
+        (failures[key] for key in keys if key in failures), key=lambda failure: failure.at
+    )
+    last = errors[-1] if errors else None
     return Letter(
         id=message.id,
         sent_at=message.sent_at,
         objects=keys,
         applied="no" if not count else "yes" if count == len(keys) else "in part",
-        reason=last.error if last else _refusal(message.body, bucket),
+        reason=last.error if last else _find_refusal(message.body, bucket),
         failed_at=last.at if last else None,
-        failures=sum(one.times for one in failed) if last else None,
+        failures=sum(failure.times for failure in errors) if last else None,
         body=message.body,
     )
 
 
-def _refusal(body: str, bucket: str) -> str | None:
+def _find_refusal(body: str, bucket: str) -> str | None:
     """Return the reason for which the consumer refuses the message itself, if it does."""
     try:
         for _ in object_keys(body, bucket=bucket, prefix=COMMANDS_PREFIX):
@@ -144,7 +149,7 @@ def _refusal(body: str, bucket: str) -> str | None:
     return None
 
 
-def _applied(connection: Connection, keys: Sequence[str]) -> set[str]:
+def _find_applied(connection: Connection, keys: Sequence[str]) -> set[str]:
     rows = connection.execute(
         "SELECT object FROM forebay.ledger WHERE object = ANY(%s) AND completed_at IS NOT NULL",
         [list(keys)],

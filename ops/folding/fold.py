@@ -28,20 +28,20 @@ class ObjectCounts:
         Args:
             numbers: how many object numbers there are.
         """
-        none = array("q", bytes(8 * numbers))
-        self.applied, self.superseded = none[:], none[:]
-        self.duplicates, self.rejected, self.skipped = none[:], none[:], none[:]
+        zeros = array("q", bytes(8 * numbers))
+        self.applied, self.superseded = zeros[:], zeros[:]
+        self.duplicates, self.rejected, self.skipped = zeros[:], zeros[:], zeros[:]
 
     def add(self, tally: Tally) -> None:
         """Add the counts of some lines."""
-        for counts, more in (
+        for counts, additions in (
             (self.applied, tally.applied),
             (self.superseded, tally.superseded),
             (self.duplicates, tally.duplicates),
             (self.rejected, tally.rejected),
             (self.skipped, tally.skipped),
         ):
-            for number, count in more.items():
+            for number, count in additions.items():
                 counts[number] += count
 
 
@@ -92,17 +92,17 @@ def fold_bucket(bucket: Bucket, resources: Mapping[str, ResourceSpec]) -> Winner
         bucket: a bucket of a partition.
         resources: the declarations, by path.
     """
-    unfit: dict[str, tuple[Command, str]] = {}
+    excluded: dict[str, tuple[Command, str]] = {}
     while True:
-        folding = _Folding(resources, unfit)
+        folding = _Folding(resources, excluded)
         for kind, contents in bucket.runs():
             folding.take(kind, contents)
-        more = folding.complete()
-        if not more:
+        additions = folding.complete()
+        if not additions:
             break
         # Such a command was never applied, so another command of its key has won. This is rare, so
         # the bucket is read again.
-        unfit |= more
+        excluded |= additions
     return folding.winners
 
 
@@ -134,12 +134,12 @@ class _Folding:
         if kind in self._ids:
             self._ids[kind].update(contents)
             return
-        numbers, said = zip(*contents, strict=True)
+        numbers, values = zip(*contents, strict=True)
         if kind is Kind.BAD_LINE:
-            self.winners.bad_lines.update(said)
+            self.winners.bad_lines.update(values)
             self.tally.rejected.update(numbers)
             return
-        commands = self._unrejected(kind, list(map(Command._make, said)), numbers)
+        commands = self._filter_unrejected(kind, list(map(Command._make, values)), numbers)
         if kind is Kind.UNAPPLIED:
             self._add_candidates(commands)
         else:
@@ -148,35 +148,35 @@ class _Folding:
     def complete(self) -> dict[str, tuple[Command, str]]:
         """Complete the bodies of winners and candidates; return the winners that fit no row."""
         winners = self.winners
-        found = self._unprepared()
+        misfits = self._find_unprepared()
         for path in self._resources:
-            of_resource = [
-                c for c in winners.applied.values() if c.resource == path and c.id not in found
+            resource_commands = [
+                c for c in winners.applied.values() if c.resource == path and c.id not in misfits
             ]
-            commands, rows = self._completers[path](of_resource)
+            commands, rows = self._completers[path](resource_commands)
             winners.rows[path] = RowSet.joined(rows.parts)
             winners.applied.update({(path, command.key): command for command in commands})
-            found |= {command.id: (command, str(exc)) for command, exc in rows.unfit}
-        if found:
-            return found
+            misfits |= {command.id: (command, str(exc)) for command, exc in rows.unfit}
+        if misfits:
+            return misfits
         winners.unfit += self._excluded.values()
         self._keep_what_beats_the_winners()
         return {}
 
-    def _unprepared(self) -> dict[str, tuple[Command, str]]:
+    def _find_unprepared(self) -> dict[str, tuple[Command, str]]:
         """Return the winners that this release can't bring up to date, with the reason."""
         commands = list(self.winners.applied.values())
         if are_all_current(commands, self._resources):
             return {}
-        found: dict[str, tuple[Command, str]] = {}
+        misfits: dict[str, tuple[Command, str]] = {}
         for command in commands:
             try:
                 made_current(command, self._resources.get(command.resource))
             except BodyError as exc:
-                found[command.id] = (command, str(exc))
-        return found
+                misfits[command.id] = (command, str(exc))
+        return misfits
 
-    def _reason_against(self, command: Command) -> str | None:
+    def _find_reason_against(self, command: Command) -> str | None:
         """Return the reason why a command can't have a row; None if it can."""
         try:
             made_current(command, self._resources.get(command.resource))
@@ -185,18 +185,18 @@ class _Folding:
         _, rows = self._completers[command.resource]([command])
         return str(rows.unfit[0][1]) if rows.unfit else None
 
-    def _unrejected(
+    def _filter_unrejected(
         self, kind: Kind, commands: Sequence[Command], numbers: Sequence[int]
     ) -> Iterator[tuple[Command, int]]:
         """Yield the commands that are neither rejected nor held, in the current schema version."""
         winners, seen, tally = self.winners, self._seen, self.tally
-        known = (
+        id_sets = (
             winners.rejected,
             winners.maybe_rejected,
             winners.own_rejected,
             self._excluded.keys(),
         )
-        rejected = [ids for ids in known if ids]
+        rejected = [ids for ids in id_sets if ids]
         are_current = are_all_current(commands, self._resources)
         for command, number in zip(commands, numbers, strict=True):
             if command.resource in self._retired:
@@ -232,19 +232,19 @@ class _Folding:
             seen.add(command.id)
             target = (command.resource, command.key)
             if target in self._suspect:
-                reason = self._reason_against(command)
+                reason = self._find_reason_against(command)
                 if reason is not None:
                     tally.rejected[number] += 1
                     self.winners.unfit.append((command, reason))
                     continue
-            best = applied.get(target)
-            if best is not None:
-                if not command.beats(best):
+            winner = applied.get(target)
+            if winner is not None:
+                if not command.beats(winner):
                     tally.superseded[number] += 1
                     continue
-                beaten = object_of.pop(best.id)
-                tally.applied[beaten] -= 1
-                tally.superseded[beaten] += 1
+                loser_object = object_of.pop(winner.id)
+                tally.applied[loser_object] -= 1
+                tally.superseded[loser_object] += 1
             applied[target] = command
             object_of[command.id] = number
             tally.applied[number] += 1
@@ -259,10 +259,12 @@ class _Folding:
         """Keep the candidates that beat the winner and can have a row, with complete bodies."""
         winners = self.winners
         for target, candidates in list(winners.candidates.items()):
-            best = winners.applied.get(target)
-            left = [c for c in candidates if best is None or c.beats(best)]
-            fit, _ = self._completers[target[0]](left)
-            if fit:
-                winners.candidates[target] = fit
+            winner = winners.applied.get(target)
+            contenders = [
+                command for command in candidates if winner is None or command.beats(winner)
+            ]
+            complete, _ = self._completers[target[0]](contenders)
+            if complete:
+                winners.candidates[target] = complete
             else:
                 del winners.candidates[target]

@@ -108,7 +108,7 @@ class Bucket:
 
     def runs(self) -> Iterator[tuple[Kind, list[Content]]]:
         """Yield the contents of adjacent records of the same kind, in the order of their adding."""
-        for records in _blocks(self.files):
+        for records in _read_blocks(self.files):
             for kind, run in groupby(records, _kind_of):
                 yield Kind(kind), [content for _, _, content in run]
 
@@ -120,7 +120,7 @@ _decode: Callable[[bytes], list[_Record]] = msgspec.msgpack.Decoder(
 _kind_of: Callable[[_Record], int] = itemgetter(0)
 
 
-def _blocks(files: Iterable[Path]) -> Iterator[list[_Record]]:
+def _read_blocks(files: Iterable[Path]) -> Iterator[list[_Record]]:
     for path in files:
         with path.open("rb") as file:
             while length := file.read(_LENGTH_BYTES):
@@ -151,12 +151,12 @@ class Files:
         Each of them exists until the next is requested.
         """
         files = tuple(self.path(index, writer) for writer in range(self.writers))
-        yield from self._spread(Bucket(files, index, self.of))
+        yield from self._spread_bucket(Bucket(files, index, self.of))
 
-    def _spread(self, bucket: Bucket) -> Iterator[Bucket]:
+    def _spread_bucket(self, bucket: Bucket) -> Iterator[Bucket]:
         depth = len(bucket.nibbles)
-        whole = bucket.size_bytes
-        if whole <= 4 * self.bucket_bytes or depth >= _MAX_DEPTH:
+        size_bytes = bucket.size_bytes
+        if size_bytes <= 4 * self.bucket_bytes or depth >= _MAX_DEPTH:
             yield bucket
             return
         name = bucket.files[0].name
@@ -169,21 +169,21 @@ class Files:
             )
             for nibble in range(_SPREAD)
         ]
-        with ExitStack() as opened:
-            written = [opened.enter_context(part.files[0].open("wb")) for part in parts]
-            for records in _blocks(bucket.files):
+        with ExitStack() as resources:
+            files = [resources.enter_context(part.files[0].open("wb")) for part in parts]
+            for records in _read_blocks(bucket.files):
                 shares: list[list[_Record]] = [[] for _ in parts]
                 for record in records:
                     shares[record[1][depth] % _SPREAD].append(record)
-                for file, share in zip(written, shares, strict=True):
+                for file, share in zip(files, shares, strict=True):
                     if share:
                         _write(file, share)
         for part in parts:
             # A single key with very many commands: further spreading would change nothing.
-            if part.size_bytes == whole:
+            if part.size_bytes == size_bytes:
                 yield part
             else:
-                yield from self._spread(part)
+                yield from self._spread_bucket(part)
             part.files[0].unlink()
 
 
@@ -245,10 +245,10 @@ class Writer:
             records: keys, as text, and the contents that the kind requires.
             size_bytes: the approximate size of the contents.
         """
-        pending, of = self._pending, self._where.of
+        pending, bucket_count = self._pending, self._where.of
         for key, content in records:
             digest = key_hash(key)
-            number = (digest[0] << 4 | digest[1] >> 4) * of // SLICES
+            number = (digest[0] << 4 | digest[1] >> 4) * bucket_count // SLICES
             pending[number].append((kind, digest[2 : 2 + _MAX_DEPTH], content))
         self._pending_bytes += size_bytes
         if self._pending_bytes > _PENDING_BYTES:
@@ -275,8 +275,8 @@ class Partition:
             writers: the number of writers. A single writer is `self.writer`; several are opened by
                 their users, since a process has a limited number of open files.
         """
-        of = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
-        self.files = Files(folder, of, writers, bucket_bytes)
+        bucket_count = max(1, min(_MAX_FILES, -(-expected_bytes // bucket_bytes)))
+        self.files = Files(folder, bucket_count, writers, bucket_bytes)
         self.writer = Writer(self.files, 0)
 
     def __enter__(self) -> Self:

@@ -96,17 +96,17 @@ def scan(
     """
     scanned = Scanned()
     while page := list(islice(objects, _PAGE)):
-        rows = ledger([found.key for found in page]) if ledger else None
-        for found in page:
-            row = rows.get(found.key) if rows is not None else None
+        rows = ledger([archive_object.key for archive_object in page]) if ledger else None
+        for archive_object in page:
+            row = rows.get(archive_object.key) if rows is not None else None
             applied = _EVERYTHING if rows is None else row.lines if row else 0
             number = numbers.of(scanned.objects)
-            adding = _Adding(writer, scanned, Source(found.key), cut, number)
-            read, later = _read(store, adding, applied=applied)
-            noted(found, read, later)
+            destination = _Adding(writer, scanned, Source(archive_object.key), cut, number)
+            ledger_row, later = _read_object(store, destination, applied=applied)
+            noted(archive_object, ledger_row, later)
             # An object with later commands only is outside of this cut.
-            if rows is not None and (later == 0 or later < read.lines):
-                _compare(scanned, number, found.key, row, read)
+            if rows is not None and (later == 0 or later < ledger_row.lines):
+                _compare(scanned, number, archive_object.key, row, ledger_row)
             scanned.objects += 1
             advance(scanned.commands)
     return scanned
@@ -131,8 +131,8 @@ def add_rejections(
         TransientError: the archive did not answer.
     """
     for entry in read_log(store):
-        known = position is None or entry.slot <= position
-        kind = Kind.REJECTED if known else Kind.MAYBE_REJECTED
+        is_known = position is None or entry.slot <= position
+        kind = Kind.REJECTED if is_known else Kind.MAYBE_REJECTED
         for members in up_to(cut, entry):
             key = members["key"] if members["resource"] is not None else members["id"]
             writer.add(kind, str(key), members["id"])
@@ -148,24 +148,26 @@ def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
     )
 
 
-def _read(store: ObjectStore, adding: _Adding, *, applied: int) -> tuple[LedgerRow, int]:
+def _read_object(
+    store: ObjectStore, destination: _Adding, *, applied: int
+) -> tuple[LedgerRow, int]:
     """Read an object; return the ledger row that it should have, and its commands after the cut."""
-    cut = adding.cut
+    cut = destination.cut
     first = last = None
-    done = later = 0
-    for lines, entries in read_lines(store.read(adding.source.object)):
+    line_count = later = 0
+    for lines, entries in read_lines(store.read(destination.source.object)):
         ids = [entry.id for entry in entries if isinstance(entry, Command)]
         if ids:
-            low, high = min(ids), max(ids)
-            first = low if first is None else min(first, low)
-            last = high if last is None else max(last, high)
-            later += sum(command_id > cut for command_id in ids) if high > cut else 0
-        split = max(0, min(applied - done, len(lines)))
-        adding.add(Kind.APPLIED, lines[:split], entries[:split])
-        adding.add(Kind.UNAPPLIED, lines[split:], entries[split:])
-        done += len(lines)
-    adding.scanned.after_cut += later
-    return LedgerRow(done, True, first, last), later
+            least, greatest = min(ids), max(ids)
+            first = least if first is None else min(first, least)
+            last = greatest if last is None else max(last, greatest)
+            later += sum(command_id > cut for command_id in ids) if greatest > cut else 0
+        boundary = max(0, min(applied - line_count, len(lines)))
+        destination.add(Kind.APPLIED, lines[:boundary], entries[:boundary])
+        destination.add(Kind.UNAPPLIED, lines[boundary:], entries[boundary:])
+        line_count += len(lines)
+    destination.scanned.after_cut += later
+    return LedgerRow(line_count, True, first, last), later
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,31 +183,33 @@ class _Adding:
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Add lines of one kind, and their entries."""
-        bad = [entry for entry in entries if isinstance(entry, BadLine)]
-        self.scanned.unreadable_lines += len(bad)
+        invalid = [entry for entry in entries if isinstance(entry, BadLine)]
+        self.scanned.unreadable_lines += len(invalid)
         if kind is Kind.APPLIED:
-            for rejection in [line_id(self.source.object, entry) for entry in bad]:
+            for rejection in [line_id(self.source.object, entry) for entry in invalid]:
                 self.writer.add(Kind.BAD_LINE, rejection, (self.number, rejection))
-        wanted = [entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut]
-        self.scanned.commands += len(wanted)
-        records = [(self.number, command) for command in wanted]
-        keys = noted_keys([str(command.key) for command in wanted])
+        commands = [
+            entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut
+        ]
+        self.scanned.commands += len(commands)
+        records = [(self.number, command) for command in commands]
+        keys = noted_keys([str(command.key) for command in commands])
         self.writer.add_all(kind, zip(keys, records, strict=True), size_bytes=sum(map(len, lines)))
 
 
 def _compare(
-    scanned: Scanned, number: int, key: str, row: LedgerRow | None, read: LedgerRow
+    scanned: Scanned, number: int, key: str, row: LedgerRow | None, archived: LedgerRow
 ) -> None:
     if row is None or not row.complete:
         scanned.unapplied[number] = key
         return
     scanned.ledger_rows += 1
-    if row != read:
+    if row != archived:
         scanned.ledger_faults.append(
             {
                 "table": "forebay.ledger",
                 "key": key,
-                "archive": f"{read.lines} lines, {read.first_id} to {read.last_id}",
+                "archive": f"{archived.lines} lines, {archived.first_id} to {archived.last_id}",
                 "database": f"{row.lines} lines, {row.first_id} to {row.last_id}",
             }
         )

@@ -61,8 +61,8 @@ class Asked:
         """The same as text for the operator."""
         if self.server == "primary":
             return f"outcomes by the primary, at {self.state_at:%F %T}Z"
-        known = f"is of {self.state_at:%F %T}Z" if self.state_at else "is not known"
-        return f"outcomes by a replica, whose newest transaction {known}"
+        age = f"is of {self.state_at:%F %T}Z" if self.state_at else "is not known"
+        return f"outcomes by a replica, whose newest transaction {age}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +104,16 @@ def commands_of(
     Raises:
         TransientError: the archive did not answer.
     """
-    found: dict[str, Found] = {}
-    for stored in objects:
-        for chunk in read_chunks(store.read(stored.key)):
+    by_id: dict[str, Found] = {}
+    for archive_object in objects:
+        for chunk in read_chunks(store.read(archive_object.key)):
             for entry in chunk:
                 if isinstance(entry, Command) and entry.resource == resource and entry.key == key:
-                    holder = found.setdefault(entry.id, Found(entry))
-                    if stored.key not in holder.objects:
-                        holder.objects.append(stored.key)
-        on_object(stored)
-    return [found[command_id] for command_id in sorted(found)]
+                    holder = by_id.setdefault(entry.id, Found(entry))
+                    if archive_object.key not in holder.objects:
+                        holder.objects.append(archive_object.key)
+        on_object(archive_object)
+    return [by_id[command_id] for command_id in sorted(by_id)]
 
 
 def with_outcomes(
@@ -129,14 +129,18 @@ def with_outcomes(
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        asked = _asked(connection)
-        traces = _traces(connection, spec, key)
-        rejected = dict(_rejected(connection, [one.command.id for one in found]))
-        applied = _applied(connection, {name for one in found for name in one.objects})
-    entries = [_entry(one, traces, rejected, applied) for one in found]
-    if asked.server == "replica":
-        entries = [_unless_pending(entry) for entry in entries]
-    return entries, asked
+        source = _identify_server(connection)
+        traces = _read_traces(connection, spec, key)
+        rejected = dict(
+            _read_rejections(connection, [occurrence.command.id for occurrence in found])
+        )
+        applied = _find_applied(
+            connection, {name for occurrence in found for name in occurrence.objects}
+        )
+    entries = [_build_entry(occurrence, traces, rejected, applied) for occurrence in found]
+    if source.server == "replica":
+        entries = [_hide_pending(entry) for entry in entries]
+    return entries, source
 
 
 def needs_primary(entries: Sequence[Entry]) -> bool:
@@ -150,21 +154,21 @@ def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> 
     Rejected commands are known to be invalid, and the command of the current row to be valid; the
     others are validated against the current declaration.
     """
-    best: Command | None = None
-    left_out: list[str] = []
+    winner: Command | None = None
+    invalid_ids: list[str] = []
     for entry in entries:
         command = entry.command
         if entry.accepted_at > moment or entry.outcome == "rejected":
             continue
         if entry.outcome != "applied" and not _is_valid(command, spec):
-            left_out.append(command.id)
-        elif best is None or command.beats(best):
-            best = command
-    if best is None:
-        return AsOf("absent", left_out=left_out)
-    if best.body is None:
-        return AsOf("deleted", best.id, best.by, left_out=left_out)
-    return AsOf("row", best.id, best.by, _row(best, spec), left_out)
+            invalid_ids.append(command.id)
+        elif winner is None or command.beats(winner):
+            winner = command
+    if winner is None:
+        return AsOf("absent", left_out=invalid_ids)
+    if winner.body is None:
+        return AsOf("deleted", winner.id, winner.by, left_out=invalid_ids)
+    return AsOf("row", winner.id, winner.by, _build_row(winner, spec), invalid_ids)
 
 
 def _is_valid(command: Command, spec: ResourceSpec) -> bool:
@@ -177,57 +181,57 @@ def _is_valid(command: Command, spec: ResourceSpec) -> bool:
     return True
 
 
-def _row(command: Command, spec: ResourceSpec) -> dict[str, Any]:
+def _build_row(command: Command, spec: ResourceSpec) -> dict[str, Any]:
     """Return the row in JSON terms, in the current schema version."""
     body = upcast(command, spec).body or {}
     values = {column.name: body.get(column.name, column.default) for column in spec.fields}
     return {spec.key.name: command.key, **values}
 
 
-def _entry(
-    found: Found,
+def _build_entry(
+    occurrence: Found,
     traces: Traces,
     rejected: Mapping[str, str],
     applied: set[str],
 ) -> Entry:
-    command = found.command
+    command = occurrence.command
     if command.id in rejected:
-        return Entry(command, found.objects, "rejected", rejected[command.id])
-    outcome: Outcome = fate(command.id, traces)
-    if outcome == "pending" and applied.intersection(found.objects):
-        outcome = "missing"
-    return Entry(command, found.objects, outcome)
+        return Entry(command, occurrence.objects, "rejected", rejected[command.id])
+    status: Outcome = fate(command.id, traces)
+    if status == "pending" and applied.intersection(occurrence.objects):
+        status = "missing"
+    return Entry(command, occurrence.objects, status)
 
 
-def _unless_pending(entry: Entry) -> Entry:
+def _hide_pending(entry: Entry) -> Entry:
     if entry.outcome != "pending":
         return entry
     return replace(entry, outcome="unknown", reason="the replica does not show it")
 
 
-def _asked(connection: Connection) -> Asked:
+def _identify_server(connection: Connection) -> Asked:
     row = connection.execute(_ASKED).fetchone()
     assert row is not None  # noqa: S101 - a query without a table returns one row
     return Asked("replica" if row[0] else "primary", row[1])
 
 
-def _traces(connection: Connection, spec: ResourceSpec, key: KeyValue) -> Traces:
+def _read_traces(connection: Connection, spec: ResourceSpec, key: KeyValue) -> Traces:
     row = connection.execute(
         _ROW.format(table=sql.Identifier("public", spec.table), key=sql.Identifier(spec.key.name)),
         [key],
     ).fetchone()
     if row is not None:
         return Traces.of_columns(row[0], by_create=row[1])
-    grave = connection.execute(_GRAVE, [spec.path, str(key)]).fetchone()
-    return Traces(tombstone=grave[0] if grave else None)
+    tombstone = connection.execute(_GRAVE, [spec.path, str(key)]).fetchone()
+    return Traces(tombstone=tombstone[0] if tombstone else None)
 
 
-def _rejected(connection: Connection, ids: Sequence[str]) -> Iterable[tuple[str, str]]:
+def _read_rejections(connection: Connection, ids: Sequence[str]) -> Iterable[tuple[str, str]]:
     rows = connection.execute(_REJECTED, [list(ids)]).fetchall()
     return ((row[0], f"{row[1]}: {row[2]}") for row in rows)
 
 
-def _applied(connection: Connection, objects: set[str]) -> set[str]:
+def _find_applied(connection: Connection, objects: set[str]) -> set[str]:
     rows = connection.execute(_APPLIED, [sorted(objects)]).fetchall()
     return {row[0] for row in rows}
 

@@ -32,35 +32,35 @@ def find_needs(report: Mapping[str, Any], limits: Limits) -> list[str]:
     """Return a message, with the next step, for everything that needs an operator."""
     return [
         *(f"{name} does not answer: {reason}" for name, reason in report["unanswered"].items()),
-        *_dead_letters(report, limits),
-        *_rejections(report, limits),
-        *_unapplied(report, limits),
-        *_replica(report, limits),
-        *_streams(report, limits),
-        *_outdated(report, limits),
-        *_runs(report, limits),
+        *_check_dead_letters(report, limits),
+        *_check_rejections(report, limits),
+        *_check_unapplied(report, limits),
+        *_check_replica(report, limits),
+        *_check_streams(report, limits),
+        *_check_outdated(report, limits),
+        *_check_runs(report, limits),
     ]
 
 
-def _dead_letters(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
-    for name, said, option in (
+def _check_dead_letters(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    for name, title, option in (
         ("dead_letters", "dead letters", ""),
         ("replay_dead_letters", "dead letters of replays", " --dead-letter-queue-url {queue}"),
         ("import_dead_letters", "dead letters of imports", " --dead-letter-queue-url {queue}"),
     ):
-        found = report[name]
-        if found and found["total"] > limits.dead_letters:
-            command = f"forebay dlq list{option.format(queue=found['queue'])}"
-            yield f"{found['total']:,} {said}: `{command}`"
+        queue = report[name]
+        if queue and queue["total"] > limits.dead_letters:
+            command = f"forebay dlq list{option.format(queue=queue['queue'])}"
+            yield f"{queue['total']:,} {title}: `{command}`"
 
 
-def _rejections(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_rejections(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     rejected = report["rejections"]
     if rejected and rejected["open"] > limits.open_rejections:
         yield f"{rejected['open']:,} open rejections: `forebay rejections list`"
 
 
-def _unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     unapplied = report["unapplied"]
     age = unapplied and unapplied["oldest_seconds"]
     if age is not None and age > limits.unapplied_seconds:
@@ -70,14 +70,14 @@ def _unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
         )
 
 
-def _replica(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_replica(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     replica = report["replica"]
     if replica and replica["seconds_behind"] > limits.replica_lag_seconds:
         receives = "" if replica["streaming"] else " and receives nothing"
         yield f"the replica is {duration(replica['seconds_behind'])} behind{receives}"
 
 
-def _streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     for stream in report["streams"] or ():
         limit = limits.undelivered_seconds
         if limit is None:
@@ -90,7 +90,7 @@ def _streams(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
             )
 
 
-def _outdated(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_outdated(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     rows = report["outdated"] or {}
     total = sum(rows.values())
     if total > limits.outdated_rows:
@@ -98,7 +98,7 @@ def _outdated(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
         yield f"{total:,} outdated rows ({tables}): `forebay replay` writes them anew"
 
 
-def _runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+def _check_runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     for run in report["runs"] or ():
         if run["silent_seconds"] > limits.silent_run_seconds:
             watch = " --watch" if run["via_queue"] else ""

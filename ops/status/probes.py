@@ -95,15 +95,17 @@ def way(connection: Connection, listed: Iterable[Stored]) -> Way:
         listed: the archive's objects of the last hours, for their times of storage.
     """
     rows = connection.execute(_RECENT, [RECENT_OBJECTS]).fetchall()
-    stored = {found.key: found.modified for found in listed}
-    archived, applied, whole = [], [], []
+    modified_by_key = {archive_object.key: archive_object.modified for archive_object in listed}
+    archived, applied, total = [], [], []
     for key, first_id, completed in rows:
         accepted = dt.datetime.fromtimestamp(accepted_ms(first_id) / 1000, dt.UTC)
-        whole.append(_seconds(accepted, completed))
-        if key in stored:
-            archived.append(_seconds(accepted, stored[key]))
-            applied.append(_seconds(stored[key], completed))
-    return Way(len(rows), _times(archived), _times(applied), _times(whole))
+        total.append(_measure_seconds(accepted, completed))
+        if key in modified_by_key:
+            archived.append(_measure_seconds(accepted, modified_by_key[key]))
+            applied.append(_measure_seconds(modified_by_key[key], completed))
+    return Way(
+        len(rows), _summarize_times(archived), _summarize_times(applied), _summarize_times(total)
+    )
 
 
 def rejections(connection: Connection) -> dict[str, int]:
@@ -137,22 +139,22 @@ def replica(following: Connection, position_of: Callable[[], str | None]) -> Rep
     in_recovery, streaming, received, replayed = state
     if not in_recovery or replayed is None:
         return Replica(0, 0.0, bool(streaming))
-    written = position_of()
-    target = max(filter(None, (written, received, replayed)), key=_lsn)
+    primary_position = position_of()
+    target = max(filter(None, (primary_position, received, replayed)), key=_parse_lsn)
     deadline = time.monotonic() + _REPLAY_SECONDS
     while True:
         row = following.execute(_BEHIND, [target]).fetchone()
         assert row is not None  # noqa: S101
-        behind = max(0, int(row[0] or 0))
-        if behind == 0 and (streaming or written is not None):
+        lag_bytes = max(0, int(row[0] or 0))
+        if lag_bytes == 0 and (streaming or primary_position is not None):
             return Replica(0, 0.0, bool(streaming))
         # A replica that receives no WAL can't know what it lacks if the primary does not answer.
-        if behind == 0 or time.monotonic() > deadline:
-            return Replica(behind, max(0.0, float(row[1] or 0.0)), bool(streaming))
+        if lag_bytes == 0 or time.monotonic() > deadline:
+            return Replica(lag_bytes, max(0.0, float(row[1] or 0.0)), bool(streaming))
         time.sleep(_POLL_SECONDS)
 
 
-def _lsn(text: str) -> tuple[int, int]:
+def _parse_lsn(text: str) -> tuple[int, int]:
     high, _, low = text.partition("/")
     return int(high, 16), int(low, 16)
 
@@ -170,7 +172,9 @@ def outdated(connection: Connection, resources: Iterable[ResourceSpec]) -> dict[
 def runs(connection: Connection) -> list[Run]:
     """Return the replays whose state is `running`."""
     rows = connection.execute(_RUNS).fetchall()
-    return [Run(run, via_queue, max(0.0, silent)) for run, via_queue, silent in rows]
+    return [
+        Run(run, via_queue, max(0.0, silent_seconds)) for run, via_queue, silent_seconds in rows
+    ]
 
 
 def queue_age_seconds(cloudwatch: Any, queue: Queue) -> float | None:  # noqa: ANN401
@@ -178,7 +182,9 @@ def queue_age_seconds(cloudwatch: Any, queue: Queue) -> float | None:  # noqa: A
 
     SQS reports it to CloudWatch only.
     """
-    return _latest(cloudwatch, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue.name)
+    return _read_latest(
+        cloudwatch, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue.name
+    )
 
 
 def stream(firehose: Any, cloudwatch: Any, name: str) -> Stream:  # noqa: ANN401
@@ -193,24 +199,24 @@ def stream(firehose: Any, cloudwatch: Any, name: str) -> Stream:  # noqa: ANN401
     endpoint = firehose.meta.endpoint_url
     host = urlsplit(endpoint).hostname or ""
     if host.endswith(_AWS_DOMAINS):
-        age = _latest(
+        age = _read_latest(
             cloudwatch, "AWS/Firehose", "DeliveryToS3.DataFreshness", "DeliveryStreamName", name
         )
-        return Stream(name, age, _interval_seconds(firehose, name))
-    told = _get(endpoint, "/_status")["streams"].get(name)
-    if told is None:  # a stream is opened with its first record
+        return Stream(name, age, _read_interval(firehose, name))
+    state = _get(endpoint, "/_status")["streams"].get(name)
+    if state is None:  # a stream is opened with its first record
         return Stream(name, None, LONGEST_INTERVAL_SECONDS)
-    interval = float(told["configuration"]["interval_seconds"])
-    return Stream(name, told["oldest_age_seconds"], interval)
+    interval = float(state["configuration"]["interval_seconds"])
+    return Stream(name, state["oldest_age_seconds"], interval)
 
 
-def _interval_seconds(firehose: Any, name: str) -> float:  # noqa: ANN401
+def _read_interval(firehose: Any, name: str) -> float:  # noqa: ANN401
     """Return a stream's buffer interval; the longest possible interval if it can't be read."""
     try:
-        described = firehose.describe_delivery_stream(DeliveryStreamName=name)
+        description = firehose.describe_delivery_stream(DeliveryStreamName=name)
     except ClientError:  # the operator may read metrics only
         return LONGEST_INTERVAL_SECONDS
-    (destination, *_) = described["DeliveryStreamDescription"]["Destinations"]
+    (destination, *_) = description["DeliveryStreamDescription"]["Destinations"]
     hints = destination.get("ExtendedS3DestinationDescription", {}).get("BufferingHints", {})
     return float(hints.get("IntervalInSeconds", LONGEST_INTERVAL_SECONDS))
 
@@ -227,7 +233,7 @@ def _get(endpoint: str, path: str) -> Any:  # noqa: ANN401 - JSON
         connection.close()
 
 
-def _latest(
+def _read_latest(
     cloudwatch: Any,  # noqa: ANN401
     namespace: str,
     metric: str,
@@ -258,12 +264,12 @@ def _latest(
     return float(values[0]) if values else None
 
 
-def _seconds(start: dt.datetime, end: dt.datetime) -> float:
+def _measure_seconds(start: dt.datetime, end: dt.datetime) -> float:
     # S3 reports whole seconds, and clocks differ a little.
     return max(0.0, (end - start).total_seconds())
 
 
-def _times(seconds: Sequence[float]) -> Times | None:
+def _summarize_times(seconds: Sequence[float]) -> Times | None:
     return Times(median(seconds), max(seconds)) if seconds else None
 
 

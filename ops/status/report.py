@@ -77,8 +77,8 @@ class Reporter:
             ) as connection:
                 counts = probes.outdated(connection, self._context.resources.values())
             self._outdated, self._counted_at = Answer(counts), now
-        counted: dict[str, int] = self._outdated.value
-        return counted
+        rows: dict[str, int] = self._outdated.value
+        return rows
 
 
 class _Report:
@@ -100,31 +100,31 @@ class _Report:
     def made(self) -> dict[str, Any]:
         first = ask_all(
             {
-                "queue": self._queue,
-                "dead_letters": lambda: self._letters(DEAD_LETTERS),
-                "replay_dead_letters": lambda: self._letters(REPLAY_DEAD_LETTERS),
-                "import_dead_letters": lambda: self._letters(IMPORT_DEAD_LETTERS),
-                "stream": self._streams,
-                "archive": self._objects,
+                "queue": self._read_queue,
+                "dead_letters": lambda: self._read_dead_letters(DEAD_LETTERS),
+                "replay_dead_letters": lambda: self._read_dead_letters(REPLAY_DEAD_LETTERS),
+                "import_dead_letters": lambda: self._read_dead_letters(IMPORT_DEAD_LETTERS),
+                "stream": self._read_streams,
+                "archive": self._list_objects,
                 "primary": self._ask_position,
-                "replica": self._replica,
+                "replica": self._measure_replica,
                 "outdated": self._count,
             },
             seconds=_ANSWER_SECONDS,
         )
         outdated = first.pop("outdated")
-        source, ledger = self._ledger(first)
+        source, ledger = self._read_any_ledger(first)
         streams = first["stream"].value
         report: dict[str, Any] = {
             "at": self._now,
             **{name: first[name].value for name in _QUEUES},
-            "stages": _stages(_oldest(streams), ledger, first["replica"].value),
+            "stages": _build_stages(_find_oldest(streams), ledger, first["replica"].value),
             "rejections": ledger["rejections"] if ledger else None,
-            "unapplied": _unapplied(ledger) if ledger else None,
+            "unapplied": _summarize_unapplied(ledger) if ledger else None,
             "ledger_from": source,
-            "firehose_oldest_undelivered_seconds": _oldest(streams),
+            "firehose_oldest_undelivered_seconds": _find_oldest(streams),
             "streams": None if streams is None else list(map(dataclasses.asdict, streams)),
-            "replica": _facts(first["replica"].value),
+            "replica": _list_facts(first["replica"].value),
             "outdated": outdated.value,
             "runs": None if ledger is None else list(map(dataclasses.asdict, ledger["runs"])),
             "databases": [database.facts() for database in list(self._context.databases)],
@@ -134,7 +134,9 @@ class _Report:
         }
         return {**report, "needs_attention": find_needs(report, self._limits)}
 
-    def _ledger(self, first: dict[str, Answer]) -> tuple[str | None, dict[str, Any] | None]:
+    def _read_any_ledger(
+        self, first: dict[str, Answer]
+    ) -> tuple[str | None, dict[str, Any] | None]:
         """Return the source of the ledger's facts (the primary, else the replica), and the facts.
 
         The reason of a primary or replica that fails now is added to its first answer.
@@ -145,13 +147,13 @@ class _Report:
             questions["primary"] = lambda: self._read_primary(objects)
         if first["replica"].reason is None and self._context.find(REPLICA):
             questions["replica"] = lambda: self._read_replica(objects)
-        found = ask_all(questions, seconds=_DATABASE_SECONDS)
-        for name, answer in found.items():
+        answers = ask_all(questions, seconds=_DATABASE_SECONDS)
+        for name, answer in answers.items():
             first[name].reason = answer.reason
-        named = next((name for name in questions if found[name].reason is None), None)
-        return named, found[named].value if named else None
+        source = next((name for name in questions if answers[name].reason is None), None)
+        return source, answers[source].value if source else None
 
-    def _queue(self) -> dict[str, Any]:
+    def _read_queue(self) -> dict[str, Any]:
         queue = Queue(self._context.sqs, self._context.get(QUEUE))
         depth = queue.depth()
         cloudwatch = self._context.client("cloudwatch")
@@ -161,7 +163,7 @@ class _Report:
             "oldest_seconds": probes.queue_age_seconds(cloudwatch, queue),
         }
 
-    def _letters(self, setting: Setting) -> dict[str, Any] | None:
+    def _read_dead_letters(self, setting: Setting) -> dict[str, Any] | None:
         """Return the depth of a queue of dead letters; None if the queue is not configured."""
         url = self._context.find(setting)
         if url is None:
@@ -169,14 +171,14 @@ class _Report:
         depth = Queue(self._context.sqs, url).depth()
         return {**dataclasses.asdict(depth), "total": depth.total, "queue": url}
 
-    def _streams(self) -> list[probes.Stream]:
+    def _read_streams(self) -> list[probes.Stream]:
         cloudwatch = self._context.client("cloudwatch")
         return [
             probes.stream(self._context.firehose, cloudwatch, name)
             for name in self._context.get(STREAMS).split(",")
         ]
 
-    def _objects(self) -> list[StoredObject]:
+    def _list_objects(self) -> list[StoredObject]:
         after = start_of_listing(self._now - self._lookback)
         return list(self._context.archive.list(COMMANDS_PREFIX, after=after))
 
@@ -188,14 +190,14 @@ class _Report:
         finally:
             self._position_asked.set()
 
-    def _replica(self) -> probes.Replica | None:
+    def _measure_replica(self) -> probes.Replica | None:
         """Measure the replica; None if it is not configured."""
         if self._context.find(REPLICA) is None:
             return None
         with self._context.connect_for_reading(**_IMPATIENTLY) as connection:
-            return probes.replica(connection, self._primary_position)
+            return probes.replica(connection, self._wait_for_position)
 
-    def _primary_position(self) -> str | None:
+    def _wait_for_position(self) -> str | None:
         self._position_asked.wait(_POSITION_SECONDS)
         return self._position
 
@@ -229,17 +231,17 @@ _IMPATIENTLY: Final[Mapping[str, Any]] = {
 }
 
 
-def _facts(replica: probes.Replica | None) -> dict[str, Any] | None:
+def _list_facts(replica: probes.Replica | None) -> dict[str, Any] | None:
     return dataclasses.asdict(replica) if replica else None
 
 
-def _oldest(streams: Sequence[probes.Stream] | None) -> float | None:
+def _find_oldest(streams: Sequence[probes.Stream] | None) -> float | None:
     """Return the age of the oldest command that a stream has not stored."""
     ages = (stream.oldest_undelivered_seconds for stream in streams or ())
     return max((age for age in ages if age is not None), default=None)
 
 
-def _unapplied(ledger: Mapping[str, Any]) -> dict[str, Any]:
+def _summarize_unapplied(ledger: Mapping[str, Any]) -> dict[str, Any]:
     oldest = ledger["oldest_unapplied"]
     return {
         "objects": ledger["unapplied"],
@@ -247,32 +249,32 @@ def _unapplied(ledger: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stages(
+def _build_stages(
     freshness: float | None, ledger: Mapping[str, Any] | None, replica: probes.Replica | None
 ) -> list[dict[str, Any]]:
     """Return the stages of a command's way: current backlogs, and the times of recent objects."""
     way = ledger["way"] if ledger else None
     oldest = ledger["oldest_unapplied"] if ledger else None
     waiting = (ledger["now"] - oldest).total_seconds() if ledger and oldest else None
-    behind = replica.seconds_behind if replica else None
+    lag = replica.seconds_behind if replica else None
     return [
-        _stage("accepted → archived", freshness, way and way.accepted_to_archived),
-        _stage(
+        _build_stage("accepted → archived", freshness, way and way.accepted_to_archived),
+        _build_stage(
             "archived → applied",
             waiting,
             way and way.archived_to_applied,
             objects=ledger["unapplied"] if ledger else None,
         ),
-        _stage("applied → visible on the replica", behind, None),
-        _stage(
+        _build_stage("applied → visible on the replica", lag, None),
+        _build_stage(
             "accepted → visible on the replica",
             None,
-            _later(way.accepted_to_applied, behind) if way else None,
+            _delay(way.accepted_to_applied, lag) if way else None,
         ),
     ]
 
 
-def _stage(
+def _build_stage(
     name: str, waiting: float | None, times: probes.Times | None, *, objects: int | None = None
 ) -> dict[str, Any]:
     return {
@@ -284,7 +286,7 @@ def _stage(
     }
 
 
-def _later(times: probes.Times | None, seconds: float | None) -> probes.Times | None:
+def _delay(times: probes.Times | None, seconds: float | None) -> probes.Times | None:
     if times is None or seconds is None:
         return None
     return probes.Times(times.p50 + seconds, times.greatest + seconds)

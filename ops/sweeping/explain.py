@@ -69,28 +69,32 @@ class Explainer:
     def explain(self, unapplied: Iterable[tuple[Stored, Reason]]) -> list[Unapplied]:
         """Return the first `MOST` of the objects, each with its reason."""
         return [
-            Unapplied(found.key, found.modified, *self._why(found, reason))
-            for found, reason in islice(unapplied, MOST)
+            Unapplied(
+                archive_object.key,
+                archive_object.modified,
+                *self._find_reason(archive_object, reason),
+            )
+            for archive_object, reason in islice(unapplied, MOST)
         ]
 
-    def _why(self, found: Stored, reason: Reason) -> tuple[Why, str]:
+    def _find_reason(self, archive_object: Stored, reason: Reason) -> tuple[Why, str]:
         if reason == "dead":
             return "dead_letter", "it failed too often; `forebay dlq list` shows its message"
         try:
-            held = next(self._versions_held(found.key), None)
+            version = next(self._find_held_versions(archive_object.key), None)
         except PermanentError as exc:
             return "unreadable", str(exc)
-        if held is not None:
-            return "held", f"it holds {held}: deploy the release that knows it"
+        if version is not None:
+            return "held", f"it holds {version}: deploy the release that knows it"
         if reason == "young":
-            age = (self._now - found.modified).total_seconds()
+            age = (self._now - archive_object.modified).total_seconds()
             return "young", f"it was stored {age:,.0f} s ago, and its event may be on its way"
-        lines = self._lines_done(found.key)
+        lines = self._count_applied_lines(archive_object.key)
         if lines is not None:
             return "interrupted", f"{lines:,} of its lines are applied; its message brings the rest"
         return "missed", "its event was lost, or its message waits in the queue"
 
-    def _versions_held(self, key: str) -> Iterator[str]:
+    def _find_held_versions(self, key: str) -> Iterator[str]:
         """Yield a description of each command whose schema version this release does not know."""
         for chunk in read_chunks(self._store.read(key)):
             for entry in chunk:
@@ -100,7 +104,7 @@ class Explainer:
                 if entry.schema > spec.schema_version:
                     yield f"commands of {entry.resource}'s schema version {entry.schema}"
 
-    def _lines_done(self, key: str) -> int | None:
+    def _count_applied_lines(self, key: str) -> int | None:
         row = self._connection.execute(
             "SELECT lines FROM forebay.ledger WHERE object = %s", [key]
         ).fetchone()

@@ -35,17 +35,17 @@ def wait_until_applied(
         The last survey.
     """
     deadline = time.monotonic() + seconds
-    found = survey()
-    total = found.missed + found.young
+    result = survey()
+    total = result.missed + result.young
     with console.progress("wait", unit="objects", total=total) as meter:
         applied = 0
-        while (left := found.missed + found.young) and time.monotonic() < deadline:
-            meter.advance(max(0, total - left - applied))
-            applied = max(applied, total - left)
-            unapplied = explain() if left <= MOST else []
+        while (remaining := result.missed + result.young) and time.monotonic() < deadline:
+            meter.advance(max(0, total - remaining - applied))
+            applied = max(applied, total - remaining)
+            unapplied = explain() if remaining <= MOST else []
             # Empty if the last object was applied after the survey.
-            if unapplied and all(one.why in _LASTING for one in unapplied):
+            if unapplied and all(archive_object.why in _LASTING for archive_object in unapplied):
                 break
             time.sleep(min(look_seconds, max(0.0, deadline - time.monotonic())))
-            found = survey()
-    return found
+            result = survey()
+    return result

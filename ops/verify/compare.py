@@ -103,38 +103,38 @@ class TableComparison:
 
     def compare(self, winners: Winners) -> None:
         """Compare every key of the bucket that the archive expects in this table."""
-        expected = self._expected(winners.applied)
-        while chunk := list(islice(expected, _ROWS)):
+        commands = self._filter_expected(winners.applied)
+        while chunk := list(islice(commands, _ROWS)):
             self._compare(chunk, winners)
 
     def scan(self) -> list[int]:
         """Add the digests of the whole table; return the slices with other rows than expected."""
-        suspicious = []
+        slices = []
         compared = self.compared
         for number, rows, total in self._connection.execute(self._sql.scan, {"cut": self._cut}):
-            found = Digest()
-            found.add(int(rows), total)
+            digest = Digest()
+            digest.add(int(rows), total)
             compared.database.add(int(rows), total)
-            if compared.slices.pop(number, Digest()) != found:
-                suspicious.append(int(number))
-        return suspicious
+            if compared.slices.pop(number, Digest()) != digest:
+                slices.append(int(number))
+        return slices
 
     def find_extra(self, bucket: Bucket, slices: Sequence[int], winners: Winners) -> None:
         """Report the rows of slices whose keys the archive does not expect in this table."""
-        mine = [number for number in slices if number in bucket.slices]
-        if not mine:
+        own_slices = [number for number in slices if number in bucket.slices]
+        if not own_slices:
             return
-        wanted = {
+        expected_keys = {
             str(target[1])
             for target, command in winners.applied.items()
             if target[0] == self.spec.path and (command.op == "delete") == self._tombstones
         }
         rows = self._connection.execute(
-            self._sql.rows_of, {"cut": self._cut, "slices": mine}
+            self._sql.rows_of, {"cut": self._cut, "slices": own_slices}
         ).fetchall()
         for key, version in rows:
-            if key not in wanted and bucket.holds(key):
-                self._differs(key, None, version, winners)
+            if key not in expected_keys and bucket.holds(key):
+                self._add_difference(key, None, version, winners)
 
     def newer(self) -> Iterator[tuple[str, str]]:
         """Yield keys and versions of the rows that are newer than the cut, except outdated rows."""
@@ -158,9 +158,9 @@ class TableComparison:
         Args:
             commands: one command for each key, with its body as in a row.
         """
-        rows = orjson.dumps([self._row(command) for command in commands]).decode()
+        rows = orjson.dumps([self._build_row(command) for command in commands]).decode()
         try:
-            found = self._connection.execute(
+            answer = self._connection.execute(
                 self._sql.compare, {"rows": rows, "cut": EVERYTHING}
             ).fetchall()
         except psycopg.Error as exc:
@@ -175,7 +175,7 @@ class TableComparison:
             ]
         return [
             pair
-            for *_, keys, _, versions in found
+            for *_, keys, _, versions in answer
             for pair in zip(keys or (), versions or (), strict=True)
         ]
 
@@ -184,7 +184,7 @@ class TableComparison:
         self.compared.differing += 1
         self._findings.add(self.compared.name, key, archive, database)
 
-    def _expected(self, applied: Mapping[Target, Command]) -> Iterator[Command]:
+    def _filter_expected(self, applied: Mapping[Target, Command]) -> Iterator[Command]:
         return (
             command
             for (path, _), command in applied.items()
@@ -192,9 +192,9 @@ class TableComparison:
         )
 
     def _compare(self, chunk: Sequence[Command], winners: Winners) -> None:
-        rows = orjson.dumps([self._row(command) for command in chunk]).decode()
+        rows = orjson.dumps([self._build_row(command) for command in chunk]).decode()
         try:
-            found = self._connection.execute(
+            answer = self._connection.execute(
                 self._sql.compare, {"rows": rows, "cut": self._cut}
             ).fetchall()
         except psycopg.Error as exc:
@@ -202,12 +202,23 @@ class TableComparison:
                 raise
             self._halve(chunk, winners, exc)
             return
-        self.compared.changed_since += len(chunk) - sum(int(row[1]) for row in found)
-        for number, wanted, wanted_sum, rows_found, found_sum, keys, wants, versions in found:
-            self.compared.archive.add(int(wanted), wanted_sum)
-            self.compared.slices[int(number)].add(int(rows_found), found_sum)
-            for key, want, version in zip(keys or (), wants or (), versions or (), strict=True):
-                self._differs(key, want, version, winners)
+        self.compared.changed_since += len(chunk) - sum(int(row[1]) for row in answer)
+        for (
+            number,
+            archive_rows,
+            archive_sum,
+            database_rows,
+            database_sum,
+            keys,
+            archive_versions,
+            database_versions,
+        ) in answer:
+            self.compared.archive.add(int(archive_rows), archive_sum)
+            self.compared.slices[int(number)].add(int(database_rows), database_sum)
+            for key, archive_version, database_version in zip(
+                keys or (), archive_versions or (), database_versions or (), strict=True
+            ):
+                self._add_difference(key, archive_version, database_version, winners)
 
     def _halve(self, chunk: Sequence[Command], winners: Winners, error: psycopg.Error) -> None:
         """Divide a chunk that Postgres refuses, down to the command that can't have applied."""
@@ -225,7 +236,7 @@ class TableComparison:
         )
         self.compared.differing += 1
 
-    def _row(self, command: Command) -> dict[str, Any]:
+    def _build_row(self, command: Command) -> dict[str, Any]:
         if self._tombstones:
             return {"key": str(command.key), "_version": command.id}
         created = command.op == "create"
@@ -236,36 +247,38 @@ class TableComparison:
             "_by_create": created,
         }
 
-    def _differs(self, key: str, wanted: str | None, found: str | None, winners: Winners) -> None:
+    def _add_difference(
+        self, key: str, expected: str | None, version: str | None, winners: Winners
+    ) -> None:
         """Add a difference, unless a command that the ledger does not call applied explains it."""
-        if self._is_explained(key, found, winners):
+        if self._is_explained(key, version, winners):
             return
         self.compared.differing += 1
-        outdated = found is not None and is_outdated(found)
-        archive, database = wanted or _ABSENT, found or _ABSENT
-        if wanted is not None and wanted == found:
+        outdated = version is not None and is_outdated(version)
+        archive, database = expected or _ABSENT, version or _ABSENT
+        if expected is not None and expected == version:
             database += " with other values"
         if outdated:
             database = _OUTDATED
             self._findings.outdated += 1
         self._findings.add(self.compared.name, key, archive, database)
 
-    def _is_explained(self, key: str, found: str | None, winners: Winners) -> bool:
+    def _is_explained(self, key: str, version: str | None, winners: Winners) -> bool:
         """Return whether a command that the ledger does not call applied yet explains the state."""
         try:
             value = int(key) if self.spec.key.kind is Kind.INTEGER else key
         except ValueError:
             return False  # a tombstone of a key that no command can name
         candidates = winners.candidates.get((self.spec.path, value), [])
-        if found is None:
+        if version is None:
             # The other table may have the key's newer state, which is compared there.
-            others = [c for c in candidates if (c.op == "delete") != self._tombstones]
-            self._findings.ahead.update(winners.object_of[c.id] for c in others)
-            return bool(others)
-        candidate = next((command for command in candidates if command.id == found), None)
+            contenders = [c for c in candidates if (c.op == "delete") != self._tombstones]
+            self._findings.ahead.update(winners.object_of[c.id] for c in contenders)
+            return bool(contenders)
+        candidate = next((command for command in candidates if command.id == version), None)
         if candidate is None or (candidate.op == "delete") != self._tombstones:
             return False
-        rows = orjson.dumps([self._row(candidate)]).decode()
+        rows = orjson.dumps([self._build_row(candidate)]).decode()
         row = self._connection.execute(
             self._sql.compare, {"rows": rows, "cut": self._cut}
         ).fetchone()

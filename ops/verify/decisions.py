@@ -44,24 +44,24 @@ class DecisionCheck:
 
         The database is read first, as a decision is archived before it is recorded.
         """
-        stored = self._stored(None)
+        in_database = self._read_decisions(None)
         latest: dict[str, Mapping[str, Any]] = {}
         for line in self._archived():
-            known = latest.get(line["rejection"])
-            if known is None or _time(line["at"]) >= _time(known["at"]):
+            previous = latest.get(line["rejection"])
+            if previous is None or _parse_time(line["at"]) >= _parse_time(previous["at"]):
                 latest[line["rejection"]] = line
-        self.in_archive, self.in_database = len(latest), len(stored)
-        absent = [line for rejection, line in latest.items() if rejection not in stored]
+        self.in_archive, self.in_database = len(latest), len(in_database)
+        absent = [line for rejection, line in latest.items() if rejection not in in_database]
         self._report_absent([line["rejection"] for line in absent if self._is_due(line)])
-        for rejection, members in stored.items():
+        for rejection, members in in_database.items():
             if members is not None:  # otherwise a retry is under way
                 self._compare(rejection, latest.get(rejection), members)
 
     def _is_due(self, line: Mapping[str, Any]) -> bool:
-        return self._until is None or _time(line["at"]) <= self._until
+        return self._until is None or _parse_time(line["at"]) <= self._until
 
     def _report_absent(self, rejections: Sequence[str]) -> None:
-        now = self._stored(rejections) if rejections else {}
+        now = self._read_decisions(rejections) if rejections else {}
         for rejection in sorted(set(rejections) - now.keys()):
             self._add(rejection, "a decision", "absent")
 
@@ -71,8 +71,8 @@ class DecisionCheck:
         if line is None:
             self._add(rejection, "absent", "a decision")
             return
-        told = {**line, "at": _time(line["at"])}
-        names = [name for name in _MEMBERS if told[name] != members[name]]
+        archived = {**line, "at": _parse_time(line["at"])}
+        names = [name for name in _MEMBERS if archived[name] != members[name]]
         if names or members["line"] is not None:
             names += ["line"] * (members["line"] is not None)
             self._add(rejection, "a decision", f"a decision with other {', '.join(names)}")
@@ -81,18 +81,20 @@ class DecisionCheck:
         self.differing += 1
         self._findings.add(TABLE, rejection, archive, database)
 
-    def _stored(self, rejections: Sequence[str] | None) -> dict[str, Mapping[str, Any] | None]:
+    def _read_decisions(
+        self, rejections: Sequence[str] | None
+    ) -> dict[str, Mapping[str, Any] | None]:
         """Read decisions by rejection; None stands for a decision not recorded as archived."""
-        wanted = None if rejections is None else list(rejections)
-        rows = self._connection.execute(_SELECT, {"wanted": wanted}).fetchall()
+        ids = None if rejections is None else list(rejections)
+        rows = self._connection.execute(_SELECT, {"wanted": ids}).fetchall()
         names = (*_MEMBERS, "line")
         return {
-            rejection: dict(zip(names, members, strict=True)) if recorded else None
-            for rejection, recorded, *members in rows
+            rejection: dict(zip(names, members, strict=True)) if is_archived else None
+            for rejection, is_archived, *members in rows
         }
 
 
-def _time(text: str) -> dt.datetime:
+def _parse_time(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text)
 
 

@@ -28,13 +28,13 @@ def check_counts(connection: Connection, findings: Findings, *, known: Collectio
         The number of such rows.
     """
     rows = [row for row in connection.execute(_CONTRADICTIONS) if row[0] not in known]
-    for key, lines, outcomes, lags, commands in rows:
+    for key, lines, counts, lags, commands in rows:
         histogram = "no histogram" if lags is None else f"a histogram of {lags}"
         findings.add(
             _LEDGER,
             key,
             f"{lines} lines, {commands} of them commands",
-            f"{lines} lines, outcomes {outcomes}, {histogram}: these contradict each other",
+            f"{lines} lines, outcomes {counts}, {histogram}: these contradict each other",
         )
     return len(rows)
 

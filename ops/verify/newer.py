@@ -54,7 +54,7 @@ class NewerCheck:
         Raises:
             TransientError: the archive did not answer.
         """
-        size = sum(found.size_bytes for found in self._objects())
+        size = sum(archive_object.size_bytes for archive_object in self._list_objects())
         with Partition(folder, expected_bytes=size * INFLATION) as partition:
             if not self._add_rows(partition.writer):
                 return
@@ -62,11 +62,11 @@ class NewerCheck:
             for bucket in partition.buckets():
                 self._check(bucket)
 
-    def _objects(self) -> Iterator[StoredObject]:
+    def _list_objects(self) -> Iterator[StoredObject]:
         yield from self.crossing.values()
-        for found in list_commands(self.store, since=accepted(self.cut)):
-            if found.key not in self.crossing:
-                yield found
+        for archive_object in list_commands(self.store, since=accepted(self.cut)):
+            if archive_object.key not in self.crossing:
+                yield archive_object
 
     def _add_rows(self, writer: Writer) -> int:
         """Add table, key and version of every newer row; return their number."""
@@ -79,8 +79,8 @@ class NewerCheck:
 
     def _add_commands(self, writer: Writer) -> None:
         """Add every archived command that is newer than the cut."""
-        for found in self._objects():
-            for lines, entries in read_lines(self.store.read(found.key)):
+        for archive_object in self._list_objects():
+            for lines, entries in read_lines(self.store.read(archive_object.key)):
                 commands = [
                     entry for entry in entries if isinstance(entry, Command) and entry.id > self.cut
                 ]
@@ -102,8 +102,8 @@ class NewerCheck:
                     rows[number].append((key, version))
         for number, newer in rows.items():
             comparison = self.comparisons[number]
-            made = self._find_commands(comparison, newer, commands)
-            while chunk := list(islice(made, _ROWS)):
+            expected = self._find_commands(comparison, newer, commands)
+            while chunk := list(islice(expected, _ROWS)):
                 self._compare(comparison, chunk)
 
     def _find_commands(
@@ -123,16 +123,16 @@ class NewerCheck:
             if command.schema > spec.schema_version:
                 continue  # only the newer release that made this row knows its values
             try:
-                completed, unfit = complete([made_current(command, spec)])
+                complete_commands, row_set = complete([made_current(command, spec)])
             except BodyError as exc:
                 comparison.report(key, f"{version} can't apply: {exc}", version)
                 continue
-            for _, reason in unfit.unfit:
+            for _, reason in row_set.unfit:
                 comparison.report(key, f"{version} can't apply: {reason}", version)
-            yield from completed
+            yield from complete_commands
 
     def _compare(self, comparison: TableComparison, commands: Sequence[Command]) -> None:
-        for command in self._rejected(commands):
+        for command in self._filter_rejected(commands):
             comparison.report(str(command.key), f"{command.id} is rejected", command.id)
         by_key = {str(command.key): command.id for command in commands}
         for key, version in comparison.find_differing(commands):
@@ -140,7 +140,7 @@ class NewerCheck:
             if version == by_key[key]:
                 comparison.report(key, version, f"{version} with other values")
 
-    def _rejected(self, commands: Sequence[Command]) -> list[Command]:
+    def _filter_rejected(self, commands: Sequence[Command]) -> list[Command]:
         rows = self.connection.execute(
             "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])",
             [[command.id for command in commands]],

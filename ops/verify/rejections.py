@@ -31,25 +31,25 @@ def check_members(connection: Connection, archived: Archived, cut: str, findings
     Returns:
         The number of differences.
     """
-    invented = _ids_after(connection, cut)
+    unarchived = _list_ids_after(connection, cut)
     differing: dict[str, list[str]] = {}
-    for told, stored in _pairs(connection, archived, invented):
-        names = _differing_members(told, stored)
+    for line, row in _pair_members(connection, archived, unarchived):
+        names = _find_differing_members(line, row)
         if names:
-            differing[told["id"]] = names
+            differing[line["id"]] = names
     # An id may have several lines in the archive, of which one has to match.
     if differing:
-        for told, stored in _pairs(connection, archived, set()):
-            if told["id"] in differing and not _differing_members(told, stored):
-                del differing[told["id"]]
+        for line, row in _pair_members(connection, archived, set()):
+            if line["id"] in differing and not _find_differing_members(line, row):
+                del differing[line["id"]]
     for rejected, names in sorted(differing.items()):
         findings.add(_TABLE, rejected, "rejected", f"rejected with other {', '.join(names)}")
-    for rejected in sorted(invented):
+    for rejected in sorted(unarchived):
         findings.add(_TABLE, rejected, "absent", "rejected")
-    return len(differing) + len(invented)
+    return len(differing) + len(unarchived)
 
 
-def _ids_after(connection: Connection, cut: str) -> set[str]:
+def _list_ids_after(connection: Connection, cut: str) -> set[str]:
     rows = connection.execute(
         # A database that does not own the archive may keep rejections of its own.
         "SELECT id::text FROM forebay.rejections WHERE id > %s::uuid AND resource IS NOT NULL"
@@ -60,34 +60,32 @@ def _ids_after(connection: Connection, cut: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _pairs(
-    connection: Connection, archived: Archived, invented: set[str]
+def _pair_members(
+    connection: Connection, archived: Archived, unarchived: set[str]
 ) -> Iterator[tuple[Mapping[str, Any], Members]]:
-    """Yield archived rejections with the rows of their ids; remove their ids from `invented`."""
+    """Yield archived rejections with the rows of their ids; remove their ids from `unarchived`."""
     lines = iter(archived())
     while page := list(islice(lines, _PAGE)):
-        ids = [told["id"] for told in page]
-        invented.difference_update(ids)
-        stored = _stored(connection, ids)
-        yield from ((told, stored[told["id"]]) for told in page if told["id"] in stored)
+        ids = [line["id"] for line in page]
+        unarchived.difference_update(ids)
+        rows = _read_rows(connection, ids)
+        yield from ((line, rows[line["id"]]) for line in page if line["id"] in rows)
 
 
-def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, Members]:
+def _read_rows(connection: Connection, ids: Sequence[str]) -> dict[str, Members]:
     rows = connection.execute(_SELECT, [list(ids)]).fetchall()
-    return {row[0]: _members(row) for row in rows}
+    return {row[0]: _decode_row(row) for row in rows}
 
 
-def _members(row: Sequence[Any]) -> Members:
+def _decode_row(row: Sequence[Any]) -> Members:
     members = dict(zip(_NAMES, row[1:], strict=True))
     members["line"] = bytes(members["line"]).decode("utf-8", "backslashreplace")
     return members
 
 
-def _differing_members(told: Mapping[str, Any], stored: Members) -> list[str]:
+def _find_differing_members(line: Mapping[str, Any], row: Members) -> list[str]:
     """Return the names of the members that differ; members that the archive lacks are ignored."""
-    return [
-        name for name in _NAMES if name in told and _read_member(name, told[name]) != stored[name]
-    ]
+    return [name for name in _NAMES if name in line and _read_member(name, line[name]) != row[name]]
 
 
 def _read_member(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -48,13 +48,13 @@ def row_statements(spec: ResourceSpec) -> Statements:
     columns += [sql.SQL("_version uuid"), sql.SQL("_by_create boolean")]
     names = [*(column.name for column in spec.columns), "_version", "_by_create"]
     key = sql.Identifier(spec.key.name)
-    return _made(
+    return _build_statements(
         {
             "table": sql.SQL("(SELECT * FROM {})").format(sql.Identifier("public", spec.table)),
             "columns": sql.SQL(", ").join(columns),
             "key": key,
-            "s_row": _row("s", names),
-            "t_row": _row("t", names),
+            "s_row": _hash_row("s", names),
+            "t_row": _hash_row("t", names),
             # A newer delete has removed the row since the cut.
             "gone": sql.SQL(
                 "t._version IS NULL AND EXISTS (SELECT FROM forebay.tombstones AS d"
@@ -67,15 +67,15 @@ def row_statements(spec: ResourceSpec) -> Statements:
 def tombstone_statements(spec: ResourceSpec) -> Statements:
     """Return the statements for the tombstones of a resource."""
     key = sql.Identifier(spec.key.name)
-    return _made(
+    return _build_statements(
         {
             "table": sql.SQL(
                 "(SELECT key, version AS _version FROM forebay.tombstones WHERE resource = {})"
             ).format(sql.Literal(spec.path)),
             "columns": sql.SQL("key text, _version uuid"),
             "key": sql.Identifier("key"),
-            "s_row": _row("s", ["key", "_version"]),
-            "t_row": _row("t", ["key", "_version"]),
+            "s_row": _hash_row("s", ["key", "_version"]),
+            "t_row": _hash_row("t", ["key", "_version"]),
             # A newer put has restored the row since the cut. If that row is outdated, it is itself
             # the difference.
             "gone": sql.SQL(
@@ -90,16 +90,16 @@ def tombstone_statements(spec: ResourceSpec) -> Statements:
     )
 
 
-def _row(side: str, names: list[str]) -> sql.Composed:
+def _hash_row(side: str, names: list[str]) -> sql.Composed:
     cells = (sql.SQL("{}.{}").format(sql.Identifier(side), sql.Identifier(name)) for name in names)
     return sql.SQL("hashtextextended(ROW({})::text, 0)").format(sql.SQL(", ").join(cells))
 
 
-def _made(parts: dict[str, sql.Composable]) -> Statements:
-    def made(text: str) -> sql.Composed:
+def _build_statements(parts: dict[str, sql.Composable]) -> Statements:
+    def compose(text: str) -> sql.Composed:
         return sql.SQL(text).format(**parts)
 
-    return Statements(made(_COMPARE), made(_SCAN), made(_ROWS_OF), made(_NEWER))
+    return Statements(compose(_COMPARE), compose(_SCAN), compose(_ROWS_OF), compose(_NEWER))
 
 
 _COMPARE = """

@@ -113,15 +113,17 @@ def verify(
     store = context.archive
     crossing: dict[str, StoredObject] = {}
     total = size = 0
-    for found in commands_until(store, cut):
-        total, size = total + 1, size + found.size_bytes
-    with ExitStack() as opened:
-        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
-        partition = opened.enter_context(
+    for archive_object in commands_until(store, cut):
+        total, size = total + 1, size + archive_object.size_bytes
+    with ExitStack() as resources:
+        folder = resources.enter_context(
+            tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch)
+        )
+        partition = resources.enter_context(
             # Two writers: the records of the first, rejections, count as older than commands.
             Partition(Path(folder) / "buckets", expected_bytes=size * INFLATION, writers=2)
         )
-        connection = opened.enter_context(context.connect_for_reading(purpose="verify"))
+        connection = resources.enter_context(context.connect_for_reading(purpose="verify"))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             ledger = _Ledger(connection).rows if trust_ledger else None
             with Writer(partition.files, 1) as writer:
@@ -131,8 +133,8 @@ def verify(
                     cut=cut,
                     objects=commands_until(store, cut),
                     ledger=ledger,
-                    noted=lambda found, _, later: crossing.update(
-                        {found.key: found} if later else {}
+                    noted=lambda archive_object, _, later: crossing.update(
+                        {archive_object.key: archive_object} if later else {}
                     ),
                     advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
                 )
@@ -208,18 +210,20 @@ class _Verifier:
 
     def compare_whole_tables(self, partition: Partition) -> None:
         """Find the rows that are in no bucket; keys are read only if the digests differ."""
-        suspicious = {
+        slices_by_comparison = {
             comparison: slices for comparison in self._comparisons if (slices := comparison.scan())
         }
-        if not suspicious:
+        if not slices_by_comparison:
             return
         for bucket in partition.buckets():
             if not any(
-                number in bucket.slices for found in suspicious.values() for number in found
+                number in bucket.slices
+                for numbers in slices_by_comparison.values()
+                for number in numbers
             ):
                 continue
             winners = fold_bucket(bucket, self._context.resources)
-            for comparison, slices in suspicious.items():
+            for comparison, slices in slices_by_comparison.items():
                 comparison.find_extra(bucket, slices, winners)
 
     def compare_newer(
@@ -240,14 +244,14 @@ class _Verifier:
     def compare_members(self, store: ObjectStore, scanned: Scanned) -> None:
         """Compare all members of rejections and decisions, and the numbers of the ledger."""
         self._rejections[2] += check_members(
-            self._connection, lambda: _archived(store), self._cut, self.findings
+            self._connection, lambda: _read_rejections(store), self._cut, self.findings
         )
         self._decisions = DecisionCheck(
             self._connection, lambda: audit.read_lines(store), self._cut, self.findings
         )
         self._decisions.run()
-        known = {fault["key"] for fault in scanned.ledger_faults}
-        self._ledger_faults = check_counts(self._connection, self.findings, known=known)
+        faulty_keys = {fault["key"] for fault in scanned.ledger_faults}
+        self._ledger_faults = check_counts(self._connection, self.findings, known=faulty_keys)
 
     def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
         """Add the differences of the ledger; return the objects that are merely not applied yet."""
@@ -281,15 +285,15 @@ class _Verifier:
         """Return the comparison of each table."""
         rows = [
             {
-                "table": found.name,
-                "rows_archive": found.archive.rows,
-                "rows_database": found.database.rows,
-                "digest_archive": str(found.archive),
-                "digest_database": str(found.database),
-                "changed_since_cut": found.changed_since,
-                "differing": found.differing,
+                "table": table.name,
+                "rows_archive": table.archive.rows,
+                "rows_database": table.database.rows,
+                "digest_archive": str(table.archive),
+                "digest_database": str(table.database),
+                "changed_since_cut": table.changed_since,
+                "differing": table.differing,
             }
-            for found in (comparison.compared for comparison in self._comparisons)
+            for table in (comparison.compared for comparison in self._comparisons)
         ]
         archive, database, differing = self._rejections
         rows.append(
@@ -320,16 +324,16 @@ class _Verifier:
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
-        told = winners.rejected | winners.bad_lines
-        have = winners.in_database
-        self._rejections[0] += len(told)
-        self._rejections[1] += len(have)
-        for rejected in sorted(told - have):
+        archived = winners.rejected | winners.bad_lines
+        in_database = winners.in_database
+        self._rejections[0] += len(archived)
+        self._rejections[1] += len(in_database)
+        for rejected in sorted(archived - in_database):
             self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
-        extra = have - told - winners.maybe_rejected - winners.own_rejected
+        extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
-        self._rejections[2] += len(told - have) + len(extra)
+        self._rejections[2] += len(archived - in_database) + len(extra)
 
 
 class _Ledger:
@@ -350,8 +354,8 @@ class _Ledger:
     def unknown_to(self, store: ObjectStore) -> Iterator[str]:
         """Yield the objects that are in the ledger, but not in the archive."""
         last = ""
-        stored = list_commands(store)
-        current = next(stored, None)
+        objects = list_commands(store)
+        current = next(objects, None)
         while page := self._connection.execute(
             'SELECT object FROM forebay.ledger WHERE object COLLATE "C" > %s'
             ' ORDER BY object COLLATE "C" LIMIT %s',
@@ -359,13 +363,13 @@ class _Ledger:
         ).fetchall():
             for (key,) in page:
                 while current is not None and current.key < key:
-                    current = next(stored, None)
+                    current = next(objects, None)
                 if current is None or current.key != key:
                     yield key
             last = page[-1][0]
 
 
-def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
+def _read_rejections(store: ObjectStore) -> Iterator[Mapping[str, Any]]:
     """Yield every rejection of the decision log, with the number of its entry."""
     for entry in read_log(store):
         for members in entry.rejections:
