@@ -71,30 +71,30 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
     The common case is a batch of valid lines without lists or objects in their bodies, so such
     lines are checked together and not one at a time.
     """
-    found = _flat(lines)
-    if found is not None:
-        commands, failed = found
+    flat = _decode_flat(lines)
+    if flat is not None:
+        commands, failed = flat
         if _are_well(commands):
-            made: list[Command | UnreadableLine] = list(commands)
+            entries: list[Command | UnreadableLine] = list(commands)
             for place in failed:  # ascending: each insert lands at its final place
-                made.insert(place, _decode_or_error(lines[place]))
-            return made
+                entries.insert(place, _decode_or_error(lines[place]))
+            return entries
     if len(lines) <= _PIECE:
         return [_decode_or_error(line) for line in lines]
     pieces = (lines[start : start + _PIECE] for start in range(0, len(lines), _PIECE))
     return [entry for piece in pieces for entry in decode_all(piece)]
 
 
-def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
+def _decode_flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
     """The commands of lines with flat bodies, and the places of the others; None if too many."""
-    reader = _reader()
+    reader = _load_reader()
     commands: list[Command] = []
     failed: list[int] = []
-    left = iter(lines)
+    remaining = iter(lines)
     while len(failed) <= _FEW * len(lines):
         try:
-            # `extend` keeps the commands made before an error, and `left` is past the failed line.
-            commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, left))))
+            # `extend` keeps the commands made before an error, and `remaining` is past the failed line.
+            commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, remaining))))
         except reader.errors:
             failed.append(len(commands) + len(failed))
         else:
@@ -123,21 +123,21 @@ def _quickly(line: bytes) -> Command | None:
 
     Apply decodes millions of lines, so the parser itself checks the envelope's members.
     """
-    reader = _reader()
+    reader = _load_reader()
     try:
-        found = reader.any(line)
+        envelope = reader.any(line)
     except reader.errors:
         return None
-    command = _command_of(_MEMBERS(found))
+    command = _command_of(_MEMBERS(envelope))
     body, amends = command.body, command.amends
-    is_well = (
+    is_valid = (
         is_command_id(command.id)
         and (body is None) == (command.op == "delete")
         and (amends is None or is_rejection_id(amends))
-        and (len(line) <= _SHALLOW_BYTES or _brackets(line) <= MAX_LINE_DEPTH)
+        and (len(line) <= _SHALLOW_BYTES or _count_brackets(line) <= MAX_LINE_DEPTH)
         and (body is None or _NESTED.isdisjoint(map(type, body.values())) or _is_plain(body))
     )
-    return command if is_well else None
+    return command if is_valid else None
 
 
 #: The members of a parsed envelope in the order of the fields of `Command`.
@@ -158,7 +158,7 @@ class _Reader(NamedTuple):
 
 
 @cache
-def _reader() -> _Reader:
+def _load_reader() -> _Reader:
     """The parsers, imported at the first call: a process that only writes never needs them."""
     import msgspec  # noqa: PLC0415
     from msgspec import Meta  # noqa: PLC0415
@@ -199,7 +199,7 @@ def _is_plain(value: object) -> bool:
     return not isinstance(value, int) or value in _INT64
 
 
-def _brackets(line: bytes) -> int:
+def _count_brackets(line: bytes) -> int:
     return line.count(b"[") + line.count(b"{")
 
 
@@ -215,7 +215,7 @@ def _carefully(line: bytes) -> Command:
         raise UnreadableLine("line_not_json", f"the line is not JSON: {exc}") from None
     if not isinstance(envelope, dict):
         raise UnreadableLine("envelope_invalid", "the line is JSON but no object")
-    if _brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
+    if _count_brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
         raise UnreadableLine("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
     version = envelope.get("v")
     if version != FORMAT_VERSION or version is True:
@@ -223,10 +223,10 @@ def _carefully(line: bytes) -> Command:
             "envelope_version_unknown",
             f"the envelope's version is {version!r}; this release reads {FORMAT_VERSION}",
         )
-    return _command(envelope)
+    return _read_command(envelope)
 
 
-def _command(envelope: dict[str, Any]) -> Command:
+def _read_command(envelope: dict[str, Any]) -> Command:
     command_id, op, body = envelope.get("id"), envelope.get("op"), envelope.get("body")
     resource, key = envelope.get("resource"), envelope.get("key")
     schema, by = envelope.get("schema"), envelope.get("by")
@@ -251,11 +251,11 @@ def _command(envelope: dict[str, Any]) -> Command:
         raise _invalid("trace", "a string or null", trace)
     if (body is None) != (op == "delete") or not (body is None or isinstance(body, dict)):
         raise _invalid("body", "an object, or null for a delete", body)
-    amends = _amends(envelope)
+    amends = _read_amends(envelope)
     return Command(command_id, op, resource, key, schema, by, trace, body, amends)  # type: ignore[arg-type]
 
 
-def _amends(envelope: dict[str, Any]) -> str | None:
+def _read_amends(envelope: dict[str, Any]) -> str | None:
     """The member if it is valid, else None: older releases apply such a line without reading it."""
     amends = envelope.get("amends")
     return amends if isinstance(amends, str) and is_rejection_id(amends) else None
@@ -276,7 +276,7 @@ def _is_deeper(value: object, levels: int) -> bool:
     return True
 
 
-def _invalid(member: str, wanted: str, found: object) -> UnreadableLine:
-    text = repr(found)
+def _invalid(member: str, expected: str, value: object) -> UnreadableLine:
+    text = repr(value)
     shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
-    return UnreadableLine("envelope_invalid", f'"{member}" must be {wanted}, not {shown}')
+    return UnreadableLine("envelope_invalid", f'"{member}" must be {expected}, not {shown}')

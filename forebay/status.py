@@ -53,7 +53,7 @@ def fate(command_id: str, traces: Traces) -> Fate:
         return "applied"
     row_by_create = traces.row_version is not None and traces.row_by_create
     if is_create_id(command_id):
-        lost = not row_by_create or version < command_id
+        is_beaten = not row_by_create or version < command_id
     else:
-        lost = not row_by_create and version > command_id
-    return "superseded" if lost else "pending"
+        is_beaten = not row_by_create and version > command_id
+    return "superseded" if is_beaten else "pending"

@@ -120,15 +120,15 @@ class Outcome:
             counts: the statuses of its lines.
             held: why some of its commands are held, if any are.
         """
-        first, last = self.first_id, self.last_id
+        first_id, last_id = self.first_id, self.last_id
         if ids:
-            first = ids[0] if first is None else min(first, ids[0])
-            last = ids[-1] if last is None else max(last, ids[-1])
+            first_id = ids[0] if first_id is None else min(first_id, ids[0])
+            last_id = ids[-1] if last_id is None else max(last_id, ids[-1])
         return replace(
             self,
             lines=self.lines + lines,
             counts=self.counts + counts,
-            first_id=first,
-            last_id=last,
+            first_id=first_id,
+            last_id=last_id,
             held=self.held or held,
         )
