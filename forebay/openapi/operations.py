@@ -151,7 +151,7 @@ class Operations:
                     "description": "It is settled.",
                     "headers": headers("Cache-Control", "Preference-Applied"),
                     "content": content(
-                        reference("Settled"), example={**self._command(), "status": "applied"}
+                        reference("Settled"), example={**self._build_command(), "status": "applied"}
                     ),
                 },
                 "202": {
@@ -159,17 +159,17 @@ class Operations:
                     "headers": headers(
                         "Location", "Retry-After", "Cache-Control", "Preference-Applied"
                     ),
-                    "content": content(reference("Accepted"), example=self._accepted()),
-                    "links": self._links(),
+                    "content": content(reference("Accepted"), example=self._build_accepted()),
+                    "links": self._describe_links(),
                 },
             },
         }
 
     def _post(self) -> Schema:
         new = reference(f"New{self._spec.name}")
-        one = dict(self._example)
+        item = dict(self._example)
         if self._spec.key_is_made:
-            del one[self._spec.key.name]
+            del item[self._spec.key.name]
         return {
             "summary": "Create an item, or many",
             # Only this text mentions NDJSON: no schema can describe a text of several JSON values,
@@ -187,16 +187,16 @@ class Operations:
                 "required": True,
                 "content": {
                     JSON: {
-                        "schema": {"oneOf": [new, _batch_of(new)]},
+                        "schema": {"oneOf": [new, _describe_batch(new)]},
                         "examples": {
-                            "one": {"summary": "One item", "value": one},
-                            "many": {"summary": "Many items", "value": [one]},
+                            "one": {"summary": "One item", "value": item},
+                            "many": {"summary": "Many items", "value": [item]},
                         },
                     },
                 },
             },
             "responses": {
-                "202": self._accepted_answer(),
+                "202": self._describe_accepted(),
                 "207": {
                     "description": "What became of each item: the good ones are accepted.",
                     "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
@@ -214,27 +214,27 @@ class Operations:
                 "required": True,
                 "content": content(reference(f"{self._spec.name}Content"), example=item),
             },
-            "responses": {"202": self._accepted_answer()},
+            "responses": {"202": self._describe_accepted()},
         }
 
     def _delete(self) -> Schema:
         return {
             "summary": "Delete an item",
             "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
-            "responses": {"202": self._accepted_answer()},
+            "responses": {"202": self._describe_accepted()},
         }
 
-    def _accepted_answer(self) -> Schema:
+    def _describe_accepted(self) -> Schema:
         return {
             "description": "The write is stored, and will be considered.",
             "headers": headers(
                 "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
             ),
-            "content": content(reference("Accepted"), example=self._accepted()),
-            "links": self._links(),
+            "content": content(reference("Accepted"), example=self._build_accepted()),
+            "links": self._describe_links(),
         }
 
-    def _links(self) -> Schema:
+    def _describe_links(self) -> Schema:
         key = {"key": "$response.body#/key"}
         return {
             "status": {
@@ -249,7 +249,7 @@ class Operations:
             },
         }
 
-    def _command(self) -> Schema:
+    def _build_command(self) -> Schema:
         key = self._example[self._spec.key.name]
         item = f"{API_PREFIX}/{self._spec.path}/{quote(str(key), safe='')}"
         return {
@@ -259,8 +259,8 @@ class Operations:
             "links": {"item": item, "status": f"{item}/commands/{COMMAND_ID}"},
         }
 
-    def _accepted(self) -> Schema:
-        return {**self._command(), "status": "pending"}
+    def _build_accepted(self) -> Schema:
+        return {**self._build_command(), "status": "pending"}
 
 
 def operation_id(route_name: str) -> str:
@@ -275,31 +275,31 @@ def about(route: Route, *, require_api_key: bool) -> Schema:
 
 def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
     """Add the problems and the security requirement to an operation."""
-    told = problems(
+    problem_responses = problems(
         route.action,
         api_key=require_api_key and not route.public,
         body="requestBody" in operation,
     )
-    operation["responses"] = {**operation["responses"], **told}
+    operation["responses"] = {**operation["responses"], **problem_responses}
     if not operation.get("parameters"):
         operation.pop("parameters", None)
     if require_api_key and route.public:
         operation["security"] = []
     if route.method == "HEAD":
-        return _without_bodies(operation)
+        return _remove_bodies(operation)
     return operation
 
 
-def _without_bodies(operation: Schema) -> Schema:
+def _remove_bodies(operation: Schema) -> Schema:
     """Remove the bodies of answers, for HEAD (RFC 9110 §9.3.2)."""
     answers = {
-        status: {name: part for name, part in answer.items() if name != "content"}
+        status: {name: value for name, value in answer.items() if name != "content"}
         for status, answer in operation["responses"].items()
     }
     return {**operation, "summary": f"{operation['summary']}: headers only", "responses": answers}
 
 
-def _batch_of(new: Schema) -> Schema:
+def _describe_batch(new: Schema) -> Schema:
     """Describe a batch; the schema admits any item, because each is accepted or refused alone."""
     other = {"description": "Anything else is refused by itself, with a problem in the answer."}
     return {
