@@ -58,14 +58,14 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON values for `from_json`; empty conditions are omitted."""
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             name: sorted(getattr(self, name)) for name in _SETS if getattr(self, name)
         }
         for name in ("since", "until"):
             moment = getattr(self, name)
             if moment is not None:
-                told[name] = moment.isoformat()
-        return told
+                document[name] = moment.isoformat()
+        return document
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Self:
