@@ -73,10 +73,10 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
     """
     flat = _decode_flat(lines)
     if flat is not None:
-        commands, failed = flat
-        if _are_well(commands):
+        commands, failed_places = flat
+        if _are_valid(commands):
             entries: list[Command | UnreadableLine] = list(commands)
-            for place in failed:  # ascending: each insert lands at its final place
+            for place in failed_places:  # ascending: each insert lands at its final place
                 entries.insert(place, _decode_or_error(lines[place]))
             return entries
     if len(lines) <= _PIECE:
@@ -89,20 +89,20 @@ def _decode_flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | No
     """The commands of lines with flat bodies, and the places of the others; None if too many."""
     reader = _load_reader()
     commands: list[Command] = []
-    failed: list[int] = []
+    failed_places: list[int] = []
     remaining = iter(lines)
-    while len(failed) <= _FEW * len(lines):
+    while len(failed_places) <= _FEW * len(lines):
         try:
-            # `extend` keeps the commands made before an error, and `remaining` is past the failed line.
+            # `extend` keeps the commands made before an error; `remaining` is past the failed line.
             commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, remaining))))
         except reader.errors:
-            failed.append(len(commands) + len(failed))
+            failed_places.append(len(commands) + len(failed_places))
         else:
-            return commands, failed
+            return commands, failed_places
     return None
 
 
-def _are_well(commands: Sequence[Command]) -> bool:
+def _are_valid(commands: Sequence[Command]) -> bool:
     """Return whether parsed flat lines pass the checks that the parser does not make."""
     return (
         are_command_ids([command.id for command in commands])
@@ -278,5 +278,5 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 def _invalid(member: str, expected: str, value: object) -> UnreadableLine:
     text = repr(value)
-    shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
-    return UnreadableLine("envelope_invalid", f'"{member}" must be {expected}, not {shown}')
+    excerpt = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
+    return UnreadableLine("envelope_invalid", f'"{member}" must be {expected}, not {excerpt}')

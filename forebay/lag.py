@@ -48,16 +48,16 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     """
     total = sum(counts)
     target = share * total
-    below = 0
+    count_below = 0
     for bucket, count in enumerate(counts):
-        if count and below + count >= target:
-            fraction = (target - below) / count
+        if count and count_below + count >= target:
+            fraction = (target - count_below) / count
             if bucket == 0:
                 return FIRST_SECONDS * fraction
             if bucket == BUCKETS - 1:
                 fraction = 0
             return float(FIRST_SECONDS * RATIO ** (bucket - 1 + fraction))
-        below += count
+        count_below += count
     return None
 
 

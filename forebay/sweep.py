@@ -110,20 +110,20 @@ class Sweep:
 
     def _read_pages(self, objects: Iterable[Stored]) -> Iterator[_Page]:
         iterator = iter(objects)
-        while listed := list(islice(iterator, PAGE)):
-            yield self._read_page(listed)
+        while batch := list(islice(iterator, PAGE)):
+            yield self._read_page(batch)
 
-    def _read_page(self, listed: Sequence[Stored]) -> _Page:
-        rows = self._connection.execute(_APPLIED, [[stored.key for stored in listed]]).fetchall()
+    def _read_page(self, batch: Sequence[Stored]) -> _Page:
+        rows = self._connection.execute(_APPLIED, [[stored.key for stored in batch]]).fetchall()
         applied_keys = {row[0] for row in rows}
         unapplied = [
             (stored, self._find_reason(stored))
-            for stored in listed
+            for stored in batch
             if stored.key not in applied_keys
         ]
         counts = Counter(reason for _, reason in unapplied)
         survey = Survey(
-            listed=len(listed),
+            listed=len(batch),
             applied=len(applied_keys),
             young=counts["young"],
             dead=counts["dead"],

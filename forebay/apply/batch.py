@@ -173,11 +173,11 @@ class ChunkApplier:
         rejected_ids = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
         decided = _Decided(self._source.object)
         commands = candidates.concerned(chunk)
-        contest = Contest.among([item for item in commands if item.id not in rejected_ids])
+        contest = Contest.among([entry for entry in commands if entry.id not in rejected_ids])
         counts = Counts(
             superseded=contest.folded.superseded,
             duplicates=contest.folded.duplicates
-            + sum(item.id in rejected_ids for item in commands),
+            + sum(entry.id in rejected_ids for entry in commands),
         )
         for applier, winners in self._group_by_table(contest.winners, anew=True):
             counts += self._apply_with_runners_up(
@@ -355,14 +355,14 @@ def _count_losers(
     folded: Folded,
     chunk: Prepared,
     rejected_ids: Collection[str],
-    refused: Mapping[Target, Refusal],
+    refusals: Mapping[Target, Refusal],
 ) -> Counts:
     """Counts of the commands that lost within the chunk, without those of refused keys."""
-    if refused:
+    if refusals:
         remaining = [
             command
             for command in chunk.commands
-            if command.id not in rejected_ids and (command.resource, command.key) not in refused
+            if command.id not in rejected_ids and (command.resource, command.key) not in refusals
         ]
         folded = Contest.among(remaining).folded
     return Counts(superseded=folded.superseded, duplicates=folded.duplicates)

@@ -210,9 +210,9 @@ class DecisionLog:
             # Rows can be removed only after the rows that refer to them.
             attempted, remaining = remaining, []
             for path in attempted:
-                removed = self._remove(self._resources[path], by_path[path])
-                count += removed or 0
-                if removed is None:
+                removed_count = self._remove(self._resources[path], by_path[path])
+                count += removed_count or 0
+                if removed_count is None:
                     remaining.append(path)
             if remaining == attempted:
                 break
@@ -324,7 +324,7 @@ class DecisionLog:
         batch: list[LogEntry] = []
         for entry in read_log(self._store, after=self._read_state().position):
             batch.append(entry)
-            if sum(len(item.rejections) for item in batch) >= _BATCH:
+            if sum(len(log_entry.rejections) for log_entry in batch) >= _BATCH:
                 self._insert(batch)
                 batch = []
         if batch:
@@ -341,7 +341,10 @@ class DecisionLog:
                 members_by_id = {members["id"]: members for members in entry.rejections}
                 rejections = list(map(Rejection.from_archive, members_by_id.values()))
                 insert_rejections(self._connection, rejections, entry.slot)
-            owner = next((item.owner for item in reversed(entries) if item.owner is not None), None)
+            owner = next(
+                (log_entry.owner for log_entry in reversed(entries) if log_entry.owner is not None),
+                None,
+            )
             self._connection.execute(_MOVE, [entries[-1].slot, owner])
 
     def _is_another_owner(self, state: LogState) -> bool:

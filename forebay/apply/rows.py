@@ -125,10 +125,10 @@ class RowsEncoder:
                 encoded.append(Encoded(command, self._one(command)))
             except BodyError as exc:
                 unfit.append((command, exc))
-        complete = RowSet.of(list(filterfalse(self._is_lacking, encoded)))
-        return Rows([complete], list(filter(self._is_lacking, encoded)), unfit)
+        complete = RowSet.of(list(filterfalse(self._lacks_value, encoded)))
+        return Rows([complete], list(filter(self._lacks_value, encoded)), unfit)
 
-    def _is_lacking(self, item: Encoded) -> bool:
+    def _lacks_value(self, item: Encoded) -> bool:
         return None in self._values_required(item.row)
 
 

@@ -94,11 +94,11 @@ class TableApplier:
             unfit_ids = {command.id for command, _ in unfit}
             winners = [command for command in winners if command.id not in unfit_ids]
         # Deletes first: they may free values of unique columns.
-        counts, failed = self._stage_all([item for item in winners if item.op == "delete"])
+        counts, failures = self._stage_all([item for item in winners if item.op == "delete"])
         put_counts, put_failures = self._apply_puts(
             [item for item in winners if item.op != "delete"]
         )
-        retry_counts, refusals = self._retry_conflicts(failed + put_failures)
+        retry_counts, refusals = self._retry_conflicts(failures + put_failures)
         return counts + put_counts + retry_counts, refusals + _build_refusals(unfit)
 
     def _apply_puts(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
@@ -112,8 +112,8 @@ class TableApplier:
         inserted = self._new_rows.insert(puts)
         existing = [command for rows in inserted.others for command in rows.commands]
         beaten_counts, refusals = self._drop_beaten(inserted.refusals)
-        counts, failed = self._probe_and_apply(existing)
-        return counts + beaten_counts + Counts(applied=inserted.rows), refusals + failed
+        counts, failures = self._probe_and_apply(existing)
+        return counts + beaten_counts + Counts(applied=inserted.rows), refusals + failures
 
     def _drop_beaten(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Drop refusals of commands that lose to the table: they need no decision."""
@@ -140,12 +140,12 @@ class TableApplier:
         self._habits.note(self.spec.path, all_new=len(probed.fresh) == len(puts))
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted = self._new_rows.insert(probed.fresh)
-        changed, failed = self._stage_all(probed.contested)
+        changed_counts, failures = self._stage_all(probed.contested)
         if inserted.others:
             late_counts, refused_late = self._bisect(Pieces(inserted.others))
-            changed, failed = changed + late_counts, failed + refused_late
-        counts += Counts(applied=inserted.rows) + changed
-        return counts, inserted.refusals + failed
+            changed_counts, failures = changed_counts + late_counts, failures + refused_late
+        counts += Counts(applied=inserted.rows) + changed_counts
+        return counts, inserted.refusals + failures
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         if not commands:
@@ -181,8 +181,10 @@ class TableApplier:
             error = exc
         if conflicts := self._conflicts.find(list(rows), error):
             remaining = rows.without(conflicts)
-            counts, others = self._bisect(Pieces([remaining])) if remaining else (Counts(), [])
-            return counts, [*conflicts.values(), *others]
+            counts, other_refusals = (
+                self._bisect(Pieces([remaining])) if remaining else (Counts(), [])
+            )
+            return counts, [*conflicts.values(), *other_refusals]
         middle = len(rows) // 2
         left_counts, left_refusals = self._bisect(Pieces([rows.part(0, middle)]))
         right_counts, right_refusals = self._bisect(Pieces([rows.part(middle)]))
@@ -239,7 +241,9 @@ class TableApplier:
         ring = [refusal for refusal in refusals if refusal.conflict]
         if len(ring) < 2:  # noqa: PLR2004 - a ring has at least two
             return Counts(), refusals
-        rows = RowSet.of([Encoded(item.command, self._encode_one(item.command)) for item in ring])
+        rows = RowSet.of(
+            [Encoded(candidate.command, self._encode_one(candidate.command)) for candidate in ring]
+        )
         self._stage.clear()
         try:
             with self._connection.transaction():
@@ -248,7 +252,7 @@ class TableApplier:
             if not is_data_fault(exc):
                 raise
             return Counts(), refusals
-        return counts, [item for item in refusals if not item.conflict] + unreadable
+        return counts, [candidate for candidate in refusals if not candidate.conflict] + unreadable
 
     def _apply_staged(
         self, group: Pieces, *, swapping: bool = False
@@ -285,12 +289,12 @@ class TableApplier:
         self._connection.execute(self._sql.unbury)
         return upserted
 
-    def _count_unchanged(self, total: int, changed: int, count: psycopg.sql.Composed) -> int:
+    def _count_unchanged(self, total: int, changed_rows: int, count: psycopg.sql.Composed) -> int:
         """How many of the commands without a change were in the table before, by their ids."""
-        if changed == total:
+        if changed_rows == total:
             return 0
         row = self._connection.execute(count).fetchone()
-        return int(row[0]) - changed if row else 0
+        return int(row[0]) - changed_rows if row else 0
 
 
 def _build_refusals(unfit: Unfit) -> list[Refusal]:

@@ -75,13 +75,13 @@ class Operations:
         self._parameters = Parameters(spec, relations)
         self._example = item_of(spec, request_properties(spec))
         self._actions: Mapping[str, Callable[[], Schema]] = {
-            "list": self._list,
-            "query": self._query,
-            "item": self._item,
-            "status": self._status,
-            "post": self._post,
-            "put": self._put,
-            "delete": self._delete,
+            "list": self._describe_list,
+            "query": self._describe_query,
+            "item": self._describe_item,
+            "status": self._describe_status,
+            "post": self._describe_post,
+            "put": self._describe_put,
+            "delete": self._describe_delete,
         }
 
     def of(self, route: Route) -> Schema:
@@ -90,7 +90,7 @@ class Operations:
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
         return completed(operation, route, require_api_key=self._require_api_key)
 
-    def _list(self) -> Schema:
+    def _describe_list(self) -> Schema:
         answer = {
             "headers": headers(
                 "Content-Range", "Link", "ETag", "Preference-Applied", "Cache-Control", "Vary"
@@ -108,7 +108,7 @@ class Operations:
             },
         }  # fmt: skip
 
-    def _query(self) -> Schema:
+    def _describe_query(self) -> Schema:
         answer = {
             "headers": headers("Content-Range", "Link", "Preference-Applied", "Cache-Control"),
             "content": rows(self._spec.name, self._example),
@@ -130,7 +130,7 @@ class Operations:
             },
         }  # fmt: skip
 
-    def _item(self) -> Schema:
+    def _describe_item(self) -> Schema:
         return {
             "summary": "Read one item",
             "responses": {
@@ -143,7 +143,7 @@ class Operations:
             },
         }
 
-    def _status(self) -> Schema:
+    def _describe_status(self) -> Schema:
         return {
             "summary": "What became of a command",
             "responses": {
@@ -165,7 +165,7 @@ class Operations:
             },
         }
 
-    def _post(self) -> Schema:
+    def _describe_post(self) -> Schema:
         new = reference(f"New{self._spec.name}")
         item = dict(self._example)
         if self._spec.key_is_made:
@@ -205,7 +205,7 @@ class Operations:
             },
         }
 
-    def _put(self) -> Schema:
+    def _describe_put(self) -> Schema:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
             "summary": "Write a whole item",
@@ -217,7 +217,7 @@ class Operations:
             "responses": {"202": self._describe_accepted()},
         }
 
-    def _delete(self) -> Schema:
+    def _describe_delete(self) -> Schema:
         return {
             "summary": "Delete an item",
             "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],

@@ -146,7 +146,7 @@ def filter_schemas() -> Iterator[tuple[str, Schema]]:
     for kind in Kind:
         for shape in ("list", "dict") if kind is Kind.JSON else (None,):
             column = FieldSpec(name="x", kind=kind, shape=shape)
-            yield _name_filter(column), _build_filter_schema(column)
+            yield _build_filter_name(column), _build_filter_schema(column)
 
 
 def _describe_query_of(spec: ResourceSpec, name: str) -> Schema:
@@ -154,13 +154,16 @@ def _describe_query_of(spec: ResourceSpec, name: str) -> Schema:
     if column is not None:
         # In the schema, because Swagger UI would prefill the first of the parameter's examples.
         return {
-            "schema": {**reference(_name_filter(column)), "examples": _build_examples(spec, column)}
+            "schema": {
+                **reference(_build_filter_name(column)),
+                "examples": _build_examples(spec, column),
+            }
         }
     describe = _WORDS[name]
     return describe(spec)
 
 
-def _name_filter(column: FieldSpec) -> str:
+def _build_filter_name(column: FieldSpec) -> str:
     kind = f"Json{(column.shape or 'value').capitalize()}"
     return f"{kind if column.kind is Kind.JSON else column.kind.value.capitalize()}Filter"
 
@@ -171,13 +174,13 @@ def _build_filter_schema(column: FieldSpec) -> Schema:
     quoted = [f"`{operator}`" for operator in operators]
     return {
         "type": "string",
-        OWN_FORMAT: f"{_name_format(column)}-filter",
+        OWN_FORMAT: f"{_build_format_name(column)}-filter",
         # The pattern covers the operator only: the syntax of a value depends on its operator.
         "pattern": _build_head(operators),
         "description": f"An operator and a value: {', '.join(quoted)}; `is` takes "
         f"{', '.join(states)}; `not.` before it turns it round; "
-        f"{', '.join(operator for operator in operators if operator in QUANTIFIABLE)} take `(any)` or `(all)` and "
-        f"then {_MANY}."
+        f"{', '.join(operator for operator in operators if operator in QUANTIFIABLE)} take `(any)` "
+        f"or `(all)` and then {_MANY}."
         + (
             " The operators of text search take a language: `fts(english)`."
             * _has_search(operators)
@@ -202,7 +205,7 @@ def _build_head(operators: Sequence[str]) -> str:
     return rf"^(not\.)?({'|'.join(alternatives)})\."
 
 
-def _name_format(column: FieldSpec) -> str:
+def _build_format_name(column: FieldSpec) -> str:
     return f"json-{column.shape}" if column.kind is Kind.JSON else column.kind.value
 
 

@@ -44,7 +44,7 @@ def make_cursor(
         The cursor; None if the values are too long for a cursor.
     """
     content = orjson.dumps([_VERSION, fingerprint, int(backward), list(values)])
-    text = base64.urlsafe_b64encode(_digest(content) + content).rstrip(b"=").decode()
+    text = base64.urlsafe_b64encode(_compute_digest(content) + content).rstrip(b"=").decode()
     return text if len(text) <= MAX_CURSOR_LENGTH else None
 
 
@@ -146,7 +146,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\x00" not in value
 
 
-def _digest(content: bytes) -> bytes:
+def _compute_digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()[:_DIGEST_BYTES]
 
 
@@ -161,7 +161,7 @@ def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | 
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise ValueError("is none, or is damaged")
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-    if digest != _digest(content):
+    if digest != _compute_digest(content):
         raise ValueError("is none, or is damaged")
     return _read_content(content, fingerprint, length)
 

@@ -36,17 +36,17 @@ def read_parameter(level: Level, name: str, setting: Setting) -> None:
             text is invalid.
     """
     column = level.spec.column(name)
-    head, _, rest = name.partition(".")
+    relation_name, _, remainder = name.partition(".")
     if column is not None:
         level.conditions.append(_read_filter(Operand(column), setting))
     elif name in LOGIC:
         _read_group(level, name, setting)
     elif level.join is not None and name in MANY_PARAMETERS:
         level.set(name, setting)
-    elif levels := level.named(head):
+    elif levels := level.named(relation_name):
         for nested in levels:
-            if rest:
-                read_parameter(nested, rest, setting)
+            if remainder:
+                read_parameter(nested, remainder, setting)
             else:
                 level.conditions.append(_read_presence(nested, setting))
     else:
@@ -74,9 +74,9 @@ def _read_free_filter(level: Level, name: str, setting: Setting) -> Draft:
 
 
 def _describe_unknown_name(level: Level, name: str, parameter: str) -> ProblemError:
-    head, dot, _ = name.partition(".")
-    if dot or any(head in relation.names for relation in level.relations):
-        return not_embedded(parameter, head)
+    relation_name, dot, _ = name.partition(".")
+    if dot or any(relation_name in relation.names for relation in level.relations):
+        return not_embedded(parameter, relation_name)
     columns = listed(column.name for column in level.spec.columns)
     detail = f"{level.spec.path} has no column {shown(name)}; it has {columns}"
     return fault("unknown_parameter", parameter, detail)

@@ -160,13 +160,15 @@ def _read_state(scanner: Scanner, operand: Operand) -> str:
     return state
 
 
-def _read_value(parameter: str, operand: Operand, head: _Head, text: str) -> str | tuple[str, ...]:
-    if head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
+def _read_value(
+    parameter: str, operand: Operand, parsed_head: _Head, text: str
+) -> str | tuple[str, ...]:
+    if parsed_head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
         raise fault("PGRST100", parameter, f"a value has at most {MAX_PARAMETER_LENGTH} characters")
-    if head.operator == "ov":
+    if parsed_head.operator == "ov":
         return _read_several(parameter, operand, text, elements)
-    reader = _READERS.get(head.operator, checked)
-    if head.quantifier is None:
+    reader = _READERS.get(parsed_head.operator, checked)
+    if parsed_head.quantifier is None:
         return _check_fit(parameter, operand, text, reader)
     values = _read_several(parameter, operand, text, lambda _, literal: read_array(literal))
     return tuple(_check_fit(parameter, operand, value, reader) for value in values)

@@ -49,7 +49,11 @@ def _group_by_rank(relations: Sequence[Relation], name: str) -> Iterator[list[Re
     direct = [relation for relation in relations if relation.through is None]
     yield [relation for relation in direct if name in relation.names]
     yield [relation for relation in direct if name in relation.other_names]
-    yield [r for r in relations if r.through is not None and name in r.names]
+    yield [
+        candidate
+        for candidate in relations
+        if candidate.through is not None and name in candidate.names
+    ]
 
 
 def _describe_ambiguous(
@@ -89,8 +93,8 @@ def _describe(spec: ResourceSpec, relation: Relation) -> str:
     if relation.through is not None:
         join, near, far = relation.through.spec.path, relation.through.near, relation.through.far
         return f"{join} using {join}({near.name}) and {join}({far.name})"
-    column_name, target_name = relation.column.name, relation.target_column.name
-    return f"{relation.hint} using {spec.path}({column_name}) and {relation.target.path}({target_name})"
+    near_name, far_name = relation.column.name, relation.target_column.name
+    return f"{relation.hint} using {spec.path}({near_name}) and {relation.target.path}({far_name})"
 
 
 def _describe_unknown(
