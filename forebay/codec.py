@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 
 from forebay.command import OPS, Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 from forebay.ids import are_command_ids, is_command_id, is_rejection_id
 
 FORMAT_VERSION = 1
@@ -59,14 +59,14 @@ def decode(line: bytes) -> Command:
     """The command of a line, with or without its newline.
 
     Raises:
-        UnreadableLine: not JSON, nested too deep, not an envelope, or of an unknown format
+        InvalidLineError: not JSON, nested too deep, not an envelope, or of an unknown format
             version.
     """
     return _quickly(line) or _carefully(line)
 
 
-def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
-    """Decode several lines in half the time: commands, and an `UnreadableLine` per invalid line.
+def decode_all(lines: Sequence[bytes]) -> list[Command | InvalidLineError]:
+    """Decode several lines in half the time: commands, and an `InvalidLineError` per invalid line.
 
     The common case is a batch of valid lines without lists or objects in their bodies, so such
     lines are checked together and not one at a time.
@@ -75,7 +75,7 @@ def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
     if flat is not None:
         commands, failed_places = flat
         if _are_valid(commands):
-            entries: list[Command | UnreadableLine] = list(commands)
+            entries: list[Command | InvalidLineError] = list(commands)
             for place in failed_places:  # ascending: each insert lands at its final place
                 entries.insert(place, _decode_or_error(lines[place]))
             return entries
@@ -111,10 +111,10 @@ def _are_valid(commands: Sequence[Command]) -> bool:
     )
 
 
-def _decode_or_error(line: bytes) -> Command | UnreadableLine:
+def _decode_or_error(line: bytes) -> Command | InvalidLineError:
     try:
         return decode(line)
-    except UnreadableLine as exc:
+    except InvalidLineError as exc:
         return exc.with_traceback(None)  # a traceback would keep its frames in memory
 
 
@@ -207,19 +207,19 @@ def _carefully(line: bytes) -> Command:
     """The command of a line, decoded step by step for a precise error.
 
     Raises:
-        UnreadableLine: as `decode`.
+        InvalidLineError: as `decode`.
     """
     try:
         envelope = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
-        raise UnreadableLine("line_not_json", f"the line is not JSON: {exc}") from None
+        raise InvalidLineError("line_not_json", f"the line is not JSON: {exc}") from None
     if not isinstance(envelope, dict):
-        raise UnreadableLine("envelope_invalid", "the line is JSON but no object")
+        raise InvalidLineError("envelope_invalid", "the line is JSON but no object")
     if _count_brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
-        raise UnreadableLine("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
+        raise InvalidLineError("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
     version = envelope.get("v")
     if version != FORMAT_VERSION or version is True:
-        raise UnreadableLine(
+        raise InvalidLineError(
             "envelope_version_unknown",
             f"the envelope's version is {version!r}; this release reads {FORMAT_VERSION}",
         )
@@ -276,7 +276,7 @@ def _is_deeper(value: object, levels: int) -> bool:
     return True
 
 
-def _invalid(member: str, expected: str, value: object) -> UnreadableLine:
+def _invalid(member: str, expected: str, value: object) -> InvalidLineError:
     text = repr(value)
     excerpt = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
-    return UnreadableLine("envelope_invalid", f'"{member}" must be {expected}, not {excerpt}')
+    return InvalidLineError("envelope_invalid", f'"{member}" must be {expected}, not {excerpt}')

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from forebay.ids import is_create_id, is_outdated, original_version
 
-Fate = Literal["pending", "applied", "superseded", "rejected"]
+CommandStatus = Literal["pending", "applied", "superseded", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Traces:
         return cls(version, bool(by_create), tombstone, rejection)
 
 
-def fate(command_id: str, traces: Traces) -> Fate:
+def find_status(command_id: str, traces: Traces) -> CommandStatus:
     """The status of a command whose id this deployment made.
 
     A command that can't win against the row or tombstone of its key (law 2) is superseded, whether

@@ -19,7 +19,7 @@ from forebay.apply.decisions import DecisionLog
 from forebay.apply.fold import Folded, Target
 from forebay.apply.habits import Habits
 from forebay.apply.ledger import OvertakenError
-from forebay.apply.outcome import BadLine, Counts, Source, Undecided
+from forebay.apply.outcome import Counts, InvalidLine, Source, Undecided
 from forebay.apply.prepare import Contest, Prepared, in_order
 from forebay.apply.rejections import Rejection, find_rejected, line_id
 from forebay.apply.rows import unfit_keys
@@ -51,7 +51,7 @@ class Candidates:
     refused: dict[Target, Refusal] = field(default_factory=dict)
     #: Commands that can't be prepared, each once, as they were archived.
     unfit: list[tuple[Command, BodyError]] = field(default_factory=list)
-    bad_lines: list[BadLine] = field(default_factory=list)
+    bad_lines: list[InvalidLine] = field(default_factory=list)
     #: Ids of the chunk's commands that were rejected before; `Applied.counts` counts them.
     known: Collection[str] = ()
 
@@ -324,8 +324,8 @@ class ChunkApplier:
         return {path for path, table in tables.items() if table in existing}
 
     def _examine_lines(
-        self, chunk: Prepared, lines: Iterable[BadLine] | None = None
-    ) -> tuple[int, list[BadLine]]:
+        self, chunk: Prepared, lines: Iterable[InvalidLine] | None = None
+    ) -> tuple[int, list[InvalidLine]]:
         """How many invalid lines were rejected before, and the other invalid lines."""
         by_id = {
             line_id(self._source.object, line): line

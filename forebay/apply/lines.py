@@ -1,7 +1,7 @@
 """Reads an archive object as a stream: gunzip, split into lines, decode, group into chunks.
 
 Memory is bounded by one chunk and one line, whatever the size to which a hostile object inflates.
-A line that can't be decoded becomes a `BadLine`; the other lines are not affected.
+A line that can't be decoded becomes an `InvalidLine`; the other lines are not affected.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.codec import MAX_LINE_BYTES, decode, decode_all
 from forebay.command import Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 
 CHUNK_COMMANDS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024  # of lines; commands take about five times as much memory
@@ -55,7 +55,7 @@ def read_chunks(
 ) -> Iterator[list[Entry]]:
     """Yield the entries of an archive object in chunks; an object always gives the same chunks.
 
-    Bytes that are not an object of commands end with a `BadLine` for the rest; see
+    Bytes that are not an object of commands end with an `InvalidLine` for the rest; see
     MAX_OBJECT_BYTES.
 
     Args:
@@ -95,13 +95,13 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
         if isinstance(entry, Command) and b"\n" not in remaining:  # complete except for its newline
             yield [remaining], [entry]
             number, remaining = number + 1, b""
-        yield [remaining], [BadLine(number, remaining[:_SHOWN_BYTES], exc.code, str(exc))]
+        yield [remaining], [InvalidLine(number, remaining[:_SHOWN_BYTES], exc.code, str(exc))]
 
 
 def _decode_in_batches(
     line_lists: Iterable[list[bytes]],
 ) -> Iterator[tuple[list[bytes], list[Entry]]]:
-    number, bad_lines = 0, _BadLines()
+    number, bad_lines = 0, _InvalidLines()
     for lines in _split_lists(line_lists):
         entries = _decode_entries(number, lines)
         fitting = bad_lines.note(entries)
@@ -124,15 +124,15 @@ def _decode_entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
     if max(map(len, lines)) >= MAX_LINE_BYTES:  # the newline is stripped already
         return [_decode_entry(number + place, line) for place, line in enumerate(lines)]
     return [
-        BadLine(number + place, lines[place], entry.code, str(entry))
-        if isinstance(entry, UnreadableLine)
+        InvalidLine(number + place, lines[place], entry.code, str(entry))
+        if isinstance(entry, InvalidLineError)
         else entry
         for place, entry in enumerate(decode_all(lines))
     ]
 
 
 @dataclass(slots=True)
-class _BadLines:
+class _InvalidLines:
     """Counts the invalid lines of an object."""
 
     lines: int = 0
@@ -141,7 +141,7 @@ class _BadLines:
     def note(self, entries: Sequence[Entry]) -> int:
         """Count invalid lines; return how many entries come before the limit is exceeded."""
         for place, entry in enumerate(entries):
-            if isinstance(entry, BadLine):
+            if isinstance(entry, InvalidLine):
                 self.lines += 1
                 self.size += len(entry.raw)
                 if self.lines > MAX_BAD_LINES or self.size > MAX_BAD_BYTES:
@@ -166,11 +166,11 @@ def _limit_size(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _decode_entry(number: int, line: bytes) -> Entry:
     if len(line) >= MAX_LINE_BYTES:
         detail = f"the line is longer than {MAX_LINE_BYTES} bytes"
-        return BadLine(number, line[:_SHOWN_BYTES], "line_too_long", detail)
+        return InvalidLine(number, line[:_SHOWN_BYTES], "line_too_long", detail)
     try:
         return decode(line)
-    except UnreadableLine as exc:
-        return BadLine(number, line, exc.code, str(exc))
+    except InvalidLineError as exc:
+        return InvalidLine(number, line, exc.code, str(exc))
 
 
 def _split_lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:

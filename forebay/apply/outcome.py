@@ -11,7 +11,7 @@ from forebay.db.faults import CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
+class InvalidLine:
     """An invalid line: a line of an archive object that is not a command."""
 
     #: Position in the object, from 0.
@@ -22,7 +22,7 @@ class BadLine:
     detail: str
 
 
-Entry: TypeAlias = Command | BadLine
+Entry: TypeAlias = Command | InvalidLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Undecided:
     @property
     def needs_other_release(self) -> bool:
         """True if the reason is this release's code or declarations, not Postgres or the line."""
-        return not isinstance(self.entry, BadLine) and self.sqlstate is None
+        return not isinstance(self.entry, InvalidLine) and self.sqlstate is None
 
     @property
     def depends_on_other_rows(self) -> bool:

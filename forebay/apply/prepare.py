@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from forebay.apply.fold import Folded, fold
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.apply.upcast import are_all_current, upcast
 from forebay.command import Command
 from forebay.errors import BodyError
@@ -34,9 +34,9 @@ class Prepared:
     skipped: int = 0
 
     @property
-    def bad_lines(self) -> Iterator[BadLine]:
+    def bad_lines(self) -> Iterator[InvalidLine]:
         """The invalid lines."""
-        return (entry for entry in self.entries if isinstance(entry, BadLine))
+        return (entry for entry in self.entries if isinstance(entry, InvalidLine))
 
 
 @dataclass(frozen=True, slots=True)

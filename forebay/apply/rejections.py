@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Self
 
-from forebay.apply.outcome import BadLine, Undecided
+from forebay.apply.outcome import InvalidLine, Undecided
 from forebay.codec import encode
 from forebay.db.connect import Connection
 
@@ -42,7 +42,7 @@ class Rejection:
     def of(cls, undecided: Undecided, object_key: str, at: dt.datetime) -> Self:
         """The rejection of a command or a line that could not be applied."""
         entry = undecided.entry
-        if isinstance(entry, BadLine):
+        if isinstance(entry, InvalidLine):
             names: tuple[str | None, str | None, str | None] = (None, None, None)
             rejection_id, line = line_id(object_key, entry), entry.raw
         else:
@@ -69,7 +69,7 @@ class Rejection:
         return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
-def line_id(object_key: str, bad: BadLine) -> str:
+def line_id(object_key: str, bad: InvalidLine) -> str:
     """The id of an invalid line's rejection: the same in every replay."""
     digest = f"{object_key}\n{bad.number}\n".encode() + bad.raw
     return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))

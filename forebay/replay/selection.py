@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.ids import least_id
 
 
@@ -47,7 +47,7 @@ class Selection:
             yield [
                 entry
                 for entry in chunk
-                if not isinstance(entry, BadLine)
+                if not isinstance(entry, InvalidLine)
                 and (since is None or entry.id >= since)
                 and (until is None or entry.id < until)
                 and (not self.resources or entry.resource in self.resources)

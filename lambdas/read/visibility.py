@@ -9,7 +9,7 @@ from forebay.command import KeyValue
 from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import Fate, Traces, fate
+from forebay.status import CommandStatus, Traces, find_status
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.sql.rows import traces_query
 
@@ -43,7 +43,7 @@ class Visibility:
         *,
         wait_seconds: float,
         frees_connection: bool = False,
-    ) -> tuple[Fate, Traces]:
+    ) -> tuple[CommandStatus, Traces]:
         """The status on a replica, queried until it is not pending or the time is up.
 
         Args:
@@ -60,7 +60,7 @@ class Visibility:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             traces = _read_traces(self._database.fetch(query))
-            status = fate(command_id, traces)
+            status = find_status(command_id, traces)
             remaining = deadline - self._clock()
             if status != "pending" or remaining <= 0:
                 return status, traces
@@ -69,10 +69,10 @@ class Visibility:
             self._sleep(min(pause, remaining))
             pause = min(pause * 2, longest)
 
-    def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> Fate:
+    def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> CommandStatus:
         """The status on the primary, queried once."""
         rows = self._database.fetch_from_primary(traces_query(spec, key, command_id))
-        return fate(command_id, _read_traces(rows))
+        return find_status(command_id, _read_traces(rows))
 
 
 def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:

@@ -227,11 +227,11 @@ class WriteApp:
     def _accept_items(self, items: Sequence[_Item]) -> list[Command | Problem]:
         lines = [item for item in items if isinstance(item, Line)]
         refused_indexes = self._acceptor.accept(lines) if lines else set()
-        fates = iter(
+        results = iter(
             not_accepted() if index in refused_indexes else line.command
             for index, line in enumerate(lines)
         )
-        return [next(fates) if isinstance(item, Line) else item for item in items]
+        return [next(results) if isinstance(item, Line) else item for item in items]
 
 
 def _keep_unchanged(item: bytes) -> bytes:

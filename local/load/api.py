@@ -126,15 +126,15 @@ class Api:
         # An item that is answered 503 may have been stored nevertheless.
         return Attempt(results, "items answered 503", may_have_worked=True)
 
-    async def fate(self, status_path: str) -> str | None:
+    async def status(self, status_path: str) -> str | None:
         """Return the final status of a command, or None while it is pending.
 
         Raises:
             UnreachableError, RefusedError: the API does not return the status.
         """
         document = (await self._get(self._at(status_path))).document()
-        fate: str = document["status"]
-        return None if fate == "pending" else fate
+        status: str = document["status"]
+        return None if status == "pending" else status
 
     async def visible_keys(self, items: Sequence[Item]) -> frozenset[int | str]:
         """Return the keys that have a row, of up to PAGE_ROWS items of one resource.

@@ -12,7 +12,7 @@ _PAUSE_SECONDS = 0.2  # between two rounds of status requests
 
 Keys = frozenset[tuple[str, int | str]]
 #: Status by command id.
-Fates = dict[str, str]
+Statuses = dict[str, str]
 
 
 async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
@@ -25,7 +25,7 @@ async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
     return frozenset(found)
 
 
-async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Fates:
+async def statuses_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Statuses:
     """Determine statuses from whole lists; all commands must be creates.
 
     A key that had a row before the load keeps that row despite a create: superseded. A key that had
@@ -36,15 +36,15 @@ async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys)
     for resource, key_name in _resources(command.item for command in commands):
         async for row in api.rows(resource):
             rows[resource, row[key_name]] = row
-    fates: Fates = {}
+    statuses: Statuses = {}
     for command in commands:
         item = command.item
         shown = rows.get((item.resource, item.key))
         if shown is not None and (item.resource, item.key) in before:
-            fates[command.command_id] = "superseded"
+            statuses[command.command_id] = "superseded"
         elif shown == item.body and not command.doubtful:
-            fates[command.command_id] = "applied"
-    return fates
+            statuses[command.command_id] = "applied"
+    return statuses
 
 
 async def ask_all(
@@ -54,9 +54,9 @@ async def ask_all(
     connections: int,
     patience_seconds: float,
     on_known: Callable[[], None],
-) -> Fates:
+) -> Statuses:
     """Request each command's status until all are final or the patience has run out."""
-    fates: Fates = {}
+    statuses: Statuses = {}
     deadline = time.monotonic() + patience_seconds
     pending = list(commands)
     while pending:
@@ -64,19 +64,19 @@ async def ask_all(
 
         async def work(waiting: Iterable[Accepted] = waiting) -> None:
             for command in waiting:
-                fate = await api.fate(command.status_path)
-                if fate is not None:
-                    fates[command.command_id] = fate
+                status = await api.status(command.status_path)
+                if status is not None:
+                    statuses[command.command_id] = status
                     on_known()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(work())
-        pending = [command for command in pending if command.command_id not in fates]
+        pending = [command for command in pending if command.command_id not in statuses]
         if not pending or time.monotonic() > deadline:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
-    return fates
+    return statuses
 
 
 def _resources(items: Iterable[Item]) -> list[tuple[str, str]]:

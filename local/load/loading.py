@@ -8,7 +8,7 @@ import aiohttp
 
 from local.load import confirming, data
 from local.load.api import Api
-from local.load.confirming import Fates, Keys
+from local.load.confirming import Keys, Statuses
 from local.load.data import Item
 from local.load.errors import LoadError
 from local.load.posting import MAX_BATCH_ITEMS, Accepted, Posted, post_all
@@ -61,19 +61,19 @@ async def _load(api: Api, options: Options, bars: Bars) -> Report:
     before = await confirming.present_keys(api, items)
     posted, watch = await _post_and_watch(api, items, before, options, bars)
     watched = {seen.command.command_id for seen in watch.seen}
-    fates: Fates = {}
+    statuses: Statuses = {}
     if not options.ask_all:
         unwatched = [command for command in posted.accepted if command.command_id not in watched]
-        fates = await confirming.fates_from_lists(api, unwatched, before)
-        bars.confirmed(len(fates))
+        statuses = await confirming.statuses_from_lists(api, unwatched, before)
+        bars.confirmed(len(statuses))
     asked = await confirming.ask_all(
         api,
-        _without(posted.accepted, fates),
+        _without(posted.accepted, statuses),
         connections=options.connections,
         patience_seconds=options.visible_patience_seconds,
         on_known=bars.confirmed,
     )
-    return _report(items, posted, watch, fates | asked, asked=len(asked), again=api.repeated)
+    return _report(items, posted, watch, statuses | asked, asked=len(asked), again=api.repeated)
 
 
 async def _post_and_watch(
@@ -109,15 +109,21 @@ async def _post_and_watch(
     return posted, watch
 
 
-def _without(commands: Sequence[Accepted], fates: Mapping[str, str]) -> list[Accepted]:
-    return [command for command in commands if command.command_id not in fates]
+def _without(commands: Sequence[Accepted], statuses: Mapping[str, str]) -> list[Accepted]:
+    return [command for command in commands if command.command_id not in statuses]
 
 
 def _report(
-    items: Sequence[Item], posted: Posted, watch: Watch, fates: Fates, *, asked: int, again: int
+    items: Sequence[Item],
+    posted: Posted,
+    watch: Watch,
+    statuses: Statuses,
+    *,
+    asked: int,
+    again: int,
 ) -> Report:
-    told = list(fates.values())
-    missing = _without(posted.accepted, fates)
+    told = list(statuses.values())
+    missing = _without(posted.accepted, statuses)
     return Report(
         items=len(items),
         accepted=len(posted.accepted),
@@ -127,7 +133,11 @@ def _report(
         accepted_per_second=len(posted.accepted) / posted.seconds if posted.seconds else 0.0,
         visible_seconds=Spread.of(
             # For other statuses, another client's command made the visible row.
-            [seen.seconds for seen in watch.seen if fates.get(seen.command.command_id) == "applied"]
+            [
+                seen.seconds
+                for seen in watch.seen
+                if statuses.get(seen.command.command_id) == "applied"
+            ]
         ),
         watched=len(watch.seen),
         look_seconds=Spread.of([seen.since_last_look_seconds for seen in watch.seen]),
@@ -136,15 +146,15 @@ def _report(
         rejected=told.count("rejected"),
         missing=len(missing),
         asked=asked,
-        complaint=_complaint(posted, missing, fates),
+        complaint=_complaint(posted, missing, statuses),
     )
 
 
-def _complaint(posted: Posted, missing: Sequence[Accepted], fates: Fates) -> str | None:
+def _complaint(posted: Posted, missing: Sequence[Accepted], statuses: Statuses) -> str | None:
     for item, reason in posted.refused:
         return f"refused, for example {item.resource} {item.key!r}: {reason}"
     for command in posted.accepted:
-        if fates.get(command.command_id) == "rejected":
+        if statuses.get(command.command_id) == "rejected":
             return f"rejected, for example {command.status_path}"
     for command in missing:
         return f"still pending, for example {command.status_path}"

@@ -66,14 +66,14 @@ class Report:
         accepted = f"{self.accepted:,} of {self.items:,} accepted"
         rate = f"{self.accepted_per_second:,.0f} a second"
         looks = f"each looked at every {_seconds(self.look_seconds.p50)}"
-        fates = f"{self.applied:,} applied, {self.superseded:,} superseded"
+        statuses = f"{self.applied:,} applied, {self.superseded:,} superseded"
         faults = f"{self.rejected:,} rejected, {self.refused:,} refused, {self.missing:,} missing"
         listed = self.applied + self.superseded + self.rejected - self.asked
         lines = [
             f"{accepted} in {self.accepting_seconds:.1f} s, {rate}; {self.repeated:,} sent again",
             f"from acceptance to visible on the replica: {_spread(self.visible_seconds)}",
             *([f"  ({self.watched:,} commands watched, {looks})"] if self.watched else []),
-            f"{fates}, {faults}",
+            f"{statuses}, {faults}",
             f"  ({self.asked:,} asked one by one, {listed:,} seen in lists)",
         ]
         return "\n".join([*lines, *([self.complaint] if self.complaint else [])])

@@ -18,7 +18,7 @@ from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import Traces, fate
+from forebay.status import Traces, find_status
 from ops.archive.store import ObjectStore, StoredObject
 
 Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
@@ -193,7 +193,7 @@ def _entry(
     command = found.command
     if command.id in rejected:
         return Entry(command, found.objects, "rejected", rejected[command.id])
-    outcome: Outcome = fate(command.id, traces)
+    outcome: Outcome = find_status(command.id, traces)
     if outcome == "pending" and applied.intersection(found.objects):
         outcome = "missing"
     return Entry(command, found.objects, outcome)
