@@ -110,7 +110,7 @@ class Access:
         """
         for scope in sorted(scopes):
             if not self.allows(caller, scope):
-                raise ProblemError(_forbidden(scope))
+                raise ProblemError(_describe_forbidden(scope))
 
 
 def _is_listed(scope: str, granted: object) -> bool:
@@ -118,7 +118,7 @@ def _is_listed(scope: str, granted: object) -> bool:
     return isinstance(granted, str) and f"{RESOURCE_SERVER}/{scope}" in granted.split(" ")
 
 
-def _forbidden(scope: str) -> Problem:
+def _describe_forbidden(scope: str) -> Problem:
     resource, _, access = scope.rpartition(".")
     doing = {"read": "reads", "write": "writes"}[access]
     return Problem(

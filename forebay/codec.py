@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 
 from forebay.command import OPS, Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 from forebay.ids import are_command_ids, is_command_id, is_rejection_id
 
 FORMAT_VERSION = 1
@@ -59,50 +59,50 @@ def decode(line: bytes) -> Command:
     """The command of a line, with or without its newline.
 
     Raises:
-        UnreadableLine: not JSON, nested too deep, not an envelope, or of an unknown format
+        InvalidLineError: not JSON, nested too deep, not an envelope, or of an unknown format
             version.
     """
     return _quickly(line) or _carefully(line)
 
 
-def decode_all(lines: Sequence[bytes]) -> list[Command | UnreadableLine]:
-    """Decode several lines in half the time: commands, and an `UnreadableLine` per invalid line.
+def decode_all(lines: Sequence[bytes]) -> list[Command | InvalidLineError]:
+    """Decode several lines in half the time: commands, and an `InvalidLineError` per invalid line.
 
     The common case is a batch of valid lines without lists or objects in their bodies, so such
     lines are checked together and not one at a time.
     """
-    found = _flat(lines)
-    if found is not None:
-        commands, failed = found
-        if _are_well(commands):
-            made: list[Command | UnreadableLine] = list(commands)
-            for place in failed:  # ascending: each insert lands at its final place
-                made.insert(place, _decode_or_error(lines[place]))
-            return made
+    flat = _decode_flat(lines)
+    if flat is not None:
+        commands, failed_places = flat
+        if _are_valid(commands):
+            entries: list[Command | InvalidLineError] = list(commands)
+            for place in failed_places:  # ascending: each insert lands at its final place
+                entries.insert(place, _decode_or_error(lines[place]))
+            return entries
     if len(lines) <= _PIECE:
         return [_decode_or_error(line) for line in lines]
     pieces = (lines[start : start + _PIECE] for start in range(0, len(lines), _PIECE))
     return [entry for piece in pieces for entry in decode_all(piece)]
 
 
-def _flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
+def _decode_flat(lines: Sequence[bytes]) -> tuple[list[Command], list[int]] | None:
     """The commands of lines with flat bodies, and the places of the others; None if too many."""
-    reader = _reader()
+    reader = _load_reader()
     commands: list[Command] = []
-    failed: list[int] = []
-    left = iter(lines)
-    while len(failed) <= _FEW * len(lines):
+    failed_places: list[int] = []
+    remaining = iter(lines)
+    while len(failed_places) <= _FEW * len(lines):
         try:
-            # `extend` keeps the commands made before an error, and `left` is past the failed line.
-            commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, left))))
+            # `extend` keeps the commands made before an error; `remaining` is past the failed line.
+            commands.extend(map(_command_of, map(_MEMBERS, map(reader.flat, remaining))))
         except reader.errors:
-            failed.append(len(commands) + len(failed))
+            failed_places.append(len(commands) + len(failed_places))
         else:
-            return commands, failed
+            return commands, failed_places
     return None
 
 
-def _are_well(commands: Sequence[Command]) -> bool:
+def _are_valid(commands: Sequence[Command]) -> bool:
     """Return whether parsed flat lines pass the checks that the parser does not make."""
     return (
         are_command_ids([command.id for command in commands])
@@ -111,10 +111,10 @@ def _are_well(commands: Sequence[Command]) -> bool:
     )
 
 
-def _decode_or_error(line: bytes) -> Command | UnreadableLine:
+def _decode_or_error(line: bytes) -> Command | InvalidLineError:
     try:
         return decode(line)
-    except UnreadableLine as exc:
+    except InvalidLineError as exc:
         return exc.with_traceback(None)  # a traceback would keep its frames in memory
 
 
@@ -123,21 +123,21 @@ def _quickly(line: bytes) -> Command | None:
 
     Apply decodes millions of lines, so the parser itself checks the envelope's members.
     """
-    reader = _reader()
+    reader = _load_reader()
     try:
-        found = reader.any(line)
+        envelope = reader.any(line)
     except reader.errors:
         return None
-    command = _command_of(_MEMBERS(found))
+    command = _command_of(_MEMBERS(envelope))
     body, amends = command.body, command.amends
-    is_well = (
+    is_valid = (
         is_command_id(command.id)
         and (body is None) == (command.op == "delete")
         and (amends is None or is_rejection_id(amends))
-        and (len(line) <= _SHALLOW_BYTES or _brackets(line) <= MAX_LINE_DEPTH)
+        and (len(line) <= _SHALLOW_BYTES or _count_brackets(line) <= MAX_LINE_DEPTH)
         and (body is None or _NESTED.isdisjoint(map(type, body.values())) or _is_plain(body))
     )
-    return command if is_well else None
+    return command if is_valid else None
 
 
 #: The members of a parsed envelope in the order of the fields of `Command`.
@@ -158,7 +158,7 @@ class _Reader(NamedTuple):
 
 
 @cache
-def _reader() -> _Reader:
+def _load_reader() -> _Reader:
     """The parsers, imported at the first call: a process that only writes never needs them."""
     import msgspec  # noqa: PLC0415
     from msgspec import Meta  # noqa: PLC0415
@@ -199,7 +199,7 @@ def _is_plain(value: object) -> bool:
     return not isinstance(value, int) or value in _INT64
 
 
-def _brackets(line: bytes) -> int:
+def _count_brackets(line: bytes) -> int:
     return line.count(b"[") + line.count(b"{")
 
 
@@ -207,26 +207,26 @@ def _carefully(line: bytes) -> Command:
     """The command of a line, decoded step by step for a precise error.
 
     Raises:
-        UnreadableLine: as `decode`.
+        InvalidLineError: as `decode`.
     """
     try:
         envelope = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
-        raise UnreadableLine("line_not_json", f"the line is not JSON: {exc}") from None
+        raise InvalidLineError("line_not_json", f"the line is not JSON: {exc}") from None
     if not isinstance(envelope, dict):
-        raise UnreadableLine("envelope_invalid", "the line is JSON but no object")
-    if _brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
-        raise UnreadableLine("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
+        raise InvalidLineError("envelope_invalid", "the line is JSON but no object")
+    if _count_brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
+        raise InvalidLineError("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
     version = envelope.get("v")
     if version != FORMAT_VERSION or version is True:
-        raise UnreadableLine(
+        raise InvalidLineError(
             "envelope_version_unknown",
             f"the envelope's version is {version!r}; this release reads {FORMAT_VERSION}",
         )
-    return _command(envelope)
+    return _read_command(envelope)
 
 
-def _command(envelope: dict[str, Any]) -> Command:
+def _read_command(envelope: dict[str, Any]) -> Command:
     command_id, op, body = envelope.get("id"), envelope.get("op"), envelope.get("body")
     resource, key = envelope.get("resource"), envelope.get("key")
     schema, by = envelope.get("schema"), envelope.get("by")
@@ -251,11 +251,11 @@ def _command(envelope: dict[str, Any]) -> Command:
         raise _invalid("trace", "a string or null", trace)
     if (body is None) != (op == "delete") or not (body is None or isinstance(body, dict)):
         raise _invalid("body", "an object, or null for a delete", body)
-    amends = _amends(envelope)
+    amends = _read_amends(envelope)
     return Command(command_id, op, resource, key, schema, by, trace, body, amends)  # type: ignore[arg-type]
 
 
-def _amends(envelope: dict[str, Any]) -> str | None:
+def _read_amends(envelope: dict[str, Any]) -> str | None:
     """The member if it is valid, else None: older releases apply such a line without reading it."""
     amends = envelope.get("amends")
     return amends if isinstance(amends, str) and is_rejection_id(amends) else None
@@ -276,7 +276,7 @@ def _is_deeper(value: object, levels: int) -> bool:
     return True
 
 
-def _invalid(member: str, wanted: str, found: object) -> UnreadableLine:
-    text = repr(found)
-    shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
-    return UnreadableLine("envelope_invalid", f'"{member}" must be {wanted}, not {shown}')
+def _invalid(member: str, expected: str, value: object) -> InvalidLineError:
+    text = repr(value)
+    excerpt = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - for the eye
+    return InvalidLineError("envelope_invalid", f'"{member}" must be {expected}, not {excerpt}')

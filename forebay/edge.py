@@ -26,23 +26,23 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     `edge_function.js` implements the same search in JavaScript; a test compares their results.
     """
-    found, fewest = None, (len(name) + 1) // 3 + 1
+    match, fewest = None, (len(name) + 1) // 3 + 1
     if len(name) > LONGEST_NAME:
         return None
     for candidate in sorted(known):
-        letters = _different(name, candidate)
+        letters = _count_differences(name, candidate)
         if letters < fewest:
-            found, fewest = candidate, letters
-    return found
+            match, fewest = candidate, letters
+    return match
 
 
-def _different(one: str, other: str) -> int:
+def _count_differences(left: str, right: str) -> int:
     """The number of insertions, deletions and substitutions (Levenshtein's distance)."""
-    row = list(range(len(other) + 1))
-    for place, letter in enumerate(one, start=1):
+    row = list(range(len(right) + 1))
+    for place, letter in enumerate(left, start=1):
         above, row[0] = row[0], place
-        for column, wanted in enumerate(other, start=1):
-            changed = above + (letter != wanted)
+        for column, expected in enumerate(right, start=1):
+            changed = above + (letter != expected)
             above = row[column]
             row[column] = min(changed, above + 1, row[column - 1] + 1)
     return row[-1]

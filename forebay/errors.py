@@ -4,7 +4,7 @@ ForebayError
 ├── DeclarationError        a resource is declared wrongly: only a change of its file helps
 ├── SettingsError           a function or tool is configured wrongly
 ├── PermanentError          the same input always fails the same way
-│   ├── UnreadableLine      an archive line is not a command of a known format
+│   ├── InvalidLineError    an archive line is not a command of a known format
 │   └── BodyError           a command's body does not fit the resource's table
 └── TransientError          retry later: no data was changed or lost
     ├── NotAcceptedError    neither Firehose nor the archive accepted the records
@@ -31,7 +31,7 @@ class PermanentError(ForebayError):
     """A retry with the same input can't help."""
 
 
-class UnreadableLine(PermanentError):  # noqa: N818 - also a return value of decode_all
+class InvalidLineError(PermanentError):
     """An invalid line of an archive object: `code` is stable, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -34,7 +34,7 @@ def note_failure(connection: Connection, key: str, error: str) -> None:
 def failures_of(connection: Connection, keys: Sequence[str]) -> dict[str, Failure]:
     """The last failures of objects, by key, without objects that never failed."""
     rows = connection.execute(_FAILURES, [list(keys)]).fetchall()
-    return {key: Failure(error, at, times) for key, error, at, times in rows}
+    return {key: Failure(error, failed_at, times) for key, error, failed_at, times in rows}
 
 
 _NOTE = """

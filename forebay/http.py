@@ -60,18 +60,18 @@ def problem_response(problem: Problem, instance: str, *, to_read: bool = False) 
     document = problem.read_document(instance) if to_read else problem.document(instance)
     return Response(
         problem.status,
-        orjson.dumps(_encodable(document)).decode(),
+        orjson.dumps(_make_encodable(document)).decode(),
         content_type=CONTENT_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
 
 
-def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _make_encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """The value with lone surrogates escaped: a problem may quote any text of a request."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
-        return {name: _encodable(inner) for name, inner in value.items()}
+        return {name: _make_encodable(element) for name, element in value.items()}
     if isinstance(value, list):
-        return [_encodable(inner) for inner in value]
+        return [_make_encodable(element) for element in value]
     return value

@@ -59,8 +59,8 @@ def are_command_ids(texts: Sequence[str]) -> bool:
     lines = "\n".join([*texts, ""])
     if not _are_uuids(lines, len(texts)):
         return False
-    first, version, variant = (set(lines[place :: len(_ZEROS)]) for place in (0, 14, 19))
-    return first.isdisjoint("ef") and version <= {"7"} and variant <= set("89ab")
+    first_digit, version, variant = (set(lines[place :: len(_ZEROS)]) for place in (0, 14, 19))
+    return first_digit.isdisjoint("ef") and version <= {"7"} and variant <= set("89ab")
 
 
 def _are_uuids(lines: str, count: int) -> bool:
@@ -147,35 +147,35 @@ class IdSource:
                 `MAX_AHEAD_MS`.
         """
         with self._lock:
-            self._last = made = _next(self._now_ms(), self._last, create=create)
-        if after is not None and made <= _split(after):
+            self._last = parts = _advance(self._now_ms(), self._last, create=create)
+        if after is not None and parts <= _split_id(after):
             # Random in all bits: many clients may send the same floor, to several instances.
-            made = _split(after)[0] + 1, _random_bits(create=create)
-        return join_id(*made)
+            parts = _split_id(after)[0] + 1, _draw_bits(create=create)
+        return join_id(*parts)
 
 
-def _next(now_ms: int, last: tuple[int, int], *, create: bool) -> tuple[int, int]:
-    if now_ms > last[0]:
-        return now_ms, _random_bits(create=create)
+def _advance(now_ms: int, previous: tuple[int, int], *, create: bool) -> tuple[int, int]:
+    if now_ms > previous[0]:
+        return now_ms, _draw_bits(create=create)
     step = 2 + int.from_bytes(os.urandom(_STEP_BITS // 8), "big")
-    ms, bits = last[0], last[1] + step
+    ms, bits = previous[0], previous[1] + step
     if bits >> _RANDOM_BITS:
         ms, bits = ms + 1, bits & ((1 << _RANDOM_BITS) - 1)
-    return ms, _with_create_bit(bits, create=create)
+    return ms, _set_create_bit(bits, create=create)
 
 
-def _random_bits(*, create: bool) -> int:
+def _draw_bits(*, create: bool) -> int:
     bits = int.from_bytes(os.urandom(10), "big") >> (80 - _RANDOM_BITS)
-    return _with_create_bit(bits, create=create)
+    return _set_create_bit(bits, create=create)
 
 
-def _with_create_bit(bits: int, *, create: bool) -> int:
+def _set_create_bit(bits: int, *, create: bool) -> int:
     return (bits & ~_CREATE_BIT) | (_CREATE_BIT if create else 0)
 
 
 def make_id_at(ms: int, *, create: bool) -> str:
     """Make an id of that millisecond, random in all other bits."""
-    return join_id(ms, _random_bits(create=create))
+    return join_id(ms, _draw_bits(create=create))
 
 
 def make_id_above(command_id: str, *, create: bool) -> str:
@@ -184,14 +184,14 @@ def make_id_above(command_id: str, *, create: bool) -> str:
     The step exceeds the range of an import: the ids of its lines differ in the low bits only, and a
     shorter step could repeat one of them.
     """
-    ms, bits = _split(command_id)
+    ms, bits = _split_id(command_id)
     bits += (1 << _IMPORT_BITS) + (int.from_bytes(os.urandom(8), "big") >> (64 - _ABOVE_BITS))
     if bits >> _RANDOM_BITS:
         ms, bits = ms + 1, bits & ((1 << _RANDOM_BITS) - 1)
-    return join_id(ms, _with_create_bit(bits, create=create))
+    return join_id(ms, _set_create_bit(bits, create=create))
 
 
-def _split(command_id: str) -> tuple[int, int]:
+def _split_id(command_id: str) -> tuple[int, int]:
     value = int(command_id.replace("-", ""), 16)
     return value >> 80, (value >> 64 & 0xFFF) << 62 | value & ((1 << 62) - 1)
 

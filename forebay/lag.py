@@ -34,7 +34,7 @@ def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
     for end_ms in _ENDS:
         if not older:
             return counts
-        still_older = bisect_left(ids, _beginning(now_ms - end_ms), 0, older)
+        still_older = bisect_left(ids, _format_prefix(now_ms - end_ms), 0, older)
         counts.append(older - still_older)
         older = still_older
     return [*counts, older] if older else counts
@@ -47,21 +47,21 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     returned.
     """
     total = sum(counts)
-    wanted = share * total
-    below = 0
+    target = share * total
+    count_below = 0
     for bucket, count in enumerate(counts):
-        if count and below + count >= wanted:
-            part = (wanted - below) / count
+        if count and count_below + count >= target:
+            fraction = (target - count_below) / count
             if bucket == 0:
-                return FIRST_SECONDS * part
+                return FIRST_SECONDS * fraction
             if bucket == BUCKETS - 1:
-                part = 0
-            return float(FIRST_SECONDS * RATIO ** (bucket - 1 + part))
-        below += count
+                fraction = 0
+            return float(FIRST_SECONDS * RATIO ** (bucket - 1 + fraction))
+        count_below += count
     return None
 
 
-def _beginning(ms: int) -> str:
+def _format_prefix(ms: int) -> str:
     """The prefix of ids of that millisecond; ids of earlier milliseconds sort before it."""
     text = f"{max(0, ms):012x}"
     return f"{text[:8]}-{text[8:]}"

@@ -109,21 +109,23 @@ class Route:
 
     @cached_property
     def _path_names(self) -> tuple[str, ...]:
-        return self._names("path")
+        return self._list_names("path")
 
     @cached_property
     def _query_names(self) -> tuple[str, ...]:
-        return self._names("query")
+        return self._list_names("query")
 
     @cached_property
     def _header_names(self) -> tuple[str, ...]:
-        return tuple(name.lower() for name in self._names("header"))
+        return tuple(name.lower() for name in self._list_names("header"))
 
-    def _names(self, location: Location) -> tuple[str, ...]:
-        return tuple(found.name for found in self.parameters if found.location == location)
+    def _list_names(self, location: Location) -> tuple[str, ...]:
+        return tuple(
+            parameter.name for parameter in self.parameters if parameter.location == location
+        )
 
 
-def _about(path: str, action: Action, *parameters: Parameter, public: bool = True) -> Route:
+def _build_about(path: str, action: Action, *parameters: Parameter, public: bool = True) -> Route:
     return Route(
         method="GET",
         path=path,
@@ -138,29 +140,31 @@ def _about(path: str, action: Action, *parameters: Parameter, public: bool = Tru
 
 #: Routes about the API itself. `Resource` reserves their paths.
 _ABOUT = (
-    _about("/", "index"),
-    _about("/openapi.json", "openapi", Parameter("header", "If-None-Match")),
-    _about("/docs", "docs"),
-    _about(
+    _build_about("/", "index"),
+    _build_about("/openapi.json", "openapi", Parameter("header", "If-None-Match")),
+    _build_about("/docs", "docs"),
+    _build_about(
         "/docs/{version}/{file}", "asset", Parameter("path", "version"), Parameter("path", "file")
     ),
-    _about("/status", "health", public=False),
+    _build_about("/status", "health", public=False),
 )
 
 
 def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
     """Every route, in a stable order."""
-    known = relations(resources)
-    own = (
-        route for spec in resources.values() for route in _resource_routes(spec, known[spec.path])
+    relations_by_path = relations(resources)
+    resource_routes = (
+        route
+        for spec in resources.values()
+        for route in _build_routes(spec, relations_by_path[spec.path])
     )
-    return (*_ABOUT, *own)
+    return (*_ABOUT, *resource_routes)
 
 
-def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
+def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
     collection, item = f"/{spec.path}", f"/{spec.path}/{{key}}"
     key = Parameter("path", "key")
-    list_ = Route(
+    list_route = Route(
         method="GET",
         path=collection,
         function="read",
@@ -173,7 +177,7 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
         cached=True,
         names_others=any(relation.target is not spec for relation in relations),
     )
-    one = Route(
+    item_route = Route(
         method="GET",
         path=item,
         function="read",
@@ -182,7 +186,7 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
         parameters=(key, *(Parameter("header", name) for name in ITEM_HEADERS)),
         cached=True,
     )
-    for route in (list_, one):
+    for route in (list_route, item_route):
         yield route
         # HEAD is not cached: the cache separates methods, so HEAD could not reuse GET's entry.
         yield replace(route, method="HEAD", cached=False)
@@ -207,12 +211,12 @@ def _resource_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Itera
         parameters=(key, Parameter("path", "id"), Parameter("header", "Prefer")),
         cached=False,
     )
-    yield _write(spec, "POST", collection, "post", ())
-    yield _write(spec, "PUT", item, "put", (key,))
-    yield _write(spec, "DELETE", item, "delete", (key,))
+    yield _build_write(spec, "POST", collection, "post", ())
+    yield _build_write(spec, "PUT", item, "put", (key,))
+    yield _build_write(spec, "DELETE", item, "delete", (key,))
 
 
-def _write(
+def _build_write(
     spec: ResourceSpec,
     method: Literal["POST", "PUT", "DELETE"],
     path: str,

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from forebay.ids import is_create_id, is_outdated, original_version
 
-Fate = Literal["pending", "applied", "superseded", "rejected"]
+CommandStatus = Literal["pending", "applied", "superseded", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Traces:
         return cls(version, bool(by_create), tombstone, rejection)
 
 
-def fate(command_id: str, traces: Traces) -> Fate:
+def find_status(command_id: str, traces: Traces) -> CommandStatus:
     """The status of a command whose id this deployment made.
 
     A command that can't win against the row or tombstone of its key (law 2) is superseded, whether
@@ -53,7 +53,7 @@ def fate(command_id: str, traces: Traces) -> Fate:
         return "applied"
     row_by_create = traces.row_version is not None and traces.row_by_create
     if is_create_id(command_id):
-        lost = not row_by_create or version < command_id
+        is_beaten = not row_by_create or version < command_id
     else:
-        lost = not row_by_create and version > command_id
-    return "superseded" if lost else "pending"
+        is_beaten = not row_by_create and version > command_id
+    return "superseded" if is_beaten else "pending"

@@ -92,49 +92,54 @@ class Sweep:
     def survey(self, objects: Iterable[Stored]) -> Survey:
         """Count the objects; memory is bounded, whatever the archive's size."""
         total = Survey()
-        for page in self._pages(objects):
-            total = _sum(total, page.survey)
+        for page in self._read_pages(objects):
+            total = _add_surveys(total, page.survey)
         return total
 
     def missed(self, objects: Iterable[Stored]) -> Iterator[list[str]]:
         """The keys of missed objects, a page at a time."""
-        for page in self._pages(objects):
-            missed = [found.key for found, reason in page.unapplied if reason == "missed"]
-            if missed:
-                yield missed
+        for page in self._read_pages(objects):
+            keys = [stored.key for stored, reason in page.unapplied if reason == "missed"]
+            if keys:
+                yield keys
 
     def unapplied(self, objects: Iterable[Stored]) -> Iterator[tuple[Stored, Reason]]:
         """The objects that are not applied, each with the reason."""
-        for page in self._pages(objects):
+        for page in self._read_pages(objects):
             yield from page.unapplied
 
-    def _pages(self, objects: Iterable[Stored]) -> Iterator[_Page]:
+    def _read_pages(self, objects: Iterable[Stored]) -> Iterator[_Page]:
         iterator = iter(objects)
-        while listed := list(islice(iterator, PAGE)):
-            yield self._page(listed)
+        while batch := list(islice(iterator, PAGE)):
+            yield self._read_page(batch)
 
-    def _page(self, listed: Sequence[Stored]) -> _Page:
-        rows = self._connection.execute(_APPLIED, [[found.key for found in listed]]).fetchall()
-        applied = {row[0] for row in rows}
-        unapplied = [(found, self._reason(found)) for found in listed if found.key not in applied]
+    def _read_page(self, batch: Sequence[Stored]) -> _Page:
+        rows = self._connection.execute(_APPLIED, [[stored.key for stored in batch]]).fetchall()
+        applied_keys = {row[0] for row in rows}
+        unapplied = [
+            (stored, self._find_reason(stored))
+            for stored in batch
+            if stored.key not in applied_keys
+        ]
         counts = Counter(reason for _, reason in unapplied)
         survey = Survey(
-            listed=len(listed),
-            applied=len(applied),
+            listed=len(batch),
+            applied=len(applied_keys),
             young=counts["young"],
             dead=counts["dead"],
             missed=counts["missed"],
             oldest=min(
-                (found.modified for found, reason in unapplied if reason == "missed"), default=None
+                (stored.modified for stored, reason in unapplied if reason == "missed"),
+                default=None,
             ),
         )
         return _Page(survey, unapplied)
 
-    def _reason(self, found: Stored) -> Reason:
-        if found.key in self._dead:
+    def _find_reason(self, stored: Stored) -> Reason:
+        if stored.key in self._dead:
             return "dead"
         limit = self._born_before
-        return "young" if limit is not None and found.modified > limit else "missed"
+        return "young" if limit is not None and stored.modified > limit else "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ class ImportSurvey:
     @property
     def oldest(self) -> dt.datetime | None:
         """When the oldest of the missed files was stored."""
-        return min((found.modified for found in self.missed), default=None)
+        return min((file.modified for file in self.missed), default=None)
 
     @property
     def as_counts(self) -> dict[str, int]:
@@ -184,15 +189,15 @@ def survey_imports(
     """
     files: list[Stored] = []
     reported: dict[str, dt.datetime] = {}
-    for found in objects:
-        if found.key.endswith(REPORT_SUFFIX):
-            reported[found.key.removesuffix(REPORT_SUFFIX)] = found.modified
-        elif not found.key.endswith("/") and (since is None or found.modified >= since):
-            files.append(found)
+    for stored in objects:
+        if stored.key.endswith(REPORT_SUFFIX):
+            reported[stored.key.removesuffix(REPORT_SUFFIX)] = stored.modified
+        elif not stored.key.endswith("/") and (since is None or stored.modified >= since):
+            files.append(stored)
     unread = [
         file for file in files if file.key not in reported or reported[file.key] < file.modified
     ]
-    reasons = [_import_reason(file, born_before, dead) for file in unread]
+    reasons = [_find_import_reason(file, born_before, dead) for file in unread]
     return ImportSurvey(
         len(files),
         reasons.count("young"),
@@ -201,7 +206,9 @@ def survey_imports(
     )
 
 
-def _import_reason(file: Stored, born_before: dt.datetime | None, dead: frozenset[str]) -> Reason:
+def _find_import_reason(
+    file: Stored, born_before: dt.datetime | None, dead: frozenset[str]
+) -> Reason:
     if file.key in dead:
         return "dead"
     return "young" if born_before is not None and file.modified > born_before else "missed"
@@ -222,10 +229,10 @@ def dead_objects(dead_letters: Queue, bucket: str, prefix: str = COMMANDS_PREFIX
     Raises:
         TransientError: the queue did not answer.
     """
-    found: set[str] = set()
+    keys: set[str] = set()
     for message in dead_letters.peek(DEAD_LETTERS_READ):
-        found |= set(keys_in(message.body, bucket, prefix))
-    return frozenset(found)
+        keys |= set(keys_in(message.body, bucket, prefix))
+    return frozenset(keys)
 
 
 def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
@@ -258,13 +265,13 @@ _APPLIED = """
 """
 
 
-def _sum(one: Survey, other: Survey) -> Survey:
-    known = [found for found in (one.oldest, other.oldest) if found is not None]
+def _add_surveys(left: Survey, right: Survey) -> Survey:
+    times = [time for time in (left.oldest, right.oldest) if time is not None]
     return Survey(
-        one.listed + other.listed,
-        one.applied + other.applied,
-        one.young + other.young,
-        one.dead + other.dead,
-        one.missed + other.missed,
-        min(known, default=None),
+        left.listed + right.listed,
+        left.applied + right.applied,
+        left.young + right.young,
+        left.dead + right.dead,
+        left.missed + right.missed,
+        min(times, default=None),
     )

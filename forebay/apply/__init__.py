@@ -4,15 +4,15 @@ from forebay.apply.ahead import ReadAhead, one_ahead
 from forebay.apply.decisions import DecisionLog, NotOwnerError, Ownership
 from forebay.apply.engine import apply, read_ahead, rehearse
 from forebay.apply.habits import Habits
-from forebay.apply.outcome import BadLine, Counts, Entry, Outcome, Source, Undecided
+from forebay.apply.outcome import Counts, Entry, InvalidLine, Outcome, Source, Undecided
 from forebay.apply.rejections import Rejection
 
 __all__ = [
-    "BadLine",
     "Counts",
     "DecisionLog",
     "Entry",
     "Habits",
+    "InvalidLine",
     "NotOwnerError",
     "Outcome",
     "Ownership",

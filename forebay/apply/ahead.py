@@ -37,7 +37,7 @@ class ReadAhead:
         self.read_out: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
         #: The first chunk, until the iteration takes it.
-        self._first = [self._reader.submit(self._read)]
+        self._first = [self._reader.submit(self._read_chunk)]
 
     def __enter__(self) -> Self:
         return self
@@ -59,11 +59,11 @@ class ReadAhead:
         """
         chunk: Prepared | None = self._first.pop().result() or self._preparing(())
         while chunk is not None:
-            following = self._reader.submit(self._read)
+            following = self._reader.submit(self._read_chunk)
             yield chunk, partial(_is_end, following)
             chunk = following.result()
 
-    def _read(self) -> Prepared | None:
+    def _read_chunk(self) -> Prepared | None:
         chunk = next(self._chunks, None)
         if chunk is not None:
             return self._preparing(chunk)
@@ -84,11 +84,11 @@ def one_ahead(
         Exception: raised by `begin`, when the item is requested.
     """
     place = 0
-    begun: list[ReadAhead] = []
+    started: list[ReadAhead] = []
 
     def begin_next(_: object = None) -> None:
-        if not begun and place + 1 < len(items):
-            begun.append(begin(items[place + 1]))
+        if not started and place + 1 < len(items):
+            started.append(begin(items[place + 1]))
 
     current = begin(items[0]) if items else None
     try:
@@ -97,12 +97,12 @@ def one_ahead(
             yield items[place], current
             current.close()
             begin_next()
-            place, current = place + 1, begun.pop() if begun else None
+            place, current = place + 1, started.pop() if started else None
     finally:
         if current is not None:
             current.close()
-        for left in begun:  # the reader is closed, so no callback can start another item
-            left.close()
+        for unused in started:  # the reader is closed, so no callback can start another item
+            unused.close()
 
 
 def _is_end(following: Future[Prepared | None]) -> bool:
@@ -111,5 +111,5 @@ def _is_end(following: Future[Prepared | None]) -> bool:
     The caller holds a transaction's locks: a stalled source must not delay other transactions, and
     a failing source must not undo applied commands. The request for the next chunk shows both.
     """
-    known, _ = wait([following], timeout=_PATIENCE_SECONDS)
-    return bool(known) and following.exception() is None and following.result() is None
+    completed, _ = wait([following], timeout=_PATIENCE_SECONDS)
+    return bool(completed) and following.exception() is None and following.result() is None

@@ -19,7 +19,7 @@ from forebay.apply.decisions import DecisionLog
 from forebay.apply.fold import Folded, Target
 from forebay.apply.habits import Habits
 from forebay.apply.ledger import OvertakenError
-from forebay.apply.outcome import BadLine, Counts, Source, Undecided
+from forebay.apply.outcome import Counts, InvalidLine, Source, Undecided
 from forebay.apply.prepare import Contest, Prepared, in_order
 from forebay.apply.rejections import Rejection, find_rejected, line_id
 from forebay.apply.rows import unfit_keys
@@ -51,7 +51,7 @@ class Candidates:
     refused: dict[Target, Refusal] = field(default_factory=dict)
     #: Commands that can't be prepared, each once, as they were archived.
     unfit: list[tuple[Command, BodyError]] = field(default_factory=list)
-    bad_lines: list[BadLine] = field(default_factory=list)
+    bad_lines: list[InvalidLine] = field(default_factory=list)
     #: Ids of the chunk's commands that were rejected before; `Applied.counts` counts them.
     known: Collection[str] = ()
 
@@ -121,25 +121,29 @@ class ChunkApplier:
         self._connection.execute(_BEGIN)
         contest = chunk.contest
         lock_for_chunk(self._connection, contest.winners, contest.deleting)
-        known = self._rejected_before(chunk.ids)
-        if known:
-            contest = Contest.among([one for one in chunk.commands if one.id not in known])
-        known_here = sum(one.id in known for one in chunk.commands) if known else 0
-        counts = Counts(duplicates=known_here, skipped=chunk.skipped)
-        candidates = Candidates(known=known)
-        for applier, winners in self._by_table(contest.winners):
-            done, refusals = applier.apply(winners)
-            counts += done
+        rejected_ids = self._find_rejected(chunk.ids)
+        if rejected_ids:
+            contest = Contest.among(
+                [command for command in chunk.commands if command.id not in rejected_ids]
+            )
+        duplicates = (
+            sum(command.id in rejected_ids for command in chunk.commands) if rejected_ids else 0
+        )
+        counts = Counts(duplicates=duplicates, skipped=chunk.skipped)
+        candidates = Candidates(known=rejected_ids)
+        for applier, winners in self._group_by_table(contest.winners):
+            table_counts, refusals = applier.apply(winners)
+            counts += table_counts
             for refusal in refusals:
                 target = refusal.command.resource, refusal.command.key
                 candidates.refused[target] = refusal
-        counts += _of_losers(contest.folded, chunk, known, candidates.refused)
+        counts += _count_losers(contest.folded, chunk, rejected_ids, candidates.refused)
         held = chunk.held
         if chunk.unfit:
-            done, candidates.unfit, missing = self._examine_unfit(chunk.unfit, known)
-            counts, held = counts + done, held or missing
-        known_lines, candidates.bad_lines = self._examine_lines(chunk)
-        return Applied(counts + Counts(duplicates=known_lines), candidates, held)
+            table_counts, candidates.unfit, missing = self._examine_unfit(chunk.unfit, rejected_ids)
+            counts, held = counts + table_counts, held or missing
+        duplicate_lines, candidates.bad_lines = self._examine_lines(chunk)
+        return Applied(counts + Counts(duplicates=duplicate_lines), candidates, held)
 
     def decide(
         self, chunk: Prepared, candidates: Candidates, *, alone: bool = True
@@ -162,63 +166,67 @@ class ChunkApplier:
         self._connection.execute(_BEGIN)
         paths = {path for path, _ in candidates.refused}
         # Undeclared resources too: a release that declares them may be applying the command.
-        named = {command.resource for command, _ in candidates.unfit}
-        paths |= set(sorted(filter(_RESOURCE_PATH.fullmatch, named))[:_MAX_LOCKS])
+        unfit_paths = {command.resource for command, _ in candidates.unfit}
+        paths |= set(sorted(filter(_RESOURCE_PATH.fullmatch, unfit_paths))[:_MAX_LOCKS])
         if alone:
             lock_resources(self._connection, paths, exclusive=True)
-        known = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
+        rejected_ids = set(find_rejected(self._connection, chunk.ids)) if chunk.ids else set()
         decided = _Decided(self._source.object)
-        concerned = candidates.concerned(chunk)
-        contest = Contest.among([one for one in concerned if one.id not in known])
+        commands = candidates.concerned(chunk)
+        contest = Contest.among([entry for entry in commands if entry.id not in rejected_ids])
         counts = Counts(
             superseded=contest.folded.superseded,
-            duplicates=contest.folded.duplicates + sum(one.id in known for one in concerned),
+            duplicates=contest.folded.duplicates
+            + sum(entry.id in rejected_ids for entry in commands),
         )
-        for applier, winners in self._by_table(contest.winners, anew=True):
+        for applier, winners in self._group_by_table(contest.winners, anew=True):
             counts += self._apply_with_runners_up(
                 applier, winners, contest.folded, chunk.archived, decided
             )
         if candidates.unfit:
-            done, unfit, held = self._examine_unfit(candidates.unfit, known)
+            unfit_counts, unfit, held = self._examine_unfit(candidates.unfit, rejected_ids)
             if held is not None and alone:  # a migration has created the table since
                 raise OvertakenError
-            counts += done
+            counts += unfit_counts
             for command, exc in unfit:
                 decided.add(Undecided(command, exc.code, str(exc)))
-        known_lines, bad_lines = self._examine_lines(chunk, candidates.bad_lines)
+        duplicate_lines, bad_lines = self._examine_lines(chunk, candidates.bad_lines)
         for line in bad_lines:
             decided.add(Undecided(line, line.code, line.detail))
         rejections = decided.rejections
-        return counts + Counts(duplicates=known_lines, rejected=len(rejections)), rejections
+        return counts + Counts(duplicates=duplicate_lines, rejected=len(rejections)), rejections
 
-    def _rejected_before(self, ids: Sequence[str]) -> Collection[str]:
+    def _find_rejected(self, ids: Sequence[str]) -> Collection[str]:
         """The ids that were rejected before; `ids` ascend."""
-        first, last = (ids[0], ids[-1]) if ids else (None, None)
+        first_id, last_id = (ids[0], ids[-1]) if ids else (None, None)
         # The common case: no rejection in this range of ids, so the ids need not be sent.
-        if not self._log.check(first, last):
+        if not self._log.check(first_id, last_id):
             return ()
         return find_rejected(self._connection, ids)
 
-    def _by_table(
+    def _group_by_table(
         self, winners: Mapping[str, list[Command]], *, anew: bool = False
     ) -> Iterator[tuple[TableApplier, list[Command]]]:
         """Winners by table, each after the tables that it refers to by enforced references."""
-        for path in sorted(winners, key=self._depth):
-            applier = self._table(path)
+        for path in sorted(winners, key=self._measure_depth):
+            applier = self._get_applier(path)
             applier.begin(anew=anew)
             yield applier, winners[path]
 
-    def _depth(self, path: str, seen: frozenset[str] = frozenset()) -> int:
+    def _measure_depth(self, path: str, path_chain: frozenset[str] = frozenset()) -> int:
         """The length of the longest chain of enforced references that starts at a resource."""
         targets = {
             field.references.path
             for field in self._resources[path].fields
             if field.references is not None and field.references.enforced
         }
-        seen |= {path}  # references may form a cycle
-        return max((1 + self._depth(target, seen) for target in targets - seen), default=0)
+        path_chain |= {path}  # references may form a cycle
+        return max(
+            (1 + self._measure_depth(target, path_chain) for target in targets - path_chain),
+            default=0,
+        )
 
-    def _table(self, path: str) -> TableApplier:
+    def _get_applier(self, path: str) -> TableApplier:
         if path not in self._tables:
             spec = self._resources[path]
             self._tables[path] = TableApplier(self._connection, spec, self._habits)
@@ -234,16 +242,16 @@ class ChunkApplier:
     ) -> Counts:
         """Apply winners; replace each rejected winner by the next best command of its key."""
         counts = Counts()
-        out: set[str] = set()
+        refused_ids: set[str] = set()
         while winners:
-            done, refusals = applier.apply(winners)
-            counts += done
-            out |= {refusal.command.id for refusal in refusals}
+            table_counts, refusals = applier.apply(winners)
+            counts += table_counts
+            refused_ids |= {refusal.command.id for refusal in refusals}
             winners = []
             for refusal in refusals:
                 command = archived.get(refusal.command.id, refusal.command)
                 decided.add(Undecided(command, refusal.code, refusal.detail, refusal.sqlstate))
-                runner_up = folded.runner_up(refusal.command, out)
+                runner_up = folded.runner_up(refusal.command, refused_ids)
                 if runner_up is not None:
                     winners.append(runner_up)
             winners.sort(key=in_order)
@@ -252,7 +260,7 @@ class ChunkApplier:
         return counts
 
     def _examine_unfit(
-        self, unfit: Unfit, known: Collection[str]
+        self, unfit: Unfit, rejected_ids: Collection[str]
     ) -> tuple[Counts, list[tuple[Command, BodyError]], str | None]:
         """Examine commands that can't be prepared.
 
@@ -263,40 +271,46 @@ class ChunkApplier:
         counts, held = Counts(), None
         by_path: dict[str, dict[str, tuple[Command, BodyError]]] = defaultdict(dict)
         for command, exc in unfit:
-            if command.id in known or command.id in by_path[command.resource]:
+            if command.id in rejected_ids or command.id in by_path[command.resource]:
                 counts += Counts(duplicates=1)
             else:
                 by_path[command.resource][command.id] = (command, exc)
-        waiting = self._tables_of_others(by_path.keys() - self._resources.keys())
-        left: list[tuple[Command, BodyError]] = []
+        waiting = self._find_undeclared_tables(by_path.keys() - self._resources.keys())
+        undecided: list[tuple[Command, BodyError]] = []
         for path, of_path in by_path.items():
             if path in waiting or (self._source.replay and path not in self._resources and of_path):
-                held = held or _unknown_resource(next(iter(of_path.values()))[0])
+                held = held or _describe_unknown_resource(next(iter(of_path.values()))[0])
             elif path in self._resources:
-                done, undecided = self._examine_known_resource(self._resources[path], of_path)
-                counts += done
-                left += undecided
+                resource_counts, unresolved = self._examine_known_resource(
+                    self._resources[path], of_path
+                )
+                counts += resource_counts
+                undecided += unresolved
             else:
-                left += of_path.values()
-        return counts, left, held
+                undecided += of_path.values()
+        return counts, undecided, held
 
     def _examine_known_resource(
         self, spec: ResourceSpec, unfit: Mapping[str, tuple[Command, BodyError]]
     ) -> tuple[Counts, list[tuple[Command, BodyError]]]:
         """Count commands that the table has or that lose to it, and return the others."""
         commands = [command for command, _ in unfit.values()]
-        nameless = {
+        unstorable_ids = {
             command.id
             for command in commands
             if command.body is None or not spec.fits_key(command.key)
         } | {command.id for command, _ in unfit_keys(spec, commands)}
-        asked = [command for command in commands if command.id not in nameless]
-        if not asked:
+        comparable = [command for command in commands if command.id not in unstorable_ids]
+        if not comparable:
             return Counts(), list(unfit.values())
-        counts, wanted = self._table(spec.path).without_beaten(asked)
-        return counts, [unfit[id_] for id_ in unfit if id_ in nameless or id_ in wanted]
+        counts, unbeaten_ids = self._get_applier(spec.path).without_beaten(comparable)
+        return counts, [
+            unfit[command_id]
+            for command_id in unfit
+            if command_id in unstorable_ids or command_id in unbeaten_ids
+        ]
 
-    def _tables_of_others(self, paths: Iterable[str]) -> set[str]:
+    def _find_undeclared_tables(self, paths: Iterable[str]) -> set[str]:
         """Undeclared resources that have a table in the database: another release declares them."""
         tables = {path: path.replace("-", "_") for path in paths if _RESOURCE_PATH.fullmatch(path)}
         if not tables:
@@ -306,19 +320,21 @@ class ChunkApplier:
             " AND relkind IN ('r', 'p') AND relname = ANY(%s)",
             [list(tables.values())],
         ).fetchall()
-        there = {name for (name,) in rows}
-        return {path for path, table in tables.items() if table in there}
+        existing = {name for (name,) in rows}
+        return {path for path, table in tables.items() if table in existing}
 
     def _examine_lines(
-        self, chunk: Prepared, lines: Iterable[BadLine] | None = None
-    ) -> tuple[int, list[BadLine]]:
+        self, chunk: Prepared, lines: Iterable[InvalidLine] | None = None
+    ) -> tuple[int, list[InvalidLine]]:
         """How many invalid lines were rejected before, and the other invalid lines."""
         by_id = {
             line_id(self._source.object, line): line
             for line in (chunk.bad_lines if lines is None else lines)
         }
-        known = find_rejected(self._connection, list(by_id)) if by_id else set()
-        return len(known), [line for id_, line in by_id.items() if id_ not in known]
+        rejected_ids = find_rejected(self._connection, list(by_id)) if by_id else set()
+        return len(rejected_ids), [
+            line for rejection_id, line in by_id.items() if rejection_id not in rejected_ids
+        ]
 
 
 class _Decided:
@@ -335,21 +351,24 @@ class _Decided:
         self.rejections.append(Rejection.of(undecided, self._object, self._at))
 
 
-def _of_losers(
-    folded: Folded, chunk: Prepared, known: Collection[str], refused: Mapping[Target, Refusal]
+def _count_losers(
+    folded: Folded,
+    chunk: Prepared,
+    rejected_ids: Collection[str],
+    refusals: Mapping[Target, Refusal],
 ) -> Counts:
     """Counts of the commands that lost within the chunk, without those of refused keys."""
-    if refused:
-        others = [
-            one
-            for one in chunk.commands
-            if one.id not in known and (one.resource, one.key) not in refused
+    if refusals:
+        remaining = [
+            command
+            for command in chunk.commands
+            if command.id not in rejected_ids and (command.resource, command.key) not in refusals
         ]
-        folded = Contest.among(others).folded
+        folded = Contest.among(remaining).folded
     return Counts(superseded=folded.superseded, duplicates=folded.duplicates)
 
 
-def _unknown_resource(command: Command) -> str:
+def _describe_unknown_resource(command: Command) -> str:
     return (
         f"command {command.id} is of the resource {command.resource[:80]!a}, which this release "
         "does not declare; apply it with the release that does"

@@ -73,9 +73,9 @@ class Conflicts:
         if len(rows) == 1 or not is_conflict_with_neighbours(error):
             return {}
         return {
-            place: found.refusal
-            for place, found in self._obstacles(rows, error, among=True)
-            if found.by is None
+            place: obstacle.refusal
+            for place, obstacle in self._find_obstacles(rows, error, among=True)
+            if obstacle.by is None
         }
 
     def hopeless(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
@@ -85,46 +85,50 @@ class Conflicts:
         """
         waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
         hopeless: dict[int, Refusal] = {}
-        for place, found in self._obstacles(rows, error, among=False):
-            if found.by is None:
-                hopeless[place] = found.refusal
+        for place, obstacle in self._find_obstacles(rows, error, among=False):
+            if obstacle.by is None:
+                hopeless[place] = obstacle.refusal
             else:
-                waiting[found.by][place] = found.refusal
-        stuck = list(hopeless)
-        while stuck:
-            for place, refusal in waiting[str(rows[stuck.pop()].command.key)].items():
+                waiting[obstacle.by][place] = obstacle.refusal
+        pending = list(hopeless)
+        while pending:
+            for place, refusal in waiting[str(rows[pending.pop()].command.key)].items():
                 if place not in hopeless:
                     hopeless[place] = refusal
-                    stuck.append(place)
+                    pending.append(place)
         return hopeless
 
-    def _obstacles(
+    def _find_obstacles(
         self, rows: Sequence[Encoded], error: psycopg.Error, *, among: bool
     ) -> Iterator[tuple[int, _Obstacle]]:
         keys = [str(row.command.key) for row in rows]
-        for constraint in self._constraints(error):
-            asked = {
+        for constraint in self._read_constraints(error):
+            checked = {
                 place: row
                 for place, row in enumerate(rows)
                 if (row.command.op == "delete") is constraint.is_referred_to
             }
-            if not asked:
+            if not checked:
                 continue
-            statement = self._statement(constraint, among=among)
-            values = {**self._values(constraint, list(asked.values())), "keys": keys}
-            places = list(asked)
-            for number, shown, by in self._connection.execute(statement, values).fetchall():
+            statement = self._build_statement(constraint, among=among)
+            values = {**self._build_values(constraint, list(checked.values())), "keys": keys}
+            places = list(checked)
+            for number, value, blocking_key in self._connection.execute(
+                statement, values
+            ).fetchall():
                 command = rows[places[number]].command
-                detail = self._detail(error, constraint, shown)
+                detail = self._describe_conflict(error, constraint, value)
                 refusal = Refusal(command, fault_code(error), detail, error.sqlstate, error)
-                yield places[number], _Obstacle(refusal, by)
+                yield places[number], _Obstacle(refusal, blocking_key)
 
-    def _constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
+    def _read_constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
         """The constraint that an error names; twice if the table refers to itself."""
         diag = error.diag
         is_unique = isinstance(error, psycopg.errors.UniqueViolation)
-        asked = {"name": diag.constraint_name, "table": self._table, "at": diag.table_name}
-        for row in self._connection.execute(_UNIQUE if is_unique else _FOREIGN, asked).fetchall():
+        parameters = {"name": diag.constraint_name, "table": self._table, "at": diag.table_name}
+        for row in self._connection.execute(
+            _UNIQUE if is_unique else _FOREIGN, parameters
+        ).fetchall():
             constraint = _Constraint(str(diag.constraint_name), *row)
             # A delete has no values besides its key; of the other rows only the keys are known.
             by_key = constraint.columns if constraint.is_referred_to else constraint.other_columns
@@ -134,7 +138,7 @@ class Conflicts:
             if self._places.keys() >= set(constraint.columns):
                 yield constraint
 
-    def _values(
+    def _build_values(
         self, constraint: _Constraint, rows: Sequence[Encoded]
     ) -> Mapping[str, Sequence[str | None]]:
         values: dict[str, Sequence[str | None]] = {
@@ -148,10 +152,10 @@ class Conflicts:
             ]
         return values
 
-    def _statement(self, constraint: _Constraint, *, among: bool) -> sql.Composed:
+    def _build_statement(self, constraint: _Constraint, *, among: bool) -> sql.Composed:
         names = [sql.Identifier(f"v{number}") for number in range(len(constraint.columns))]
         is_own = constraint.other == self._own_name
-        others = constraint.other_columns or constraint.columns
+        other_columns = constraint.other_columns or constraint.columns
         parts: dict[str, sql.Composable] = {
             "arrays": sql.SQL(", ").join(
                 sql.SQL("{}::text[]").format(sql.Placeholder(f"v{number}"))
@@ -168,8 +172,8 @@ class Conflicts:
             "complete": sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(n) for n in names),
             "other": sql.SQL(constraint.other or self._own_name),
             "meets": sql.SQL(" AND ").join(
-                sql.SQL("t.{} = a.{}").format(sql.Identifier(theirs), name)
-                for theirs, name in zip(others, names, strict=True)
+                sql.SQL("t.{} = a.{}").format(sql.Identifier(other_column), name)
+                for other_column, name in zip(other_columns, names, strict=True)
             ),
             "is_second": sql.SQL("nth > 1" if among else "false"),
             # Rows of other tables don't change.
@@ -185,22 +189,22 @@ class Conflicts:
             template = _REFERRED_TO
         return sql.SQL(_ASKED + template).format(**parts)
 
-    def _detail(self, error: psycopg.Error, constraint: _Constraint, shown: str) -> str:
+    def _describe_conflict(self, error: psycopg.Error, constraint: _Constraint, value: str) -> str:
         """The message of Postgres for the row, on one line."""
         diag, table = error.diag, self._table
         if constraint.other is None:
-            said = f'duplicate key value violates unique constraint "{constraint.name}"'
-            told = "already exists"
+            violation = f'duplicate key value violates unique constraint "{constraint.name}"'
+            state = "already exists"
         elif constraint.is_referred_to:
-            said = f'update or delete on table "{table}" violates foreign key constraint'
-            said += f' "{constraint.name}" on table "{diag.table_name}"'
-            told = f'is still referenced from table "{diag.table_name}"'
+            violation = f'update or delete on table "{table}" violates foreign key constraint'
+            violation += f' "{constraint.name}" on table "{diag.table_name}"'
+            state = f'is still referenced from table "{diag.table_name}"'
         else:
-            said = f'insert or update on table "{table}" violates foreign key constraint'
-            said += f' "{constraint.name}"'
-            told = f"is not present in table {constraint.other}"
+            violation = f'insert or update on table "{table}" violates foreign key constraint'
+            violation += f' "{constraint.name}"'
+            state = f"is not present in table {constraint.other}"
         columns = ", ".join(constraint.columns)
-        return f"{said}; Key ({columns})=({shown}) {told}."[:2000]
+        return f"{violation}; Key ({columns})=({value}) {state}."[:2000]
 
     @property
     def _own_name(self) -> str:

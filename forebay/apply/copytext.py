@@ -16,7 +16,7 @@ _PIECE = 500  # rows
 
 def copy_text(columns: Sequence[Sequence[Any]]) -> bytes:
     """The text of rows for `COPY … FROM STDIN`; `columns` as `RowsEncoder` makes them."""
-    lines = map("\t".join, zip(*map(_texts, columns), strict=True))
+    lines = map("\t".join, zip(*map(_write_texts, columns), strict=True))
     return "\n".join([*lines, ""]).encode()
 
 
@@ -26,7 +26,7 @@ def copy_texts(columns: Sequence[Sequence[Any]]) -> Iterator[bytes]:
         yield copy_text([column[start : start + _PIECE] for column in columns])
 
 
-def _texts(column: Sequence[Any]) -> Sequence[str]:
+def _write_texts(column: Sequence[Any]) -> Sequence[str]:
     kinds = set(map(type, column))
     if kinds == {str}:
         return (
@@ -39,11 +39,11 @@ def _texts(column: Sequence[Any]) -> Sequence[str]:
     if kinds == {bool}:
         return list(map(_BOOLS.__getitem__, column))
     if type(None) in kinds:
-        there = iter(_texts([value for value in column if value is not None]))
-        return [_NULL if value is None else next(there) for value in column]
+        texts = iter(_write_texts([value for value in column if value is not None]))
+        return [_NULL if value is None else next(texts) for value in column]
     if len(kinds) == 1:
         raise TypeError(f"{kinds} is none of the types that rows hold")
-    return [text for value in column for text in _texts([value])]
+    return [text for value in column for text in _write_texts([value])]
 
 
 def _is_plain(text: str) -> bool:

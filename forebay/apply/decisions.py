@@ -140,7 +140,7 @@ class DecisionLog:
             DecisionLogError: an entry of the log is missing or damaged.
             TransientError: the archive did not answer.
         """
-        state = self._state()
+        state = self._read_state()
         adopts = self._ownership == "adopt" and not state.was_owner and not state.is_owner
         if state.pending is None and not adopts and state.position >= 0:
             new = read_log(self._store, after=state.position)
@@ -163,11 +163,11 @@ class DecisionLog:
 
     def ownership(self) -> LogState:
         """How far the database has followed the log, and the archive's owner at that position."""
-        return self._state()
+        return self._read_state()
 
     def may_extend(self) -> bool:
         """Return whether this database's decisions go to the archive, not only to the database."""
-        state = self._state()
+        state = self._read_state()
         return state.is_owner or (state.owner is None and self._ownership != "follow")
 
     def forget_own(self) -> None:
@@ -205,27 +205,27 @@ class DecisionLog:
             if path is not None and path in self._resources and rejection.key is not None:
                 by_path[path].append(rejection)
         lock_resources(self._connection, by_path, exclusive=True)
-        undone, left = 0, list(by_path)
-        while left:
+        count, remaining = 0, list(by_path)
+        while remaining:
             # Rows can be removed only after the rows that refer to them.
-            before, left = left, []
-            for path in before:
-                removed = self._remove(self._resources[path], by_path[path])
-                undone += removed or 0
-                if removed is None:
-                    left.append(path)
-            if left == before:
+            attempted, remaining = remaining, []
+            for path in attempted:
+                removed_count = self._remove(self._resources[path], by_path[path])
+                count += removed_count or 0
+                if removed_count is None:
+                    remaining.append(path)
+            if remaining == attempted:
                 break
         # Rows with references from other rows stay, marked as outdated until a replay.
-        for path in left:
-            spec, statements = self._resources[path], _undoing(self._resources[path])
+        for path in remaining:
+            spec, statements = self._resources[path], _build_undo_statements(self._resources[path])
             for statement in (statements.mark, statements.tombstones):
-                undone += self._run_undo(statement, spec, by_path[path])
-        return undone
+                count += self._run_undo(statement, spec, by_path[path])
+        return count
 
     def _remove(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int | None:
         """Remove rows and tombstones; return their number, or None if other rows refer to them."""
-        statements = _undoing(spec)
+        statements = _build_undo_statements(spec)
         try:
             with self._connection.transaction():
                 rows = self._run_undo(statements.rows, spec, rejections)
@@ -265,15 +265,15 @@ class DecisionLog:
             NotOwnerError: the database has owned the archive, and another database does now.
             LogMovedError: another database has just become the owner; enter it again.
         """
-        state = self._state()
+        state = self._read_state()
         if self._is_another_owner(state):
             yield _OwnSlot(self._connection)
             return
         with self._hold():
             self._settle()
-            if self._state().owner is None:
+            if self._read_state().owner is None:
                 self._become_owner()
-            state = self._state()
+            state = self._read_state()
             if self._is_another_owner(state):
                 raise LogMovedError
             with self._reserve(state) as slot:
@@ -310,7 +310,7 @@ class DecisionLog:
 
     def _settle(self) -> None:
         self._take_over()
-        state = self._state()
+        state = self._read_state()
         if state.pending is None:
             return
         # The writer is dead and its number is still free, but its write may be under way.
@@ -322,9 +322,9 @@ class DecisionLog:
 
     def _take_over(self) -> None:
         batch: list[LogEntry] = []
-        for entry in read_log(self._store, after=self._state().position):
+        for entry in read_log(self._store, after=self._read_state().position):
             batch.append(entry)
-            if sum(len(one.rejections) for one in batch) >= _BATCH:
+            if sum(len(log_entry.rejections) for log_entry in batch) >= _BATCH:
                 self._insert(batch)
                 batch = []
         if batch:
@@ -338,10 +338,13 @@ class DecisionLog:
             ]
             self.undone += self.undo(rejected)
             for entry in entries:
-                found = {members["id"]: members for members in entry.rejections}
-                rejections = list(map(Rejection.from_archive, found.values()))
+                members_by_id = {members["id"]: members for members in entry.rejections}
+                rejections = list(map(Rejection.from_archive, members_by_id.values()))
                 insert_rejections(self._connection, rejections, entry.slot)
-            owner = next((one.owner for one in reversed(entries) if one.owner is not None), None)
+            owner = next(
+                (log_entry.owner for log_entry in reversed(entries) if log_entry.owner is not None),
+                None,
+            )
             self._connection.execute(_MOVE, [entries[-1].slot, owner])
 
     def _is_another_owner(self, state: LogState) -> bool:
@@ -361,10 +364,10 @@ class DecisionLog:
 
     def _become_owner(self) -> None:
         """Make this database the owner; entries that others add until then are taken over."""
-        state = self._state()
+        state = self._read_state()
         database = state.database or str(uuid.uuid4())
         self._connection.execute(_IDENTIFY, [database])
-        while not (state := self._state()).is_owner:
+        while not (state := self._read_state()).is_owner:
             if state.owner is not None and self._ownership == "claim":
                 return
             now = dt.datetime.now(dt.UTC)
@@ -375,7 +378,7 @@ class DecisionLog:
     def _publish_own(self) -> None:
         """Add the decisions of this database from before it owned the archive to the log."""
         while rows := self._connection.execute(_OWN, [_BATCH]).fetchall():
-            state = self._state()
+            state = self._read_state()
             if not state.is_owner:  # another database has just become the owner
                 return
             try:
@@ -385,7 +388,7 @@ class DecisionLog:
             except LogMovedError:
                 self._settle()
 
-    def _state(self) -> LogState:
+    def _read_state(self) -> LogState:
         row = self._connection.execute(_STATE).fetchone()
         return LogState() if row is None else LogState(*row)
 
@@ -415,7 +418,9 @@ class _ArchiveSlot:
         """See Slot."""
         if not rejections:
             return
-        content = encode_rejections([one.to_archive() for one in rejections], self.database)
+        content = encode_rejections(
+            [rejection.to_archive() for rejection in rejections], self.database
+        )
         insert_rejections(self.connection, rejections, self.number)
         self.connection.execute(_MOVE, [self.number, None])
         self.attempted = True
@@ -447,7 +452,7 @@ class _Undoing(NamedTuple):
     tombstones: sql.Composed
 
 
-def _undoing(spec: ResourceSpec) -> _Undoing:
+def _build_undo_statements(spec: ResourceSpec) -> _Undoing:
     parts: dict[str, sql.Composable] = {
         "table": sql.Identifier("public", spec.table),
         "key": sql.Identifier(spec.key.name),

@@ -151,7 +151,7 @@ class _Run:
         attempt = 0
         while True:
             try:
-                taken = self._take(chunk, is_last)
+                is_taken = self._apply_chunk(chunk, is_last)
             except OvertakenError:  # another consumer has this object too, and is further
                 self._done = None
             except UnsettledError:
@@ -160,35 +160,35 @@ class _Run:
                 attempt = _pause(attempt, exc)
             else:
                 self._position += len(chunk.entries)
-                return taken
+                return is_taken
 
     def finish(self) -> None:
         """Mark the object as complete, if its last chunk was not known to be the last."""
         if not self._is_complete and self._may_complete(self.outcome):
             self.take(prepare((), self._resources), lambda: True)
 
-    def _take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
+    def _apply_chunk(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
         """One chunk in one transaction; a second transaction if candidates have to be decided."""
         with self._connection.transaction():
-            done = self._ledger.lines_done() if self._done is None else self._done
-            if done is None:
+            lines_done = self._ledger.lines_done() if self._done is None else self._done
+            if lines_done is None:
                 return False
-            start = max(self._position, done)
+            start = max(self._position, lines_done)
             if start > self._position:
                 chunk = prepare(chunk.entries[start - self._position :], self._resources)
             if not chunk.entries and not is_last():
-                self._done = done
+                self._done = lines_done
                 return True
             applied = self._applier.apply(chunk)
             if not applied.candidates:
-                after, is_complete = self._advance(chunk, applied, Counts(), start, is_last)
+                outcome, is_complete = self._advance(chunk, applied, Counts(), start, is_last)
         if applied.candidates and self._decides:
-            after, is_complete = self._decide(chunk, applied, start, is_last)
+            outcome, is_complete = self._decide(chunk, applied, start, is_last)
         elif applied.candidates:
             undecided = list(applied.candidates.undecided(chunk))
-            after, is_complete = self._after(chunk, applied).with_undecided(undecided), False
+            outcome, is_complete = self._add_chunk(chunk, applied).with_undecided(undecided), False
         # The outcome contains committed work only.
-        self.outcome, self._done, self._is_complete = after, done, is_complete
+        self.outcome, self._done, self._is_complete = outcome, lines_done, is_complete
         return True
 
     def _decide(
@@ -223,21 +223,21 @@ class _Run:
         Held or undecided commands keep the ledger at its position, so that the next run tries them
         again.
         """
-        after = self._after(chunk, applied, decided)
-        if not self._may_complete(after):
-            return after, False
+        outcome = self._add_chunk(chunk, applied, decided)
+        if not self._may_complete(outcome):
+            return outcome, False
         is_complete = is_last()
         self._ledger.advance(
             start=start,
             end=start + len(chunk.entries),
             ids=chunk.ids,
             counts=applied.counts + decided,
-            total=after,
+            total=outcome,
             is_last=is_complete,
         )
-        return after, is_complete
+        return outcome, is_complete
 
-    def _after(
+    def _add_chunk(
         self,
         chunk: Prepared,
         applied: Applied,

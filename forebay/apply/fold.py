@@ -46,7 +46,7 @@ def fold(commands: Sequence[Command]) -> Folded:
     }
     if sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
         return Folded(winners)  # the common case: no key and no id twice
-    return _contest(commands)
+    return _fold_contested(commands)
 
 
 def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
@@ -60,15 +60,15 @@ def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
     return grouped
 
 
-def _contest(commands: Iterable[Command]) -> Folded:
+def _fold_contested(commands: Iterable[Command]) -> Folded:
     folded = Folded()
     winners, losers = folded.winners, folded.losers
-    seen: set[str] = set()
+    command_ids: set[str] = set()
     for command in commands:
-        if command.id in seen:
+        if command.id in command_ids:
             folded.duplicates += 1
             continue
-        seen.add(command.id)
+        command_ids.add(command.id)
         of_resource = winners.setdefault(command.resource, {})
         best = of_resource.setdefault(command.key, command)
         if best is command:

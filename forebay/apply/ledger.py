@@ -68,7 +68,7 @@ class Ledger:
             OvertakenError: another run has advanced the row since `start` was read.
         """
         if not self._source.replay:
-            values = self._values(counts, total, end) | {
+            values = self._build_values(counts, total, end) | {
                 "start": start,
                 "last": is_last,
                 "lags": histogram(ids, self._now_ms()),
@@ -76,9 +76,9 @@ class Ledger:
             if self._connection.execute(_ADVANCE, values).rowcount != 1:
                 raise OvertakenError
         elif is_last and not self._source.partial:
-            self._connection.execute(_REPLAYED, self._values(total.counts, total, end))
+            self._connection.execute(_REPLAYED, self._build_values(total.counts, total, end))
 
-    def _values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:
+    def _build_values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:
         return {
             "object": self._source.object,
             "end": end,

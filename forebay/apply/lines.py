@@ -1,7 +1,7 @@
 """Reads an archive object as a stream: gunzip, split into lines, decode, group into chunks.
 
 Memory is bounded by one chunk and one line, whatever the size to which a hostile object inflates.
-A line that can't be decoded becomes a `BadLine`; the other lines are not affected.
+A line that can't be decoded becomes an `InvalidLine`; the other lines are not affected.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.codec import MAX_LINE_BYTES, decode, decode_all
 from forebay.command import Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 
 CHUNK_COMMANDS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024  # of lines; commands take about five times as much memory
@@ -55,7 +55,7 @@ def read_chunks(
 ) -> Iterator[list[Entry]]:
     """Yield the entries of an archive object in chunks; an object always gives the same chunks.
 
-    Bytes that are not an object of commands end with a `BadLine` for the rest; see
+    Bytes that are not an object of commands end with an `InvalidLine` for the rest; see
     MAX_OBJECT_BYTES.
 
     Args:
@@ -86,23 +86,25 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
     """Yield an object's lines and their entries in small groups; limits as in `read_chunks`."""
     number = 0
     try:
-        for lines, entries in _decoded(_lines(_bounded(_inflate(blocks)))):
+        for lines, entries in _decode_in_batches(_split_lines(_limit_size(_inflate(blocks)))):
             yield lines, entries
             number += len(lines)
     except _CorruptError as exc:
-        rest = exc.raw.rstrip(b"\n")
-        (last,) = _entries(number, [rest])
-        if isinstance(last, Command) and b"\n" not in rest:  # complete except for its newline
-            yield [rest], [last]
-            number, rest = number + 1, b""
-        yield [rest], [BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))]
+        remaining = exc.raw.rstrip(b"\n")
+        (entry,) = _decode_entries(number, [remaining])
+        if isinstance(entry, Command) and b"\n" not in remaining:  # complete except for its newline
+            yield [remaining], [entry]
+            number, remaining = number + 1, b""
+        yield [remaining], [InvalidLine(number, remaining[:_SHOWN_BYTES], exc.code, str(exc))]
 
 
-def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[Entry]]]:
-    number, bad = 0, _BadLines()
-    for lines in _few_at_a_time(found):
-        entries = _entries(number, lines)
-        fitting = bad.note(entries)
+def _decode_in_batches(
+    line_lists: Iterable[list[bytes]],
+) -> Iterator[tuple[list[bytes], list[Entry]]]:
+    number, bad_lines = 0, _InvalidLines()
+    for lines in _split_lists(line_lists):
+        entries = _decode_entries(number, lines)
+        fitting = bad_lines.note(entries)
         if fitting:
             yield lines[:fitting], entries[:fitting]
         if fitting < len(entries):
@@ -110,27 +112,27 @@ def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[E
         number += len(lines)
 
 
-def _few_at_a_time(found: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+def _split_lists(line_lists: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
     """Yield the lines in smaller lists: a step may hold 128 Ki lines, each a KiB when decoded."""
-    for lines in found:
+    for lines in line_lists:
         for start in range(0, len(lines), _FEW_LINES):
             yield lines[start : start + _FEW_LINES]
 
 
-def _entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
+def _decode_entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
     """The entries of consecutive lines, the first of which has the given number."""
     if max(map(len, lines)) >= MAX_LINE_BYTES:  # the newline is stripped already
-        return [_entry(number + place, line) for place, line in enumerate(lines)]
+        return [_decode_entry(number + place, line) for place, line in enumerate(lines)]
     return [
-        BadLine(number + place, lines[place], entry.code, str(entry))
-        if isinstance(entry, UnreadableLine)
+        InvalidLine(number + place, lines[place], entry.code, str(entry))
+        if isinstance(entry, InvalidLineError)
         else entry
         for place, entry in enumerate(decode_all(lines))
     ]
 
 
 @dataclass(slots=True)
-class _BadLines:
+class _InvalidLines:
     """Counts the invalid lines of an object."""
 
     lines: int = 0
@@ -139,7 +141,7 @@ class _BadLines:
     def note(self, entries: Sequence[Entry]) -> int:
         """Count invalid lines; return how many entries come before the limit is exceeded."""
         for place, entry in enumerate(entries):
-            if isinstance(entry, BadLine):
+            if isinstance(entry, InvalidLine):
                 self.lines += 1
                 self.size += len(entry.raw)
                 if self.lines > MAX_BAD_LINES or self.size > MAX_BAD_BYTES:
@@ -147,7 +149,7 @@ class _BadLines:
         return len(entries)
 
 
-def _bounded(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _limit_size(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks; raises `_CorruptError` after MAX_OBJECT_BYTES."""
     size = 0
     for block in blocks:
@@ -161,36 +163,36 @@ def _bounded(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _entry(number: int, line: bytes) -> Entry:
+def _decode_entry(number: int, line: bytes) -> Entry:
     if len(line) >= MAX_LINE_BYTES:
         detail = f"the line is longer than {MAX_LINE_BYTES} bytes"
-        return BadLine(number, line[:_SHOWN_BYTES], "line_too_long", detail)
+        return InvalidLine(number, line[:_SHOWN_BYTES], "line_too_long", detail)
     try:
         return decode(line)
-    except UnreadableLine as exc:
-        return BadLine(number, line, exc.code, str(exc))
+    except InvalidLineError as exc:
+        return InvalidLine(number, line, exc.code, str(exc))
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _split_lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Yield lists of lines without their newlines; no list is empty.
 
     Blank lines are skipped, and lines that are too long are truncated.
     """
-    rest = b""
+    remaining = b""
     try:
         for block in blocks:
-            *lines, rest = (rest + block).split(b"\n")
-            found = list(filter(None, lines))
-            if found:
-                yield found
-            rest = rest[:MAX_LINE_BYTES]
+            *lines, remaining = (remaining + block).split(b"\n")
+            complete = list(filter(None, lines))
+            if complete:
+                yield complete
+            remaining = remaining[:MAX_LINE_BYTES]
     except _CorruptError as exc:
-        if exc.raw and rest:  # junk after a gzip member whose last line lacks its newline
-            yield [rest]
-        exc.raw = exc.raw or rest
+        if exc.raw and remaining:  # junk after a gzip member whose last line lacks its newline
+            yield [remaining]
+        exc.raw = exc.raw or remaining
         raise
-    if rest:
-        yield [rest]
+    if remaining:
+        yield [remaining]
 
 
 def _inflate(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -203,12 +205,12 @@ def _inflate(blocks: Iterable[bytes]) -> Iterator[bytes]:
             if member is None:
                 if len(pending) < len(_GZIP_MAGIC):
                     break
-                member = _new_member(pending)
-            before = member.copy()
+                member = _open_member(pending)
+            checkpoint = member.copy()
             try:
                 inflated = member.decompress(pending, _INFLATE_STEP)
             except zlib.error as exc:
-                yield from _salvage(before, pending)
+                yield from _salvage(checkpoint, pending)
                 detail = f"the gzip data is corrupt: {exc}"
                 raise _CorruptError("object_corrupt", detail) from None
             pending = member.unused_data if member.eof else member.unconsumed_tail
@@ -221,7 +223,7 @@ def _inflate(blocks: Iterable[bytes]) -> Iterator[bytes]:
         raise _CorruptError("object_corrupt", "the gzip data ends in the middle")
 
 
-def _new_member(data: bytes) -> zlib._Decompress:
+def _open_member(data: bytes) -> zlib._Decompress:
     if not data.startswith(_GZIP_MAGIC):
         raise _CorruptError("object_not_gzip", "here should be gzip data", data)
     return zlib.decompressobj(_GZIP_WBITS)
@@ -234,11 +236,11 @@ def _salvage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
     """
     for step in _SALVAGE_STEPS:
         while True:
-            before = member.copy()
+            checkpoint = member.copy()
             try:
                 inflated = member.decompress(data, step)
             except zlib.error:
-                member = before
+                member = checkpoint
                 break
             data = member.unconsumed_tail
             yield inflated

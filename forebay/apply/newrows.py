@@ -56,18 +56,22 @@ class NewRows:
         Raises:
             psycopg.Error: not the data's fault.
         """
-        done = Inserted()
+        inserted = Inserted()
         lacking: list[Encoded] = []
         if fresh:
-            self._try([Pieces(self._rows(fresh, lacking, done.refusals))], done)
-        by_gaps: dict[tuple[bool, ...], list[Encoded]] = {}
+            self._insert_pieces(
+                [Pieces(self._encode_rows(fresh, lacking, inserted.refusals))], inserted
+            )
+        by_missing_columns: dict[tuple[bool, ...], list[Encoded]] = {}
         for item in lacking:
-            by_gaps.setdefault(tuple([value is None for value in item.row]), []).append(item)
-        for alike in by_gaps.values():
-            self._try_lacking(alike, done)
-        return done
+            by_missing_columns.setdefault(tuple([value is None for value in item.row]), []).append(
+                item
+            )
+        for group in by_missing_columns.values():
+            self._insert_lacking(group, inserted)
+        return inserted
 
-    def _rows(
+    def _encode_rows(
         self, commands: Sequence[Command], lacking: list[Encoded], refusals: list[Refusal]
     ) -> Iterator[RowSet]:
         """Yield complete rows in pieces, encoded while Postgres processes the piece before."""
@@ -77,52 +81,54 @@ class NewRows:
             lacking += rows.lacking
             yield from rows.whole
 
-    def _try_lacking(self, alike: Sequence[Encoded], done: Inserted) -> None:
+    def _insert_lacking(self, rows: Sequence[Encoded], inserted: Inserted) -> None:
         """Try rows that all lack values in the same columns that the declaration requires.
 
         Only the table decides whether it accepts them, so the first row is tried alone. A refusal
         of a missing value holds for all rows, unless a trigger may fill the column, or the columns'
         types can't read another value of a row.
         """
-        unreadable_at = input_faults(self._connection, self._sql, self._names, alike)
-        well = [item for place, item in enumerate(alike) if place not in unreadable_at]
-        rest = [item for place, item in enumerate(alike) if place in unreadable_at]
-        if well:
-            first, *others = well
-            self._try([Pieces([RowSet.of([first])])], done)
-            said = done.refusals[-1] if done.refusals else None
-            if said is None or said.command is not first.command:
-                self._try([Pieces([RowSet.of(others)])] if others else [], done)
-            elif said.null_column is None or (others and self._has_triggers()):
-                rest += others
+        unreadable_places = input_faults(self._connection, self._sql, self._names, rows)
+        readable = [item for place, item in enumerate(rows) if place not in unreadable_places]
+        unreadable_rows = [item for place, item in enumerate(rows) if place in unreadable_places]
+        if readable:
+            first, *others = readable
+            self._insert_pieces([Pieces([RowSet.of([first])])], inserted)
+            refusal = inserted.refusals[-1] if inserted.refusals else None
+            if refusal is None or refusal.command is not first.command:
+                self._insert_pieces([Pieces([RowSet.of(others)])] if others else [], inserted)
+            elif refusal.null_column is None or (others and self._has_triggers()):
+                unreadable_rows += others
             else:
-                told = f"{said.null_column} must have a value; column {said.null_column}"
-                done.refusals[-1:] = [
-                    replace(said, command=item.command, detail=told) for item in well
+                detail = f"{refusal.null_column} must have a value; column {refusal.null_column}"
+                inserted.refusals[-1:] = [
+                    replace(refusal, command=item.command, detail=detail) for item in readable
                 ]
-        self._try([Pieces([RowSet.of([item])]) for item in reversed(rest)], done)
+        self._insert_pieces(
+            [Pieces([RowSet.of([item])]) for item in reversed(unreadable_rows)], inserted
+        )
 
-    def _try(self, pieces: list[Pieces], done: Inserted) -> None:
+    def _insert_pieces(self, pieces: list[Pieces], inserted: Inserted) -> None:
         """Insert pieces, the last piece first, and smaller parts of pieces that fail."""
-        left_out: list[Encoded] = []
+        uncopied: list[Encoded] = []
         while pieces:
             piece = pieces.pop()
             try:
                 with self._connection.transaction():
-                    copied, left_out_here = self._copy(piece)
+                    copied, uncopied_rows = self._copy_rows(piece)
             except psycopg.Error as exc:
-                pieces += self._failed(piece.whole(), exc, done)
+                pieces += self._split_failed(piece.whole(), exc, inserted)
             else:
-                done.rows += copied
-                left_out += left_out_here
-        if left_out:
-            done.refusals += unreadable(self._connection, self._sql, self._names, left_out)
+                inserted.rows += copied
+                uncopied += uncopied_rows
+        if uncopied:
+            inserted.refusals += unreadable(self._connection, self._sql, self._names, uncopied)
 
     def _has_triggers(self) -> bool:
         row = self._connection.execute(self._sql.has_triggers).fetchone()
         return row is None or bool(row[0])
 
-    def _copy(self, piece: Pieces) -> tuple[int, list[Encoded]]:
+    def _copy_rows(self, piece: Pieces) -> tuple[int, list[Encoded]]:
         """Copy rows; return how many the table has accepted, and the rows that it has not.
 
         Postgres leaves out rows that the columns' types can't read, and rows that a trigger drops.
@@ -133,9 +139,11 @@ class NewRows:
                     copy.write(copy_text(rows.columns))
             copied = cursor.rowcount
         missing = sum(map(len, piece.made)) - copied
-        return copied, self._not_copied(piece, missing) if missing else []
+        return copied, self._find_uncopied(piece, missing) if missing else []
 
-    def _failed(self, rows: RowSet, error: psycopg.Error, done: Inserted) -> Iterable[Pieces]:
+    def _split_failed(
+        self, rows: RowSet, error: psycopg.Error, inserted: Inserted
+    ) -> Iterable[Pieces]:
         """Settle the rows of a failed COPY, or return the pieces to try next, the last piece first.
 
         Raises:
@@ -145,31 +153,31 @@ class NewRows:
             raise error
         line = failed_line(error)
         if self._is_there_by_now(error):
-            done.others.append(rows)
-        elif kept_out := self._conflicts.find(list(rows), error):
-            done.others.append(RowSet.of([rows.at(place) for place in kept_out]))
-            rest = rows.without(kept_out)
-            return [Pieces([rest])] if rest else []
+            inserted.others.append(rows)
+        elif conflicts := self._conflicts.find(list(rows), error):
+            inserted.others.append(RowSet.of([rows.at(place) for place in conflicts]))
+            remaining = rows.without(conflicts)
+            return [Pieces([remaining])] if remaining else []
         elif line is None or line > len(rows):
-            done.others.append(rows)
+            inserted.others.append(rows)
         elif len(rows) > 1:
-            return self._parts(rows, line - 1)
+            return self._split_around(rows, line - 1)
         elif is_conflict_with_neighbours(error):
-            done.others.append(rows)
+            inserted.others.append(rows)
         else:
-            done.refusals.append(refused(rows.commands[0], error, self._spec))
+            inserted.refusals.append(refused(rows.commands[0], error, self._spec))
         return ()
 
-    def _not_copied(self, piece: Pieces, missing: int) -> list[Encoded]:
+    def _find_uncopied(self, piece: Pieces, missing: int) -> list[Encoded]:
         """The rows that are not in the table, most likely rows with texts that are too long."""
-        found = self._not_there(
-            [rows.at(place) for rows in piece.made for place in sorted(self._too_long(rows))]
+        absent = self._select_absent(
+            [rows.at(place) for rows in piece.made for place in sorted(self._find_too_long(rows))]
         )
-        if len(found) == missing:
-            return found
-        return self._not_there([item for rows in piece.made for item in rows])
+        if len(absent) == missing:
+            return absent
+        return self._select_absent([item for rows in piece.made for item in rows])
 
-    def _too_long(self, rows: RowSet) -> set[int]:
+    def _find_too_long(self, rows: RowSet) -> set[int]:
         """The places of rows with a text that is longer than declared."""
         limits = [column.max_length for column in self._spec.columns]
         return {
@@ -180,15 +188,17 @@ class NewRows:
             if isinstance(value, str) and len(value) > limit
         }
 
-    def _not_there(self, items: Sequence[Encoded]) -> list[Encoded]:
+    def _select_absent(self, items: Sequence[Encoded]) -> list[Encoded]:
         if not items:
             return []
         commands = [command for command, _ in items]
-        asked = {
+        parameters = {
             "keys": key_array(self._spec, commands),
             "versions": "{" + ",".join([command.id for command in commands]) + "}",
         }
-        return [items[place] for (place,) in self._connection.execute(self._sql.not_copied, asked)]
+        return [
+            items[place] for (place,) in self._connection.execute(self._sql.not_copied, parameters)
+        ]
 
     def _is_there_by_now(self, error: psycopg.Error) -> bool:
         """Return whether another consumer has inserted a key since; it may have inserted more."""
@@ -197,7 +207,7 @@ class NewRows:
             and error.diag.constraint_name == f"{self._spec.table}_pkey"
         )
 
-    def _parts(self, rows: RowSet, guilty: int) -> Iterator[Pieces]:
+    def _split_around(self, rows: RowSet, guilty: int) -> Iterator[Pieces]:
         """Split rows into parts, the last part to be tried first; the guilty row is alone.
 
         The parts are small: a bad row is often followed by more, and each failure wastes the rows

@@ -11,7 +11,7 @@ from forebay.db.faults import CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
+class InvalidLine:
     """An invalid line: a line of an archive object that is not a command."""
 
     #: Position in the object, from 0.
@@ -22,7 +22,7 @@ class BadLine:
     detail: str
 
 
-Entry: TypeAlias = Command | BadLine
+Entry: TypeAlias = Command | InvalidLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Undecided:
     @property
     def needs_other_release(self) -> bool:
         """True if the reason is this release's code or declarations, not Postgres or the line."""
-        return not isinstance(self.entry, BadLine) and self.sqlstate is None
+        return not isinstance(self.entry, InvalidLine) and self.sqlstate is None
 
     @property
     def depends_on_other_rows(self) -> bool:
@@ -120,15 +120,15 @@ class Outcome:
             counts: the statuses of its lines.
             held: why some of its commands are held, if any are.
         """
-        first, last = self.first_id, self.last_id
+        first_id, last_id = self.first_id, self.last_id
         if ids:
-            first = ids[0] if first is None else min(first, ids[0])
-            last = ids[-1] if last is None else max(last, ids[-1])
+            first_id = ids[0] if first_id is None else min(first_id, ids[0])
+            last_id = ids[-1] if last_id is None else max(last_id, ids[-1])
         return replace(
             self,
             lines=self.lines + lines,
             counts=self.counts + counts,
-            first_id=first,
-            last_id=last,
+            first_id=first_id,
+            last_id=last_id,
             held=self.held or held,
         )

@@ -28,7 +28,9 @@ def count_rows(
     key: KeyValue | None = None,
 ) -> int:
     """The number of rows whose versions are commands of that period."""
-    row = connection.execute(_named(_COUNT, spec), _values(since, until, key)).fetchone()
+    row = connection.execute(
+        _format_query(_COUNT, spec), _build_values(since, until, key)
+    ).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -50,10 +52,14 @@ def outdate(
     """
     with connection.transaction():
         lock_resources(connection, [spec.path], exclusive=True)
-        return connection.execute(_named(_OUTDATE, spec), _values(since, until, key)).rowcount
+        return connection.execute(
+            _format_query(_OUTDATE, spec), _build_values(since, until, key)
+        ).rowcount
 
 
-def _values(since: dt.datetime, until: dt.datetime, key: KeyValue | None) -> dict[str, object]:
+def _build_values(
+    since: dt.datetime, until: dt.datetime, key: KeyValue | None
+) -> dict[str, object]:
     return {
         "since": least_id(since),
         "until": least_id(until),
@@ -61,7 +67,7 @@ def _values(since: dt.datetime, until: dt.datetime, key: KeyValue | None) -> dic
     }
 
 
-def _named(query: sql.SQL, spec: ResourceSpec) -> sql.Composed:
+def _format_query(query: sql.SQL, spec: ResourceSpec) -> sql.Composed:
     return query.format(
         table=sql.Identifier("public", spec.table), key=sql.Identifier(spec.key.name)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from forebay.apply.fold import Folded, fold
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.apply.upcast import are_all_current, upcast
 from forebay.command import Command
 from forebay.errors import BodyError
@@ -34,9 +34,9 @@ class Prepared:
     skipped: int = 0
 
     @property
-    def bad_lines(self) -> Iterator[BadLine]:
+    def bad_lines(self) -> Iterator[InvalidLine]:
         """The invalid lines."""
-        return (entry for entry in self.entries if isinstance(entry, BadLine))
+        return (entry for entry in self.entries if isinstance(entry, InvalidLine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,16 @@ in_order = attrgetter("key")
 
 def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Prepared:
     """Classify a chunk's entries, upcast its commands, and fold them."""
-    found = [entry for entry in entries if isinstance(entry, Command)]
-    ids = sorted([command.id for command in found])
-    found, skipped = without_retired(found, resources)
-    if are_all_current(found, resources):
-        return Prepared(entries, ids, found, (), {}, None, Contest.among(found), skipped)
+    present = [entry for entry in entries if isinstance(entry, Command)]
+    ids = sorted([command.id for command in present])
+    present, skipped = without_retired(present, resources)
+    if are_all_current(present, resources):
+        return Prepared(entries, ids, present, (), {}, None, Contest.among(present), skipped)
     commands: list[Command] = []
     unfit: list[tuple[Command, BodyError]] = []
     archived: dict[str, Command] = {}
     held: str | None = None
-    for command in found:
+    for command in present:
         spec = resources.get(command.resource)
         if spec is not None and spec.fits_key(command.key) and command.schema > spec.schema_version:
             held = held or (
@@ -101,11 +101,11 @@ def without_retired(
     commands: list[Command], resources: Mapping[str, ResourceSpec]
 ) -> tuple[list[Command], int]:
     """The commands of resources that are not retired, and the number of the others."""
-    retired = retired_among(resources)
-    if not retired:
+    retired_paths = retired_among(resources)
+    if not retired_paths:
         return commands, 0
-    left = [command for command in commands if command.resource not in retired]
-    return left, len(commands) - len(left)
+    remaining = [command for command in commands if command.resource not in retired_paths]
+    return remaining, len(commands) - len(remaining)
 
 
 def made_current(command: Command, spec: ResourceSpec | None) -> Command:

@@ -42,15 +42,15 @@ def probe(
             "creates": "{" + ",".join([_IS_CREATE[command.op] for command in puts]) + "}",
         },
     ).fetchone()
-    here, beaten, won, lost = row or (0, 0, None, None)
-    contested = [puts[place] for place in won or ()]
+    duplicates, beaten, winning_places, losing_places = row or (0, 0, None, None)
+    contested = [puts[place] for place in winning_places or ()]
     fresh = list(puts)
     if beaten + len(contested) == len(puts):
         fresh = []
     elif beaten or contested:
-        met = {*(lost or ()), *(won or ())}
-        fresh = [command for place, command in enumerate(puts) if place not in met]
-    return Probed(fresh, contested, here, beaten - here)
+        met_places = {*(losing_places or ()), *(winning_places or ())}
+        fresh = [command for place, command in enumerate(puts) if place not in met_places]
+    return Probed(fresh, contested, duplicates, beaten - duplicates)
 
 
 def are_buried(

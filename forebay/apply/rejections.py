@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Self
 
-from forebay.apply.outcome import BadLine, Undecided
+from forebay.apply.outcome import InvalidLine, Undecided
 from forebay.codec import encode
 from forebay.db.connect import Connection
 
@@ -42,14 +42,14 @@ class Rejection:
     def of(cls, undecided: Undecided, object_key: str, at: dt.datetime) -> Self:
         """The rejection of a command or a line that could not be applied."""
         entry = undecided.entry
-        if isinstance(entry, BadLine):
+        if isinstance(entry, InvalidLine):
             names: tuple[str | None, str | None, str | None] = (None, None, None)
             rejection_id, line = line_id(object_key, entry), entry.raw
         else:
             resource, key = noted(entry.resource), noted(str(entry.key))
             names = (resource, key, entry.op)
             rejection_id, line = entry.id, encode(entry)
-        detail = _storable(undecided.detail, _MAX_DETAIL)
+        detail = _make_storable(undecided.detail, _MAX_DETAIL)
         return cls(
             rejection_id, *names, undecided.code, undecided.sqlstate, detail, line, object_key, at
         )
@@ -69,7 +69,7 @@ class Rejection:
         return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
-def line_id(object_key: str, bad: BadLine) -> str:
+def line_id(object_key: str, bad: InvalidLine) -> str:
     """The id of an invalid line's rejection: the same in every replay."""
     digest = f"{object_key}\n{bad.number}\n".encode() + bad.raw
     return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))
@@ -78,9 +78,9 @@ def line_id(object_key: str, bad: BadLine) -> str:
 def find_rejected(connection: Connection, ids: Sequence[str]) -> set[str]:
     """The ids that were rejected before: a rejected command stays rejected."""
     # As text: to adapt a list of ten thousand takes the driver as long as the rest of the chunk.
-    asked = "{" + ",".join(ids) + "}"
+    id_array = "{" + ",".join(ids) + "}"
     rows = connection.execute(
-        "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [asked]
+        "SELECT id::text FROM forebay.rejections WHERE id = ANY(%s::uuid[])", [id_array]
     ).fetchall()
     return {row[0] for row in rows}
 
@@ -96,12 +96,12 @@ def insert_rejections(
         slot: the number of their entry in the decision log; None for decisions of this database
             alone.
     """
-    for batch in _batches(rejections):
+    for batch in _split_batches(rejections):
         columns = [list(column) for column in zip(*map(_MEMBERS, batch), strict=True)]
         connection.execute(_INSERT, [slot, *columns])
 
 
-def _batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
+def _split_batches(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
     """Split into statements: a line may have a MiB, and takes several times that when sent."""
     batch: list[Rejection] = []
     size = 0
@@ -126,10 +126,10 @@ def noted_keys(keys: Sequence[str]) -> Sequence[str]:
 
 def noted(name: str) -> str:
     """The name of a resource, or a key, in the form that rejections store."""
-    return _storable(name, _MAX_NAME)
+    return _make_storable(name, _MAX_NAME)
 
 
-def _storable(text: str, limit: int) -> str:
+def _make_storable(text: str, limit: int) -> str:
     """The beginning of the text, without characters that Postgres or UTF-8 can't store."""
     return text[:limit].replace("\x00", "\ufffd").encode(errors="replace").decode()
 

@@ -49,7 +49,7 @@ class RowsEncoder:
 
     def __init__(self, spec: ResourceSpec) -> None:
         self._one = row_encoder(spec)
-        self._values_of = _picker(spec)
+        self._values_of = _build_picker(spec)
         self._names = frozenset(field.name for field in spec.fields)
         self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
         # itemgetter with a single place would return no tuple.
@@ -57,27 +57,33 @@ class RowsEncoder:
 
     def __call__(self, commands: Sequence[Command]) -> Rows:
         """The rows, each list in the order of the commands."""
-        rows = self._well(commands)
+        rows = self._encode_complete(commands)
         if rows is not None:
             return rows
         runs = groupby(commands, self._is_named)
-        return _joined([rows for named, run in runs for rows in self._run(list(run), named=named)])
+        return _join_rows(
+            [
+                rows
+                for is_named, run in runs
+                for rows in self._encode_run(list(run), is_named=is_named)
+            ]
+        )
 
     def _is_named(self, command: Command) -> bool:
         """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names
 
-    def _run(self, commands: Sequence[Command], *, named: bool) -> Iterator[Rows]:
-        rows = self._well(commands) if named else None
+    def _encode_run(self, commands: Sequence[Command], *, is_named: bool) -> Iterator[Rows]:
+        rows = self._encode_complete(commands) if is_named else None
         if rows is not None:
             yield rows
-        elif named and len(commands) > _PIECE:
+        elif is_named and len(commands) > _PIECE:
             for start in range(0, len(commands), _PIECE):
-                yield from self._run(commands[start : start + _PIECE], named=True)
+                yield from self._encode_run(commands[start : start + _PIECE], is_named=True)
         else:
-            yield self._one_by_one(commands)
+            yield self._encode_each(commands)
 
-    def _well(self, commands: Sequence[Command]) -> Rows | None:
+    def _encode_complete(self, commands: Sequence[Command]) -> Rows | None:
         """The rows; None unless all commands are complete and their values can be stored."""
         bodies = [command.body or {} for command in commands]
         if set(map(len, bodies)) != {len(self._names)}:
@@ -90,28 +96,39 @@ class RowsEncoder:
         ids = [command.id for command in commands]
         creates = [command.op == "create" for command in commands]
         columns = [keys, *fields, ids, creates]
-        kinds = _storable_kinds(columns)
+        kinds = _read_kinds(columns)
         if kinds is None:
             return None
-        found = RowSet(commands, columns)
-        gaps = [columns[column] for column in self._required if type(None) in kinds[column]]
-        if not gaps:
-            return Rows([found], [], [])
-        lacking = {place for column in gaps for place, value in enumerate(column) if value is None}
-        return Rows([found.without(lacking)], [found.at(place) for place in sorted(lacking)], [])
+        row_set = RowSet(commands, columns)
+        incomplete_columns = [
+            columns[column] for column in self._required if type(None) in kinds[column]
+        ]
+        if not incomplete_columns:
+            return Rows([row_set], [], [])
+        incomplete_places = {
+            place
+            for column in incomplete_columns
+            for place, value in enumerate(column)
+            if value is None
+        }
+        return Rows(
+            [row_set.without(incomplete_places)],
+            [row_set.at(place) for place in sorted(incomplete_places)],
+            [],
+        )
 
-    def _one_by_one(self, commands: Sequence[Command]) -> Rows:
-        found: list[Encoded] = []
+    def _encode_each(self, commands: Sequence[Command]) -> Rows:
+        encoded: list[Encoded] = []
         unfit: Unfit = []
         for command in commands:
             try:
-                found.append(Encoded(command, self._one(command)))
+                encoded.append(Encoded(command, self._one(command)))
             except BodyError as exc:
                 unfit.append((command, exc))
-        whole = RowSet.of(list(filterfalse(self._is_lacking, found)))
-        return Rows([whole], list(filter(self._is_lacking, found)), unfit)
+        complete = RowSet.of(list(filterfalse(self._lacks_value, encoded)))
+        return Rows([complete], list(filter(self._lacks_value, encoded)), unfit)
 
-    def _is_lacking(self, item: Encoded) -> bool:
+    def _lacks_value(self, item: Encoded) -> bool:
         return None in self._values_required(item.row)
 
 
@@ -122,7 +139,7 @@ def unfit_keys(spec: ResourceSpec, commands: Sequence[Command]) -> Unfit:
     unfit: Unfit = []
     for command in commands:
         try:
-            _scalar(spec.key.name, command.key)
+            _encode_scalar(spec.key.name, command.key)
         except BodyError as exc:
             unfit.append((command, exc))
     return unfit
@@ -132,7 +149,7 @@ def unfit_keys(spec: ResourceSpec, commands: Sequence[Command]) -> Unfit:
 _PIECE = 20
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
+def _join_rows(parts: Sequence[Rows]) -> Rows:
     return Rows(
         [rows for part in parts for rows in part.whole],
         [encoded for part in parts for encoded in part.lacking],
@@ -140,7 +157,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
+def _build_picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
     """A function from a body to its values in declared order; raises KeyError, BodyError."""
     names = [field.name for field in spec.fields]
     if len(names) == 1:  # itemgetter with a single name would return no tuple
@@ -154,28 +171,28 @@ def _picker(spec: ResourceSpec) -> Callable[[Body], Sequence[object]]:
     def values_of(body: Body) -> Sequence[object]:
         values = list(pick(body)[:width])
         for place, name in json_fields:
-            values[place] = _json(name, values[place])
+            values[place] = _encode_json(name, values[place])
         return values
 
     return values_of
 
 
-def _storable_kinds(columns: Sequence[Sequence[Any]]) -> list[set[type]] | None:
+def _read_kinds(columns: Sequence[Sequence[Any]]) -> list[set[type]] | None:
     """The types in each column; None unless every value can be written and Postgres can read it."""
     kinds: list[set[type]] = []
     for column in columns:
-        found = set(map(type, column))
-        if not found <= _PLAIN:
+        types = set(map(type, column))
+        if not types <= _PLAIN:
             return None
-        if str in found:
-            texts = column if len(found) == 1 else [v for v in column if isinstance(v, str)]
+        if str in types:
+            texts = column if len(types) == 1 else [v for v in column if isinstance(v, str)]
             if not _is_storable("".join(texts)):
                 return None
-        if int in found:
-            numbers = column if len(found) == 1 else [v for v in column if type(v) is int]
+        if int in types:
+            numbers = column if len(types) == 1 else [v for v in column if type(v) is int]
             if not _is_writable(min(numbers), max(numbers)):
                 return None
-        kinds.append(found)
+        kinds.append(types)
     return kinds
 
 
@@ -201,20 +218,22 @@ def row_encoder(spec: ResourceSpec) -> Callable[[Command], Row]:
             hold.
     """
     names = [field.name for field in spec.fields]
-    known = frozenset(names)
+    known_names = frozenset(names)
     json_names = frozenset(field.name for field in spec.fields if field.kind is Kind.JSON)
     defaults = {field.name: field for field in spec.fields}
     empty = (None,) * len(names)
 
     def encode(command: Command) -> Row:
         body = command.body
-        key = _scalar(spec.key.name, command.key)
+        key = _encode_scalar(spec.key.name, command.key)
         if body is None:
             return (key, *empty, command.id, False)
-        if len(body) != len(names) or not body.keys() <= known:
-            body = _completed(body, known, defaults)
+        if len(body) != len(names) or not body.keys() <= known_names:
+            body = _complete_body(body, known_names, defaults)
         values = [
-            _json(name, body[name]) if name in json_names else _scalar(name, body[name])
+            _encode_json(name, body[name])
+            if name in json_names
+            else _encode_scalar(name, body[name])
             for name in names
         ]
         return (key, *values, command.id, command.op == "create")
@@ -231,7 +250,7 @@ def bodies_completer(
     have a row.
     """
     encode = RowsEncoder(spec)
-    complete = _completer(spec)
+    complete = _build_completer(spec)
 
     def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Rows]:
         deletes = [command for command in commands if command.body is None]
@@ -244,27 +263,27 @@ def bodies_completer(
     return complete_all
 
 
-def _completer(spec: ResourceSpec) -> Callable[[Command], Command]:
+def _build_completer(spec: ResourceSpec) -> Callable[[Command], Command]:
     fields = {field.name: field for field in spec.fields}
-    known = frozenset(fields)
+    known_names = frozenset(fields)
 
     def complete(command: Command) -> Command:
         body = command.body
-        if body is None or len(body) == len(known):
+        if body is None or len(body) == len(known_names):
             return command
-        return command._replace(body=_completed(body, known, fields))
+        return command._replace(body=_complete_body(body, known_names, fields))
 
     return complete
 
 
-def _completed(body: Body, known: frozenset[str], fields: dict[str, FieldSpec]) -> Body:
-    unknown = sorted(body.keys() - known)
+def _complete_body(body: Body, known_names: frozenset[str], fields: dict[str, FieldSpec]) -> Body:
+    unknown = sorted(body.keys() - known_names)
     if unknown:
         raise BodyError("unknown_field", f"the resource has no field {', '.join(unknown)}")
-    missing = sorted(name for name in known - body.keys() if _is_demanded(fields[name]))
+    missing = sorted(name for name in known_names - body.keys() if _is_demanded(fields[name]))
     if missing:
         raise BodyError("missing_field", f"the body lacks {', '.join(missing)}")
-    return {name: body.get(name, fields[name].default) for name in known}
+    return {name: body.get(name, fields[name].default) for name in known_names}
 
 
 def _is_demanded(field: FieldSpec) -> bool:
@@ -275,7 +294,7 @@ def _is_demanded(field: FieldSpec) -> bool:
     return field.required and not field.nullable
 
 
-def _scalar(name: str, value: object) -> object:
+def _encode_scalar(name: str, value: object) -> object:
     """The value as a plain type: upcasters may return subclasses, such as enumeration members."""
     if isinstance(value, str):
         _check_text(name, value)
@@ -304,7 +323,7 @@ def _check_text(name: str, text: str) -> None:
         raise BodyError("unstorable_text", f"{name} holds half a surrogate pair")
 
 
-def _json(name: str, value: object) -> str | None:
+def _encode_json(name: str, value: object) -> str | None:
     if value is None:
         return None
     try:

@@ -45,14 +45,14 @@ class RowSet:
     @classmethod
     def joined(cls, sets: Iterable[RowSet]) -> RowSet:
         """All rows of several sets, in their order."""
-        found = [rows for rows in sets if rows.commands]
-        if len(found) == 1:
-            return found[0]
+        filled = [rows for rows in sets if rows.commands]
+        if len(filled) == 1:
+            return filled[0]
         return cls(
-            [command for rows in found for command in rows.commands],
+            [command for rows in filled for command in rows.commands],
             [
                 [value for column in columns for value in column]
-                for columns in zip(*[rows.columns for rows in found], strict=True)
+                for columns in zip(*[rows.columns for rows in filled], strict=True)
             ],
         )
 
@@ -69,16 +69,16 @@ class RowSet:
 
     def without(self, places: Collection[int]) -> RowSet:
         """The rows at all other places."""
-        kept = [place not in places for place in range(len(self))]
+        is_kept = [place not in places for place in range(len(self))]
         return RowSet(
-            list(compress(self.commands, kept)),
-            [list(compress(column, kept)) for column in self.columns],
+            list(compress(self.commands, is_kept)),
+            [list(compress(column, is_kept)) for column in self.columns],
         )
 
     def part(self, start: int, stop: int | None = None) -> RowSet:
         """The rows from `start` to before `stop`, or to the end."""
-        where = slice(start, stop)
-        return RowSet(self.commands[where], [column[where] for column in self.columns])
+        places = slice(start, stop)
+        return RowSet(self.commands[places], [column[places] for column in self.columns])
 
 
 class Pieces:

@@ -85,13 +85,13 @@ class Stage:
             if cursor.rowcount == len(commands):
                 return commands, []
         keys = {key for (key,) in self._connection.execute(self._sql.staged_keys)}
-        left_out = [item for item in group.whole() if str(item.command.key) not in keys]
-        there = [command for command in commands if str(command.key) in keys]
-        if len(there) != len(keys):
+        unstaged = [item for item in group.whole() if str(item.command.key) not in keys]
+        staged = [command for command in commands if str(command.key) in keys]
+        if len(staged) != len(keys):
             # Only possible if the key column has another type than declared. Going on would reject
             # commands that are applied.
             raise RuntimeError(f"{self._path}: keys come back from their column in another form")
-        return there, unreadable(self._connection, self._sql, self._names, left_out)
+        return staged, unreadable(self._connection, self._sql, self._names, unstaged)
 
 
 def unreadable(
@@ -99,7 +99,10 @@ def unreadable(
 ) -> list[Refusal]:
     """The refusal of each of these rows, which COPY left out."""
     reasons = input_faults(connection, sql, names, left_out)
-    return [_refusal(item.command, reasons.get(position)) for position, item in enumerate(left_out)]
+    return [
+        _build_refusal(item.command, reasons.get(position))
+        for position, item in enumerate(left_out)
+    ]
 
 
 def input_faults(
@@ -115,14 +118,14 @@ def input_faults(
         for name, value in zip(names, item.row, strict=False)
         if value is not None
     ]
-    positions, named, texts = zip(*values, strict=True)
-    found = connection.execute(
+    positions, column_names, texts = zip(*values, strict=True)
+    records = connection.execute(
         sql.input_errors,
-        {"positions": list(positions), "names": list(named), "texts": list(texts)},
+        {"positions": list(positions), "names": list(column_names), "texts": list(texts)},
     )
     reasons: dict[int, tuple[str, str]] = {}
-    for position, state, said in found:
-        reasons.setdefault(position, (state, said))
+    for position, state, message in records:
+        reasons.setdefault(position, (state, message))
     return reasons
 
 
@@ -145,9 +148,9 @@ def as_copied(value: object) -> str:
     return str(value)
 
 
-def _refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
+def _build_refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
     if reason is None:
         # Only `_version` and `_by_create` are left, and decoded commands have valid ids.
         return Refusal(command, "unreadable_row", "the table's types can't read the row")
-    sqlstate, said = reason
-    return Refusal(command, code_of_state(sqlstate), said, sqlstate)
+    sqlstate, message = reason
+    return Refusal(command, code_of_state(sqlstate), message, sqlstate)

@@ -56,8 +56,8 @@ def statements(spec: ResourceSpec) -> Statements:
             for name in (*names[1:], "_version", "_by_create")
         ),
     }
-    made = {name: sql.SQL(text).format(**parts) for name, text in _TEMPLATES.items()}
-    return Statements(**made)
+    statements_by_name = {name: sql.SQL(text).format(**parts) for name, text in _TEMPLATES.items()}
+    return Statements(**statements_by_name)
 
 
 #: The types of archived keys, whatever range the column has.

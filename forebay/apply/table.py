@@ -43,7 +43,7 @@ def lock_resources(connection: Connection, paths: Iterable[str], *, exclusive: b
     it exclusively too, so that no other transaction applies the command at the same time.
     """
     function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-    for lock in sorted({_lock_id(path) for path in paths}):
+    for lock in sorted({_hash_path(path) for path in paths}):
         connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, lock])
 
 
@@ -51,11 +51,11 @@ def lock_for_chunk(
     connection: Connection, paths: Collection[str], deleting: AbstractSet[str]
 ) -> None:
     """Take the locks of a chunk: exclusively for the resources in `deleting`."""
-    for path in sorted(paths, key=_lock_id):
+    for path in sorted(paths, key=_hash_path):
         lock_resources(connection, [path], exclusive=path in deleting)
 
 
-def _lock_id(path: str) -> int:
+def _hash_path(path: str) -> int:
     return zlib.crc32(path.encode()) - 2**31
 
 
@@ -91,34 +91,36 @@ class TableApplier:
         """
         unfit = unfit_keys(self.spec, winners)
         if unfit:
-            names = {command.id for command, _ in unfit}
-            winners = [command for command in winners if command.id not in names]
+            unfit_ids = {command.id for command, _ in unfit}
+            winners = [command for command in winners if command.id not in unfit_ids]
         # Deletes first: they may free values of unique columns.
-        counts, failed = self._stage_all([item for item in winners if item.op == "delete"])
-        done, found = self._put([item for item in winners if item.op != "delete"])
-        again, refusals = self._retry_conflicts(failed + found)
-        return counts + done + again, refusals + _refusals(unfit)
+        counts, failures = self._stage_all([item for item in winners if item.op == "delete"])
+        put_counts, put_failures = self._apply_puts(
+            [item for item in winners if item.op != "delete"]
+        )
+        retry_counts, refusals = self._retry_conflicts(failures + put_failures)
+        return counts + put_counts + retry_counts, refusals + _build_refusals(unfit)
 
-    def _put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+    def _apply_puts(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Apply puts and creates."""
         if not puts:
             return Counts(), []
         if not self._habits.is_used_to_new_keys(self.spec.path) or are_buried(
             self._connection, self.spec, self._sql, puts
         ):
-            return self._ask_and_put(puts)
+            return self._probe_and_apply(puts)
         inserted = self._new_rows.insert(puts)
-        met = [command for rows in inserted.others for command in rows.commands]
-        beaten, refusals = self._still_wanted(inserted.refusals)
-        counts, failed = self._ask_and_put(met)
-        return counts + beaten + Counts(applied=inserted.rows), refusals + failed
+        existing = [command for rows in inserted.others for command in rows.commands]
+        beaten_counts, refusals = self._drop_beaten(inserted.refusals)
+        counts, failures = self._probe_and_apply(existing)
+        return counts + beaten_counts + Counts(applied=inserted.rows), refusals + failures
 
-    def _still_wanted(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+    def _drop_beaten(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Drop refusals of commands that lose to the table: they need no decision."""
         if not refusals:
             return Counts(), []
-        counts, wanted = self.without_beaten([refusal.command for refusal in refusals])
-        return counts, [refusal for refusal in refusals if refusal.command.id in wanted]
+        counts, unbeaten_ids = self.without_beaten([refusal.command for refusal in refusals])
+        return counts, [refusal for refusal in refusals if refusal.command.id in unbeaten_ids]
 
     def without_beaten(self, puts: Sequence[Command]) -> tuple[Counts, set[str]]:
         """Count the commands that the table has or that lose to it; return the ids of the others.
@@ -127,10 +129,10 @@ class TableApplier:
             puts: puts and creates.
         """
         probed = probe(self._connection, self.spec, self._sql, puts)
-        wanted = {command.id for command in (*probed.fresh, *probed.contested)}
-        return Counts(duplicates=probed.here, superseded=probed.beaten), wanted
+        unbeaten_ids = {command.id for command in (*probed.fresh, *probed.contested)}
+        return Counts(duplicates=probed.here, superseded=probed.beaten), unbeaten_ids
 
-    def _ask_and_put(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+    def _probe_and_apply(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         """Probe, then apply; a command that loses to the table is compared by its id only."""
         if not puts:
             return Counts(), []
@@ -138,21 +140,21 @@ class TableApplier:
         self._habits.note(self.spec.path, all_new=len(probed.fresh) == len(puts))
         counts = Counts(duplicates=probed.here, superseded=probed.beaten)
         inserted = self._new_rows.insert(probed.fresh)
-        changed, failed = self._stage_all(probed.contested)
+        changed_counts, failures = self._stage_all(probed.contested)
         if inserted.others:
-            late, refused_late = self._bisect(Pieces(inserted.others))
-            changed, failed = changed + late, failed + refused_late
-        counts += Counts(applied=inserted.rows) + changed
-        return counts, inserted.refusals + failed
+            late_counts, refused_late = self._bisect(Pieces(inserted.others))
+            changed_counts, failures = changed_counts + late_counts, failures + refused_late
+        counts += Counts(applied=inserted.rows) + changed_counts
+        return counts, inserted.refusals + failures
 
     def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
         if not commands:
             return Counts(), []
         unfit: Unfit = []
-        counts, refusals = self._bisect(Pieces(self._rows(commands, unfit)))
-        return counts, refusals + _refusals(unfit)
+        counts, refusals = self._bisect(Pieces(self._encode_rows(commands, unfit)))
+        return counts, refusals + _build_refusals(unfit)
 
-    def _rows(self, commands: Sequence[Command], unfit: Unfit) -> Iterator[RowSet]:
+    def _encode_rows(self, commands: Sequence[Command], unfit: Unfit) -> Iterator[RowSet]:
         """Yield rows in pieces, encoded while Postgres processes the piece before."""
         for start in range(0, len(commands), PIECE):
             rows = self._encode(commands[start : start + PIECE])
@@ -167,7 +169,7 @@ class TableApplier:
         self._stage.clear()
         try:
             with self._connection.transaction():
-                return self._run(group)
+                return self._apply_staged(group)
         except psycopg.Error as exc:
             if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
                 raise
@@ -177,16 +179,18 @@ class TableApplier:
             if len(rows) == 1:
                 return Counts(), [refused(rows.commands[0], exc, self.spec)]
             error = exc
-        if kept_out := self._conflicts.find(list(rows), error):
-            rest = rows.without(kept_out)
-            counts, others = self._bisect(Pieces([rest])) if rest else (Counts(), [])
-            return counts, [*kept_out.values(), *others]
+        if conflicts := self._conflicts.find(list(rows), error):
+            remaining = rows.without(conflicts)
+            counts, other_refusals = (
+                self._bisect(Pieces([remaining])) if remaining else (Counts(), [])
+            )
+            return counts, [*conflicts.values(), *other_refusals]
         middle = len(rows) // 2
-        left_counts, left = self._bisect(Pieces([rows.part(0, middle)]))
-        right_counts, right = self._bisect(Pieces([rows.part(middle)]))
-        return left_counts + right_counts, left + right
+        left_counts, left_refusals = self._bisect(Pieces([rows.part(0, middle)]))
+        right_counts, right_refusals = self._bisect(Pieces([rows.part(middle)]))
+        return left_counts + right_counts, left_refusals + right_refusals
 
-    def _retry_conflicts(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+    def _retry_conflicts(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Retry commands that conflicted with a neighbour, after all others are applied.
 
         Each pass reverses the order, so a chain (each key takes the value that the next key gives
@@ -194,61 +198,65 @@ class TableApplier:
         """
         counts, tries = Counts(), 0
         while tries < _CONFLICT_TRIES:
-            refused = self._without_hopeless(refused)
-            conflicts = [refusal for refusal in reversed(refused) if refusal.conflict]
-            left = [refusal for refusal in refused if not refusal.conflict]
-            still: list[Refusal] = []
+            refusals = self._mark_hopeless(refusals)
+            conflicts = [refusal for refusal in reversed(refusals) if refusal.conflict]
+            final = [refusal for refusal in refusals if not refusal.conflict]
+            unresolved: list[Refusal] = []
             for refusal in conflicts:
                 item = Encoded(refusal.command, self._encode_one(refusal.command))
-                done, again = self._bisect(Pieces([RowSet.of([item])]))
-                counts += done
-                still += again
+                applied, remaining = self._bisect(Pieces([RowSet.of([item])]))
+                counts += applied
+                unresolved += remaining
             tries += len(conflicts)
-            refused = left + still
-            if len(still) == len(conflicts):  # no progress, or nothing to do
+            refusals = final + unresolved
+            if len(unresolved) == len(conflicts):  # no progress, or nothing to do
                 break
-        swapped, refused = self._swap(refused)
-        return counts + swapped, refused
+        swapped, refusals = self._swap(refusals)
+        return counts + swapped, refusals
 
-    def _without_hopeless(self, refused: list[Refusal]) -> list[Refusal]:
+    def _mark_hopeless(self, refusals: list[Refusal]) -> list[Refusal]:
         """Mark refusals that no other refused command can resolve as final."""
         rows = [
             Encoded(refusal.command, self._encode_one(refusal.command))
-            for refusal in refused
+            for refusal in refusals
             if refusal.conflict
         ]
         by_constraint = {
             refusal.conflict.diag.constraint_name: refusal.conflict
-            for refusal in refused
+            for refusal in refusals
             if refusal.conflict
         }
-        hopeless = {
+        final = {
             refusal.command.id: replace(refusal, conflict=None)
             for error in by_constraint.values()
             for refusal in self._conflicts.hopeless(rows, error).values()
         }
-        return [hopeless.get(refusal.command.id, refusal) for refusal in refused]
+        return [final.get(refusal.command.id, refusal) for refusal in refusals]
 
-    def _swap(self, refused: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+    def _swap(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
         """Apply commands that block each other in a ring, such as two keys that swap a value.
 
         Deletes the rows that they replace first. If the ring still fails, all changes are undone.
         """
-        ring = [refusal for refusal in refused if refusal.conflict]
+        ring = [refusal for refusal in refusals if refusal.conflict]
         if len(ring) < 2:  # noqa: PLR2004 - a ring has at least two
-            return Counts(), refused
-        rows = RowSet.of([Encoded(one.command, self._encode_one(one.command)) for one in ring])
+            return Counts(), refusals
+        rows = RowSet.of(
+            [Encoded(candidate.command, self._encode_one(candidate.command)) for candidate in ring]
+        )
         self._stage.clear()
         try:
             with self._connection.transaction():
-                counts, unreadable = self._run(Pieces([rows]), swapping=True)
+                counts, unreadable = self._apply_staged(Pieces([rows]), swapping=True)
         except psycopg.Error as exc:
             if not is_data_fault(exc):
                 raise
-            return Counts(), refused
-        return counts, [one for one in refused if not one.conflict] + unreadable
+            return Counts(), refusals
+        return counts, [candidate for candidate in refusals if not candidate.conflict] + unreadable
 
-    def _run(self, group: Pieces, *, swapping: bool = False) -> tuple[Counts, list[Refusal]]:
+    def _apply_staged(
+        self, group: Pieces, *, swapping: bool = False
+    ) -> tuple[Counts, list[Refusal]]:
         run = self._connection.execute
         staged, refusals = self._stage.fill(group)
         if swapping:
@@ -260,8 +268,8 @@ class TableApplier:
             run(self._sql.delete_rows)
             deleted = run(self._sql.bury).rowcount
         upserted = self._upsert() if puts else 0
-        rows = self._unchanged(puts, upserted, self._sql.count_rows_at_version)
-        graves = self._unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
+        rows = self._count_unchanged(puts, upserted, self._sql.count_rows_at_version)
+        graves = self._count_unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
         applied = upserted + deleted
         counts = Counts(
             applied=applied,
@@ -281,13 +289,13 @@ class TableApplier:
         self._connection.execute(self._sql.unbury)
         return upserted
 
-    def _unchanged(self, wanted: int, changed: int, count: psycopg.sql.Composed) -> int:
+    def _count_unchanged(self, total: int, changed_rows: int, count: psycopg.sql.Composed) -> int:
         """How many of the commands without a change were in the table before, by their ids."""
-        if changed == wanted:
+        if changed_rows == total:
             return 0
         row = self._connection.execute(count).fetchone()
-        return int(row[0]) - changed if row else 0
+        return int(row[0]) - changed_rows if row else 0
 
 
-def _refusals(unfit: Unfit) -> list[Refusal]:
+def _build_refusals(unfit: Unfit) -> list[Refusal]:
     return [Refusal(command, exc.code, str(exc)) for command, exc in unfit]

@@ -94,18 +94,19 @@ def encode_rejections(rejections: Iterable[Mapping[str, Any]], database: str) ->
         database: the identity of the deciding database.
     """
     return b"".join(
-        _line({"decision": "rejected", "database": database, **members}) for members in rejections
+        _encode_line({"decision": "rejected", "database": database, **members})
+        for members in rejections
     )
 
 
 def encode_owner(database: str, at: dt.datetime) -> bytes:
     """Encode an entry that makes a database the archive's owner."""
-    return _line({"decision": "owner", "database": database, "at": at})
+    return _encode_line({"decision": "owner", "database": database, "at": at})
 
 
 def encode_void(database: str, at: dt.datetime) -> bytes:
     """Encode an entry without a decision, which fills the number of an interrupted writer."""
-    return _line({"decision": "void", "database": database, "at": at})
+    return _encode_line({"decision": "void", "database": database, "at": at})
 
 
 def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
@@ -121,13 +122,13 @@ def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
     if position < 0:
         yield LogEntry(0, rejections=list(_read_legacy(store)))
         position = 0
-    for found in store.list(DECISIONS_PREFIX, after=key_of(position) if position else ""):
-        if _NAME.fullmatch(found.key) is None:  # such as a folder marker of the S3 console
+    for stored in store.list(DECISIONS_PREFIX, after=key_of(position) if position else ""):
+        if _NAME.fullmatch(stored.key) is None:  # such as a folder marker of the S3 console
             continue
         position += 1
-        if found.key != key_of(position):
+        if stored.key != key_of(position):
             raise DecisionLogError(
-                f"{store.url}/{key_of(position)} is missing, but {found.key} exists: the copy of "
+                f"{store.url}/{key_of(position)} is missing, but {stored.key} exists: the copy of "
                 "the archive is incomplete. Copy the object; if it is lost for good, store an "
                 "empty one under its name, and what it held will be decided anew"
             )
@@ -138,57 +139,57 @@ def _read_entry(store: Store, slot: int) -> LogEntry:
     name = f"{store.url}/{key_of(slot)}"
     owner: str | None = None
     rejections: list[Mapping[str, Any]] = []
-    for line in _json_lines(name, store.read(key_of(slot))):
+    for line in _parse_lines(name, store.read(key_of(slot))):
         match line.get("decision"):
             case "rejected":
-                rejections.append(_checked(name, line))
+                rejections.append(_check_members(name, line))
             case "owner" if isinstance(line.get("database"), str) and is_uuid(line["database"]):
                 owner = line["database"]
             case "void":
                 pass
             case other:
-                raise _damaged(name, f"`decision` is {str(other)[:80]!r}")
+                raise _describe_damage(name, f"`decision` is {str(other)[:80]!r}")
     return LogEntry(slot, owner, rejections)
 
 
 def _read_legacy(store: Store) -> Iterator[Mapping[str, Any]]:
-    for found in store.list(LEGACY_PREFIX):
-        name = f"{store.url}/{found.key}"
-        for line in _json_lines(name, store.read(found.key)):
-            yield _checked(name, {"rejected_at": found.modified.isoformat(), **line})
+    for stored in store.list(LEGACY_PREFIX):
+        name = f"{store.url}/{stored.key}"
+        for line in _parse_lines(name, store.read(stored.key)):
+            yield _check_members(name, {"rejected_at": stored.modified.isoformat(), **line})
 
 
-def _json_lines(name: str, blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _parse_lines(name: str, blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for text in b"".join(blocks).splitlines():
         try:
             line = orjson.loads(text)
         except orjson.JSONDecodeError as exc:
-            raise _damaged(name, f"a line is not JSON: {exc}") from None
+            raise _describe_damage(name, f"a line is not JSON: {exc}") from None
         if not isinstance(line, dict):
-            raise _damaged(name, "a line is no object")
+            raise _describe_damage(name, "a line is no object")
         yield line
 
 
-def _checked(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
+def _check_members(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
     for member in (*TEXTS, *TEXTS_OR_NULL):
         value = members.get(member)
         if not (isinstance(value, str) or (value is None and member not in TEXTS)):
-            raise _damaged(name, f"`{member}` is missing, or no text")
+            raise _describe_damage(name, f"`{member}` is missing, or no text")
     if not is_rejection_id(members["id"]):
-        raise _damaged(name, f"`id` is none: {members['id'][:80]!r}")
+        raise _describe_damage(name, f"`id` is none: {members['id'][:80]!r}")
     try:
         dt.datetime.fromisoformat(members["rejected_at"])
     except (KeyError, TypeError, ValueError):
-        raise _damaged(name, "`rejected_at` is no time") from None
+        raise _describe_damage(name, "`rejected_at` is no time") from None
     return members
 
 
-def _damaged(name: str, why: str) -> DecisionLogError:
+def _describe_damage(name: str, why: str) -> DecisionLogError:
     return DecisionLogError(
         f"{name} is no object of decisions: {why}; restore its first version, for nothing "
         "rewrites it, or remove it if it has none"
     )
 
 
-def _line(members: Mapping[str, Any]) -> bytes:
+def _encode_line(members: Mapping[str, Any]) -> bytes:
     return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)

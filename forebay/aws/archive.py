@@ -103,15 +103,15 @@ class Archive:
             ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
-        found = self._get(key, version)
-        file = io.BufferedReader(_Blocks(found["Body"].iter_chunks(_READ_BLOCK_BYTES), key))
+        answer = self._get(key, version)
+        file = io.BufferedReader(_Blocks(answer["Body"].iter_chunks(_READ_BLOCK_BYTES), key))
         return OpenObject(
             file,
-            version=found.get("VersionId") or found["ETag"].strip('"'),
-            stored_at=found["LastModified"],
-            etag=found["ETag"],
-            metadata=found["Metadata"],
-            encoding=found.get("ContentEncoding", ""),
+            version=answer.get("VersionId") or answer["ETag"].strip('"'),
+            stored_at=answer["LastModified"],
+            etag=answer["ETag"],
+            metadata=answer["Metadata"],
+            encoding=answer.get("ContentEncoding", ""),
         )
 
     def _get(self, key: str, version: str | None = None) -> GetObjectOutputTypeDef:
@@ -196,8 +196,8 @@ class Archive:
         content = b"".join(lines)
         name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
         created = self._create_commands("amend", lines, name)
-        key = _commands_key("amend", name)
-        if not created and self._inflated(key) != content:
+        key = _build_key("amend", name)
+        if not created and self._inflate(key) != content:
             raise ObjectDiffersError(
                 f"s3://{self.bucket}/{key} exists and has other lines than its name says; "
                 "restore its first version, for nothing rewrites it"
@@ -211,7 +211,7 @@ class Archive:
             ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
-        return self.open(_commands_key("import", name_id))
+        return self.open(_build_key("import", name_id))
 
     def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Store a text under a new key; False if the key has an object.
@@ -234,7 +234,7 @@ class Archive:
         Raises:
             TransientError: possibly not stored.
         """
-        request = self._request(key, text, gzipped=False) | {"Metadata": metadata or {}}
+        request = self._build_request(key, text, gzipped=False) | {"Metadata": metadata or {}}
         return self._put_if(request | {"IfMatch": etag})
 
     def write_audit(self, name: str, at: dt.datetime, lines: Sequence[bytes]) -> str:
@@ -254,15 +254,15 @@ class Archive:
 
     def _create_commands(
         self,
-        way: str,
+        source: str,
         lines: Sequence[bytes],
         name_id: str,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
         content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
-        return self._create(_commands_key(way, name_id), content, gzipped=True, metadata=metadata)
+        return self._create(_build_key(source, name_id), content, gzipped=True, metadata=metadata)
 
-    def _inflated(self, key: str) -> bytes | None:
+    def _inflate(self, key: str) -> bytes | None:
         """The lines of a small object; None if it is not a gzip file."""
         try:
             return gzip.decompress(b"".join(self.read(key)))
@@ -286,7 +286,7 @@ class Archive:
         Raises:
             TransientError: possibly not stored.
         """
-        request = self._request(key, content, gzipped=gzipped)
+        request = self._build_request(key, content, gzipped=gzipped)
         if metadata:
             request["Metadata"] = metadata
         return self._put_if(request | {"IfNoneMatch": "*"})
@@ -298,17 +298,17 @@ class Archive:
             try:
                 self._client.put_object(**request)
             except ClientError as exc:
-                if _status(exc) == HTTPStatus.PRECONDITION_FAILED:
+                if _get_status(exc) == HTTPStatus.PRECONDITION_FAILED:
                     return False
-                if _status(exc) != HTTPStatus.CONFLICT or time.monotonic() > until:
-                    raise self._not_stored(request["Key"], exc) from exc
+                if _get_status(exc) != HTTPStatus.CONFLICT or time.monotonic() > until:
+                    raise self._describe_failure(request["Key"], exc) from exc
                 time.sleep(_CONFLICT_PAUSE_SECONDS)
             except (BotoCoreError, HTTPClientError, OSError) as exc:
-                raise self._not_stored(request["Key"], exc) from exc
+                raise self._describe_failure(request["Key"], exc) from exc
             else:
                 return True
 
-    def _request(self, key: str, content: bytes, *, gzipped: bool) -> PutObjectRequestTypeDef:
+    def _build_request(self, key: str, content: bytes, *, gzipped: bool) -> PutObjectRequestTypeDef:
         request: PutObjectRequestTypeDef = {
             "Bucket": self.bucket,
             "Key": key,
@@ -319,17 +319,17 @@ class Archive:
             request["ContentEncoding"] = "gzip"
         return request
 
-    def _not_stored(self, key: str, exc: Exception) -> TransientError:
+    def _describe_failure(self, key: str, exc: Exception) -> TransientError:
         return TransientError(f"s3://{self.bucket}/{key}: {exc}")
 
 
-def _commands_key(way: str, name_id: str) -> str:
+def _build_key(source: str, name_id: str) -> str:
     """The key of an object of commands, in the hour of the id in its name."""
     hour = dt.datetime.fromtimestamp(accepted_ms(name_id) / 1000, dt.UTC)
-    return f"{COMMANDS_PREFIX}{hour:%Y/%m/%d/%H}/{way}-{name_id}.gz"
+    return f"{COMMANDS_PREFIX}{hour:%Y/%m/%d/%H}/{source}-{name_id}.gz"
 
 
-def _status(error: ClientError) -> int | None:
+def _get_status(error: ClientError) -> int | None:
     """The HTTP status of an answer of S3."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
 

@@ -51,7 +51,7 @@ def object_records(
     if not isinstance(records, list) or not records:
         raise EventRefusedError("the message is no S3 event: it has no Records")
     for record in records:
-        yield _key(record, bucket, prefix), record
+        yield _read_key(record, bucket, prefix), record
 
 
 def principal_of(record: Mapping[str, Any]) -> str | None:
@@ -74,7 +74,7 @@ def object_event(bucket: str, key: str) -> str:
     return orjson.dumps({"Records": [record]}).decode()
 
 
-def _key(record: object, bucket: str, prefix: str) -> str:
+def _read_key(record: object, bucket: str, prefix: str) -> str:
     try:
         entity = record["s3"]  # type: ignore[index]
         name, encoded = entity["bucket"]["name"], entity["object"]["key"]

@@ -82,11 +82,11 @@ class FirehoseSink:
         """
         pending = list(_pack(lines))
         deadline = self._clock() + DEADLINE_SECONDS
-        first = _CHANCE.randrange(len(self._streams))
+        first_stream = _CHANCE.randrange(len(self._streams))
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._sleep(_CHANCE.uniform(0, BACKOFF_SECONDS * 2**attempt))
-            stream = self._streams[(first + attempt) % len(self._streams)]
+            stream = self._streams[(first_stream + attempt) % len(self._streams)]
             pending, final = self._put_once(stream, pending)
             if not pending or final or self._clock() >= deadline:
                 break
@@ -94,21 +94,21 @@ class FirehoseSink:
 
     def _put_once(self, stream: str, records: Sequence[_Record]) -> tuple[list[_Record], bool]:
         """Put records; return those that failed, and whether a retry is pointless."""
-        failed: list[_Record] = []
+        failed_records: list[_Record] = []
         final = False
-        for call in _calls(records):
+        for call in _split_calls(records):
             try:
-                failed += self._call(stream, call)
+                failed_records += self._call_stream(stream, call)
             except ClientError as exc:
                 self.last_error = str(exc)
-                failed += call
+                failed_records += call
                 final = final or exc.response.get("Error", {}).get("Code") in _FINAL
             except BotoCoreError as exc:
                 self.last_error = str(exc)
-                failed += call
-        return failed, final
+                failed_records += call
+        return failed_records, final
 
-    def _call(self, stream: str, records: Sequence[_Record]) -> list[_Record]:
+    def _call_stream(self, stream: str, records: Sequence[_Record]) -> list[_Record]:
         if len(records) == 1:
             self._client.put_record(DeliveryStreamName=stream, Record={"Data": records[0].data})
             return []
@@ -118,13 +118,13 @@ class FirehoseSink:
         if not answer["FailedPutCount"]:
             return []
         outcomes = answer["RequestResponses"]  # one per record, in the request's order
-        failed = [
+        failures = [
             (record, outcome)
             for record, outcome in zip(records, outcomes, strict=True)
             if outcome.get("ErrorCode") or not outcome.get("RecordId")
         ]
-        self.last_error = failed[0][1].get("ErrorMessage") if failed else None
-        return [record for record, _ in failed]
+        self.last_error = failures[0][1].get("ErrorMessage") if failures else None
+        return [record for record, _ in failures]
 
 
 def _pack(lines: Sequence[bytes]) -> Iterator[_Record]:
@@ -138,7 +138,7 @@ def _pack(lines: Sequence[bytes]) -> Iterator[_Record]:
         yield _Record(b"".join(lines[start:]), range(start, len(lines)))
 
 
-def _calls(records: Sequence[_Record]) -> Iterator[list[_Record]]:
+def _split_calls(records: Sequence[_Record]) -> Iterator[list[_Record]]:
     call: list[_Record] = []
     size = 0
     for record in records:

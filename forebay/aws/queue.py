@@ -72,8 +72,8 @@ class Queue:
 
     def depth(self) -> Depth:
         """The number of messages in the queue."""
-        with self._translated():
-            found = self._client.get_queue_attributes(
+        with self._translate_errors():
+            attributes = self._client.get_queue_attributes(
                 QueueUrl=self.url,
                 AttributeNames=[
                     "ApproximateNumberOfMessages",
@@ -82,18 +82,18 @@ class Queue:
                 ],
             )["Attributes"]
         return Depth(
-            int(found["ApproximateNumberOfMessages"]),
-            int(found["ApproximateNumberOfMessagesNotVisible"]),
-            int(found["ApproximateNumberOfMessagesDelayed"]),
+            int(attributes["ApproximateNumberOfMessages"]),
+            int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+            int(attributes["ApproximateNumberOfMessagesDelayed"]),
         )
 
     def gives_up(self) -> bool:
         """Return whether the queue moves messages that were received too often to another queue."""
-        with self._translated():
-            found = self._client.get_queue_attributes(
+        with self._translate_errors():
+            answer = self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["RedrivePolicy"]
             )
-        return bool(found.get("Attributes", {}).get("RedrivePolicy"))
+        return bool(answer.get("Attributes", {}).get("RedrivePolicy"))
 
     def send(self, bodies: Sequence[str]) -> None:
         """Send messages; SQS has acknowledged all of them when the call returns."""
@@ -102,7 +102,7 @@ class Queue:
 
     def receive(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> list[Message]:
         """Receive up to ten messages, hidden from other receivers; empty after a second's wait."""
-        with self._translated():
+        with self._translate_errors():
             answer = self._client.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=BATCH,
@@ -112,47 +112,47 @@ class Queue:
             )
         return [
             Message(
-                id=found["MessageId"],
-                receipt=found["ReceiptHandle"],
-                body=found["Body"],
+                id=message["MessageId"],
+                receipt=message["ReceiptHandle"],
+                body=message["Body"],
                 sent_at=dt.datetime.fromtimestamp(
-                    int(found["Attributes"]["SentTimestamp"]) / 1000, dt.UTC
+                    int(message["Attributes"]["SentTimestamp"]) / 1000, dt.UTC
                 ),
-                receives=int(found["Attributes"]["ApproximateReceiveCount"]),
+                receives=int(message["Attributes"]["ApproximateReceiveCount"]),
             )
-            for found in answer.get("Messages", [])
+            for message in answer.get("Messages", [])
         ]
 
     def drain(self, *, hidden_seconds: int = _HIDDEN_SECONDS) -> Iterator[list[Message]]:
         """Yield every visible message, in batches; each stays hidden until its time-out."""
-        seen: set[str] = set()
+        message_ids: set[str] = set()
         empty = 0
         while empty < _EMPTY_POLLS:
             batch = self.receive(hidden_seconds=hidden_seconds)
-            fresh = [message for message in batch if message.id not in seen]
-            seen.update(message.id for message in fresh)
-            empty = 0 if fresh else empty + 1
-            if fresh:
-                yield fresh
+            unseen = [message for message in batch if message.id not in message_ids]
+            message_ids.update(message.id for message in unseen)
+            empty = 0 if unseen else empty + 1
+            if unseen:
+                yield unseen
 
     def peek(self, limit: int) -> list[Message]:
         """The visible messages, up to a limit; all of them are visible again afterwards."""
-        found: list[Message] = []
+        messages: list[Message] = []
         if self.depth().visible == 0:
-            return found
+            return messages
         try:
             for batch in self.drain():
-                found += batch
-                if len(found) >= limit:
+                messages += batch
+                if len(messages) >= limit:
                     break
         finally:
-            self.release(found)
-        return found[:limit]
+            self.release(messages)
+        return messages[:limit]
 
     def release(self, messages: Sequence[Message]) -> None:
         """Make received messages visible again immediately."""
         for start in range(0, len(messages), BATCH):
-            with self._translated():
+            with self._translate_errors():
                 self._client.change_message_visibility_batch(
                     QueueUrl=self.url,
                     Entries=[
@@ -168,7 +168,7 @@ class Queue:
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete received messages."""
         for start in range(0, len(messages), BATCH):
-            with self._translated():
+            with self._translate_errors():
                 answer = self._client.delete_message_batch(
                     QueueUrl=self.url,
                     Entries=[
@@ -187,18 +187,18 @@ class Queue:
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)
             ]
-            with self._translated():
+            with self._translate_errors():
                 answer = self._client.send_message_batch(QueueUrl=self.url, Entries=entries)
             # A batch with status 200 may have failed in part.
-            failed = answer.get("Failed", [])
-            if not failed:
+            failed_entries = answer.get("Failed", [])
+            if not failed_entries:
                 return
-            reason = failed
-            bodies = [bodies[int(entry["Id"])] for entry in failed]
+            reason = failed_entries
+            bodies = [bodies[int(entry["Id"])] for entry in failed_entries]
         raise TransientError(f"{self.url} did not take {len(bodies)} messages: {reason}")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except (BotoCoreError, ClientError) as exc:

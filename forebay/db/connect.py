@@ -74,14 +74,14 @@ def connect(
     }
     # The process's own variables, as the SDKs read them.
     attempts = login_attempts(
-        _preferring_standbys(url) if prefer_standby else url, environment=os.environ
+        _prefer_standbys(url) if prefer_standby else url, environment=os.environ
     )
     timeout = STANDBY_CONNECT_TIMEOUT_SECONDS if prefer_standby else CONNECT_TIMEOUT_SECONDS
     if connect_timeout_seconds is not None:
         timeout = connect_timeout_seconds
     if may_wake:
         timeout = WAKING_CONNECT_TIMEOUT_SECONDS
-    refused: psycopg.OperationalError | None = None
+    last_error: psycopg.OperationalError | None = None
     for attempt in attempts:
         try:
             return psycopg.connect(
@@ -94,18 +94,18 @@ def connect(
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
-                options=_options(attempt, settings),
+                options=_build_options(attempt, settings),
                 # Statements are few and large (apply), or run behind RDS Proxy, which pins the
                 # connection on PREPARE.
                 prepare_threshold=None,
             )
         except psycopg.OperationalError as exc:
-            refused = exc
-    assert refused is not None  # noqa: S101 - there is at least one attempt
-    raise refused
+            last_error = exc
+    assert last_error is not None  # noqa: S101 - there is at least one attempt
+    raise last_error
 
 
-def _options(attempt: str, settings: Mapping[str, str]) -> str | None:
+def _build_options(attempt: str, settings: Mapping[str, str]) -> str | None:
     host = str(conninfo_to_dict(attempt).get("host") or "")
     if _PROXY_HOST.search(host):
         return None
@@ -131,32 +131,34 @@ def login_attempts(url: str, *, environment: Mapping[str, str]) -> Iterator[str]
     servers = list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
     if stated.pop("load_balance_hosts", None) == "random":
         _CHANCE.shuffle(servers)
-    wanted = stated.pop("target_session_attrs", "any")
+    target_attributes = stated.pop("target_session_attrs", "any")
     credentials = iam.Credentials.current(environment)
-    for attributes in ("standby", "any") if wanted == "prefer-standby" else (wanted,):
+    for attributes in (
+        ("standby", "any") if target_attributes == "prefer-standby" else (target_attributes,)
+    ):
         for host, port in servers:
-            one = {**stated, "host": host, "port": port, "target_session_attrs": attributes}
-            yield make_conninfo("", **_with_token(one, credentials))
+            parameters = {**stated, "host": host, "port": port, "target_session_attrs": attributes}
+            yield make_conninfo("", **_add_token(parameters, credentials))
 
 
-def _with_token(one: dict[str, Any], credentials: iam.Credentials) -> dict[str, Any]:
-    region = iam.region_of(one["host"])
+def _add_token(parameters: dict[str, Any], credentials: iam.Credentials) -> dict[str, Any]:
+    region = iam.region_of(parameters["host"])
     if region is None:
-        return one
-    if "user" not in one:
-        raise SettingsError(f"the address of {one['host']} names no user for the IAM token")
+        return parameters
+    if "user" not in parameters:
+        raise SettingsError(f"the address of {parameters['host']} names no user for the IAM token")
     password = iam.token(
-        host=one["host"],
-        port=int(one["port"]),
-        user=one["user"],
+        host=parameters["host"],
+        port=int(parameters["port"]),
+        user=parameters["user"],
         region=region,
         credentials=credentials,
         now=dt.datetime.now(dt.UTC),
     )
-    return {**one, "password": password}
+    return {**parameters, "password": password}
 
 
-def _preferring_standbys(url: str) -> str:
+def _prefer_standbys(url: str) -> str:
     stated = conninfo_to_dict(url)
-    choice = {name: word for name, word in _STANDBYS.items() if name not in stated}
+    choice = {name: value for name, value in _STANDBYS.items() if name not in stated}
     return make_conninfo(url, **choice)

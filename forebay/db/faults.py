@@ -57,8 +57,8 @@ def failed_line(error: psycopg.Error) -> int | None:
 
     Postgres reports it in the error's context, in the server's language: `COPY cities, line 7`.
     """
-    found = _COPY_LINE.search(error.diag.context or "")
-    return int(found[1]) if found else None
+    match = _COPY_LINE.search(error.diag.context or "")
+    return int(match[1]) if match else None
 
 
 def is_conflict_with_neighbours(error: psycopg.Error) -> bool:
@@ -98,28 +98,28 @@ def is_connection_lost(error: psycopg.Error) -> bool:
 
 def fault_code(error: psycopg.Error) -> str:
     """A stable name for the error: `unique_violation`."""
-    return _name(type(error))
+    return _name_class(type(error))
 
 
 def code_of_state(sqlstate: str) -> str:
     """The same name for a SQLSTATE: `numeric_value_out_of_range` for 22003."""
     try:
-        return _name(psycopg.errors.lookup(sqlstate))
+        return _name_class(psycopg.errors.lookup(sqlstate))
     except KeyError:
         return "data_error"
 
 
-def _name(kind: type[psycopg.Error]) -> str:
+def _name_class(kind: type[psycopg.Error]) -> str:
     return _CAMEL.sub("_", kind.__name__).lower()
 
 
 def fault_detail(error: psycopg.Error) -> str:
     """The message of Postgres on one line, with the column if the error names it."""
     diag = error.diag
-    said = [diag.message_primary or str(error).strip(), diag.message_detail]
-    where = diag.context.splitlines()[0] if diag.context else None
+    parts = [diag.message_primary or str(error).strip(), diag.message_detail]
+    context_line = diag.context.splitlines()[0] if diag.context else None
     if diag.column_name:
-        said.append(f"column {diag.column_name}")
-    elif where and where.startswith("COPY"):
-        said.append(where)
-    return "; ".join(part for part in said if part)[:2000].replace("\x00", "")
+        parts.append(f"column {diag.column_name}")
+    elif context_line and context_line.startswith("COPY"):
+        parts.append(context_line)
+    return "; ".join(part for part in parts if part)[:2000].replace("\x00", "")

@@ -53,7 +53,7 @@ class Credentials:
         """
         address = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
         if address:
-            return cls._from_address(
+            return cls._fetch_from(
                 address, environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
             )
         try:
@@ -67,18 +67,18 @@ class Credentials:
         return cls(access_key, secret_key, environment.get("AWS_SESSION_TOKEN") or None)
 
     @classmethod
-    def _from_address(cls, address: str, authorization: str) -> Self:
+    def _fetch_from(cls, address: str, authorization: str) -> Self:
         try:
-            found = json.loads(_fetched(address, authorization))
-            return cls(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])
+            document = json.loads(_fetch(address, authorization))
+            return cls(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
         except (OSError, http.client.HTTPException, ValueError, KeyError) as exc:
             raise OperationalError(f"no AWS credentials from {address}: {exc!r}") from exc
 
 
 def region_of(host: str) -> str | None:
     """The region of an RDS endpoint; None for any other host, which has no IAM tokens."""
-    found = _RDS_HOST.search(host)
-    return found["region"] if found else None
+    match = _RDS_HOST.search(host)
+    return match["region"] if match else None
 
 
 def token(
@@ -100,11 +100,11 @@ def token(
         parameters["X-Amz-Security-Token"] = credentials.session_token
     query = urlencode(sorted(parameters.items()), quote_via=quote, safe="-_.~")
     request = f"GET\n/\n{query}\nhost:{host}:{port}\n\nhost\n{_NO_BODY}"
-    signature = _signature(credentials.secret_key, stamp, scope, request)
+    signature = _sign(credentials.secret_key, stamp, scope, request)
     return f"{host}:{port}/?{query}&X-Amz-Signature={signature}"
 
 
-def _signature(secret_key: str, stamp: str, scope: str, request: str) -> str:
+def _sign(secret_key: str, stamp: str, scope: str, request: str) -> str:
     """The AWS Signature Version 4 of a canonical request."""
     key = f"AWS4{secret_key}".encode()
     for part in scope.split("/"):
@@ -113,7 +113,7 @@ def _signature(secret_key: str, stamp: str, scope: str, request: str) -> str:
     return hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashed}".encode(), "sha256").hex()
 
 
-def _fetched(address: str, authorization: str) -> bytes:
+def _fetch(address: str, authorization: str) -> bytes:
     """Fetch from Lambda's own address, on the same machine, which uses plain HTTP."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(

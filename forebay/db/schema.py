@@ -29,31 +29,31 @@ def metadata(resources: Mapping[str, ResourceSpec]) -> sa.MetaData:
     """Every table, made from the declarations."""
     tables = sa.MetaData(naming_convention=NAMING)
     for spec in resources.values():
-        _resource_table(tables, spec, resources)
-    _pipeline_tables(tables)
+        _add_resource_table(tables, spec, resources)
+    _add_pipeline_tables(tables)
     return tables
 
 
 def index_names(resources: Mapping[str, ResourceSpec]) -> dict[str, list[str]]:
     """The names of the indexes and constraints that each resource declares, by its path."""
     tables = metadata(resources).tables
-    return {path: _names_of(tables[spec.table]) for path, spec in resources.items()}
+    return {path: _list_names(tables[spec.table]) for path, spec in resources.items()}
 
 
-def _names_of(table: sa.Table) -> list[str]:
+def _list_names(table: sa.Table) -> list[str]:
     # The compiler applies the naming convention, to constraints and indexes alike.
     preparer = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
-    asked = [c for c in table.constraints if not isinstance(c, sa.PrimaryKeyConstraint)]
-    names = [preparer.format_constraint(one) for one in asked]
-    names += [preparer.format_index(one) for one in table.indexes]
+    constraints = [c for c in table.constraints if not isinstance(c, sa.PrimaryKeyConstraint)]
+    names = [preparer.format_constraint(item) for item in constraints]
+    names += [preparer.format_index(item) for item in table.indexes]
     return sorted(name for name in names if name is not None)
 
 
-def _resource_table(
+def _add_resource_table(
     tables: sa.MetaData, spec: ResourceSpec, resources: Mapping[str, ResourceSpec]
 ) -> None:
-    columns = [_column(spec.key, primary_key=True)]
-    columns += [_column(field) for field in spec.fields]
+    columns = [_build_column(spec.key, primary_key=True)]
+    columns += [_build_column(field) for field in spec.fields]
     columns += [
         sa.Column("_version", pg.UUID, nullable=False, comment="Id of the command that made it so"),
         sa.Column("_by_create", sa.Boolean, nullable=False, comment="That command was a create"),
@@ -65,7 +65,7 @@ def _resource_table(
         elif field.indexed:
             sa.Index(None, table.c[field.name])
         for mark in field.indexes:
-            _gin_index(table, field, mark)
+            _add_gin_index(table, field, mark)
         if field.references and field.references.enforced:
             target = resources[field.references.path]
             table.append_constraint(
@@ -75,36 +75,36 @@ def _resource_table(
         sa.Index(None, *(table.c[name] for name in index.columns), unique=index.unique)
 
 
-def _gin_index(table: sa.Table, field: FieldSpec, mark: Indexed) -> None:
+def _add_gin_index(table: sa.Table, field: FieldSpec, mark: Indexed) -> None:
     column = table.c[field.name]
     name = f"{table.name}_{field.name}_{mark.purpose}"
     if mark.purpose == "search":
         # The same expression as the read function's `fts(english)`; see
         # lambdas/read/sql/conditions.py.
         words = sa.text(f"to_tsvector('{mark.language}', \"{field.name}\")")
-        name = _identifier(f"{name}_{mark.language}_idx")
+        name = _shorten_identifier(f"{name}_{mark.language}_idx")
         sa.Index(name, words, postgresql_using="gin", _table=table)
         return
     operators = TRIGRAM_OPERATORS if mark.purpose == "trigram" else "jsonb_path_ops"
     sa.Index(
-        _identifier(f"{name}_idx"),
+        _shorten_identifier(f"{name}_idx"),
         column,
         postgresql_using="gin",
         postgresql_ops={field.name: operators},
     )
 
 
-def _identifier(name: str) -> str:
+def _shorten_identifier(name: str) -> str:
     """The name; if Postgres would truncate it, its beginning with a digest."""
     if len(name) <= _MAX_IDENTIFIER:
         return name
     return f"{name[: _MAX_IDENTIFIER - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _column(field: FieldSpec, *, primary_key: bool = False) -> sa.Column[object]:
+def _build_column(field: FieldSpec, *, primary_key: bool = False) -> sa.Column[object]:
     return sa.Column(
         field.name,
-        _type(field),
+        _choose_type(field),
         primary_key=primary_key,
         nullable=field.nullable,
         autoincrement=False,
@@ -112,7 +112,7 @@ def _column(field: FieldSpec, *, primary_key: bool = False) -> sa.Column[object]
     )
 
 
-def _type(field: FieldSpec) -> sa.types.TypeEngine[Any]:
+def _choose_type(field: FieldSpec) -> sa.types.TypeEngine[Any]:
     match field.kind:
         case Kind.TEXT:
             return sa.Text() if field.max_length is None else sa.String(field.max_length)
@@ -134,7 +134,7 @@ _TYPES: dict[Kind, sa.types.TypeEngine[Any]] = {
 }
 
 
-def _skipped() -> sa.Column[int]:
+def _build_skipped() -> sa.Column[int]:
     return sa.Column(
         "skipped",
         sa.BigInteger,
@@ -144,7 +144,7 @@ def _skipped() -> sa.Column[int]:
     )
 
 
-def _pipeline_tables(tables: sa.MetaData) -> None:
+def _add_pipeline_tables(tables: sa.MetaData) -> None:
     now = sa.text("now()")
     moment = sa.DateTime(timezone=True)
     sa.Table(
@@ -232,7 +232,7 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         tables,
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
-        _skipped(),
+        _build_skipped(),
         sa.Column("first_id", pg.UUID, comment="Smallest command id in the object"),
         sa.Column("last_id", pg.UUID, comment="Greatest command id in the object"),
         sa.Column(
@@ -272,7 +272,7 @@ def _pipeline_tables(tables: sa.MetaData) -> None:
         ),
         sa.Column("object", sa.Text, primary_key=True, comment="Key in the archive bucket"),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
-        _skipped(),
+        _build_skipped(),
         sa.Column("error", sa.Text, comment="Why it could not be applied; null: it was"),
         sa.Column("done_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
         schema=PIPELINE_SCHEMA,

@@ -102,5 +102,5 @@ class Session:
 
 def _is_standby(connection: Connection) -> bool | None:
     """The server's state at its last report, sent with an answer; None before PostgreSQL 14."""
-    said = connection.pgconn.parameter_status(b"in_hot_standby")
-    return None if said is None else said == b"on"
+    status = connection.pgconn.parameter_status(b"in_hot_standby")
+    return None if status is None else status == b"on"

@@ -44,18 +44,22 @@ class Acceptor:
         Such a line is not accepted, but it may be stored, because an acknowledgement can get lost.
         A client that repeats the write creates another command.
         """
-        refused = sorted(self._sink.put([line.data for line in lines]))
-        if not refused:
+        unacknowledged = sorted(self._sink.put([line.data for line in lines]))
+        if not unacknowledged:
             return set()
-        rest = [lines[index] for index in refused]
-        first_id = rest[0].command.id
+        remaining = [lines[index] for index in unacknowledged]
+        first_id = remaining[0].command.id
         reason = self._sink.last_error
         try:
-            self._store.write_commands([line.data for line in rest], first_id)
+            self._store.write_commands([line.data for line in remaining], first_id)
         except TransientError as exc:
             self._log.event(
-                "not_accepted", level="ERROR", commands=len(rest), stream=reason, archive=str(exc)
+                "not_accepted",
+                level="ERROR",
+                commands=len(remaining),
+                stream=reason,
+                archive=str(exc),
             )
-            return set(refused)
-        self._log.event("fallback_used", level="WARNING", commands=len(rest), stream=reason)
+            return set(unacknowledged)
+        self._log.event("fallback_used", level="WARNING", commands=len(remaining), stream=reason)
         return set()

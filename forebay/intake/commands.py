@@ -94,18 +94,20 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        read = _read(spec, item)
+        read_body = _read(spec, item)
         if not spec.key_is_made:
-            if read.key is None:
+            if read_body.key is None:
                 fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
                 raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
-            return self._line(spec, "create", read.key, read.body, caller)
-        if read.key is not None:
+            return self._build_line(spec, "create", read_body.key, read_body.body, caller)
+        if read_body.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
         if caller.idempotency_key is None:  # a new random key has no earlier version
             caller = replace(caller, after=None)
-        return self._line(spec, "create", _made_key(spec, caller, name), read.body, caller)
+        return self._build_line(
+            spec, "create", _make_key(spec, caller, name), read_body.body, caller
+        )
 
     def put(
         self, spec: ResourceSpec, key: KeyValue, item: bytes, caller: Caller, *, create: bool
@@ -115,13 +117,15 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        read = _read(spec, item)
-        if read.key is not None and read.key != key:
+        read_body = _read(spec, item)
+        if read_body.key is not None and read_body.key != key:
             fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
             raise ProblemError(
-                Problem("key_mismatch", f"the body's key is {read.key}, the path's {key}", [fault])
+                Problem(
+                    "key_mismatch", f"the body's key is {read_body.key}, the path's {key}", [fault]
+                )
             )
-        return self._line(spec, "create" if create else "put", key, read.body, caller)
+        return self._build_line(spec, "create" if create else "put", key, read_body.body, caller)
 
     def put_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
         """Create a `put` command for the key in the item.
@@ -129,15 +133,15 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        read = _read(spec, item)
-        if read.key is None:
+        read_body = _read(spec, item)
+        if read_body.key is None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
             raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
-        return self._line(spec, "put", read.key, read.body, caller)
+        return self._build_line(spec, "put", read_body.key, read_body.body, caller)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
         """Create a `delete` command for a key."""
-        return self._line(spec, "delete", key, None, caller)
+        return self._build_line(spec, "delete", key, None, caller)
 
     def delete_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
         """Create a `delete` command for the key in an item; only the names of other fields matter.
@@ -145,9 +149,9 @@ class CommandMaker:
         Raises:
             ProblemError: the item is refused.
         """
-        return self._line(spec, "delete", _read_key(spec, item), None, caller)
+        return self._build_line(spec, "delete", _read_key(spec, item), None, caller)
 
-    def _line(
+    def _build_line(
         self, spec: ResourceSpec, op: Op, key: KeyValue, body: Body | None, caller: Caller
     ) -> Line:
         command = Command(
@@ -173,35 +177,35 @@ class CommandMaker:
 
 
 def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
-    item, sent = with_exact_numbers(spec, item)
+    item, numbers = with_exact_numbers(spec, item)
     try:
-        read = spec.body.read(item)
+        read_body = spec.body.read(item)
     except BodyInvalidError as exc:
-        raise ProblemError(_invalid(spec, exc.faults)) from None
-    faults = tuple(number_faults(sent, read.body)) if sent is not None else ()
+        raise ProblemError(_describe_invalid(spec, exc.faults)) from None
+    faults = tuple(number_faults(numbers, read_body.body)) if numbers is not None else ()
     if faults:
-        raise ProblemError(_invalid(spec, faults))
-    return read
+        raise ProblemError(_describe_invalid(spec, faults))
+    return read_body
 
 
 def _read_key(spec: ResourceSpec, item: bytes) -> KeyValue:
     members = parse(with_exact_numbers(spec, item)[0])
     if not isinstance(members, dict):
-        raise ProblemError(_invalid(spec, (Fault("#", "Input should be an object"),)))
+        raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
     unknown = [name for name in members if spec.column(name) is None]
     if unknown:
         faults = [Fault(pointer([name]), "Extra inputs are not permitted") for name in unknown]
-        raise ProblemError(_invalid(spec, tuple(faults)))
+        raise ProblemError(_describe_invalid(spec, tuple(faults)))
     if spec.key.name not in members:
         fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
         raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
     try:
         return spec.body.read_member_key(dump(members[spec.key.name]))
     except BodyInvalidError as exc:
-        raise ProblemError(_invalid(spec, exc.faults)) from None
+        raise ProblemError(_describe_invalid(spec, exc.faults)) from None
 
 
-def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
+def _describe_invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
     code = next((fault.code for fault in faults if fault.code != _VALIDATION), _VALIDATION)
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return Problem(
@@ -211,7 +215,7 @@ def _invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:
     )
 
 
-def _made_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
+def _make_key(spec: ResourceSpec, caller: Caller, name: str) -> str:
     """Derive a key from the Idempotency-Key, so that a retry gets it again; else a random key."""
     if caller.idempotency_key is None:
         return str(uuid.uuid4())

@@ -30,7 +30,7 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
             raw, allow_inf_nan=False, catch_duplicate_keys=True, float_mode="lossless-float"
         )
     except ValueError as exc:
-        raise ProblemError(_problem(raw, str(exc))) from None
+        raise ProblemError(_describe_problem(raw, str(exc))) from None
 
 
 def item_texts(raw: bytes) -> list[bytes] | None:
@@ -50,9 +50,9 @@ def dump(value: object, *, sort_members: bool = False) -> bytes:
     """Serialize a parsed value; numbers keep their digits."""
     option = orjson.OPT_SORT_KEYS if sort_members else None
     try:
-        return orjson.dumps(value, default=_digits, option=option)
+        return orjson.dumps(value, default=_write_digits, option=option)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits, valid for a decimal field
-        return orjson.dumps(_with_long_integers(value), default=_digits, option=option)
+        return orjson.dumps(_convert_long_integers(value), default=_write_digits, option=option)
 
 
 def _split(text: bytes) -> list[bytes] | None:
@@ -80,33 +80,33 @@ def _may_be_an_item(text: bytes) -> bool:
     return True
 
 
-def _with_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _convert_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Replace integers beyond 64 bits, which orjson can't serialize, by their digits."""
     if isinstance(value, dict):
-        return {name: _with_long_integers(inner) for name, inner in value.items()}
+        return {name: _convert_long_integers(element) for name, element in value.items()}
     if isinstance(value, list):
-        return [_with_long_integers(inner) for inner in value]
+        return [_convert_long_integers(element) for element in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return orjson.Fragment(str(value))
     return value
 
 
-def _digits(value: object) -> orjson.Fragment:
+def _write_digits(value: object) -> orjson.Fragment:
     if isinstance(value, jiter.LosslessFloat):
         return orjson.Fragment(bytes(value))
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
-def _problem(raw: bytes, said: str) -> Problem:
-    if said.startswith("Detected duplicate key"):
-        return Problem("duplicate_member", said)
-    if said.startswith("recursion limit"):
-        return Problem("too_deep", said)
+def _describe_problem(raw: bytes, message: str) -> Problem:
+    if message.startswith("Detected duplicate key"):
+        return Problem("duplicate_member", message)
+    if message.startswith("recursion limit"):
+        return Problem("too_deep", message)
     if not _is_utf8(raw):
-        return Problem("not_utf8", said)
-    if "hex escape" in said and _has_lone_surrogate(raw):
-        return Problem("unstorable_text", f"a surrogate without its partner: {said}")
-    return Problem("malformed_json", said)
+        return Problem("not_utf8", message)
+    if "hex escape" in message and _has_lone_surrogate(raw):
+        return Problem("unstorable_text", f"a surrogate without its partner: {message}")
+    return Problem("malformed_json", message)
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -42,13 +42,13 @@ def with_exact_numbers(spec: ResourceSpec, raw: bytes) -> tuple[bytes, Mapping[s
     item = parse(raw)
     if not isinstance(item, dict):
         return raw, None
-    changed = {
-        column.name: _exact(column, item[column.name])
+    converted = {
+        column.name: _convert_exactly(column, item[column.name])
         for column in spec.columns
         if column.name in item
     }
-    changed = {name: value for name, value in changed.items() if value is not item[name]}
-    return dump(item | changed) if changed else raw, item if is_doubtful else None
+    converted = {name: value for name, value in converted.items() if value is not item[name]}
+    return dump(item | converted) if converted else raw, item if is_doubtful else None
 
 
 def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[Fault]:
@@ -59,46 +59,48 @@ def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[
         body: the validated body of the same item.
     """
     stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [
-        (sent[name], kept, (name,)) for name, kept in body.items() if name in sent
+        (sent[name], stored, (name,)) for name, stored in body.items() if name in sent
     ]
     while stack:
-        value, kept, place = stack.pop()
-        if isinstance(value, dict) and isinstance(kept, dict):
-            stack += [(value[name], kept[name], (*place, name)) for name in kept if name in value]
-        elif isinstance(value, list) and isinstance(kept, list):
-            pairs = zip(value, kept, strict=False)
+        value, stored, place = stack.pop()
+        if isinstance(value, dict) and isinstance(stored, dict):
+            stack += [
+                (value[name], stored[name], (*place, name)) for name in stored if name in value
+            ]
+        elif isinstance(value, list) and isinstance(stored, list):
+            pairs = zip(value, stored, strict=False)
             stack += [(*pair, (*place, index)) for index, pair in enumerate(pairs)]
-        elif _is_number(value) and not _is_kept(value, kept):
-            yield Fault(pointer(place), f"it would be kept as {kept}; send that, or text")
+        elif _is_number(value) and not _is_kept(value, stored):
+            yield Fault(pointer(place), f"it would be kept as {stored}; send that, or text")
 
 
-def _exact(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _convert_exactly(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if column.kind is Kind.JSON:
-        return _with_doubles(value)
+        return _convert_to_doubles(value)
     if not isinstance(value, jiter.LosslessFloat):
         return value
     if column.kind is Kind.DECIMAL:
         return bytes(value).decode()
-    return _integer(value) if column.kind is Kind.INTEGER else value
+    return _convert_integer(value) if column.kind is Kind.INTEGER else value
 
 
-def _integer(value: jiter.LosslessFloat) -> int | jiter.LosslessFloat:
+def _convert_integer(value: jiter.LosslessFloat) -> int | jiter.LosslessFloat:
     """Convert a number such as `5.0` or `1e3` to an integer: JSON has only one kind of number."""
-    exact = _decimal(value)
+    exact = _parse_decimal(value)
     if exact is None or exact.adjusted() >= _INTEGER_DIGITS or exact != exact.to_integral_value():
         return value
     return int(exact)
 
 
-def _with_doubles(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _convert_to_doubles(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Convert integers beyond 64 bits inside JSON to doubles if these have the same value.
 
     An answer can contain such integers: Postgres writes the double `1e22` in JSON without exponent.
     """
     if isinstance(value, dict):
-        return {name: _with_doubles(inner) for name, inner in value.items()}
+        return {name: _convert_to_doubles(element) for name, element in value.items()}
     if isinstance(value, list):
-        return [_with_doubles(inner) for inner in value]
+        return [_convert_to_doubles(element) for element in value]
     if not isinstance(value, int) or value in _INT64:
         return value
     try:
@@ -112,18 +114,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | jiter.LosslessFloat) and not isinstance(value, bool)
 
 
-def _is_kept(value: _Number, kept: object) -> bool:
-    exact = _decimal(value)
+def _is_kept(value: _Number, stored: object) -> bool:
+    exact = _parse_decimal(value)
     if exact is None:  # the exponent exceeds the limits of `decimal`
         return False
-    if isinstance(kept, float):
-        return is_text_of(exact, kept)
-    if isinstance(kept, int):
-        return exact == kept
-    return not isinstance(kept, str) or _decimal(kept) in {exact, None}
+    if isinstance(stored, float):
+        return is_text_of(exact, stored)
+    if isinstance(stored, int):
+        return exact == stored
+    return not isinstance(stored, str) or _parse_decimal(stored) in {exact, None}
 
 
-def _decimal(value: _Number | str) -> Decimal | None:
+def _parse_decimal(value: _Number | str) -> Decimal | None:
     text = bytes(value).decode() if isinstance(value, jiter.LosslessFloat) else str(value)
     try:
         return Decimal(text)

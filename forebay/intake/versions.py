@@ -30,20 +30,22 @@ def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> b
     Raises:
         ProblemError: the item does not fit that version, or an upcaster refuses it.
     """
-    sent = parse(item)
-    if not isinstance(sent, dict):
+    item_members = parse(item)
+    if not isinstance(item_members, dict):
         return item  # the current version refuses it with the usual message
-    key = {name: sent[name] for name in sent if name == spec.key.name}
-    members = {name: value for name, value in sent.items() if name not in key}
-    body = {name: _archived(old.fields.get(name), value) for name, value in members.items()}
-    faults = [*_faults(old, body), *number_faults(members, body)]
+    key = {name: item_members[name] for name in item_members if name == spec.key.name}
+    members = {name: value for name, value in item_members.items() if name not in key}
+    body = {
+        name: _convert_to_archived(old.fields.get(name), value) for name, value in members.items()
+    }
+    faults = [*_find_faults(old, body), *number_faults(members, body)]
     if faults:
-        raise ProblemError(_problem(spec, version, faults))
+        raise ProblemError(_describe_problem(spec, version, faults))
     filled = {name: field.default for name, field in old.fields.items() if name not in body}
     return dump({**_upcast(spec, version, body | deepcopy(filled)), **key})
 
 
-def _archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _convert_to_archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value in the form of the archive, which upcasters expect."""
     if isinstance(value, jiter.LosslessFloat):
         is_decimal = field is not None and field.kind is Kind.DECIMAL
@@ -51,26 +53,26 @@ def _archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - an
     if isinstance(value, int) and field is not None and field.kind is Kind.DECIMAL:
         return value if isinstance(value, bool) else str(value)
     if isinstance(value, list):
-        return [_archived(None, one) for one in value]
+        return [_convert_to_archived(None, element) for element in value]
     if isinstance(value, dict):
-        return {name: _archived(None, one) for name, one in value.items()}
+        return {name: _convert_to_archived(None, element) for name, element in value.items()}
     return value
 
 
-def _faults(old: Shape, body: Mapping[str, Any]) -> Iterator[Fault]:
+def _find_faults(old: Shape, body: Mapping[str, Any]) -> Iterator[Fault]:
     for name in body:
         if name not in old.fields:
             yield Fault(pointer((name,)), "that version has no such member")
     for name, field in old.fields.items():
         if name in body:
-            reason = value_reason(_spec(name, field), body[name])
+            reason = value_reason(_build_spec(name, field), body[name])
             if reason is not None:
                 yield Fault(pointer((name,)), reason)
         elif field.required:
             yield Fault(pointer((name,)), "Field required")
 
 
-def _spec(name: str, field: FieldShape) -> FieldSpec:
+def _build_spec(name: str, field: FieldShape) -> FieldSpec:
     return FieldSpec(
         name=name,
         kind=field.kind,
@@ -82,19 +84,21 @@ def _spec(name: str, field: FieldShape) -> FieldSpec:
 
 
 def _upcast(spec: ResourceSpec, version: int, body: dict[str, Any]) -> dict[str, Any]:
-    found: Any = body
+    current: Any = body
     for number in range(version, spec.schema_version):
         try:
-            found = spec.upcasters[number](found)
+            current = spec.upcasters[number](current)
         except Exception as exc:  # the upcaster is the user's code: any exception is a refusal
             detail = f"the upcaster from schema version {number} raised {exc!r}"
-            raise ProblemError(_problem(spec, version, [Fault("#", detail)])) from exc
-    if not isinstance(found, dict):
-        raise ProblemError(_problem(spec, version, [Fault("#", "an upcaster made no object")]))
-    return found
+            raise ProblemError(_describe_problem(spec, version, [Fault("#", detail)])) from exc
+    if not isinstance(current, dict):
+        raise ProblemError(
+            _describe_problem(spec, version, [Fault("#", "an upcaster made no object")])
+        )
+    return current
 
 
-def _problem(spec: ResourceSpec, version: int, faults: list[Fault]) -> Problem:
+def _describe_problem(spec: ResourceSpec, version: int, faults: list[Fault]) -> Problem:
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return Problem(
         "validation_failed",

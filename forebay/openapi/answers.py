@@ -94,8 +94,8 @@ def headers(*names: str) -> dict[str, Schema]:
 
 def content(schema: Schema, media_type: str = JSON, example: Any = None) -> Schema:  # noqa: ANN401
     """Describe a body with one media type."""
-    described: Schema = {"schema": schema}
-    return {media_type: described if example is None else {**described, "example": example}}
+    body: Schema = {"schema": schema}
+    return {media_type: body if example is None else {**body, "example": example}}
 
 
 def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
@@ -128,11 +128,12 @@ def problems(action: str, *, api_key: bool, body: bool) -> dict[str, Schema]:
         if code in codes:
             by_status.setdefault(status, []).append(code)
     return {
-        str(status): _problem(status, by_status[status], action) for status in sorted(by_status)
+        str(status): _describe_problem(status, by_status[status], action)
+        for status in sorted(by_status)
     }
 
 
-def _problem(status: int, codes: Sequence[str], action: str) -> Schema:
+def _describe_problem(status: int, codes: Sequence[str], action: str) -> Schema:
     names: tuple[str, ...] = ("Cache-Control",)
     if status in {429, 503, 504}:
         names += ("Retry-After",)

@@ -34,9 +34,9 @@ def describe(
         resources: the declarations, by path.
         require_api_key: callers need an API key, except on public routes.
     """
-    known = relations(resources)
+    relations_by_path = relations(resources)
     operations = {
-        path: Operations(spec, known[path], require_api_key=require_api_key)
+        path: Operations(spec, relations_by_path[path], require_api_key=require_api_key)
         for path, spec in resources.items()
     }
     paths: dict[str, dict[str, Schema]] = {}
@@ -62,19 +62,21 @@ def describe(
         },
         # Relative to the document's URL, so that it is valid for every host name.
         "servers": [{"url": API_PREFIX}],
-        "tags": _tags(resources),
+        "tags": _describe_tags(resources),
         "paths": paths,
-        "components": _components(resources, require_api_key=require_api_key),
+        "components": _collect_components(resources, require_api_key=require_api_key),
         **({"security": [{"apiKey": []}]} if require_api_key else {}),
     }
 
 
-def _tags(resources: Mapping[str, ResourceSpec]) -> list[Schema]:
-    own = [{"name": path, "description": spec.description} for path, spec in resources.items()]
-    return [*own, {"name": _ABOUT_TAG, "description": "What the API says of itself."}]
+def _describe_tags(resources: Mapping[str, ResourceSpec]) -> list[Schema]:
+    resource_tags = [
+        {"name": path, "description": spec.description} for path, spec in resources.items()
+    ]
+    return [*resource_tags, {"name": _ABOUT_TAG, "description": "What the API says of itself."}]
 
 
-def _components(resources: Mapping[str, ResourceSpec], *, require_api_key: bool) -> Schema:
+def _collect_components(resources: Mapping[str, ResourceSpec], *, require_api_key: bool) -> Schema:
     schemas = {
         name: schema
         for spec in resources.values()

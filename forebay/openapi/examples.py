@@ -39,16 +39,16 @@ def value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN40
         return field.choices[0]
     if not field.required:
         return field.default
-    return _made(field, schema)
+    return _make_example(field, schema)
 
 
 def comparable_value_of(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Return an example value for comparisons, which is never null."""
     value = value_of(field, schema)
-    return _made(field, schema) if value is None else value
+    return _make_example(field, schema) if value is None else value
 
 
-def _made(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _make_example(field: FieldSpec, schema: Mapping[str, Any]) -> Any:  # noqa: ANN401
     value = _BY_KIND[field.kind]
     if field.kind is Kind.TEXT:
         return value[: schema.get("maxLength", len(value))]

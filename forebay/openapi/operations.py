@@ -75,13 +75,13 @@ class Operations:
         self._parameters = Parameters(spec, relations)
         self._example = item_of(spec, request_properties(spec))
         self._actions: Mapping[str, Callable[[], Schema]] = {
-            "list": self._list,
-            "query": self._query,
-            "item": self._item,
-            "status": self._status,
-            "post": self._post,
-            "put": self._put,
-            "delete": self._delete,
+            "list": self._describe_list,
+            "query": self._describe_query,
+            "item": self._describe_item,
+            "status": self._describe_status,
+            "post": self._describe_post,
+            "put": self._describe_put,
+            "delete": self._describe_delete,
         }
 
     def of(self, route: Route) -> Schema:
@@ -90,7 +90,7 @@ class Operations:
         operation["parameters"] = [*self._parameters.of(route), *operation.get("parameters", ())]
         return completed(operation, route, require_api_key=self._require_api_key)
 
-    def _list(self) -> Schema:
+    def _describe_list(self) -> Schema:
         answer = {
             "headers": headers(
                 "Content-Range", "Link", "ETag", "Preference-Applied", "Cache-Control", "Vary"
@@ -108,7 +108,7 @@ class Operations:
             },
         }  # fmt: skip
 
-    def _query(self) -> Schema:
+    def _describe_query(self) -> Schema:
         answer = {
             "headers": headers("Content-Range", "Link", "Preference-Applied", "Cache-Control"),
             "content": rows(self._spec.name, self._example),
@@ -130,7 +130,7 @@ class Operations:
             },
         }  # fmt: skip
 
-    def _item(self) -> Schema:
+    def _describe_item(self) -> Schema:
         return {
             "summary": "Read one item",
             "responses": {
@@ -143,7 +143,7 @@ class Operations:
             },
         }
 
-    def _status(self) -> Schema:
+    def _describe_status(self) -> Schema:
         return {
             "summary": "What became of a command",
             "responses": {
@@ -151,7 +151,7 @@ class Operations:
                     "description": "It is settled.",
                     "headers": headers("Cache-Control", "Preference-Applied"),
                     "content": content(
-                        reference("Settled"), example={**self._command(), "status": "applied"}
+                        reference("Settled"), example={**self._build_command(), "status": "applied"}
                     ),
                 },
                 "202": {
@@ -159,17 +159,17 @@ class Operations:
                     "headers": headers(
                         "Location", "Retry-After", "Cache-Control", "Preference-Applied"
                     ),
-                    "content": content(reference("Accepted"), example=self._accepted()),
-                    "links": self._links(),
+                    "content": content(reference("Accepted"), example=self._build_accepted()),
+                    "links": self._describe_links(),
                 },
             },
         }
 
-    def _post(self) -> Schema:
+    def _describe_post(self) -> Schema:
         new = reference(f"New{self._spec.name}")
-        one = dict(self._example)
+        item = dict(self._example)
         if self._spec.key_is_made:
-            del one[self._spec.key.name]
+            del item[self._spec.key.name]
         return {
             "summary": "Create an item, or many",
             # Only this text mentions NDJSON: no schema can describe a text of several JSON values,
@@ -187,16 +187,16 @@ class Operations:
                 "required": True,
                 "content": {
                     JSON: {
-                        "schema": {"oneOf": [new, _batch_of(new)]},
+                        "schema": {"oneOf": [new, _describe_batch(new)]},
                         "examples": {
-                            "one": {"summary": "One item", "value": one},
-                            "many": {"summary": "Many items", "value": [one]},
+                            "one": {"summary": "One item", "value": item},
+                            "many": {"summary": "Many items", "value": [item]},
                         },
                     },
                 },
             },
             "responses": {
-                "202": self._accepted_answer(),
+                "202": self._describe_accepted(),
                 "207": {
                     "description": "What became of each item: the good ones are accepted.",
                     "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
@@ -205,7 +205,7 @@ class Operations:
             },
         }
 
-    def _put(self) -> Schema:
+    def _describe_put(self) -> Schema:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
             "summary": "Write a whole item",
@@ -214,27 +214,27 @@ class Operations:
                 "required": True,
                 "content": content(reference(f"{self._spec.name}Content"), example=item),
             },
-            "responses": {"202": self._accepted_answer()},
+            "responses": {"202": self._describe_accepted()},
         }
 
-    def _delete(self) -> Schema:
+    def _describe_delete(self) -> Schema:
         return {
             "summary": "Delete an item",
             "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
-            "responses": {"202": self._accepted_answer()},
+            "responses": {"202": self._describe_accepted()},
         }
 
-    def _accepted_answer(self) -> Schema:
+    def _describe_accepted(self) -> Schema:
         return {
             "description": "The write is stored, and will be considered.",
             "headers": headers(
                 "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
             ),
-            "content": content(reference("Accepted"), example=self._accepted()),
-            "links": self._links(),
+            "content": content(reference("Accepted"), example=self._build_accepted()),
+            "links": self._describe_links(),
         }
 
-    def _links(self) -> Schema:
+    def _describe_links(self) -> Schema:
         key = {"key": "$response.body#/key"}
         return {
             "status": {
@@ -249,7 +249,7 @@ class Operations:
             },
         }
 
-    def _command(self) -> Schema:
+    def _build_command(self) -> Schema:
         key = self._example[self._spec.key.name]
         item = f"{API_PREFIX}/{self._spec.path}/{quote(str(key), safe='')}"
         return {
@@ -259,8 +259,8 @@ class Operations:
             "links": {"item": item, "status": f"{item}/commands/{COMMAND_ID}"},
         }
 
-    def _accepted(self) -> Schema:
-        return {**self._command(), "status": "pending"}
+    def _build_accepted(self) -> Schema:
+        return {**self._build_command(), "status": "pending"}
 
 
 def operation_id(route_name: str) -> str:
@@ -275,31 +275,31 @@ def about(route: Route, *, require_api_key: bool) -> Schema:
 
 def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
     """Add the problems and the security requirement to an operation."""
-    told = problems(
+    problem_responses = problems(
         route.action,
         api_key=require_api_key and not route.public,
         body="requestBody" in operation,
     )
-    operation["responses"] = {**operation["responses"], **told}
+    operation["responses"] = {**operation["responses"], **problem_responses}
     if not operation.get("parameters"):
         operation.pop("parameters", None)
     if require_api_key and route.public:
         operation["security"] = []
     if route.method == "HEAD":
-        return _without_bodies(operation)
+        return _remove_bodies(operation)
     return operation
 
 
-def _without_bodies(operation: Schema) -> Schema:
+def _remove_bodies(operation: Schema) -> Schema:
     """Remove the bodies of answers, for HEAD (RFC 9110 §9.3.2)."""
     answers = {
-        status: {name: part for name, part in answer.items() if name != "content"}
+        status: {name: value for name, value in answer.items() if name != "content"}
         for status, answer in operation["responses"].items()
     }
     return {**operation, "summary": f"{operation['summary']}: headers only", "responses": answers}
 
 
-def _batch_of(new: Schema) -> Schema:
+def _describe_batch(new: Schema) -> Schema:
     """Describe a batch; the schema admits any item, because each is accepted or refused alone."""
     other = {"description": "Anything else is refused by itself, with a problem in the answer."}
     return {

@@ -65,7 +65,9 @@ class Parameters:
 
     def __init__(self, spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         self._spec = spec
-        self._relations = {name: found for found in direct(relations) for name in found.names}
+        self._relations = {
+            name: relation for relation in direct(relations) for name in relation.names
+        }
         self._taken = request_properties(spec)
 
     def of(self, route: Route) -> list[Schema]:
@@ -74,22 +76,22 @@ class Parameters:
         Accept is omitted: OpenAPI describes the media types of answers instead (§4.8.12.1).
         """
         return [
-            self._one(route, found)
-            for found in route.parameters
-            if (found.location, found.name) != ("header", "Accept")
+            self._describe(route, parameter)
+            for parameter in route.parameters
+            if (parameter.location, parameter.name) != ("header", "Accept")
         ]
 
-    def _one(self, route: Route, found: Parameter) -> Schema:
-        place = {"name": found.name, "in": found.location}
-        if found.location == "path":
-            return {**place, "required": True, **self._path(found.name)}
-        if found.location == "header" and found.name == "Prefer":
+    def _describe(self, route: Route, parameter: Parameter) -> Schema:
+        place = {"name": parameter.name, "in": parameter.location}
+        if parameter.location == "path":
+            return {**place, "required": True, **self._describe_path(parameter.name)}
+        if parameter.location == "header" and parameter.name == "Prefer":
             return {**place, **(_PREFER_WAIT if route.action == "status" else _PREFER_COUNT)}
-        if found.location == "header":
-            return {**place, **HEADERS[found.name]}
-        return {**place, **self._query(found.name)}
+        if parameter.location == "header":
+            return {**place, **HEADERS[parameter.name]}
+        return {**place, **self._describe_query(parameter.name)}
 
-    def _path(self, name: str) -> Schema:
+    def _describe_path(self, name: str) -> Schema:
         if name == "id":
             return {"schema": reference("CommandId"), "example": COMMAND_ID}
         return {
@@ -98,35 +100,36 @@ class Parameters:
             "example": value_of(self._spec.key, self._taken[self._spec.key.name]),
         }
 
-    def _query(self, name: str) -> Schema:
-        relation, _, inner = name.partition(".")
+    def _describe_query(self, name: str) -> Schema:
+        relation, _, column_name = name.partition(".")
         if relation in self._relations and self._spec.column(name) is None and name not in LOGIC:
             target = self._relations[relation].target
-            if not inner:
-                return _presence(relation)
-            described = _query_of(target, inner)
+            if not column_name:
+                return _describe_presence(relation)
+            description = _describe_query_of(target, column_name)
             about = f"Of the embedded `{relation}`, which `select` must name."
-            return {**described, "description": f"{about} {described.get('description', '')}"}
-        return _query_of(self._spec, name)
+            return {**description, "description": f"{about} {description.get('description', '')}"}
+        return _describe_query_of(self._spec, name)
 
     def form(self, names: Sequence[str]) -> Schema:
         """Describe a form body with these parameters as its fields."""
-        described = {name: self._query(name) for name in names}
+        descriptions = {name: self._describe_query(name) for name in names}
         return {
             "type": "object",
             "properties": {
-                name: {**found["schema"], **_told(found)} for name, found in described.items()
+                name: {**description["schema"], **_pick_description(description)}
+                for name, description in descriptions.items()
             },
             # Aliases, JSON paths, nested relations.
             "additionalProperties": {"type": "string"},
         }
 
 
-def _told(described: Schema) -> Schema:
-    return {"description": described["description"]} if "description" in described else {}
+def _pick_description(description: Schema) -> Schema:
+    return {"description": description["description"]} if "description" in description else {}
 
 
-def _presence(relation: str) -> Schema:
+def _describe_presence(relation: str) -> Schema:
     return {
         "description": f"Whether there is a row of the embedded `{relation}`, which `select` must "
         "name.",
@@ -143,102 +146,110 @@ def filter_schemas() -> Iterator[tuple[str, Schema]]:
     for kind in Kind:
         for shape in ("list", "dict") if kind is Kind.JSON else (None,):
             column = FieldSpec(name="x", kind=kind, shape=shape)
-            yield _filter_name(column), _filter_schema(column)
+            yield _build_filter_name(column), _build_filter_schema(column)
 
 
-def _query_of(spec: ResourceSpec, name: str) -> Schema:
+def _describe_query_of(spec: ResourceSpec, name: str) -> Schema:
     column = spec.column(name)
     if column is not None:
         # In the schema, because Swagger UI would prefill the first of the parameter's examples.
         return {
-            "schema": {**reference(_filter_name(column)), "examples": _filters_on(spec, column)}
+            "schema": {
+                **reference(_build_filter_name(column)),
+                "examples": _build_examples(spec, column),
+            }
         }
     describe = _WORDS[name]
     return describe(spec)
 
 
-def _filter_name(column: FieldSpec) -> str:
+def _build_filter_name(column: FieldSpec) -> str:
     kind = f"Json{(column.shape or 'value').capitalize()}"
     return f"{kind if column.kind is Kind.JSON else column.kind.value.capitalize()}Filter"
 
 
-def _filter_schema(column: FieldSpec) -> Schema:
-    words = operators_of(Operand(column))
+def _build_filter_schema(column: FieldSpec) -> Schema:
+    operators = operators_of(Operand(column))
     states = IS_STATES if column.kind is Kind.BOOLEAN else ("null", "not_null")
-    described = [f"`{word}`" for word in words]
+    quoted = [f"`{operator}`" for operator in operators]
     return {
         "type": "string",
-        OWN_FORMAT: f"{_spelled(column)}-filter",
+        OWN_FORMAT: f"{_build_format_name(column)}-filter",
         # The pattern covers the operator only: the syntax of a value depends on its operator.
-        "pattern": _head(words),
-        "description": f"An operator and a value: {', '.join(described)}; `is` takes "
+        "pattern": _build_head(operators),
+        "description": f"An operator and a value: {', '.join(quoted)}; `is` takes "
         f"{', '.join(states)}; `not.` before it turns it round; "
-        f"{', '.join(word for word in words if word in QUANTIFIABLE)} take `(any)` or `(all)` and "
-        f"then {_MANY}."
-        + (" The operators of text search take a language: `fts(english)`." * _searches(words)),
+        f"{', '.join(operator for operator in operators if operator in QUANTIFIABLE)} take `(any)` "
+        f"or `(all)` and then {_MANY}."
+        + (
+            " The operators of text search take a language: `fts(english)`."
+            * _has_search(operators)
+        ),
     }
 
 
-def _searches(words: Sequence[str]) -> bool:
-    return any(word in TEXT_SEARCH for word in words)
+def _has_search(operators: Sequence[str]) -> bool:
+    return any(operator in TEXT_SEARCH for operator in operators)
 
 
-def _head(words: Sequence[str]) -> str:
+def _build_head(operators: Sequence[str]) -> str:
     """Return a pattern for the part of a filter before its value."""
-    quantified = "|".join(word for word in words if word in QUANTIFIABLE)
-    searching = "|".join(word for word in words if word in TEXT_SEARCH)
-    plain = "|".join(word for word in words if word not in {*QUANTIFIABLE, *TEXT_SEARCH})
-    heads = [rf"({quantified})(\([ ]*(any|all)[ ]*\))?", plain]
+    quantified = "|".join(operator for operator in operators if operator in QUANTIFIABLE)
+    searching = "|".join(operator for operator in operators if operator in TEXT_SEARCH)
+    plain = "|".join(
+        operator for operator in operators if operator not in {*QUANTIFIABLE, *TEXT_SEARCH}
+    )
+    alternatives = [rf"({quantified})(\([ ]*(any|all)[ ]*\))?", plain]
     if searching:
-        heads.append(rf"({searching})(\([ ]*[A-Za-z]+[ ]*\))?")
-    return rf"^(not\.)?({'|'.join(heads)})\."
+        alternatives.append(rf"({searching})(\([ ]*[A-Za-z]+[ ]*\))?")
+    return rf"^(not\.)?({'|'.join(alternatives)})\."
 
 
-def _spelled(column: FieldSpec) -> str:
+def _build_format_name(column: FieldSpec) -> str:
     return f"json-{column.shape}" if column.kind is Kind.JSON else column.kind.value
 
 
-def _filters_on(spec: ResourceSpec, column: FieldSpec) -> list[str]:
+def _build_examples(spec: ResourceSpec, column: FieldSpec) -> list[str]:
     value = comparable_value_of(column, request_properties(spec)[column.name])
     if column.kind is Kind.JSON:
         return ["cs.[]" if column.shape == "list" else "cs.{}"]
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    made = [f"eq.{text}", f"in.({text})"]
+    examples = [f"eq.{text}", f"in.({text})"]
     if column.kind is Kind.TEXT:
-        made.append(f"ilike.*{text[1:]}*")
+        examples.append(f"ilike.*{text[1:]}*")
     elif column.kind not in {Kind.BOOLEAN, Kind.UUID}:
-        made.append(f"gte.{text}")
-    return [*made, "not.is.null"] if column.nullable else made
+        examples.append(f"gte.{text}")
+    return [*examples, "not.is.null"] if column.nullable else examples
 
 
-def _select(spec: ResourceSpec) -> Schema:
-    first, second = spec.columns[0].name, spec.columns[1].name
+def _describe_select(spec: ResourceSpec) -> Schema:
+    first_name, second_name = spec.columns[0].name, spec.columns[1].name
     return {
         "description": "What each object shows: columns, places in JSON (`->`, `->>`), casts "
         "(`::text`), aliases (`alias:column`), and related rows, up to three levels deep "
         "(`relation(column,…)`, `!inner`). Without it, every column.",
-        "schema": _text("selection", f"{first},{second}"),
+        "schema": _describe_text("selection", f"{first_name},{second_name}"),
     }
 
 
-def _order(spec: ResourceSpec) -> Schema:
+def _describe_order(spec: ResourceSpec) -> Schema:
     return {
         "description": "Columns, places in JSON, or `relation(column)`, each with `.asc` or "
         f"`.desc` and `.nullsfirst` or `.nullslast`. `{spec.key.name}` is added as the last.",
-        "schema": _text("order", f"{spec.columns[1].name}.desc,{spec.key.name}"),
+        "schema": _describe_text("order", f"{spec.columns[1].name}.desc,{spec.key.name}"),
     }
 
 
-def _conditions(spec: ResourceSpec) -> Schema:
+def _describe_conditions(spec: ResourceSpec) -> Schema:
     return {
         "description": "Conditions in brackets, which may be nested: "
         "`(column.operator.value,or(…),not.and(…))`. A value with `,` or `)` goes in double "
         "quotes, in which `\\` escapes.",
-        "schema": _text("conditions", f"({spec.key.name}.not.is.null)"),
+        "schema": _describe_text("conditions", f"({spec.key.name}.not.is.null)"),
     }
 
 
-def _limit(_spec: ResourceSpec) -> Schema:
+def _describe_limit(_spec: ResourceSpec) -> Schema:
     return {
         "description": f"Rows of a page. More than {MAX_LIMIT:,} are not refused: the page ends "
         "there.",
@@ -246,30 +257,30 @@ def _limit(_spec: ResourceSpec) -> Schema:
     }
 
 
-def _offset(_spec: ResourceSpec) -> Schema:
+def _describe_offset(_spec: ResourceSpec) -> Schema:
     return {
         "description": "Rows that are left out before the page; not together with `cursor`.",
         "schema": dict(_WHOLE_NUMBER),
     }
 
 
-def _cursor(_spec: ResourceSpec) -> Schema:
+def _describe_cursor(_spec: ResourceSpec) -> Schema:
     return {
         "description": "From `Link`; belongs to the same filters and order.",
-        "schema": _text("cursor"),
+        "schema": _describe_text("cursor"),
     }
 
 
-def _text(form: str, *examples: str) -> Schema:
+def _describe_text(form: str, *examples: str) -> Schema:
     schema: Schema = {"type": "string", OWN_FORMAT: form}
     return {**schema, "examples": list(examples)} if examples else schema
 
 
 _WORDS: Final[Mapping[str, Callable[[ResourceSpec], Schema]]] = {
-    "select": _select,
-    "order": _order,
-    "limit": _limit,
-    "offset": _offset,
-    "cursor": _cursor,
-    **dict.fromkeys(LOGIC, _conditions),
+    "select": _describe_select,
+    "order": _describe_order,
+    "limit": _describe_limit,
+    "offset": _describe_offset,
+    "cursor": _describe_cursor,
+    **dict.fromkeys(LOGIC, _describe_conditions),
 }

@@ -45,10 +45,10 @@ def open_text(*values: str, nullable: bool = False, description: str = "") -> Sc
     The schema has no `enum`, because a strict client would fail on other values, from a later
     release or from a row that was written under an earlier declaration.
     """
-    told = f"One of {', '.join(f'`{value}`' for value in values)}; there may be others."
+    sentence = f"One of {', '.join(f'`{value}`' for value in values)}; there may be others."
     return {
         "type": ["string", "null"] if nullable else "string",
-        "description": f"{description} {told}".strip(),
+        "description": f"{description} {sentence}".strip(),
         "examples": [*values],
     }
 
@@ -60,31 +60,31 @@ def reference(name: str) -> Schema:
 
 def request_properties(spec: ResourceSpec) -> dict[str, Schema]:
     """Return the JSON Schemas of values in requests, by column, with declared limits."""
-    made = spec.body.json_schema()
-    resolved = {"$defs": made.get("$defs", {})}
+    schema = spec.body.json_schema()
+    resolved = {"$defs": schema.get("$defs", {})}
     return {
-        column.name: _in_request(column, made["properties"][column.name], resolved)
+        column.name: _build_request_schema(column, schema["properties"][column.name], resolved)
         for column in spec.columns
     }
 
 
 def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
     """Return the schemas of one resource by name: `City`, `NewCity`, `CityContent`."""
-    taken = request_properties(spec)
+    properties = request_properties(spec)
     required = [field.name for field in spec.fields if field.required]
-    fields = {field.name: taken[field.name] for field in spec.fields}
-    new = fields if spec.key_is_made else {spec.key.name: key_schema(spec, taken), **fields}
+    fields = {field.name: properties[field.name] for field in spec.fields}
+    new = fields if spec.key_is_made else {spec.key.name: key_schema(spec, properties), **fields}
     needed = required if spec.key_is_made else [spec.key.name, *required]
     return {
         spec.name: {
             "type": "object",
             "description": spec.description,
-            "properties": {column.name: _in_answer(column) for column in spec.columns},
+            "properties": {column.name: _build_answer_schema(column) for column in spec.columns},
             "required": [column.name for column in spec.columns],
         },
         f"New{spec.name}": {
             "type": "object",
-            "description": f"{_article(spec.name)} for POST"
+            "description": f"{_add_article(spec.name)} for POST"
             + (", without its key, which the server makes." if spec.key_is_made else "."),
             "properties": new,
             "required": needed,
@@ -92,7 +92,7 @@ def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
         },
         f"{spec.name}Content": {
             "type": "object",
-            "description": f"{_article(spec.name)} for PUT. Fields that are left out get their "
+            "description": f"{_add_article(spec.name)} for PUT. Fields that are left out get their "
             f"defaults. `{spec.key.name}` may be repeated as the path has it.",
             "properties": fields,
             "required": required,
@@ -109,44 +109,51 @@ def key_schema(spec: ResourceSpec, taken: Mapping[str, Schema]) -> Schema:
     return schema
 
 
-def _article(name: str) -> str:
+def _add_article(name: str) -> str:
     return f"{'An' if name[0] in 'AEIOU' else 'A'} {name}"
 
 
-def _in_request(column: FieldSpec, schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
-    made: Schema = _tidy(schema, defs)
+def _build_request_schema(
+    column: FieldSpec, schema: Mapping[str, Any], defs: Mapping[str, Any]
+) -> Schema:
+    tidied: Schema = _tidy(schema, defs)
     if column.references is not None:
-        made["description"] = " ".join(
+        tidied["description"] = " ".join(
             text
-            for text in (made.get("description"), f"The key of one of {column.references.path}.")
+            for text in (tidied.get("description"), f"The key of one of {column.references.path}.")
             if text
         )
-    return made
+    return tidied
 
 
 def _tidy(schema: Any, defs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
     """Remove titles from pydantic's schema, resolve its references and add limits of storage."""
     if isinstance(schema, list):
-        return [_tidy(part, defs) for part in schema]
+        return [_tidy(element, defs) for element in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         target = defs["$defs"][schema["$ref"].rpartition("/")[2]]
         return _tidy({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, defs)
-    made = {
+    tidied = {
         name: value if name in {"default", "examples", "enum"} else _tidy(value, defs)
         for name, value in schema.items()
         if name != "title"
     }
-    if made.get("type") == "string" and not made.keys() & {"pattern", "format", "enum", "const"}:
-        made["pattern"] = _NO_NUL
-    if made.get("type") == "number":
-        made.setdefault("minimum", -_LARGEST)
-        made.setdefault("maximum", _LARGEST)
-    return made
+    if tidied.get("type") == "string" and not tidied.keys() & {
+        "pattern",
+        "format",
+        "enum",
+        "const",
+    }:
+        tidied["pattern"] = _NO_NUL
+    if tidied.get("type") == "number":
+        tidied.setdefault("minimum", -_LARGEST)
+        tidied.setdefault("maximum", _LARGEST)
+    return tidied
 
 
-def _in_answer(column: FieldSpec) -> Schema:
+def _build_answer_schema(column: FieldSpec) -> Schema:
     """Return the schema of stored values; it has no limits, because older rows may exceed them."""
     schema: Schema = dict(_ANSWERED[column.kind])
     if column.choices:
@@ -179,10 +186,10 @@ _ANSWERED: Final[Mapping[Kind, Schema]] = {
 
 def common_schemas() -> dict[str, Schema]:
     """Return the schemas that are common to all resources, by name."""
-    return dict(_common())
+    return dict(_build_common())
 
 
-def _common() -> Iterator[tuple[str, Schema]]:
+def _build_common() -> Iterator[tuple[str, Schema]]:
     yield (
         "CommandId",
         {
@@ -255,7 +262,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
     yield "AcceptedItem", {
         "type": "object",
         "properties": {
-            **place, "outcome": _word("accepted"), **command, "status": {"type": "integer"},
+            **place, "outcome": _build_word("accepted"), **command, "status": {"type": "integer"},
         },
         "required": ["index", "outcome", *command, "status"],
     }  # fmt: skip
@@ -265,15 +272,15 @@ def _common() -> Iterator[tuple[str, Schema]]:
             "type": "object",
             "properties": {
                 **place,
-                "outcome": _word("refused"),
+                "outcome": _build_word("refused"),
                 "status": {"type": "integer", "minimum": 400, "maximum": 599},
                 "problem": reference("Problem"),
             },
             "required": ["index", "outcome", "status", "problem"],
         },
     )
-    yield "Problem", _problem()
-    yield "Health", _health()
+    yield "Problem", _build_problem()
+    yield "Health", _build_health()
     yield (
         "Index",
         {
@@ -289,7 +296,7 @@ def _common() -> Iterator[tuple[str, Schema]]:
     )
 
 
-def _word(value: str) -> Schema:
+def _build_word(value: str) -> Schema:
     """Describe a discriminator: a fixed value that distinguishes alternative answers.
 
     The schema uses `enum`, because some generators don't support `const`.
@@ -297,7 +304,7 @@ def _word(value: str) -> Schema:
     return {"type": "string", "enum": [value]}
 
 
-def _problem() -> Schema:
+def _build_problem() -> Schema:
     codes = sorted(CATALOGUE)
     return {
         "type": "object",
@@ -337,7 +344,7 @@ def _problem() -> Schema:
     }
 
 
-def _health() -> Schema:
+def _build_health() -> Schema:
     oldest = {
         "type": ["object", "null"],
         "properties": {
@@ -348,7 +355,7 @@ def _health() -> Schema:
         "required": ["object", "stored_at", "age_seconds"],
     }
     parts: Mapping[str, Schema] = {
-        "database": _object(
+        "database": _build_object(
             state=open_text("reachable", "unreachable"),
             role=open_text("replica", "primary", nullable=True),
             streaming={
@@ -358,7 +365,7 @@ def _health() -> Schema:
             replica_lag_seconds={**_SECONDS, "description": "Null for a primary."},
         ),
         "applied": {
-            **_object(
+            **_build_object(
                 window_seconds={"type": "integer"},
                 commands={"type": "integer", "minimum": 0},
                 p50_seconds=_SECONDS,
@@ -370,20 +377,20 @@ def _health() -> Schema:
         },
         "resources": {
             "type": ["object", "null"],
-            "additionalProperties": _object(
+            "additionalProperties": _build_object(
                 estimated_rows={**_COUNT, "description": "Null while nobody has counted."}
             ),
         },
         "rejections": {
-            **_object(open={**_EXACT_COUNT, "description": "Not yet decided about."}),
+            **_build_object(open={**_EXACT_COUNT, "description": "Not yet decided about."}),
             "type": ["object", "null"],
         },
         "dead_letters": {
-            **_object(messages=_EXACT_COUNT),
+            **_build_object(messages=_EXACT_COUNT),
             "type": ["object", "null"],
             "description": "Of the consumer's queue; null where that does not answer.",
         },
-        "archive": _object(
+        "archive": _build_object(
             state=open_text("reachable", "unreachable", "unknown"),
             since={"type": ["string", "null"], "format": "date-time"},
             complete={
@@ -403,7 +410,7 @@ def _health() -> Schema:
                 description="`late`: delays that end by themselves; `attention`: an operator has "
                 "to look. `reasons` has why.",
             ),
-            "reasons": {"type": "array", "items": _reason()},
+            "reasons": {"type": "array", "items": _build_reason()},
             "checked_at": _TIMESTAMP,
             **parts,
         },
@@ -411,9 +418,9 @@ def _health() -> Schema:
     }
 
 
-def _reason() -> Schema:
+def _build_reason() -> Schema:
     reasons = "\n".join(f"- `{code}`: {text}" for code, text in STATUS_REASONS.items())
-    return _object(
+    return _build_object(
         code={
             "type": "string",
             "description": f"The contract; there may be others:\n\n{reasons}",
@@ -424,5 +431,5 @@ def _reason() -> Schema:
     )
 
 
-def _object(**properties: Schema) -> Schema:
+def _build_object(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties)}

@@ -26,23 +26,23 @@ def read_array(text: str) -> tuple[str, ...]:
         return ()
     if not (text.startswith("{") and text.endswith("}")):
         raise ValueError('is no list in braces, such as {a,"b,c"}')
-    return tuple(_elements(text))
+    return tuple(_read_elements(text))
 
 
-def _elements(text: str) -> list[str]:
-    found: list[str] = []
-    at, end = 1, len(text) - 1
+def _read_elements(text: str) -> list[str]:
+    values: list[str] = []
+    place, end = 1, len(text) - 1
     while True:
-        element = _ELEMENT.match(text, at, end)
+        element = _ELEMENT.match(text, place, end)
         if element is None:
             raise ValueError('is no list in braces, such as {a,"b,c"}')
         quoted, bare = element[1], element[2]
         if bare is not None and bare.upper() == "NULL":
             raise ValueError("holds NULL, which equals nothing; write is.null")
-        found.append(_ESCAPED.sub(r"\1", bare if quoted is None else quoted))
-        at = element.end()
-        if at == end:
-            return found
-        if text[at] != ",":
+        values.append(_ESCAPED.sub(r"\1", bare if quoted is None else quoted))
+        place = element.end()
+        if place == end:
+            return values
+        if text[place] != ",":
             raise ValueError('is no list in braces, such as {a,"b,c"}')
-        at += 1
+        place += 1

@@ -168,7 +168,7 @@ class ListQuery:
 
     def embeddings(self) -> Iterator[Embedded]:
         """Iterate over the embedded resources of all levels."""
-        return _embeddings(self.select)
+        return _walk_embeddings(self.select)
 
     def resources(self, start: str) -> frozenset[str]:
         """Return the paths of all resources that the query reads, join resources included.
@@ -181,8 +181,8 @@ class ListQuery:
         return frozenset({start, *(relation.target.path for relation in relations), *joins})
 
 
-def _embeddings(members: tuple[Selected | Embedded, ...]) -> Iterator[Embedded]:
+def _walk_embeddings(members: tuple[Selected | Embedded, ...]) -> Iterator[Embedded]:
     for member in members:
         if isinstance(member, Embedded):
             yield member
-            yield from _embeddings(member.members)
+            yield from _walk_embeddings(member.members)

@@ -58,7 +58,7 @@ def _check_relations(query: ListQuery) -> None:
 
 def _check_searches(groups: Sequence[Group]) -> None:
     count = 0
-    for filter_ in (found for group in groups for found in _filters(group)):
+    for filter_ in (member for group in groups for member in _walk_filters(group)):
         if filter_.operator in _PATTERNS | _REGEXES | _TEXT_SEARCHES:
             values = (filter_.value,) if isinstance(filter_.value, str) else filter_.value
             count += len(values)
@@ -84,19 +84,19 @@ def _check_search(filter_: Filter, value: str) -> None:
                 "like, ilike and several simpler conditions do without.",
             ) from None
         return
-    most = MAX_PATTERN_LENGTH if operator in _PATTERNS else MAX_SEARCH_LENGTH
-    if len(value) > most:
+    limit = MAX_PATTERN_LENGTH if operator in _PATTERNS else MAX_SEARCH_LENGTH
+    if len(value) > limit:
         raise too_costly(
-            f"{name}: {operator} takes {most:,} characters at most, and {shown(value)} has "
+            f"{name}: {operator} takes {limit:,} characters at most, and {shown(value)} has "
             f"{len(value):,}",
             "Shorten it, or compare with eq.",
         )
 
 
-def _filters(group: Group) -> Iterator[Filter]:
+def _walk_filters(group: Group) -> Iterator[Filter]:
     for member in group.members:
         if isinstance(member, Group):
-            yield from _filters(member)
+            yield from _walk_filters(member)
         elif isinstance(member, Filter):
             yield member
 

@@ -44,7 +44,7 @@ def make_cursor(
         The cursor; None if the values are too long for a cursor.
     """
     content = orjson.dumps([_VERSION, fingerprint, int(backward), list(values)])
-    text = base64.urlsafe_b64encode(_digest(content) + content).rstrip(b"=").decode()
+    text = base64.urlsafe_b64encode(_compute_digest(content) + content).rstrip(b"=").decode()
     return text if len(text) <= MAX_CURSOR_LENGTH else None
 
 
@@ -88,46 +88,48 @@ def fingerprint(
         order: a total order.
         select: the members; inner relations filter rows, so they are part of the digest.
     """
-    described = [
+    description = [
         spec.path,
-        _described(where),
-        [_described_term(term) for term in order],
-        _inner(select),
+        _describe(where),
+        [_describe_term(term) for term in order],
+        _describe_inner(select),
     ]
-    return hashlib.sha256(orjson.dumps(described)).hexdigest()[:16]
+    return hashlib.sha256(orjson.dumps(description)).hexdigest()[:16]
 
 
-def _inner(members: Sequence[Selected | Embedded]) -> list[list[object]]:
-    found = [_related(m) for m in members if isinstance(m, Embedded) and m.inner]
-    return sorted(found, key=orjson.dumps)
+def _describe_inner(members: Sequence[Selected | Embedded]) -> list[list[object]]:
+    relations = [_describe_related(m) for m in members if isinstance(m, Embedded) and m.inner]
+    return sorted(relations, key=orjson.dumps)
 
 
-def _related(embedded: Embedded) -> list[object]:
+def _describe_related(embedded: Embedded) -> list[object]:
     """Return everything that determines which related rows exist."""
-    relation, inner = embedded.relation, _inner(embedded.members)
+    relation, inner_relations = embedded.relation, _describe_inner(embedded.members)
     through = relation.through
     return [
         *(relation.target.path, relation.hint),
         *(relation.many, embedded.limit, embedded.offset),
-        _described(embedded.where),
+        _describe(embedded.where),
         *([] if through is None else [[through.near.name, through.far.name]]),
-        *([inner] if inner else []),
+        *([inner_relations] if inner_relations else []),
     ]
 
 
-def _described_term(term: OrderTerm) -> list[object]:
-    described = [*_operand(term.operand), term.descending, term.nulls_first]
-    return described if term.embedded is None else [*described, _related(term.embedded)]
+def _describe_term(term: OrderTerm) -> list[object]:
+    description = [*_describe_operand(term.operand), term.descending, term.nulls_first]
+    return (
+        description if term.embedded is None else [*description, _describe_related(term.embedded)]
+    )
 
 
-def _described(condition: Condition) -> list[object]:
+def _describe(condition: Condition) -> list[object]:
     if isinstance(condition, Group):
-        members = [_described(member) for member in condition.members]
+        members = [_describe(member) for member in condition.members]
         return [condition.joined_by, condition.negated, members]
     if isinstance(condition, Presence):
-        return ["is there", condition.negated, _related(condition.embedded)]
+        return ["is there", condition.negated, _describe_related(condition.embedded)]
     return [
-        *_operand(condition.operand),
+        *_describe_operand(condition.operand),
         condition.operator,
         condition.value,
         condition.quantifier,
@@ -136,7 +138,7 @@ def _described(condition: Condition) -> list[object]:
     ]
 
 
-def _operand(operand: Operand) -> list[object]:
+def _describe_operand(operand: Operand) -> list[object]:
     return [operand.column.name, operand.path, operand.as_text]
 
 
@@ -144,7 +146,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\x00" not in value
 
 
-def _digest(content: bytes) -> bytes:
+def _compute_digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()[:_DIGEST_BYTES]
 
 
@@ -159,7 +161,7 @@ def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | 
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise ValueError("is none, or is damaged")
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-    if digest != _digest(content):
+    if digest != _compute_digest(content):
         raise ValueError("is none, or is damaged")
     return _read_content(content, fingerprint, length)
 

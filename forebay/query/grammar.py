@@ -59,12 +59,12 @@ def list_parameters(spec: ResourceSpec, relations: Sequence[Relation]) -> tuple[
     names = (
         *LIST_PARAMETERS,
         *(column.name for column in spec.columns),
-        *(name for relation in direct(relations) for name in _relation_parameters(relation)),
+        *(name for relation in direct(relations) for name in _list_relation_parameters(relation)),
     )
     return tuple(dict.fromkeys(names))
 
 
-def _relation_parameters(relation: Relation) -> Iterator[str]:
+def _list_relation_parameters(relation: Relation) -> Iterator[str]:
     words = (*RELATION_PARAMETERS, *(MANY_PARAMETERS if relation.many else ()))
     for name in relation.names:
         yield name

@@ -84,8 +84,8 @@ class Level:
         alias. If none matches, a relation's name refers to all its levels with an alias.
         """
         joins = [(level, level.join) for level in self.inner if level.join is not None]
-        found = [level for level, join in joins if join.name == name]
-        return found or [level for level, join in joins if join.written == name]
+        levels = [level for level, join in joins if join.name == name]
+        return levels or [level for level, join in joins if join.written == name]
 
     def set(self, word: str, setting: Setting) -> None:
         """Set the order, limit or offset.
@@ -108,12 +108,16 @@ class Level:
         Raises:
             ProblemError: an order, limit or offset is invalid.
         """
-        made = {level: level.embedded() for level in self.inner}
-        embedded = iter(made.values())
+        embedded_by_level = {level: level.embedded() for level in self.inner}
+        embedded = iter(embedded_by_level.values())
         return Settled(
             select=tuple(next(embedded) if isinstance(m, Join) else m for m in self.members),
-            where=Group(members=tuple(_condition(draft, made) for draft in self.conditions)),
-            order=self._order(made),
+            where=Group(
+                members=tuple(
+                    _resolve_condition(draft, embedded_by_level) for draft in self.conditions
+                )
+            ),
+            order=self._resolve_order(embedded_by_level),
         )
 
     def embedded(self) -> Embedded:
@@ -127,7 +131,7 @@ class Level:
         select, where, order = self.settled()
         limit, offset = 1, 0
         if join.relation.many:
-            limit, offset = self._window(join.name)
+            limit, offset = self._resolve_window(join.name)
         return Embedded(
             relation=join.relation,
             name=join.name,
@@ -139,25 +143,29 @@ class Level:
             offset=offset,
         )
 
-    def _order(self, made: Mapping[Level, Embedded]) -> tuple[OrderTerm, ...]:
+    def _resolve_order(self, embedded_by_level: Mapping[Level, Embedded]) -> tuple[OrderTerm, ...]:
         parameter, text = self.settings.get("order", ("order", None))
 
         def related(name: str) -> Sequence[Embedded]:
-            return [made[level] for level in self.named(name)]
+            return [embedded_by_level[level] for level in self.named(name)]
 
         return read_order(parameter, text, self.spec, related)
 
-    def _window(self, name: str) -> tuple[int, int]:
+    def _resolve_window(self, name: str) -> tuple[int, int]:
         limit, offset = self.settings.get("limit"), self.settings.get("offset")
         return read_window(f"{name}.", limit and limit.text, offset and offset.text)
 
 
-def _condition(draft: Draft, made: Mapping[Level, Embedded]) -> Condition:
+def _resolve_condition(draft: Draft, embedded_by_level: Mapping[Level, Embedded]) -> Condition:
     match draft:
         case DraftGroup(joined_by, members, negated):
-            return Group(joined_by, tuple(_condition(member, made) for member in members), negated)
+            return Group(
+                joined_by,
+                tuple(_resolve_condition(member, embedded_by_level) for member in members),
+                negated,
+            )
         case DraftPresence(level, negated):
-            return Presence(made[level], negated)
+            return Presence(embedded_by_level[level], negated)
         case _:
             return draft
 

@@ -36,49 +36,49 @@ def read_parameter(level: Level, name: str, setting: Setting) -> None:
             text is invalid.
     """
     column = level.spec.column(name)
-    head, _, rest = name.partition(".")
+    relation_name, _, remainder = name.partition(".")
     if column is not None:
-        level.conditions.append(_filter(Operand(column), setting))
+        level.conditions.append(_read_filter(Operand(column), setting))
     elif name in LOGIC:
         _read_group(level, name, setting)
     elif level.join is not None and name in MANY_PARAMETERS:
         level.set(name, setting)
-    elif below := level.named(head):
-        for inner in below:
-            if rest:
-                read_parameter(inner, rest, setting)
+    elif levels := level.named(relation_name):
+        for nested in levels:
+            if remainder:
+                read_parameter(nested, remainder, setting)
             else:
-                level.conditions.append(_presence(inner, setting))
+                level.conditions.append(_read_presence(nested, setting))
     else:
-        level.conditions.append(_free_filter(level, name, setting))
+        level.conditions.append(_read_free_filter(level, name, setting))
 
 
-def _filter(operand: Operand, setting: Setting) -> Draft:
+def _read_filter(operand: Operand, setting: Setting) -> Draft:
     scanner = Scanner(*setting)
-    found = read_filter(scanner, operand, grouped=False)
+    draft = read_filter(scanner, operand, grouped=False)
     scanner.expect_end()
-    return found
+    return draft
 
 
-def _free_filter(level: Level, name: str, setting: Setting) -> Draft:
+def _read_free_filter(level: Level, name: str, setting: Setting) -> Draft:
     """Parse a filter on a JSON path or on a quoted column name.
 
     Only forms contain such names: they are not cache keys, so a GET ignores them.
     """
     if "->" not in name and '"' not in name:
-        raise _unknown_name(level, name, setting.parameter)
+        raise _describe_unknown_name(level, name, setting.parameter)
     scanner = Scanner(setting.parameter, name)
     operand = read_operand(scanner, level.spec, "bad_filter")
     scanner.expect_end()
-    return _filter(operand, setting)
+    return _read_filter(operand, setting)
 
 
-def _unknown_name(level: Level, name: str, parameter: str) -> ProblemError:
-    head, dot, _ = name.partition(".")
-    if dot or any(head in relation.names for relation in level.relations):
-        return not_embedded(parameter, head)
-    known = listed(column.name for column in level.spec.columns)
-    detail = f"{level.spec.path} has no column {shown(name)}; it has {known}"
+def _describe_unknown_name(level: Level, name: str, parameter: str) -> ProblemError:
+    relation_name, dot, _ = name.partition(".")
+    if dot or any(relation_name in relation.names for relation in level.relations):
+        return not_embedded(parameter, relation_name)
+    columns = listed(column.name for column in level.spec.columns)
+    detail = f"{level.spec.path} has no column {shown(name)}; it has {columns}"
     return fault("unknown_parameter", parameter, detail)
 
 
@@ -92,30 +92,30 @@ def not_embedded(parameter: str, name: str) -> ProblemError:
     )
 
 
-def _presence(level: Level, setting: Setting) -> Draft:
-    found = _PRESENCE.fullmatch(setting.text)
-    if found is None:
+def _read_presence(level: Level, setting: Setting) -> Draft:
+    match = _PRESENCE.fullmatch(setting.text)
+    if match is None:
         name = setting.parameter
         raise fault(
             "bad_filter",
             name,
             f"is a relation, which takes {_STATES}; its columns are filtered by {name}.column",
         )
-    return DraftPresence(level, negated=_is_negated(found))
+    return DraftPresence(level, negated=_is_negated(match))
 
 
-def _is_negated(found: re.Match[str]) -> bool:
+def _is_negated(match: re.Match[str]) -> bool:
     """Return True for `is.null` and `not.is.not_null`, which require that no row is related."""
-    return (found[1] is None) is (found[2].lower() == "null")
+    return (match[1] is None) is (match[2].lower() == "null")
 
 
 def _read_group(level: Level, word: str, setting: Setting) -> None:
     scanner = Scanner(*setting)
-    level.conditions += _group(scanner, word, level, 1, outermost=True)
+    level.conditions += _parse_group(scanner, word, level, 1, outermost=True)
     scanner.expect_end()
 
 
-def _group(
+def _parse_group(
     scanner: Scanner, word: str, level: Level, depth: int, *, outermost: bool
 ) -> Sequence[Draft]:
     """Parse a group; return an empty list if all its members filter embedded rows."""
@@ -124,28 +124,30 @@ def _group(
     scanner.bracket("(")
     # An `or` with one member equals that member; some clients can send groups only this way.
     outermost = outermost and (word == "and" or (word == "or" and scanner.is_last_member()))
-    members = [*_member(scanner, level, depth, outermost=outermost)]
+    members = [*_parse_member(scanner, level, depth, outermost=outermost)]
     scanner.skip_spaces()
     while scanner.take(","):
         scanner.skip_spaces()
-        members += _member(scanner, level, depth, outermost=outermost)
+        members += _parse_member(scanner, level, depth, outermost=outermost)
         scanner.skip_spaces()
     scanner.bracket(")")
     joined_by = cast("Literal['and', 'or']", word.removeprefix("not."))
     return [DraftGroup(joined_by, tuple(members), word.startswith("not."))] if members else []
 
 
-def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> Sequence[Draft]:
+def _parse_member(
+    scanner: Scanner, level: Level, depth: int, *, outermost: bool
+) -> Sequence[Draft]:
     """Parse a member into a condition on the level's rows; empty if it filters embedded rows."""
     word = scanner.match(_GROUP)
     if word is not None:
-        return _group(scanner, word, level, depth + 1, outermost=outermost)
+        return _parse_group(scanner, word, level, depth + 1, outermost=outermost)
     name = scanner.name()
     column = level.spec.column(name)
-    below = level.named(name)
-    if below and not (column is not None and scanner.looks_at(_OPERATOR)):
+    levels = level.named(name)
+    if levels and not (column is not None and scanner.looks_at(_OPERATOR)):
         scanner.expect(".")
-        return _of_relation(scanner, name, below, depth, outermost=outermost)
+        return _parse_related(scanner, name, levels, depth, outermost=outermost)
     if column is None and scanner.next_is(".") and not scanner.looks_at(_OPERATOR):
         raise not_embedded(scanner.parameter, name)
     column = column_of(level.spec, name, scanner.parameter, "bad_filter")
@@ -154,13 +156,13 @@ def _member(scanner: Scanner, level: Level, depth: int, *, outermost: bool) -> S
     return [read_filter(scanner, operand, grouped=True)]
 
 
-def _of_relation(
+def _parse_related(
     scanner: Scanner, name: str, levels: Sequence[Level], depth: int, *, outermost: bool
 ) -> Sequence[Draft]:
     """Parse `relation.is.null`, or a filter or setting for the relation's own rows."""
-    found = scanner.take_match(_PRESENCE)
-    if found is not None:
-        return [DraftPresence(level, negated=_is_negated(found)) for level in levels]
+    match = scanner.take_match(_PRESENCE)
+    if match is not None:
+        return [DraftPresence(level, negated=_is_negated(match)) for level in levels]
     if not outermost:
         raise fault(
             "PGRST100",
@@ -183,6 +185,6 @@ def _read_within(scanner: Scanner, level: Level, depth: int) -> None:
         return
     word = scanner.match(_GROUP)
     if word is not None:
-        level.conditions += _group(scanner, word, level, depth + 1, outermost=True)
+        level.conditions += _parse_group(scanner, word, level, depth + 1, outermost=True)
         return
-    level.conditions += _member(scanner, level, depth, outermost=True)
+    level.conditions += _parse_member(scanner, level, depth, outermost=True)

@@ -21,24 +21,24 @@ def named_resources(node: object) -> frozenset[str]:
     Args:
         node: a query, or a part of a query.
     """
-    return frozenset(spec.path for spec in _specs(node))
+    return frozenset(spec.path for spec in _walk_specs(node))
 
 
-def _specs(node: object) -> Iterator[ResourceSpec]:
+def _walk_specs(node: object) -> Iterator[ResourceSpec]:
     if isinstance(node, ResourceSpec):
         yield node
     elif isinstance(node, (tuple, list, frozenset, set)):
         for member in node:
-            yield from _specs(member)
+            yield from _walk_specs(member)
     elif isinstance(node, Mapping):
         for member in node.values():
-            yield from _specs(member)
+            yield from _walk_specs(member)
     else:
-        for name in _members(type(node)):
-            yield from _specs(getattr(node, name))
+        for name in _list_members(type(node)):
+            yield from _walk_specs(getattr(node, name))
 
 
-def _members(kind: type[Any]) -> tuple[str, ...]:
+def _list_members(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of a node's members; empty for a plain value and for a column.
 
     The resource of a column is already in the tree. Members with `compare=False` lead out of the

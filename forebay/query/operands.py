@@ -34,8 +34,8 @@ def column_of(spec: ResourceSpec, name: str, parameter: str, code: str) -> Field
     """
     column = spec.column(name)
     if column is None:
-        known = listed(column.name for column in spec.columns)
-        raise fault(code, parameter, f"{spec.path} has no column {shown(name)}; it has {known}")
+        columns = listed(column.name for column in spec.columns)
+        raise fault(code, parameter, f"{spec.path} has no column {shown(name)}; it has {columns}")
     return column
 
 
@@ -45,7 +45,7 @@ def read_path(scanner: Scanner, column: FieldSpec, code: str) -> Operand:
     as_text = False
     while not as_text and scanner.take("->"):
         as_text = scanner.take(">")
-        path.append(_step(scanner))
+        path.append(_read_step(scanner))
     scanner.skip_spaces()
     if scanner.next_is("->"):
         raise fault("PGRST100", scanner.parameter, "after ->> there is only text: use -> before it")
@@ -58,7 +58,7 @@ def read_path(scanner: Scanner, column: FieldSpec, code: str) -> Operand:
     return Operand(column, tuple(path), as_text=as_text)
 
 
-def _step(scanner: Scanner) -> str | int:
+def _read_step(scanner: Scanner) -> str | int:
     if scanner.next_is('"'):
         return scanner.name()
     index = scanner.match(_INDEX)

@@ -77,8 +77,8 @@ def read_filter(scanner: Scanner, operand: Operand, *, grouped: bool) -> Filter:
     elif head.operator == "is":
         value = _read_state(scanner, operand)
     else:
-        text = _grouped_value(scanner, operand) if grouped else scanner.rest()
-        value = _value(scanner.parameter, operand, head, text)
+        text = _read_grouped_value(scanner, operand) if grouped else scanner.rest()
+        value = _read_value(scanner.parameter, operand, head, text)
     return Filter(operand, head.operator, value, head.quantifier, head.language, head.negated)
 
 
@@ -90,13 +90,13 @@ def _read_head(scanner: Scanner, operand: Operand) -> _Head:
             "PGRST100",
             scanner.parameter,
             f"{operand.column.name} takes an operator and a value, such as eq.5, and {shown(word)} "
-            f"is no operator; those for {_described(operand)} are {listed(operators_of(operand))}",
+            f"is no operator; those for {_describe(operand)} are {listed(operators_of(operand))}",
         )
     if word not in operators_of(operand):
         raise fault(
             "bad_filter",
             scanner.parameter,
-            f"{operand.column.name} is {_described(operand)}, which does not take {word}; it takes "
+            f"{operand.column.name} is {_describe(operand)}, which does not take {word}; it takes "
             f"{listed(operators_of(operand))}",
         )
     quantifier, language = _read_modifier(scanner, word)
@@ -108,16 +108,16 @@ def _read_modifier(scanner: Scanner, word: str) -> tuple[Quantifier | None, str 
     modifier = scanner.match(_MODIFIER)
     if modifier is None:
         return None, None
-    inner = modifier[1:-1].strip()
-    if word in QUANTIFIABLE and inner in {"any", "all"}:
-        return cast("Quantifier", inner), None
-    if word in TEXT_SEARCH and inner.lower() in CONFIGURATIONS:
-        return None, inner.lower()
+    modifier_text = modifier[1:-1].strip()
+    if word in QUANTIFIABLE and modifier_text in {"any", "all"}:
+        return cast("Quantifier", modifier_text), None
+    if word in TEXT_SEARCH and modifier_text.lower() in CONFIGURATIONS:
+        return None, modifier_text.lower()
     if word in TEXT_SEARCH:
-        allowed = f"a configuration of text search: {listed(sorted(CONFIGURATIONS))}"
+        expected = f"a configuration of text search: {listed(sorted(CONFIGURATIONS))}"
     else:
-        allowed = "any or all" if word in QUANTIFIABLE else "nothing"
-    raise fault("PGRST100", scanner.parameter, f"{word} takes {allowed} in its brackets")
+        expected = "any or all" if word in QUANTIFIABLE else "nothing"
+    raise fault("PGRST100", scanner.parameter, f"{word} takes {expected} in its brackets")
 
 
 def _read_list(scanner: Scanner, operand: Operand) -> tuple[str, ...]:
@@ -130,89 +130,91 @@ def _read_list(scanner: Scanner, operand: Operand) -> tuple[str, ...]:
     if values == [("", False)]:
         return ()
     return tuple(
-        _fitting(scanner.parameter, operand, _trimmed(operand, text), checked) for text, _ in values
+        _check_fit(scanner.parameter, operand, _trim(operand, text), checked) for text, _ in values
     )
 
 
-def _grouped_value(scanner: Scanner, operand: Operand) -> str:
+def _read_grouped_value(scanner: Scanner, operand: Operand) -> str:
     if operand.kind is not Kind.TEXT:
         scanner.skip_spaces()
-    return _trimmed(operand, scanner.grouped_value())
+    return _trim(operand, scanner.grouped_value())
 
 
-def _trimmed(operand: Operand, text: str) -> str:
+def _trim(operand: Operand, text: str) -> str:
     """Strip blanks around a value in brackets, except text, as Postgres does."""
     return text if operand.kind is Kind.TEXT else text.strip(" \t")
 
 
 def _read_state(scanner: Scanner, operand: Operand) -> str:
     state = (scanner.match(_WORD) or "").lower()
-    allowed = IS_STATES if operand.kind is Kind.BOOLEAN else ("null", "not_null")
+    states = IS_STATES if operand.kind is Kind.BOOLEAN else ("null", "not_null")
     if state not in IS_STATES:
         raise fault("PGRST100", scanner.parameter, f"is takes one of {listed(IS_STATES)}")
-    if state not in allowed:
+    if state not in states:
         raise fault(
             "bad_filter",
             scanner.parameter,
-            f"{operand.column.name} is {_described(operand)}, for which is takes "
-            f"{listed(allowed)} only",
+            f"{operand.column.name} is {_describe(operand)}, for which is takes "
+            f"{listed(states)} only",
         )
     return state
 
 
-def _value(parameter: str, operand: Operand, head: _Head, text: str) -> str | tuple[str, ...]:
-    if head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
+def _read_value(
+    parameter: str, operand: Operand, parsed_head: _Head, text: str
+) -> str | tuple[str, ...]:
+    if parsed_head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
         raise fault("PGRST100", parameter, f"a value has at most {MAX_PARAMETER_LENGTH} characters")
-    if head.operator == "ov":
-        return _several(parameter, operand, text, elements)
-    read = _READERS.get(head.operator, checked)
-    if head.quantifier is None:
-        return _fitting(parameter, operand, text, read)
-    values = _several(parameter, operand, text, lambda _, literal: read_array(literal))
-    return tuple(_fitting(parameter, operand, value, read) for value in values)
+    if parsed_head.operator == "ov":
+        return _read_several(parameter, operand, text, elements)
+    reader = _READERS.get(parsed_head.operator, checked)
+    if parsed_head.quantifier is None:
+        return _check_fit(parameter, operand, text, reader)
+    values = _read_several(parameter, operand, text, lambda _, literal: read_array(literal))
+    return tuple(_check_fit(parameter, operand, value, reader) for value in values)
 
 
-def _fitting(
-    parameter: str, operand: Operand, text: str, read: Callable[[Operand, str], str]
+def _check_fit(
+    parameter: str, operand: Operand, text: str, reader: Callable[[Operand, str], str]
 ) -> str:
     try:
-        return read(operand, text)
+        return reader(operand, text)
     except ValueError as exc:
-        raise _misfit(parameter, operand, text, exc) from None
+        raise _describe_misfit(parameter, operand, text, exc) from None
 
 
-def _several(
+def _read_several(
     parameter: str,
     operand: Operand,
     text: str,
-    read: Callable[[Operand, str], tuple[str, ...]],
+    reader: Callable[[Operand, str], tuple[str, ...]],
 ) -> tuple[str, ...]:
     try:
-        return read(operand, text)
+        return reader(operand, text)
     except ValueError as exc:
-        raise _misfit(parameter, operand, text, exc) from None
+        raise _describe_misfit(parameter, operand, text, exc) from None
 
 
-def _misfit(parameter: str, operand: Operand, text: str, exc: ValueError) -> ProblemError:
-    about = f"{operand.column.name} is {_described(operand)}"
+def _describe_misfit(parameter: str, operand: Operand, text: str, exc: ValueError) -> ProblemError:
+    about = f"{operand.column.name} is {_describe(operand)}"
     return fault("bad_filter", parameter, f"{about}, and {shown(text)} {exc}")
 
 
-def _described(operand: Operand) -> str:
+def _describe(operand: Operand) -> str:
     if operand.kind is Kind.JSON and not operand.path and operand.column.shape is not None:
         return f"a JSON {operand.column.shape}"
     return operand.kind.value
 
 
-def _plain(_operand: Operand, text: str) -> str:
+def _read_plain(_operand: Operand, text: str) -> str:
     return text
 
 
-def _pattern(_operand: Operand, text: str) -> str:
+def _read_pattern(_operand: Operand, text: str) -> str:
     return pattern(text)
 
 
-def _tsquery(_operand: Operand, text: str) -> str:
+def _read_tsquery(_operand: Operand, text: str) -> str:
     check_tsquery(text)
     return text
 
@@ -220,14 +222,14 @@ def _tsquery(_operand: Operand, text: str) -> str:
 #: Parsers of values that are not of the operand's kind, by operator. Only Postgres can check the
 #: syntax of a regular expression; the read function turns its error into a 400.
 _READERS: Mapping[str, Callable[[Operand, str], str]] = {
-    "like": _pattern,
-    "ilike": _pattern,
-    "match": _plain,
-    "imatch": _plain,
-    "fts": _tsquery,
-    "plfts": _plain,
-    "phfts": _plain,
-    "wfts": _plain,
+    "like": _read_pattern,
+    "ilike": _read_pattern,
+    "match": _read_plain,
+    "imatch": _read_plain,
+    "fts": _read_tsquery,
+    "plfts": _read_plain,
+    "phfts": _read_plain,
+    "wfts": _read_plain,
     "cs": contained,
     "cd": contained,
 }

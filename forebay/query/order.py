@@ -57,14 +57,14 @@ def _read_terms(scanner: Scanner, spec: ResourceSpec, related: Related) -> list[
     return terms
 
 
-def _is_same(one: OrderTerm, other: OrderTerm) -> bool:
-    return one.operand == other.operand and one.embedded is other.embedded
+def _is_same(left: OrderTerm, right: OrderTerm) -> bool:
+    return left.operand == right.operand and left.embedded is right.embedded
 
 
 def _read_term(scanner: Scanner, spec: ResourceSpec, related: Related) -> OrderTerm:
     name, embedded = scanner.name(), None
     if scanner.take("("):
-        embedded = _one_row(scanner, name, related(name))
+        embedded = _require_one_row(scanner, name, related(name))
         operand = _read_sortable(scanner, embedded.relation.target, scanner.name())
         scanner.expect(")")
     else:
@@ -78,22 +78,22 @@ def _read_term(scanner: Scanner, spec: ResourceSpec, related: Related) -> OrderT
     return OrderTerm(operand, descending, nulls_first, embedded)
 
 
-def _one_row(scanner: Scanner, name: str, found: Sequence[Embedded]) -> Embedded:
-    if not found:
+def _require_one_row(scanner: Scanner, name: str, embedded: Sequence[Embedded]) -> Embedded:
+    if not embedded:
         raise fault(
             "PGRST108",
             scanner.parameter,
             f"{shown(name)} is not embedded in this request",
             f"Name it in select, by this name or as its alias: select=*,{name}()",
         )
-    if found[0].relation.many:
+    if embedded[0].relation.many:
         raise fault(
             "PGRST118",
             scanner.parameter,
             f"{shown(name)} can be many rows, of which none gives the place; "
             "order=relation(column) takes relations to one row",
         )
-    return found[0]
+    return embedded[0]
 
 
 def _read_sortable(scanner: Scanner, spec: ResourceSpec, name: str) -> Operand:

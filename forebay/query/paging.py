@@ -26,33 +26,35 @@ def read_window(
         ProblemError: PGRST100, not a number; PGRST103, the limit is negative, or range and
             parameters have no rows in common.
     """
-    first = 0 if offset is None else _number(f"{prefix}offset", offset)
-    last = None
+    start = 0 if offset is None else _read_number(f"{prefix}offset", offset)
+    end = None
     if limit is not None:
         if _NEGATIVE.fullmatch(limit):
-            raise _unsatisfiable(f"{prefix}limit should be 0 or more, and is {shown(limit)}")
-        wanted = _number(f"{prefix}limit", limit)
-        if wanted == 0:
-            return 0, first
-        last = first + wanted - 1
+            raise _describe_unsatisfiable(
+                f"{prefix}limit should be 0 or more, and is {shown(limit)}"
+            )
+        count = _read_number(f"{prefix}limit", limit)
+        if count == 0:
+            return 0, start
+        end = start + count - 1
     if rows is None:
-        size = DEFAULT_LIMIT if last is None else last - first + 1
-        return min(size, MAX_LIMIT), first
-    return _intersection(first, last, rows)
+        size = DEFAULT_LIMIT if end is None else end - start + 1
+        return min(size, MAX_LIMIT), start
+    return _intersect(start, end, rows)
 
 
-def _intersection(first: int, last: int | None, rows: RowRange) -> tuple[int, int]:
-    first = min(max(first, rows.first), MAX_OFFSET)
-    ends = [end for end in (last, rows.last) if end is not None]
+def _intersect(start: int, stop: int | None, rows: RowRange) -> tuple[int, int]:
+    start = min(max(start, rows.first), MAX_OFFSET)
+    ends = [end for end in (stop, rows.last) if end is not None]
     if not ends:
-        return MAX_LIMIT, first
-    size = min(ends) - first + 1
+        return MAX_LIMIT, start
+    size = min(ends) - start + 1
     if size < 1:
-        raise _unsatisfiable("Range begins behind its own end, or behind that of limit")
-    return min(size, MAX_LIMIT), first
+        raise _describe_unsatisfiable("Range begins behind its own end, or behind that of limit")
+    return min(size, MAX_LIMIT), start
 
 
-def _number(parameter: str, text: str) -> int:
+def _read_number(parameter: str, text: str) -> int:
     if not _DIGITS.fullmatch(text):
         raise fault("PGRST100", parameter, f"{shown(text)} should be a whole number, 0 or more")
     digits = text.lstrip("0") or "0"
@@ -60,5 +62,5 @@ def _number(parameter: str, text: str) -> int:
     return MAX_OFFSET if len(digits) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)
 
 
-def _unsatisfiable(detail: str) -> ProblemError:
+def _describe_unsatisfiable(detail: str) -> ProblemError:
     return ProblemError(Problem("PGRST103", detail, details=detail))

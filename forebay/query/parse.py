@@ -52,40 +52,42 @@ def parse_list(
         ProblemError: a parameter is invalid, or the query costs too much.
     """
     declared = list_parameters(spec, relations)
-    given = dict(query) if is_form else {name: query[name] for name in declared if name in query}
-    _check_texts(given, MAX_FORM_BYTES if is_form else MAX_PARAMETER_LENGTH)
-    members = read_select("select", given.get("select"), spec, relations)
+    parameters = (
+        dict(query) if is_form else {name: query[name] for name in declared if name in query}
+    )
+    _check_texts(parameters, MAX_FORM_BYTES if is_form else MAX_PARAMETER_LENGTH)
+    members = read_select("select", parameters.get("select"), spec, relations)
     root = Level(spec, members, relations)
-    for name in _in_order(given, declared):
-        read_parameter(root, name, Setting(name, given[name]))
-    if "order" in given:
-        root.set("order", Setting("order", given["order"]))
+    for name in _sort_filters(parameters, declared):
+        read_parameter(root, name, Setting(name, parameters[name]))
+    if "order" in parameters:
+        root.set("order", Setting("order", parameters["order"]))
     select, where, order = root.settled()
-    limit, offset = read_window("", given.get("limit"), given.get("offset"), rows)
-    mark = fingerprint(spec, where, order, select)
-    made = ListQuery(
+    limit, offset = read_window("", parameters.get("limit"), parameters.get("offset"), rows)
+    digest = fingerprint(spec, where, order, select)
+    list_query = ListQuery(
         select=select,
         where=where,
         order=order,
         limit=limit,
         offset=offset,
-        position=_position(given.get("cursor"), mark, order, offset),
-        fingerprint=mark,
+        position=_read_position(parameters.get("cursor"), digest, order, offset),
+        fingerprint=digest,
     )
-    _limit_conditions(where, *(embedded.where for embedded in made.embeddings()))
-    check_cost(made)
-    return made
+    _limit_conditions(where, *(embedded.where for embedded in list_query.embeddings()))
+    check_cost(list_query)
+    return list_query
 
 
-def _in_order(given: Mapping[str, str], declared: Sequence[str]) -> Iterator[str]:
+def _sort_filters(parameters: Mapping[str, str], declared: Sequence[str]) -> Iterator[str]:
     """Return the names of the filters, in an order that does not depend on the request's."""
     words = {name: number for number, name in enumerate(declared)}
-    filters = given.keys() - _OTHERS
+    filters = parameters.keys() - _OTHERS
     return iter(sorted(filters, key=lambda name: (name in LOGIC, words.get(name, -1), name)))
 
 
-def _check_texts(given: Mapping[str, str], longest: int) -> None:
-    for name, text in given.items():
+def _check_texts(parameters: Mapping[str, str], longest: int) -> None:
+    for name, text in parameters.items():
         if len(text) > longest:
             raise fault(
                 "PGRST100",
@@ -93,17 +95,17 @@ def _check_texts(given: Mapping[str, str], longest: int) -> None:
                 f"is longer than {longest} characters",
                 "What is too long for a URL can be sent as a form: POST /query/{resource}.",
             )
-        if any("\x00" in part or not _encodable(part) for part in (name, text)):
+        if any("\x00" in part or not _is_encodable(part) for part in (name, text)):
             raise fault(
-                "PGRST100", _shown_name(name), f"{shown(text)} holds NUL or is no Unicode text"
+                "PGRST100", _show_name(name), f"{shown(text)} holds NUL or is no Unicode text"
             )
 
 
-def _shown_name(name: str) -> str:
+def _show_name(name: str) -> str:
     return name if name.isprintable() else shown(name)
 
 
-def _encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair
@@ -117,11 +119,11 @@ def _limit_conditions(*groups: Group) -> None:
         raise fault("bad_filter", "filters", f"there are {count}, {MAX_CONDITIONS} is most")
 
 
-def _position(
-    cursor: str | None, mark: str, order: Sequence[OrderTerm], offset: int
+def _read_position(
+    cursor: str | None, digest: str, order: Sequence[OrderTerm], offset: int
 ) -> Position | None:
     if cursor is None:
         return None
     if offset:
         raise bad_cursor("does not go together with an offset or a Range that begins later")
-    return read_cursor(cursor, mark, order)
+    return read_cursor(cursor, digest, order)

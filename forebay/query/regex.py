@@ -72,34 +72,34 @@ class _Reader:
 
         An unmatched bracket is skipped; Postgres refuses it later.
         """
-        size = self._alternatives(0)
+        size = self._read_alternatives(0)
         while self._at < len(self._text):
             self._at += 1
-            more = self._alternatives(0)
+            more = self._read_alternatives(0)
             size = _Size(size.atoms + more.atoms)
         return size
 
-    def _alternatives(self, depth: int) -> _Size:
+    def _read_alternatives(self, depth: int) -> _Size:
         if depth > _MAX_DEPTH:
             raise ValueError(f"nests brackets more than {_MAX_DEPTH} deep")
-        branches = [self._branch(depth)]
+        branches = [self._read_branch(depth)]
         while self._take("|"):
-            branches.append(self._branch(depth))
+            branches.append(self._read_branch(depth))
         return _Size(sum(b.atoms for b in branches), sum(b.gaps for b in branches))
 
-    def _branch(self, depth: int) -> _Size:
+    def _read_branch(self, depth: int) -> _Size:
         pieces: list[_Size] = []
         while self._at < len(self._text) and self._text[self._at] not in "|)":
-            pieces.append(self._repeated(self._atom(depth)))
-        gaps = sum(piece.gaps for piece in pieces)
-        atoms = sum(piece.atoms for piece in pieces) + _squared(gaps)
+            pieces.append(self._read_repetitions(self._read_atom(depth)))
+        gap_count = sum(piece.gaps for piece in pieces)
+        atoms = sum(piece.atoms for piece in pieces) + _square(gap_count)
         is_empty = all(piece.may_be_empty for piece in pieces)
-        return _Size(atoms, max(gaps, 1) if is_empty else 0)
+        return _Size(atoms, max(gap_count, 1) if is_empty else 0)
 
-    def _atom(self, depth: int) -> _Size:
+    def _read_atom(self, depth: int) -> _Size:
         char = self._text[self._at]
         if char == "(":
-            return self._group(depth)
+            return self._read_group(depth)
         if char == "[":
             self._skip_bracket()
         elif char == "\\":
@@ -108,7 +108,7 @@ class _Reader:
             self._at += 1
         return _Size(1)
 
-    def _group(self, depth: int) -> _Size:
+    def _read_group(self, depth: int) -> _Size:
         if self._text.startswith(_LOOKS, self._at):
             raise ValueError("looks ahead or behind, which is tried at each place of a value")
         if self._take("(?:"):
@@ -117,7 +117,7 @@ class _Reader:
             raise ValueError("has options or comments in (?…), which change its syntax")
         else:
             self._at += 1
-        size = self._alternatives(depth + 1)
+        size = self._read_alternatives(depth + 1)
         self._take(")")
         return size
 
@@ -126,8 +126,8 @@ class _Reader:
         self._take("^")
         self._take("]")
         while self._at < len(self._text) and not self._take("]"):
-            named = _CLASS.match(self._text, self._at)
-            self._at = named.end() if named else self._at + (2 if self._next("\\") else 1)
+            match = _CLASS.match(self._text, self._at)
+            self._at = match.end() if match else self._at + (2 if self._is_next("\\") else 1)
 
     def _skip_escape(self) -> None:
         following = self._text[self._at + 1 : self._at + 2]
@@ -135,35 +135,35 @@ class _Reader:
             raise ValueError("refers back to what a bracket has matched")
         self._at += 2
 
-    def _repeated(self, size: _Size) -> _Size:
-        while (found := _REPEAT.match(self._text, self._at)) is not None:
-            self._at = found.end()
-            size = _repetition(size, found)
+    def _read_repetitions(self, size: _Size) -> _Size:
+        while (match := _REPEAT.match(self._text, self._at)) is not None:
+            self._at = match.end()
+            size = _repeat(size, match)
         return size
 
-    def _next(self, text: str) -> bool:
+    def _is_next(self, text: str) -> bool:
         return self._text.startswith(text, self._at)
 
     def _take(self, text: str) -> bool:
-        if self._next(text):
+        if self._is_next(text):
             self._at += len(text)
             return True
         return False
 
 
-def _repetition(size: _Size, found: re.Match[str]) -> _Size:
-    if found[4] is not None:
-        least, times = (0, 1) if found[4] in "*?" else (1, 1)
+def _repeat(size: _Size, match: re.Match[str]) -> _Size:
+    if match[4] is not None:
+        minimum, times = (0, 1) if match[4] in "*?" else (1, 1)
     else:
-        least = int(found[1])
-        most = int(found[3]) if found[3] else least + (1 if found[2] else 0)
-        times = min(max(least, most, 1), _MAX_REPEAT)
+        minimum = int(match[1])
+        maximum = int(match[3]) if match[3] else minimum + (1 if match[2] else 0)
+        times = min(max(minimum, maximum, 1), _MAX_REPEAT)
     if not size.may_be_empty:
-        return _Size(size.atoms * times, 1 if least == 0 else 0)
+        return _Size(size.atoms * times, 1 if minimum == 0 else 0)
     gaps = size.gaps * times
-    return _Size(size.atoms * times + (_squared(gaps) if times > 1 else 0), gaps)
+    return _Size(size.atoms * times + (_square(gaps) if times > 1 else 0), gaps)
 
 
-def _squared(gaps: int) -> int:
+def _square(gaps: int) -> int:
     """Return the number of transitions between parts that can be omitted."""
     return gaps * gaps if gaps > 1 else 0

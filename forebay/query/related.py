@@ -33,70 +33,74 @@ def found_relation(
     Raises:
         ProblemError: PGRST200, no relation matches; PGRST201, several match.
     """
-    named: list[Relation] = []
-    for candidates in _by_rank(relations, written):
-        found = [relation for relation in candidates if hint is None or hint in relation.hints]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise _ambiguous(parameter, spec, written, found)
-        named += candidates
-    asked = written if hint is None else f"{written}!{hint}"
-    raise _unknown(parameter, spec, named or relations, asked)
+    with_name: list[Relation] = []
+    for candidates in _group_by_rank(relations, written):
+        matches = [relation for relation in candidates if hint is None or hint in relation.hints]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise _describe_ambiguous(parameter, spec, written, matches)
+        with_name += candidates
+    wanted_name = written if hint is None else f"{written}!{hint}"
+    raise _describe_unknown(parameter, spec, with_name or relations, wanted_name)
 
 
-def _by_rank(relations: Sequence[Relation], written: str) -> Iterator[list[Relation]]:
-    along_one = [relation for relation in relations if relation.through is None]
-    yield [relation for relation in along_one if written in relation.names]
-    yield [relation for relation in along_one if written in relation.other_names]
-    yield [r for r in relations if r.through is not None and written in r.names]
+def _group_by_rank(relations: Sequence[Relation], name: str) -> Iterator[list[Relation]]:
+    direct = [relation for relation in relations if relation.through is None]
+    yield [relation for relation in direct if name in relation.names]
+    yield [relation for relation in direct if name in relation.other_names]
+    yield [
+        candidate
+        for candidate in relations
+        if candidate.through is not None and name in candidate.names
+    ]
 
 
-def _ambiguous(
-    parameter: str, spec: ResourceSpec, written: str, found: Sequence[Relation]
+def _describe_ambiguous(
+    parameter: str, spec: ResourceSpec, name: str, matches: Sequence[Relation]
 ) -> ProblemError:
-    spelled = listed(_spelled(relation, written, found) for relation in found)
-    detail = f"{parameter}: {shown(written)} can be several relations of {spec.path}"
+    spellings = listed(_spell(relation, name, matches) for relation in matches)
+    detail = f"{parameter}: {shown(name)} can be several relations of {spec.path}"
     return ProblemError(
         Problem(
             "PGRST201",
-            f"{detail}: {spelled}",
+            f"{detail}: {spellings}",
             details=[
                 {
                     "cardinality": relation.cardinality,
-                    "relationship": _described(spec, relation),
+                    "relationship": _describe(spec, relation),
                     "embedding": f"{spec.path} with {relation.target.path}",
                 }
-                for relation in found
+                for relation in matches
             ],
-            hint=f"Write one of these in the place of {shown(written)}: {spelled}. Where each "
+            hint=f"Write one of these in the place of {shown(name)}: {spellings}. Where each "
             "leads is said in details.",
         )
     )
 
 
-def _spelled(relation: Relation, written: str, others: Sequence[Relation]) -> str:
+def _spell(relation: Relation, name: str, matches: Sequence[Relation]) -> str:
     """Return the spelling that selects this relation unambiguously."""
-    alike = [other for other in others if relation.hint in other.hints]
-    if relation.through is None or len(alike) == 1:
-        return f"{written}!{relation.hint}"
+    same_hint = [other for other in matches if relation.hint in other.hints]
+    if relation.through is None or len(same_hint) == 1:
+        return f"{name}!{relation.hint}"
     # A join resource has several pairs of references with this hint: embed it explicitly.
     through = relation.through
     return f"{through.spec.path}!{through.near.name}({relation.target.path}!{through.far.name}(*))"
 
 
-def _described(spec: ResourceSpec, relation: Relation) -> str:
+def _describe(spec: ResourceSpec, relation: Relation) -> str:
     if relation.through is not None:
         join, near, far = relation.through.spec.path, relation.through.near, relation.through.far
         return f"{join} using {join}({near.name}) and {join}({far.name})"
-    ours, theirs = relation.column.name, relation.target_column.name
-    return f"{relation.hint} using {spec.path}({ours}) and {relation.target.path}({theirs})"
+    near_name, far_name = relation.column.name, relation.target_column.name
+    return f"{relation.hint} using {spec.path}({near_name}) and {relation.target.path}({far_name})"
 
 
-def _unknown(
-    parameter: str, spec: ResourceSpec, relations: Sequence[Relation], asked: str
+def _describe_unknown(
+    parameter: str, spec: ResourceSpec, relations: Sequence[Relation], name: str
 ) -> ProblemError:
-    spelled = dict.fromkeys(f"{relation.names[0]}!{relation.hint}" for relation in relations)
-    there = f"there are {listed(spelled)}" if spelled else f"{spec.path} has no relations"
-    detail = f"{parameter}: {spec.path} has no relation {shown(asked)}; {there}"
-    return ProblemError(Problem("PGRST200", detail, hint=there))
+    spellings = dict.fromkeys(f"{relation.names[0]}!{relation.hint}" for relation in relations)
+    choices = f"there are {listed(spellings)}" if spellings else f"{spec.path} has no relations"
+    detail = f"{parameter}: {spec.path} has no relation {shown(name)}; {choices}"
+    return ProblemError(Problem("PGRST200", detail, hint=choices))

@@ -82,7 +82,7 @@ def parse_representation(headers: Mapping[str, str]) -> Representation:
     for name in ("accept", "prefer", "range", "range-unit"):
         if len(headers.get(name, "")) > MAX_PARAMETER_LENGTH:
             raise ProblemError(Problem("bad_header", f"{name}: is far too long"))
-    return _representation(
+    return _read_representation(
         headers.get("accept", ""),
         headers.get("prefer", ""),
         headers.get("range"),
@@ -91,15 +91,15 @@ def parse_representation(headers: Mapping[str, str]) -> Representation:
 
 
 @lru_cache(maxsize=_KEPT)
-def _representation(
+def _read_representation(
     accept: str, prefer: str, range_: str | None, range_unit: str | None
 ) -> Representation:
-    count, applied = _preferences(prefer)
+    count, applied = _read_preferences(prefer)
     return Representation(
         media=parse_accept(accept),
         count=count,
         applied=applied,
-        range=_range(range_, range_unit),
+        range=_read_range(range_, range_unit),
     )
 
 
@@ -115,20 +115,23 @@ def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Medi
     if not accept.strip():
         return Media.JSON
     best: dict[Media, tuple[bool, float, int]] = {}
-    for place, (media, quality, exact) in enumerate(_accepted(accept)):
+    for place, (media, quality, exact) in enumerate(_read_accept(accept)):
         # An exact name overrides a wildcard.
         if media not in best or (exact and not best[media][0]):
             best[media] = (exact, quality, -place)
-    wanted = {media: found for media, found in best.items() if found[1] > 0 and media in offered}
-    if not wanted:
+    acceptable = {media: rank for media, rank in best.items() if rank[1] > 0 and media in offered}
+    if not acceptable:
         names = listed(media.value for media in offered)
         raise ProblemError(
             Problem("PGRST107", f"Accept: {shown(accept)} has none of {names}", details=names)
         )
-    return max(wanted, key=lambda media: (wanted[media][1], wanted[media][0], wanted[media][2]))
+    return max(
+        acceptable,
+        key=lambda media: (acceptable[media][1], acceptable[media][0], acceptable[media][2]),
+    )
 
 
-def _accepted(accept: str) -> Iterator[tuple[Media, float, bool]]:
+def _read_accept(accept: str) -> Iterator[tuple[Media, float, bool]]:
     for item in accept.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
         quality = 1.0
@@ -144,32 +147,34 @@ def _accepted(accept: str) -> Iterator[tuple[Media, float, bool]]:
             yield media, quality, False
 
 
-def _preferences(prefer: str) -> tuple[Count | None, tuple[str, ...]]:
+def _read_preferences(prefer: str) -> tuple[Count | None, tuple[str, ...]]:
     """Parse `count=` and `handling=` (RFC 7240); repetitions are ignored."""
-    known: dict[str, str] = {}
+    accepted: dict[str, str] = {}
     unknown: list[str] = []
     for item in prefer.split(","):
         name, _, value = item.partition(";")[0].partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
-        allowed = {"count": COUNTS, "handling": ("strict", "lenient")}.get(name, ())
-        if value in allowed:
-            known.setdefault(name, value)
+        values = {"count": COUNTS, "handling": ("strict", "lenient")}.get(name, ())
+        if value in values:
+            accepted.setdefault(name, value)
         elif name:
             unknown.append(item.strip())
-    if unknown and known.get("handling") == "strict":
+    if unknown and accepted.get("handling") == "strict":
         detail = f"Prefer: handling=strict, and these are unknown: {shown(listed(unknown))}"
         raise ProblemError(Problem("PGRST122", detail, details=shown(listed(unknown))))
-    applied = tuple(f"{name}={known[name]}" for name in ("count", "handling") if name in known)
-    return cast("Count | None", known.get("count")), applied
+    applied = tuple(
+        f"{name}={accepted[name]}" for name in ("count", "handling") if name in accepted
+    )
+    return cast("Count | None", accepted.get("count")), applied
 
 
-def _range(text: str | None, unit: str | None) -> RowRange | None:
-    found = _ROWS.fullmatch((text or "").strip())
-    if found is None or (unit or "items").strip().lower() != "items":
+def _read_range(text: str | None, unit: str | None) -> RowRange | None:
+    match = _ROWS.fullmatch((text or "").strip())
+    if match is None or (unit or "items").strip().lower() != "items":
         return None
-    return RowRange(_row(found[1]), _row(found[2]) if found[2] else None)
+    return RowRange(_read_row(match[1]), _read_row(match[2]) if match[2] else None)
 
 
-def _row(digits: str) -> int:
+def _read_row(digits: str) -> int:
     # No table has that many rows, so a greater number has the same answer.
     return MAX_OFFSET if len(digits.lstrip("0")) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)

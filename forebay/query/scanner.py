@@ -35,11 +35,11 @@ class Scanner:
 
     def error(self, expected: str) -> ProblemError:
         """Create the problem that the text here is not the expected one."""
-        found = "the end" if self.at_end else shown(self._text[self.place : self.place + 20])
+        actual = "the end" if self.at_end else shown(self._text[self.place : self.place + 20])
         return fault(
             "PGRST100",
             self.parameter,
-            f"at character {self.place + 1}, {expected} should be in place of {found}",
+            f"at character {self.place + 1}, {expected} should be in place of {actual}",
         )
 
     def next_is(self, *options: str) -> bool:
@@ -48,10 +48,10 @@ class Scanner:
 
     def take(self, literal: str) -> bool:
         """Consume the literal if the rest starts with it; return False otherwise."""
-        found = self.next_is(literal)
-        if found:
+        is_next = self.next_is(literal)
+        if is_next:
             self.place += len(literal)
-        return found
+        return is_next
 
     def expect(self, literal: str) -> None:
         """Consume the literal; raise PGRST100 if the rest does not start with it."""
@@ -69,15 +69,15 @@ class Scanner:
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
         """Consume and return the text that the pattern matches here, if any."""
-        found = self.take_match(pattern)
-        return None if found is None else found[0]
+        match = self.take_match(pattern)
+        return None if match is None else match[0]
 
     def take_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Like `match`, but return the match with its groups."""
-        found = pattern.match(self._text, self.place)
-        if found is not None:
-            self.place = found.end()
-        return found
+        match = pattern.match(self._text, self.place)
+        if match is not None:
+            self.place = match.end()
+        return match
 
     def skip_spaces(self) -> None:
         """Consume blanks."""
@@ -97,13 +97,13 @@ class Scanner:
     def name(self) -> str:
         """Consume a name: letters, digits, `_`, `$`, `-` and inner spaces, or a quoted string."""
         self.skip_spaces()
-        quoted = self._quoted()
+        quoted = self._take_quoted()
         if quoted is not None:
             return quoted
-        found = self.match(_IDENTIFIER)
-        if found is None:
+        text = self.match(_IDENTIFIER)
+        if text is None:
             raise self.error("a name")
-        return found.strip()
+        return text.strip()
 
     def element(self) -> tuple[str, bool]:
         """Consume a value before `,` or `)`; return it and whether it was in double quotes.
@@ -111,7 +111,7 @@ class Scanner:
         Quotes that do not enclose the whole value are part of it.
         """
         start = self.place
-        quoted = self._quoted()
+        quoted = self._take_quoted()
         if quoted is not None and (self.at_end or self.next_is(",", ")")):
             return quoted, True
         self.place = start
@@ -120,44 +120,44 @@ class Scanner:
     def grouped_value(self) -> str:
         """Consume a value inside `and=(…)`: quoted, in braces, or up to the next `,` or `)`."""
         if self.next_is("{"):
-            found = self.match(_BRACED)
-            if found is not None:
-                return found
+            text = self.match(_BRACED)
+            if text is not None:
+                return text
         return self.element()[0]
 
     def bracketed(self) -> str:
         """Consume a balanced text up to the next `,` or `)`, or the content of brackets."""
         if self.take("("):
-            found = self._balanced(")")
+            text = self._take_balanced(")")
             self.expect(")")
-            return found
-        return self._balanced(",)")
+            return text
+        return self._take_balanced(",)")
 
     def is_last_member(self) -> bool:
         """Return True if the group's member that begins here is the last."""
         start = self.place
-        self._balanced(",)")
+        self._take_balanced(",)")
         is_last = not self.next_is(",")
         self.place = start
         return is_last
 
-    def _balanced(self, ends: str) -> str:
+    def _take_balanced(self, ends: str) -> str:
         start, depth = self.place, 0
         while not self.at_end:
             character = self._text[self.place]
             if depth == 0 and character in ends:
                 break
             if character == '"':
-                if self._quoted() is None:
+                if self._take_quoted() is None:
                     self.rest()
                 continue
             depth += {"(": 1, ")": -1}.get(character, 0)
             self.place += 1
         return self._text[start : self.place]
 
-    def _quoted(self) -> str | None:
-        found = _QUOTED.match(self._text, self.place)
-        if found is None:
+    def _take_quoted(self) -> str | None:
+        match = _QUOTED.match(self._text, self.place)
+        if match is None:
             return None
-        self.place = found.end()
-        return _ESCAPED.sub(r"\1", found[1])
+        self.place = match.end()
+        return _ESCAPED.sub(r"\1", match[1])

@@ -64,11 +64,11 @@ def read_select(
         ProblemError: PGRST100, PGRST123, PGRST127, PGRST200, PGRST201, or bad_select.
     """
     if text is None or not text.strip():
-        return _every_column(spec)
+        return _select_all(spec)
     scanner = Scanner(parameter, text)
     members = _read_members(scanner, spec, relations, 0)
     scanner.expect_end()
-    total = _count(members)
+    total = _count_members(members)
     if total > MAX_MEMBERS:
         raise fault("bad_select", parameter, f"has {total} members, {MAX_MEMBERS} is most")
     if not any(_is_written(member) for member in members):
@@ -87,18 +87,18 @@ def casts_of(operand: Operand) -> tuple[Cast, ...]:
             return ("text", "double precision", "numeric")
         case Kind.DECIMAL:
             digits = (column.precision or 0) - (column.scale or 0)
-            return ("text", "numeric", *(_double() if digits <= _DOUBLE_DIGITS else ()))
+            return ("text", "numeric", *(_list_double() if digits <= _DOUBLE_DIGITS else ()))
         case Kind.BOOLEAN:
             return ("text", "boolean", "integer")
         case _:
             return ("text",)
 
 
-def _double() -> tuple[Cast, ...]:
+def _list_double() -> tuple[Cast, ...]:
     return ("double precision",)
 
 
-def _every_column(spec: ResourceSpec) -> tuple[Selected, ...]:
+def _select_all(spec: ResourceSpec) -> tuple[Selected, ...]:
     return tuple(Selected(Operand(column), column.name) for column in spec.columns)
 
 
@@ -106,8 +106,8 @@ def _is_written(member: Selected | Join) -> bool:
     return isinstance(member, Selected) or member.is_written
 
 
-def _count(members: Sequence[Selected | Join]) -> int:
-    return sum(1 + (_count(m.members) if isinstance(m, Join) else 0) for m in members)
+def _count_members(members: Sequence[Selected | Join]) -> int:
+    return sum(1 + (_count_members(m.members) if isinstance(m, Join) else 0) for m in members)
 
 
 def _read_members(
@@ -139,11 +139,11 @@ def _read_member(
         raise fault("PGRST127", scanner.parameter, "a related row's members can't be spread (...)")
     if scanner.take("*"):
         _expect_member_end(scanner)
-        return _every_column(spec)
+        return _select_all(spec)
     alias, name = None, scanner.name()
     if scanner.next_is(":") and not scanner.next_is("::"):
         scanner.take(":")
-        alias, name = _checked_name(scanner, name), scanner.name()
+        alias, name = _check_name(scanner, name), scanner.name()
     if scanner.next_is("!", "("):
         if level == MAX_LEVELS:
             raise fault(
@@ -153,10 +153,10 @@ def _read_member(
                 "each other",
             )
         _refuse_count(scanner, name)
-        hint, inner = _read_join_words(scanner)
+        hint, is_inner = _read_join_words(scanner)
         relation = found_relation(scanner.parameter, spec, relations, name, hint)
         members = _read_inside(scanner, relation, level + 1)
-        return (Join(relation, name, alias or _checked_name(scanner, name), inner, members),)
+        return (Join(relation, name, alias or _check_name(scanner, name), is_inner, members),)
     return (_read_selected(scanner, column_of(spec, name, scanner.parameter, "bad_select"), alias),)
 
 
@@ -164,24 +164,24 @@ def _read_selected(scanner: Scanner, column: FieldSpec, alias: str | None) -> Se
     operand = read_path(scanner, column, "bad_select")
     cast = _read_cast(scanner, operand) if scanner.take("::") else None
     if scanner.match(_AGGREGATE) is not None:
-        raise _no_aggregates(scanner.parameter)
+        raise _describe_no_aggregates(scanner.parameter)
     _expect_member_end(scanner)
     if alias is not None:
         return Selected(operand, alias, cast)
     steps = [step for step in operand.path if isinstance(step, str)]
-    return Selected(operand, _checked_name(scanner, steps[-1] if steps else column.name), cast)
+    return Selected(operand, _check_name(scanner, steps[-1] if steps else column.name), cast)
 
 
 def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
-    written = (scanner.match(_TYPE) or "").strip()
-    cast = _CASTS.get(written.lower())
-    allowed = casts_of(operand)
-    if cast is None or cast not in allowed:
+    name = (scanner.match(_TYPE) or "").strip()
+    cast = _CASTS.get(name.lower())
+    casts = casts_of(operand)
+    if cast is None or cast not in casts:
         raise fault(
             "bad_select",
             scanner.parameter,
             f"{operand.column.name} is {operand.kind.value}, which can't be cast to "
-            f"{shown(written)}; it can to {listed(allowed)}",
+            f"{shown(name)}; it can to {listed(casts)}",
             _HINT_PLACE if operand.path else None,
         )
     return cast
@@ -189,7 +189,7 @@ def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
 
 def _refuse_count(scanner: Scanner, name: str) -> None:
     if name == "count" and scanner.next_is("()"):
-        raise _no_aggregates(scanner.parameter)
+        raise _describe_no_aggregates(scanner.parameter)
 
 
 def _read_inside(scanner: Scanner, relation: Relation, level: int) -> tuple[Selected | Join, ...]:
@@ -217,11 +217,11 @@ def _read_join_words(scanner: Scanner) -> tuple[str | None, bool]:
     return hint, kind == "inner"
 
 
-def _no_aggregates(parameter: str) -> ProblemError:
+def _describe_no_aggregates(parameter: str) -> ProblemError:
     return fault("PGRST123", parameter, "aggregate functions are not supported")
 
 
-def _checked_name(scanner: Scanner, name: str) -> str:
+def _check_name(scanner: Scanner, name: str) -> str:
     if not name or len(name.encode()) > MAX_NAME_BYTES:
         raise fault(
             "bad_select",

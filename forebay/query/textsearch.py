@@ -37,17 +37,19 @@ def check_tsquery(text: str) -> None:
     Raises:
         ValueError: the text is not a text search query.
     """
-    at = depth = 0
+    place = depth = 0
     end = len(text.rstrip(_SPACE))
     operand_due = True
-    while at < end:
-        token = _TOKEN.match(text, at)
+    while place < end:
+        token = _TOKEN.match(text, place)
         if token is None or operand_due != (token.lastgroup in {"before", "word"}):
-            raise ValueError(f"is no text search query, such as fat & rat, from character {at + 1}")
+            raise ValueError(
+                f"is no text search query, such as fat & rat, from character {place + 1}"
+            )
         operand_due = token.lastgroup in {"before", "joint", "distance"}
         depth += {"(": 1, ")": -1}.get(token[0].strip(), 0)
         _check_sizes(token, depth)
-        at = token.end()
+        place = token.end()
     if depth or (operand_due and text.strip(_SPACE)):
         raise ValueError("is no text search query: it ends too early")
 

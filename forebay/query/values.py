@@ -30,7 +30,7 @@ def checked(operand: Operand, text: str) -> str:
         ValueError: the value is not of that type; the message states what the operand contains.
     """
     if operand.kind is Kind.JSON and not operand.path and operand.column.shape == "list":
-        return _list(operand.column, text)
+        return _read_list(operand.column, text)
     return _READERS[operand.kind](text)
 
 
@@ -44,13 +44,13 @@ def contained(operand: Operand, text: str) -> str:
     """
     shape = None if operand.path else operand.column.shape
     if shape == "list":
-        return _list(operand.column, text)
+        return _read_list(operand.column, text)
     try:
-        return _json(text)
+        return _read_json(text)
     except ValueError:
         if shape == "dict" or not text.startswith("{"):
             raise
-    return _list(operand.column, text)
+    return _read_list(operand.column, text)
 
 
 def elements(operand: Operand, text: str) -> tuple[str, ...]:
@@ -59,10 +59,10 @@ def elements(operand: Operand, text: str) -> tuple[str, ...]:
     Raises:
         ValueError: the value is not a list.
     """
-    found = orjson.loads(contained(operand, text))
-    if not isinstance(found, list):
+    values = orjson.loads(contained(operand, text))
+    if not isinstance(values, list):
         raise ValueError("is no list")  # noqa: TRY004 - the text is wrong, not the program
-    return tuple(orjson.dumps(element).decode() for element in found)
+    return tuple(orjson.dumps(element).decode() for element in values)
 
 
 def pattern(text: str) -> str:
@@ -71,49 +71,49 @@ def pattern(text: str) -> str:
     Raises:
         ValueError: the text ends with an incomplete escape, which Postgres refuses.
     """
-    made = text.replace("*", "%")
-    if (len(made) - len(made.rstrip("\\"))) % 2:
+    like_pattern = text.replace("*", "%")
+    if (len(like_pattern) - len(like_pattern.rstrip("\\"))) % 2:
         raise ValueError("ends with a single \\, which escapes nothing")
-    return made
+    return like_pattern
 
 
-def _integer(text: str) -> str:
+def _read_integer(text: str) -> str:
     return str(spellings.integer(text))
 
 
-def _float(text: str) -> str:
+def _read_float(text: str) -> str:
     spellings.double(text)
     return text
 
 
-def _decimal(text: str) -> str:
+def _read_decimal(text: str) -> str:
     return str(spellings.decimal(text))
 
 
-def _boolean(text: str) -> str:
+def _read_boolean(text: str) -> str:
     return "true" if spellings.boolean(text) else "false"
 
 
-def _date(text: str) -> str:
+def _read_date(text: str) -> str:
     return spellings.date(text).isoformat()
 
 
-def _timestamp(text: str) -> str:
+def _read_timestamp(text: str) -> str:
     """Return the timestamp in UTC."""
-    return _moment(text).astimezone(dt.UTC).isoformat()
+    return _parse_moment(text).astimezone(dt.UTC).isoformat()
 
 
-def _moment(text: str) -> dt.datetime:
+def _parse_moment(text: str) -> dt.datetime:
     """Parse a timestamp; a blank before the offset is a `+` that the client did not encode."""
     head, tail = text[:_WITH_TIME], text[_WITH_TIME:]
     return spellings.moment(head + _BLANK_ZONE.sub(r"+\1", tail))
 
 
-def _uuid(text: str) -> str:
+def _read_uuid(text: str) -> str:
     return str(spellings.uuid(text))
 
 
-def _json(text: str) -> str:
+def _read_json(text: str) -> str:
     """Return the JSON text as it would be stored in an item, so that equal values compare equal."""
     try:
         value = orjson.loads(text)
@@ -127,58 +127,58 @@ def _refuse_unstorable(value: object) -> None:
     """Refuse values that an item can't contain; orjson can't serialize much deeper ones either."""
     stack = [(value, 1)]
     while stack:
-        found, level = stack.pop()
-        if isinstance(found, str) and "\x00" in found:
+        member, level = stack.pop()
+        if isinstance(member, str) and "\x00" in member:
             raise ValueError("holds NUL, which Postgres can't store")
-        if isinstance(found, dict | list) and level > MAX_JSON_DEPTH:
+        if isinstance(member, dict | list) and level > MAX_JSON_DEPTH:
             raise ValueError(f"is nested deeper than {MAX_JSON_DEPTH} levels")
-        if isinstance(found, dict):
-            stack += [(inner, level + 1) for inner in (*found.keys(), *found.values())]
-        elif isinstance(found, list):
-            stack += [(inner, level + 1) for inner in found]
+        if isinstance(member, dict):
+            stack += [(child, level + 1) for child in (*member.keys(), *member.values())]
+        elif isinstance(member, list):
+            stack += [(child, level + 1) for child in member]
 
 
-def _list(column: FieldSpec, text: str) -> str:
+def _read_list(column: FieldSpec, text: str) -> str:
     """Return the JSON text of a list, with its elements in their stored spelling."""
     if not text.startswith("{"):
-        return _json_list(column, text)
+        return _read_json_list(column, text)
     items = column.items or Kind.TEXT
     if items is Kind.JSON:
         raise ValueError("has to be written as JSON here, the list's elements are no plain values")
-    read = _BRACED[items]
-    return orjson.dumps([_fitting(read, element) for element in read_array(text)]).decode()
+    reader = _BRACED[items]
+    return orjson.dumps([_check_fit(reader, element) for element in read_array(text)]).decode()
 
 
-def _json_list(column: FieldSpec, text: str) -> str:
-    found = orjson.loads(_json(text))
-    if isinstance(found, list):
-        found = [_element(column.items, item) for item in found]
-    return orjson.dumps(found).decode()
+def _read_json_list(column: FieldSpec, text: str) -> str:
+    parsed = orjson.loads(_read_json(text))
+    if isinstance(parsed, list):
+        parsed = [_read_element(column.items, item) for item in parsed]
+    return orjson.dumps(parsed).decode()
 
 
-def _element(items: Kind | None, value: object) -> object:
+def _read_element(items: Kind | None, value: object) -> object:
     """Return an element in its stored spelling; only kinds that JSON writes as text change."""
-    read = _ELEMENTS.get(items) if items is not None else None
-    return value if read is None or not isinstance(value, str) else _fitting(read, value)
+    reader = _ELEMENTS.get(items) if items is not None else None
+    return value if reader is None or not isinstance(value, str) else _check_fit(reader, value)
 
 
-def _fitting(read: Callable[[str], object], text: str) -> object:
+def _check_fit(reader: Callable[[str], object], text: str) -> object:
     try:
-        return read(text)
+        return reader(text)
     except ValueError as exc:
         raise ValueError(f"has an element, {text[:20]!r}, that {exc}") from None
 
 
-def _json_moment(text: str) -> str:
-    return _moment(text).isoformat().replace("+00:00", "Z")
+def _read_json_moment(text: str) -> str:
+    return _parse_moment(text).isoformat().replace("+00:00", "Z")
 
 
 #: Stored spelling of list elements, for the kinds that JSON writes as text.
 _ELEMENTS: Mapping[Kind, Callable[[str], object]] = {
-    Kind.DECIMAL: _decimal,
-    Kind.DATE: _date,
-    Kind.TIMESTAMP: _json_moment,
-    Kind.UUID: _uuid,
+    Kind.DECIMAL: _read_decimal,
+    Kind.DATE: _read_date,
+    Kind.TIMESTAMP: _read_json_moment,
+    Kind.UUID: _read_uuid,
 }
 #: Parsers for elements in braces, which are all text.
 _BRACED: Mapping[Kind, Callable[[str], object]] = {
@@ -191,12 +191,12 @@ _BRACED: Mapping[Kind, Callable[[str], object]] = {
 
 _READERS: Mapping[Kind, Callable[[str], str]] = {
     Kind.TEXT: str,
-    Kind.INTEGER: _integer,
-    Kind.FLOAT: _float,
-    Kind.DECIMAL: _decimal,
-    Kind.BOOLEAN: _boolean,
-    Kind.DATE: _date,
-    Kind.TIMESTAMP: _timestamp,
-    Kind.UUID: _uuid,
-    Kind.JSON: _json,
+    Kind.INTEGER: _read_integer,
+    Kind.FLOAT: _read_float,
+    Kind.DECIMAL: _read_decimal,
+    Kind.BOOLEAN: _read_boolean,
+    Kind.DATE: _read_date,
+    Kind.TIMESTAMP: _read_timestamp,
+    Kind.UUID: _read_uuid,
+    Kind.JSON: _read_json,
 }

@@ -35,11 +35,11 @@ class Replaying:
         Raises:
             ValueError: the member is malformed, or has conditions unknown to this release.
         """
-        told = record.get(_MEMBER)
-        if told is None:
+        member = record.get(_MEMBER)
+        if member is None:
             return None
         try:
-            return cls(run=str(told["run"]), selection=Selection.from_json(told["selection"]))
+            return cls(run=str(member["run"]), selection=Selection.from_json(member["selection"]))
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError(f"the replay message is malformed: {exc!r}") from None
 
@@ -70,11 +70,11 @@ def keys_of_run(body: str, *, run: str, bucket: str) -> list[str]:
     """Return the keys of the objects in a message of the replay queue that belong to the run."""
     try:
         records = list(object_records(body, bucket=bucket, prefix=COMMANDS_PREFIX))
-        return [key for key, record in records if _run_of(record) == run]
+        return [key for key, record in records if _find_run(record) == run]
     except (EventRefusedError, ValueError):
         return []
 
 
-def _run_of(record: Mapping[str, Any]) -> str | None:
+def _find_run(record: Mapping[str, Any]) -> str | None:
     replaying = Replaying.of(record)
     return replaying.run if replaying else None

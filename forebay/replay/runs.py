@@ -111,7 +111,7 @@ def begin_sending(connection: Connection, run_id: str) -> None:
 def end_sending(connection: Connection, run_id: str, objects: int) -> None:
     """Record the total number of a run's objects after all are sent, in one or several passes."""
     mark(connection, run_id, "running", objects=objects)
-    _finish(connection, run_id)
+    _finish_run(connection, run_id)
 
 
 def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome) -> None:
@@ -129,7 +129,7 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
     )
     # A separate statement after the commit: if several consumers record objects concurrently, the
     # last to commit then sees all of them.
-    _finish(connection, run_id)
+    _finish_run(connection, run_id)
 
 
 def note_failure(connection: Connection, run_id: str, key: str, error: str) -> None:
@@ -165,7 +165,7 @@ def failures(connection: Connection, run_id: str, *, limit: int) -> list[tuple[s
     return [(row[0], row[1]) for row in rows]
 
 
-def _finish(connection: Connection, run_id: str) -> None:
+def _finish_run(connection: Connection, run_id: str) -> None:
     """Mark a run by the queue as done if all sent objects are completed."""
     connection.execute(_FINISH, {"run": run_id})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.ids import least_id
 
 
@@ -47,7 +47,7 @@ class Selection:
             yield [
                 entry
                 for entry in chunk
-                if not isinstance(entry, BadLine)
+                if not isinstance(entry, InvalidLine)
                 and (since is None or entry.id >= since)
                 and (until is None or entry.id < until)
                 and (not self.resources or entry.resource in self.resources)
@@ -58,14 +58,14 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON values for `from_json`; empty conditions are omitted."""
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             name: sorted(getattr(self, name)) for name in _SETS if getattr(self, name)
         }
         for name in ("since", "until"):
             moment = getattr(self, name)
             if moment is not None:
-                told[name] = moment.isoformat()
-        return told
+                document[name] = moment.isoformat()
+        return document
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Self:

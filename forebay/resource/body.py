@@ -95,11 +95,11 @@ class BodyReader:
         try:
             item = self._validator.validate_json(raw, strict=True)
         except ValidationError as exc:
-            raise BodyInvalidError(self._faults(exc)) from None
+            raise BodyInvalidError(self._list_faults(exc)) from None
         key_name = self._schema.key_name
         body: Body = self._serializer.to_python(item, mode="json", exclude={key_name})
         faults = list(self._normalize(item, body))
-        faults += self._unstorable(body, nul_possible=b"\\u0000" in raw)
+        faults += self._find_unstorable(body, nul_possible=b"\\u0000" in raw)
         if faults:
             raise BodyInvalidError(faults)
         key = getattr(item, key_name)
@@ -132,14 +132,14 @@ class BodyReader:
         try:
             key = self._key_validator.validate_json(raw, strict=True)
         except ValidationError as exc:
-            raise BodyInvalidError(self._faults(exc, (self._schema.key_name,))) from None
+            raise BodyInvalidError(self._list_faults(exc, (self._schema.key_name,))) from None
         return key if isinstance(key, int) else str(key)
 
     @staticmethod
-    def _faults(error: ValidationError, within: tuple[str, ...] = ()) -> list[Fault]:
+    def _list_faults(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Fault]:
         return [
-            Fault(pointer((*within, *found["loc"])), message(found))
-            for found in error.errors(include_url=False, include_input=False)
+            Fault(pointer((*prefix, *detail["loc"])), message(detail))
+            for detail in error.errors(include_url=False, include_input=False)
         ]
 
     def json_schema(self) -> Mapping[str, Any]:
@@ -160,7 +160,7 @@ class BodyReader:
             if getattr(item, name) == 0:
                 body[name] = "0"  # the exponent of a zero is unbounded
 
-    def _unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
+    def _find_unstorable(self, body: Body, *, nul_possible: bool) -> Iterator[Fault]:
         for name in body if nul_possible else self._schema.json_fields:
             yield from _walk(body[name], (name,))
 
@@ -212,23 +212,23 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
     """Yield a fault for each nested value that Postgres or JSON can't represent."""
     stack = [(value, location)]
     while stack:
-        found, where = stack.pop()
-        if isinstance(found, str):
-            yield from _text_faults(found, where)
-        elif isinstance(found, float) and not math.isfinite(found):
-            yield Fault(pointer(where), "the number is too large for a double", "number_too_large")
-        elif isinstance(found, int) and not INT64_MIN <= found <= INT64_MAX:
-            yield Fault(pointer(where), "the integer does not fit 64 bits", "number_too_large")
-        elif isinstance(found, dict | list) and len(where) > MAX_DEPTH:
-            yield Fault(pointer(where[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep")
-        elif isinstance(found, dict):
-            for name, inner in found.items():
-                yield from _text_faults(name, (*where, name))
-                stack.append((inner, (*where, name)))
-        elif isinstance(found, list):
-            stack.extend((inner, (*where, index)) for index, inner in enumerate(found))
+        member, path = stack.pop()
+        if isinstance(member, str):
+            yield from _check_text(member, path)
+        elif isinstance(member, float) and not math.isfinite(member):
+            yield Fault(pointer(path), "the number is too large for a double", "number_too_large")
+        elif isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
+            yield Fault(pointer(path), "the integer does not fit 64 bits", "number_too_large")
+        elif isinstance(member, dict | list) and len(path) > MAX_DEPTH:
+            yield Fault(pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep")
+        elif isinstance(member, dict):
+            for name, child in member.items():
+                yield from _check_text(name, (*path, name))
+                stack.append((child, (*path, name)))
+        elif isinstance(member, list):
+            stack.extend((child, (*path, index)) for index, child in enumerate(member))
 
 
-def _text_faults(text: str, where: tuple[str | int, ...]) -> Iterator[Fault]:
+def _check_text(text: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if "\x00" in text:
-        yield Fault(pointer(where), "NUL can't be stored by Postgres", "unstorable_text")
+        yield Fault(pointer(path), "NUL can't be stored by Postgres", "unstorable_text")

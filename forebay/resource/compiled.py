@@ -43,8 +43,8 @@ class Declaration:
 
     def spec(self) -> ResourceSpec:
         """Import and return the spec; raise DeclarationError if the class does not exist."""
-        found = getattr(importlib.import_module(self.module), self.name, None)
-        spec: ResourceSpec | None = getattr(found, "spec_", None)
+        declared = getattr(importlib.import_module(self.module), self.name, None)
+        spec: ResourceSpec | None = getattr(declared, "spec_", None)
         if spec is None:
             raise DeclarationError(f"{self.module} has no resource {self.name}")
         return spec
@@ -93,7 +93,7 @@ def dump(resources: Mapping[str, ResourceSpec]) -> bytes:
         DeclarationError: a resource's class can't be imported by its name.
     """
     compiled = Resources(
-        {path: _compiled(spec) for path, spec in resources.items()}, retired_among(resources)
+        {path: _compile(spec) for path, spec in resources.items()}, retired_among(resources)
     )
     return _HEADER + pickle.dumps(compiled, protocol=_PROTOCOL)
 
@@ -107,11 +107,11 @@ def load(data: bytes) -> Resources | None:
     """
     if not data.startswith(_HEADER):
         return None
-    found: Resources = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - as trusted as the code
-    return found
+    resources: Resources = pickle.loads(data[len(_HEADER) :])  # noqa: S301 - as trusted as the code
+    return resources
 
 
-def _compiled(spec: ResourceSpec) -> ResourceSpec:
+def _compile(spec: ResourceSpec) -> ResourceSpec:
     declaration = Declaration(*spec.body.source.declared_as)
     schema = spec.body.source.schema()
     if declaration.spec() is not spec:

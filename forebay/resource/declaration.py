@@ -78,9 +78,9 @@ class Resource(BaseModel):
             key=key or made_key(),
             key_is_made=key is None,
             fields=fields,
-            indexes=_checked_indexes(cls, indexes, fields),
+            indexes=_check_indexes(cls, indexes, fields),
             schema_version=schema_version,
-            upcasters=_checked_upcasters(cls, schema_version, upcasters or {}),
+            upcasters=_check_upcasters(cls, schema_version, upcasters or {}),
             body=BodyReader(DeclaredBody(cls, key or made_key(), fields)),
         )
 
@@ -93,15 +93,15 @@ def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec
     except PydanticUserError as exc:
         raise DeclarationError(f"{cls.__name__}: {exc.message}") from exc
     for name, info in declared.items():
-        found = read_field(cls.__name__, name, info)
-        if isinstance(found, KeyDeclared):
+        declaration = read_field(cls.__name__, name, info)
+        if isinstance(declaration, KeyDeclared):
             if key is not None:
                 raise DeclarationError(
                     f"{cls.__name__}.{name}: there is a key already, {key.name}; one is the limit"
                 )
-            key = found.spec
+            key = declaration.spec
         else:
-            fields.append(found)
+            fields.append(declaration)
     if not fields:
         raise DeclarationError(f"{cls.__name__}: declares no field besides its key")
     if key is None and any(field.name == "id" for field in fields):
@@ -112,39 +112,39 @@ def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec
     return key, tuple(fields)
 
 
-def _checked_indexes(
+def _check_indexes(
     cls: type[Resource], indexes: Sequence[Index], fields: Sequence[FieldSpec]
 ) -> tuple[Index, ...]:
-    known = {field.name: field for field in fields}
+    fields_by_name = {field.name: field for field in fields}
     for index in indexes:
         if not isinstance(index, Index) or not index.columns:
             raise DeclarationError(f'{cls.__name__}: indexes takes Index("a", "b"), not {index!r}')
         for column in index.columns:
-            if column not in known:
+            if column not in fields_by_name:
                 raise DeclarationError(f"{cls.__name__}.{column}: an index names it, no field does")
-            if known[column].kind is Kind.JSON:
+            if fields_by_name[column].kind is Kind.JSON:
                 raise DeclarationError(f"{cls.__name__}.{column}: JSON can't be in such an index")
-            if known[column].sql_type == "text" and not known[column].choices:
+            if fields_by_name[column].sql_type == "text" and not fields_by_name[column].choices:
                 raise DeclarationError(
                     f"{cls.__name__}.{column}: a str in an index needs max_length (an index entry "
                     "is small)"
                 )
-        check_entry(cls.__name__, [known[column] for column in index.columns])
+        check_entry(cls.__name__, [fields_by_name[column] for column in index.columns])
     return tuple(indexes)
 
 
-def _checked_upcasters(
+def _check_upcasters(
     cls: type[Resource], schema_version: int, upcasters: Mapping[int, Upcaster]
 ) -> Mapping[int, Upcaster]:
     if type(schema_version) is not int or schema_version < 1:
         raise DeclarationError(
             f"{cls.__name__}: schema_version={schema_version!r} must be a whole number from 1"
         )
-    wanted = set(range(1, schema_version))
-    if set(upcasters) != wanted:
+    expected = set(range(1, schema_version))
+    if set(upcasters) != expected:
         raise DeclarationError(
             f"{cls.__name__}: schema_version={schema_version} needs upcasters from versions "
-            f"{sorted(wanted) or 'none'}, declared are {sorted(upcasters) or 'none'}"
+            f"{sorted(expected) or 'none'}, declared are {sorted(upcasters) or 'none'}"
         )
     for version, upcaster in upcasters.items():
         if not callable(upcaster):
@@ -159,8 +159,8 @@ def discover(package: str, search_path: Iterable[str]) -> Resources:
         DeclarationError: two resources share a path or table, a reference or its name is invalid,
             or a resource is both declared and retired.
     """
-    found: dict[str, ResourceSpec] = {}
-    retired: set[str] = set()
+    specs: dict[str, ResourceSpec] = {}
+    retired_paths: set[str] = set()
     for module_info in sorted(pkgutil.iter_modules(search_path), key=lambda info: info.name):
         module = importlib.import_module(f"{package}.{module_info.name}")
         for cls in vars(module).values():
@@ -169,31 +169,31 @@ def discover(package: str, search_path: Iterable[str]) -> Resources:
                 and issubclass(cls, Resource)
                 and cls.__module__ == module.__name__
             ):
-                _add(found, cls)
+                _add(specs, cls)
             elif isinstance(cls, Retired):
-                retired.add(_checked_retired(module_info.name, cls))
-    for spec in found.values():
-        if spec.path in retired:
+                retired_paths.add(_check_retired(module_info.name, cls))
+    for spec in specs.values():
+        if spec.path in retired_paths:
             raise DeclarationError(
                 f"{spec.name}: {spec.path!r} is retired as well; take Retired({spec.path!r}) away"
             )
-        _check_references(spec, found, retired)
-    for path, starting in relations(found).items():
-        _check_names(found[path], direct(starting))
-    return Resources(dict(sorted(found.items())), retired)
+        _check_references(spec, specs, retired_paths)
+    for path, starting in relations(specs).items():
+        _check_names(specs[path], direct(starting))
+    return Resources(dict(sorted(specs.items())), retired_paths)
 
 
-def _add(found: dict[str, ResourceSpec], cls: type[Resource]) -> None:
+def _add(specs: dict[str, ResourceSpec], cls: type[Resource]) -> None:
     spec = cls.spec_
-    for other in found.values():
+    for other in specs.values():
         if spec.table == other.table:
             raise DeclarationError(
                 f"{spec.name}: path {spec.path!r} clashes with {other.path!r} of {other.name}"
             )
-    found[spec.path] = spec
+    specs[spec.path] = spec
 
 
-def _checked_retired(module: str, retired: Retired) -> str:
+def _check_retired(module: str, retired: Retired) -> str:
     if not isinstance(retired.path, str) or not _PATH.fullmatch(retired.path):
         raise DeclarationError(
             f'{module}: Retired({retired.path!r}) must name a resource\'s path such as "cities"'
@@ -202,23 +202,23 @@ def _checked_retired(module: str, retired: Retired) -> str:
 
 
 def _check_references(
-    spec: ResourceSpec, known: Mapping[str, ResourceSpec], retired: Collection[str]
+    spec: ResourceSpec, resources: Mapping[str, ResourceSpec], retired_paths: Collection[str]
 ) -> None:
     for field in spec.fields:
         if field.references is None:
             continue
-        target = known.get(field.references.path)
-        where = f"{spec.name}.{field.name}"
-        if field.references.path in retired:
+        target = resources.get(field.references.path)
+        label = f"{spec.name}.{field.name}"
+        if field.references.path in retired_paths:
             raise DeclarationError(
-                f"{where}: refers to {field.references.path!r}, which is retired; take the "
+                f"{label}: refers to {field.references.path!r}, which is retired; take the "
                 "reference away"
             )
         if target is None:
-            raise DeclarationError(f"{where}: refers to {field.references.path!r}, not a resource")
+            raise DeclarationError(f"{label}: refers to {field.references.path!r}, not a resource")
         if target.key.kind is not field.kind:
             raise DeclarationError(
-                f"{where}: is {field.kind.value}, but the key of {target.path} is "
+                f"{label}: is {field.kind.value}, but the key of {target.path} is "
                 f"{target.key.kind.value}"
             )
 
@@ -229,14 +229,14 @@ def _check_names(spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         name = field.references.name if field.references else None
         if name is None:
             continue
-        where = f"{spec.name}.{field.name}: the reference's name {name!r}"
+        label = f"{spec.name}.{field.name}: the reference's name {name!r}"
         if not _PATH.fullmatch(name) or len(name) > _MAX_IDENTIFIER:
-            raise DeclarationError(f'{where} must be a lower-case word such as "country"')
+            raise DeclarationError(f'{label} must be a lower-case word such as "country"')
         if name in RESERVED_NAMES:
-            raise DeclarationError(f"{where} is a query parameter's name")
+            raise DeclarationError(f"{label} is a query parameter's name")
         if spec.column(name) is not None:
-            raise DeclarationError(f"{where} is a field's name")
+            raise DeclarationError(f"{label} is a field's name")
         if any(name in relation.names for relation in relations if relation.hint != field.name):
-            raise DeclarationError(f"{where} is that of another relation")
+            raise DeclarationError(f"{label} is that of another relation")
         if any(name in relation.names and relation.many for relation in relations):
-            raise DeclarationError(f"{where} is that of the way back")
+            raise DeclarationError(f"{label} is that of the way back")

@@ -50,26 +50,30 @@ class DeclaredBody:
 
     def schema(self) -> BodySchema:
         """Create the schemas for bodies and keys."""
-        item = with_strict_text(_of_items(forbid_unknown(self._model.__pydantic_core_schema__)))
+        item = with_strict_text(
+            _build_item_schema(forbid_unknown(self._model.__pydantic_core_schema__))
+        )
         return BodySchema(
             item=item,
-            config=_config(item),
+            config=_find_config(item),
             key=with_strict_text(TypeAdapter(self._key_type).core_schema),
             key_name=self._key.name,
-            json_fields=_names(self._fields, Kind.JSON),
-            timestamps=_names(self._fields, Kind.TIMESTAMP),
-            decimals=_names(self._fields, Kind.DECIMAL),
+            json_fields=_list_names(self._fields, Kind.JSON),
+            timestamps=_list_names(self._fields, Kind.TIMESTAMP),
+            decimals=_list_names(self._fields, Kind.DECIMAL),
         )
 
     def json_schema(self) -> Mapping[str, Any]:
         """Return the JSON Schema of the bodies; their members include the key."""
         schema = described(self._model.model_json_schema(mode="validation"))
         key = self._declared.model_fields.get(self._key.name)
-        told = {
+        additions = {
             "description": self._key.description,
             "examples": key.examples if key is not None else None,
         }
-        schema["properties"][self._key.name] |= {n: value for n, value in told.items() if value}
+        schema["properties"][self._key.name] |= {
+            n: value for n, value in additions.items() if value
+        }
         return schema
 
     @cached_property
@@ -77,7 +81,7 @@ class DeclaredBody:
         declared = self._declared.model_fields
         definitions: dict[str, Any] = {
             field.name: (
-                annotated(pydantic_type(declared[field.name]), _of_column(field)),
+                annotated(pydantic_type(declared[field.name]), _list_additions(field)),
                 declared[field.name],
             )
             for field in self._fields
@@ -100,38 +104,40 @@ class DeclaredBody:
         info = self._declared.model_fields.get(self._key.name)
         if info is None:
             return uuid.UUID
-        metadata = (*info.metadata, *_of_column(self._key))
+        metadata = (*info.metadata, *_list_additions(self._key))
         if self._key.kind is Kind.TEXT:
             metadata = (*metadata, MinLen(1), AfterValidator(plain_key))
         return annotated(info.annotation, metadata)
 
 
-def _of_items(schema: CoreSchema) -> CoreSchema:
+def _build_item_schema(schema: CoreSchema) -> CoreSchema:
     """Return a model's schema that creates an `Item` instead of the model.
 
     If the model contains other models or recursive types, its schema is inside `definitions`.
     """
-    made: dict[str, Any] = dict(schema)
-    if made["type"] == "definitions":
-        made["schema"] = _of_items(made["schema"])
+    item_schema: dict[str, Any] = dict(schema)
+    if item_schema["type"] == "definitions":
+        item_schema["schema"] = _build_item_schema(item_schema["schema"])
     else:
-        made["cls"] = Item
-        for told in ("ref", "metadata"):  # they name the model, and validation doesn't need them
-            made.pop(told, None)
-    return made
+        item_schema["cls"] = Item
+        for name in ("ref", "metadata"):  # they name the model, and validation doesn't need them
+            item_schema.pop(name, None)
+    return item_schema
 
 
-def _config(schema: CoreSchema) -> CoreConfig:
-    made: dict[str, Any] = dict(schema)
-    found: CoreConfig = made["config"] if made["type"] == "model" else _config(made["schema"])
-    return found
+def _find_config(schema: CoreSchema) -> CoreConfig:
+    members: dict[str, Any] = dict(schema)
+    config: CoreConfig = (
+        members["config"] if members["type"] == "model" else _find_config(members["schema"])
+    )
+    return config
 
 
-def _names(fields: Sequence[FieldSpec], kind: Kind) -> tuple[str, ...]:
+def _list_names(fields: Sequence[FieldSpec], kind: Kind) -> tuple[str, ...]:
     return tuple(field.name for field in fields if field.kind is kind)
 
 
-def _of_column(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
+def _list_additions(field: FieldSpec) -> list[Ge | Le | BeforeValidator]:
     """Return an integer column's additions: default bounds of 64 bits, and `5.0` read as 5."""
     if field.kind is not Kind.INTEGER:
         return []

@@ -87,33 +87,33 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
     Raises:
         DeclarationError: the field is invalid; the message names class and field.
     """
-    where = f"{owner}.{name}"
+    label = f"{owner}.{name}"
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise DeclarationError(
-            f"{where}: a field's name is lower case, digits and _, ≤ {_MAX_NAME}"
+            f"{label}: a field's name is lower case, digits and _, ≤ {_MAX_NAME}"
         )
     if name in RESERVED_NAMES:
-        raise DeclarationError(f"{where}: {name!r} is a query parameter's name")
+        raise DeclarationError(f"{label}: {name!r} is a query parameter's name")
     if info.alias or info.validation_alias or info.serialization_alias:
-        raise DeclarationError(f"{where}: aliases are not supported, a field has one name")
-    inner, nullable = _without_none(where, info.annotation)
+        raise DeclarationError(f"{label}: aliases are not supported, a field has one name")
+    annotation, nullable = _split_nullable(label, info.annotation)
     spec = FieldSpec(
         name=name,
-        kind=_kind(where, inner),
+        kind=_choose_kind(label, annotation),
         nullable=nullable,
         required=info.is_required(),
         description=info.description,
     )
-    spec = _with_shape(_with_limits(where, spec, inner, info), inner)
-    spec = _with_marks(where, spec, info)
+    spec = _add_shape(_add_limits(label, spec, annotation, info), annotation)
+    spec = _add_marks(label, spec, info)
     if any(isinstance(mark, Key) for mark in info.metadata):
-        return KeyDeclared(_checked_key(where, spec))
-    return spec if spec.required else replace(spec, default=_default(where, info))
+        return KeyDeclared(_check_key(label, spec))
+    return spec if spec.required else replace(spec, default=_read_default(label, info))
 
 
 def pydantic_type(info: FieldInfo) -> Any:  # noqa: ANN401 - a type form has no static type
     """Return the annotation for validation: as declared, but a datetime must have a time zone."""
-    return _aware(info.annotation)
+    return _require_aware(info.annotation)
 
 
 def annotated(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
@@ -122,49 +122,49 @@ def annotated(annotation: Any, metadata: Iterable[Any]) -> Any:  # noqa: ANN401
     return typing.Annotated[parts] if len(parts) > 1 else annotation
 
 
-def _aware(annotation: Any) -> Any:  # noqa: ANN401
+def _require_aware(annotation: Any) -> Any:  # noqa: ANN401
     if annotation is dt.datetime:
         return AwareDatetime
     if get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(_aware(part) for part in get_args(annotation))]  # noqa: UP007 - built
+        return Union[tuple(_require_aware(part) for part in get_args(annotation))]  # noqa: UP007 - built
     return annotation
 
 
-def _without_none(where: str, annotation: Any) -> tuple[Any, bool]:  # noqa: ANN401
+def _split_nullable(label: str, annotation: Any) -> tuple[Any, bool]:  # noqa: ANN401
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation, False
     parts = [part for part in get_args(annotation) if part is not type(None)]
     if len(parts) != 1 or len(parts) == len(get_args(annotation)):
-        raise DeclarationError(f"{where}: a union other than `X | None` has no column type")
-    inner = parts[0]
-    if get_origin(inner) is typing.Annotated:
+        raise DeclarationError(f"{label}: a union other than `X | None` has no column type")
+    inner_type = parts[0]
+    if get_origin(inner_type) is typing.Annotated:
         raise DeclarationError(
-            f"{where}: write Annotated[X | None, …], so that limits and marks are seen"
+            f"{label}: write Annotated[X | None, …], so that limits and marks are seen"
         )
-    return inner, True
+    return inner_type, True
 
 
-def _kind(where: str, inner: Any) -> Kind:  # noqa: ANN401
-    origin = get_origin(inner) or inner
+def _choose_kind(label: str, annotation: Any) -> Kind:  # noqa: ANN401
+    origin = get_origin(annotation) or annotation
     if origin is Literal:
-        if not all(isinstance(value, str) for value in get_args(inner)):
-            raise DeclarationError(f"{where}: a Literal's values must be strings")
+        if not all(isinstance(value, str) for value in get_args(annotation)):
+            raise DeclarationError(f"{label}: a Literal's values must be strings")
         return Kind.TEXT
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         if not all(isinstance(member.value, str) for member in origin):
-            raise DeclarationError(f"{where}: an Enum's values must be strings")
+            raise DeclarationError(f"{label}: an Enum's values must be strings")
         return Kind.TEXT
     kind = _PLAIN.get(origin)
     if kind is None:
-        shown = getattr(inner, "__name__", inner)
+        name = getattr(annotation, "__name__", annotation)
         raise DeclarationError(
-            f"{where}: {shown} has no column type; use str, int, float, Decimal, bool, date, "
+            f"{label}: {name} has no column type; use str, int, float, Decimal, bool, date, "
             "datetime, UUID, Enum, Literal, list or dict, each with or without `| None`"
         )
     return kind
 
 
-def _with_limits(where: str, spec: FieldSpec, inner: Any, info: FieldInfo) -> FieldSpec:  # noqa: ANN401
+def _add_limits(label: str, spec: FieldSpec, annotation: Any, info: FieldInfo) -> FieldSpec:  # noqa: ANN401
     limits: dict[str, Any] = {}
     for mark in info.metadata:
         for name in ("max_length", "ge", "gt", "le", "lt", "max_digits", "decimal_places"):
@@ -174,34 +174,34 @@ def _with_limits(where: str, spec: FieldSpec, inner: Any, info: FieldInfo) -> Fi
     if spec.kind is Kind.TEXT:
         length = limits.get("max_length")
         if length is not None and not 1 <= length <= _MAX_VARCHAR:
-            raise DeclarationError(f"{where}: max_length must be 1 to {_MAX_VARCHAR}")
-        return replace(spec, max_length=length, choices=_choices(inner))
+            raise DeclarationError(f"{label}: max_length must be 1 to {_MAX_VARCHAR}")
+        return replace(spec, max_length=length, choices=_list_choices(annotation))
     if spec.kind is Kind.INTEGER:
         low = limits.get("ge", limits["gt"] + 1 if "gt" in limits else None)
         high = limits.get("le", limits["lt"] - 1 if "lt" in limits else None)
         if (low is not None and low < INT64_MIN) or (high is not None and high > INT64_MAX):
-            raise DeclarationError(f"{where}: its bounds do not fit 64 bits")
+            raise DeclarationError(f"{label}: its bounds do not fit 64 bits")
         return replace(spec, minimum=low, maximum=high)
     if spec.kind is Kind.DECIMAL:
         precision, scale = limits.get("max_digits"), limits.get("decimal_places")
         if precision is None or scale is None or not 0 <= scale <= precision <= _MAX_PRECISION:
             raise DeclarationError(
-                f"{where}: a Decimal needs Field(max_digits=…, decimal_places=…), which are the "
+                f"{label}: a Decimal needs Field(max_digits=…, decimal_places=…), which are the "
                 "column's numeric(p, s)"
             )
         return replace(spec, precision=precision, scale=scale)
     return spec
 
 
-def _with_shape(spec: FieldSpec, inner: Any) -> FieldSpec:  # noqa: ANN401
+def _add_shape(spec: FieldSpec, annotation: Any) -> FieldSpec:  # noqa: ANN401
     if spec.kind is not Kind.JSON:
         return spec
-    if (get_origin(inner) or inner) is dict:
+    if (get_origin(annotation) or annotation) is dict:
         return replace(spec, shape="dict")
-    return replace(spec, shape="list", items=_items(inner))
+    return replace(spec, shape="list", items=_choose_item_kind(annotation))
 
 
-def _items(declared: Any) -> Kind:  # noqa: ANN401
+def _choose_item_kind(declared: Any) -> Kind:  # noqa: ANN401
     """Return the kind of a list's elements, which determines how filters parse them."""
     item: Any = next(iter(get_args(declared)), None)
     if get_origin(item) is typing.Annotated:  # typing flattens nested Annotated
@@ -213,52 +213,52 @@ def _items(declared: Any) -> Kind:  # noqa: ANN401
     return _PLAIN.get(get_origin(item) or item, Kind.JSON)
 
 
-def _choices(inner: Any) -> tuple[str, ...]:  # noqa: ANN401
-    if get_origin(inner) is Literal:
-        return tuple(str(value) for value in get_args(inner))
-    if isinstance(inner, type) and issubclass(inner, enum.Enum):
-        return tuple(str(member.value) for member in inner)
+def _list_choices(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401
+    if get_origin(annotation) is Literal:
+        return tuple(str(value) for value in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return tuple(str(member.value) for member in annotation)
     return ()
 
 
-def _with_marks(where: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
+def _add_marks(label: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
     unique = any(isinstance(mark, Unique) for mark in info.metadata)
     marks = tuple(mark for mark in info.metadata if isinstance(mark, Indexed))
     indexed = any(mark.purpose == "order" for mark in marks)
     references = next((mark for mark in info.metadata if isinstance(mark, References)), None)
     for mark in info.metadata:
         if isinstance(mark, type) and issubclass(mark, (Key, Indexed, Unique, References)):
-            raise DeclarationError(f"{where}: write {mark.__name__}(), with its parentheses")
+            raise DeclarationError(f"{label}: write {mark.__name__}(), with its parentheses")
     for mark in marks:
-        _check_purpose(where, spec, mark)
+        _check_purpose(label, spec, mark)
     if (unique or indexed or references) and spec.kind is Kind.JSON:
         raise DeclarationError(
-            f'{where}: JSON can be no key, order or reference; Indexed("contains") serves filters '
+            f'{label}: JSON can be no key, order or reference; Indexed("contains") serves filters '
             "by containment"
         )
     unbounded = spec.kind is Kind.TEXT and spec.max_length is None and not spec.choices
     if (unique or indexed) and unbounded:
         raise DeclarationError(
-            f"{where}: an indexed str needs max_length (an index entry is small)"
+            f"{label}: an indexed str needs max_length (an index entry is small)"
         )
     if unique or indexed:
-        check_entry(where, [spec])
-    others = tuple(mark for mark in marks if mark.purpose != "order")
-    return replace(spec, unique=unique, indexed=indexed, indexes=others, references=references)
+        check_entry(label, [spec])
+    other_marks = tuple(mark for mark in marks if mark.purpose != "order")
+    return replace(spec, unique=unique, indexed=indexed, indexes=other_marks, references=references)
 
 
-def _check_purpose(where: str, spec: FieldSpec, mark: Indexed) -> None:
-    wanted = _PURPOSES.get(mark.purpose)
-    if wanted is None and mark.purpose != "order":
+def _check_purpose(label: str, spec: FieldSpec, mark: Indexed) -> None:
+    kind = _PURPOSES.get(mark.purpose)
+    if kind is None and mark.purpose != "order":
         raise DeclarationError(
-            f"{where}: Indexed({mark.purpose!r}) is none of order, {', '.join(_PURPOSES)}"
+            f"{label}: Indexed({mark.purpose!r}) is none of order, {', '.join(_PURPOSES)}"
         )
-    if wanted is not None and spec.kind is not wanted:
-        noun = "a str" if wanted is Kind.TEXT else "a list or dict"
-        raise DeclarationError(f"{where}: Indexed({mark.purpose!r}) is for {noun}")
+    if kind is not None and spec.kind is not kind:
+        noun = "a str" if kind is Kind.TEXT else "a list or dict"
+        raise DeclarationError(f"{label}: Indexed({mark.purpose!r}) is for {noun}")
     if not _LANGUAGE.fullmatch(mark.language):
         raise DeclarationError(
-            f'{where}: the language of a search is a word of Postgres such as "english", not '
+            f'{label}: the language of a search is a word of Postgres such as "english", not '
             f"{mark.language!r}"
         )
 
@@ -272,20 +272,20 @@ def check_entry(where: str, columns: Sequence[FieldSpec]) -> None:
     Raises:
         DeclarationError: a value may be too large.
     """
-    largest = sum(map(_entry_bytes, columns))
+    largest = sum(map(_count_entry_bytes, columns))
     if largest > _MAX_ENTRY_BYTES:
         texts = [column for column in columns if column.kind is Kind.TEXT and not column.choices]
-        others = largest - sum(map(_entry_bytes, texts))
-        room = (_MAX_ENTRY_BYTES - others) // max(len(texts), 1) - _TEXT_HEADER_BYTES
+        other_bytes = largest - sum(map(_count_entry_bytes, texts))
+        spare = (_MAX_ENTRY_BYTES - other_bytes) // max(len(texts), 1) - _TEXT_HEADER_BYTES
         each = "" if len(texts) == 1 else " each"
         raise DeclarationError(
             f"{where}: a value of {largest:,} bytes fits no index entry, which has "
-            f"{_MAX_ENTRY_BYTES:,}; max_length may be {max(room, 0) // _CHARACTER_BYTES}{each} "
-            "(a character takes up to 4 bytes)"
+            f"{_MAX_ENTRY_BYTES:,}; max_length may be {max(spare, 0) // _CHARACTER_BYTES}{each}"
+            " (a character takes up to 4 bytes)"
         )
 
 
-def _entry_bytes(column: FieldSpec) -> int:
+def _count_entry_bytes(column: FieldSpec) -> int:
     """Return the maximum bytes of a value in an index entry, including alignment."""
     if column.choices:
         return _TEXT_HEADER_BYTES + max(len(choice.encode()) for choice in column.choices)
@@ -296,27 +296,27 @@ def _entry_bytes(column: FieldSpec) -> int:
     return _FIXED_BYTES
 
 
-def _checked_key(where: str, spec: FieldSpec) -> FieldSpec:
+def _check_key(label: str, spec: FieldSpec) -> FieldSpec:
     if spec.kind not in (Kind.INTEGER, Kind.TEXT):
-        raise DeclarationError(f"{where}: a natural key is an int or a str")
+        raise DeclarationError(f"{label}: a natural key is an int or a str")
     if spec.nullable or not spec.required:
-        raise DeclarationError(f"{where}: a key is never null and has no default")
+        raise DeclarationError(f"{label}: a key is never null and has no default")
     if spec.kind is Kind.TEXT and not (spec.max_length and spec.max_length <= MAX_KEY_LENGTH):
-        raise DeclarationError(f"{where}: a str key needs max_length, at most {MAX_KEY_LENGTH}")
+        raise DeclarationError(f"{label}: a str key needs max_length, at most {MAX_KEY_LENGTH}")
     if spec.references:
         raise DeclarationError(
-            f"{where}: a key can't be a reference as well: related rows are found along fields, "
+            f"{label}: a key can't be a reference as well: related rows are found along fields, "
             "and a key is none; declare a field of its own for the reference"
         )
     if spec.unique or spec.indexed or spec.indexes:
-        raise DeclarationError(f"{where}: a key is unique and indexed by itself")
+        raise DeclarationError(f"{label}: a key is unique and indexed by itself")
     return spec
 
 
-def _default(where: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON value
+def _read_default(label: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON value
     if info.default_factory not in {None, list, dict}:
         raise DeclarationError(
-            f"{where}: a default_factory other than list or dict could give each replay of an old "
+            f"{label}: a default_factory other than list or dict could give each replay of an old "
             "body another value; write the value itself"
         )
     default = info.get_default(call_default_factory=True)
@@ -325,4 +325,4 @@ def _default(where: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON val
         return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")
     except ValidationError as exc:
         problem = message(exc.errors(include_url=False)[0])
-        raise DeclarationError(f"{where}: the default {default!r} is refused: {problem}") from None
+        raise DeclarationError(f"{label}: the default {default!r} is refused: {problem}") from None

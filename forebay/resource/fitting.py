@@ -46,7 +46,7 @@ def value_reason(field: FieldSpec, value: Any) -> str | None:  # noqa: ANN401 - 
     return _REASONS[field.kind](field, value)
 
 
-def _text(field: FieldSpec, value: object) -> str | None:
+def _check_text(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, str):
         return "is no text"
     if field.max_length is not None and len(value) > field.max_length:
@@ -54,7 +54,7 @@ def _text(field: FieldSpec, value: object) -> str | None:
     return "holds NUL" if "\x00" in value else None
 
 
-def _integer(field: FieldSpec, value: object) -> str | None:
+def _check_integer(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return "is no integer"
     small = field.sql_type == "integer"
@@ -62,7 +62,7 @@ def _integer(field: FieldSpec, value: object) -> str | None:
     return None if low <= value <= high else "is too large for its column"
 
 
-def _float(_field: FieldSpec, value: object) -> str | None:
+def _check_float(_field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "is no number"
     try:
@@ -71,24 +71,26 @@ def _float(_field: FieldSpec, value: object) -> str | None:
         return "is too large for its column"
 
 
-def _decimal(field: FieldSpec, value: object) -> str | None:
+def _check_decimal(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         return "is no number"
     try:
         number = Decimal(str(value))
     except InvalidOperation:
         return "is no number"
-    whole = (field.precision or 0) - (field.scale or 0)
-    if not number.is_finite() or (number and number.adjusted() >= whole):
+    integer_digits = (field.precision or 0) - (field.scale or 0)
+    if not number.is_finite() or (number and number.adjusted() >= integer_digits):
         return "is too large for its column"
     return None
 
 
-def _boolean(_field: FieldSpec, value: object) -> str | None:
+def _check_boolean(_field: FieldSpec, value: object) -> str | None:
     return None if isinstance(value, bool) else "is neither true nor false"
 
 
-def _parsed(parse: Callable[[str], object], noun: str) -> Callable[[FieldSpec, object], str | None]:
+def _build_check(
+    parse: Callable[[str], object], noun: str
+) -> Callable[[FieldSpec, object], str | None]:
     def reason(_field: FieldSpec, value: object) -> str | None:
         if not isinstance(value, str):
             return f"is no {noun}"
@@ -101,18 +103,18 @@ def _parsed(parse: Callable[[str], object], noun: str) -> Callable[[FieldSpec, o
     return reason
 
 
-def _json(_field: FieldSpec, value: object) -> str | None:
+def _check_json(_field: FieldSpec, value: object) -> str | None:
     return None if isinstance(value, dict | list | str | int | float | bool) else "is no JSON"
 
 
 _REASONS: Final[Mapping[Kind, Callable[[FieldSpec, object], str | None]]] = {
-    Kind.TEXT: _text,
-    Kind.INTEGER: _integer,
-    Kind.FLOAT: _float,
-    Kind.DECIMAL: _decimal,
-    Kind.BOOLEAN: _boolean,
-    Kind.DATE: _parsed(dt.date.fromisoformat, "date"),
-    Kind.TIMESTAMP: _parsed(dt.datetime.fromisoformat, "timestamp"),
-    Kind.UUID: _parsed(uuid.UUID, "UUID"),
-    Kind.JSON: _json,
+    Kind.TEXT: _check_text,
+    Kind.INTEGER: _check_integer,
+    Kind.FLOAT: _check_float,
+    Kind.DECIMAL: _check_decimal,
+    Kind.BOOLEAN: _check_boolean,
+    Kind.DATE: _build_check(dt.date.fromisoformat, "date"),
+    Kind.TIMESTAMP: _build_check(dt.datetime.fromisoformat, "timestamp"),
+    Kind.UUID: _build_check(uuid.UUID, "UUID"),
+    Kind.JSON: _check_json,
 }

@@ -25,24 +25,28 @@ def forbid_unknown(schema: CoreSchema) -> CoreSchema:
 def described(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema with the same rule in its definitions."""
     definitions = {
-        name: {"additionalProperties": False, **one} if "properties" in one else one
-        for name, one in schema.get("$defs", {}).items()
+        name: {"additionalProperties": False, **definition}
+        if "properties" in definition
+        else definition
+        for name, definition in schema.get("$defs", {}).items()
     }
     return {**schema, "$defs": definitions} if definitions else dict(schema)
 
 
 def _walk(value: Any) -> Any:  # noqa: ANN401 - a core schema, or a part of one
     if isinstance(value, list | tuple):
-        return type(value)(_walk(one) for one in value)
+        return type(value)(_walk(element) for element in value)
     if not isinstance(value, dict):
         return value
-    found = {name: one if name in _OPAQUE else _walk(one) for name, one in value.items()}
-    if found.get("type") in _CONFIGURED:
-        found["config"] = _forbidding(found.get("config") or {}, "extra_fields_behavior")
-    elif found.get("type") == "typed-dict":
-        found = _forbidding(found, "extra_behavior")
-    return found
+    members = {
+        name: element if name in _OPAQUE else _walk(element) for name, element in value.items()
+    }
+    if members.get("type") in _CONFIGURED:
+        members["config"] = _forbid_extra(members.get("config") or {}, "extra_fields_behavior")
+    elif members.get("type") == "typed-dict":
+        members = _forbid_extra(members, "extra_behavior")
+    return members
 
 
-def _forbidding(members: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _forbid_extra(members: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**members, name: "allow" if members.get(name) == "allow" else "forbid"}

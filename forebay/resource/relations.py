@@ -75,17 +75,19 @@ def relations(resources: Mapping[str, ResourceSpec]) -> dict[str, tuple[Relation
 
     Direct relations come first, then many-to-many relations.
     """
-    known: dict[str, tuple[Relation, ...]] = {}
-    found: dict[str, list[Relation]] = {path: [] for path in resources}
+    relations_by_path: dict[str, tuple[Relation, ...]] = {}
+    lists_by_path: dict[str, list[Relation]] = {path: [] for path in resources}
     for spec in resources.values():
-        for column, target in _references(spec, resources):
-            found[spec.path].append(_forward(spec, column, target, known))
-            found[target.path].append(_backward(spec, column, target, known))
+        for column, target in _list_references(spec, resources):
+            lists_by_path[spec.path].append(_build_forward(spec, column, target, relations_by_path))
+            lists_by_path[target.path].append(
+                _build_backward(spec, column, target, relations_by_path)
+            )
     for spec in resources.values():
-        for start, relation in _joins(spec, resources, known):
-            found[start].append(relation)
-    known |= {path: tuple(starting) for path, starting in found.items()}
-    return known
+        for start, relation in _build_joins(spec, resources, relations_by_path):
+            lists_by_path[start].append(relation)
+    relations_by_path |= {path: tuple(starting) for path, starting in lists_by_path.items()}
+    return relations_by_path
 
 
 def direct(relations: Sequence[Relation]) -> tuple[Relation, ...]:
@@ -93,32 +95,32 @@ def direct(relations: Sequence[Relation]) -> tuple[Relation, ...]:
     return tuple(relation for relation in relations if relation.through is None)
 
 
-def _forward(
+def _build_forward(
     spec: ResourceSpec,
     column: FieldSpec,
     target: ResourceSpec,
-    known: Mapping[str, tuple[Relation, ...]],
+    relations_by_path: Mapping[str, tuple[Relation, ...]],
 ) -> Relation:
     return Relation(
-        names=_forward_names(spec, column, target),
+        names=_list_forward_names(spec, column, target),
         hint=column.name,
         target=target,
         column=column,
         target_column=target.key,
         many=False,
-        hints=_hints(column, target),
+        hints=_list_hints(column, target),
         other_names=(column.name,),
-        known=known,
+        known=relations_by_path,
     )
 
 
-def _backward(
+def _build_backward(
     spec: ResourceSpec,
     column: FieldSpec,
     target: ResourceSpec,
-    known: Mapping[str, tuple[Relation, ...]],
+    relations_by_path: Mapping[str, tuple[Relation, ...]],
 ) -> Relation:
-    own = _own_name(column)
+    own_name = _get_own_name(column)
     return Relation(
         names=(spec.path,),
         hint=column.name,
@@ -126,19 +128,19 @@ def _backward(
         column=target.key,
         target_column=column,
         many=not column.unique,
-        hints=_hints(column, target),
-        other_names=() if own is None or target is spec else (own,),
-        known=known,
+        hints=_list_hints(column, target),
+        other_names=() if own_name is None or target is spec else (own_name,),
+        known=relations_by_path,
     )
 
 
-def _joins(
+def _build_joins(
     spec: ResourceSpec,
     resources: Mapping[str, ResourceSpec],
-    known: Mapping[str, tuple[Relation, ...]],
+    relations_by_path: Mapping[str, tuple[Relation, ...]],
 ) -> Iterator[tuple[str, Relation]]:
     """Yield the relations through a join resource, each with the path that it starts from."""
-    references = list(_references(spec, resources))
+    references = list(_list_references(spec, resources))
     for near, start in references:
         for far, target in references:
             if near is far:
@@ -154,29 +156,31 @@ def _joins(
                     many=True,
                     hints=(spec.path,),
                     through=Through(spec, near, far),
-                    known=known,
+                    known=relations_by_path,
                 ),
             )
 
 
-def _hints(column: FieldSpec, target: ResourceSpec) -> tuple[str, ...]:
+def _list_hints(column: FieldSpec, target: ResourceSpec) -> tuple[str, ...]:
     """Return the names of the referring column, the reference (if named) and the target's key."""
-    own = _own_name(column)
-    return (column.name, *(() if own is None else (own,)), target.key.name)
+    own_name = _get_own_name(column)
+    return (column.name, *(() if own_name is None else (own_name,)), target.key.name)
 
 
-def _own_name(column: FieldSpec) -> str | None:
+def _get_own_name(column: FieldSpec) -> str | None:
     return column.references.name if column.references else None
 
 
-def _forward_names(spec: ResourceSpec, field: FieldSpec, target: ResourceSpec) -> tuple[str, ...]:
-    own = _own_name(field)
+def _list_forward_names(
+    spec: ResourceSpec, field: FieldSpec, target: ResourceSpec
+) -> tuple[str, ...]:
+    own_name = _get_own_name(field)
     if target is spec:
-        return (own or field.name,)
-    return (target.path,) if own in {None, target.path} else (str(own), target.path)
+        return (own_name or field.name,)
+    return (target.path,) if own_name in {None, target.path} else (str(own_name), target.path)
 
 
-def _references(
+def _list_references(
     spec: ResourceSpec, resources: Mapping[str, ResourceSpec]
 ) -> Iterator[tuple[FieldSpec, ResourceSpec]]:
     for column in spec.fields:

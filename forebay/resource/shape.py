@@ -78,7 +78,7 @@ def shape_of(spec: ResourceSpec) -> Shape:
     definitions = schema.get("$defs", {})
 
     def field(column: FieldSpec) -> FieldShape:
-        told = _decisive(schema["properties"].get(column.name, {}), definitions, ())
+        field_schema = _reduce_schema(schema["properties"].get(column.name, {}), definitions, ())
         return FieldShape(
             kind=column.kind,
             column=column.sql_type,
@@ -88,7 +88,7 @@ def shape_of(spec: ResourceSpec) -> Shape:
             max_length=column.max_length,
             precision=column.precision,
             scale=column.scale,
-            schemas=(told,),
+            schemas=(field_schema,),
         )
 
     return Shape(field(spec.key), {column.name: field(column) for column in spec.fields})
@@ -106,15 +106,15 @@ def updated(
         resources: the declarations.
         indexes: the names of their indexes and constraints, by path.
     """
-    found = dict(recorded)
+    record = dict(recorded)
     for path, spec in resources.items():
-        before = recorded[path].versions if path in recorded else {}
-        now = shape_of(spec)
-        if spec.schema_version in before:
-            now = _joined(before[spec.schema_version], now)
-        versions = {**before, spec.schema_version: now}
-        found[path] = Recorded(spec.table, versions, tuple(sorted(indexes[path])))
-    return dict(sorted(found.items()))
+        versions_before = recorded[path].versions if path in recorded else {}
+        shape = shape_of(spec)
+        if spec.schema_version in versions_before:
+            shape = _join_shapes(versions_before[spec.schema_version], shape)
+        versions = {**versions_before, spec.schema_version: shape}
+        record[path] = Recorded(spec.table, versions, tuple(sorted(indexes[path])))
+    return dict(sorted(record.items()))
 
 
 def problems(
@@ -126,10 +126,10 @@ def problems(
         recorded: the shapes of earlier declarations, by path.
         resources: the current declarations.
     """
-    for path, before in recorded.items():
+    for path, record in recorded.items():
         spec = resources.get(path)
         if spec is not None:
-            yield from _problems_of(before, spec)
+            yield from _find_problems(record, spec)
         elif path not in retired_among(resources):
             yield (
                 f"{path} was declared and is gone, but its commands stay in the archive. Write "
@@ -151,7 +151,7 @@ def load(text: bytes) -> dict[str, Recorded]:
         DeclarationError: the file is damaged.
     """
     try:
-        return {path: _recorded(found) for path, found in orjson.loads(text).items()}
+        return {path: _read_recorded(members) for path, members in orjson.loads(text).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DeclarationError(
             f"{FILE} can't be read ({exc!r}); take it from the last commit, then run make migration"
@@ -160,26 +160,26 @@ def load(text: bytes) -> dict[str, Recorded]:
 
 def dump(recorded: Mapping[str, Recorded]) -> bytes:
     """Return the content of the file."""
-    found = {
+    document = {
         path: {
-            "table": one.table,
-            "indexes": list(one.indexes),
+            "table": resource.table,
+            "indexes": list(resource.indexes),
             "versions": {
                 str(version): {
-                    "key": _members(shape.key),
-                    "fields": {name: _members(field) for name, field in shape.fields.items()},
+                    "key": _list_members(shape.key),
+                    "fields": {name: _list_members(field) for name, field in shape.fields.items()},
                 }
-                for version, shape in sorted(one.versions.items())
+                for version, shape in sorted(resource.versions.items())
             },
         }
-        for path, one in sorted(recorded.items())
+        for path, resource in sorted(recorded.items())
     }
-    return orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n"
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def _problems_of(before: Recorded, spec: ResourceSpec) -> Iterator[str]:
+def _find_problems(recorded: Recorded, spec: ResourceSpec) -> Iterator[str]:
     version = spec.schema_version
-    newer = [number for number in before.versions if number > version]
+    newer = [number for number in recorded.versions if number > version]
     if newer:
         yield (
             f"{spec.name}: schema_version is {version}, but {max(newer)} is recorded, and commands "
@@ -187,16 +187,16 @@ def _problems_of(before: Recorded, spec: ResourceSpec) -> Iterator[str]:
             f"accepted, delete its entry in {FILE}"
         )
         return
-    now = shape_of(spec)
-    latest = before.versions[max(before.versions)]
-    for reason in _key_reasons(latest.key, now.key):
+    shape = shape_of(spec)
+    latest = recorded.versions[max(recorded.versions)]
+    for reason in _find_key_reasons(latest.key, shape.key):
         yield (
             f"{spec.name}.{spec.key.name}: the key {reason}; a key can't be brought up to date. "
             f'Declare another path, and Retired("{spec.path}")'
         )
-    if version not in before.versions:
+    if version not in recorded.versions:
         return
-    reasons = list(_reasons(before.versions[version], now))
+    reasons = list(_find_reasons(recorded.versions[version], shape))
     if reasons:
         yield (
             f"{spec.name}: bodies of schema version {version} in the archive and on their way do "
@@ -206,23 +206,23 @@ def _problems_of(before: Recorded, spec: ResourceSpec) -> Iterator[str]:
         )
 
 
-def _reasons(before: Shape, now: Shape) -> Iterator[str]:
-    gone = [name for name in before.fields if name not in now.fields]
-    for name in gone:
+def _find_reasons(old_shape: Shape, new_shape: Shape) -> Iterator[str]:
+    removed = [name for name in old_shape.fields if name not in new_shape.fields]
+    for name in removed:
         yield f"{name} is gone"
-    for name, field in now.fields.items():
-        old = before.fields.get(name)
+    for name, field in new_shape.fields.items():
+        old = old_shape.fields.get(name)
         if old is None:
             if field.filled is None:
                 yield f"{name} is new, is never null and has no default"
             continue
-        for reason in _narrowing(old, field):
+        for reason in _find_narrowing(old, field):
             yield f"{name} {reason}"
         if old.filled is not None and field.filled != old.filled:
             yield f"{name} has another default, which older bodies would get"
 
 
-def _narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
+def _find_narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
     """Yield the reasons why a column can't store its former values."""
     if new.kind is not old.kind:
         yield f"was {old.kind.value} and is {new.kind.value}"
@@ -234,73 +234,76 @@ def _narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
     if (old.column, new.column) == ("bigint", "integer"):
         yield "is of 32 bits"
     if new.kind is Kind.DECIMAL:
-        whole = (new.precision or 0) - (new.scale or 0)
-        whole_before = (old.precision or 0) - (old.scale or 0)
-        if whole < whole_before or (new.scale or 0) < (old.scale or 0):
+        integer_digits = (new.precision or 0) - (new.scale or 0)
+        old_integer_digits = (old.precision or 0) - (old.scale or 0)
+        if integer_digits < old_integer_digits or (new.scale or 0) < (old.scale or 0):
             yield "has fewer digits"
 
 
-def _key_reasons(old: FieldShape, new: FieldShape) -> Iterator[str]:
-    yield from _narrowing(replace(old, nullable=False), replace(new, nullable=False))
+def _find_key_reasons(old: FieldShape, new: FieldShape) -> Iterator[str]:
+    yield from _find_narrowing(replace(old, nullable=False), replace(new, nullable=False))
 
 
-def _joined(before: Shape, now: Shape) -> Shape:
+def _join_shapes(old_shape: Shape, new_shape: Shape) -> Shape:
     """Return the current shape, with the JSON Schemas of both shapes."""
     fields = {
-        name: _joined_field(before.fields[name], field) if name in before.fields else field
-        for name, field in now.fields.items()
+        name: _join_fields(old_shape.fields[name], field) if name in old_shape.fields else field
+        for name, field in new_shape.fields.items()
     }
-    return Shape(_joined_field(before.key, now.key), fields)
+    return Shape(_join_fields(old_shape.key, new_shape.key), fields)
 
 
-def _joined_field(before: FieldShape, now: FieldShape) -> FieldShape:
-    limits = [_without_examples(schema) for schema in now.schemas]
-    others = [one for one in before.schemas if _without_examples(one) not in limits]
-    return replace(now, schemas=(*others, *now.schemas))
+def _join_fields(old_field: FieldShape, new_field: FieldShape) -> FieldShape:
+    limits = [_remove_examples(schema) for schema in new_field.schemas]
+    old_schemas = [each for each in old_field.schemas if _remove_examples(each) not in limits]
+    return replace(new_field, schemas=(*old_schemas, *new_field.schemas))
 
 
-def _without_examples(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _remove_examples(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in schema.items() if name != "examples"}
 
 
-def _decisive(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
+def _reduce_schema(schema: Any, definitions: Mapping[str, Any], parents: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
     """Return a JSON Schema without descriptions and with its references resolved."""
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        if name in within:
+        if name in parents:
             return NEVER
-        return _decisive(definitions.get(name, {}), definitions, (*within, name))
+        return _reduce_schema(definitions.get(name, {}), definitions, (*parents, name))
 
-    def inner(value: Any) -> Any:  # noqa: ANN401 - JSON
+    def reduce(value: Any) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, list):
-            return [inner(one) for one in value]
-        return _decisive(value, definitions, within)
+            return [reduce(element) for element in value]
+        return _reduce_schema(value, definitions, parents)
 
-    found = {name: value for name, value in schema.items() if name in _DECISIVE}
+    reduced = {name: value for name, value in schema.items() if name in _DECISIVE}
     for name in ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"):
-        if name in found:
-            found[name] = inner(found[name])
-    if "properties" in found:
-        found["properties"] = {name: inner(one) for name, one in found["properties"].items()}
-    return found
+        if name in reduced:
+            reduced[name] = reduce(reduced[name])
+    if "properties" in reduced:
+        reduced["properties"] = {
+            name: reduce(element) for name, element in reduced["properties"].items()
+        }
+    return reduced
 
 
-def _recorded(found: Mapping[str, Any]) -> Recorded:
+def _read_recorded(document: Mapping[str, Any]) -> Recorded:
     versions = {
         int(version): Shape(
-            _field(shape["key"]), {name: _field(field) for name, field in shape["fields"].items()}
+            _read_field(shape["key"]),
+            {name: _read_field(field) for name, field in shape["fields"].items()},
         )
-        for version, shape in found["versions"].items()
+        for version, shape in document["versions"].items()
     }
-    return Recorded(found["table"], versions, tuple(found["indexes"]))
+    return Recorded(document["table"], versions, tuple(document["indexes"]))
 
 
-def _field(members: Mapping[str, Any]) -> FieldShape:
+def _read_field(members: Mapping[str, Any]) -> FieldShape:
     schemas = tuple(members.get("schemas", ()))
     return FieldShape(**{**members, "kind": Kind(members["kind"]), "schemas": schemas})
 
 
-def _members(field: FieldShape) -> dict[str, Any]:
+def _list_members(field: FieldShape) -> dict[str, Any]:
     return {name: value for name, value in asdict(field).items() if value is not None}

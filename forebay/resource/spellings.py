@@ -43,10 +43,10 @@ def integer(text: str) -> int:
 
     An exponent is refused: spreadsheets lose digits when they write one.
     """
-    found = _INTEGER.fullmatch(text)
-    if found is None or not _INT64_MIN <= int(found[1]) <= _INT64_MAX:
+    match = _INTEGER.fullmatch(text)
+    if match is None or not _INT64_MIN <= int(match[1]) <= _INT64_MAX:
         raise ValueError("is no integer of 64 bits, such as 5")
-    return int(found[1])
+    return int(match[1])
 
 
 def double(text: str) -> float:
@@ -92,7 +92,7 @@ def boolean(text: str) -> bool:
 def date(text: str) -> dt.date:
     """Parse an ISO 8601 calendar date with hyphens, in the years 1 to 9999."""
     try:
-        return dt.date.fromisoformat(_matching(_DATE, text))
+        return dt.date.fromisoformat(_require_match(_DATE, text))
     except ValueError:
         raise ValueError("is no date, such as 2026-02-28") from None
 
@@ -100,7 +100,7 @@ def date(text: str) -> dt.date:
 def moment(text: str) -> dt.datetime:
     """Parse an RFC 3339 timestamp with its zone; digits beyond microseconds are dropped."""
     try:
-        value = dt.datetime.fromisoformat(_matching(_MOMENT, text).upper())
+        value = dt.datetime.fromisoformat(_require_match(_MOMENT, text).upper())
     except ValueError:
         raise ValueError(
             "is no point in time with its zone, such as 2026-02-28T10:00:00Z"
@@ -115,7 +115,7 @@ def moment(text: str) -> dt.datetime:
 def time(text: str) -> dt.time:
     """Parse a time of day, with or without a zone."""
     try:
-        return dt.time.fromisoformat(_matching(_TIME, text).upper())
+        return dt.time.fromisoformat(_require_match(_TIME, text).upper())
     except ValueError:
         raise ValueError("is no time, such as 10:00:00") from None
 
@@ -123,15 +123,15 @@ def time(text: str) -> dt.time:
 def duration(text: str) -> dt.timedelta:
     """Parse an ISO 8601 duration of weeks, days, hours, minutes and seconds."""
     fault = ValueError("is no duration of weeks to seconds, such as P1DT12H")
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise fault
-    parts = found.groupdict(default="0")
+    parts = match.groupdict(default="0")
     microseconds = int(Decimal(parts.pop("seconds")) * 1_000_000)
     sign = -1 if parts.pop("sign") == "-" else 1
     try:
-        whole = dt.timedelta(**{name: int(part) for name, part in parts.items()})
-        return sign * (whole + dt.timedelta(microseconds=microseconds))
+        days_to_minutes = dt.timedelta(**{name: int(part) for name, part in parts.items()})
+        return sign * (days_to_minutes + dt.timedelta(microseconds=microseconds))
     except OverflowError:
         raise fault from None
 
@@ -139,7 +139,7 @@ def duration(text: str) -> dt.timedelta:
 def uuid(text: str) -> uuids.UUID:
     """Parse a UUID, with hyphens or as 32 hexadecimal digits."""
     try:
-        return uuids.UUID(_matching(_UUID, text))
+        return uuids.UUID(_require_match(_UUID, text))
     except ValueError:
         raise ValueError("is no UUID") from None
 
@@ -155,7 +155,7 @@ def is_text_of(exact: Decimal, value: float) -> bool:
     return _EXACT.multiply(difference, Decimal(2)) <= unit
 
 
-def _matching(pattern: re.Pattern[str], text: str) -> str:
+def _require_match(pattern: re.Pattern[str], text: str) -> str:
     if not pattern.fullmatch(text):
         raise ValueError(text)
     return text

@@ -22,7 +22,7 @@ _Schema = TypeVar("_Schema", bound=CoreSchema)
 
 def with_strict_text(schema: _Schema) -> _Schema:
     """Return the schema with a function before each schema in it that parses text."""
-    strict: _Schema = _strict(schema, _BEFORE)
+    strict: _Schema = _make_strict(schema, _BEFORE)
     return strict
 
 
@@ -51,14 +51,14 @@ def as_decimal(value: object) -> object:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Decimal(str(value))
     if not isinstance(value, (str, Decimal)):
-        raise _misspelt("is no decimal number, such as 1.50")
+        raise _describe_misspelt("is no decimal number, such as 1.50")
     return _read(value, spellings.decimal)
 
 
 def as_uuid(value: object) -> object:
     """Convert text to a UUID."""
     if not isinstance(value, (str, UUID)):
-        raise _misspelt("is no UUID")
+        raise _describe_misspelt("is no UUID")
     return _read(value, spellings.uuid)
 
 
@@ -66,7 +66,7 @@ def as_integer_name(value: object) -> object:
     """Convert a member's name to an integer; only the canonical spelling is accepted."""
     number = _read(value, spellings.integer)
     if isinstance(value, str) and str(number) != value:
-        raise _misspelt(f"should be written as {number}")
+        raise _describe_misspelt(f"should be written as {number}")
     return number
 
 
@@ -78,20 +78,20 @@ def as_number_name(value: object) -> object:
 def as_boolean_name(value: object) -> object:
     """Convert a member's name, `true` or `false`, to a boolean."""
     if isinstance(value, str) and value not in {"true", "false"}:
-        raise _misspelt("is neither true nor false")
+        raise _describe_misspelt("is neither true nor false")
     return value == "true" if isinstance(value, str) else value
 
 
-def _read(value: object, read: Callable[[str], object]) -> object:
+def _read(value: object, reader: Callable[[str], object]) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return read(value)
+        return reader(value)
     except ValueError as exc:
-        raise _misspelt(str(exc)) from None
+        raise _describe_misspelt(str(exc)) from None
 
 
-def _misspelt(reason: str) -> PydanticCustomError:
+def _describe_misspelt(reason: str) -> PydanticCustomError:
     return PydanticCustomError("spelling", "Input {reason}", {"reason": reason})
 
 
@@ -119,31 +119,31 @@ _NO_SCHEMAS: Final = frozenset(
 )
 
 
-def _strict(node: Any, before: _Functions) -> Any:  # noqa: ANN401 - schemas of any shape
+def _make_strict(node: Any, functions: _Functions) -> Any:  # noqa: ANN401 - schemas of any shape
     if isinstance(node, (list, tuple)):
-        return type(node)(_strict(inner, before) for inner in node)
+        return type(node)(_make_strict(child, functions) for child in node)
     if not isinstance(node, dict):
         return node
-    made = {
-        name: inner
+    strict_node = {
+        name: child
         if name in _NO_SCHEMAS and _is_schema(node)
-        else _strict(inner, _BEFORE_NAMES if name == "keys_schema" else before)
-        for name, inner in node.items()
+        else _make_strict(child, _BEFORE_NAMES if name == "keys_schema" else functions)
+        for name, child in node.items()
     }
-    function = before.get(made["type"]) if _is_schema(made) else None
-    return made if function is None else _before(function, made)
+    function = functions.get(strict_node["type"]) if _is_schema(strict_node) else None
+    return strict_node if function is None else _run_before(function, strict_node)
 
 
 def _is_schema(node: Mapping[str, Any]) -> bool:
     return isinstance(node.get("type"), str)
 
 
-def _before(function: Callable[[object], object], schema: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {
+def _run_before(function: Callable[[object], object], schema: dict[str, Any]) -> dict[str, Any]:
+    wrapper: dict[str, Any] = {
         "type": "function-before",
         "function": {"type": "no-info", "function": function},
         "schema": schema,
     }
     if "ref" in schema:  # other schemas refer to the outermost schema
-        made["ref"] = schema.pop("ref")
-    return made
+        wrapper["ref"] = schema.pop("ref")
+    return wrapper

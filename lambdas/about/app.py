@@ -45,10 +45,10 @@ class AboutApp:
             if route.function == "about":
                 self._routes[route.method, route.path] = route
         self._readers: Mapping[str, Callable[[RequestView], Response]] = {
-            "index": lambda _: self._index(),
-            "openapi": self._openapi,
+            "index": lambda _: self._answer_index(),
+            "openapi": self._answer_openapi,
             "docs": lambda _: self._pages.page(),
-            "asset": self._asset,
+            "asset": self._answer_asset,
             "health": lambda _: self._health.read(),
         }
 
@@ -62,7 +62,7 @@ class AboutApp:
         # Every path with GET also has HEAD (RFC 9110 §9.1).
         route = self._routes.get(("GET" if method == "HEAD" else method, path))
         if route is None:
-            return self._not_allowed(method, path, API_PREFIX + str(event.get("path") or path))
+            return self._refuse_method(method, path, API_PREFIX + str(event.get("path") or path))
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path).rstrip("/")
         try:
@@ -78,7 +78,7 @@ class AboutApp:
         )
         return response.to_head() if method == "HEAD" else response
 
-    def _not_allowed(self, method: str, path: str, instance: str) -> Response:
+    def _refuse_method(self, method: str, path: str, instance: str) -> Response:
         allowed = ", ".join(sorted(self._methods.get(path, ())))
         problem = Problem(
             "method_not_allowed",
@@ -87,7 +87,7 @@ class AboutApp:
         )
         return problem_response(problem, instance)
 
-    def _index(self) -> Response:
+    def _answer_index(self) -> Response:
         """The links to the description, the documentation, the status and the resources."""
         links = {
             "description": f"{API_PREFIX}/openapi.json",
@@ -97,20 +97,20 @@ class AboutApp:
         }
         return json_response(200, {"links": links}, {"Cache-Control": "no-cache"})
 
-    def _openapi(self, view: RequestView) -> Response:
+    def _answer_openapi(self, view: RequestView) -> Response:
         text, tag = self._described
         headers = {"Cache-Control": "no-cache", "ETag": tag}
         if is_known(tag, view.headers.get("if-none-match")):
             return Response(304, headers=headers)
         return Response(200, text, headers=headers)
 
-    def _asset(self, view: RequestView) -> Response:
-        found = self._pages.asset(view.path["version"], view.path["file"])
-        if found is None:
+    def _answer_asset(self, view: RequestView) -> Response:
+        asset = self._pages.asset(view.path["version"], view.path["file"])
+        if asset is None:
             raise ProblemError(
                 Problem("unknown_resource", f"{API_PREFIX}/docs names the files that there are")
             )
-        return found
+        return asset
 
     @cached_property
     def _described(self) -> tuple[str, str]:

@@ -54,28 +54,28 @@ class HealthDatabase:
 
     def replication(self) -> Replication:
         """How far the database is behind its primary."""
-        *values, received = self._rows(REPLICATION)[0]
-        found = Replication(*values)
-        if found.streaming and found.lag_seconds and self._replays_soon(received):
-            return replace(found, lag_seconds=0.0)
-        return found
+        *values, received = self._query_rows(REPLICATION)[0]
+        state = Replication(*values)
+        if state.streaming and state.lag_seconds and self._replays_soon(received):
+            return replace(state, lag_seconds=0.0)
+        return state
 
     def lags(self, window_seconds: float) -> list[int]:
         """The histogram (`forebay.lag`) of all commands in objects completed in the window."""
-        found = dict(self._rows(LAGS, [window_seconds]))
-        return [int(found.get(bucket + 1, 0)) for bucket in range(max(found, default=0))]
+        counts = dict(self._query_rows(LAGS, [window_seconds]))
+        return [int(counts.get(bucket + 1, 0)) for bucket in range(max(counts, default=0))]
 
     def estimated_rows(self, tables: Sequence[str]) -> Mapping[str, int | None]:
         """The tables' approximate numbers of rows; None for a table that was never analyzed."""
-        return dict(self._rows(ROWS, [list(tables)]))
+        return dict(self._query_rows(ROWS, [list(tables)]))
 
     def open_rejections(self) -> int:
         """The number of rejections that no operator has resolved."""
-        return int(self._rows(OPEN_REJECTIONS)[0][0])
+        return int(self._query_rows(OPEN_REJECTIONS)[0][0])
 
     def unapplied(self, objects: Sequence[str]) -> set[str]:
         """The objects that the ledger does not show as applied."""
-        return {key for (key,) in self._rows(UNAPPLIED, [list(objects)])}
+        return {key for (key,) in self._query_rows(UNAPPLIED, [list(objects)])}
 
     def _replays_soon(self, received: str) -> bool:
         """Return True if a position of the log is replayed within a moment.
@@ -84,9 +84,9 @@ class HealthDatabase:
         age of the last commit is not a lag then.
         """
         time.sleep(_REPLAY_SECONDS)
-        return bool(self._rows(REPLAYED, [received])[0][0])
+        return bool(self._query_rows(REPLAYED, [received])[0][0])
 
-    def _rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[Any]:
+    def _query_rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[Any]:
         """All rows of a query.
 
         A connection that broke since the last query is replaced, once. A new connection that fails,

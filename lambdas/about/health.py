@@ -65,7 +65,7 @@ class Health:
             clock: seconds of a monotonic clock.
             now: the time of day.
         """
-        self._database = database
+        self._describe_database = database
         self._progress = progress
         self._dead_letters = dead_letters
         self._thresholds = thresholds
@@ -74,49 +74,49 @@ class Health:
         self._clock = clock
         self._now = now
         self._answer: _Kept | None = None
-        self._archive: _Kept | None = None
+        self._describe_archive: _Kept | None = None
         self._letters: _Kept | None = None
 
     def read(self) -> Response:
         """Answer 200 with the known state."""
         if self._answer is None or self._clock() >= self._answer.until:
-            document = self._document()
+            document = self._build_document()
             self._answer = _Kept(document, self._clock() + KEPT_SECONDS)
         return json_response(200, self._answer.document, {"Cache-Control": "no-store"})
 
-    def _document(self) -> dict[str, Any]:
-        parts = self._of_database()
-        parts["archive"] = self._of_archive(parts["database"]["state"])
-        parts["dead_letters"] = self._of_dead_letters()
+    def _build_document(self) -> dict[str, Any]:
+        parts = self._report_database()
+        parts["archive"] = self._report_archive(parts["database"]["state"])
+        parts["dead_letters"] = self._report_dead_letters()
         reasons = judge(parts, self._thresholds)
         return {
             "status": status_of(reasons),
             "reasons": [reason.to_json() for reason in reasons],
-            "checked_at": _text(self._now()),
+            "checked_at": _format_time(self._now()),
             **parts,
         }
 
-    def _of_database(self) -> dict[str, Any]:
+    def _report_database(self) -> dict[str, Any]:
         try:
-            replication = self._database.replication()
-            lags = self._database.lags(WINDOW_SECONDS)
-            estimates = self._database.estimated_rows([table for _, table in self._tables])
-            open_rejections = self._database.open_rejections()
+            replication = self._describe_database.replication()
+            lags = self._describe_database.lags(WINDOW_SECONDS)
+            estimates = self._describe_database.estimated_rows([table for _, table in self._tables])
+            open_rejections = self._describe_database.open_rejections()
         except DatabaseAwayError as exc:
             self._log.event("health_database_away", error=str(exc))
             return {
-                "database": _database("unreachable", None),
+                "database": _describe_database("unreachable", None),
                 "applied": None,
                 "resources": None,
                 "rejections": None,
             }
         return {
-            "database": _database("reachable", replication),
+            "database": _describe_database("reachable", replication),
             "applied": {
                 "window_seconds": WINDOW_SECONDS,
                 "commands": sum(lags),
-                "p50_seconds": _rounded(quantile(lags, 0.5)),
-                "p99_seconds": _rounded(quantile(lags, 0.99)),
+                "p50_seconds": _round(quantile(lags, 0.5)),
+                "p99_seconds": _round(quantile(lags, 0.99)),
             },
             "resources": {
                 path: {"estimated_rows": estimates[table]} for path, table in self._tables
@@ -124,20 +124,20 @@ class Health:
             "rejections": {"open": open_rejections},
         }
 
-    def _of_archive(self, database: State) -> dict[str, Any]:
+    def _report_archive(self, database: State) -> dict[str, Any]:
         """The archive's state; unknown without the database, because the ledger is there."""
         if database == "unreachable":
-            return _archive("unknown", None, self._now())
-        if self._archive is None or self._clock() >= self._archive.until:
+            return _describe_archive("unknown", None, self._now())
+        if self._describe_archive is None or self._clock() >= self._describe_archive.until:
             try:
-                document = _archive("reachable", self._progress.look(), self._now())
+                document = _describe_archive("reachable", self._progress.look(), self._now())
             except TransientError as exc:
                 self._log.event("health_archive_away", error=str(exc))
-                return _archive("unreachable", None, self._now())
-            self._archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
-        return self._archive.document
+                return _describe_archive("unreachable", None, self._now())
+            self._describe_archive = _Kept(document, self._clock() + PROGRESS_KEPT_SECONDS)
+        return self._describe_archive.document
 
-    def _of_dead_letters(self) -> dict[str, Any] | None:
+    def _report_dead_letters(self) -> dict[str, Any] | None:
         if self._letters is None or self._clock() >= self._letters.until:
             try:
                 document = {"messages": self._dead_letters.depth().total}
@@ -148,38 +148,38 @@ class Health:
         return self._letters.document
 
 
-def _database(state: State, found: Replication | None) -> dict[str, Any]:
+def _describe_database(state: State, replication: Replication | None) -> dict[str, Any]:
     return {
         "state": state,
-        "role": None if found is None else "replica" if found.replica else "primary",
-        "streaming": found and found.replica and found.streaming,
-        "replica_lag_seconds": _rounded(found.lag_seconds) if found else None,
+        "role": None if replication is None else "replica" if replication.replica else "primary",
+        "streaming": replication and replication.replica and replication.streaming,
+        "replica_lag_seconds": _round(replication.lag_seconds) if replication else None,
     }
 
 
-def _archive(
+def _describe_archive(
     state: Literal["reachable", "unreachable", "unknown"],
-    found: Progress | None,
+    progress: Progress | None,
     now: dt.datetime,
 ) -> dict[str, Any]:
-    oldest = found.oldest if found else None
+    oldest = progress.oldest if progress else None
     return {
         "state": state,
-        "since": _text(found.since) if found else None,
-        "complete": found.complete if found else False,
-        "unapplied_objects": found.unapplied if found else None,
+        "since": _format_time(progress.since) if progress else None,
+        "complete": progress.complete if progress else False,
+        "unapplied_objects": progress.unapplied if progress else None,
         "oldest_unapplied": oldest
         and {
             "object": oldest.key,
-            "stored_at": _text(oldest.modified),
-            "age_seconds": _rounded(max(0.0, (now - oldest.modified).total_seconds())),
+            "stored_at": _format_time(oldest.modified),
+            "age_seconds": _round(max(0.0, (now - oldest.modified).total_seconds())),
         },
     }
 
 
-def _text(moment: dt.datetime) -> str:
+def _format_time(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)

@@ -71,7 +71,7 @@ class Pages:
             return None
         return Response(
             200,
-            self._text(name),
+            self._read_text(name),
             content_type=ASSETS[name],
             headers={**_ALWAYS, "Cache-Control": _FOR_EVER},
         )
@@ -81,9 +81,9 @@ class Pages:
         """A digest of all files; changes with the content of any."""
         digest = hashlib.sha256()
         for name in ASSETS:
-            digest.update(hashlib.sha256(self._text(name).encode()).digest())
+            digest.update(hashlib.sha256(self._read_text(name).encode()).digest())
         return digest.hexdigest()[:16]
 
-    def _text(self, name: str) -> str:
-        own = self._own / name
-        return (own if own.exists() else self._swagger_ui / name).read_text(encoding="utf-8")
+    def _read_text(self, name: str) -> str:
+        path = self._own / name
+        return (path if path.exists() else self._swagger_ui / name).read_text(encoding="utf-8")

@@ -71,32 +71,34 @@ class ArchiveProgress:
         window = commands_from(self._now() - WINDOW)
         if self._whole_due is not None and self._clock() >= self._whole_due:
             self._after, self._whole_due = window, None
-        after = max(self._after, window)
-        stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=after), self._max_objects))
+        start = max(self._after, window)
+        stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=start), self._max_objects))
         complete = len(stored) < self._max_objects
-        keys = self._database.unapplied([found.key for found in stored])
-        unapplied = [found for found in stored if found.key in keys]
-        self._after = max(after, self._done(stored, keys, complete=complete))
+        keys = self._database.unapplied([listed.key for listed in stored])
+        unapplied = [listed for listed in stored if listed.key in keys]
+        self._after = max(start, self._find_settled_key(stored, keys, complete=complete))
         if complete and self._whole_due is None:
             self._whole_due = self._clock() + WHOLE_SECONDS
         return Progress(
-            oldest=min(unapplied, key=lambda found: found.modified, default=None),
+            oldest=min(unapplied, key=lambda listed: listed.modified, default=None),
             unapplied=len(unapplied),
-            since=_hour_of(window),
+            since=_parse_hour(window),
             complete=complete,
         )
 
-    def _done(self, stored: Sequence[Listed], unapplied: set[str], *, complete: bool) -> str:
+    def _find_settled_key(
+        self, stored: Sequence[Listed], unapplied: set[str], *, complete: bool
+    ) -> str:
         """The key up to which no object has to be compared again."""
-        applied = takewhile(lambda found: found.key not in unapplied, stored)
-        done = max((found.key for found in applied), default="")
+        applied_items = takewhile(lambda listed: listed.key not in unapplied, stored)
+        last_applied = max((listed.key for listed in applied_items), default="")
         settled = commands_from(self._now() - _STRAGGLERS)
         if not complete:
-            return done
-        return settled if not unapplied else min(done, settled)
+            return last_applied
+        return settled if not unapplied else min(last_applied, settled)
 
 
-def _hour_of(key: str) -> dt.datetime:
+def _parse_hour(key: str) -> dt.datetime:
     """The hour in a key: `commands/2026/11/21/09/…`."""
     hour = "/".join(key.split("/")[1:5])
     return dt.datetime.strptime(hour, "%Y/%m/%d/%H").replace(tzinfo=dt.UTC)

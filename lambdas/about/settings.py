@@ -42,13 +42,13 @@ class AboutSettings:
             replica_url=required(environment, "FOREBAY_REPLICA_URL"),
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             dead_letter_queue_url=required(environment, "FOREBAY_DEAD_LETTER_QUEUE_URL"),
-            thresholds=_thresholds(environment),
+            thresholds=_read_thresholds(environment),
             require_api_key=flag(environment, "FOREBAY_REQUIRE_API_KEY", default=False),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
         )
 
 
-def _thresholds(environment: Mapping[str, str]) -> Thresholds:
+def _read_thresholds(environment: Mapping[str, str]) -> Thresholds:
     return Thresholds(
         late_seconds=number(environment, "FOREBAY_STATUS_LATE_SECONDS", DEFAULT_LATE_SECONDS),
         attention_seconds=number(

@@ -51,15 +51,15 @@ def _is_away(error: Exception) -> bool:
     return isinstance(error, psycopg.OperationalError) and is_connection_lost(error)
 
 
-def _undecided(key: str, outcome: Outcome) -> UndecidedError:
-    first = outcome.undecided[0]
+def _describe_undecided(key: str, outcome: Outcome) -> UndecidedError:
+    first_refusal = outcome.undecided[0]
     return UndecidedError(
         f"{key}: {len(outcome.undecided):,} commands can't be applied now, and a replay rejects "
-        f"none; the first one: {first.detail}"
+        f"none; the first one: {first_refusal.detail}"
     )
 
 
-def _replaying(record: Mapping[str, Any]) -> Replaying | None:
+def _read_replaying(record: Mapping[str, Any]) -> Replaying | None:
     try:
         return Replaying.of(record)
     except ValueError as exc:
@@ -113,55 +113,55 @@ class Consumer:
         A failed message is delivered again, and finally goes to the dead-letter queue. The other
         messages of the batch are not affected.
         """
-        failed: dict[str, Exception] = {}
-        objects = list(self._objects(event["Records"], failed))
+        errors: dict[str, Exception] = {}
+        objects = list(self._read_objects(event["Records"], errors))
         given_up: set[str] = set()
         with closing(one_ahead(objects, self._begin)) as reading:
-            for place, (found, ahead) in enumerate(reading):
-                if found.message_id in given_up:
+            for place, (archive_object, ahead) in enumerate(reading):
+                if archive_object.message_id in given_up:
                     continue
-                error = self._try(found, ahead)
+                error = self._try(archive_object, ahead)
                 if error is None:
                     continue
-                failed[found.message_id] = error
-                given_up.add(found.message_id)
-                self._note_failure(found, error)
+                errors[archive_object.message_id] = error
+                given_up.add(archive_object.message_id)
+                self._note_failure(archive_object, error)
                 if _is_away(error):
                     # The primary is away for the remaining objects too; don't wait for it per
                     # object.
-                    failed |= {other.message_id: error for other in objects[place + 1 :]}
+                    errors |= {other.message_id: error for other in objects[place + 1 :]}
                     break
-        for message_id, error in failed.items():
+        for message_id, error in errors.items():
             self._failed(message_id, error)
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in errors]}
 
-    def _objects(
-        self, messages: Iterable[Mapping[str, Any]], failed: dict[str, Exception]
+    def _read_objects(
+        self, messages: Iterable[Mapping[str, Any]], errors: dict[str, Exception]
     ) -> Iterator[_Object]:
-        """The objects that the messages name, up to an invalid part, which is added to `failed`."""
+        """The objects that the messages name, up to an invalid part, which is added to `errors`."""
         bucket = self._archive.bucket
         for message in messages:
-            found = message["messageId"]
+            message_id = message["messageId"]
             try:
-                told = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
-                for key, record in told:
-                    yield _Object(found, key, _replaying(record))
+                records = object_records(message["body"], bucket=bucket, prefix=COMMANDS_PREFIX)
+                for key, record in records:
+                    yield _Object(message_id, key, _read_replaying(record))
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
-                failed[found] = self._told(exc)
+                errors[message_id] = self._strip_traceback(exc)
 
-    def _begin(self, found: _Object) -> ReadAhead:
-        chunks = read_chunks(self._archive.read(found.key))
-        return read_ahead(found.selection.chunks(chunks), self._resources)
+    def _begin(self, archive_object: _Object) -> ReadAhead:
+        chunks = read_chunks(self._archive.read(archive_object.key))
+        return read_ahead(archive_object.selection.chunks(chunks), self._resources)
 
-    def _try(self, found: _Object, ahead: ReadAhead) -> Exception | None:
+    def _try(self, archive_object: _Object, ahead: ReadAhead) -> Exception | None:
         """Apply an object; return the error, or None."""
         try:
-            self._apply_when_there(found, ahead)
+            self._apply_when_there(archive_object, ahead)
         except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
-            return self._told(exc)
+            return self._strip_traceback(exc)
         return None
 
-    def _told(self, error: Exception) -> Exception:
+    def _strip_traceback(self, error: Exception) -> Exception:
         """The error without its traceback; a defect of this code is logged first."""
         if not isinstance(error, ForebayError | psycopg.Error):
             self._logger.error("defect", action="defect", exc_info=error)
@@ -169,7 +169,7 @@ class Consumer:
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _apply_when_there(self, found: _Object, ahead: ReadAhead) -> None:
+    def _apply_when_there(self, archive_object: _Object, ahead: ReadAhead) -> None:
         """Apply an object; while the primary is away, retry until the patience ends.
 
         After a restart of the primary, a warm function finds its connection dead, or meets a
@@ -180,7 +180,7 @@ class Consumer:
         pause = 0.0
         while True:
             try:
-                self._apply_object(found, ahead)
+                self._apply_object(archive_object, ahead)
             except psycopg.OperationalError as exc:
                 # The first retry is immediate and ignores the deadline: the primary may be healthy.
                 if not _is_away(exc) or (pause and time.monotonic() + pause > deadline):
@@ -188,30 +188,30 @@ class Consumer:
             else:
                 return
             time.sleep(random.uniform(0, pause))
-            ahead = self._begin(found)
+            ahead = self._begin(archive_object)
             pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
-    def _apply_object(self, found: _Object, ahead: ReadAhead) -> None:
+    def _apply_object(self, archive_object: _Object, ahead: ReadAhead) -> None:
         started = time.monotonic()
-        key, replaying = found.key, found.replaying
-        partly = not found.selection.is_everything
+        key, replaying = archive_object.key, archive_object.replaying
+        partly = not archive_object.selection.is_everything
         with ahead, self._session.connection() as connection:
             outcome = apply(
                 connection,
                 ahead,
                 Source(key, replay=replaying is not None, partial=partly),
                 resources=self._resources,
-                log=self._log_over(connection),
+                log=self._follow_log(connection),
                 decides=replaying is None,
                 habits=self._habits,
             )
             if outcome.undecided:
-                raise _undecided(key, outcome)
+                raise _describe_undecided(key, outcome)
             if replaying is not None:
                 note_object(connection, replaying.run, key, outcome)
         self._report(key, outcome, time.monotonic() - started, replaying)
 
-    def _log_over(self, connection: Connection) -> DecisionLog:
+    def _follow_log(self, connection: Connection) -> DecisionLog:
         """The decision log; decisions that only the archive has are first applied.
 
         This is done once per connection: a database that was restored, or that has lost commits in
@@ -281,16 +281,18 @@ class Consumer:
                 last_id=outcome.last_id,
             )
 
-    def _note_failure(self, found: _Object, error: Exception) -> None:
+    def _note_failure(self, archive_object: _Object, error: Exception) -> None:
         """Store an object's failure in the database if it is reachable; the log has it anyway."""
         if _is_away(error):
             return
         reason = f"{type(error).__name__}: {str(error).strip()}"
         try:
             with self._session.connection() as connection:
-                note_failure(connection, found.key, reason)
-                if found.replaying is not None:
-                    note_failed_replay(connection, found.replaying.run, found.key, reason)
+                note_failure(connection, archive_object.key, reason)
+                if archive_object.replaying is not None:
+                    note_failed_replay(
+                        connection, archive_object.replaying.run, archive_object.key, reason
+                    )
         except psycopg.Error as exc:
             self._logger.warning("failure_not_noted", action="failure_not_noted", reason=str(exc))
 

@@ -64,7 +64,9 @@ class Importer:
                 for key, record in object_records(
                     message["body"], bucket=self._archive.bucket, prefix=IMPORTS_PREFIX
                 ):
-                    self.import_object(key, version=_version(record), uploader=principal_of(record))
+                    self.import_object(
+                        key, version=_read_version(record), uploader=principal_of(record)
+                    )
             except ForebayError as exc:
                 self._log.event("import_failed", level="WARNING", reason=str(exc))
                 failures.append({"itemIdentifier": message["messageId"]})
@@ -115,8 +117,8 @@ class Importer:
         ids = ObjectIds(key, opened.version, opened.stored_at)
         lines = Lines(self._archive, ids, report)
         try:
-            spec = self._spec(name)
-            make = _Maker(spec, op, ids, _caller(report, uploader))
+            spec = self._find_spec(name)
+            make = _Maker(spec, op, ids, _build_caller(report, uploader))
             for item in items(source_file(key, opened), spec):
                 lines.add(item.line, make(item))
         except UnreadableFileError as exc:
@@ -124,12 +126,12 @@ class Importer:
         else:
             lines.end()
 
-    def _spec(self, name: str) -> ResourceSpec:
+    def _find_spec(self, name: str) -> ResourceSpec:
         spec = self._resources.get(name)
         if spec is None:
-            known = ", ".join(sorted(self._resources))
+            names = ", ".join(sorted(self._resources))
             raise UnreadableFileError(
-                f"{_WANTED_NAME}; there is no resource {name!r}, only {known}"
+                f"{_WANTED_NAME}; there is no resource {name!r}, only {names}"
             )
         return spec
 
@@ -147,27 +149,27 @@ def _read_name(key: str) -> tuple[str, str]:
     Raises:
         UnreadableFileError: the name is invalid; the message names the missing part.
     """
-    named = _NAME.fullmatch(key)
-    if named is None:
+    match = _NAME.fullmatch(key)
+    if match is None:
         raise UnreadableFileError(f"{_WANTED_NAME}; it lacks a part")
-    if named["op"] not in _OPS:
-        raise UnreadableFileError(f"{_WANTED_NAME}; {named['op']!r} is no operation")
-    if not has_known_ending(named["file"]):
-        ending = "".join(PurePosixPath(named["file"]).suffixes[-2:])
-        shown = repr(ending) if ending else "no ending"
-        raise UnreadableFileError(f"{_WANTED_NAME}; files with {shown} are not read")
-    return named["resource"], named["op"]
+    if match["op"] not in _OPS:
+        raise UnreadableFileError(f"{_WANTED_NAME}; {match['op']!r} is no operation")
+    if not has_known_ending(match["file"]):
+        ending = "".join(PurePosixPath(match["file"]).suffixes[-2:])
+        description = repr(ending) if ending else "no ending"
+        raise UnreadableFileError(f"{_WANTED_NAME}; files with {description} are not read")
+    return match["resource"], match["op"]
 
 
 class _Maker:
     """Makes the commands of a file's items."""
 
     def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, caller: Caller) -> None:
-        self._spec = spec
+        self._find_spec = spec
         self._op = op
         self._ids = ids
         self._maker = CommandMaker(ids)
-        self._caller = caller
+        self._build_caller = caller
 
     def __call__(self, item: Item) -> Line | Problem:
         """Make an item's command, or return the problem with the item."""
@@ -177,15 +179,17 @@ class _Maker:
                 return Problem("validation_failed", item.fault)
             parse(item.text)
             if self._op == "delete":
-                return self._maker.delete_item(self._spec, item.text, self._caller)
+                return self._maker.delete_item(self._find_spec, item.text, self._build_caller)
             if self._op == "put":
-                return self._maker.put_item(self._spec, item.text, self._caller)
-            return self._maker.post(self._spec, item.text, self._caller, name=str(item.line))
+                return self._maker.put_item(self._find_spec, item.text, self._build_caller)
+            return self._maker.post(
+                self._find_spec, item.text, self._build_caller, name=str(item.line)
+            )
         except ProblemError as exc:
             return exc.problem
 
 
-def _caller(report: Report, uploader: str | None) -> Caller:
+def _build_caller(report: Report, uploader: str | None) -> Caller:
     """The caller of an import; server-made keys depend on the file, not on the uploader."""
     return Caller(
         by=f"import:{uploader or UNKNOWN_UPLOADER}:{report.object}",
@@ -194,7 +198,7 @@ def _caller(report: Report, uploader: str | None) -> Caller:
     )
 
 
-def _version(record: Mapping[str, Any]) -> str | None:
+def _read_version(record: Mapping[str, Any]) -> str | None:
     """The object's version in an S3 event; None in a bucket without versioning."""
     version = record["s3"]["object"].get("versionId")
     return version if isinstance(version, str) else None

@@ -63,78 +63,78 @@ class _Reader:
     def rows(self) -> Iterator[Row]:
         while True:
             self._size = 0
-            line = self._next_line()
+            line = self._read_next_line()
             if line is None:
                 return
-            text = _without_end(line)
+            text = _remove_end(line)
             if '"' in text:
-                yield Row(self._number, self._cells(line))
+                yield Row(self._number, self._read_cells(line))
             elif text:
-                cells = [self._bare(cell) for cell in text.split(self._delimiter)]
+                cells = [self._read_bare(cell) for cell in text.split(self._delimiter)]
                 yield Row(self._number, cells)
 
-    def _next_line(self) -> str | None:
-        found = next(self._lines, None)
-        if found is None:
+    def _read_next_line(self) -> str | None:
+        numbered_line = next(self._lines, None)
+        if numbered_line is None:
             return None
-        self._number, data = found
+        self._number, data = numbered_line
         self._size += len(data)
         if self._size > MAX_LINE_BYTES:
-            raise self._error(f"a row is longer than {MAX_LINE_BYTES} bytes")
+            raise self._build_error(f"a row is longer than {MAX_LINE_BYTES} bytes")
         try:
             text = data.decode()
         except UnicodeDecodeError as exc:
-            raise self._error(_encoding_fault(data, exc.start)) from None
+            raise self._build_error(_describe_encoding_fault(data, exc.start)) from None
         return text.removeprefix(_BYTE_ORDER_MARK) if self._number == 1 else text
 
-    def _cells(self, line: str) -> list[str | None]:
+    def _read_cells(self, line: str) -> list[str | None]:
         """The cells of a row with quotes; the row may continue in the following lines."""
         cells: list[str | None] = []
-        at, stop = 0, len(_without_end(line))
+        place, stop = 0, len(_remove_end(line))
         while True:
-            if line.startswith('"', at):
-                text, line, at = self._quoted(line, at + 1)
-                stop = len(_without_end(line))
+            if line.startswith('"', place):
+                text, line, place = self._read_quoted(line, place + 1)
+                stop = len(_remove_end(line))
                 cells.append(text)
             else:
-                end = line.find(self._delimiter, at, stop)
+                end = line.find(self._delimiter, place, stop)
                 end = stop if end < 0 else end
-                cells.append(self._bare(line[at:end]))
-                at = end
-            if at >= stop:
+                cells.append(self._read_bare(line[place:end]))
+                place = end
+            if place >= stop:
                 return cells
-            if line[at] != self._delimiter:
-                raise self._error(_behind_quote(line[at]))
-            at += 1
+            if line[place] != self._delimiter:
+                raise self._build_error(_describe_behind_quote(line[place]))
+            place += 1
 
-    def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
+    def _read_quoted(self, line: str, place: int) -> tuple[str, str, int]:
         """The text up to the closing quote, the quote's line, and the place after the quote."""
         parts = []
         opened_in = self._number
         while True:
-            found = _QUOTED.match(line, at)
-            assert found is not None  # noqa: S101 - the pattern matches the empty text too
-            parts.append(found[0])
-            if found.end() < len(line):
-                return "".join(parts).replace('""', '"'), line, found.end() + 1
-            following = self._next_line()
+            match = _QUOTED.match(line, place)
+            assert match is not None  # noqa: S101 - the pattern matches the empty text too
+            parts.append(match[0])
+            if match.end() < len(line):
+                return "".join(parts).replace('""', '"'), line, match.end() + 1
+            following = self._read_next_line()
             if following is None:
-                raise self._error(f"a quote that line {opened_in} opens is never closed")
-            line, at = following, 0
+                raise self._build_error(f"a quote that line {opened_in} opens is never closed")
+            line, place = following, 0
 
-    def _bare(self, cell: str) -> str | None:
+    def _read_bare(self, cell: str) -> str | None:
         if "\r" in cell:
-            raise self._error(
+            raise self._build_error(
                 "a carriage return outside quotes; end lines with LF or CRLF, and put quotes "
                 f"around text that has one: {cell[:_SHOWN]!r}"
             )
         return None if cell == self._null else cell
 
-    def _error(self, reason: str) -> UnreadableFileError:
+    def _build_error(self, reason: str) -> UnreadableFileError:
         return UnreadableFileError(f"line {self._number}: {reason}")
 
 
-def _behind_quote(char: str) -> str:
+def _describe_behind_quote(char: str) -> str:
     fault = f"{char!r} follows the quote that ends a cell"
     word = DELIMITERS.get(char)
     if word is None:
@@ -142,11 +142,13 @@ def _behind_quote(char: str) -> str:
     return f"{fault}; is that the delimiter? Then store the file with the metadata delimiter={word}"
 
 
-def _encoding_fault(data: bytes, at: int) -> str:
+def _describe_encoding_fault(data: bytes, place: int) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "the file is in UTF-16; save it as UTF-8"
-    return f"its byte {at + 1}, 0x{data[at]:02x}, is no UTF-8 (utf-8 is the only encoding taken)"
+    return (
+        f"its byte {place + 1}, 0x{data[place]:02x}, is no UTF-8 (utf-8 is the only encoding taken)"
+    )
 
 
-def _without_end(line: str) -> str:
+def _remove_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")

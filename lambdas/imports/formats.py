@@ -40,18 +40,18 @@ class Dialect:
         Raises:
             UnreadableFileError: a value that can't occur in a CSV file.
         """
-        said = {name: unquote(metadata[name]) for name in _NAMES if name in metadata}
-        shown = said.get("delimiter", delimiter)
+        settings = {name: unquote(metadata[name]) for name in _NAMES if name in metadata}
+        stated_delimiter = settings.get("delimiter", delimiter)
         dialect = cls(
-            delimiter=_WORDS.get(shown.lower(), shown),
-            null=said.get("null", ""),
-            true=said.get("true"),
-            false=said.get("false"),
+            delimiter=_WORDS.get(stated_delimiter.lower(), stated_delimiter),
+            null=settings.get("null", ""),
+            true=settings.get("true"),
+            false=settings.get("false"),
         )
         if len(dialect.delimiter) != 1 or dialect.delimiter in '"\r\n':
             raise UnreadableFileError(
-                f"the metadata say delimiter={shown!r}; it must be one character, or one of "
-                f"{', '.join(DELIMITERS.values())}"
+                f"the metadata say delimiter={stated_delimiter!r}; it must be one character, or one"
+                f" of {', '.join(DELIMITERS.values())}"
             )
         if any(char in dialect.null for char in ('"', "\r", "\n", dialect.delimiter)):
             raise UnreadableFileError(
@@ -75,7 +75,7 @@ class SourceFile:
 
 def has_known_ending(name: str) -> bool:
     """Return True if files with this name's ending are imported."""
-    return _ending(name) is not None
+    return _match_ending(name) is not None
 
 
 def source_file(name: str, opened: OpenObject) -> SourceFile:
@@ -89,7 +89,7 @@ def source_file(name: str, opened: OpenObject) -> SourceFile:
     Raises:
         UnreadableFileError: the name, the encoding or the metadata are not supported.
     """
-    ending = _ending(name)
+    ending = _match_ending(name)
     if ending is None:
         raise UnreadableFileError("its name does not say what is in it")
     is_table = ending in {"csv", "tsv"}
@@ -98,28 +98,28 @@ def source_file(name: str, opened: OpenObject) -> SourceFile:
         if is_table
         else Dialect()
     )
-    return SourceFile(_inflated(name, opened), "csv" if is_table else "ndjson", dialect)
+    return SourceFile(_inflate(name, opened), "csv" if is_table else "ndjson", dialect)
 
 
-def _ending(name: str) -> str | None:
-    found = _ENDING.fullmatch(name)
-    return found[1].lower() if found is not None else None
+def _match_ending(name: str) -> str | None:
+    match = _ENDING.fullmatch(name)
+    return match[1].lower() if match is not None else None
 
 
-def _inflated(name: str, opened: OpenObject) -> io.BufferedIOBase:
+def _inflate(name: str, opened: OpenObject) -> io.BufferedIOBase:
     encodings = {part.strip().lower() for part in opened.encoding.split(",")}
-    others = encodings - _NO_ENCODING - _GZIP_ENCODINGS
-    if others:
+    unknown_encodings = encodings - _NO_ENCODING - _GZIP_ENCODINGS
+    if unknown_encodings:
         raise UnreadableFileError(
-            f"Content-Encoding {min(others)!r} is not read; use gzip, or none"
+            f"Content-Encoding {min(unknown_encodings)!r} is not read; use gzip, or none"
         )
     file = cast("io.BufferedReader", opened.file)
-    begin = file.peek(len(_ZIP))
-    if begin.startswith(_ZIP):
+    first_bytes = file.peek(len(_ZIP))
+    if first_bytes.startswith(_ZIP):
         raise UnreadableFileError(
             "it is a ZIP archive, or a spreadsheet's own format; unpack it, or save it as CSV"
         )
-    is_said = name.lower().endswith(".gz") or bool(encodings & _GZIP_ENCODINGS)
-    if is_said or begin.startswith(_GZIP):
+    is_declared = name.lower().endswith(".gz") or bool(encodings & _GZIP_ENCODINGS)
+    if is_declared or first_bytes.startswith(_GZIP):
         return gzip.GzipFile(fileobj=cast("BinaryIO", file))
     return file

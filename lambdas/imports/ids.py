@@ -30,13 +30,13 @@ class ObjectIds:
     def make(self, *, create: bool, after: str | None = None) -> str:
         """The id of the current line; `after` is ignored."""
         del after
-        return self._of_line(self.line, create=create)
+        return self._make_line_id(self.line, create=create)
 
     def name(self, line: int) -> str:
         """The name of the object that decides lines from this one on; it ignores their commands."""
-        return self._of_line(line, create=False)
+        return self._make_line_id(line, create=False)
 
-    def _of_line(self, line: int, *, create: bool) -> str:
+    def _make_line_id(self, line: int, *, create: bool) -> str:
         bits = self._seed << (_LINE_BITS + 1) | line << 1 | create
         return join_id(self._milliseconds, bits)
 

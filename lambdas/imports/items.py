@@ -44,30 +44,30 @@ def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
             header has unknown fields.
     """
     try:
-        yield from _of_csv(file, spec) if file.form == "csv" else _of_ndjson(file.source)
+        yield from _read_csv(file, spec) if file.form == "csv" else _read_ndjson(file.source)
     except (gzip.BadGzipFile, zlib.error, EOFError) as exc:
         raise UnreadableFileError(f"it can't be inflated: {exc}") from exc
 
 
-def _of_ndjson(source: io.BufferedIOBase) -> Iterator[Item]:
-    for number, line in enumerate(_lines(source), start=1):
+def _read_ndjson(source: io.BufferedIOBase) -> Iterator[Item]:
+    for number, line in enumerate(_read_lines(source), start=1):
         text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if text:
             yield Item(number, text)
 
 
-def _of_csv(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
+def _read_csv(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
     dialect = file.dialect
-    rows = read_rows(_lines(file.source), delimiter=dialect.delimiter, null=dialect.null)
-    columns = _columns(next(rows, Row(0, [])).cells, spec, dialect)
+    rows = read_rows(_read_lines(file.source), delimiter=dialect.delimiter, null=dialect.null)
+    columns = _read_columns(next(rows, Row(0, [])).cells, spec, dialect)
     for row in rows:
         if len(row.cells) == len(columns):
-            yield Item(row.line, _json(columns, row.cells, dialect))
+            yield Item(row.line, _encode_json(columns, row.cells, dialect))
         else:
             yield Item(row.line, b"", f"{len(row.cells)} cells instead of {len(columns)}")
 
 
-def _lines(source: io.BufferedIOBase) -> Iterator[bytes]:
+def _read_lines(source: io.BufferedIOBase) -> Iterator[bytes]:
     """Read the lines; raise for a line above the size limit."""
     number = 1
     while line := source.readline(MAX_LINE_BYTES + 1):
@@ -77,22 +77,26 @@ def _lines(source: io.BufferedIOBase) -> Iterator[bytes]:
         number += 1
 
 
-def _columns(
+def _read_columns(
     header: Sequence[str | None], spec: ResourceSpec, dialect: Dialect
 ) -> list[FieldSpec | None]:
     """The field of each column; None for the nameless first column of row numbers (pandas)."""
-    known: Mapping[str, FieldSpec] = {column.name: column for column in spec.columns}
+    columns_by_name: Mapping[str, FieldSpec] = {column.name: column for column in spec.columns}
     names = [name or "" for name in header]
     is_numbered = len(names) > 1 and not names[0]
-    named = names[1:] if is_numbered else names
-    if not named or len(set(named)) < len(named) or any(name not in known for name in named):
-        raise UnreadableFileError(_header_fault(named, spec, dialect))
-    return [*([None] if is_numbered else []), *(known[name] for name in named)]
+    column_names = names[1:] if is_numbered else names
+    if (
+        not column_names
+        or len(set(column_names)) < len(column_names)
+        or any(name not in columns_by_name for name in column_names)
+    ):
+        raise UnreadableFileError(_describe_header_fault(column_names, spec, dialect))
+    return [*([None] if is_numbered else []), *(columns_by_name[name] for name in column_names)]
 
 
-def _header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str:
-    known = ", ".join(column.name for column in spec.columns)
-    fault = f"the header must name fields of {spec.path}, each once: {known}"
+def _describe_header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str:
+    names_text = ", ".join(column.name for column in spec.columns)
+    fault = f"the header must name fields of {spec.path}, each once: {names_text}"
     other = next((name for name in names if spec.column(name) is None), None)
     if other is None:
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -109,32 +113,34 @@ def _header_fault(names: list[str], spec: ResourceSpec, dialect: Dialect) -> str
     return f"{fault}, and {dialect.delimiter!r} is the delimiter"
 
 
-def _json(columns: list[FieldSpec | None], cells: list[str | None], dialect: Dialect) -> bytes:
+def _encode_json(
+    columns: list[FieldSpec | None], cells: list[str | None], dialect: Dialect
+) -> bytes:
     """The row as a JSON object."""
     members = []
     for column, cell in zip(columns, cells, strict=True):
         if column is None:
             continue
-        value = _value(column, cell, dialect)
+        value = _encode_value(column, cell, dialect)
         if value is not None:
             members.append(orjson.dumps(column.name) + b":" + value)
     return b"{" + b",".join(members) + b"}"
 
 
-def _value(column: FieldSpec, cell: str | None, dialect: Dialect) -> bytes | None:
+def _encode_value(column: FieldSpec, cell: str | None, dialect: Dialect) -> bytes | None:
     """JSON text of a cell; None omits the field, which then gets its default or is missing."""
     if cell is None or (cell == "" and column.kind is not Kind.TEXT):
         return b"null" if column.nullable else None
     if column.kind in _TEXTS:
         return orjson.dumps(cell)
-    return _unquoted(column.kind, cell, dialect) or orjson.dumps(cell)
+    return _encode_unquoted(column.kind, cell, dialect) or orjson.dumps(cell)
 
 
-def _unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
+def _encode_unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
     """JSON other than a string; None for an invalid cell, which validation reports later."""
     try:
         if kind is Kind.BOOLEAN:
-            return b"true" if _boolean(cell, dialect) else b"false"
+            return b"true" if _read_boolean(cell, dialect) else b"false"
         if kind is Kind.INTEGER:
             return str(spellings.integer(cell)).encode()
         if kind is Kind.FLOAT:
@@ -148,7 +154,7 @@ def _unquoted(kind: Kind, cell: str, dialect: Dialect) -> bytes | None:
     return cell.encode()
 
 
-def _boolean(cell: str, dialect: Dialect) -> bool:
+def _read_boolean(cell: str, dialect: Dialect) -> bool:
     if cell in {dialect.true, dialect.false}:
         return cell == dialect.true
     return spellings.boolean(cell)

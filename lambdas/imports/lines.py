@@ -119,7 +119,7 @@ class Lines:
         if line < self._next_line:
             self._explain(line, verdict)
             return
-        self._undecided.append((line, self._without_needless_reason(verdict)))
+        self._undecided.append((line, self._drop_needless_reason(verdict)))
         if isinstance(verdict, Line):
             self._size += len(verdict.data)
         if len(self._undecided) >= CHUNK_ITEMS or self._size >= CHUNK_BYTES:
@@ -148,7 +148,7 @@ class Lines:
             self._take_over(extent, frozenset(line_of(command.command.id) for command in commands))
         else:
             opened = self._archive.open_import(name)
-            self._take_over(Extent.read(opened, name), _accepted_lines(opened))
+            self._take_over(Extent.read(opened, name), _read_accepted(opened))
 
     def _take_over(self, extent: Extent, accepted: frozenset[int]) -> None:
         """Report the decisions of an object; keep results of later lines."""
@@ -174,12 +174,12 @@ class Lines:
             problem = _REFUSED_BEFORE if isinstance(verdict, Line) else verdict
             self._report.add_problem(line, problem)
 
-    def _without_needless_reason(self, verdict: Line | Problem) -> Verdict:
+    def _drop_needless_reason(self, verdict: Line | Problem) -> Verdict:
         """Drop a reason that the report has no room for, to bound the chunk's memory."""
         has_room = len(self._report.problems) < MAX_REPORTED
         return verdict if isinstance(verdict, Line) or has_room else None
 
 
-def _accepted_lines(opened: OpenObject) -> frozenset[int]:
+def _read_accepted(opened: OpenObject) -> frozenset[int]:
     with gzip.GzipFile(fileobj=opened.file) as content:
         return frozenset(line_of(orjson.loads(line)["id"]) for line in content)

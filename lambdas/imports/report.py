@@ -64,7 +64,7 @@ def store(archive: Archive, report: Report) -> None:
     text = orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     while not archive.create(key, text, _MARK):
         existing = archive.open(key)
-        version, stored_at = _described(existing)
+        version, stored_at = _read_identity(existing)
         if version == report.version:
             return
         if stored_at >= (report.stored_at or ""):
@@ -79,7 +79,7 @@ def is_report(opened: OpenObject) -> bool:
     return _MARK.items() <= opened.metadata.items()
 
 
-def _described(existing: OpenObject) -> tuple[str, str]:
+def _read_identity(existing: OpenObject) -> tuple[str, str]:
     """The version and time of a report's file; empty texts if the object is not a report."""
     try:
         members = orjson.loads(existing.file.read())

@@ -33,7 +33,7 @@ def migrate(url: str, revision: str = "head") -> Done:
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = url
-    if not _knows(ScriptDirectory.from_config(config), _revisions(url)):
+    if not _has_revisions(ScriptDirectory.from_config(config), _read_revisions(url)):
         return "newer"
     command.upgrade(config, revision)
     return "migrated"
@@ -45,25 +45,25 @@ def make_users_of(url: str, *, writer: str, reader: str) -> None:
     Raises:
         psycopg.Error: the owner lacks a privilege, or the database can't be reached.
     """
-    with _connection(url) as connection:
+    with _connect(url) as connection:
         make_users(connection, writer=writer, reader=reader)
 
 
-def _connection(url: str) -> psycopg.Connection[Any]:
+def _connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(next(login_attempts(url, environment=os.environ)), autocommit=True)
 
 
-def _revisions(url: str) -> list[str]:
+def _read_revisions(url: str) -> list[str]:
     """The database's current revisions; empty if it was never migrated."""
-    with _connection(url) as connection:
-        found = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
-        if found is None or found[0] is None:
+    with _connect(url) as connection:
+        table = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
+        if table is None or table[0] is None:
             return []
         rows = connection.execute("SELECT version_num FROM forebay.alembic_version").fetchall()
         return [str(row[0]) for row in rows]
 
 
-def _knows(scripts: ScriptDirectory, revisions: list[str]) -> bool:
+def _has_revisions(scripts: ScriptDirectory, revisions: list[str]) -> bool:
     try:
         scripts.get_revisions(revisions)
     except CommandError:

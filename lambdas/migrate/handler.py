@@ -16,10 +16,10 @@ def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
     Every exception propagates and fails the deployment.
     """
     url = required(os.environ, "FOREBAY_DATABASE_URL")
-    done = migrate(url, str(event.get("revision") or "head"))
+    status = migrate(url, str(event.get("revision") or "head"))
     users = os.environ.get("FOREBAY_USERS", "")
     if users:
         writer, reader = users.split(",")
         make_users_of(url, writer=writer, reader=reader)
-    Log("migrate").event("schema_migrated", outcome=done)
-    return {"status": done}
+    Log("migrate").event("schema_migrated", outcome=status)
+    return {"status": status}

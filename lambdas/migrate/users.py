@@ -61,14 +61,19 @@ def make_users(
     """
     with connection.transaction():
         for user, session in ((writer, _WRITER_SESSION), (reader, _READER_SESSION)):
-            _make(connection, user, session)
+            _make_user(connection, user, session)
         _allow(connection, writer, "SELECT, INSERT, UPDATE, DELETE")
         _allow(connection, reader, "SELECT")
-        own = sql.Identifier(connection.info.dbname)
+        database_name = sql.Identifier(connection.info.dbname)
         connection.execute(
-            sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(own, sql.Identifier(writer))
+            sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(
+                database_name, sql.Identifier(writer)
+            )
         )
-        for database in (own, *map(sql.Identifier, _owned(connection, other_databases))):
+        for database in (
+            database_name,
+            *map(sql.Identifier, _filter_owned(connection, other_databases)),
+        ):
             connection.execute(
                 sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC, {}").format(
                     database, sql.Identifier(reader)
@@ -76,11 +81,11 @@ def make_users(
             )
 
 
-def _make(connection: psycopg.Connection[Any], user: str, session: Mapping[str, str]) -> None:
+def _make_user(connection: psycopg.Connection[Any], user: str, session: Mapping[str, str]) -> None:
     name = sql.Identifier(user)
-    if not _exists(connection, user):
+    if not _has_role(connection, user):
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
-    if _exists(connection, "rds_iam"):
+    if _has_role(connection, "rds_iam"):
         connection.execute(sql.SQL("GRANT rds_iam TO {}").format(name))
     for key, value in session.items():
         connection.execute(
@@ -105,7 +110,7 @@ def _allow(connection: psycopg.Connection[Any], user: str, rights: LiteralString
             )
 
 
-def _owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> list[str]:
+def _filter_owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> list[str]:
     """Filter the databases to those that this user owns, or whose owner's role it has."""
     rows = connection.execute(
         "SELECT datname FROM pg_database"
@@ -115,6 +120,6 @@ def _owned(connection: psycopg.Connection[Any], databases: Sequence[str]) -> lis
     return [str(row[0]) for row in rows]
 
 
-def _exists(connection: psycopg.Connection[Any], role: str) -> bool:
-    found = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-    return found is not None
+def _has_role(connection: psycopg.Connection[Any], role: str) -> bool:
+    row = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    return row is not None

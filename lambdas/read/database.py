@@ -60,7 +60,7 @@ class ReadDatabase:
         Raises:
             psycopg.Error: no server can be reached, or it could not answer.
         """
-        return self._read(query, _rows)
+        return self._read(query, _fetch_rows)
 
     def fetch_texts(self, query: Query) -> Texts:
         """Like `fetch`, but leave the values as text: for rows of which few values are inspected.
@@ -68,7 +68,7 @@ class ReadDatabase:
         Raises:
             psycopg.Error: as `fetch`.
         """
-        return self._read(query, _texts)
+        return self._read(query, _read_texts)
 
     def fetch_from_primary(self, query: Query) -> Rows:
         """Return every row of a query on the primary; for single rows only, to shelter the primary.
@@ -76,7 +76,7 @@ class ReadDatabase:
         Raises:
             psycopg.Error: the primary can't be reached, or could not answer.
         """
-        return _fetch(self._primary, query, _rows)
+        return _fetch(self._primary, query, _fetch_rows)
 
     def release(self) -> None:
         """Close the connection to the replica, if it is open; the next query opens a new one."""
@@ -106,10 +106,10 @@ def _fetch(session: Session, query: Query, take: Callable[[Cursor], _Found]) -> 
         return take(cursor.execute(query.text, query.values))
 
 
-def _rows(cursor: Cursor) -> Rows:
+def _fetch_rows(cursor: Cursor) -> Rows:
     return cursor.fetchall()
 
 
-def _texts(cursor: Cursor) -> Texts:
+def _read_texts(cursor: Cursor) -> Texts:
     assert cursor.pgresult is not None  # noqa: S101 - each statement sets it
     return Texts(cursor.pgresult)

@@ -28,10 +28,10 @@ def read_form(event: Mapping[str, Any]) -> dict[str, str]:
             (in the address) or repeated_parameter.
     """
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    text = _body(event)
+    text = _read_body(event)
     if text or headers.get("content-type"):  # a request without a body needs no type
         _check_media(headers)
-    pairs = _pairs(text)
+    pairs = _read_pairs(text)
     _refuse_repeated(pairs)
     page = event.get("queryStringParameters") or {}
     unknown = page.keys() - set(FORM_PAGES)
@@ -42,19 +42,19 @@ def read_form(event: Mapping[str, Any]) -> dict[str, str]:
             f"stands in the address, which takes {listed(FORM_PAGES)} only; everything else goes "
             "into the body",
         )
-    kept = {name: text for name, text in pairs if not page or name not in FORM_PAGES}
-    return {**kept, **page}
+    parameters = {name: text for name, text in pairs if not page or name not in FORM_PAGES}
+    return {**parameters, **page}
 
 
 def _refuse_repeated(pairs: Sequence[tuple[str, str]]) -> None:
     counts = Counter(name for name, _ in pairs)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        named = listed(shown(name) for name in repeated)
+        names = listed(shown(name) for name in repeated)
         raise ProblemError(
             Problem(
                 "repeated_parameter",
-                f"{named}: is given more than once; give each one once",
+                f"{names}: is given more than once; give each one once",
                 hint=HINT_REPEATED,
             )
         )
@@ -63,11 +63,13 @@ def _refuse_repeated(pairs: Sequence[tuple[str, str]]) -> None:
 def _check_media(headers: Mapping[str, str]) -> None:
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != FORM_TYPE:
-        given = f"Content-Type {shown(media)} is not supported here" if media else "no Content-Type"
+        description = (
+            f"Content-Type {shown(media)} is not supported here" if media else "no Content-Type"
+        )
         raise ProblemError(
             Problem(
                 "unsupported_media_type",
-                f"{given}; send the list's query as {FORM_TYPE}",
+                f"{description}; send the list's query as {FORM_TYPE}",
                 headers={"Accept-Post": FORM_TYPE},
             )
         )
@@ -82,13 +84,13 @@ def _check_media(headers: Mapping[str, str]) -> None:
         )
 
 
-def _body(event: Mapping[str, Any]) -> str:
+def _read_body(event: Mapping[str, Any]) -> str:
     text = str(event.get("body") or "")
     if event.get("isBase64Encoded"):
         try:
             text = base64.b64decode(text, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise _malformed("it is not UTF-8") from None
+            raise _describe_malformed("it is not UTF-8") from None
     size = len(text.encode(errors="replace"))
     if size > MAX_FORM_BYTES:
         raise ProblemError(
@@ -100,16 +102,16 @@ def _body(event: Mapping[str, Any]) -> str:
     return text.strip()
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def _read_pairs(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS
         )
     except UnicodeDecodeError:
-        raise _malformed("an encoded text in it is not UTF-8") from None
+        raise _describe_malformed("an encoded text in it is not UTF-8") from None
     except ValueError:
-        raise _malformed(f"it has more than {_MAX_PARAMETERS} parameters") from None
+        raise _describe_malformed(f"it has more than {_MAX_PARAMETERS} parameters") from None
 
 
-def _malformed(reason: str) -> ProblemError:
+def _describe_malformed(reason: str) -> ProblemError:
     return ProblemError(Problem("malformed_form", f"the body: {reason}"))

@@ -63,9 +63,9 @@ class ItemReader:
             ProblemError: the key or a header is invalid, or the item does not exist.
             NotYetVisibleError: the command that `Read-After` names is not visible yet.
         """
-        media = _media(view)
+        media = _choose_media(view)
         key = read_key(spec, view.path.get("key", ""))
-        rows = self._rows(spec, key, view.headers.get("read-after"))
+        rows = self._fetch_rows(spec, key, view.headers.get("read-after"))
         if not rows:
             raise ProblemError(Problem("not_found", f"{spec.path} has no item {key!r}"))
         version, text = rows[0]
@@ -75,27 +75,29 @@ class ItemReader:
             return Response(304, headers=headers)
         return Response(200, text, content_type=media.content_type, headers=headers)
 
-    def _rows(self, spec: ResourceSpec, key: KeyValue, after: str | None) -> Rows:
-        query = self._query(spec, key)
-        if after is None:
+    def _fetch_rows(self, spec: ResourceSpec, key: KeyValue, version: str | None) -> Rows:
+        query = self._build_query(spec, key)
+        if version is None:
             return self._database.fetch(query)
         now_ms = self._now_ms()
-        command_id = read_command_id(version_of(after) or after, "bad_header", "Read-After", now_ms)
+        command_id = read_command_id(
+            version_of(version) or version, "bad_header", "Read-After", now_ms
+        )
         # Clients can invent ids: only a recent id is worth the wait and a query to the primary.
         is_recent = accepted_ms(command_id) >= now_ms - self._primary_window_ms
         wait_seconds = self._wait_seconds if is_recent else 0
-        found, _ = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait_seconds)
-        if found != "pending":
+        status, _ = self._visibility.on_replica(spec, key, command_id, wait_seconds=wait_seconds)
+        if status != "pending":
             return self._database.fetch(query)
         if is_recent and self._visibility.on_primary(spec, key, command_id) != "pending":
             return self._database.fetch_from_primary(query)
         raise NotYetVisibleError(f"{spec.path}/{key}: command {command_id} is not applied yet")
 
-    def _query(self, spec: ResourceSpec, key: KeyValue) -> Query:
+    def _build_query(self, spec: ResourceSpec, key: KeyValue) -> Query:
         if spec.path not in self._statements:
             self._statements[spec.path] = item_query(spec, key).spelt_out()
         return Query(self._statements[spec.path].text, {"key": key})
 
 
-def _media(view: RequestView) -> Media:
+def _choose_media(view: RequestView) -> Media:
     return parse_accept(view.headers.get("accept", ""), (Media.JSON, Media.OBJECT))

@@ -32,12 +32,12 @@ def links(
     Raises:
         ProblemError: there are more rows, but no link can address them.
     """
-    kept = {name: view.query[name] for name in view.query.keys() - {"cursor", "offset"}}
+    parameters = {name: view.query[name] for name in view.query.keys() - {"cursor", "offset"}}
     if states_limit:
-        kept["limit"] = str(query.limit)
+        parameters["limit"] = str(query.limit)
     return ", ".join(
-        f'<{_address(f"/{spec.path}", {**kept, **way})}>; rel="{relation}"'
-        for relation, way in _neighbours(query, page)
+        f'<{_build_address(f"/{spec.path}", {**parameters, **position})}>; rel="{relation}"'
+        for relation, position in _list_neighbours(query, page)
     )
 
 
@@ -48,21 +48,21 @@ def form_links(spec: ResourceSpec, query: ListQuery, page: Page) -> str:
         ProblemError: as `links`.
     """
     return ", ".join(
-        f'<{_address(f"{QUERY_PATH}/{spec.path}", way)}>; rel="{relation}"'
-        for relation, way in _neighbours(query, page)
+        f'<{_build_address(f"{QUERY_PATH}/{spec.path}", position)}>; rel="{relation}"'
+        for relation, position in _list_neighbours(query, page)
     )
 
 
-def _neighbours(query: ListQuery, page: Page) -> Iterator[tuple[str, dict[str, str]]]:
+def _list_neighbours(query: ListQuery, page: Page) -> Iterator[tuple[str, dict[str, str]]]:
     if page.rows_behind and page.last is not None:
         cursor = make_cursor(query.fingerprint, page.last)
-        yield "next", _way(query, cursor, query.offset + page.rows)
+        yield "next", _build_parameters(query, cursor, query.offset + page.rows)
     if page.rows_before and page.first is not None:
         cursor = make_cursor(query.fingerprint, page.first, backward=True)
-        yield "prev", _way(query, cursor, max(0, query.offset - query.limit))
+        yield "prev", _build_parameters(query, cursor, max(0, query.offset - query.limit))
 
 
-def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
+def _build_parameters(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
     """Use an offset if the order's values are too long for a cursor."""
     if cursor is not None:
         return {"cursor": cursor}
@@ -78,11 +78,11 @@ def _way(query: ListQuery, cursor: str | None, offset: int) -> dict[str, str]:
     )
 
 
-def _address(path: str, parameters: dict[str, str]) -> str:
-    pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items())]
+def _build_address(path: str, parameters: dict[str, str]) -> str:
+    pairs = [f"{_quote(name)}={_quote(value)}" for name, value in sorted(parameters.items())]
     return f"{API_PREFIX}{path}?{'&'.join(pairs)}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Most texts need no quoting, and the pattern is much faster than `quote`."""
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)

@@ -68,13 +68,15 @@ class ListReader:
                 result has not exactly one row.
             psycopg.Error: the database could not answer.
         """
-        wanted = parse_representation(view.headers)
-        page, query = self._page(wanted, self._understood(spec, view, wanted), view)
-        link = links(spec, view, query, page, states_limit=wanted.range is not None)
-        response = _answer(wanted, query, page, link)
+        representation = parse_representation(view.headers)
+        page, query = self._read_page(
+            representation, self._parse_request(spec, view, representation), view
+        )
+        link = links(spec, view, query, page, states_limit=representation.range is not None)
+        response = _build_answer(representation, query, page, link)
         headers = {**response.headers, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
-        told = [text.encode() for text in (wanted.media, *headers.values())]
-        headers["ETag"] = f'W/"{_digest(*told, page.body)}"'
+        texts = [text.encode() for text in (representation.media, *headers.values())]
+        headers["ETag"] = f'W/"{_compute_digest(*texts, page.body)}"'
         if is_known(headers["ETag"], view.headers.get("if-none-match")):
             return Response(304, headers=headers)
         return replace(response, headers=headers)
@@ -87,58 +89,72 @@ class ListReader:
         Raises:
             ProblemError, psycopg.Error: as `read`.
         """
-        wanted = parse_representation(view.headers)
+        representation = parse_representation(view.headers)
         relations = self._relations[spec.path]
-        query = parse_list(spec, relations, view.query, wanted.range, is_form=True)
+        query = parse_list(spec, relations, view.query, representation.range, is_form=True)
         # Not kept for later requests: such texts are long and rarely repeated.
-        page, query = self._page(wanted, asked_for(spec, query, wanted.media, wanted.count), view)
-        response = _answer(wanted, query, page, form_links(spec, query, page))
+        page, query = self._read_page(
+            representation, asked_for(spec, query, representation.media, representation.count), view
+        )
+        response = _build_answer(representation, query, page, form_links(spec, query, page))
         return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
 
-    def _page(
-        self, wanted: Representation, asked: Asked, view: RequestView
+    def _read_page(
+        self, representation: Representation, page_request: Asked, view: RequestView
     ) -> tuple[Page, ListQuery]:
-        self._access.require(view.caller, map(read_scope, asked.others))
-        page = read_page(self._database, asked)
-        if wanted.media is Media.OBJECT and page.rows != 1:
-            raise ProblemError(_not_one(page.rows))
-        if page.total is not None and asked.query.offset > page.total:
-            raise ProblemError(_behind_the_end(asked.query.offset, page.total))
-        return page, asked.query
+        self._access.require(view.caller, map(read_scope, page_request.others))
+        page = read_page(self._database, page_request)
+        if representation.media is Media.OBJECT and page.rows != 1:
+            raise ProblemError(_describe_not_one(page.rows))
+        if page.total is not None and page_request.query.offset > page.total:
+            raise ProblemError(_describe_past_end(page_request.query.offset, page.total))
+        return page, page_request.query
 
-    def _understood(self, spec: ResourceSpec, view: RequestView, wanted: Representation) -> Asked:
+    def _parse_request(
+        self, spec: ResourceSpec, view: RequestView, representation: Representation
+    ) -> Asked:
         """Parse the query and build its statement; both depend on the request only.
 
         The results are kept for a while: clients repeat queries, and parsing takes as long as
         Postgres needs for some rows.
         """
         query_items = frozenset(view.query.items())
-        request = (spec.path, query_items, wanted.range, wanted.media, wanted.count)
-        found = self._kept.get(request)
-        if found is None:
-            query = parse_list(spec, self._relations[spec.path], view.query, wanted.range)
-            found = self._kept[request] = asked_for(spec, query, wanted.media, wanted.count)
+        request = (
+            spec.path,
+            query_items,
+            representation.range,
+            representation.media,
+            representation.count,
+        )
+        page_request = self._kept.get(request)
+        if page_request is None:
+            query = parse_list(spec, self._relations[spec.path], view.query, representation.range)
+            page_request = self._kept[request] = asked_for(
+                spec, query, representation.media, representation.count
+            )
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return found
+        return page_request
 
 
-def _answer(wanted: Representation, query: ListQuery, page: Page, link: str) -> Response:
+def _build_answer(
+    representation: Representation, query: ListQuery, page: Page, link: str
+) -> Response:
     is_partial = page.total is not None and page.rows < page.total
-    headers = {"Content-Range": _content_range(query, page)}
+    headers = {"Content-Range": _format_content_range(query, page)}
     if link:
         headers["Link"] = link
-    if wanted.applied:
-        headers["Preference-Applied"] = ", ".join(wanted.applied)
+    if representation.applied:
+        headers["Preference-Applied"] = ", ".join(representation.applied)
     return Response(
         206 if is_partial else 200,
         page.body.decode(),
-        content_type=wanted.media.content_type,
+        content_type=representation.media.content_type,
         headers=headers,
     )
 
 
-def _content_range(query: ListQuery, page: Page) -> str:
+def _format_content_range(query: ListQuery, page: Page) -> str:
     """`Content-Range` in PostgREST's form: `0-24/3573458`, with `*` for an unknown or empty part.
 
     The number of rows before a cursor is unknown.
@@ -149,15 +165,15 @@ def _content_range(query: ListQuery, page: Page) -> str:
     return f"{query.offset}-{query.offset + page.rows - 1}/{total}"
 
 
-def _digest(*parts: bytes) -> str:
+def _compute_digest(*parts: bytes) -> str:
     """The digest of a weak tag: equal tags mean equivalent answers, not equal bytes."""
     # Hashed in one call: each call costs as much as some hundred bytes. SHA-256 has processor
     # instructions and takes half the time of BLAKE2.
-    lengths_and_parts = [piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)]
+    lengths_and_parts = [chunk for part in parts for chunk in (len(part).to_bytes(8, "big"), part)]
     return hashlib.sha256(b"".join(lengths_and_parts)).hexdigest()[:_ETAG_DIGITS]
 
 
-def _not_one(rows: int) -> Problem:
+def _describe_not_one(rows: int) -> Problem:
     return Problem(
         "PGRST116",
         "Cannot coerce the result to a single JSON object",
@@ -165,7 +181,7 @@ def _not_one(rows: int) -> Problem:
     )
 
 
-def _behind_the_end(offset: int, total: int) -> Problem:
+def _describe_past_end(offset: int, total: int) -> Problem:
     return Problem(
         "PGRST103",
         "Requested range not satisfiable",

@@ -83,7 +83,7 @@ class Page:
     total: int | None
 
 
-class _Found(NamedTuple):
+class _PageRows(NamedTuple):
     """The result of a statement, with rows in the direction of the search."""
 
     body: bytes
@@ -118,38 +118,38 @@ def read_page(database: ReadDatabase, asked: Asked) -> Page:
         psycopg.Error: the database could not answer.
     """
     try:
-        found = _found(database, asked)
+        rows = _read_rows(database, asked)
     except RowTooLargeError:
         measured = page_query(asked.spec, asked.query, asked.media, asked.count, measured=True)
-        found = _written_as_one(database, measured, asked.query)
+        rows = _read_as_one(database, measured, asked.query)
     query = asked.query
     return Page(
-        body=found.body,
-        rows=found.rows,
-        first=found.farthest if query.backward else found.nearest,
-        last=found.nearest if query.backward else found.farthest,
-        rows_before=found.more if query.backward else _skips_rows(query),
-        rows_behind=query.backward or found.more,
-        total=_total(database, asked, found),
+        body=rows.body,
+        rows=rows.rows,
+        first=rows.farthest if query.backward else rows.nearest,
+        last=rows.nearest if query.backward else rows.farthest,
+        rows_before=rows.more if query.backward else _skips_rows(query),
+        rows_behind=query.backward or rows.more,
+        total=_count_total(database, asked, rows),
     )
 
 
-def _found(database: ReadDatabase, asked: Asked) -> _Found:
-    if not asked.is_row_by_row:
-        return _written_as_one(database, asked.statement, asked.query)
-    found = _row_by_row(database, asked)
-    if found is not None:
-        return found
+def _read_rows(database: ReadDatabase, request: Asked) -> _PageRows:
+    if not request.is_row_by_row:
+        return _read_as_one(database, request.statement, request.query)
+    rows = _read_row_by_row(database, request)
+    if rows is not None:
+        return rows
     # The table has rows that violate the declaration; this statement can read them.
-    statement = page_query(asked.spec, asked.query, asked.media, asked.count)
-    return _written_as_one(database, statement, asked.query)
+    statement = page_query(request.spec, request.query, request.media, request.count)
+    return _read_as_one(database, statement, request.query)
 
 
-def _written_as_one(database: ReadDatabase, statement: Query, query: ListQuery) -> _Found:
+def _read_as_one(database: ReadDatabase, statement: Query, query: ListQuery) -> _PageRows:
     text, rows, more, nearest, farthest, size, total = _fetch(database.fetch, statement)[0]
     if size > _ANSWER_MAX_BYTES:
-        raise ProblemError(_too_large(size, query))
-    return _Found(
+        raise ProblemError(_describe_too_large(size, query))
+    return _PageRows(
         body=text.encode(),
         rows=rows,
         more=more,
@@ -172,31 +172,31 @@ def _fetch(fetch: Callable[[Query], _Fetched], statement: Query) -> _Fetched:
     except psycopg.Error as exc:
         if not is_query_fault(exc):
             raise
-        raise (limit_problem(exc) or _refused(exc)) from exc
+        raise (limit_problem(exc) or _describe_refusal(exc)) from exc
 
 
-def _row_by_row(database: ReadDatabase, asked: Asked) -> _Found | None:
+def _read_row_by_row(database: ReadDatabase, request: Asked) -> _PageRows | None:
     """Read row by row; None if a row has no text or the rows exceed a page's size."""
-    query = asked.query
-    found = _fetch(database.fetch_texts, asked.statement)
-    rows = min(len(found), query.limit)
-    lines = found.column(0, rows)
+    query = request.query
+    texts = _fetch(database.fetch_texts, request.statement)
+    rows = min(len(texts), query.limit)
+    lines = texts.column(0, rows)
     if query.backward:
         lines.reverse()
-    head, separator, tail = (part.encode() for part in frame(query, asked.media))
+    head, separator, tail = (part.encode() for part in frame(query, request.media))
     try:
         body = head + separator.join(cast("list[bytes]", lines)) + tail
     except TypeError:  # one is None; a check beforehand would take longer
         return None
-    if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _size(body, rows) > PAGE_MAX_BYTES:
+    if _LONGEST_ESCAPE * len(body) > PAGE_MAX_BYTES and _measure_size(body, rows) > PAGE_MAX_BYTES:
         return None
-    more = len(found) > rows
-    return _Found(
+    more = len(texts) > rows
+    return _PageRows(
         body=body,
         rows=rows,
         more=more,
-        nearest=_place(found, 0, asked.place) if rows and _skips_rows(query) else None,
-        farthest=_place(found, rows - 1, asked.place) if rows and more else None,
+        nearest=_read_place(texts, 0, request.place) if rows and _skips_rows(query) else None,
+        farthest=_read_place(texts, rows - 1, request.place) if rows and more else None,
         total=None,
     )
 
@@ -206,34 +206,34 @@ def _skips_rows(query: ListQuery) -> bool:
     return query.position is not None or query.offset > 0
 
 
-def _place(found: Texts, row: int, members: Sequence[str] | None) -> Place:
+def _read_place(texts: Texts, row: int, members: Sequence[str] | None) -> Place:
     if members is None:
-        return found.row(row, 1)
-    shown = _NUMBERS_AS_TEXT.decode((found.value(row, 0) or b"").decode())
-    return [None if shown[name] is None else str(shown[name]) for name in members]
+        return texts.row(row, 1)
+    values = _NUMBERS_AS_TEXT.decode((texts.value(row, 0) or b"").decode())
+    return [None if values[name] is None else str(values[name]) for name in members]
 
 
-def _size(body: bytes, rows: int) -> int:
+def _measure_size(body: bytes, rows: int) -> int:
     """An upper bound of the size that `page_query` counts: rows as JSON strings with quotes."""
     return len(orjson.dumps(body.decode())) + rows * len('""')
 
 
-def _total(database: ReadDatabase, asked: Asked, found: _Found) -> int | None:
-    total = found.total
-    if asked.count == "planned" or (asked.count == "estimated" and (total or 0) > MAX_LIMIT):
+def _count_total(database: ReadDatabase, request: Asked, rows: _PageRows) -> int | None:
+    total = rows.total
+    if request.count == "planned" or (request.count == "estimated" and (total or 0) > MAX_LIMIT):
         # The rows found may exceed the estimate.
-        seen = asked.query.offset + found.rows + found.more if found.rows else 0
-        return max(total or 0, _estimate(database, asked.spec, asked.query), seen)
+        rows_seen = request.query.offset + rows.rows + rows.more if rows.rows else 0
+        return max(total or 0, _estimate_rows(database, request.spec, request.query), rows_seen)
     return total
 
 
-def _estimate(database: ReadDatabase, spec: ResourceSpec, query: ListQuery) -> int:
+def _estimate_rows(database: ReadDatabase, spec: ResourceSpec, query: ListQuery) -> int:
     """The number of rows that Postgres's planner expects."""
     plan = database.fetch(estimate_query(spec, query))[0][0]
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
-def _refused(error: psycopg.Error) -> ProblemError:
+def _describe_refusal(error: psycopg.Error) -> ProblemError:
     return ProblemError(
         Problem(
             "PGRST100",
@@ -244,11 +244,11 @@ def _refused(error: psycopg.Error) -> ProblemError:
     )
 
 
-def _too_large(size: int, query: ListQuery) -> Problem:
-    related = [shown(member.name) for member in relations_in(query.select)]
-    what = f"one row, with its {listed(related)}," if related else "one row"
+def _describe_too_large(size: int, query: ListQuery) -> Problem:
+    names = [shown(member.name) for member in relations_in(query.select)]
+    subject = f"one row, with its {listed(names)}," if names else "one row"
     return Problem(
         "answer_too_large",
-        f"{what} takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
+        f"{subject} takes {size:,} bytes of an answer, {_ANSWER_MAX_BYTES:,} is most",
         hint="select fewer columns, or limit the related rows inside it",
     )

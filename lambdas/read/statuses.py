@@ -59,10 +59,10 @@ class StatusReader:
         key = read_key(spec, view.path.get("key", ""))
         now_ms = self._now_ms()
         command_id = read_command_id(view.path.get("id", ""), "bad_command_id", "id", now_ms)
-        wait = self._wait_seconds(view.headers.get("prefer"))
+        wait = self._read_wait(view.headers.get("prefer"))
         # Clients can invent ids: only a recent id is worth an instance's time.
         is_recent = accepted_ms(command_id) >= now_ms - self._wait_window_ms
-        found, traces = self._visibility.on_replica(
+        status, traces = self._visibility.on_replica(
             spec,
             key,
             command_id,
@@ -74,26 +74,26 @@ class StatusReader:
             "command_id": command_id,
             "resource": spec.path,
             "key": key,
-            "status": found,
+            "status": status,
             "links": {"item": item, "status": f"{item}/commands/{command_id}"},
         }
         headers = {"Cache-Control": "no-store"}
         if wait is not None:
             headers["Preference-Applied"] = f"wait={wait}"
-        if found == "pending":
+        if status == "pending":
             headers |= {"Location": document["links"]["status"], "Retry-After": self._retry_after}
             return json_response(202, document, headers)
-        return json_response(200, document | _details(found, traces), headers)
+        return json_response(200, document | _describe_details(status, traces), headers)
 
-    def _wait_seconds(self, prefer: str | None) -> int | None:
+    def _read_wait(self, prefer: str | None) -> int | None:
         """The seconds to wait (RFC 7240 §4.3), capped; None if the client requests no wait."""
         if prefer is None:
             return None
         for preference in prefer.split(","):
             token = preference.partition(";")[0].strip()
-            found = _WAIT.fullmatch(token)
-            if found:
-                return min(int(found[1]), int(self._wait_cap_seconds))
+            match = _WAIT.fullmatch(token)
+            if match:
+                return min(int(match[1]), int(self._wait_cap_seconds))
             # Other preferences, `waiting` among them, are ignored (RFC 7240 §2).
             if token.partition("=")[0].strip().lower() == "wait":
                 raise ProblemError(
@@ -102,10 +102,10 @@ class StatusReader:
         return None
 
 
-def _details(found: str, traces: Traces) -> dict[str, Any]:
-    if found == "rejected" and traces.rejection is not None:
+def _describe_details(status: str, traces: Traces) -> dict[str, Any]:
+    if status == "rejected" and traces.rejection is not None:
         code, detail = traces.rejection
         return {"error": {"code": code, "detail": detail}}
-    if found == "superseded":
+    if status == "superseded":
         return {"superseded_by": traces.row_version or traces.tombstone}
     return {}

@@ -9,7 +9,7 @@ from forebay.command import KeyValue
 from forebay.ids import MAX_AHEAD_MS, accepted_ms, is_command_id
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import Fate, Traces, fate
+from forebay.status import CommandStatus, Traces, find_status
 from lambdas.read.database import ReadDatabase, Rows
 from lambdas.read.sql.rows import traces_query
 
@@ -43,7 +43,7 @@ class Visibility:
         *,
         wait_seconds: float,
         frees_connection: bool = False,
-    ) -> tuple[Fate, Traces]:
+    ) -> tuple[CommandStatus, Traces]:
         """The status on a replica, queried until it is not pending or the time is up.
 
         Args:
@@ -59,20 +59,20 @@ class Visibility:
         deadline = self._clock() + wait_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            traces = _traces(self._database.fetch(query))
-            found = fate(command_id, traces)
-            left = deadline - self._clock()
-            if found != "pending" or left <= 0:
-                return found, traces
+            traces = _read_traces(self._database.fetch(query))
+            status = find_status(command_id, traces)
+            remaining = deadline - self._clock()
+            if status != "pending" or remaining <= 0:
+                return status, traces
             if frees_connection and pause >= _SHORTEST_FREE_PAUSE_SECONDS:
                 self._database.release()
-            self._sleep(min(pause, left))
+            self._sleep(min(pause, remaining))
             pause = min(pause * 2, longest)
 
-    def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> Fate:
+    def on_primary(self, spec: ResourceSpec, key: KeyValue, command_id: str) -> CommandStatus:
         """The status on the primary, queried once."""
         rows = self._database.fetch_from_primary(traces_query(spec, key, command_id))
-        return fate(command_id, _traces(rows))
+        return find_status(command_id, _read_traces(rows))
 
 
 def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
@@ -88,7 +88,7 @@ def read_command_id(text: str, code: str, where: str, now_ms: int) -> str:
     return text
 
 
-def _traces(rows: Rows) -> Traces:
+def _read_traces(rows: Rows) -> Traces:
     version, by_create, tombstone, code, detail = rows[0]
     return Traces.of_columns(
         version,

@@ -80,7 +80,7 @@ class SweepApp:
         """Enqueue the files that have no report yet; needs no database."""
         now, settings = self._now(), self._settings
         bucket = self._archive.bucket
-        found = survey_imports(
+        survey = survey_imports(
             self._archive.list(IMPORTS_PREFIX),
             since=now - dt.timedelta(seconds=settings.lookback_seconds),
             born_before=now - dt.timedelta(seconds=settings.grace_seconds),
@@ -89,12 +89,12 @@ class SweepApp:
         waiting = self._imports.depth().total
         patience = dt.timedelta(seconds=settings.patience_seconds)
         result: Result = "nothing_missed"
-        if found.missed and backlog_explains(found, waiting, now=now, patience=patience):
+        if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
             result = "waiting_in_queue"
-        elif found.missed:
-            enqueue(self._imports, bucket, [file.key for file in found.missed])
+        elif survey.missed:
+            enqueue(self._imports, bucket, [file.key for file in survey.missed])
             result = "enqueued"
-        return {**found.as_counts, "waiting": waiting, "result": result}
+        return {**survey.as_counts, "waiting": waiting, "result": result}
 
     def _sweep_once(self, imports: dict[str, Any]) -> dict[str, Any]:
         now = self._now()
@@ -107,22 +107,22 @@ class SweepApp:
                 grace=dt.timedelta(seconds=self._settings.grace_seconds),
                 dead=dead,
             )
-            survey = sweep.survey(self._objects(now))
+            survey = sweep.survey(self._list_objects(now))
             waiting = self._queue.depth().total
             result: Result = "nothing_missed"
             if survey.missed and backlog_explains(survey, waiting, now=now, patience=patience):
                 result = "waiting_in_queue"
             elif survey.missed:
-                for keys in sweep.missed(self._objects(now)):
+                for keys in sweep.missed(self._list_objects(now)):
                     enqueue(self._queue, self._archive.bucket, keys)
                 result = "enqueued"
-        return self._told(survey, waiting, result, imports)
+        return self._report(survey, waiting, result, imports)
 
-    def _objects(self, now: dt.datetime) -> Iterator[Listed]:
+    def _list_objects(self, now: dt.datetime) -> Iterator[Listed]:
         since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
         return self._archive.list(COMMANDS_PREFIX, after=start_of_listing(since))
 
-    def _told(
+    def _report(
         self, survey: Survey, waiting: int, result: Result, imports: dict[str, Any]
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {

@@ -24,7 +24,7 @@ class Answers:
 
     def accepted(self, command: Command) -> Response:
         """Answer 202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
-        document = _accepted(command, status="pending")
+        document = _describe_accepted(command, status="pending")
         return json_response(
             202,
             document,
@@ -38,7 +38,7 @@ class Answers:
 
     def batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
         """Answer 207 with one result per item, in the items' order (RFC 4918 §13)."""
-        items = [_result(index, result, instance) for index, result in enumerate(results)]
+        items = [_build_result(index, result, instance) for index, result in enumerate(results)]
         return json_response(
             207,
             {"results": items},
@@ -46,15 +46,15 @@ class Answers:
         )
 
 
-def _result(index: int, result: Command | Problem, instance: str) -> dict[str, Any]:
+def _build_result(index: int, result: Command | Problem, instance: str) -> dict[str, Any]:
     """The result of one item; its `status` is that of a request with this item alone."""
     if isinstance(result, Problem):
         problem = result.document(f"{instance}#/{index}")
         return {"index": index, "outcome": "refused", "status": result.status, "problem": problem}
-    return {"index": index, "outcome": "accepted", **_accepted(result, status=202)}
+    return {"index": index, "outcome": "accepted", **_describe_accepted(result, status=202)}
 
 
-def _accepted(command: Command, *, status: int | str) -> dict[str, Any]:
+def _describe_accepted(command: Command, *, status: int | str) -> dict[str, Any]:
     item = f"{API_PREFIX}/{command.resource}/{quote(str(command.key), safe='')}"
     return {
         "command_id": command.id,

@@ -111,20 +111,20 @@ class WriteApp:
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
         spec = self._resources[route.resource]
-        honoured = honoured_preferences(
+        preferences = honoured_preferences(
             request.prefer,
             spec,
             cast("Method", route.method),
             must_not_exist=route.method == "PUT" and request.must_not_exist(),
         )
         if request.query:
-            raise ProblemError(_query_problem(spec, request.query))
+            raise ProblemError(_describe_query(spec, request.query))
         caller = request.caller(self._ids.now_ms())
         response = _ACTIONS[route.action](self, route, spec, request, caller)
-        if not honoured:
+        if not preferences:
             return response
-        applied = {"Preference-Applied": ", ".join(honoured)}
-        return replace(response, headers={**response.headers, **applied})
+        applied_header = {"Preference-Applied": ", ".join(preferences)}
+        return replace(response, headers={**response.headers, **applied_header})
 
     def _post(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
@@ -133,41 +133,41 @@ class WriteApp:
         if media in NDJSON_TYPES:
             body = request.body()
             lines = [line for line in body.data.splitlines() if line.strip()]
-            return self._batch(spec, request, caller, _Batch(body, lines))
+            return self._accept_batch(spec, request, caller, _Batch(body, lines))
         if media not in JSON_TYPES:
-            raise ProblemError(_media_problem(media, JSON_TYPES | NDJSON_TYPES))
+            raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
         body = request.body()
-        batch = _array(body)
+        batch = _parse_array(body)
         if batch is not None:
-            return self._batch(spec, request, caller, batch)
-        item = self._upgrade(spec, request)(body.data)
-        return self._one(self._make.post(spec, item, caller))
+            return self._accept_batch(spec, request, caller, batch)
+        item = self._choose_upgrade(spec, request)(body.data)
+        return self._accept_one(self._make.post(spec, item, caller))
 
     def _put(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
     ) -> Response:
-        key = _key(spec, request)
+        key = _read_path_key(spec, request)
         media = request.media_type()
         if media not in JSON_TYPES:
-            raise ProblemError(_media_problem(media, JSON_TYPES))
+            raise ProblemError(_describe_media(media, JSON_TYPES))
         body = request.body()
         raw = body.check(body.data)
         parse(raw)
-        raw = self._upgrade(spec, request)(raw)
+        raw = self._choose_upgrade(spec, request)(raw)
         create = request.must_not_exist()
-        return self._one(self._make.put(spec, key, raw, caller, create=create))
+        return self._accept_one(self._make.put(spec, key, raw, caller, create=create))
 
     def _delete(
         self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
     ) -> Response:
-        return self._one(self._make.delete(spec, _key(spec, request), caller))
+        return self._accept_one(self._make.delete(spec, _read_path_key(spec, request), caller))
 
-    def _one(self, line: Line) -> Response:
+    def _accept_one(self, line: Line) -> Response:
         if self._acceptor.accept([line]):
             raise ProblemError(not_accepted())
         return self._answers.accepted(line.command)
 
-    def _batch(
+    def _accept_batch(
         self, spec: ResourceSpec, request: WriteRequest, caller: Caller, batch: _Batch
     ) -> Response:
         if not batch.items:
@@ -179,14 +179,14 @@ class WriteApp:
                     f"the batch has {len(batch.items)} items, the limit is {MAX_BATCH_ITEMS}",
                 )
             )
-        made: list[_Item] = []
-        upgrade = self._upgrade(spec, request)
+        items: list[_Item] = []
+        upgrade = self._choose_upgrade(spec, request)
         for item in batch.items:
-            made.append(self._item(spec, item, caller, batch, upgrade))
-            caller = _following(caller, made[-1])
-        return self._answers.batch(self._accepted(made), request.path)
+            items.append(self._make_item(spec, item, caller, batch, upgrade))
+            caller = _advance_caller(caller, items[-1])
+        return self._answers.batch(self._accept_items(items), request.path)
 
-    def _item(
+    def _make_item(
         self, spec: ResourceSpec, item: bytes, caller: Caller, batch: _Batch, upgrade: _Upgrade
     ) -> _Item:
         """Make one item's command, or return the problem; the other items are not affected."""
@@ -201,7 +201,7 @@ class WriteApp:
         except ProblemError as exc:
             return exc.problem
 
-    def _upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
+    def _choose_upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
         """The function that converts the request's items to the current schema version.
 
         Raises:
@@ -209,7 +209,7 @@ class WriteApp:
         """
         version = request.schema_version()
         if version is None or version == spec.schema_version:
-            return _unchanged
+            return _keep_unchanged
         recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
         old = recorded.versions.get(version) if recorded else None
         if old is None:
@@ -224,16 +224,17 @@ class WriteApp:
 
         return partial(current_item, spec, version, old)
 
-    def _accepted(self, made: Sequence[_Item]) -> list[Command | Problem]:
-        lines = [item for item in made if isinstance(item, Line)]
-        refused = self._acceptor.accept(lines) if lines else set()
-        fates = iter(
-            not_accepted() if index in refused else line.command for index, line in enumerate(lines)
+    def _accept_items(self, items: Sequence[_Item]) -> list[Command | Problem]:
+        lines = [item for item in items if isinstance(item, Line)]
+        refused_indexes = self._acceptor.accept(lines) if lines else set()
+        results = iter(
+            not_accepted() if index in refused_indexes else line.command
+            for index, line in enumerate(lines)
         )
-        return [next(fates) if isinstance(item, Line) else item for item in made]
+        return [next(results) if isinstance(item, Line) else item for item in items]
 
 
-def _unchanged(item: bytes) -> bytes:
+def _keep_unchanged(item: bytes) -> bytes:
     return item
 
 
@@ -246,7 +247,7 @@ _ACTIONS: Mapping[
 }
 
 
-def _array(body: Body) -> _Batch | None:
+def _parse_array(body: Body) -> _Batch | None:
     """Parse the body as a batch; None if it is not an array but a single item.
 
     Raises:
@@ -270,14 +271,14 @@ def _array(body: Body) -> _Batch | None:
     return _Batch(body, [dump(item) for item in value], parsed=True)
 
 
-def _following(caller: Caller, item: _Item) -> Caller:
+def _advance_caller(caller: Caller, item: _Item) -> Caller:
     """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
     if caller.after is None or isinstance(item, Problem):
         return caller
     return replace(caller, after=max(caller.after, item.command.id))
 
 
-def _query_problem(spec: ResourceSpec, query: Iterable[str]) -> Problem:
+def _describe_query(spec: ResourceSpec, query: Iterable[str]) -> Problem:
     names = sorted(query)
     item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
     hints = {
@@ -288,20 +289,20 @@ def _query_problem(spec: ResourceSpec, query: Iterable[str]) -> Problem:
         "select": "a write answers with the address of its status, not with rows: read the item "
         f"at {item} with `Read-After`",
     }
-    helpful = [name for name in names if name in hints]
-    told = ", ".join(map(ascii, helpful or names[:1]))
-    hint = "; ".join(hints[name] for name in helpful) or None
-    return Problem("unknown_parameter", f"a write has no parameter {told}", hint=hint)
+    known_names = [name for name in names if name in hints]
+    names_text = ", ".join(map(ascii, known_names or names[:1]))
+    hint = "; ".join(hints[name] for name in known_names) or None
+    return Problem("unknown_parameter", f"a write has no parameter {names_text}", hint=hint)
 
 
-def _key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
+def _read_path_key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
     return read_key(spec, request.path_parameters.get("key", ""))
 
 
-def _media_problem(media: str, allowed: frozenset[str]) -> Problem:
-    found = f"Content-Type {media[:80]!a}" if media else "no content type"
+def _describe_media(media: str, allowed: frozenset[str]) -> Problem:
+    description = f"Content-Type {media[:80]!a}" if media else "no content type"
     return Problem(
         "unsupported_media_type",
-        f"{found} is not supported here; send {', '.join(sorted(allowed))}",
+        f"{description} is not supported here; send {', '.join(sorted(allowed))}",
         headers={"Accept-Post": ", ".join(sorted(allowed))},
     )

@@ -51,25 +51,35 @@ def honoured_preferences(
     """
     if not headers:
         return ()
-    asked = list(_parsed(headers))
-    refused = _refused(spec, method, must_not_exist=must_not_exist)
-    for preference in asked:
-        if preference.text in refused:
+    preferences = list(_parse(headers))
+    refused_hints = _list_refused(spec, method, must_not_exist=must_not_exist)
+    for preference in preferences:
+        if preference.text in refused_hints:
             detail = f"Prefer: {preference.text} can't be honoured by a {method}"
-            raise ProblemError(_problem(detail, preference.text, refused[preference.text]))
-    known = _known(method, must_not_exist=must_not_exist)
-    unknown = [preference.text for preference in asked if preference.text not in known]
-    handling = next((found.text for found in asked if found.name == "handling"), None)
+            raise ProblemError(
+                _describe_problem(detail, preference.text, refused_hints[preference.text])
+            )
+    known_texts = _list_known(method, must_not_exist=must_not_exist)
+    unknown = [preference.text for preference in preferences if preference.text not in known_texts]
+    handling = next((item.text for item in preferences if item.name == "handling"), None)
     if unknown and handling == "handling=strict":
         names = ascii(", ".join(unknown)[:_QUOTED])[1:-1]
         detail = f"Prefer: handling=strict, and a write does not know {names}"
-        raise ProblemError(_problem(detail, names, f"known: {', '.join(sorted(known))}"))
+        raise ProblemError(
+            _describe_problem(detail, names, f"known: {', '.join(sorted(known_texts))}")
+        )
     # The first of several values counts (RFC 7240 §2).
-    first = {found.name: found.text for found in reversed(asked) if found.text in known}
-    return tuple(dict.fromkeys(first[found.name] for found in asked if found.name in first))
+    first_by_name = {
+        item.name: item.text for item in reversed(preferences) if item.text in known_texts
+    }
+    return tuple(
+        dict.fromkeys(
+            first_by_name[item.name] for item in preferences if item.name in first_by_name
+        )
+    )
 
 
-def _parsed(headers: Sequence[str]) -> Iterator[_Preference]:
+def _parse(headers: Sequence[str]) -> Iterator[_Preference]:
     for item in _PREFERENCE.findall(",".join(headers)):
         name, equals, value = item.partition(";")[0].partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
@@ -77,22 +87,22 @@ def _parsed(headers: Sequence[str]) -> Iterator[_Preference]:
             yield _Preference(f"{name}={value}" if equals and value else name, name)
 
 
-def _refused(spec: ResourceSpec, method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
+def _list_refused(spec: ResourceSpec, method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
     """The preferences refused under any handling, each with a hint."""
     address = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
-    refused = {
+    hints = {
         _TRIAL: "a write that is accepted is applied, so there is no trial; leave the request out"
     }
     if method == "POST":
-        refused[_UPSERT] = f"a POST never overwrites an item; PUT {address} does"
+        hints[_UPSERT] = f"a POST never overwrites an item; PUT {address} does"
     elif method == "PUT" and must_not_exist:
-        refused[_UPSERT] = "If-None-Match: * never overwrites an item; leave out one of the two"
+        hints[_UPSERT] = "If-None-Match: * never overwrites an item; leave out one of the two"
     elif method == "PUT":
-        refused[_IGNORE] = "a PUT overwrites an item, unless it has If-None-Match: *"
-    return refused
+        hints[_IGNORE] = "a PUT overwrites an item, unless it has If-None-Match: *"
+    return hints
 
 
-def _known(method: Method, *, must_not_exist: bool) -> frozenset[str]:
+def _list_known(method: Method, *, must_not_exist: bool) -> frozenset[str]:
     if method == "DELETE":
         return _ALWAYS
     overwrites = method == "PUT" and not must_not_exist
@@ -100,5 +110,5 @@ def _known(method: Method, *, must_not_exist: bool) -> frozenset[str]:
     return _ALWAYS | {"missing=default", _UPSERT if overwrites else _IGNORE}
 
 
-def _problem(detail: str, details: str, hint: str) -> Problem:
+def _describe_problem(detail: str, details: str, hint: str) -> Problem:
     return Problem("PGRST122", detail, details=details, hint=hint)

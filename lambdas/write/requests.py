@@ -93,7 +93,7 @@ class WriteRequest:
                 name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()
             },
             headers=headers,
-            prefer=_all_values(event, headers, "prefer"),
+            prefer=_collect_values(event, headers, "prefer"),
             query=event.get("multiValueQueryStringParameters")
             or event.get("queryStringParameters")
             or {},
@@ -111,23 +111,23 @@ class WriteRequest:
         Raises:
             ProblemError: the parameter is not a version, or is repeated.
         """
-        given = [
+        versions = [
             value.strip().strip('"')
             for name, _, value in (
                 part.partition("=") for part in self.headers.get("content-type", "").split(";")[1:]
             )
             if name.strip().lower() == "schema"
         ]
-        if not given:
+        if not versions:
             return None
-        if len(given) > 1 or not _VERSION.fullmatch(given[0]):
+        if len(versions) > 1 or not _VERSION.fullmatch(versions[0]):
             raise ProblemError(
                 Problem(
                     "unsupported_media_type",
                     "the parameter schema of Content-Type is one schema version, such as 1",
                 )
             )
-        return int(given[0])
+        return int(versions[0])
 
     def body(self) -> Body:
         """The body.
@@ -139,7 +139,7 @@ class WriteRequest:
         text = self.event.get("body") or ""
         encoding = self.headers.get("content-encoding", "").strip().lower()
         if encoding not in {"", "identity"} and not self._is_inflated(encoding, text):
-            raise ProblemError(_encoding_problem(encoding))
+            raise ProblemError(_describe_encoding(encoding))
         if self.event.get("isBase64Encoded"):
             try:
                 raw = base64.b64decode(text, validate=True)
@@ -147,7 +147,7 @@ class WriteRequest:
                 raise ProblemError(Problem("malformed_json", f"the body: {exc}")) from None
             is_text = False
         else:
-            raw, is_text = _encoded(str(text)), True
+            raw, is_text = _encode(str(text)), True
         # The edge sees only `Content-Length`. A chunked body does not have it, and for a compressed
         # body it does not give the inflated size.
         if len(raw) > self.max_body_bytes:
@@ -177,12 +177,12 @@ class WriteRequest:
             ProblemError: a header is invalid.
         """
         trace = self.headers.get("traceparent", "")
-        by = _identity(self.event.get("requestContext") or {})
+        by = _read_identity(self.event.get("requestContext") or {})
         return Caller(
             by=by,
             trace=trace if _TRACEPARENT.fullmatch(trace) else None,
-            idempotency_key=self._idempotency_key(),
-            after=self._seen_version(now_ms),
+            idempotency_key=self._read_idempotency_key(),
+            after=self._read_seen_version(now_ms),
             # Older releases named programs `user:`, and derived keys must not depend on the
             # release.
             key_owner=re.sub(r"^client:", "user:", by),
@@ -203,12 +203,12 @@ class WriteRequest:
             )
         return True
 
-    def _idempotency_key(self) -> str | None:
+    def _read_idempotency_key(self) -> str | None:
         value = self.headers.get("idempotency-key")
         if value is None:
             return None
-        found = _IDEMPOTENCY_KEY.fullmatch(value.strip())
-        key = (found[1] if found[1] is not None else found[2]) if found else ""
+        match = _IDEMPOTENCY_KEY.fullmatch(value.strip())
+        key = (match[1] if match[1] is not None else match[2]) if match else ""
         if not key or len(key) > _MAX_IDEMPOTENCY_KEY:
             raise ProblemError(
                 Problem(
@@ -219,17 +219,17 @@ class WriteRequest:
             )
         return key
 
-    def _seen_version(self, now_ms: int) -> str | None:
+    def _read_seen_version(self, now_ms: int) -> str | None:
         """The greatest version that `If-Match` and `Read-After` name."""
         versions = []
         for header in ("If-Match", "Read-After"):
-            shown = self.headers.get(header.lower())
-            if shown is None:
+            text = self.headers.get(header.lower())
+            if text is None:
                 continue
-            version = version_of(shown)
+            version = version_of(text)
             if version is None:
-                wanted = "one item's ETag, or a command id"
-                raise ProblemError(Problem("bad_header", f"{header} must name {wanted}"))
+                expected = "one item's ETag, or a command id"
+                raise ProblemError(Problem("bad_header", f"{header} must name {expected}"))
             if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
                 raise ProblemError(
                     Problem("bad_header", f"{header} names a version from the future: {version}")
@@ -238,16 +238,23 @@ class WriteRequest:
         return max(versions, default=None)
 
 
-def _all_values(event: Mapping[str, Any], headers: Mapping[str, str], name: str) -> tuple[str, ...]:
+def _collect_values(
+    event: Mapping[str, Any], headers: Mapping[str, str], name: str
+) -> tuple[str, ...]:
     """The values of all headers with a lower-case name."""
-    several = event.get("multiValueHeaders") or {}
-    values = [value for key, found in several.items() if key.lower() == name for value in found]
+    multi_values = event.get("multiValueHeaders") or {}
+    values = [
+        value
+        for key, header_values in multi_values.items()
+        if key.lower() == name
+        for value in header_values
+    ]
     if not values and name in headers:
         values = [headers[name]]
     return tuple(values)
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     """Encode the text to the bytes that API Gateway decoded."""
     try:
         return text.encode()
@@ -257,7 +264,7 @@ def _encoded(text: str) -> bytes:
         ) from None
 
 
-def _encoding_problem(encoding: str) -> Problem:
+def _describe_encoding(encoding: str) -> Problem:
     # RFC 9110 §12.5.3: a 415 that is caused by the content coding carries Accept-Encoding.
     return Problem(
         "unsupported_media_type",
@@ -267,7 +274,7 @@ def _encoding_problem(encoding: str) -> Problem:
     )
 
 
-def _identity(context: Mapping[str, Any]) -> str:
+def _read_identity(context: Mapping[str, Any]) -> str:
     """The caller according to API Gateway's authorizers, the strongest proof first."""
     authorizer = context.get("authorizer") or {}
     identity = context.get("identity") or {}

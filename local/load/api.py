@@ -126,7 +126,7 @@ class Api:
         # An item that is answered 503 may have been stored nevertheless.
         return Attempt(results, "items answered 503", may_have_worked=True)
 
-    async def fate(self, status_path: str) -> str | None:
+    async def status(self, status_path: str) -> str | None:
         """Return the final status of a command, or None while it is pending.
 
         Raises:

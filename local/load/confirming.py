@@ -12,7 +12,7 @@ _PAUSE_SECONDS = 0.2  # between two rounds of status requests
 
 Keys = frozenset[tuple[str, int | str]]
 #: Status by command id.
-Fates = dict[str, str]
+Statuses = dict[str, str]
 
 
 async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
@@ -25,7 +25,7 @@ async def present_keys(api: Api, items: Iterable[Item]) -> Keys:
     return frozenset(keys)
 
 
-async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Fates:
+async def statuses_from_lists(api: Api, commands: Sequence[Accepted], before: Keys) -> Statuses:
     """Determine statuses from whole lists; all commands must be creates.
 
     A key that had a row before the load keeps that row despite a create: superseded. A key that had
@@ -36,7 +36,7 @@ async def fates_from_lists(api: Api, commands: Sequence[Accepted], before: Keys)
     for resource, key_name in _find_resources(command.item for command in commands):
         async for row in api.rows(resource):
             rows[resource, row[key_name]] = row
-    statuses: Fates = {}
+    statuses: Statuses = {}
     for command in commands:
         item = command.item
         visible_row = rows.get((item.resource, item.key))
@@ -54,9 +54,9 @@ async def ask_all(
     connections: int,
     patience_seconds: float,
     on_known: Callable[[], None],
-) -> Fates:
+) -> Statuses:
     """Request each command's status until all are final or the patience has run out."""
-    statuses: Fates = {}
+    statuses: Statuses = {}
     deadline = time.monotonic() + patience_seconds
     pending = list(commands)
     while pending:
@@ -64,7 +64,7 @@ async def ask_all(
 
         async def work(waiting: Iterable[Accepted] = waiting) -> None:
             for command in waiting:
-                status = await api.fate(command.status_path)
+                status = await api.status(command.status_path)
                 if status is not None:
                     statuses[command.command_id] = status
                     on_known()

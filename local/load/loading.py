@@ -8,7 +8,7 @@ import aiohttp
 
 from local.load import confirming, data
 from local.load.api import Api
-from local.load.confirming import Fates, Keys
+from local.load.confirming import Keys, Statuses
 from local.load.data import Item
 from local.load.errors import LoadError
 from local.load.posting import MAX_BATCH_ITEMS, Accepted, Posted, post_all
@@ -61,10 +61,10 @@ async def _load(api: Api, options: Options, bars: Bars) -> Report:
     keys_before = await confirming.present_keys(api, items)
     posted, watch = await _post_and_watch(api, items, keys_before, options, bars)
     watched = {sighting.command.command_id for sighting in watch.seen}
-    statuses: Fates = {}
+    statuses: Statuses = {}
     if not options.ask_all:
         unwatched = [command for command in posted.accepted if command.command_id not in watched]
-        statuses = await confirming.fates_from_lists(api, unwatched, keys_before)
+        statuses = await confirming.statuses_from_lists(api, unwatched, keys_before)
         bars.confirmed(len(statuses))
     answers = await confirming.ask_all(
         api,
@@ -124,7 +124,7 @@ def _build_report(
     items: Sequence[Item],
     posted: Posted,
     watch: Watch,
-    statuses: Fates,
+    statuses: Statuses,
     *,
     request_count: int,
     repeat_count: int,
@@ -157,7 +157,7 @@ def _build_report(
     )
 
 
-def _find_complaint(posted: Posted, missing: Sequence[Accepted], statuses: Fates) -> str | None:
+def _find_complaint(posted: Posted, missing: Sequence[Accepted], statuses: Statuses) -> str | None:
     for item, reason in posted.refused:
         return f"refused, for example {item.resource} {item.key!r}: {reason}"
     for command in posted.accepted:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from forebay.apply import BadLine, Entry, Source
+from forebay.apply import Entry, InvalidLine, Source
 from forebay.apply.lines import read_lines
 from forebay.apply.rejections import line_id, noted_keys
 from forebay.archive.decisions import LogEntry, read_log
@@ -183,7 +183,7 @@ class _Adding:
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Add lines of one kind, and their entries."""
-        invalid = [entry for entry in entries if isinstance(entry, BadLine)]
+        invalid = [entry for entry in entries if isinstance(entry, InvalidLine)]
         self.scanned.unreadable_lines += len(invalid)
         if kind is Kind.APPLIED:
             for rejection in [line_id(self.source.object, entry) for entry in invalid]:

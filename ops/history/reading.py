@@ -18,7 +18,7 @@ from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
-from forebay.status import Traces, fate
+from forebay.status import Traces, find_status
 from ops.archive.store import ObjectStore, StoredObject
 
 Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
@@ -197,7 +197,7 @@ def _build_entry(
     command = occurrence.command
     if command.id in rejected:
         return Entry(command, occurrence.objects, "rejected", rejected[command.id])
-    status: Outcome = fate(command.id, traces)
+    status: Outcome = find_status(command.id, traces)
     if status == "pending" and applied.intersection(occurrence.objects):
         status = "missing"
     return Entry(command, occurrence.objects, status)

@@ -17,7 +17,7 @@ from forebay.apply.upcast import upcast
 from forebay.codec import MAX_LINE_BYTES, decode, encode
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
-from forebay.errors import BodyError, UnreadableLine
+from forebay.errors import BodyError, InvalidLineError
 from forebay.ids import IdSource, is_outdated, original_version
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
@@ -122,7 +122,7 @@ class Planner:
     def _attempt(self, stored: Stored) -> Attempt:
         try:
             old = decode(stored.line)
-        except UnreadableLine as exc:
+        except InvalidLineError as exc:
             return Attempt(stored, "unreadable", f"the line is no command: {exc}")
         before = {"resource": old.resource, "key": old.key, "body": old.body}
         place = self._placer.place(old.id, stored.rejected_at)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from forebay.apply import BadLine, Counts, DecisionLog, Entry, Outcome, Source, Undecided, apply
+from forebay.apply import Counts, DecisionLog, Entry, InvalidLine, Outcome, Source, Undecided, apply
 from forebay.apply.ledger import Ledger
 from forebay.apply.lines import CHUNK_COMMANDS
 from forebay.db.connect import Connection
@@ -211,7 +211,7 @@ def _chunks(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
 
 
 def _target(entry: Entry) -> tuple[str, object] | None:
-    return None if isinstance(entry, BadLine) else (entry.resource, entry.key)
+    return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
 
 
 def _is_applied(connection: Connection, key: str) -> bool:
@@ -232,7 +232,7 @@ def _error(left: Sequence[Undecided]) -> str | None:
     if not left:
         return None
     first = left[0]
-    name = "an unreadable line" if isinstance(first.entry, BadLine) else first.entry.id
+    name = "an unreadable line" if isinstance(first.entry, InvalidLine) else first.entry.id
     return (
         f"{len(left):,} commands can't be applied, and a replay may not reject them; the first "
         f"one: {name}: {first.detail}. Use the release that can apply them; if the object was "

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply import BadLine, DecisionLog, Entry, Source, rehearse
+from forebay.apply import DecisionLog, Entry, InvalidLine, Source, rehearse
 from forebay.apply.lines import read_chunks
 from forebay.apply.prepare import made_current
 from forebay.command import Command
@@ -57,7 +57,7 @@ class Plan:
         """Counts what is selected of a chunk."""
         retired = retired_among(resources)
         for entry in chunk:
-            if isinstance(entry, BadLine):
+            if isinstance(entry, InvalidLine):
                 self.unreadable_lines += 1
                 continue
             self.by_resource[entry.resource] += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from forebay.apply import BadLine
+from forebay.apply import InvalidLine
 from forebay.apply.lines import read_chunks
 from forebay.db.connect import Connection
 from forebay.errors import PermanentError
@@ -98,8 +98,10 @@ class Explainer:
         """Yield a description of each command whose schema version this release does not know."""
         for chunk in read_chunks(self._store.read(key)):
             for entry in chunk:
-                spec = None if isinstance(entry, BadLine) else self._resources.get(entry.resource)
-                if spec is None or isinstance(entry, BadLine):
+                spec = (
+                    None if isinstance(entry, InvalidLine) else self._resources.get(entry.resource)
+                )
+                if spec is None or isinstance(entry, InvalidLine):
                     continue
                 if entry.schema > spec.schema_version:
                     yield f"commands of {entry.resource}'s schema version {entry.schema}"

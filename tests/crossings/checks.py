@@ -9,7 +9,7 @@ import orjson
 
 from forebay.codec import decode
 from forebay.command import Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 from tests.crossings.commands import ANY, Draw
 from tests.crossings.databases import Database
 from tests.crossings.releases import LAST, RELEASES
@@ -38,7 +38,7 @@ def commands_of(s3: FakeS3) -> dict[str, Command]:
         for line in lines:
             try:
                 command = decode(line)
-            except UnreadableLine:
+            except InvalidLineError:
                 continue
             found[command.id] = command
     return found

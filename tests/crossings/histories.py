@@ -19,7 +19,7 @@ import orjson
 import psycopg
 
 from forebay.codec import decode
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
 from ops.exit_codes import ExitCode
@@ -528,13 +528,13 @@ def _now() -> str:
 def _accepted(line: bytes) -> dt.datetime | None:
     try:
         return dt.datetime.fromtimestamp(accepted_ms(decode(line).id) / 1000, dt.UTC)
-    except UnreadableLine:
+    except InvalidLineError:
         return None
 
 
 def _shown_line(line: bytes) -> str:
     try:
         one = decode(line)
-    except UnreadableLine:
+    except InvalidLineError:
         return "a bad line"
     return f"{one.id[-6:]} {one.op} {one.resource} {one.key} v{one.schema} {one.body or ''}"

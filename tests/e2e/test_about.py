@@ -53,7 +53,7 @@ def test_the_root_leads_to_the_rest(stack: RunningStack) -> None:
 def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
     for _ in range(3):
         city = new_city()
-        stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+        stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     assert unreachable(stack) == set()
     told = status(stack)
     assert told["database"]["role"] == "replica"
@@ -77,7 +77,7 @@ def left_open(stack: RunningStack, key: str) -> Iterator[None]:
 
 def test_the_status_tells_the_oldest_object_that_is_not_applied(stack: RunningStack) -> None:
     city = new_city()
-    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     newest = max(key for key in stack.keys("commands/") if "/forebay-" in key)
     stack.wait_until_applied(newest)
     with left_open(stack, newest):
@@ -176,5 +176,5 @@ def test_a_write_that_is_tried_out_on_the_page_is_accepted_and_applied(
     told = json.loads(text)
     assert told["status"] == "pending"
     assert told["resource"] == "announcements"
-    assert stack.fate(told["links"]["status"])["status"] == "applied"
+    assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
     assert page.complaints() == []

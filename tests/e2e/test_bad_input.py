@@ -116,7 +116,7 @@ def test_bad_requests_do_not_stop_the_good_ones_between_them(stack: RunningStack
         good.append(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
         reply = stack.client.request(bad.method, f"/v1{bad.target}", bad.headers, bad.body)
         assert 400 <= reply.status < 500
-    assert {stack.fate(status)["status"] for status in good} == {"applied"}
+    assert {stack.wait_for_status(status)["status"] for status in good} == {"applied"}
 
 
 def test_in_ndjson_every_bad_line_is_refused_alone(stack: RunningStack) -> None:
@@ -141,4 +141,4 @@ def test_in_ndjson_every_bad_line_is_refused_alone(stack: RunningStack) -> None:
         None,
     ]
     for result in (results[0], results[-1]):
-        assert stack.fate(result["links"]["status"])["status"] == "applied"
+        assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"

@@ -75,13 +75,13 @@ def test_the_fate_of_a_command_is_never_cached(stack: RunningStack) -> None:
     city = new_city()
     status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
     assert stack.client.get(status)["X-Cache"] is None
-    assert stack.fate(status)["status"] == "applied"
+    assert stack.wait_for_status(status)["status"] == "applied"
     assert stack.client.get(status)["X-Cache"] is None
 
 
 def test_an_undeclared_header_changes_neither_answer_nor_entry(stack: RunningStack) -> None:
     city = new_city()
-    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     path = f"/cities/{city['geonameid']}"
     plain = stack.send("GET", path)
     other = stack.send("GET", path, Prefer="return=minimal", X_Tenant="other", Accept_Language="de")
@@ -96,7 +96,7 @@ def test_a_failure_of_the_moment_is_told_as_503_and_never_cached(
     city = new_city()
     key = city["geonameid"]
     status = stack.accepted("PUT", f"/cities/{key}", city)
-    stack.fate(status)
+    stack.wait_for_status(status)
     target = {
         "item": f"/v1/cities/{key}",
         "list": f"/v1/cities?geonameid=eq.{key}",
@@ -170,7 +170,7 @@ def test_head_comes_from_no_cache_and_has_no_body(stack: RunningStack) -> None:
 
 def test_what_is_cached_outlives_a_failure_of_the_moment(stack: RunningStack) -> None:
     city = new_city()
-    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     before = stack.send("GET", f"/cities/{city['geonameid']}")
     with stack.replica_away():
         during = stack.send("GET", f"/cities/{city['geonameid']}")
@@ -190,7 +190,7 @@ def test_a_version_that_is_not_there_yet_is_503_and_then_the_same_request_shows_
     assert int(early["Retry-After"] or 0) >= 1
 
     stack.wait_until_applied(stack.archive(f"late-{uuid.uuid4()}", gzipped([encode(made)])))
-    assert stack.fate(status_path(made))["status"] == "applied"
+    assert stack.wait_for_status(status_path(made))["status"] == "applied"
     found = stack.send("GET", path, Read_After=made.id)
     assert (found.status, found.json()) == (200, city)
     assert version_of(found["ETag"] or "") == made.id

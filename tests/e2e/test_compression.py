@@ -32,7 +32,7 @@ def test_a_compressed_body_is_accepted_and_applied_like_a_plain_one(
     )
     assert reply.status == 207
     (result,) = reply.json()["results"]
-    assert stack.fate(result["links"]["status"])["status"] == "applied"
+    assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
     found = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=result["command_id"])
     assert found.json() == city
 
@@ -67,7 +67,7 @@ def test_an_answer_above_the_minimum_is_compressed_from_the_cache_too(stack: Run
     reply = stack.send("POST", "/cities", cities, Accept_Encoding="deflate")
     assert reply["Content-Encoding"] == "deflate"
     results = json.loads(zlib.decompress(reply.body))["results"]
-    assert stack.fate(results[-1]["links"]["status"])["status"] == "applied"
+    assert stack.wait_for_status(results[-1]["links"]["status"])["status"] == "applied"
     keys = ",".join(str(city["geonameid"]) for city in cities)
     listed = f"/cities?geonameid=in.({keys})&order=geonameid"
     first, second, other = (

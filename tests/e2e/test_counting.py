@@ -116,7 +116,7 @@ def test_of_a_batch_of_many_records_those_that_were_refused_are_put_again(
     stack.set_faults()
     stack.settle()
     for result in results[::20]:
-        assert stack.fate(result["links"]["status"])["status"] == "applied"
+        assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
     keys = {key for (key,) in stack.rows("SELECT id::text FROM announcements")}
     assert keys == {result["key"] for result in results}
     assert ledger(stack)["applied"] == len(results)

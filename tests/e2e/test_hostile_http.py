@@ -255,7 +255,7 @@ def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
     )
     (reply,) = wire.send(post(b"Transfer-Encoding: chunked\r\n", sent))
     assert reply.status == 202, reply.body
-    told = wire.stack.fate(reply["Location"] or "")
+    told = wire.stack.wait_for_status(reply["Location"] or "")
     assert told["status"] == "applied"
 
 
@@ -307,16 +307,16 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
     stack.empty()
     canary = new_city(name="canary")
     status = stack.accepted("PUT", f"/cities/{canary['geonameid']}", canary)
-    assert stack.fate(status)["status"] == "applied"
+    assert stack.wait_for_status(status)["status"] == "applied"
     before = stack.rows(_DDL), stack.as_superuser(_OTHERS)
 
     cities = hostile_cities()
-    fates = []
+    statuses = []
     for start in range(0, len(cities), 500):
         content = json.dumps(cities[start : start + 500]).encode()  # with U+FFFD as an escape
         reply = stack.send("POST", "/cities", content, Content_Type="application/json")
         assert reply.status == 207
-        fates += [result["links"]["status"] for result in reply.json()["results"]]
+        statuses += [result["links"]["status"] for result in reply.json()["results"]]
     refused = 0
     for text in hostile.TEXTS:
         key = quote(text, safe="", errors="surrogatepass")
@@ -327,11 +327,11 @@ def test_what_is_accepted_is_applied_and_nothing_else_has_changed(stack: Running
             judge(reply, text.encode(errors="replace"), key.encode())
             refused += reply.status >= 400
             if reply.status == 202:
-                fates.append(reply["Location"] or "")
+                statuses.append(reply["Location"] or "")
     assert refused > 100
 
     stack.settle()
-    assert {stack.fate(status)["status"] for status in fates} == {"applied"}
+    assert {stack.wait_for_status(status)["status"] for status in statuses} == {"applied"}
     assert (stack.rows(_DDL), stack.as_superuser(_OTHERS)) == before
     found = dict(stack.rows("SELECT geonameid, name FROM cities"))
     assert found[canary["geonameid"]] == "canary"

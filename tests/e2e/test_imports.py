@@ -23,10 +23,12 @@ def store(stack: RunningStack, name: str, content: bytes) -> dict[str, Any]:
 def test_an_exported_list_is_imported_as_the_same_rows(stack: RunningStack) -> None:
     city = new_city(name='"Ny", =by\r\nto')
     key = city["geonameid"]
-    assert stack.fate(stack.accepted("PUT", f"/cities/{key}", city))["status"] == "applied"
+    assert (
+        stack.wait_for_status(stack.accepted("PUT", f"/cities/{key}", city))["status"] == "applied"
+    )
     exported = stack.send("GET", f"/cities?geonameid=eq.{key}", Accept="text/csv")
     assert exported.status == 200
-    deleted = stack.fate(stack.accepted("DELETE", f"/cities/{key}"))
+    deleted = stack.wait_for_status(stack.accepted("DELETE", f"/cities/{key}"))
     assert deleted["status"] == "applied"
 
     report = store(stack, f"cities/put/{uuid.uuid4().hex}.CSV", exported.body)

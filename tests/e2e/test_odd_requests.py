@@ -29,7 +29,7 @@ def loaded(shared_stack: RunningStack) -> RunningStack:
     shared_stack.empty()
     reply = shared_stack.send("POST", "/countries", list(COUNTRIES.values()))
     shared_stack.settle()
-    shared_stack.fate(reply.json()["results"][-1]["links"]["status"])
+    shared_stack.wait_for_status(reply.json()["results"][-1]["links"]["status"])
     shared_stack.flush_cache()
     return shared_stack
 

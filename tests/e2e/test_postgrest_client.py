@@ -44,7 +44,9 @@ def client(shared_stack: RunningStack) -> Iterator[SyncPostgrestClient]:
         results = reply.json()["results"]
         assert {result["outcome"] for result in results} == {"accepted"}
     stack.settle()
-    assert stack.fate(results[-1]["links"]["status"])["status"] == "applied"  # on the replica
+    assert (
+        stack.wait_for_status(results[-1]["links"]["status"])["status"] == "applied"
+    )  # on the replica
     stack.flush_cache()
     with SyncPostgrestClient(f"http://127.0.0.1:{stack.settings.ports.gateway}/v1") as made:
         yield made

@@ -33,9 +33,9 @@ def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     stack.wait_until_applied(key)
 
     for made in good:
-        assert stack.fate(status_path(made))["status"] == "applied"
+        assert stack.wait_for_status(status_path(made))["status"] == "applied"
     for made in (too_long, no_number):
-        told = stack.fate(status_path(made))
+        told = stack.wait_for_status(status_path(made))
         assert told["status"] == "rejected"
         assert told["error"]["code"]
         assert told["error"]["detail"]
@@ -57,7 +57,7 @@ def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> N
     key = stack.archive(f"bad-lines-{uuid.uuid4()}", gzipped(lines))
     stack.wait_until_applied(key)
     for made in (first, last):
-        assert stack.fate(status_path(made))["status"] == "applied"
+        assert stack.wait_for_status(status_path(made))["status"] == "applied"
     assert rejected_codes(stack, key) == [
         "envelope_invalid",
         "envelope_version_unknown",
@@ -73,7 +73,7 @@ def test_of_an_object_that_ends_in_the_middle_of_a_line_the_whole_lines_are_appl
     whole, half = hand_made(new_city()), hand_made(new_city())
     key = stack.archive(f"half-line-{uuid.uuid4()}", gzipped([encode(whole), encode(half)[:100]]))
     stack.wait_until_applied(key)
-    assert stack.fate(status_path(whole))["status"] == "applied"
+    assert stack.wait_for_status(status_path(whole))["status"] == "applied"
     assert rejected_codes(stack, key) == ["line_not_json"]
     assert stack.client.get(status_path(half)).status == 202, "nobody knows of it"
 
@@ -83,7 +83,7 @@ def test_of_an_object_that_is_cut_off_what_can_be_read_is_applied(stack: Running
     lines = [encode(whole), *(uuid.uuid4().bytes for _ in range(2000))]
     key = stack.archive(f"cut-{uuid.uuid4()}", gzipped(lines)[:-4000])
     stack.wait_until_applied(key)
-    assert stack.fate(status_path(whole))["status"] == "applied"
+    assert stack.wait_for_status(status_path(whole))["status"] == "applied"
     assert "object_corrupt" in rejected_codes(stack, key)
 
 
@@ -93,7 +93,7 @@ def test_an_object_that_is_no_gzip_does_not_stop_the_others(stack: RunningStack)
     key = stack.archive(f"good-{uuid.uuid4()}", gzipped([encode(good)]))
     stack.wait_until_applied(garbage, key)
     assert rejected_codes(stack, garbage) == ["object_not_gzip"]
-    assert stack.fate(status_path(good))["status"] == "applied"
+    assert stack.wait_for_status(status_path(good))["status"] == "applied"
 
 
 def test_a_rejected_command_stays_rejected_and_its_key_is_free(stack: RunningStack) -> None:
@@ -102,10 +102,10 @@ def test_a_rejected_command_stays_rejected_and_its_key_is_free(stack: RunningSta
     line = gzipped([encode(bad)])
     first = stack.archive(f"once-{uuid.uuid4()}", line)
     stack.wait_until_applied(first)
-    put = stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    put = stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     again = stack.archive(f"twice-{uuid.uuid4()}", line)
     stack.wait_until_applied(again)
-    assert stack.fate(status_path(bad))["status"] == "rejected"
+    assert stack.wait_for_status(status_path(bad))["status"] == "rejected"
     assert counts(stack, again) == (1, 0, 0, 1, 0)
     assert put["status"] == "applied"
 

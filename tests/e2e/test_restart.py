@@ -79,7 +79,7 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
     stack: RunningStack, how: str
 ) -> None:
     early = new_city()
-    first = stack.fate(stack.accepted("PUT", f"/cities/{early['geonameid']}", early))
+    first = stack.wait_for_status(stack.accepted("PUT", f"/cities/{early['geonameid']}", early))
     writers = Writers(stack)
     with nothing_is_applied(stack) as archived:
         assert stack.client.get(archived).status == 202
@@ -89,16 +89,16 @@ def test_what_was_accepted_before_everything_ended_is_applied_after_the_next_sta
     stack.start()
 
     assert "cdk deploy" not in stack.process.said(), "the deployment is kept"
-    assert stack.fate(archived)["status"] == "applied"
+    assert stack.wait_for_status(archived)["status"] == "applied"
     assert len(writers.accepted) >= ACCEPTED_BEFORE_THE_END
     for status, city in writers.accepted.items():
-        told = stack.fate(status)
+        told = stack.wait_for_status(status)
         assert told["status"] == "applied"
         found = stack.send("GET", f"/cities/{city['geonameid']}", Read_After=told["command_id"])
         assert (found.status, found.json()) == (200, city)
     again = stack.send("GET", f"/cities/{early['geonameid']}")
     assert (again.status, version_of(again["ETag"] or "")) == (200, first["command_id"])
-    assert stack.fate(first["links"]["status"])["status"] == "applied"
+    assert stack.wait_for_status(first["links"]["status"])["status"] == "applied"
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_database_that_was_deleted_is_made_again_with_what_was_decided(
 ) -> None:
     stack.empty()
     city = new_city()
-    stack.fate(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
+    stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     bad = [hand_made(new_city(), name="x" * 300) for _ in range(3)]
     stack.wait_until_applied(stack.archive(f"bad-{bad[0].id}", gzipped(list(map(encode, bad)))))
     operator.done(

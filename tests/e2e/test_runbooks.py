@@ -65,7 +65,7 @@ def names(stack: RunningStack) -> dict[int, str]:
 
 def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:
     before, status = put_city(fresh)
-    assert fresh.fate(status)["status"] == "applied"
+    assert fresh.wait_for_status(status)["status"] == "applied"
 
     fresh.as_superuser("ALTER ROLE forebay NOLOGIN")
     fresh.as_superuser(
@@ -90,7 +90,7 @@ def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_pat
         fresh.as_superuser("ALTER ROLE forebay LOGIN")
     assert "primary does not answer" in printed
     assert "1 messages moved" in printed
-    assert fresh.fate(status)["status"] == "applied"
+    assert fresh.wait_for_status(status)["status"] == "applied"
     assert set(names(fresh)) == {before["geonameid"], during["geonameid"]}
     assert dead.depth().total == 0
 
@@ -100,7 +100,7 @@ def test_replay_after_a_bad_deploy(
 ) -> None:
     written = [put_city(fresh) for _ in range(5)]
     for _, status in written:
-        assert fresh.fate(status)["status"] == "applied"
+        assert fresh.wait_for_status(status)["status"] == "applied"
     fresh.settle()
     right = names(fresh)
     versions = fresh.rows("SELECT geonameid, _version FROM public.cities ORDER BY 1")
@@ -164,7 +164,7 @@ def test_lost_bucket_notification(
             NotificationConfiguration=wanted,  # type: ignore[arg-type]
         )
     assert "S3 sends no events" in printed
-    assert fresh.fate(status)["status"] == "applied"
+    assert fresh.wait_for_status(status)["status"] == "applied"
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_point_in_time_restore(
     fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
 ) -> None:
     city, status = put_city(fresh, name="as it was")
-    assert fresh.fate(status)["status"] == "applied"
+    assert fresh.wait_for_status(status)["status"] == "applied"
     key = city["geonameid"]
     snapshot = fresh.rows("SELECT * FROM public.cities ORDER BY 1")
     # A moment has whole seconds: the write must be before that second, the delete after it.
@@ -239,7 +239,7 @@ def test_point_in_time_restore(
     then = moment()
     wait_until(lambda: moment() > then, "the second of the moment is over")
     deleted = fresh.accepted("DELETE", f"/cities/{key}")
-    assert fresh.fate(deleted)["status"] == "applied"
+    assert fresh.wait_for_status(deleted)["status"] == "applied"
     put_city(fresh)
     fresh.settle()
 

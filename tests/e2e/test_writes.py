@@ -43,8 +43,8 @@ def test_a_put_is_accepted_then_applied_then_read(stack: RunningStack) -> None:
 def test_a_deleted_item_is_gone_and_leaves_a_tombstone(stack: RunningStack) -> None:
     city = new_city()
     key = city["geonameid"]
-    put = stack.fate(stack.accepted("PUT", f"/cities/{key}", city))
-    delete = stack.fate(stack.accepted("DELETE", f"/cities/{key}"))
+    put = stack.wait_for_status(stack.accepted("PUT", f"/cities/{key}", city))
+    delete = stack.wait_for_status(stack.accepted("DELETE", f"/cities/{key}"))
     assert delete["status"] == "applied"
 
     gone = stack.send("GET", f"/cities/{key}", Read_After=delete["command_id"])
@@ -54,15 +54,15 @@ def test_a_deleted_item_is_gone_and_leaves_a_tombstone(stack: RunningStack) -> N
         str(key),
     )
     assert tombstones == [(delete["command_id"],)]
-    assert stack.fate(put["links"]["status"])["status"] == "superseded"
+    assert stack.wait_for_status(put["links"]["status"])["status"] == "superseded"
 
 
 def test_a_deleted_key_can_be_put_again(stack: RunningStack) -> None:
     city = new_city()
     path = f"/cities/{city['geonameid']}"
-    stack.fate(stack.accepted("PUT", path, city))
-    stack.fate(stack.accepted("DELETE", path))
-    again = stack.fate(stack.accepted("PUT", path, city))
+    stack.wait_for_status(stack.accepted("PUT", path, city))
+    stack.wait_for_status(stack.accepted("DELETE", path))
+    again = stack.wait_for_status(stack.accepted("PUT", path, city))
     assert again["status"] == "applied"
     found = stack.send("GET", path, Read_After=again["command_id"])
     assert (found.status, found.json()) == (200, city)
@@ -89,7 +89,7 @@ def test_in_a_batch_the_good_items_are_accepted_and_the_bad_ones_explained(
     assert pointers == {"#/population", "#/latitude"}
 
     for result, item in ((first, good), (third, other)):
-        assert stack.fate(result["links"]["status"])["status"] == "applied"
+        assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
         found = stack.client.get(result["links"]["item"], {"Read-After": result["command_id"]})
         assert found.json() == item
     assert stack.send("GET", f"/cities/{bad['geonameid']}").status == 404
@@ -98,11 +98,11 @@ def test_in_a_batch_the_good_items_are_accepted_and_the_bad_ones_explained(
 def test_a_create_never_overwrites(stack: RunningStack) -> None:
     city = new_city()
     path = f"/cities/{city['geonameid']}"
-    put = stack.fate(stack.accepted("PUT", path, city))
+    put = stack.wait_for_status(stack.accepted("PUT", path, city))
     other = {**city, "name": "Another"}
     creates = [
-        stack.fate(stack.accepted("PUT", path, other, If_None_Match="*")),
-        stack.fate(stack.accepted("POST", "/cities", other)),
+        stack.wait_for_status(stack.accepted("PUT", path, other, If_None_Match="*")),
+        stack.wait_for_status(stack.accepted("POST", "/cities", other)),
     ]
     for create in creates:
         assert (create["status"], create["superseded_by"]) == ("superseded", put["command_id"])
@@ -115,9 +115,9 @@ def test_an_older_put_is_superseded_by_a_newer(stack: RunningStack) -> None:
     path = f"/cities/{city['geonameid']}"
     older = stack.accepted("PUT", path, city)
     newer = stack.accepted("PUT", path, {**city, "name": "Newer"})
-    last = stack.fate(newer)
+    last = stack.wait_for_status(newer)
     assert last["status"] == "applied"
-    first = stack.fate(older)
+    first = stack.wait_for_status(older)
     assert (first["status"], first["superseded_by"]) == ("superseded", last["command_id"])
 
 
@@ -129,8 +129,10 @@ def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
     )
     assert first["key"] == second["key"]
     assert first["command_id"] != second["command_id"]
-    fates = [stack.fate(told["links"]["status"])["status"] for told in (first, second)]
-    assert fates == ["applied", "superseded"]
+    statuses = [
+        stack.wait_for_status(told["links"]["status"])["status"] for told in (first, second)
+    ]
+    assert statuses == ["applied", "superseded"]
     count = stack.rows("SELECT count(*) FROM announcements WHERE id = %s", first["key"])
     assert count == [(1,)]
 
@@ -142,7 +144,7 @@ def test_posts_without_an_idempotency_key_are_different_items(stack: RunningStac
     first, second = (stack.send("POST", "/announcements", ANNOUNCEMENT).json() for _ in range(2))
     assert first["key"] != second["key"]
     for told in (first, second):
-        assert stack.fate(told["links"]["status"])["status"] == "applied"
+        assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
 
 
 def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
@@ -150,7 +152,7 @@ def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
 ) -> None:
     city = new_city()
     path = f"/cities/{city['geonameid']}"
-    old = stack.fate(stack.accepted("PUT", path, city))["command_id"]
+    old = stack.wait_for_status(stack.accepted("PUT", path, city))["command_id"]
     stack.as_superuser("SELECT pg_wal_replay_pause()", on_replica=True)
     try:
         assert shown_version(stack.send("GET", path)) == old
@@ -165,7 +167,7 @@ def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(
         assert shown_version(stack.send("GET", path)) == old, "who does not ask gets it later"
     finally:
         stack.as_superuser("SELECT pg_wal_replay_resume()", on_replica=True)
-    assert stack.fate(status)["status"] == "applied"
+    assert stack.wait_for_status(status)["status"] == "applied"
 
 
 def shown_version(reply: Reply) -> str | None:
@@ -182,7 +184,7 @@ def test_a_list_pages_through_what_was_written(stack: RunningStack) -> None:
     written = [new_city(country_code=country, population=number) for number in range(7)]
     results = stack.send("POST", "/cities", written).json()["results"]
     for result in results:
-        assert stack.fate(result["links"]["status"])["status"] == "applied"
+        assert stack.wait_for_status(result["links"]["status"])["status"] == "applied"
 
     target = f"/v1/cities?country_code=eq.{country}&order=population.desc&limit=3"
     pages: list[list[dict[str, Any]]] = []
@@ -201,6 +203,6 @@ def test_what_firehose_refuses_goes_straight_to_the_archive(stack: RunningStack)
     stack.set_faults(down="error")
     city = new_city()
     status = stack.accepted("PUT", f"/cities/{city['geonameid']}", city)
-    assert stack.fate(status)["status"] == "applied"
+    assert stack.wait_for_status(status)["status"] == "applied"
     direct = f"/direct-{status.rpartition('/')[2]}.gz"
     assert [key for key in stack.keys("commands/") if key.endswith(direct)]

@@ -90,7 +90,7 @@ class Item:
         assert reply.status == 202, reply.body
         return str(reply.json()["command_id"])
 
-    def fate(self, command_id: str) -> str:
+    def status(self, command_id: str) -> str:
         """The final status of a command."""
         path = f"/v1/cities/{self._key}/commands/{command_id}"
         client = Client(self._stack.settings.ports.gateway)
@@ -127,11 +127,11 @@ def test_a_writers_clock_is_wrong(faulty_stack: FaultyStack, *, ahead: bool) -> 
             early = item.put("by the right one")
             late = item.put_by(app, "without having seen it")
         wait_until(lambda: item.version == early, "the greater id is there")
-        assert [item.fate(early), item.fate(late)] == ["applied", "superseded"]
+        assert [item.status(early), item.status(late)] == ["applied", "superseded"]
         seen = {"If_Match": f'"{early}"'}
         last = item.put("seen", **seen) if ahead else item.put_by(app, "seen", **seen)
         wait_until(lambda: item.version == last, "the one that had seen it is there")
-        assert item.fate(last) == "applied"
+        assert item.status(last) == "applied"
         watched.ends()
         watched.fault.remark = (
             "who writes without having seen the other's version may lose to it: the status says "

@@ -57,19 +57,19 @@ def members_bound(members: Sequence[Selected | Embedded]) -> int | None:
     """The most bytes that the members of one row can take; None if unbounded."""
     total = 0
     for member in members:
-        bound = _member_bound(member)
+        bound = _bound_member(member)
         if bound is None:
             return None
         total += bound
     return total
 
 
-def _member_bound(member: Selected | Embedded) -> int | None:
-    value = _row_bound(member) if isinstance(member, Embedded) else _value_bound(member)
-    return None if value is None else _escaped_name(member.name) + max(value, _NULL)
+def _bound_member(member: Selected | Embedded) -> int | None:
+    value = _bound_row(member) if isinstance(member, Embedded) else _bound_value(member)
+    return None if value is None else _measure_name(member.name) + max(value, _NULL)
 
 
-def _row_bound(embedded: Embedded) -> int | None:
+def _bound_row(embedded: Embedded) -> int | None:
     if not embedded.is_written:
         return 0
     if embedded.relation.many:
@@ -78,7 +78,7 @@ def _row_bound(embedded: Embedded) -> int | None:
     return None if members is None else members + len("{}") - len(",")
 
 
-def _value_bound(member: Selected) -> int | None:
+def _bound_value(member: Selected) -> int | None:
     column = member.operand.column
     plain = column_bound(column)
     if member.operand.path or plain is None:
@@ -109,6 +109,6 @@ def column_bound(column: FieldSpec) -> int | None:
             return _PLAIN[kind]
 
 
-def _escaped_name(name: str) -> int:
+def _measure_name(name: str) -> int:
     """The name's size with its colon, and with the comma after the value."""
     return len(orjson.dumps(orjson.dumps(name).decode())) - len('""') + len(":,")

@@ -59,9 +59,9 @@ def where(group: Group, scope: Scope) -> sql.Composable:
     """The condition that a row must fulfil, in SQL's three-valued logic."""
     if not group.members:
         return sql.SQL("FALSE" if group.negated else "TRUE")
-    members = [_member(member, scope) for member in group.members]
+    members = [_build_member(member, scope) for member in group.members]
     joined = sql.SQL(" AND " if group.joined_by == "and" else " OR ").join(members)
-    return _negated(sql.SQL("({})").format(joined), negated=group.negated)
+    return _negate(sql.SQL("({})").format(joined), negated=group.negated)
 
 
 def inner_joins(members: Sequence[Selected | Embedded], scope: Scope) -> Iterator[sql.Composable]:
@@ -73,8 +73,8 @@ def inner_joins(members: Sequence[Selected | Embedded], scope: Scope) -> Iterato
 
 def exists(embedded: Embedded, scope: Scope) -> sql.Composable:
     """A condition: there is a row to embed."""
-    related = scope.related()
-    rows = related_rows(embedded, scope, related)
+    related_scope = scope.related()
+    rows = related_rows(embedded, scope, related_scope)
     if embedded.relation.many and (embedded.offset or not embedded.limit):
         # As in PostgREST, limit and offset count: the condition is that a row is embedded.
         rows = sql.SQL("{} LIMIT {} OFFSET {}").format(
@@ -97,53 +97,53 @@ def related_rows(embedded: Embedded, scope: Scope, related: Scope) -> sql.Compos
     return sql.SQL("{table} AS {alias} WHERE {joined} AND {conditions}").format(
         table=table(embedded.relation.target),
         alias=sql.Identifier(related.alias),
-        joined=_joined(embedded, scope, related),
+        joined=_build_join(embedded, scope, related),
         conditions=sql.SQL(" AND ").join(conditions),
     )
 
 
-def _joined(embedded: Embedded, scope: Scope, related: Scope) -> sql.Composable:
+def _build_join(embedded: Embedded, scope: Scope, related_scope: Scope) -> sql.Composable:
     relation = embedded.relation
-    ours, theirs = scope.column(relation.column), related.column(relation.target_column)
+    column, target = scope.column(relation.column), related_scope.column(relation.target_column)
     if relation.through is None:
-        return sql.SQL("{} = {}").format(theirs, ours)
+        return sql.SQL("{} = {}").format(target, column)
     # Not a join: a row that is joined twice is one related row.
-    join = Scope(f"j{related.depth}", scope.values)
+    join = Scope(f"j{related_scope.depth}", scope.values)
     text = "{theirs} IN (SELECT {far} FROM {table} AS {alias} WHERE {near} = {ours})"
     return sql.SQL(text).format(
-        theirs=theirs,
+        theirs=target,
         far=join.column(relation.through.far),
         table=table(relation.through.spec),
         alias=sql.Identifier(join.alias),
         near=join.column(relation.through.near),
-        ours=ours,
+        ours=column,
     )
 
 
-def _member(member: Condition, scope: Scope) -> sql.Composable:
+def _build_member(member: Condition, scope: Scope) -> sql.Composable:
     if isinstance(member, Group):
         return where(member, scope)
     if isinstance(member, Presence):
-        return _negated(exists(member.embedded, scope), negated=member.negated)
-    return _negated(_filter(member, scope), negated=member.negated)
+        return _negate(exists(member.embedded, scope), negated=member.negated)
+    return _negate(_build_filter(member, scope), negated=member.negated)
 
 
-def _negated(condition: sql.Composable, *, negated: bool) -> sql.Composable:
+def _negate(condition: sql.Composable, *, negated: bool) -> sql.Composable:
     # Not the opposite operator: `not.eq` excludes nulls like `eq`, and so does NOT.
     return sql.SQL("NOT ({})").format(condition) if negated else condition
 
 
-def _filter(filter_: Filter, scope: Scope) -> sql.Composable:
+def _build_filter(filter_: Filter, scope: Scope) -> sql.Composable:
     for makes, operators in _MAKERS.items():
         if filter_.operator in operators:
             return makes(filter_, scope)
     operand = filter_.operand
     if filter_.operator in ORDERING and operand.kind is Kind.JSON and not operand.path:
-        return _list_comparison(filter_, scope)
-    return _comparison(filter_, scope)
+        return _compare_lists(filter_, scope)
+    return _compare(filter_, scope)
 
 
-def _comparison(filter_: Filter, scope: Scope) -> sql.Composable:
+def _compare(filter_: Filter, scope: Scope) -> sql.Composable:
     operand = filter_.operand
     symbol = sql.SQL(_COMPARISONS[filter_.operator])
     if filter_.quantifier is None:
@@ -157,26 +157,26 @@ def _comparison(filter_: Filter, scope: Scope) -> sql.Composable:
     )
 
 
-def _list_comparison(filter_: Filter, scope: Scope) -> sql.Composable:
+def _compare_lists(filter_: Filter, scope: Scope) -> sql.Composable:
     """Compare lists in the order of Postgres's arrays, which differs from that of its JSON."""
     operand = filter_.operand
-    several = isinstance(filter_.value, tuple)
-    values = cast("tuple[str, ...]", filter_.value if several else (filter_.value,))
+    is_tuple = isinstance(filter_.value, tuple)
+    values = cast("tuple[str, ...]", filter_.value if is_tuple else (filter_.value,))
     compared = [
         sql.SQL("{} {} {}").format(
-            _as_array(operand, scope.operand(operand)),
+            _convert_to_array(operand, scope.operand(operand)),
             sql.SQL(_COMPARISONS[filter_.operator]),
-            _as_array(operand, scope.value(operand, value)),
+            _convert_to_array(operand, scope.value(operand, value)),
         )
         for value in values
     ]
     if not compared:
         return sql.SQL("FALSE" if filter_.quantifier == "any" else "TRUE")
-    word = sql.SQL(" OR " if filter_.quantifier == "any" else " AND ")
-    return sql.SQL("({})").format(word.join(compared))
+    operator = sql.SQL(" OR " if filter_.quantifier == "any" else " AND ")
+    return sql.SQL("({})").format(operator.join(compared))
 
 
-def _as_array(operand: Operand, value: sql.Composable) -> sql.Composable:
+def _convert_to_array(operand: Operand, value: sql.Composable) -> sql.Composable:
     """A JSON list as an array of its elements; null for null."""
     text = """
         CASE WHEN jsonb_typeof({value}) = 'array' THEN ARRAY(
@@ -188,17 +188,17 @@ def _as_array(operand: Operand, value: sql.Composable) -> sql.Composable:
     return sql.SQL(text).format(value=value, element=sql.SQL(element))
 
 
-def _one_of(filter_: Filter, scope: Scope) -> sql.Composable:
+def _compare_any(filter_: Filter, scope: Scope) -> sql.Composable:
     values = scope.array(filter_.operand, cast("tuple[str, ...]", filter_.value))
     return sql.SQL("{} = ANY({})").format(scope.operand(filter_.operand), values)
 
 
-def _state(filter_: Filter, scope: Scope) -> sql.Composable:
+def _compare_state(filter_: Filter, scope: Scope) -> sql.Composable:
     state = sql.SQL(_IS[cast("str", filter_.value)])
     return sql.SQL("{} IS {}").format(scope.operand(filter_.operand), state)
 
 
-def _overlap(filter_: Filter, scope: Scope) -> sql.Composable:
+def _build_overlap(filter_: Filter, scope: Scope) -> sql.Composable:
     """A condition: a JSON list contains one of the elements. Null for null, as with arrays."""
     operand = scope.operand(filter_.operand)
     elements = scope.values.bind(list(cast("tuple[str, ...]", filter_.value)), "jsonb[]")
@@ -213,7 +213,7 @@ def _overlap(filter_: Filter, scope: Scope) -> sql.Composable:
     return sql.SQL(text).format(operand=operand, elements=elements)
 
 
-def _text_search(filter_: Filter, scope: Scope) -> sql.Composable:
+def _build_text_search(filter_: Filter, scope: Scope) -> sql.Composable:
     """Without a language, Postgres uses its default_text_search_config."""
     language = filter_.language
     config: sql.Composable = sql.SQL("")
@@ -229,8 +229,8 @@ def _text_search(filter_: Filter, scope: Scope) -> sql.Composable:
 
 
 _MAKERS: Final[Mapping[Callable[[Filter, Scope], sql.Composable], frozenset[str]]] = {
-    _one_of: frozenset({"in"}),
-    _state: frozenset({"is"}),
-    _overlap: frozenset({"ov"}),
-    _text_search: frozenset(_SEARCHES),
+    _compare_any: frozenset({"in"}),
+    _compare_state: frozenset({"is"}),
+    _build_overlap: frozenset({"ov"}),
+    _build_text_search: frozenset(_SEARCHES),
 }

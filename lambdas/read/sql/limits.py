@@ -61,10 +61,10 @@ class Limits:
         """The limits of a query's statement."""
         embedded = list(relations_in(query.select))
         levels = [query.select, *(relation.members for relation in embedded)]
-        repeats = sum(count - 1 for level in levels for count in _large(level).values())
-        many = sum(1 for relation in embedded if relation.relation.many)
+        repeats = sum(count - 1 for level in levels for count in _count_large(level).values())
+        to_many = sum(1 for relation in embedded if relation.relation.many)
         return cls(
-            relation_bytes=min(RELATION_MAX_BYTES, RELATED_MAX_BYTES // max(1, many)),
+            relation_bytes=min(RELATION_MAX_BYTES, RELATED_MAX_BYTES // max(1, to_many)),
             repeated_bytes=REPEATED_MAX_BYTES // len(levels) if repeats > REPEATS else None,
             measured=measured,
         )
@@ -101,7 +101,7 @@ def repeated(
         for member in members
         if isinstance(member, Selected)
     }
-    for name, count in _large(members).items():
+    for name, count in _count_large(members).items():
         yield columns[name], count
 
 
@@ -111,10 +111,10 @@ def limit_problem(error: psycopg.Error) -> ProblemError | None:
     Raises:
         RowTooLargeError: the query has to be repeated with a measured statement.
     """
-    found = _MARKED.search(error.diag.message_primary or "")
-    if found is None:
+    match = _MARKED.search(error.diag.message_primary or "")
+    if match is None:
         return None
-    kind, bytes_, name = found[1], int(found[2]), found[3]
+    kind, bytes_, name = match[1], int(match[2]), match[3]
     if kind == "row":
         raise RowTooLargeError(name)
     if kind == "columns":
@@ -134,7 +134,7 @@ def limit_problem(error: psycopg.Error) -> ProblemError | None:
     )
 
 
-def _large(members: Sequence[Selected | Embedded]) -> Counter[str]:
+def _count_large(members: Sequence[Selected | Embedded]) -> Counter[str]:
     return Counter(
         member.operand.column.name
         for member in members

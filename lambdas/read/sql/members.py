@@ -29,7 +29,7 @@ Members = Sequence[Selected | Embedded]
 
 def names(members: Members) -> tuple[str, ...]:
     """The names of the members that are written, in their order."""
-    return tuple(member.name for member in _written(members))
+    return tuple(member.name for member in _list_written(members))
 
 
 def all_members(columns: Sequence[FieldSpec]) -> tuple[Selected, ...]:
@@ -40,7 +40,7 @@ def all_members(columns: Sequence[FieldSpec]) -> tuple[Selected, ...]:
 def json_text(members: Members, scope: Scope) -> sql.Composed:
     """The text of a row as a JSON object."""
     return sql.SQL("(SELECT row_to_json(j)::text FROM (SELECT {}) AS j)").format(
-        _columns(members, scope)
+        _build_columns(members, scope)
     )
 
 
@@ -51,10 +51,10 @@ def json_pieces(members: Members, scope: Scope) -> sql.Composed:
     JSON_SCALAR (SQL:2023, PostgreSQL 17) does so once for the statement.
     """
     pieces: list[sql.Composable] = []
-    for number, member in enumerate(_written(members)):
-        before = ("," if number else "{") + orjson.dumps(member.name).decode() + ":"
-        pieces += [_constant(before, member, scope), _json_value(member, scope)]
-    return _joined([*pieces, sql.SQL("'}'")])
+    for number, member in enumerate(_list_written(members)):
+        prefix = ("," if number else "{") + orjson.dumps(member.name).decode() + ":"
+        pieces += [_build_constant(prefix, member, scope), _build_json_value(member, scope)]
+    return _concatenate([*pieces, sql.SQL("'}'")])
 
 
 def csv_line(members: Members, scope: Scope) -> sql.Composed:
@@ -63,7 +63,7 @@ def csv_line(members: Members, scope: Scope) -> sql.Composed:
     Null is an empty cell, which distinguishes it from an empty text, `""`. In a line with one
     member, null is `""` too: many readers skip empty lines.
     """
-    fields = sql.SQL(", ").join([_field(*found) for found in _values(members, scope)])
+    fields = sql.SQL(", ").join([_build_field(*pair) for pair in _build_values(members, scope)])
     text = r"""
         (SELECT string_agg(
             CASE WHEN field ~ '[",\r\n]' OR field = ''
@@ -71,39 +71,41 @@ def csv_line(members: Members, scope: Scope) -> sql.Composed:
             ',' ORDER BY number) || E'\r\n'
           FROM unnest(ARRAY[{fields}]) WITH ORDINALITY AS u(field, number))
     """
-    alone = len(names(members)) == 1
-    return sql.SQL(text).format(fields=fields, null=sql.SQL("'\"\"'" if alone else "''"))
+    is_only = len(names(members)) == 1
+    return sql.SQL(text).format(fields=fields, null=sql.SQL("'\"\"'" if is_only else "''"))
 
 
-def _written(members: Members) -> Iterator[Selected | Embedded]:
+def _list_written(members: Members) -> Iterator[Selected | Embedded]:
     return (member for member in members if isinstance(member, Selected) or member.is_written)
 
 
-def _columns(members: Members, scope: Scope) -> sql.Composed:
+def _build_columns(members: Members, scope: Scope) -> sql.Composed:
     return sql.SQL(", ").join(
         [
-            sql.SQL("{} AS {}").format(value, _name(member.name))
-            for member, value in _values(members, scope)
+            sql.SQL("{} AS {}").format(value, _quote_name(member.name))
+            for member, value in _build_values(members, scope)
         ]
     )
 
 
-def _values(members: Members, scope: Scope) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
+def _build_values(
+    members: Members, scope: Scope
+) -> Iterator[tuple[Selected | Embedded, sql.Composable]]:
     """Each written member with its value; the first value fails if repetitions are too large."""
-    is_allowed = _repetitions(members, scope)
-    for member in _written(members):
-        value = _value(member, scope)
+    is_allowed = _limit_repetitions(members, scope)
+    for member in _list_written(members):
+        value = _build_value(member, scope)
         if is_allowed is not None:
             value = sql.SQL("CASE WHEN {} THEN {} END").format(is_allowed, value)
             is_allowed = None
         yield member, value
 
 
-def _repetitions(members: Members, scope: Scope) -> sql.Composable | None:
+def _limit_repetitions(members: Members, scope: Scope) -> sql.Composable | None:
     """A condition that fails if repetitions of large columns exceed the limit."""
-    most = scope.values.limits.repeated_bytes
+    limit = scope.values.limits.repeated_bytes
     columns = [(column, count) for column, count in repeated(members) if count > 1]
-    if most is None or not columns:
+    if limit is None or not columns:
         return None
     sizes = [
         sql.SQL("{} * coalesce(octet_length({}::text), 0)::bigint").format(
@@ -113,36 +115,40 @@ def _repetitions(members: Members, scope: Scope) -> sql.Composable | None:
     ]
     size = sql.SQL("({})").format(sql.SQL(" + ").join(sizes))
     names = ", ".join(column.name for column, _ in columns)
-    mark = scope.values.bind(raised("columns", most, names), "text")
+    message = scope.values.bind(raised("columns", limit, names), "text")
     return sql.SQL("CASE WHEN {size} <= {most} THEN TRUE ELSE {failing} END").format(
-        size=size, most=scope.values.bind(most, "bigint"), failing=raising(mark, size)
+        size=size, most=scope.values.bind(limit, "bigint"), failing=raising(message, size)
     )
 
 
-def _name(name: str) -> sql.Identifier:
+def _quote_name(name: str) -> sql.Identifier:
     # psycopg scans the whole statement for placeholders, quoted names included.
     return sql.Identifier(name.replace("%", "%%"))
 
 
-def _value(member: Selected | Embedded, scope: Scope) -> sql.Composable:
+def _build_value(member: Selected | Embedded, scope: Scope) -> sql.Composable:
     if isinstance(member, Embedded):
-        return _related_rows(member, scope) if member.relation.many else _related_row(member, scope)
+        return (
+            _build_related_rows(member, scope)
+            if member.relation.many
+            else _build_related_row(member, scope)
+        )
     operand = scope.operand(member.operand)
     if member.cast is None:
         return operand
     return sql.SQL("({})::{}").format(operand, sql.SQL(_CASTS[member.cast]))
 
 
-def _constant(text: str, member: Selected | Embedded, scope: Scope) -> sql.Composable:
+def _build_constant(text: str, member: Selected | Embedded, scope: Scope) -> sql.Composable:
     """A name with its quotes; a name that a client chose is bound as a value."""
     if isinstance(member, Selected) and member.name == member.operand.column.name:
         return sql.Literal(text)
     return scope.values.bind(text, "text")
 
 
-def _json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
+def _build_json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
     """The text that `row_to_json` makes of the value."""
-    value = sql.SQL("({})").format(_value(member, scope))
+    value = sql.SQL("({})").format(_build_value(member, scope))
     if isinstance(member, Embedded):
         nullable, is_json, is_integer = not member.relation.many, True, False
     else:
@@ -155,15 +161,17 @@ def _json_value(member: Selected | Embedded, scope: Scope) -> sql.Composed:
     return sql.SQL("coalesce({}, 'null')").format(text) if nullable else sql.Composed([text])
 
 
-def _joined(pieces: Sequence[sql.Composable]) -> sql.Composed:
+def _concatenate(pieces: Sequence[sql.Composable]) -> sql.Composed:
     """Concatenate by halves: from left to right, each `||` would copy the text so far."""
     if len(pieces) == 1:
         return sql.Composed([pieces[0]])
-    half = len(pieces) // 2
-    return sql.SQL("({} || {})").format(_joined(pieces[:half]), _joined(pieces[half:]))
+    middle = len(pieces) // 2
+    return sql.SQL("({} || {})").format(
+        _concatenate(pieces[:middle]), _concatenate(pieces[middle:])
+    )
 
 
-def _field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable:
+def _build_field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable:
     """A member's text in CSV: that of JSON, but text without its quotes."""
     is_moment = (
         isinstance(member, Selected)
@@ -173,32 +181,33 @@ def _field(member: Selected | Embedded, value: sql.Composable) -> sql.Composable
     return sql.SQL("to_json(({})) #>> '{{}}'" if is_moment else "({})::text").format(value)
 
 
-def _related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
+def _build_related_row(embedded: Embedded, scope: Scope) -> sql.Composable:
     text = "(SELECT row_to_json(j) FROM (SELECT {members} FROM {rows}) AS j)"
-    related = scope.related()
+    related_scope = scope.related()
     return sql.SQL(text).format(
-        members=_columns(embedded.members, related), rows=related_rows(embedded, scope, related)
+        members=_build_columns(embedded.members, related_scope),
+        rows=related_rows(embedded, scope, related_scope),
     )
 
 
-def _related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
-    related = scope.related()
+def _build_related_rows(embedded: Embedded, scope: Scope) -> sql.Composable:
+    related_scope = scope.related()
     row = sql.SQL(
         "SELECT row_to_json(j) AS j "
         "FROM (SELECT {members} FROM {rows} ORDER BY {order} LIMIT {limit} OFFSET {offset}) AS j"
     ).format(
-        members=_columns(embedded.members, related),
-        rows=related_rows(embedded, scope, related),
-        order=order_by(embedded.order, related),
+        members=_build_columns(embedded.members, related_scope),
+        rows=related_rows(embedded, scope, related_scope),
+        order=order_by(embedded.order, related_scope),
         limit=scope.values.bind(embedded.limit, "bigint"),
         offset=scope.values.bind(embedded.offset, "bigint"),
     )
     return sql.SQL("(SELECT coalesce(json_agg(b.j), '[]') FROM ({}) AS b)").format(
-        _limited(row, embedded, scope.values)
+        _limit_rows(row, embedded, scope.values)
     )
 
 
-def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Composable:
+def _limit_rows(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Composable:
     """The related rows, with a condition that fails if they exceed their share of an item."""
     limits = values.limits
     row_bytes = limits.within(embedded)
@@ -206,10 +215,10 @@ def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Compo
         return row
     # Here and below, OFFSET 0 keeps Postgres from making each row's JSON twice.
     if not limits.measured:
-        kind, most, size = "row", row_bytes, sql.SQL("pg_column_size(b.j)")
+        kind, limit, size = "row", row_bytes, sql.SQL("pg_column_size(b.j)")
         source = sql.SQL("({} OFFSET 0) AS b").format(row)
     else:
-        kind, most, size = "relation", limits.relation_bytes, sql.SQL("b.bytes")
+        kind, limit, size = "relation", limits.relation_bytes, sql.SQL("b.bytes")
         source = sql.SQL(
             "(SELECT b.j, sum(pg_column_size(b.j)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes "
             "FROM ({} OFFSET 0) AS b) AS b"
@@ -219,6 +228,6 @@ def _limited(row: sql.Composed, embedded: Embedded, values: Values) -> sql.Compo
     ).format(
         source=source,
         size=size,
-        most=values.bind(most, "bigint"),
-        failing=raising(values.bind(raised(kind, most, embedded.name), "text"), size),
+        most=values.bind(limit, "bigint"),
+        failing=raising(values.bind(raised(kind, limit, embedded.name), "text"), size),
     )

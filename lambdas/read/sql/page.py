@@ -85,25 +85,25 @@ def rows_query(spec: ResourceSpec, query: ListQuery, media: Media) -> Query | No
         return None
     values = Values()
     scope = Scope("t", values)
-    order, behind = _way(query, scope)
+    order, start_conditions = _choose_direction(query, scope)
     write = csv_line if media is Media.CSV else json_pieces
     place: Sequence[sql.Composable] = ()
     if place_members(query, media) is None:
-        place = [sql.SQL(", {}").format(_shown(term, scope)) for term in query.order]
+        place = [sql.SQL(", {}").format(_show_value(term, scope)) for term in query.order]
     offset: sql.Composable = sql.SQL("")
     if query.offset:
         offset = sql.SQL(" OFFSET {}").format(values.bind(query.offset, "bigint"))
-    found: sql.Composable = sql.SQL(_FOUND).format(
+    source: sql.Composable = sql.SQL(_FOUND).format(
         table=table(spec),
-        where=sql.SQL(" AND ").join([_matching(query, scope), *behind]),
+        where=sql.SQL(" AND ").join([_build_conditions(query, scope), *start_conditions]),
         order=order_by(order, scope),
         limit=values.bind(query.limit + 1, "bigint"),
         offset=offset,
     )
     if not _follows_the_key(spec, query):
         # Otherwise Postgres may make the text of rows that it skips, or drops after sorting.
-        found = sql.SQL("FROM (SELECT t.* {}) AS t").format(found)
-    text = sql.SQL("SELECT {}{} {}").format(write(query.select, scope), sql.Composed(place), found)
+        source = sql.SQL("FROM (SELECT t.* {}) AS t").format(source)
+    text = sql.SQL("SELECT {}{} {}").format(write(query.select, scope), sql.Composed(place), source)
     return Query(text, values.bound)
 
 
@@ -112,8 +112,8 @@ def _follows_the_key(spec: ResourceSpec, query: ListQuery) -> bool:
     is_filtered = query.where.members or any(
         isinstance(member, Embedded) and member.inner for member in query.select
     )
-    first = query.order[0]
-    by_key = first.embedded is None and first.operand.column.name == spec.key.name
+    first_term = query.order[0]
+    by_key = first_term.embedded is None and first_term.operand.column.name == spec.key.name
     return by_key and not is_filtered and not query.offset
 
 
@@ -125,7 +125,7 @@ def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
     """
     if media is Media.CSV:
         return None
-    shown = {
+    names_by_column = {
         member.operand.column.name: member.name
         for member in query.select
         if isinstance(member, Selected) and member.cast is None and not member.operand.path
@@ -136,7 +136,11 @@ def place_members(query: ListQuery, media: Media) -> Sequence[str] | None:
     if any(operand.path or operand.kind not in _SAME_IN_JSON for operand in operands):
         return None
     columns = [operand.column.name for operand in operands]
-    return [shown[column] for column in columns] if shown.keys() >= set(columns) else None
+    return (
+        [names_by_column[column] for column in columns]
+        if names_by_column.keys() >= set(columns)
+        else None
+    )
 
 
 def page_query(
@@ -158,24 +162,24 @@ def page_query(
     """
     values = Values(Limits.of(query, measured=measured))
     scope = Scope("t", values)
-    matching = _matching(query, scope)
-    order, behind = _way(query, scope)
-    head, separator, tail = frame(query, media)
+    matching = _build_conditions(query, scope)
+    order, start_conditions = _choose_direction(query, scope)
+    prefix, separator, suffix = frame(query, media)
     text = sql.SQL(_PAGE).format(
         table=table(spec),
-        where=sql.SQL(" AND ").join([matching, *behind]),
+        where=sql.SQL(" AND ").join([matching, *start_conditions]),
         order=order_by(order, scope),
         limit=values.bind(query.limit, "bigint"),
         offset=values.bind(query.offset, "bigint"),
-        text=_text(query, media, scope),
-        place=_place(query, scope),
+        text=_build_text(query, media, scope),
+        place=_build_place(query, scope),
         budget=values.bind(PAGE_MAX_BYTES, "bigint"),
         most=values.bind(ROW_MAX_BYTES, "bigint"),
-        head=values.bind(head, "text"),
+        head=values.bind(prefix, "text"),
         separator=values.bind(separator, "text"),
-        tail=values.bind(tail, "text"),
+        tail=values.bind(suffix, "text"),
         turned=sql.SQL(" DESC" if query.backward else ""),
-        total=_total(spec, matching, count),
+        total=_build_total(spec, matching, count),
     )
     return Query(text, values.bound)
 
@@ -184,7 +188,7 @@ def estimate_query(spec: ResourceSpec, query: ListQuery) -> Query:
     """One row: the plan, as JSON, of a query for all matching rows, on any page."""
     values = Values()
     text = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t WHERE {}").format(
-        table(spec), _matching(query, Scope("t", values))
+        table(spec), _build_conditions(query, Scope("t", values))
     )
     return Query(text, values.bound)
 
@@ -195,12 +199,14 @@ def frame(query: ListQuery, media: Media) -> tuple[str, str, str]:
         case Media.JSON:
             return "[", ",\n", "]"
         case Media.CSV:
-            return ",".join(_quoted(name) for name in names(query.select)) + "\r\n", "", ""
+            return ",".join(_quote_name(name) for name in names(query.select)) + "\r\n", "", ""
         case Media.OBJECT:
             return "", "", ""
 
 
-def _way(query: ListQuery, scope: Scope) -> tuple[Sequence[OrderTerm], Sequence[sql.Composable]]:
+def _choose_direction(
+    query: ListQuery, scope: Scope
+) -> tuple[Sequence[OrderTerm], Sequence[sql.Composable]]:
     """The order in which rows are searched, and the condition where the search begins."""
     order = reversed_order(query.order) if query.backward else query.order
     if query.position is None:
@@ -208,16 +214,16 @@ def _way(query: ListQuery, scope: Scope) -> tuple[Sequence[OrderTerm], Sequence[
     return order, [beyond(order, query.position.values, scope)]
 
 
-def _matching(query: ListQuery, scope: Scope) -> sql.Composable:
+def _build_conditions(query: ListQuery, scope: Scope) -> sql.Composable:
     return sql.SQL(" AND ").join([where(query.where, scope), *inner_joins(query.select, scope)])
 
 
-def _text(query: ListQuery, media: Media, scope: Scope) -> sql.Composable:
+def _build_text(query: ListQuery, media: Media, scope: Scope) -> sql.Composable:
     write = csv_line if media is Media.CSV else json_text
     return write(query.select, scope)
 
 
-def _place(query: ListQuery, scope: Scope) -> sql.Composable:
+def _build_place(query: ListQuery, scope: Scope) -> sql.Composable:
     """The order's values as text, which make a cursor."""
     return sql.SQL("ARRAY[{}]").format(
         sql.SQL(", ").join(
@@ -226,24 +232,26 @@ def _place(query: ListQuery, scope: Scope) -> sql.Composable:
     )
 
 
-def _shown(term: OrderTerm, scope: Scope) -> sql.Composable:
-    """A value of the order; Postgres sends it as the same text as `_place`."""
+def _show_value(term: OrderTerm, scope: Scope) -> sql.Composable:
+    """A value of the order; Postgres sends it as the same text as `_build_place`."""
     operand = sort_value(term, scope)
     is_letter = term.operand.kind is Kind.BOOLEAN  # `t` or `f`
     return sql.SQL("{}::text").format(operand) if is_letter else operand
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     if not name or any(character in name for character in '",\r\n'):
         return '"' + name.replace('"', '""') + '"'
     return name
 
 
-def _total(spec: ResourceSpec, matching: sql.Composable, count: Count | None) -> sql.Composable:
+def _build_total(
+    spec: ResourceSpec, matching: sql.Composable, count: Count | None
+) -> sql.Composable:
     """The count of matching rows; `estimated` stops counting where an estimate is needed."""
     if count is None or count == "planned":
         return sql.SQL("NULL::bigint")
-    enough = sql.SQL(" LIMIT {}").format(MAX_LIMIT + 1) if count == "estimated" else sql.SQL("")
+    limit = sql.SQL(" LIMIT {}").format(MAX_LIMIT + 1) if count == "estimated" else sql.SQL("")
     return sql.SQL("(SELECT count(*) FROM (SELECT FROM {} AS t WHERE {}{}) AS matching)").format(
-        table(spec), matching, enough
+        table(spec), matching, limit
     )

@@ -79,14 +79,14 @@ class Scope:
 
     def operand(self, operand: Operand) -> sql.Composable:
         """The column, or a place inside its JSON."""
-        found: sql.Composable = self.column(operand.column)
+        expression: sql.Composable = self.column(operand.column)
         for position, step in enumerate(operand.path, start=1):
-            last = position == len(operand.path)
-            arrow = sql.SQL("->>" if last and operand.as_text else "->")
+            is_last = position == len(operand.path)
+            arrow = sql.SQL("->>" if is_last and operand.as_text else "->")
             # An element's number and a member's name differ, even for "0".
             place = self.values.bind(step, "integer" if isinstance(step, int) else "text")
-            found = sql.SQL("({} {} {})").format(found, arrow, place)
-        return found
+            expression = sql.SQL("({} {} {})").format(expression, arrow, place)
+        return expression
 
     def value(self, operand: Operand, value: str) -> sql.Composed:
         """A value to compare the operand with."""

@@ -12,7 +12,7 @@ from forebay.apply.outdate import count_rows, outdate
 from forebay.command import Op
 from forebay.ids import mark_outdated, original_version
 from forebay.replay.selection import Selection
-from forebay.status import Traces, fate
+from forebay.status import Traces, find_status
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import Database
 
@@ -62,7 +62,7 @@ def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> Non
     version, by_create, _ = database.cities()[1]
     traces = Traces.of_columns(version, by_create=by_create)
     assert traces == Traces(command_id(3), row_by_create=False)
-    assert [fate(command_id(number), traces) for number in (2, 3, 4)] == [
+    assert [find_status(command_id(number), traces) for number in (2, 3, 4)] == [
         "superseded",
         "applied",
         "pending",

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import BadLine, Counts, Entry
+from forebay.apply import Counts, Entry, InvalidLine
 from forebay.apply.lines import read_chunks
 from forebay.codec import decode, encode
 from forebay.command import Command, Op
@@ -190,8 +190,8 @@ def test_bad_lines_are_rejections_under_ids_that_a_replay_gives_them_again(
 ) -> None:
     chunk: list[Entry] = [
         city(1, key=1),
-        BadLine(1, b'{"v":2}', "envelope_version_unknown", "version 2"),
-        BadLine(2, b"\xff\x00", "line_not_json", "no JSON"),
+        InvalidLine(1, b'{"v":2}', "envelope_version_unknown", "version 2"),
+        InvalidLine(2, b"\xff\x00", "line_not_json", "no JSON"),
         city(2, key=2),
     ]
     first = database.apply(chunk)

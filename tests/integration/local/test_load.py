@@ -67,7 +67,7 @@ def test_a_second_load_is_superseded_by_the_first() -> None:
 
 
 def test_asking_for_all_believes_no_list() -> None:
-    api = ScriptedApi(fate=lambda key: "superseded" if key == "DE" else "applied")
+    api = ScriptedApi(status=lambda key: "superseded" if key == "DE" else "applied")
     report = loaded(api, ask_all=True)
     assert (report.asked, report.superseded) == (COUNTRIES, 1)
     assert len(api.asked) == COUNTRIES
@@ -104,7 +104,7 @@ def test_retry_after_is_waited_for() -> None:
 
 def test_after_a_broken_connection_lists_are_not_believed() -> None:
     """The first attempt may have made equal rows: then another command was the winner."""
-    api = ScriptedApi(misbehaviours=deque([hangs_up]), fate=lambda _: "superseded")
+    api = ScriptedApi(misbehaviours=deque([hangs_up]), status=lambda _: "superseded")
     report = loaded(api)
     assert report.is_complete
     assert (report.superseded, report.asked) == (COUNTRIES, COUNTRIES)
@@ -132,7 +132,7 @@ def test_a_request_refused_for_good_ends_the_load_with_what_the_api_says() -> No
 
 
 def test_a_rejected_command_makes_the_load_incomplete() -> None:
-    api = ScriptedApi(fate=lambda key: "rejected" if key == "DE" else "applied")
+    api = ScriptedApi(status=lambda key: "rejected" if key == "DE" else "applied")
     report = loaded(api, ask_all=True)
     assert not report.is_complete
     assert report.rejected == 1

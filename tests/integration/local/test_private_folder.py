@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from local.errors import StateUnusableError
 from local.postgres import binaries
 from local.postgres.binaries import program
 from local.settings import ROOT
@@ -65,7 +66,7 @@ def test_a_root_without_capabilities_is_told_which_folder_others_can_not_enter(
 ) -> None:
     monkeypatch.setattr(binaries, "_with_capability", lambda _: ())
 
-    with pytest.raises(binaries.StateUnusableError) as refused:
+    with pytest.raises(StateUnusableError) as refused:
         binaries.server_user(private_folder)
 
     assert str(private_folder) in str(refused.value)

@@ -61,7 +61,7 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
         ]
     )
     created, recreated = command_id(4, create=True), command_id(5, create=True)
-    fates = {
+    statuses = {
         (key, command): body(reader.get("cities", key=key, command=command))
         for key, command in [
             ("5", command_id(1)),
@@ -72,7 +72,7 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
             ("7", command_id(6)),
         ]
     }
-    assert [document["status"] for document in fates.values()] == [
+    assert [document["status"] for document in statuses.values()] == [
         "superseded",
         "applied",
         "rejected",
@@ -80,8 +80,8 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
         "superseded",
         "applied",
     ]
-    assert fates["5", command_id(1)]["superseded_by"] == command_id(2)
-    error = fates["5", command_id(3)]["error"]
+    assert statuses["5", command_id(1)]["superseded_by"] == command_id(2)
+    error = statuses["5", command_id(3)]["error"]
     assert error["code"] == "string_data_right_truncation"
     assert "name" in error["detail"]
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks, read_lines
-from forebay.apply.outcome import BadLine, Entry
+from forebay.apply.outcome import Entry, InvalidLine
 from forebay.codec import MAX_LINE_BYTES, encode
 from tests.fixtures.bombs import BOMBS
 from tests.fixtures.commands import city
@@ -31,7 +31,7 @@ def entries(data: bytes, size: int = 1000) -> list[Entry]:
 
 
 def codes(found: list[Entry]) -> list[str]:
-    return [entry.code for entry in found if isinstance(entry, BadLine)]
+    return [entry.code for entry in found if isinstance(entry, InvalidLine)]
 
 
 @settings(max_examples=50)
@@ -69,7 +69,7 @@ def test_blank_lines_are_nothing() -> None:
 def test_what_comes_before_a_cut_is_read(kept: float) -> None:
     data = gzip.compress(LINES, 0)  # stored, so that the cut leaves many lines whole
     found = entries(data[: int(len(data) * kept)])
-    whole = [entry for entry in found if not isinstance(entry, BadLine)]
+    whole = [entry for entry in found if not isinstance(entry, InvalidLine)]
     assert whole == COMMANDS[: len(whole)]
     assert len(whole) >= int(len(COMMANDS) * kept) - 2
     assert codes(found) == ["object_corrupt"]
@@ -123,8 +123,8 @@ def test_a_bomb_takes_no_more_memory_than_a_line() -> None:
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_do_worse_than_bad_lines(data: bytes, zipped: bool) -> None:  # noqa: FBT001
     found = entries(gzip.compress(data) if zipped else data)
-    assert all(isinstance(entry, BadLine) for entry in found)
-    assert [entry.number for entry in found if isinstance(entry, BadLine)] == list(
+    assert all(isinstance(entry, InvalidLine) for entry in found)
+    assert [entry.number for entry in found if isinstance(entry, InvalidLine)] == list(
         range(len(found))
     )
 
@@ -179,7 +179,7 @@ def test_a_line_that_nobody_compressed_is_read_without_its_newline() -> None:
             one for lines, read in found for one in zip(lines, read, strict=True)
         )
         assert (line, entry) == (encode(COMMANDS[0]).rstrip(b"\n"), COMMANDS[0])
-        assert isinstance(bad, BadLine)
+        assert isinstance(bad, InvalidLine)
         assert bad.code == "object_not_gzip"
     spread = json.dumps(json.loads(encode(COMMANDS[0])), indent=1).encode()
     assert codes(entries(spread)) == ["object_not_gzip"]

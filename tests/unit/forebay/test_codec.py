@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forebay.codec import _carefully, _quickly, decode, decode_all, encode
 from forebay.command import Command
-from forebay.errors import UnreadableLine
+from forebay.errors import InvalidLineError
 from tests.fixtures.commands import city, command_id
 
 VALUES = st.recursive(
@@ -97,7 +97,7 @@ def test_lines_are_read_by_the_batch_as_each_is_by_itself(lines: list[bytes]) ->
     def one(line: bytes) -> Command | tuple[str, str]:
         try:
             return decode(line)
-        except UnreadableLine as exc:
+        except InvalidLineError as exc:
             return exc.code, str(exc)
 
     read = [
@@ -142,7 +142,7 @@ def test_what_an_older_release_would_apply_is_not_rejected_for_what_it_amends(am
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
 def test_an_unknown_version_is_named(version: object) -> None:
-    with pytest.raises(UnreadableLine) as caught:
+    with pytest.raises(InvalidLineError) as caught:
         decode(envelope(v=version))
     assert caught.value.code == "envelope_version_unknown"
 
@@ -172,20 +172,20 @@ def test_an_unknown_version_is_named(version: object) -> None:
     ],
 )
 def test_a_wrong_member_is_named(changes: dict[str, Any]) -> None:
-    with pytest.raises(UnreadableLine) as caught:
+    with pytest.raises(InvalidLineError) as caught:
         decode(envelope(**changes))
     assert caught.value.code in {"envelope_invalid", "line_not_json"}
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"\xff\xfe", b"[]", b"5", b'{"v":1', b'"\\ud800"'])
 def test_what_is_no_object_is_unreadable(line: bytes) -> None:
-    with pytest.raises(UnreadableLine):
+    with pytest.raises(InvalidLineError):
         decode(line)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_worse_than_being_unreadable(line: bytes) -> None:
-    with pytest.raises(UnreadableLine):
+    with pytest.raises(InvalidLineError):
         decode(line)
 
 
@@ -196,7 +196,7 @@ def nested(levels: int) -> bytes:
 def test_a_line_that_nests_deeper_than_can_be_written_is_no_command() -> None:
     """orjson reads 1,024 levels and writes 254: such a command could not even be rejected."""
     line = encode(city(1, name="[" * 500)).replace(b'"population":', b'"x":%s,"population":')
-    with pytest.raises(UnreadableLine) as found:
+    with pytest.raises(InvalidLineError) as found:
         decode(line % nested(300))
     assert found.value.code == "line_too_deep"
     command = decode(line % nested(150))

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from forebay.command import Command, Op
-from forebay.status import Fate, Traces, fate
+from forebay.status import CommandStatus, Traces, find_status
 from tests.fixtures.commands import city
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
@@ -24,12 +24,12 @@ def traces(winner: Command | None) -> Traces:
 
 @pytest.mark.parametrize("op", OPS)
 def test_a_command_is_pending_until_something_settles_it(op: Op) -> None:
-    assert fate(city(1, op).id, Traces()) == "pending"
+    assert find_status(city(1, op).id, Traces()) == "pending"
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_the_winner_is_applied(op: Op) -> None:
-    assert fate(city(1, op).id, traces(city(1, op))) == "applied"
+    assert find_status(city(1, op).id, traces(city(1, op))) == "applied"
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -39,10 +39,10 @@ def test_a_loser_is_superseded_and_a_winner_still_to_come_is_pending(
     op: Op, other: Op, numbers: tuple[int, int]
 ) -> None:
     command, present = city(numbers[0], op), city(numbers[1], other)
-    expected: Fate = "pending" if command.beats(present) else "superseded"
-    assert fate(command.id, traces(present)) == expected
+    expected: CommandStatus = "pending" if command.beats(present) else "superseded"
+    assert find_status(command.id, traces(present)) == expected
 
 
 def test_a_rejection_is_final_whatever_the_row_is() -> None:
     rejected = Traces(row_version=city(9).id, rejection=("code", "detail"))
-    assert fate(city(1).id, rejected) == "rejected"
+    assert find_status(city(1).id, rejected) == "rejected"

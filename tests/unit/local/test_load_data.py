@@ -20,7 +20,7 @@ def test_every_country_and_every_city_of_geonames_is_valid() -> None:
 
 
 def test_a_row_shows_exactly_what_was_sent() -> None:
-    """Otherwise `fates_from_lists` would find a difference in every row."""
+    """Otherwise `statuses_from_lists` would find a difference in every row."""
     for item in (countries()[0], cities(1)[0]):
         columns = {column.name for column in resources.load()[item.resource].columns}
         assert set(item.body) == columns
