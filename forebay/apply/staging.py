@@ -147,7 +147,7 @@ def as_copied(value: object) -> str:
 
 def _refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
     if reason is None:
-        # Only our own columns are left: a version that is no UUID can't have been decoded.
-        return Refusal(command, "unreadable_row", "the table's types can't read the row")
+        # The types can read it, and our own columns' values were decoded.
+        return Refusal(command, "unreadable_row", "a trigger of the table leaves the row out")
     sqlstate, said = reason
     return Refusal(command, code_of_state(sqlstate), said, sqlstate)

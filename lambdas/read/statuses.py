@@ -104,8 +104,10 @@ class StatusReader:
 
 def _details(found: str, traces: Traces) -> dict[str, Any]:
     if found == "rejected" and traces.rejection is not None:
-        code, detail = traces.rejection
-        return {"error": {"code": code, "detail": detail}}
+        reason = traces.rejection
+        # Only Postgres's errors have one.
+        state = {} if reason.sqlstate is None else {"sqlstate": reason.sqlstate}
+        return {"error": {"code": reason.code, **state, "detail": reason.detail}}
     if found == "superseded":
         return {"superseded_by": traces.row_version or traces.tombstone}
     return {}

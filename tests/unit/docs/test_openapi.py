@@ -84,7 +84,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 
 
 def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
-    """But those of what is not described: an authorizer, which no environment has yet, a method."""
+    """But those of authorizers, and of methods that a path does not have: neither is described."""
     document = describe(RESOURCES, require_api_key=True)
     told = {
         (code, status)
