@@ -67,7 +67,8 @@ def _psql(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 def _credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.credentials import ACCESS_KEY_ID, secret_key
-    from local.postgres.config import READER, primary_of, replica_of
+    from local.outputs import outputs_of, stack_name
+    from local.postgres.config import READER, SUPERUSER, primary_of, replica_of
     from local.settings import REGION
 
     values = {
@@ -79,8 +80,21 @@ def _credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
         "AWS_SECRET_ACCESS_KEY": secret_key(settings),
         "PRIMARY_URL": primary_of(settings).url(),
         "REPLICA_URL": replica_of(settings).url(READER),
+        # Makes databases, which the owner of the tables may not.
+        "ADMIN_URL": primary_of(settings).url(SUPERUSER, "postgres"),
     }
+    try:
+        values["ARCHIVE_BUCKET"] = outputs_of(settings)[stack_name("data")]["ArchiveBucketName"]
+    except FileNotFoundError:
+        sys.stderr.write("no stack was deployed yet, so there is no ARCHIVE_BUCKET\n")
     sys.stdout.writelines(f"export {name}={value}\n" for name, value in values.items())
+    return 0
+
+
+def _token(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.tokens import access_token
+
+    sys.stdout.write(f"{access_token(settings, options.client)}\n")
     return 0
 
 
@@ -172,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     psql.add_argument("--replica", action="store_true", help="of the replica")
     psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
     add("credentials", _credentials, "print what a shell needs for AWS's tools and for Postgres")
+    token = add("token", _token, "print an access token, where the API asks for tokens of Cognito")
+    token.add_argument("client", help="a name in api.authorization.machine_clients")
     add("setup", _setup, "install the npm packages")
     cdk = add("cdk", _cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName
+from infra.front import OpenSettings
+from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
 from local import emulator, node
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders
+from local.outputs import ENVIRONMENT, Outputs, kept_deployment, outputs_of, stack_name
 from local.postgres.config import READER, Cluster
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
@@ -37,8 +39,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "migrate": "MigrateFunctionName",
     "sweep": "SweepFunctionName",
 }
-LOCAL = "local"  # the environment
-_DATA, _SERVICE = f"forebay-{LOCAL}-data", f"forebay-{LOCAL}-service"
+_DATA, _SERVICE = stack_name("data"), stack_name("service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Deployed:
     functions: Mapping[FunctionName, str]
 
     @classmethod
-    def from_outputs(cls, outputs: Mapping[str, Mapping[str, str]]) -> "Deployed":
+    def from_outputs(cls, outputs: Outputs) -> "Deployed":
         """Read from what `cdk deploy --outputs-file` writes."""
         data, service = outputs[_DATA], outputs[_SERVICE]
         return cls(
@@ -77,6 +78,16 @@ class Deployment:
     primary: Cluster
     replica: Cluster
 
+    def wants_credentials(self) -> bool:
+        """Whether callers of the API have to show who they are, or a key.
+
+        Raises:
+            forebay.errors.SettingsError: the environment's file is wrong.
+        """
+        folder = self.settings.root / "infra" / "environments"
+        api = Settings.load(ENVIRONMENT, self._context(), folder=folder).api
+        return api.require_api_key or not isinstance(api.authorization, OpenSettings)
+
     def kept(self) -> Deployed | None:
         """What the last start deployed; None unless a new deployment would make the same."""
         try:
@@ -84,7 +95,7 @@ class Deployment:
             whole = (self._kept / "seal").read_text() == _digest(self._kept / "state")
             if not (same and whole):
                 return None
-            return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+            return Deployed.from_outputs(outputs_of(self.settings))
         except (FileNotFoundError, ValueError, KeyError):
             # Of an interrupted start, or damaged: it is made again.
             return None
@@ -117,7 +128,7 @@ class Deployment:
         self.seal(making, fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
         making.rename(self._kept)
-        return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+        return Deployed.from_outputs(outputs_of(self.settings))
 
     def seal(self, folder: Path, fingerprint: str | None = None) -> None:
         """Notes what the state in the folder was made from, and what it looks like undamaged."""
@@ -138,15 +149,11 @@ class Deployment:
 
     @property
     def _kept(self) -> Path:
-        return self.settings.emulator / "deployed"
-
-    @property
-    def _outputs_file(self) -> Path:
-        return self._kept / "outputs.json"
+        return kept_deployment(self.settings)
 
     def _run_cdk(self, supervisor: Supervisor, making: Path) -> None:
         settings = self.settings
-        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={LOCAL}"]
+        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={ENVIRONMENT}"]
         # Change sets would only be looked at by somebody who may say no.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(making / "assembly")]

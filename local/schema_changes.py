@@ -15,6 +15,11 @@ from local.postgres.config import primary_of
 from local.settings import DEFAULT_BASE_PORT, LocalSettings
 from migrations.effects import Pending, pending, row_count
 
+_ELSEWHERE = (
+    "the database has a migration that is not in migrations/versions, so no migration is run: get "
+    "its file back, or begin with new tables (docs/migrations.md, a migration that has run)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaChanges:
@@ -25,6 +30,8 @@ class SchemaChanges:
     #: The first that may hurt, and all that follow it.
     waiting: Sequence[Pending]
     url: str
+    #: The database has a migration that this checkout lacks; which it lacks itself can't be known.
+    is_elsewhere: bool = False
 
     @classmethod
     def of(cls, url: str, scripts: ScriptDirectory | None = None) -> Self:
@@ -36,8 +43,8 @@ class SchemaChanges:
         """
         try:
             missing = pending(url, scripts)
-        except CommandError:  # of a newer release: the migrate function leaves it alone
-            missing = []
+        except CommandError:  # the migrate function leaves such a database alone
+            return cls((), (), url, is_elsewhere=True)
         except psycopg.Error:
             raise
         except Exception as exc:  # a migration is the user's code, and runs when it is imported
@@ -74,12 +81,14 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
         port: the stack's, for the message.
 
     Returns:
-        A message about the migrations that wait; None if none do.
+        A message about the migrations that wait, or that can't be found; None if none do.
 
     Raises:
         psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
+    if changes.is_elsewhere:
+        return _ELSEWHERE
     if changes.adding:
         run(changes.adding[-1].revision)
     if not changes.waiting:
@@ -89,13 +98,16 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
     )
 
 
-def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
+def check_before_start(url: str, accepted: str | None, *, port: int) -> str | None:
     """Refuses a start that would run migrations which may hurt and were not accepted.
 
     Args:
         url: of the primary.
         accepted: the revision up to which the user accepts all.
         port: the stack's, for the message.
+
+    Returns:
+        A message, where the database has a migration that the checkout lacks.
 
     Raises:
         MigrationsWaitError: with the statements, and the command that accepts them.
@@ -108,6 +120,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
             "Take the migration back, or start with: "
             f"{_make('run', port)} ACCEPT={changes.last}"
         )
+    return _ELSEWHERE if changes.is_elsewhere else None
 
 
 def migrate_running(
@@ -121,7 +134,7 @@ def migrate_running(
         answer: reads what the user types.
 
     Returns:
-        The exit code: 1 where the user said no.
+        The exit code: 1 where the user said no, or the checkout lacks a migration.
 
     Raises:
         ToolFailedError: no stack runs there.
@@ -129,6 +142,9 @@ def migrate_running(
     url, port = primary_of(settings).url(), settings.ports.base
     try:
         changes = SchemaChanges.of(url)
+        if changes.is_elsewhere:
+            sys.stdout.write(f"{_ELSEWHERE}\n")
+            return 1
         if changes.waiting and changes.last != accepted:
             sys.stdout.write(f"{_heading(changes)}:\n{changes.described()}\nRun them? [y/N] ")
             sys.stdout.flush()

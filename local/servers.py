@@ -80,13 +80,16 @@ def start_gateway(
     return child
 
 
-def first_answers(settings: LocalSettings) -> list[str]:
+def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -> list[str]:
     """Starts the read and the write function by asking each; what is wrong, if anything.
 
     So no client waits for them, nor meets the time limit of a slow first start. The write is an
     empty batch, which the function refuses and nobody stores. A declared resource without its table
-    is no reason not to start, but one to tell.
+    is no reason not to start, but one to tell. An API that wants credentials is not asked: it would
+    refuse ahead of the functions.
     """
+    if wants_credentials:
+        return []
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]

@@ -1,4 +1,4 @@
-"""What docs/triggers.md says of triggers on resources' tables, by a live run and a rebuild of it."""
+"""What docs/triggers.md says of triggers, by a live run and a rebuild of it."""
 
 from __future__ import annotations
 
