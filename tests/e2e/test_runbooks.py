@@ -258,13 +258,17 @@ def test_point_in_time_restore(
         "MOMENT": then,
         "PORT": str(fresh.settings.ports.base),
     }
-    page, heading = "point-in-time-restore.md", "Everything, in a database beside"
-    printed = run_book(page, tmp_path, settings)
+    printed = run_book("point-in-time-restore.md", tmp_path, settings)
     assert "as it was" in printed
     made = session_value(tmp_path, "NEW_DATABASE_URL")
     try:
         assert fetch(made, "SELECT * FROM public.cities ORDER BY 1") == snapshot
         assert key not in names(fresh), "the live tables are not touched"
-        proves_the_new_database(page, heading, tmp_path, {**settings, "NEW_DATABASE_URL": made})
+        proves_the_new_database(
+            "point-in-time-restore.md",
+            "Everything, in a database beside",
+            tmp_path,
+            {**settings, "NEW_DATABASE_URL": made},
+        )
     finally:
         drop(fresh, str(conninfo_to_dict(made)["dbname"]))
