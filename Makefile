@@ -19,7 +19,7 @@ help: ## list these chores
 
 # Done again when the lock file or the Python it is for changes, which takes seconds.
 $(READY): pyproject.toml uv.lock local/bootstrap.py
-	@$(PYTHON) local/bootstrap.py
+	@$(PYTHON) local/bootstrap.py >&2
 
 $(PACKAGES): package-lock.json | $(READY)
 	@$(BIN)/python -m local setup

@@ -10,6 +10,7 @@ that goes around it.
 import datetime as dt
 import hmac
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -29,6 +30,9 @@ _FORBIDDEN = 403
 # Where functions of CloudFormation's custom resources tell their results: the rest of the path is
 # a random token that only they were given (as on AWS, where it is a presigned URL).
 _CALLBACK_PREFIX = "/_ministack/cfn-response/"
+# The public keys of a user pool, which the emulator's own authorizer fetches without a signature;
+# on AWS everybody may (AWS: "Verifying JSON web tokens").
+_PUBLIC_KEYS = re.compile(r"/[\w-]+/\.well-known/jwks\.json")
 
 
 class Front:
@@ -56,7 +60,7 @@ class Front:
         request = _request(scope)
         try:
             self._check_caller(scope["type"], request)
-            if not _is_callback(request):
+            if not (_is_callback(request) or _is_for_public_keys(request)):
                 receive = await self._checked(request, receive)
         except SignatureError as exc:
             await _refuse(scope, request, str(exc), send)
@@ -118,6 +122,10 @@ def _request(scope: Message) -> Request:
 
 def _is_callback(request: Request) -> bool:
     return request.method == "PUT" and request.path.startswith(_CALLBACK_PREFIX)
+
+
+def _is_for_public_keys(request: Request) -> bool:
+    return request.method == "GET" and _PUBLIC_KEYS.fullmatch(request.path) is not None
 
 
 def _is_own_key(name: bytes) -> bool:
