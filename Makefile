@@ -19,7 +19,7 @@ help: ## list these chores
 
 # Done again when the lock file or the Python it is for changes, which takes seconds.
 $(READY): pyproject.toml uv.lock local/bootstrap.py
-	@$(PYTHON) local/bootstrap.py
+	@$(PYTHON) local/bootstrap.py >&2
 
 $(PACKAGES): package-lock.json | $(READY)
 	@$(BIN)/python -m local setup
@@ -47,6 +47,11 @@ psql: $(READY) ## a prompt of the running database (PORT=8080, REPLICA=1 for the
 .PHONY: credentials
 credentials: $(READY) ## keys and addresses of the running stack, for a shell: eval "$$(make -s credentials)"
 	@exec $(BIN)/python -m local --port $(PORT) credentials
+
+.PHONY: token
+token: $(READY) ## an access token of a program (CLIENT=loader), where the running stack asks for tokens
+	@test -n "$(CLIENT)" || { echo 'say whose token: make token CLIENT=loader' >&2; exit 2; }
+	@exec $(BIN)/python -m local --port $(PORT) token $(CLIENT)
 
 .PHONY: forebay
 forebay: $(READY) ## the operators' command line (ARGS="verify --env local")
@@ -121,10 +126,15 @@ bench-load: $(READY) $(PACKAGES) ## load writes and reads up to saturation, and 
 	@$(BIN)/python -m bench.load $(NAMES) $(if $(QUICK),--quick) $(ARGS)
 	$(if $(QUICK),,@$(BIN)/python -m bench.load.report)
 
+# Of the user's own files (resources/, migrations/versions/) only what can't work: a syntax error, an
+# undefined name, a field or class that a later one of the same name replaces.
+USER_RULES := E9,F63,F7,F811,F82,PIE794
+
 .PHONY: check
 check: $(READY) ## what CI checks besides the tests: format, lint, types, imports, declarations, migrations
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/ruff check --isolated --no-cache --target-version py311 --select $(USER_RULES) resources migrations/versions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m local declarations

@@ -11,6 +11,16 @@ CommandStatus = Literal["pending", "applied", "superseded", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a command was rejected."""
+
+    code: str
+    detail: str
+    #: The SQLSTATE of the error, where Postgres refused the row.
+    sqlstate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Traces:
     """The tables' contents about a command's key, and about the command itself."""
 
@@ -19,8 +29,8 @@ class Traces:
     row_by_create: bool = False
     #: Version of the tombstone, if there is one.
     tombstone: str | None = None
-    #: Code and detail of the command's rejection, if it was rejected.
-    rejection: tuple[str, str] | None = None
+    #: Why the command was rejected, if it was.
+    rejection: Reason | None = None
 
     @classmethod
     def of_columns(
@@ -29,7 +39,7 @@ class Traces:
         *,
         by_create: bool | None,
         tombstone: str | None = None,
-        rejection: tuple[str, str] | None = None,
+        rejection: Reason | None = None,
     ) -> Self:
         """Read from the tables' columns; an outdated row counts as before it was marked."""
         if version is not None and is_outdated(version):

@@ -67,7 +67,8 @@ def _run_psql(settings: LocalSettings, options: argparse.Namespace) -> int:
 
 def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) -> int:
     from local.credentials import ACCESS_KEY_ID, secret_key
-    from local.postgres.config import READER, primary_of, replica_of
+    from local.outputs import outputs_of, stack_name
+    from local.postgres.config import READER, SUPERUSER, primary_of, replica_of
     from local.settings import REGION
 
     values = {
@@ -79,8 +80,21 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
         "AWS_SECRET_ACCESS_KEY": secret_key(settings),
         "PRIMARY_URL": primary_of(settings).url(),
         "REPLICA_URL": replica_of(settings).url(READER),
+        # Makes databases, which the owner of the tables may not.
+        "ADMIN_URL": primary_of(settings).url(SUPERUSER, "postgres"),
     }
+    try:
+        values["ARCHIVE_BUCKET"] = outputs_of(settings)[stack_name("data")]["ArchiveBucketName"]
+    except FileNotFoundError:
+        sys.stderr.write("no stack was deployed yet, so there is no ARCHIVE_BUCKET\n")
     sys.stdout.writelines(f"export {name}={value}\n" for name, value in values.items())
+    return 0
+
+
+def _print_token(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.tokens import access_token
+
+    sys.stdout.write(f"{access_token(settings, options.client)}\n")
     return 0
 
 
@@ -178,6 +192,8 @@ def _build_parser() -> argparse.ArgumentParser:
         _print_credentials,
         "print what a shell needs for AWS's tools and for Postgres",
     )
+    token = add("token", _print_token, "print an access token, if the API requires Cognito's")
+    token.add_argument("client", help="a name in api.authorization.machine_clients")
     add("setup", _set_up, "install the npm packages")
     cdk = add("cdk", _run_cdk, "the CDK CLI, with the Node.js that belongs to it")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -74,6 +74,14 @@ class Emulated:
         except (BotoCoreError, ClientError, TransientError) as exc:
             raise ToolFailedError(f"the emulator refused what the start needs: {exc}") from exc
 
+    def client_secret(self, user_pool_id: str, client_id: str) -> str:
+        """The secret of a program that fetches tokens."""
+        with self.translated():
+            pools = self._session.client("cognito-idp", endpoint_url=self._url, config=_CONFIG)
+            found = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
+        secret: str = found["UserPoolClient"]["ClientSecret"]
+        return secret
+
     def update_code(self, function: str, package: bytes) -> None:
         """Replace a function's code; calls that begin after the return run the new code."""
         with self.translated():

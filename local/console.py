@@ -6,15 +6,14 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+import resources
 from local.events import Begun, Done, Event, Remark, Stopped
+from local.hints import commands
 from local.postgres.config import OWNER, READER
 from local.settings import DEFAULT_BASE_PORT
 from local.stack import LocalStack
 
-_EXAMPLE = (
-    '{"code":"XK","name":"Kosovo","iso3":"XKX","capital":"Pristina","continent":"EU",'
-    '"currency":"EUR","population":1800000,"area_km2":10908}'
-)
+_CREDENTIALS = '  (callers show credentials: docs/local.md, "Tokens and keys")'
 
 
 class Display:
@@ -61,6 +60,7 @@ class Display:
 def welcome(stack: LocalStack, seconds: float) -> str:
     """Return instructions for the started stack; every command in them works when pasted."""
     url = stack.base_url
+    hints = _CREDENTIALS if stack.wants_credentials else commands(resources.load(), url)
     primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base
     option = "" if port == DEFAULT_BASE_PORT else f" PORT={port}"
@@ -69,10 +69,7 @@ Forebay answers at {url} (after {seconds:.1f} s).
 Read and try the API in a browser: {url}/docs
 Or here, line by line:
 
-  id=$(curl -s -X PUT {url}/countries/XK -H 'Content-Type: application/json' \\
-    -d '{_EXAMPLE}' | tee /dev/stderr | grep -o '"command_id":"[^"]*' | cut -d'"' -f4)
-  curl -s -H 'Prefer: wait=10' {url}/countries/XK/commands/$id
-  curl -s -H "Read-After: $id" {url}/countries/XK
+{hints}
 
   primary   {primary}   make psql{option}
   replica   {replica}   make psql{option} REPLICA=1

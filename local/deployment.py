@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName
+from infra.front import OpenSettings
+from infra.settings import CONTEXT_VARIABLE, EMULATOR_ASSETS_BUCKET, FunctionName, Settings
 from local import emulator, node
 from local.aws import Emulated
 from local.child import Spec
 from local.emulator import Folders
+from local.outputs import ENVIRONMENT, Outputs, kept_deployment, outputs_of, stack_name
 from local.postgres.config import READER, Cluster
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
@@ -37,8 +39,7 @@ _OUTPUT_OF_FUNCTION: Mapping[FunctionName, str] = {
     "migrate": "MigrateFunctionName",
     "sweep": "SweepFunctionName",
 }
-LOCAL = "local"  # the environment
-_DATA, _SERVICE = f"forebay-{LOCAL}-data", f"forebay-{LOCAL}-service"
+_DATA, _SERVICE = stack_name("data"), stack_name("service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Deployed:
     functions: Mapping[FunctionName, str]
 
     @classmethod
-    def from_outputs(cls, outputs: Mapping[str, Mapping[str, str]]) -> "Deployed":
+    def from_outputs(cls, outputs: Outputs) -> "Deployed":
         """Parse the file that `cdk deploy --outputs-file` writes."""
         data, service = outputs[_DATA], outputs[_SERVICE]
         return cls(
@@ -77,6 +78,16 @@ class Deployment:
     primary: Cluster
     replica: Cluster
 
+    def wants_credentials(self) -> bool:
+        """Whether callers of the API have to show who they are, or a key.
+
+        Raises:
+            forebay.errors.SettingsError: the environment's file is wrong.
+        """
+        folder = self.settings.root / "infra" / "environments"
+        api = Settings.load(ENVIRONMENT, self._context(), folder=folder).api
+        return api.require_api_key or not isinstance(api.authorization, OpenSettings)
+
     def kept(self) -> Deployed | None:
         """Return the last start's deployment, or None if a new deployment would differ."""
         try:
@@ -84,7 +95,7 @@ class Deployment:
             is_complete = (self._kept / "seal").read_text() == _hash_files(self._kept / "state")
             if not (is_current and is_complete):
                 return None
-            return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+            return Deployed.from_outputs(outputs_of(self.settings))
         except (FileNotFoundError, ValueError, KeyError):
             # Left by an interrupted start, or damaged: deploy again.
             return None
@@ -117,7 +128,7 @@ class Deployment:
         self.seal(folder, fingerprint)
         shutil.rmtree(self._kept, ignore_errors=True)
         folder.rename(self._kept)
-        return Deployed.from_outputs(json.loads(self._outputs_file.read_bytes()))
+        return Deployed.from_outputs(outputs_of(self.settings))
 
     def seal(self, folder: Path, fingerprint: str | None = None) -> None:
         """Record the sources of the state in the folder, and the digest of the intact state."""
@@ -138,15 +149,11 @@ class Deployment:
 
     @property
     def _kept(self) -> Path:
-        return self.settings.emulator / "deployed"
-
-    @property
-    def _outputs_file(self) -> Path:
-        return self._kept / "outputs.json"
+        return kept_deployment(self.settings)
 
     def _run_cdk(self, supervisor: Supervisor, folder: Path) -> None:
         settings = self.settings
-        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={LOCAL}"]
+        command = [*node.cdk_command(settings.root), "deploy", "--all", "-c", f"env={ENVIRONMENT}"]
         # A change set is only useful for a review, and there is no reviewer here.
         command += ["--method", "direct", "--require-approval", "never"]
         command += ["--progress", "events", "--output", str(folder / "assembly")]

@@ -9,6 +9,7 @@ the stack's own servers. The check is part of the emulator's process: no second 
 import datetime as dt
 import hmac
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -28,6 +29,9 @@ _FORBIDDEN = 403
 # Functions of CloudFormation's custom resources put their results here. The rest of the path is a
 # random token that only such a function receives (on AWS, it is a presigned URL).
 _CALLBACK_PREFIX = "/_ministack/cfn-response/"
+# The public keys of a user pool, which the emulator's own authorizer fetches without a signature;
+# on AWS everybody may (AWS: "Verifying JSON web tokens").
+_PUBLIC_KEYS = re.compile(r"/[\w-]+/\.well-known/jwks\.json")
 
 
 class Front:
@@ -55,7 +59,7 @@ class Front:
         request = _parse_request(scope)
         try:
             self._check_caller(scope["type"], request)
-            if not _is_callback(request):
+            if not (_is_callback(request) or _is_for_public_keys(request)):
                 receive = await self._check(request, receive)
         except SignatureError as exc:
             await _refuse(scope, request, str(exc), send)
@@ -117,6 +121,10 @@ def _parse_request(scope: Message) -> Request:
 
 def _is_callback(request: Request) -> bool:
     return request.method == "PUT" and request.path.startswith(_CALLBACK_PREFIX)
+
+
+def _is_for_public_keys(request: Request) -> bool:
+    return request.method == "GET" and _PUBLIC_KEYS.fullmatch(request.path) is not None
 
 
 def _is_own_key(name: bytes) -> bool:

@@ -15,6 +15,11 @@ from local.postgres.config import primary_of
 from local.settings import DEFAULT_BASE_PORT, LocalSettings
 from migrations.effects import Pending, pending, row_count
 
+_ELSEWHERE = (
+    "the database has a migration that is not in migrations/versions, so no migration is run: get "
+    "its file back, or begin with new tables (docs/migrations.md, a migration that has run)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaChanges:
@@ -25,6 +30,8 @@ class SchemaChanges:
     #: The first migration that may hurt, and all that follow it.
     waiting: Sequence[Pending]
     url: str
+    #: The database has a migration that this checkout lacks; which it lacks itself can't be known.
+    is_elsewhere: bool = False
 
     @classmethod
     def of(cls, url: str, scripts: ScriptDirectory | None = None) -> Self:
@@ -36,8 +43,8 @@ class SchemaChanges:
         """
         try:
             missing = pending(url, scripts)
-        except CommandError:  # a newer release's database, which the migrate function skips
-            missing = []
+        except CommandError:  # the migrate function leaves such a database alone
+            return cls((), (), url, is_elsewhere=True)
         except psycopg.Error:
             raise
         except Exception as exc:  # a migration is user code, which runs at import
@@ -76,12 +83,14 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
         port: the stack's port, for the message.
 
     Returns:
-        A message about the waiting migrations, or None if there are none.
+        A message about migrations that wait or that the checkout lacks; None if there are none.
 
     Raises:
         psycopg.Error: the database does not answer.
     """
     changes = SchemaChanges.of(url)
+    if changes.is_elsewhere:
+        return _ELSEWHERE
     if changes.adding:
         run(changes.adding[-1].revision)
     if not changes.waiting:
@@ -91,13 +100,16 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
     )
 
 
-def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
+def check_before_start(url: str, accepted: str | None, *, port: int) -> str | None:
     """Refuse a start that would run migrations that may hurt and were not accepted.
 
     Args:
         url: of the primary.
         accepted: the revision up to which the user accepts all migrations.
         port: the stack's port, for the message.
+
+    Returns:
+        A message, where the database has a migration that the checkout lacks.
 
     Raises:
         MigrationsWaitError: with the statements, and the command that accepts them.
@@ -110,6 +122,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> None:
             "Take the migration back, or start with: "
             f"{_make('run', port)} ACCEPT={changes.last}"
         )
+    return _ELSEWHERE if changes.is_elsewhere else None
 
 
 def migrate_running(
@@ -123,7 +136,7 @@ def migrate_running(
         answer: reads the user's answer.
 
     Returns:
-        The exit code: 1 if the user did not confirm.
+        The exit code: 1 if the user did not confirm, or if the checkout lacks a migration.
 
     Raises:
         ToolFailedError: the stack does not run.
@@ -131,6 +144,9 @@ def migrate_running(
     url, port = primary_of(settings).url(), settings.ports.base
     try:
         changes = SchemaChanges.of(url)
+        if changes.is_elsewhere:
+            sys.stdout.write(f"{_ELSEWHERE}\n")
+            return 1
         if changes.waiting and changes.last != accepted:
             sys.stdout.write(f"{_explain(changes)}:\n{changes.described()}\nRun them? [y/N] ")
             sys.stdout.flush()

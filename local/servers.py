@@ -80,13 +80,16 @@ def start_gateway(
     return child
 
 
-def first_answers(settings: LocalSettings) -> list[str]:
+def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -> list[str]:
     """Start the read and the write function with one request each; return the problems.
 
     So clients don't wait for the functions' start, or exceed a time limit during a slow first
     start. The write is an empty batch, which the function refuses, so that no command is stored. A
-    declared resource without its table is reported, but does not prevent the start.
+    declared resource without its table is reported, but does not prevent the start. An API that
+    requires credentials gets no request: it would refuse it before the functions.
     """
+    if wants_credentials:
+        return []
     path = next((route.path for route in routes(resources.load()) if route.action == "list"), None)
     if path is None:
         return ["no resource is declared in resources/"]

@@ -100,6 +100,11 @@ class LocalStack:
             raise RuntimeError("the stack is not running")
         return self._deployed
 
+    @property
+    def wants_credentials(self) -> bool:
+        """Whether callers of the API have to show who they are, or a key."""
+        return self._deployment.wants_credentials()
+
     def is_current(self) -> bool:
         """Return whether the deployment was made from the current sources."""
         return self._deployment.kept() is not None
@@ -207,7 +212,9 @@ class LocalStack:
 
         primary.result()
         url, port = self.primary.url(), self.settings.ports.base
-        schema_changes.check_before_start(url, self._accepted, port=port)
+        problem = schema_changes.check_before_start(url, self._accepted, port=port)
+        if problem:
+            self._remark(problem)
 
     def _migrate(self, deployed: Deployed) -> None:
         """Migrate the database, which may have been replaced since the kept deployment."""
@@ -240,7 +247,9 @@ class LocalStack:
 
     def _ask_once(self) -> None:
         with step("first answers", self._listener):
-            problems = servers.first_answers(self.settings)
+            problems = servers.first_answers(
+                self.settings, wants_credentials=self.wants_credentials
+            )
         for problem in problems:
             self._remark(problem)
 

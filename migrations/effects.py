@@ -57,6 +57,8 @@ def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
     scripts = scripts or _own_scripts()
     with _connect(url) as connection:
         current = _read_revisions(connection)
+        # The iteration below would raise an error of its own for a revision that is missing.
+        scripts.get_revisions(current)
         missing = list(scripts.iterate_revisions("heads", current or "base"))
         created: set[str] = set()
 

@@ -150,7 +150,7 @@ def as_copied(value: object) -> str:
 
 def _build_refusal(command: Command, reason: tuple[str, str] | None) -> Refusal:
     if reason is None:
-        # Only `_version` and `_by_create` are left, and decoded commands have valid ids.
-        return Refusal(command, "unreadable_row", "the table's types can't read the row")
+        # The types can read the row, and the values of our own columns were decoded.
+        return Refusal(command, "unreadable_row", "a trigger of the table leaves the row out")
     sqlstate, message = reason
     return Refusal(command, code_of_state(sqlstate), message, sqlstate)

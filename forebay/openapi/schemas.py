@@ -237,7 +237,15 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
                 "superseded_by": reference("CommandId"),
                 "error": {
                     "type": "object",
-                    "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+                    "properties": {
+                        "code": {"type": "string"},
+                        "detail": {"type": "string"},
+                        "sqlstate": {
+                            "type": "string",
+                            "description": "Of the error, where Postgres refused the row.",
+                            "examples": ["22001"],
+                        },
+                    },
                     "required": ["code", "detail"],
                 },
             },

@@ -104,8 +104,10 @@ class StatusReader:
 
 def _describe_details(status: str, traces: Traces) -> dict[str, Any]:
     if status == "rejected" and traces.rejection is not None:
-        code, detail = traces.rejection
-        return {"error": {"code": code, "detail": detail}}
+        reason = traces.rejection
+        # Only errors of Postgres have a state.
+        state = {} if reason.sqlstate is None else {"sqlstate": reason.sqlstate}
+        return {"error": {"code": reason.code, **state, "detail": reason.detail}}
     if status == "superseded":
         return {"superseded_by": traces.row_version or traces.tombstone}
     return {}

@@ -17,6 +17,7 @@ from psycopg import sql
 from forebay.apply import DecisionLog, Rejection
 from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
+from forebay.db.faults import fault_detail, is_data_fault
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, accepted, commands_until
@@ -211,6 +212,7 @@ class _Filling:
             rejections = loader.reject(entries, cut)
             decisions = audit.restore(connection, context.archive, until=accepted(cut))
             skipped = self._load(loader, folded, meter)
+            _fire_deferred_triggers(connection)
             for item in reversed(later):
                 meter.advance(0, note=f"making {item.name}")
                 _make(connection, item)
@@ -262,6 +264,24 @@ class _Filling:
         for share in self._shares:
             loader.note(share.ledger, share.numbers, counts)
         return sum(counts.skipped)
+
+
+def _fire_deferred_triggers(connection: Connection) -> None:
+    """Ends the events that deferred triggers wait for: a table that has some gets no index.
+
+    Raises:
+        RefusedError: one of them refuses a row.
+    """
+    try:
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except psycopg.Error as exc:
+        if not is_data_fault(exc):
+            raise
+        raise RefusedError(
+            "a deferred trigger refuses what the archive comes to, and the live run has not "
+            f"rejected a command for it: {fault_detail(exc)}; nothing was changed. Look at it, "
+            "then rebuild with --allow-new-rejections"
+        ) from None
 
 
 def _make(connection: Connection, item: PutOff) -> None:

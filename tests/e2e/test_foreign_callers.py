@@ -337,7 +337,12 @@ def test_the_printed_credentials_open_the_emulator_and_the_databases(
         variable = "AWS_ENDPOINT_URL_FIREHOSE" if service == "firehose" else "AWS_ENDPOINT_URL"
         client = aws_client(service, values[variable], key=values["AWS_SECRET_ACCESS_KEY"])
         assert getattr(client, operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
-    for name, role in (("PRIMARY_URL", OWNER), ("REPLICA_URL", READER)):
+    assert values["ARCHIVE_BUCKET"] == stack.deployed.archive_bucket
+    for name, role in (
+        ("PRIMARY_URL", OWNER),
+        ("REPLICA_URL", READER),
+        ("ADMIN_URL", SUPERUSER),
+    ):
         with psycopg.connect(values[name]) as login:
             assert login.execute("SELECT current_user").fetchone() == (role,)
 

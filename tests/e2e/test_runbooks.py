@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from forebay.aws.events import object_event
@@ -20,7 +21,7 @@ from local.credentials import secret_key
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
-from tests.fixtures.runbooks import run_again, run_book
+from tests.fixtures.runbooks import run_again, run_book, session_value
 from tests.fixtures.stack import RunningStack, gzipped, new_city
 
 pytestmark = pytest.mark.runbook
@@ -178,6 +179,13 @@ def new_database(fresh: RunningStack) -> Iterator[str]:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def drop(stack: RunningStack, database: str) -> None:
+    with psycopg.connect(
+        primary_of(stack.settings).url(SUPERUSER, "postgres"), autocommit=True
+    ) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
 def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         return connection.execute(query.encode()).fetchall()
@@ -227,7 +235,7 @@ def test_region_lost(
 
 
 def test_point_in_time_restore(
-    fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
+    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
 ) -> None:
     city, status = put_city(fresh, name="as it was")
     assert fresh.wait_for_status(status)["status"] == "applied"
@@ -248,12 +256,19 @@ def test_point_in_time_restore(
         "RESOURCE": "cities",
         "KEY": str(key),
         "MOMENT": then,
-        "NEW_DATABASE_URL": new_database,
+        "PORT": str(fresh.settings.ports.base),
     }
     printed = run_book("point-in-time-restore.md", tmp_path, settings)
     assert "as it was" in printed
-    assert fetch(new_database, "SELECT * FROM public.cities ORDER BY 1") == snapshot
-    assert key not in names(fresh), "the live tables are not touched"
-    proves_the_new_database(
-        "point-in-time-restore.md", "Everything, in a database beside", tmp_path, settings
-    )
+    made = session_value(tmp_path, "NEW_DATABASE_URL")
+    try:
+        assert fetch(made, "SELECT * FROM public.cities ORDER BY 1") == snapshot
+        assert key not in names(fresh), "the live tables are not touched"
+        proves_the_new_database(
+            "point-in-time-restore.md",
+            "Everything, in a database beside",
+            tmp_path,
+            {**settings, "NEW_DATABASE_URL": made},
+        )
+    finally:
+        drop(fresh, str(conninfo_to_dict(made)["dbname"]))

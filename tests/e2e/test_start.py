@@ -1,7 +1,9 @@
 """The commands and addresses that the start prints work unchanged."""
 
 import json
+import shlex
 import subprocess
+from typing import Any
 
 from local.credentials import secret_key
 from tests.fixtures.emulator import aws_client
@@ -29,7 +31,16 @@ def test_the_printed_commands_work_when_pasted(stack: RunningStack) -> None:
     status, item = (json.loads(text) for text in split_documents(pasted.stdout))
     assert pending["status"] == "pending"
     assert (status["command_id"], status["status"]) == (pending["command_id"], "applied")
-    assert (item["code"], item["name"]) == ("XK", "Kosovo")
+    assert pending["links"]["item"] in printed_example(stack)
+    for name, value in sent(printed_example(stack)).items():
+        assert item[name] == value
+
+
+def sent(example: str) -> dict[str, Any]:
+    """The item that the first of these lines writes."""
+    words = shlex.split(example.partition("| tee")[0].removeprefix("id=$("))
+    found: dict[str, Any] = json.loads(words[words.index("-d") + 1])
+    return found
 
 
 def split_documents(text: str) -> list[str]:

@@ -53,9 +53,20 @@ def two_resources() -> Sequence[Route]:
 
 
 def api_template(
-    changes: Mapping[str, Any], flags: Mapping[str, Any], *, known_by: Sequence[str] = ()
+    changes: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    *,
+    known_by: Sequence[str] = (),
+    served: Sequence[Route] | None = None,
 ) -> Template:
-    """The REST API alone, for the development environment with changed keys."""
+    """The REST API alone, for the development environment with changed keys.
+
+    Args:
+        changes: the changed keys of the environment.
+        flags: the context of the CLI.
+        known_by: the secrets by which it knows its edge.
+        served: the routes; by default those of two resources.
+    """
     settings = settings_of("dev", changes)
     stack = cdk.Stack(
         cdk.App(context=dict(flags)),
@@ -69,7 +80,7 @@ def api_template(
         stack,
         "RestApi",
         name="forebay-dev",
-        routes=two_resources(),
+        routes=served or two_resources(),
         functions=dict.fromkeys(("read", "status", "write", "about"), function),
         settings=settings.api,
         read_timeout_seconds=10,

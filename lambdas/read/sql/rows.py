@@ -25,10 +25,11 @@ def traces_query(spec: ResourceSpec, key: KeyValue, command_id: str | None) -> Q
     """The traces of a key and a command; always one row.
 
     Columns: the row's version and whether a create made it, the tombstone's version, and the
-    rejection's code and detail.
+    rejection's code, detail and SQLSTATE.
     """
     text = """
-        SELECT t._version::text, t._by_create, d.version::text, r.code, r.detail
+        SELECT t._version::text, t._by_create, d.version::text, r.code, r.detail,
+               r.sqlstate
         FROM (SELECT) AS one
         LEFT JOIN {table} AS t ON t.{key} = %(key)s
         LEFT JOIN forebay.tombstones AS d

@@ -19,6 +19,7 @@ from local.schema_changes import check_before_start, migrate_running, take_over
 from local.secret import make_secret
 from local.settings import ROOT, LocalSettings, Ports
 from migrations import effects
+from tests.fixtures.pages import blocks, text_of
 from tests.fixtures.postgres import PostgresServer, cloned_database
 
 TEMPLATE = '''"""{title}."""
@@ -157,6 +158,38 @@ def test_a_yes_to_one_migration_is_none_to_a_later_one(checkout: Checkout) -> No
 
     with pytest.raises(MigrationsWaitError):
         check_before_start(checkout.url, "aa01", port=8080)
+
+
+def test_a_database_with_a_migration_that_is_gone_is_told_of_and_left_alone(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = checkout.head
+    checkout.save("aa01", "op.add_column('rivers', sa.Column('length', sa.Integer))")
+    assert take_over(checkout.url, checkout.run, port=8080) is None
+    (checkout.folder / "aa01.py").unlink()
+    checkout.head = before
+    checkout.save("aa02", "op.create_table('lakes', sa.Column('name', sa.Text))")
+    monkeypatch.setattr(schema_changes, "primary_of", lambda _settings: Primary(checkout.url))
+
+    said = "a migration that is not in migrations/versions"
+    assert said in str(take_over(checkout.url, checkout.run, port=8080))
+    assert said in str(check_before_start(checkout.url, None, port=8080))
+    assert migrate_running(LocalSettings(checkout.folder, Ports(8080)), None, lambda: "y") == 1
+    assert said in capsys.readouterr().out
+    assert checkout.done == ["aa01"]
+
+
+def test_what_waits_is_told_as_the_page_shows_it(checkout: Checkout) -> None:
+    """With the statement and the rows of this test in the place of the page's."""
+    (shown,) = (block for block in blocks(text_of("docs/migrations.md"), "") if "· " in block)
+    checkout.save("aa01", "op.drop_table('rivers')")
+    told = take_over(checkout.url, checkout.run, port=8080)
+    expected = (
+        shown.removeprefix("· ")
+        .replace("a1b2c3d4e5f6  Drop cities.", "aa01  Say aa01.")
+        .replace("DROP TABLE cities  -- 34,006 rows", "DROP TABLE rivers  -- 2 rows")
+    )
+    assert f"{told}\n" == expected
 
 
 def test_a_database_that_was_never_migrated_holds_nothing_to_hurt(checkout: Checkout) -> None:

@@ -86,6 +86,37 @@ def test_each_fate_is_200(database: Database, reader: Reader) -> None:
     assert "name" in error["detail"]
 
 
+OWN_ERROR = """
+    CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE 'no city is named so' USING ERRCODE = 'UX001'; END $$;
+    CREATE TRIGGER guard BEFORE INSERT ON cities
+    FOR EACH ROW WHEN (NEW.name = 'bad') EXECUTE FUNCTION guard()
+"""
+
+
+def test_the_sqlstate_of_a_trigger_s_own_error_is_in_the_status(
+    database: Database, reader: Reader
+) -> None:
+    """Its code says only that it is none of Postgres's own errors."""
+    database.connection.execute(OWN_ERROR)
+    database.apply([city(1, key=5, name="bad")])
+    told = body(reader.get("cities", key="5", command=command_id(1)))
+    assert told["error"] == {
+        "code": "database_error",
+        "sqlstate": "UX001",
+        "detail": "no city is named so",
+    }
+
+
+def test_a_rejection_that_postgres_did_not_make_has_no_sqlstate(
+    database: Database, reader: Reader
+) -> None:
+    strange = city(1, key=5)._replace(body={**(city(1, key=5).body or {}), "mayor": "n. n."})
+    database.apply([strange])
+    told = body(reader.get("cities", key="5", command=strange.id))
+    assert (told["error"]["code"], "sqlstate" in told["error"]) == ("unknown_field", False)
+
+
 def test_waiting_ends_as_soon_as_the_command_is_settled(database: Database, reader: Reader) -> None:
     recent = city(1, key=5)._replace(id=IdSource().make(create=False))
     timer = threading.Timer(0.3, lambda: database.apply([recent]))

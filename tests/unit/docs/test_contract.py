@@ -53,7 +53,15 @@ def test_every_problem_is_documented_once_with_its_status() -> None:
 
 def rejection_codes() -> Iterator[str]:
     """Yield every code that the core gives to a rejection, found in its source."""
-    makers = {"BodyError", "InvalidLineError", "InvalidLine", "_CorruptError", "_invalid", "reject"}
+    makers = {
+        "BodyError",
+        "InvalidLineError",
+        "InvalidLine",
+        "_CorruptError",
+        "_invalid",
+        "reject",
+        "Refusal",
+    }
     for file in [*(ROOT / "forebay/apply").glob("*.py"), ROOT / "forebay/codec.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):

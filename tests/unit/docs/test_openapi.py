@@ -84,7 +84,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 
 
 def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
-    """Except for problems of undescribed parts: an authorizer (no environment has it), a method."""
+    """Except for problems of authorizers and of undeclared methods, which are not described."""
     document = describe(RESOURCES, require_api_key=True)
     told = {
         (code, status)

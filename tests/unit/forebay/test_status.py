@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from forebay.command import Command, Op
-from forebay.status import CommandStatus, Traces, find_status
+from forebay.status import CommandStatus, Reason, Traces, find_status
 from tests.fixtures.commands import city
 
 OPS: tuple[Op, ...] = ("create", "put", "delete")
@@ -44,5 +44,5 @@ def test_a_loser_is_superseded_and_a_winner_still_to_come_is_pending(
 
 
 def test_a_rejection_is_final_whatever_the_row_is() -> None:
-    rejected = Traces(row_version=city(9).id, rejection=("code", "detail"))
+    rejected = Traces(row_version=city(9).id, rejection=Reason("code", "detail"))
     assert find_status(city(1).id, rejected) == "rejected"

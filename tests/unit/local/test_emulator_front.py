@@ -180,3 +180,30 @@ def test_the_refusal_is_one_that_the_sdk_can_read_and_names_the_next_step() -> N
         _, message = refused([("host", HOST), *headers])
         assert message["body"].startswith(start)
         assert b"make credentials" in message["body"]
+
+
+KEYS = "/us-east-1_7AtOexROU/.well-known/jwks.json"
+
+
+def test_a_user_pool_s_public_keys_need_no_signature() -> None:
+    """The emulator's authorizer fetches them; without them every token would be refused."""
+    behind, _ = call([("host", "localhost:8081")], method="GET", path=KEYS)
+    assert len(behind.scopes) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header"),
+    [
+        ("POST", KEYS, ("accept", "*/*")),
+        ("GET", f"{KEYS}/..", ("accept", "*/*")),
+        ("GET", f"/a{KEYS}", ("accept", "*/*")),
+        ("GET", KEYS, ("origin", "https://example.com")),
+        ("GET", KEYS, ("sec-fetch-site", "cross-site")),
+    ],
+)
+def test_nothing_else_comes_in_by_the_address_of_public_keys(
+    method: str, path: str, header: tuple[str, str]
+) -> None:
+    behind, sent = call([("host", HOST), header], method=method, path=path)
+    assert behind.scopes == []
+    assert sent[0]["status"] == 403

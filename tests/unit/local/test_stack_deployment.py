@@ -11,7 +11,8 @@ from infra.settings import FunctionName
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
 from local.secret import make_secret
-from local.settings import LocalSettings, Ports
+from local.servers import first_answers
+from local.settings import ROOT, LocalSettings, Ports
 
 OUTPUTS = {
     "forebay-local-data": {
@@ -129,3 +130,30 @@ def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) ->
     (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
 
     assert kept.kept() is None
+
+
+COGNITO = """
+[api.authorization]
+kind = "cognito"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda text: text, False),
+        (lambda text: text.replace("require_api_key = false", "require_api_key = true"), True),
+        (lambda text: text + COGNITO, True),
+    ],
+)
+def test_the_environment_says_whether_callers_show_credentials(
+    tmp_path: Path, change: Callable[[str], str], *, wanted: bool
+) -> None:
+    """Then the start asks nothing of its own, and prints no requests that would be refused."""
+    file = tmp_path / "checkout" / "infra" / "environments" / "local.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
+    made = deployment(tmp_path)
+    assert made.wants_credentials() is wanted
+    if wanted:
+        assert first_answers(made.settings, wants_credentials=True) == []

@@ -1,0 +1,77 @@
+"""`make token`: an access token of a program, where the API asks for tokens of Cognito."""
+
+import base64
+import http.client
+import json
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from local.aws import Emulated
+from local.credentials import OWN_KEY_HEADER, own_key, secret_key
+from local.errors import ToolFailedError
+from local.outputs import outputs_of, stack_name
+from local.settings import LocalSettings
+
+_OUTPUT = "ClientId"
+_NO_PROGRAM = {"People"}  # has no secret
+_SECONDS = 30
+
+
+def access_token(settings: LocalSettings, client: str) -> str:
+    """An access token with every scope of a program, as programs fetch it (RFC 6749 §4.4).
+
+    Args:
+        settings: of the running stack.
+        client: its name in `api.authorization.machine_clients`.
+
+    Raises:
+        ToolFailedError: the stack asks for no tokens, does not run, or has no such program.
+    """
+    try:
+        identity = outputs_of(settings).get(stack_name("identity"))
+    except FileNotFoundError:
+        raise ToolFailedError("no stack was deployed yet: start it with `make run`") from None
+    if identity is None:
+        raise ToolFailedError(
+            "the API of this stack asks for no tokens: set api.authorization in "
+            "infra/environments/local.toml (docs/configuration.md), and start again"
+        )
+    client_id = _client_id(identity, client)
+    secret = Emulated(settings).client_secret(identity["UserPoolId"], client_id)
+    return _fetch(settings, client_id, secret)
+
+
+def _client_id(identity: Mapping[str, str], client: str) -> str:
+    name = client.title().replace("-", "")
+    known = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
+    if name not in known:
+        programs = ", ".join(sorted(known)) or "none"
+        raise ToolFailedError(
+            f"there is no program {client!r} in api.authorization.machine_clients of the running "
+            f"stack; those there are: {programs}"
+        )
+    return identity[_OUTPUT + name]
+
+
+def _fetch(settings: LocalSettings, client_id: str, secret: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.emulator, timeout=_SECONDS)
+    basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+    headers = {
+        "Authorization": f"Basic {basic}",
+        "Content-Type": "application/x-www-form-urlencoded",
+        # The emulator answers only what is signed, and this request has the program's own proof.
+        OWN_KEY_HEADER: own_key(secret_key(settings)),
+    }
+    try:
+        form = urlencode({"grant_type": "client_credentials"})
+        connection.request("POST", "/oauth2/token", form, headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as exc:
+        raise ToolFailedError(f"the emulator did not answer: {exc}; does the stack run?") from exc
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise ToolFailedError(f"no token for {client_id}: {body.decode(errors='replace')}")
+    token: str = json.loads(body)["access_token"]
+    return token

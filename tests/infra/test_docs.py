@@ -1,0 +1,87 @@
+"""What the pages say of names and counts on AWS is what the templates have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
+
+import pytest
+
+import resources
+from forebay.resource import Key, Resource
+from forebay.resource.spec import ResourceSpec
+from forebay.routes import routes
+from infra.settings import FunctionName, Settings
+from tests.fixtures.pages import pages, text_of
+from tests.infra.templates import Synthesised
+from tests.infra.variants import api_template
+
+#: The stacks' names, and what begins as a name does and ends in one of these.
+_STACK = re.compile(r"forebay-dev-(?:data|service|database|identity|edge|operations)$")
+
+
+def names() -> set[str]:
+    """Names of `prod` in the pages, as `dev` has them."""
+    told = "\n".join(page.read_text(encoding="utf-8") for page in pages())
+    found = re.findall(r"(?:/aws/[a-z]+/)?forebay-(?:prod|dev)(?:-[a-z-]*[a-z])?", told)
+    return {name.replace("forebay-prod", "forebay-dev") for name in found}
+
+
+def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(dev: Synthesised) -> None:
+    made = json.dumps([dev.data, dev.service])
+    lost = {
+        name
+        for name in names()
+        # The rest of an archive's name is the account and the region.
+        if f'"{name}' not in made and not _STACK.fullmatch(name)
+    }
+    assert lost == set()
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_the_page_knows_how_much_concurrency_is_reserved(name: str) -> None:
+    functions = Settings.load(name, {}).functions
+    reserved = sum(functions.of(one).reserved_concurrency or 0 for one in get_args(FunctionName))
+    told = re.search(rf"functions reserve [^|]*?(\d+) in `{name}`", text_of("infra/README.md"))
+    assert told is not None
+    assert int(told[1]) == reserved
+
+
+def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
+    flags: Mapping[str, Any], dev: Synthesised
+) -> None:
+    """Of which a stack may have 500 (AWS: "CloudFormation quotas")."""
+    one, two = (
+        len(api_template({}, flags, served=routes(declared(count))).to_json()["Resources"])
+        for count in (1, 2)
+    )
+    for page in ("docs/resources.md", "infra/README.md"):
+        told = re.search(r"(\d+)\sCloudFormation\sresources;\sa\s+stack\sholds\s500", text_of(page))
+        fit = re.search(r"enough for about (\d+)", text_of(page))
+        assert told is not None
+        assert fit is not None
+        assert int(told[1]) == two - one
+        other = len(dev.service["Resources"]) - len(resources.load()) * (two - one)
+        # `prod` has some more than `dev`.
+        assert other + 10 + int(fit[1]) * (two - one) <= 500
+
+
+def declared(count: int) -> Mapping[str, ResourceSpec]:
+    """So many resources that refer to nothing."""
+    return {made.spec_.path: made.spec_ for made in (Lake, Sea)[:count]}
+
+
+class Lake(Resource, path="lakes"):
+    """A resource."""
+
+    number: Annotated[int, Key()]
+    name: str
+
+
+class Sea(Resource, path="seas"):
+    """Another one."""
+
+    number: Annotated[int, Key()]
+    name: str
