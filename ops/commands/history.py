@@ -59,7 +59,7 @@ def history(
             until=options.moment(until, "--to") if until else moment,
         )
     )
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     entries, asked = _entries(context, console, spec, wanted, objects)
     if moment is None:
         _tell(console, spec, wanted, entries, asked=asked, bodies=bodies)

@@ -55,7 +55,7 @@ def rebuild(
 ) -> None:
     """Fill an empty database with what the archive comes to; it gets its schema first."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")

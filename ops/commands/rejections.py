@@ -63,7 +63,7 @@ def list_rejections(
         counts = store.count(connection, selection)
         shown = _first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     if not as_json:
         console.show(table(["resource", "code", "rejections"], counts))
         console.show(
@@ -108,7 +108,7 @@ def show(
         raise RefusedError(
             f"there is no rejection {rejection}; `forebay rejections list --state all` lists them"
         )
-    Console(as_json=as_json, databases=context.databases).facts(
+    Console(as_json=as_json, databases=context.databases, left_out=context.left_out).facts(
         {**_row(found[0]), "line": found[0].line.decode("utf-8", "backslashreplace")}
     )
 
@@ -153,7 +153,7 @@ def retry(
     )
     chosen = rules.load(fix) if fix else None
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     id_source, operator = IdSource(), _operator(by)
 
     def planner() -> Planner:
@@ -222,7 +222,7 @@ def discard(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     with context.connect(purpose=_PURPOSE) as connection:
         found = store.ids_of(connection, selection)
         console.confirm(f"Discard {len(found):,} open rejections?", yes=yes)
@@ -248,7 +248,7 @@ def restore(
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)
-    Console(as_json=as_json, databases=context.databases).result(
+    Console(as_json=as_json, databases=context.databases, left_out=context.left_out).result(
         {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
     )
 

@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Fold the archive up to a cut and compare it with the tables. Reads only."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
     cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := accepted(cut)) and time > now:
