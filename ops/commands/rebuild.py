@@ -14,6 +14,7 @@ from ops.cut import EVERYTHING, commands_until, cut_of
 from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.leniently import rebuild_leniently
+from ops.rebuild.refusals import NotRebuiltError
 
 
 def rebuild(
@@ -71,5 +72,9 @@ def rebuild(
         if tally.failed:
             raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
         return
-    done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+    try:
+        done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+    except NotRebuiltError as exc:
+        exc.tell(console)
+        raise
     console.facts({"cut": cut, **done.facts()})

@@ -14,6 +14,7 @@ from forebay.apply.upcast import are_all_current
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among
+from ops.folding.invalid import InvalidLine
 from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]
@@ -73,12 +74,12 @@ class Winners:
     #: Objects with commands that need a newer release.
     held_in: set[int] = field(default_factory=set)
     held: int = 0
-    #: Ids of rejections: that the archive tells of, that unreadable lines must have, and that the
-    #: database has.
+    #: Ids of rejections: that the archive tells of, and that the database has.
     rejected: set[str] = field(default_factory=set)
     maybe_rejected: set[str] = field(default_factory=set)
     own_rejected: set[str] = field(default_factory=set)
-    bad_lines: set[str] = field(default_factory=set)
+    #: Invalid lines by the ids of their rejections.
+    bad_lines: dict[str, InvalidLine] = field(default_factory=dict)
     in_database: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
 
@@ -133,7 +134,7 @@ class _Folding:
             return
         numbers, said = zip(*contents, strict=True)
         if kind is Kind.BAD_LINE:
-            self.winners.bad_lines.update(said)
+            self.winners.bad_lines.update((line[0], InvalidLine._make(line)) for line in said)
             self.tally.rejected.update(numbers)
             return
         commands = self._unrejected(kind, list(map(Command._make, said)), numbers)

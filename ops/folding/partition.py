@@ -53,7 +53,7 @@ class Kind(IntEnum):
     APPLIED = 1
     #: The same of a part that the ledger does not call applied (yet).
     UNAPPLIED = 2
-    #: An unreadable line's object, and the id that its rejection must have.
+    #: The number of an invalid line's object, and an `InvalidLine`.
     BAD_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4

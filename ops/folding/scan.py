@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from forebay.apply import BadLine, Entry, Source
 from forebay.apply.lines import read_lines
-from forebay.apply.rejections import line_id, noted_keys
+from forebay.apply.rejections import noted_keys
 from forebay.archive.decisions import LogEntry, read_log
 from forebay.command import Command
 from ops.archive.store import ObjectStore, StoredObject
+from ops.folding.invalid import InvalidLine
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
@@ -102,6 +103,8 @@ def scan(
             applied = _EVERYTHING if rows is None else row.lines if row else 0
             number = numbers.of(scanned.objects)
             adding = _Adding(writer, scanned, Source(found.key), cut, number)
+            if store.is_copy and not found.size_bytes:
+                adding.add_invalid(InvalidLine.of_empty(found.key))
             read, later = _read(store, adding, applied=applied)
             noted(found, read, later)
             # An object of later commands only is none of this cut's business.
@@ -179,13 +182,17 @@ class _Adding:
     #: Of the object.
     number: int
 
+    def add_invalid(self, line: InvalidLine) -> None:
+        """A line that is no command."""
+        self.writer.add(Kind.BAD_LINE, line.id, (self.number, line))
+
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Some lines of one kind, and their entries."""
         bad = [entry for entry in entries if isinstance(entry, BadLine)]
         self.scanned.unreadable_lines += len(bad)
         if kind is Kind.APPLIED:
-            for rejection in [line_id(self.source.object, entry) for entry in bad]:
-                self.writer.add(Kind.BAD_LINE, rejection, (self.number, rejection))
+            for line in [InvalidLine.of(self.source.object, entry) for entry in bad]:
+                self.add_invalid(line)
         wanted = [entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut]
         self.scanned.commands += len(wanted)
         records = [(self.number, command) for command in wanted]

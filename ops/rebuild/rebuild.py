@@ -26,6 +26,7 @@ from ops.folding.partition import Partition, Writer
 from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
+from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
@@ -33,7 +34,6 @@ from ops.rejections import audit
 #: Of gzip; below, processes would take longer to start than to work.
 _SMALL_BYTES = 16 * 1024 * 1024
 _MOST = 8  # processes, of a hundred MiB each: with more, Postgres's COPY is the limit
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,14 +251,27 @@ class _Filling:
             log.begin_at(self._position, self._owner)
 
     def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
-        """Loads everything; how many commands are of retired resources."""
+        """Loads everything; how many commands are of retired resources.
+
+        Raises:
+            NotRebuiltError: something can't be applied that the live run has not rejected; names
+                all of it.
+        """
         readers = len(self._shares)
         counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
+        refusals = Refusals()
         for found in folded:
-            _refuse_new_rejections(found)
-            loader.load(found)
-            counts.add(found.tally)
+            refusals.add(found)
             meter.advance(found.commands)
+            if refusals:
+                continue  # nothing is loaded any more; what else is refused is named with it
+            counts.add(found.tally)
+            try:
+                loader.load(found)
+            except RefusedError as exc:
+                refusals.refused_row = str(exc)
+        if refusals:
+            raise NotRebuiltError(refusals)
         for share in self._shares:
             loader.note(share.ledger, share.numbers, counts)
         return sum(counts.skipped)
@@ -274,20 +287,3 @@ def _make(connection: Connection, item: PutOff) -> None:
             f"rejected a command for it: {said}; nothing was changed. Look at it, then rebuild "
             "with --allow-new-rejections"
         ) from None
-
-
-def _refuse_new_rejections(folded: Folded) -> None:
-    if not folded.unfit and not folded.unknown and not folded.held:
-        return
-    if folded.held:
-        raise RefusedError(
-            f"{folded.held:,} commands have a schema version that this release does not know; "
-            "nothing was changed. Rebuild with the newer release"
-        )
-    named = [f"{command} ({reason})" for command, reason in folded.unfit]
-    named += [f"{line} (a line that is no command)" for line in folded.unknown]
-    raise RefusedError(
-        f"{len(named):,} commands can't apply that the live run has not rejected: "
-        f"{'; '.join(named[:_SHOWN])}; nothing was changed. Look at them, then rebuild with "
-        "--allow-new-rejections"
-    )

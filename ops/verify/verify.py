@@ -320,12 +320,17 @@ class _Verifier:
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
-        told = winners.rejected | winners.bad_lines
+        told = winners.rejected | winners.bad_lines.keys()
         have = winners.in_database
         self._rejections[0] += len(told)
         self._rejections[1] += len(have)
         for rejected in sorted(told - have):
-            self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
+            line = winners.bad_lines.get(rejected)
+            if line is None or rejected in winners.rejected:
+                self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
+            else:
+                said = f"no command: {line.code}: {line.detail}"
+                self.findings.add(_REJECTIONS, str(line), said, "no rejection")
         extra = have - told - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,88 @@ def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator)
         told = operator.done(*command)
         assert told["left_out"]["objects"] == 3
     assert site.database.rows("SELECT 1 FROM forebay.rejections") == []
+
+
+# Damaged objects
+
+
+def damage(operator: Operator) -> dict[str, tuple[int, str]]:
+    """Puts objects beside the good ones that can't be read; the line and the code of each."""
+    whole = gzip.compress(encode(city(4, key=4)) + encode(city(5, key=5)) * 2_000, 0)
+    put(operator, f"{HOUR}/cut-off.gz", whole[: len(whole) // 2])
+    put(operator, f"{HOUR}/empty.gz", b"")
+    put(operator, f"{HOUR}/header-only.gz", whole[:6])
+    put(operator, f"{HOUR}/page.gz", b"<html>\n<h1>403 Forbidden</h1>\n</html>\n")
+    put(operator, f"{HOUR}/half-a-line.gz", gzip.compress(encode(city(6, key=6)) + b'{"v":1,"i\n'))
+    lines = len([*gzip_lines(whole[: len(whole) // 2])])
+    return {
+        "cut-off.gz": (lines, "object_corrupt"),
+        "empty.gz": (1, "object_empty"),
+        "header-only.gz": (1, "object_corrupt"),
+        "page.gz": (1, "object_not_gzip"),
+        "half-a-line.gz": (2, "line_not_json"),
+    }
+
+
+def gzip_lines(content: bytes) -> list[bytes]:
+    """Lines of a gzip file that is cut off, the last one cut off too."""
+    return zlib.decompressobj(31).decompress(content).splitlines()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_rebuild_names_every_object_that_cannot_be_read_with_its_line_at_once(
+    operator: Operator, processes: str
+) -> None:
+    damaged = damage(operator)
+
+    ended = operator.run("rebuild", "--yes", "--processes", processes)
+
+    assert ended.code == ExitCode.REFUSED
+    for name, (line, code) in damaged.items():
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
+    assert "5 of them lines of 5 objects" in ended.err
+    assert "nothing was changed. Copy damaged objects again" in ended.err
+    for table in ("cities", "forebay.ledger", "forebay.rejections"):
+        assert operator.rows(f"SELECT FROM {table}") == []
+
+    told = operator.done("rebuild", "--yes", "--processes", processes, code=ExitCode.REFUSED)
+    assert {
+        one["object"].rpartition("/")[2]: (one["line"], one["code"])
+        for one in told["refused"]["invalid_lines"]
+    } == damaged
+
+
+def test_a_rebuild_names_all_commands_that_cannot_apply_by_resource_and_key(
+    operator: Operator,
+) -> None:
+    for number in range(10, 16):
+        unfit = encode(city(number, key=number)).replace(b'"cities"', b'"towns"')
+        put(operator, f"{HOUR}/{number}.gz", gzip.compress(unfit + b"no command\n"))
+
+    ended = operator.run("rebuild", "--yes")
+
+    assert ended.code == ExitCode.REFUSED
+    for number in range(10, 16):
+        assert f" of towns {number} (" in ended.err
+        assert f"{HOUR}/{number}.gz: line 2: line_not_json" in ended.err
+
+
+def test_a_rebuild_after_the_objects_were_copied_again_succeeds(operator: Operator) -> None:
+    for name in damage(operator):
+        put(operator, f"{HOUR}/{name}", gzip.compress(encode(city(7, key=7))))
+    assert operator.done("rebuild", "--yes")["rows"] == 4
+
+
+def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Operator) -> None:
+    """Of a copy that was damaged after the live run had applied the object."""
+    for name in ("a.gz", "b.gz"):
+        put(operator, f"{HOUR}/{name}", gzip.compress(encode(city(8, key=8)), 0))
+    apply_live(operator)
+    for name, size in (("a.gz", 60), ("b.gz", 0)):
+        os.truncate(operator.archive / HOUR / name, size)
+
+    told = operator.done("verify", code=ExitCode.FOUND)
+
+    named = {one["key"]: one["archive"] for one in told["named"]}
+    assert named[f"line 1 of {HOUR}/a.gz"].startswith("no command: object_corrupt: ")
+    assert named[f"line 1 of {HOUR}/b.gz"].startswith("no command: object_empty: ")
