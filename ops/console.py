@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ops.archive.strays import LeftOut
+from ops.archive.strays import Strays
 from ops.errors import DeclinedError, UsageError
 
 _PLAIN_LINE_SECONDS = 5.0
@@ -116,18 +116,18 @@ class Console:
         *,
         as_json: bool = False,
         databases: Iterable[Facts] = (),
-        left_out: LeftOut | None = None,
+        strays: Strays | None = None,
     ) -> None:
         """A console.
 
         Args:
             as_json: results are JSON objects.
             databases: the databases that results name (`Context.databases`); read at each result.
-            left_out: the strays that results count (`Context.left_out`); read at each result.
+            strays: the strays that results count (`Context.strays`); read at each result.
         """
         self.as_json = as_json
         self._databases = databases
-        self._left_out = LeftOut() if left_out is None else left_out
+        self._strays = Strays() if strays is None else strays
         self._counted = 0
         self._named: list[str] = []
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, **_LITERALLY)
@@ -166,15 +166,15 @@ class Console:
             databases = [database.facts() for database in self._databases]
             if databases:
                 value = {**value, "databases": databases}
-            if self._left_out:
-                value = {**value, "left_out": self._left_out.facts()}
+            if self._strays:
+                value = {**value, "strays": self._strays.facts()}
             # Counts from Postgres may be Decimal; times carry their zone.
             line = orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE)
             sys.stdout.write(line.decode())
             sys.stdout.flush()
             return
         self._name_databases()
-        self._count_left_out()
+        self._count_strays()
         if isinstance(text, Table):
             self._out.print(text)
         elif text:
@@ -187,11 +187,11 @@ class Console:
                 self._named.append(name)
                 self._out.print(visible(name))
 
-    def _count_left_out(self) -> None:
+    def _count_strays(self) -> None:
         """Print the strays, again only where there are more by now."""
-        if len(self._left_out) > self._counted:
-            self._counted = len(self._left_out)
-            self._out.print(visible(f"{self._counted:,} files {self._left_out}"))
+        if len(self._strays) > self._counted:
+            self._counted = len(self._strays)
+            self._out.print(visible(f"{self._counted:,} files {self._strays}"))
 
     def facts(self, value: Mapping[str, Any]) -> None:
         """A result as a list of names and values, or as JSON."""

@@ -29,7 +29,7 @@ from local.postgres.config import READER, primary_of, replica_of
 from local.settings import REGION, LocalSettings
 from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
-from ops.archive.strays import LeftOut
+from ops.archive.strays import Strays
 from ops.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Context:
         default_factory=dict, init=False, compare=False, repr=False
     )
     #: Files of the archive that are no objects by their names; results name them too.
-    left_out: LeftOut = field(default_factory=LeftOut, init=False, compare=False, repr=False)
+    strays: Strays = field(default_factory=Strays, init=False, compare=False, repr=False)
 
     def get(self, setting: Setting) -> str:
         """The setting's value.
@@ -192,7 +192,7 @@ class Context:
             UsageError: the source does not have an archive's layout.
             TransientError: it did not answer.
         """
-        store = open_store(self.get(ARCHIVE), lambda: self.s3, self.left_out)
+        store = open_store(self.get(ARCHIVE), lambda: self.s3, self.strays)
         check_layout(store)
         return store
 

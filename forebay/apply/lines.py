@@ -97,6 +97,19 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
         yield [rest], [BadLine(number, rest[:_SHOWN_BYTES], exc.code, str(exc))]
 
 
+def is_damaged(blocks: Iterable[bytes]) -> bool:
+    """Return whether an object's bytes can't be inflated wholly: cut off, damaged, or no gzip.
+
+    An object that inflates to more than MAX_OBJECT_BYTES is damaged too. Lines are not looked at.
+    """
+    try:
+        for _ in _bounded(_inflate(blocks)):
+            pass
+    except _CorruptError:
+        return True
+    return False
+
+
 def _decoded(found: Iterable[list[bytes]]) -> Iterator[tuple[list[bytes], list[Entry]]]:
     number, bad = 0, _BadLines()
     for lines in _few_at_a_time(found):

@@ -66,7 +66,7 @@ def describe_lack(store: ObjectStore) -> str | None:
         return None
     is_empty = next(store.list(""), None) is None
     lack = "is empty: it has no objects at all" if is_empty else "has no object of commands yet"
-    others = f" ({len(store.left_out):,} files {store.left_out})" if store.left_out else ""
+    others = f" ({len(store.strays):,} files {store.strays})" if store.strays else ""
     return f"{store.url} {lack}{others}"
 
 

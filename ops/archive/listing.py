@@ -43,8 +43,7 @@ def list_commands(
     Raises:
         TransientError: the store did not answer.
     """
-    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
-    last = f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None
+    after, last = _bounds(since, until)
     if after:
         yield from takewhile(lambda found: found.key < _FIRST_DIGIT, store.list(COMMANDS_PREFIX))
     for found in store.list(COMMANDS_PREFIX, after=after):
@@ -52,3 +51,19 @@ def list_commands(
             yield from store.list(COMMANDS_PREFIX, after=_AFTER_DIGITS)
             return
         yield found
+
+
+def is_listed(
+    key: str, *, since: dt.datetime | None = None, until: dt.datetime | None = None
+) -> bool:
+    """Return whether `list_commands` of that time yields an object of that key, if it is stored."""
+    after, last = _bounds(since, until)
+    if not _FIRST_DIGIT <= key < _AFTER_DIGITS:
+        return True
+    return key > after and (last is None or key[: len(last)] <= last)
+
+
+def _bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:
+    """What objects with an hour sort after, and what their keys begin with at most."""
+    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
+    return after, f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.aws.archive import IMPORTS_PREFIX, Archive, ObjectGoneError
 from forebay.errors import TransientError
-from ops.archive.strays import LeftOut, is_stray, is_stray_file, is_stray_folder
+from ops.archive.strays import Strays, is_stray, is_stray_file, is_stray_folder
 from ops.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class ObjectStore(Protocol):
     #: Whether it is a copy in a folder, which may hold files that were cut off or never finished.
     is_copy: bool
     #: Takes the strays that listings leave out.
-    left_out: LeftOut
+    strays: Strays
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """The objects whose keys begin so and sort after `after`, by key; a page at a time.
 
-        Strays are added to `left_out` instead.
+        Strays are added to `strays` instead.
 
         Raises:
             TransientError: the store did not answer.
@@ -85,9 +85,9 @@ class Bucket:
 
     is_copy = False
 
-    def __init__(self, client: S3Client, bucket: str, left_out: LeftOut | None = None) -> None:
+    def __init__(self, client: S3Client, bucket: str, strays: Strays | None = None) -> None:
         self._client = client
-        self.left_out = LeftOut() if left_out is None else left_out
+        self.strays = Strays() if strays is None else strays
         self._archive = Archive(client, bucket)
         self.url = f"s3://{bucket}"
         self.bucket = bucket
@@ -101,7 +101,7 @@ class Bucket:
             for page in pages:
                 for entry in page.get("Contents", []):
                     if is_stray(entry["Key"], entry["Size"]):
-                        self.left_out.add(entry["Key"])
+                        self.strays.add(entry["Key"])
                         continue
                     yield StoredObject(
                         key=entry["Key"],
@@ -129,9 +129,9 @@ class Folder:
 
     is_copy = True
 
-    def __init__(self, folder: Path, left_out: LeftOut | None = None) -> None:
+    def __init__(self, folder: Path, strays: Strays | None = None) -> None:
         self._folder = folder
-        self.left_out = LeftOut() if left_out is None else left_out
+        self.strays = Strays() if strays is None else strays
         self.url = f"file://{folder}"
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
@@ -207,7 +207,7 @@ class Folder:
             return False
         if key.startswith(IMPORTS_PREFIX) and not name.startswith("."):
             return False
-        self.left_out.add(key)
+        self.strays.add(key)
         return True
 
     def _check(self, entry: Path) -> None:
@@ -245,14 +245,14 @@ def bucket_name(source: str) -> str:
 
 
 def open_store(
-    source: str, s3: Callable[[], S3Client], left_out: LeftOut | None = None
+    source: str, s3: Callable[[], S3Client], strays: Strays | None = None
 ) -> ObjectStore:
     """The archive that a source names.
 
     Args:
         source: `s3://bucket`, `file:///folder`, or a bucket's bare name.
         s3: gives a client, where one is needed.
-        left_out: takes the strays that listings leave out.
+        strays: takes the strays that listings leave out.
 
     Raises:
         UsageError: it names none.
@@ -262,7 +262,7 @@ def open_store(
         folder = Path(unquote(parts.path))
         if parts.netloc or not folder.is_dir():
             raise UsageError(f"{source} is no folder; write file:///folder, with three slashes")
-        return Folder(folder, left_out)
+        return Folder(folder, strays)
     if parts.scheme in {"", "s3"}:
         bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
         if not bucket or below.strip("/"):
@@ -270,5 +270,5 @@ def open_store(
                 f"{source} is no archive; name its bucket only: s3://bucket, "
                 "for the ledger knows objects by their whole keys"
             )
-        return Bucket(s3(), bucket, left_out)
+        return Bucket(s3(), bucket, strays)
     raise UsageError(f"{source} is no archive; write s3://bucket or file:///folder")

@@ -67,7 +67,7 @@ def is_stray_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in _FOLDERS
 
 
-class LeftOut:
+class Strays:
     """The strays that listings have left out, each of them once."""
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ops import options
+from ops.archive.damage import refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
@@ -56,11 +57,14 @@ def rebuild(
 ) -> None:
     """Fill an empty database with what the archive comes to; it gets its schema first."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
-    objects = len(list(commands_until(context.archive, cut)))
+    listed = list(commands_until(context.archive, cut))
+    objects = len(listed)
+    if allow_new_rejections:
+        refuse_damaged(console, context.archive, listed, empty_only=True)
     console.confirm(
         f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
         yes=yes,

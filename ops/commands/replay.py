@@ -10,7 +10,9 @@ import typer
 from forebay.ids import is_command_id
 from forebay.replay.selection import Selection
 from ops import options
+from ops.archive.damage import refuse_damaged
 from ops.archive.layout import describe_lack
+from ops.archive.missing import Missing
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -88,7 +90,7 @@ def replay(
         },
         env,
     )
-    console = Console(as_json=as_json, databases=context.databases, left_out=context.left_out)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
@@ -107,9 +109,12 @@ def replay(
     if lack := describe_lack(context.archive):
         raise IncompleteError(f"{lack}; nothing was replayed")
     if plan:
+        missing = replaying.missing_objects(context, selection)
         found = make_plan(context, console, selection)
-        console.facts(found.facts(workers=workers, rate_per_second=rate))
+        facts = found.facts(workers=workers, rate_per_second=rate)
+        console.facts({**facts, **missing.facts()})
         _demand_commands(found.selected, found.objects, selection)
+        _demand_all_objects(console, missing, selection)
         return
     run = replaying.resumed(context, resume) if resume else None
     if via_queue or (run is not None and run.via_queue):
@@ -117,22 +122,46 @@ def replay(
         return
     if run is not None:
         selection = Selection.from_json(run.selection)
-    elif not dry_run:
+    objects_of = replaying.objects_of(context.archive, selection)
+    refuse_damaged(console, context.archive, objects_of, empty_only=False)
+    missing = replaying.missing_objects(context, selection)
+    if run is None and not dry_run:
         objects, size = replaying.count_objects(context.archive, selection)
         console.confirm(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )
         run = replaying.begin(context, selection)
         console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
-    tally = replaying.replay(context, console, run, selection, pace)
-    console.facts({"run": run.id if run else None, "dry_run": dry_run, **tally.facts()})
+    tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
+    told = {"run": run.id if run else None, "dry_run": dry_run}
+    console.facts({**told, **tally.facts(), **missing.facts()})
     if tally.failed:
+        if missing:
+            console.note(missing.sentence)
         again = f"forebay replay --resume {run.id}" if run else "the same command"
         raise IncompleteError(
             f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
         )
     if not resume:  # the call before may have applied all that is selected
         _demand_commands(tally.lines, tally.objects, selection)
+    _demand_all_objects(console, missing, selection)
+
+
+def _demand_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
+    """Refuses to call a replay of an incomplete archive a success.
+
+    Where commands are chosen by more than their time, the objects that are missing need not have
+    held any of them; then a note says so.
+
+    Raises:
+        IncompleteError: the archive lacks objects that the ledger calls applied.
+    """
+    if not missing:
+        return
+    if selection.resources or selection.keys or selection.by or selection.ids:
+        console.note(missing.sentence)
+        return
+    raise IncompleteError(missing.sentence)
 
 
 def _demand_commands(commands: int, objects: int, selection: Selection) -> None:

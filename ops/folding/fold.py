@@ -14,7 +14,7 @@ from forebay.apply.upcast import are_all_current
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among
-from ops.folding.invalid import InvalidLine
+from ops.archive.invalid import InvalidLine
 from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]

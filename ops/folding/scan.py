@@ -12,8 +12,8 @@ from forebay.apply.lines import read_lines
 from forebay.apply.rejections import noted_keys
 from forebay.archive.decisions import LogEntry, read_log
 from forebay.command import Command
+from ops.archive.invalid import InvalidLine
 from ops.archive.store import ObjectStore, StoredObject
-from ops.folding.invalid import InvalidLine
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
+from forebay.apply import BadLine
 from forebay.apply.lines import read_chunks
 from forebay.apply.upcast import upcast
 from forebay.command import Command, KeyValue
@@ -19,6 +20,7 @@ from forebay.ids import accepted_ms
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, fate
+from ops.archive.invalid import OF_OBJECTS, InvalidLine
 from ops.archive.store import ObjectStore, StoredObject
 
 Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
@@ -91,6 +93,7 @@ def commands_of(
     key: KeyValue,
     *,
     on_object: Callable[[StoredObject], None] = lambda _: None,
+    on_damage: Callable[[InvalidLine], None] = lambda _: None,
 ) -> list[Found]:
     """Every command of a key in those objects, each once, in the order of their ids.
 
@@ -100,15 +103,21 @@ def commands_of(
         resource: its path.
         key: as the archive has it.
         on_object: told of each object once it has been read.
+        on_damage: told of each object that can't be read from a line on: commands may be in it.
 
     Raises:
         TransientError: the archive did not answer.
     """
     found: dict[str, Found] = {}
     for stored in objects:
+        if store.is_copy and not stored.size_bytes:
+            on_damage(InvalidLine.of_empty(stored.key))
         for chunk in read_chunks(store.read(stored.key)):
             for entry in chunk:
-                if isinstance(entry, Command) and entry.resource == resource and entry.key == key:
+                if isinstance(entry, BadLine):
+                    if entry.code.startswith(OF_OBJECTS):
+                        on_damage(InvalidLine.of(stored.key, entry))
+                elif entry.resource == resource and entry.key == key:
                     holder = found.setdefault(entry.id, Found(entry))
                     if stored.key not in holder.objects:
                         holder.objects.append(stored.key)

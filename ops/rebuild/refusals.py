@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ops.archive.invalid import InvalidLine, describe
 from ops.console import Console
 from ops.errors import RefusedError
-from ops.folding.invalid import InvalidLine, describe
 from ops.rebuild.share import Folded, Unfit
 
 _SHOWN = 3

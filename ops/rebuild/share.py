@@ -11,11 +11,11 @@ from zlib import crc32
 import orjson
 
 from forebay.apply.copytext import copy_texts
+from ops.archive.invalid import InvalidLine
 from ops.archive.store import StoredObject
 from ops.context import Context
 from ops.cut import commands_until
 from ops.folding.fold import Tally, Winners, fold_bucket
-from ops.folding.invalid import InvalidLine
 from ops.folding.partition import Bucket, Files, Writer
 from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
 

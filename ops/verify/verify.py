@@ -15,7 +15,7 @@ from forebay.errors import HeldError
 from forebay.failures import failures_of
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
-from ops.archive.listing import list_commands
+from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console
 from ops.context import Context
@@ -55,6 +55,8 @@ class Verified:
     archive: str
     #: Why the archive has nothing to compare, if so.
     lack: str | None
+    #: Objects that the ledger has and the archive lacks.
+    missing: Missing
 
     @property
     def is_clean(self) -> bool:
@@ -63,8 +65,8 @@ class Verified:
 
     @property
     def agrees(self) -> bool:
-        """Whether something was compared, and no difference was found."""
-        return self.is_clean and self.compared + self.skipped > 0
+        """Whether something was compared, nothing was missing, and no difference was found."""
+        return self.is_clean and not self.missing and self.compared + self.skipped > 0
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
@@ -80,6 +82,7 @@ class Verified:
             "held": self.held,
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
+            **self.missing.facts(),
             "compared": self.compared,
             "skipped": self.skipped,
             "tables": self.tables,
@@ -154,7 +157,8 @@ def verify(
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
         verifier.compare_members(store, scanned)
         log.judge(verifier.findings)
-        unapplied = verifier.judge_ledger(store, scanned)
+        unapplied = verifier.judge_ledger(scanned)
+        missing = find_missing(connection, store)
     return Verified(
         cut=cut,
         scanned=scanned,
@@ -166,6 +170,7 @@ def verify(
         skipped=verifier.skipped,
         archive=store.url,
         lack=describe_lack(store),
+        missing=missing,
     )
 
 
@@ -249,7 +254,7 @@ class _Verifier:
         known = {fault["key"] for fault in scanned.ledger_faults}
         self._ledger_faults = check_counts(self._connection, self.findings, known=known)
 
-    def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
+    def judge_ledger(self, scanned: Scanned) -> list[str]:
         """Adds what is wrong with the ledger; the objects that are just not applied yet."""
         for fault in scanned.ledger_faults:
             self.findings.add(**fault)
@@ -273,8 +278,6 @@ class _Verifier:
                 self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
             else:
                 unapplied.append(key)
-        for key in ledger.unknown_to(store):
-            self.findings.add("forebay.ledger", key, "no such object", "a row")
         return unapplied
 
     def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
@@ -351,23 +354,6 @@ class _Ledger:
             [list(keys)],
         ).fetchall()
         return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
-
-    def unknown_to(self, store: ObjectStore) -> Iterator[str]:
-        """Objects that the ledger has and the archive has not."""
-        last = ""
-        stored = list_commands(store)
-        current = next(stored, None)
-        while page := self._connection.execute(
-            'SELECT object FROM forebay.ledger WHERE object COLLATE "C" > %s'
-            ' ORDER BY object COLLATE "C" LIMIT %s',
-            [last, _PAGE],
-        ).fetchall():
-            for (key,) in page:
-                while current is not None and current.key < key:
-                    current = next(stored, None)
-                if current is None or current.key != key:
-                    yield key
-            last = page[-1][0]
 
 
 def _archived(store: ObjectStore) -> Iterator[Mapping[str, Any]]:

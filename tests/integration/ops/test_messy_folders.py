@@ -70,9 +70,9 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
 
     for command in READERS:
         told = operator.done(*command)
-        assert told["left_out"]["objects"] >= NUMBER, command
-        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(told["left_out"]["named"]), command
-        assert TREE in told["left_out"]["named"], command
+        assert told["strays"]["objects"] >= NUMBER, command
+        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(told["strays"]["named"]), command
+        assert TREE in told["strays"]["named"], command
         ended = operator.run(*command)
         assert ended.code == ExitCode.OK, (command, ended.err)
         assert " files left out, for they are no archive objects" in ended.out, command
@@ -91,12 +91,12 @@ def test_a_rebuild_leaves_strays_out_and_counts_them(operator: Operator, process
     told = operator.done("rebuild", "--yes", "--processes", processes)
 
     assert (told["objects"], told["rows"], told["rejections"]) == (2, 3, 0)
-    assert told["left_out"]["objects"] == NUMBER + 2
-    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(told["left_out"]["named"])
+    assert told["strays"]["objects"] == NUMBER + 2
+    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(told["strays"]["named"])
 
 
 def test_a_clean_folder_counts_nothing(operator: Operator) -> None:
-    assert "left_out" not in operator.done("archive")
+    assert "strays" not in operator.done("archive")
     assert "left out" not in operator.run("archive").out
 
 
@@ -131,7 +131,7 @@ def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator)
 
     for command in (("verify", "--at", "now"), ("replay", "--yes")):
         told = operator.done(*command)
-        assert told["left_out"]["objects"] == 3
+        assert told["strays"]["objects"] == 3
     assert site.database.rows("SELECT 1 FROM forebay.rejections") == []
 
 
@@ -218,3 +218,181 @@ def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Op
     named = {one["key"]: one["archive"] for one in told["named"]}
     assert named[f"line 1 of {HOUR}/a.gz"].startswith("no command: object_corrupt: ")
     assert named[f"line 1 of {HOUR}/b.gz"].startswith("no command: object_empty: ")
+
+
+@pytest.mark.parametrize("command", [("replay", "--yes"), ("replay", "--dry-run")], ids=" ".join)
+def test_a_replay_of_a_damaged_copy_names_every_object_and_applies_nothing(
+    operator: Operator, command: tuple[str, ...]
+) -> None:
+    damaged = damage(operator)
+    del damaged["half-a-line.gz"]  # its file is whole: the line is no command in the archive too
+
+    ended = operator.run(*command)
+
+    assert ended.code == ExitCode.REFUSED
+    for name, (line, code) in damaged.items():
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
+    assert "half-a-line" not in ended.err
+    assert "4 objects of file://" in ended.err
+    assert "Copy them again" in ended.err
+    assert operator.rows("SELECT FROM cities") == []
+    assert operator.rows("SELECT FROM forebay.rejections") == []
+    assert operator.rows("SELECT FROM forebay.runs") == []
+    assert not (operator.archive / "decisions").exists()
+
+    told = operator.done(*command, code=ExitCode.REFUSED)
+    assert {
+        one["object"].rpartition("/")[2]: (one["line"], one["code"])
+        for one in told["refused"]["invalid_lines"]
+    } == damaged
+
+
+def test_what_the_live_run_has_rejected_of_a_damaged_object_does_not_stop_a_replay(
+    operator: Operator,
+) -> None:
+    damage(operator)
+    (operator.archive / HOUR / "empty.gz").unlink()
+    apply_live(operator)
+
+    assert operator.done("replay", "--yes")["objects_failed"] == 0
+
+
+def test_a_rebuild_that_may_reject_refuses_empty_files_and_rejects_the_rest(
+    operator: Operator,
+) -> None:
+    damage(operator)
+
+    ended = operator.run("rebuild", "--yes", "--allow-new-rejections")
+    assert ended.code == ExitCode.REFUSED
+    assert f"{HOUR}/empty.gz: line 1: object_empty: the file is empty" in ended.err
+    assert "1 objects of file://" in ended.err
+
+    (operator.archive / HOUR / "empty.gz").unlink()
+    told = operator.done("rebuild", "--yes", "--allow-new-rejections")
+    assert told["rejected"] == 4
+
+
+def test_history_says_which_objects_it_could_not_read(operator: Operator) -> None:
+    apply_live(operator)
+    damaged = damage(operator)
+    del damaged["half-a-line.gz"]
+
+    told = operator.done("history", "cities", "1")
+
+    assert len(told["commands"]) == 1
+    assert {
+        one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in told["damaged"]
+    } == damaged
+    err = operator.run("history", "cities", "1").err
+    assert f"the rest can't be read of {HOUR}/cut-off.gz: line " in err
+
+
+# Incomplete copies
+
+
+@pytest.fixture
+def incomplete(operator: Operator) -> Operator:
+    """An operator whose copy lacks an object that the ledger has, with the row of key 1 of it."""
+    for number in (10, 11):
+        put(operator, f"{HOUR}/{number}.gz", gzip.compress(encode(city(number, key=number))))
+    apply_live(operator)
+    for name in ("10.gz", "good.gz"):
+        (operator.archive / HOUR / name).unlink()
+    return operator
+
+
+MISSING = [f"{HOUR}/10.gz", f"{HOUR}/good.gz"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify",),
+        ("replay", "--yes"),
+        ("replay", "--dry-run"),
+        ("replay", "--plan"),
+        ("replay", "--yes", "--from", "2025-10-17", "--to", "2025-10-18"),
+        ("history", "cities", "3"),
+    ],
+    ids=" ".join,
+)
+def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
+    incomplete: Operator, command: tuple[str, ...]
+) -> None:
+    told = incomplete.done(*command, code=ExitCode.INCOMPLETE)
+    assert told["objects_missing_in_archive"] == 2
+    assert told["missing_in_archive"] == MISSING
+
+    ended = incomplete.run(*command)
+    assert ended.code == ExitCode.INCOMPLETE
+    assert "is incomplete: it lacks 2 objects that the ledger calls applied" in ended.err
+    assert f"({', '.join(MISSING)})" in ended.err
+    assert "`forebay replay` applies what is missing" not in ended.out + ended.err
+
+
+def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
+    incomplete.rows("DELETE FROM cities WHERE geonameid IN (1, 3)")
+
+    incomplete.done("replay", "--yes", code=ExitCode.INCOMPLETE)
+
+    assert {key for (key,) in incomplete.rows("SELECT geonameid FROM cities")} == {2, 3, 10, 11}
+    told = incomplete.done("verify", code=ExitCode.INCOMPLETE)
+    assert told["agrees"] is False
+
+
+def test_a_copy_that_is_completed_is_mended_by_a_replay(
+    incomplete: Operator, tmp_path: Path
+) -> None:
+    put(incomplete, MISSING[0], gzip.compress(encode(city(10, key=10))))
+    put(incomplete, MISSING[1], gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
+    incomplete.rows("DELETE FROM cities WHERE geonameid = 1")
+
+    incomplete.done("replay", "--yes")
+
+    assert incomplete.done("verify")["agrees"] is True
+
+
+def test_objects_of_another_time_are_not_missed(incomplete: Operator) -> None:
+    told = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
+    assert told["objects_missing_in_archive"] == 0
+    ended = incomplete.run("replay", "--plan", "--from", "2026-01-01")
+    assert "nothing was selected" in ended.err
+
+
+def test_a_replay_of_one_key_says_so_and_succeeds(incomplete: Operator) -> None:
+    """The objects that are missing need not have held a command of it."""
+    ended = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
+
+    assert ended.code == ExitCode.OK
+    assert "is incomplete: it lacks 2 objects" in ended.err
+
+
+def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
+    operator: Operator,
+) -> None:
+    """The command of key 20 that made room for key 21 is missing."""
+    put(operator, f"{HOUR}/20.gz", gzip.compress(encode(city(20, key=20, name="x"))))
+    freeing = put(operator, f"{HOUR}/21.gz", gzip.compress(encode(city(21, key=20, name="y"))))
+    apply_live(operator)
+    operator.rows("CREATE UNIQUE INDEX one_name ON cities (name)")
+    operator.rows("DELETE FROM cities WHERE geonameid = 20")
+    freeing.unlink()
+    put(operator, f"{HOUR}/22.gz", gzip.compress(encode(city(22, key=21, name="x"))))
+
+    told = operator.done("replay", "--yes", code=ExitCode.INCOMPLETE)
+
+    assert (told["rejected"], told["objects_failed"]) == (0, 1)
+    assert operator.rows("SELECT FROM forebay.rejections") == []
+    assert "is incomplete: it lacks 1 objects" in operator.run("replay", "--yes").err
+
+
+def test_a_stray_that_the_consumer_was_told_of_is_not_missed(operator: Operator) -> None:
+    """S3 tells it of every object below `commands/`; it rejects the line."""
+    apply_live(operator)
+    operator.rows(
+        "INSERT INTO forebay.ledger (object, lines, applied, superseded, duplicates, rejected,"
+        " completed_at) VALUES (%s, 1, 0, 0, 0, 1, now())",
+        f"{HOUR}/desktop.ini",
+    )
+
+    assert operator.done("verify")["objects_missing_in_archive"] == 0

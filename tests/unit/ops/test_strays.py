@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forebay.archive.decisions import key_of
-from ops.archive.strays import LeftOut, is_stray
+from ops.archive.strays import Strays, is_stray
 
 HOUR = "commands/2026/01/01/00"
 STRAYS = [
@@ -61,11 +61,11 @@ def test_nothing_below_imports_is_a_stray() -> None:
 
 
 def test_each_stray_counts_once_and_the_first_ones_are_named() -> None:
-    left_out = LeftOut()
+    strays = Strays()
     for number in range(30):
-        left_out.add(f"{number:02}.tmp")
-        left_out.add("00.tmp")
+        strays.add(f"{number:02}.tmp")
+        strays.add("00.tmp")
 
-    facts = left_out.facts()
+    facts = strays.facts()
     assert (facts["objects"], len(facts["named"])) == (30, 20)
-    assert str(left_out).endswith("18.tmp, 19.tmp and 10 more")
+    assert str(strays).endswith("18.tmp, 19.tmp and 10 more")

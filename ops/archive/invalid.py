@@ -11,6 +11,8 @@ from forebay.apply.rejections import line_id
 
 #: Code of an empty file in a copied folder. Nothing stores an empty object: it was never copied.
 EMPTY: Final = "object_empty"
+#: What the codes begin with that are about an object and not about a line of it.
+OF_OBJECTS: Final = "object_"
 _MAX_DETAIL: Final = 200  # characters
 #: Lines of one object that a text names; JSON results have all of them.
 _SHOWN: Final = 3
