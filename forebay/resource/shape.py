@@ -14,6 +14,7 @@ import orjson
 
 from forebay.errors import DeclarationError
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, retired_among
+from forebay.text_files import decode_text
 
 #: The file's place in a checkout and in the functions' packages.
 FILE: Final = "resources/shapes.json"
@@ -147,7 +148,7 @@ def load(text: bytes) -> dict[str, Recorded]:
         DeclarationError: the file is damaged.
     """
     try:
-        return {path: _recorded(found) for path, found in orjson.loads(text).items()}
+        return {path: _recorded(found) for path, found in orjson.loads(decode_text(text)).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DeclarationError(
             f"{FILE} can't be read ({exc!r}); take it from the last commit, then run make migration"

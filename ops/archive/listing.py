@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.ids import accepted_ms
 from ops.archive.store import ObjectStore, StoredObject
 
 #: Before the first command's time: the longest buffer interval (900 s, Firehose's limit) and how
@@ -61,6 +62,24 @@ def is_listed(
     if not _FIRST_DIGIT <= key < _AFTER_DIGITS:
         return True
     return key > after and (last is None or key[: len(last)] <= last)
+
+
+def is_misplaced(key: str, first_id: str, last_id: str) -> bool:
+    """Return whether `list_commands` of its commands' times does not yield an object.
+
+    Args:
+        key: of the object.
+        first_id: the smallest id of its commands.
+        last_id: the greatest one.
+    """
+    return not all(
+        is_listed(key, since=moment, until=moment + dt.timedelta(milliseconds=1))
+        for moment in map(_accepted, (first_id, last_id))
+    )
+
+
+def _accepted(command_id: str) -> dt.datetime:
+    return dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
 
 
 def _bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:

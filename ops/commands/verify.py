@@ -103,6 +103,12 @@ def _sentence(found: verifying.Verified) -> str:
             f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
             f"the first is {found.unapplied[0]}: `forebay sweep --dry-run` says why"
         )
+    if found.scanned.misplaced:
+        said += (
+            f"; {found.scanned.misplaced:,} objects hold commands of other times than their names "
+            f"say, the first is {found.scanned.misplaced_named[0]}: what looks for a time does "
+            "not find them"
+        )
     if found.skipped:
         said += f"; {found.skipped:,} commands of retired resources were skipped"
     if found.held:

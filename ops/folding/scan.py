@@ -13,10 +13,12 @@ from forebay.apply.rejections import noted_keys
 from forebay.archive.decisions import LogEntry, read_log
 from forebay.command import Command
 from ops.archive.invalid import InvalidLine
+from ops.archive.listing import is_misplaced
 from ops.archive.store import ObjectStore, StoredObject
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
+MISPLACED_NAMED = 20
 _EVERYTHING = 2**63
 #: How many bytes of lines a byte of gzip comes to, roughly: decides the number of files only.
 INFLATION = 6
@@ -52,6 +54,15 @@ class Scanned:
     ledger_faults: list[dict[str, Any]] = field(default_factory=list)
     #: Ledger rows that were compared.
     ledger_rows: int = 0
+    #: How many objects hold commands of other times than their names say, and the first of them.
+    misplaced: int = 0
+    misplaced_named: list[str] = field(default_factory=list)
+
+    def note_place(self, key: str, read: LedgerRow) -> None:
+        """Count an object that is misplaced."""
+        if read.first_id and read.last_id and is_misplaced(key, read.first_id, read.last_id):
+            self.misplaced += 1
+            self.misplaced_named += [key] * (len(self.misplaced_named) < MISPLACED_NAMED)
 
 
 class Numbers(NamedTuple):
@@ -106,6 +117,7 @@ def scan(
             if store.is_copy and not found.size_bytes:
                 adding.add_invalid(InvalidLine.of_empty(found.key))
             read, later = _read(store, adding, applied=applied)
+            scanned.note_place(found.key, read)
             noted(found, read, later)
             # An object of later commands only is none of this cut's business.
             if rows is not None and (later == 0 or later < read.lines):

@@ -83,6 +83,8 @@ class Verified:
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
             **self.missing.facts(),
+            "objects_misplaced": self.scanned.misplaced,
+            "misplaced": self.scanned.misplaced_named,
             "compared": self.compared,
             "skipped": self.skipped,
             "tables": self.tables,

@@ -125,7 +125,9 @@ def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
     assert "none of these objects is applied" in operator.run("verify", "--at", "2026-02-01").out
 
 
-def test_an_empty_archive_of_an_applied_ledger_is_incomplete(applied: Operator, tmp_path: Path) -> None:
+def test_an_empty_archive_of_an_applied_ledger_is_incomplete(
+    applied: Operator, tmp_path: Path
+) -> None:
     empty = tmp_path / "nothing" / "here"
     empty.mkdir(parents=True)
     shutil.rmtree(applied.archive)

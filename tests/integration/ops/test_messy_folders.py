@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.fixtures.emulator import REGION, Emulator
 from tests.fixtures.operating import Operator, apply_live
 from tests.fixtures.site import Site
 
-HOUR = "commands/2025/10/17/00"
+HOUR = "commands/2025/10/17/06"
 #: Below the hour, but for those with a slash.
 STRAYS = {
     *("desktop.ini", "Thumbs.db", ".DS_Store", "._good.gz", "good.gz.tmp", "good.gz~"),
@@ -396,3 +397,95 @@ def test_a_stray_that_the_consumer_was_told_of_is_not_missed(operator: Operator)
     )
 
     assert operator.done("verify")["objects_missing_in_archive"] == 0
+
+
+# Rejections of lines that are no commands
+
+
+def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
+    operator: Operator,
+) -> None:
+    damage(operator)
+    put(operator, f"{HOUR}/a.gz", gzip.compress(encode(city(30, key=30, name="x" * 300))))
+    apply_live(operator)
+
+    ended = operator.run("rejections", "list")
+    lines = {line.split(" UTC")[0] for line in ended.out.splitlines()}
+    page = next(line for line in lines if f"{HOUR}/page.gz" in line)
+    assert "line 1: here should be gzip data" in page
+    half = next(line for line in lines if f"{HOUR}/half-a-line.gz" in line)
+    assert "line 2: the line is not JSON" in half
+    assert any("put cities 30 " in line for line in lines)
+    assert any(line.startswith("(no command)  object_corrupt") for line in lines)
+    assert not any(" - " in line.replace("  ", " ") for line in lines), ended.out
+
+    shown = operator.run("rejections", "retry", "--dry-run").out
+    assert f"{HOUR}/page.gz" in shown
+    assert "- - -" not in " ".join(shown.split())
+
+
+# Files of ids
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff{}\n{}\n",
+        "\ufeff{}\r\n\r\n  \r\n{}\r\n\r\n",
+        "  {}\t\n{} \u00a0\n\n",
+        "{}\r\n\ufeff{}\r\n",
+        "\n\n{}\n{}",
+    ],
+)
+def test_a_file_of_ids_is_read_as_editors_save_it(
+    operator: Operator, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "ids.txt"
+    ids = [city(number, key=number).id for number in (1, 3)]
+    file.write_bytes(content.format(ids[0].upper(), ids[1]).encode())
+
+    assert operator.done("replay", "--yes", "--id-file", f"{file}")["applied"] == 2
+
+
+def test_a_file_of_ids_in_utf_16_is_refused_by_its_encoding(
+    operator: Operator, tmp_path: Path
+) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text(city(1, key=1).id, encoding="utf-16")
+
+    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+
+    assert ended.code == ExitCode.USAGE
+    assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in ended.err
+
+
+def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
+    operator: Operator, tmp_path: Path
+) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text(f"id\n{city(1, key=1).id}\n\n42\n")
+
+    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+
+    assert ended.code == ExitCode.USAGE
+    assert "lines that are no command ids: line 1: 'id'; line 4: '42'" in ended.err
+
+
+# Misplaced objects
+
+
+@pytest.mark.parametrize("hour", ["2024/10/17/06", "2025/10/18/06", "2025/13/45/99", "20251017"])
+def test_an_object_under_a_wrong_date_is_applied_and_named_as_misplaced(
+    operator: Operator, hour: str, another_database: Callable[[], str]
+) -> None:
+    key = f"commands/{hour}/x.gz"
+    put(operator, key, gzip.compress(encode(city(40, key=40))))
+    put(operator, "commands/part-00000.gz", gzip.compress(encode(city(41, key=41))))
+    apply_live(operator)
+
+    told = operator.done("verify")
+    assert (told["agrees"], told["objects_misplaced"], told["misplaced"]) == (True, 1, [key])
+    assert f"the first is {key}: what looks for a time" in operator.run("verify").out
+    rebuilt = Operator(operator.archive, another_database())
+    told = rebuilt.done("rebuild", "--yes")
+    assert (told["rows"], told["objects_misplaced"], told["misplaced"]) == (5, 1, [key])
