@@ -82,3 +82,9 @@ def rebuild(
         exc.tell(console)
         raise
     console.facts({"cut": cut, **done.facts()})
+    if done.missing:
+        raise IncompleteError(
+            f"{context.archive.url} is incomplete: it lacks {len(done.missing):,} objects in which "
+            f"commands were rejected (the first is {done.missing[0]}), and the tables lack what "
+            "else they hold. Copy them, then apply them with `forebay replay`"
+        )

@@ -18,7 +18,8 @@ from ops.archive.store import ObjectStore, StoredObject
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
-MISPLACED_NAMED = 20
+#: Objects that a result names, of those that it counts.
+NAMED = 20
 _EVERYTHING = 2**63
 #: How many bytes of lines a byte of gzip comes to, roughly: decides the number of files only.
 INFLATION = 6
@@ -62,7 +63,7 @@ class Scanned:
         """Count an object that is misplaced."""
         if read.first_id and read.last_id and is_misplaced(key, read.first_id, read.last_id):
             self.misplaced += 1
-            self.misplaced_named += [key] * (len(self.misplaced_named) < MISPLACED_NAMED)
+            self.misplaced_named += [key] * (len(self.misplaced_named) < NAMED)
 
 
 class Numbers(NamedTuple):

@@ -23,7 +23,7 @@ from ops.cut import EVERYTHING, accepted, commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition, Writer
-from ops.folding.scan import INFLATION, MISPLACED_NAMED, Numbers, Scanned, add_rejections, up_to
+from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
 from ops.rebuild.refusals import NotRebuiltError, Refusals
@@ -53,6 +53,8 @@ class Rebuilt:
     ledger_rows: int
     #: That read and folded.
     processes: int
+    #: Objects in which commands were rejected, and that the archive lacks: it is incomplete.
+    missing: Sequence[str]
     #: Objects that hold commands of other times than their names say, and the first of them.
     misplaced: int
     misplaced_named: Sequence[str]
@@ -70,6 +72,8 @@ class Rebuilt:
             "skipped": self.skipped,
             "ledger_rows": self.ledger_rows,
             "processes": self.processes,
+            "objects_missing_in_archive": len(self.missing),
+            "missing_in_archive": self.missing[:NAMED],
             "objects_misplaced": self.misplaced,
             "misplaced": [*self.misplaced_named],
         }
@@ -234,9 +238,11 @@ class _Filling:
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
             processes=len(self._shares),
+            # Up to a cut, lines that are no commands may be of objects of after it.
+            missing=sorted(loader.awaited) if self._cut == EVERYTHING else [],
             misplaced=sum(found.misplaced for found in self._scanned),
             misplaced_named=sorted(key for found in self._scanned for key in found.misplaced_named)[
-                :MISPLACED_NAMED
+                :NAMED
             ],
         )
 

@@ -489,3 +489,22 @@ def test_an_object_under_a_wrong_date_is_applied_and_named_as_misplaced(
     rebuilt = Operator(operator.archive, another_database())
     told = rebuilt.done("rebuild", "--yes")
     assert (told["rows"], told["objects_misplaced"], told["misplaced"]) == (5, 1, [key])
+
+
+def test_a_rebuild_from_a_copy_without_an_object_of_the_decision_log_is_incomplete(
+    operator: Operator, another_database: Callable[[], str]
+) -> None:
+    key = f"{HOUR}/rejected.gz"
+    put(
+        operator,
+        key,
+        gzip.compress(encode(city(50, key=50)) + encode(city(51, key=51, name="x" * 300))),
+    )
+    apply_live(operator)
+    (operator.archive / key).unlink()
+    rebuilt = Operator(operator.archive, another_database())
+
+    told = rebuilt.done("rebuild", "--yes", code=ExitCode.INCOMPLETE)
+
+    assert (told["objects_missing_in_archive"], told["missing_in_archive"]) == (1, [key])
+    assert told["rows"] == 3
