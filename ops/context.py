@@ -162,7 +162,8 @@ class Context:
     def find(self, setting: Setting) -> str | None:
         """Return the setting's value from the most explicit place, None where no place has it."""
         for place in self._places():
-            value = place(setting)
+            # A file of variables with carriage returns leaves one at the end of each value.
+            value = (place(setting) or "").strip()
             if value:
                 return value
             if setting is REPLICA and place(DATABASE):
