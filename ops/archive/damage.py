@@ -29,19 +29,19 @@ def refuse_damaged(
             is wrong with them.
         TransientError: the store did not answer.
     """
-    found = find_damaged(console, store, objects, empty_only=empty_only)
-    if not found:
+    damaged = find_damaged(console, store, objects, empty_only=empty_only)
+    if not damaged:
         return
     if console.as_json:
-        console.result({"refused": {"invalid_lines": [one.facts() for one in found]}})
+        console.result({"refused": {"invalid_lines": [line.facts() for line in damaged]}})
     else:
-        for text in describe(found):
+        for text in describe(damaged):
             console.note(text)
-    count = len({one.object for one in found})
+    count = len({line.object for line in damaged})
     raise RefusedError(
-        f"{count:,} objects of {store.url} can't be read, the first is {found[0].object} "
-        f"({found[0].detail}); all are named above, and nothing was changed. Copy them again; one "
-        "that is so in the bucket too: move it out of the copy, or use the bucket itself"
+        f"{count:,} objects of {store.url} can't be read, the first is {damaged[0].object} "
+        f"({damaged[0].detail}); all are named above, and nothing was changed. Copy them again; "
+        "one that is so in the bucket too: move it out of the copy, or use the bucket itself"
     )
 
 
@@ -62,18 +62,18 @@ def find_damaged(
     if not store.is_copy:
         return []
     listed = list(objects)
-    found: list[InvalidLine] = []
+    damaged: list[InvalidLine] = []
     with console.progress("check the copy", unit="objects", total=len(listed)) as meter:
         for stored in listed:
             if not stored.size_bytes:
-                found.append(InvalidLine.of_empty(stored.key))
+                damaged.append(InvalidLine.of_empty(stored.key))
             elif not empty_only:
-                found += _damage(store, stored.key)
+                damaged += _damage(store, stored.key)
             meter.advance(1)
-    if found:
+    if damaged:
         rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}
-        found = [one for one in found if one.id not in rejected]
-    return found
+        damaged = [line for line in damaged if line.id not in rejected]
+    return damaged
 
 
 def _damage(store: ObjectStore, key: str) -> Iterator[InvalidLine]:

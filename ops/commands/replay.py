@@ -135,7 +135,12 @@ def _replay_here(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Replays in this process, goes on with a run, or rehearses."""
+    """Replay in this process: a new run, a resumed one, or a rehearsal without a run.
+
+    Raises:
+        RefusedError: the archive is a copy with damaged objects.
+        IncompleteError: objects failed, nothing was selected, or the archive is incomplete.
+    """
     is_resumed = run is not None
     objects_of = replaying.objects_of(context.archive, selection)
     refuse_damaged(console, context.archive, objects_of, empty_only=False)
@@ -148,8 +153,8 @@ def _replay_here(
         run = replaying.begin(context, selection)
         console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
     tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
-    told = {"run": run.id if run else None, "dry_run": dry_run}
-    console.facts({**told, **tally.facts(), **missing.facts()})
+    header = {"run": run.id if run else None, "dry_run": dry_run}
+    console.facts({**header, **tally.facts(), **missing.facts()})
     if tally.failed:
         if missing:
             console.note(missing.sentence)
@@ -165,6 +170,7 @@ def _replay_here(
 def _tell_plan(
     context: Context, console: Console, selection: Selection, pace: replaying.Pace
 ) -> None:
+    """Print what a replay would do, with damaged objects and those that are missing."""
     missing = replaying.missing_objects(context, selection)
     objects = replaying.objects_of(context.archive, selection)
     damaged = find_damaged(console, context.archive, objects)
