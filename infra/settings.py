@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
+from forebay.text_files import read_text_file
 from infra.database import AuroraDatabase, DatabaseSettings, ExternalDatabase, check_connections
 from infra.front import ApiSettings, EdgeSettings, check_front
 from infra.operations import OperationsSettings
@@ -313,7 +314,7 @@ class Settings(Section):
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text_file(file))
     except tomllib.TOMLDecodeError as broken:
         raise SettingsError(f"{file} is not valid TOML: {broken}") from broken
 

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ops.archive.strays import Strays
 from ops.errors import DeclinedError, UsageError
 
 _PLAIN_LINE_SECONDS = 5.0
@@ -110,15 +111,24 @@ class Meter:
 class Console:
     """Standard output and standard error of one command."""
 
-    def __init__(self, *, as_json: bool = False, databases: Iterable[Facts] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        databases: Iterable[Facts] = (),
+        strays: Strays | None = None,
+    ) -> None:
         """A console.
 
         Args:
             as_json: results are JSON objects.
             databases: the databases that results name (`Context.databases`); read at each result.
+            strays: the strays that results count (`Context.strays`); read at each result.
         """
         self.as_json = as_json
         self._databases = databases
+        self._strays = Strays() if strays is None else strays
+        self._counted = 0
         self._named: list[str] = []
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, **_LITERALLY)
         # What a file or another program gets is not folded to the width of a terminal.
@@ -156,12 +166,15 @@ class Console:
             databases = [database.facts() for database in self._databases]
             if databases:
                 value = {**value, "databases": databases}
+            if self._strays:
+                value = {**value, "strays": self._strays.facts()}
             # Counts from Postgres may be Decimal; times carry their zone.
             line = orjson.dumps(value, default=str, option=orjson.OPT_APPEND_NEWLINE)
             sys.stdout.write(line.decode())
             sys.stdout.flush()
             return
         self._name_databases()
+        self._count_strays()
         if isinstance(text, Table):
             self._out.print(text)
         elif text:
@@ -173,6 +186,12 @@ class Console:
             if name not in self._named:
                 self._named.append(name)
                 self._out.print(visible(name))
+
+    def _count_strays(self) -> None:
+        """Print the strays, again only where there are more by now."""
+        if len(self._strays) > self._counted:
+            self._counted = len(self._strays)
+            self._out.print(visible(f"{self._counted:,} files {self._strays}"))
 
     def facts(self, value: Mapping[str, Any]) -> None:
         """A result as a list of names and values, or as JSON."""

@@ -29,6 +29,7 @@ from local.postgres.config import READER, primary_of, replica_of
 from local.settings import REGION, LocalSettings
 from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
+from ops.archive.strays import Strays
 from ops.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class Context:
     databases: dict[DatabaseServer, None] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+    #: Files of the archive that are no objects by their names; results name them too.
+    strays: Strays = field(default_factory=Strays, init=False, compare=False, repr=False)
 
     def get(self, setting: Setting) -> str:
         """The setting's value.
@@ -159,7 +162,8 @@ class Context:
     def find(self, setting: Setting) -> str | None:
         """Return the setting's value from the most explicit place, None where no place has it."""
         for place in self._places():
-            value = place(setting)
+            # A file of variables with carriage returns leaves one at the end of each value.
+            value = (place(setting) or "").strip()
             if value:
                 return value
             if setting is REPLICA and place(DATABASE):
@@ -189,7 +193,7 @@ class Context:
             UsageError: the source does not have an archive's layout.
             TransientError: it did not answer.
         """
-        store = open_store(self.get(ARCHIVE), lambda: self.s3)
+        store = open_store(self.get(ARCHIVE), lambda: self.s3, self.strays)
         check_layout(store)
         return store
 

@@ -98,6 +98,19 @@ def read_lines(blocks: Iterable[bytes]) -> Iterator[tuple[Sequence[bytes], Seque
         yield [remaining], [InvalidLine(number, remaining[:_SHOWN_BYTES], exc.code, str(exc))]
 
 
+def is_damaged(blocks: Iterable[bytes]) -> bool:
+    """Return whether an object's bytes can't be inflated wholly: cut off, damaged, or no gzip.
+
+    An object that inflates to more than MAX_OBJECT_BYTES is damaged too. Lines are not decoded.
+    """
+    try:
+        for _ in _limit_size(_inflate(blocks)):
+            pass
+    except _CorruptError:
+        return True
+    return False
+
+
 def _decode_in_batches(
     line_lists: Iterable[list[bytes]],
 ) -> Iterator[tuple[list[bytes], list[Entry]]]:

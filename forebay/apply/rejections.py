@@ -41,17 +41,25 @@ class Rejection:
     @classmethod
     def of(cls, undecided: Undecided, object_key: str, at: dt.datetime) -> Self:
         """The rejection of a command or a line that could not be applied."""
-        entry = undecided.entry
+        entry, detail = undecided.entry, undecided.detail
         if isinstance(entry, InvalidLine):
             names: tuple[str | None, str | None, str | None] = (None, None, None)
             rejection_id, line = line_id(object_key, entry), entry.raw
+            # Nothing else in a rejection says where in the object the line is.
+            detail = f"line {entry.number + 1}: {detail}"
         else:
             resource, key = noted(entry.resource), noted(str(entry.key))
             names = (resource, key, entry.op)
             rejection_id, line = entry.id, encode(entry)
-        detail = _make_storable(undecided.detail, _MAX_DETAIL)
         return cls(
-            rejection_id, *names, undecided.code, undecided.sqlstate, detail, line, object_key, at
+            rejection_id,
+            *names,
+            code=undecided.code,
+            sqlstate=undecided.sqlstate,
+            detail=_make_storable(detail, _MAX_DETAIL),
+            line=line,
+            object=object_key,
+            rejected_at=at,
         )
 
     @classmethod

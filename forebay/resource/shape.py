@@ -15,6 +15,7 @@ import orjson
 
 from forebay.errors import DeclarationError
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec, retired_among
+from forebay.text_files import decode_text
 
 #: The file's place in a checkout and in the functions' packages.
 FILE: Final = "resources/shapes.json"
@@ -151,7 +152,8 @@ def load(text: bytes) -> dict[str, Recorded]:
         DeclarationError: the file is damaged.
     """
     try:
-        return {path: _read_recorded(members) for path, members in orjson.loads(text).items()}
+        recorded = orjson.loads(decode_text(text)).items()
+        return {path: _read_recorded(members) for path, members in recorded}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DeclarationError(
             f"{FILE} can't be read ({exc!r}); take it from the last commit, then run make migration"

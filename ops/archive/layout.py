@@ -64,9 +64,10 @@ def describe_lack(store: ObjectStore) -> str | None:
     """
     if has_commands(store):
         return None
-    if next(store.list(""), None) is None:
-        return f"{store.url} is empty: it has no objects at all"
-    return f"{store.url} has no object of commands yet"
+    is_empty = next(store.list(""), None) is None
+    lack = "is empty: it has no objects at all" if is_empty else "has no object of commands yet"
+    others = f" ({len(store.strays):,} files {store.strays})" if store.strays else ""
+    return f"{store.url} {lack}{others}"
 
 
 def _top_names(store: ObjectStore) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.ids import accepted_ms
 from ops.archive.store import ObjectStore, StoredObject
 
 #: Before the first command's time: the longest buffer interval (900 s, Firehose's limit) and how
@@ -43,8 +44,7 @@ def list_commands(
     Raises:
         TransientError: the store did not answer.
     """
-    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
-    last = f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None
+    after, last = _bounds(since, until)
     if after:
         yield from takewhile(lambda found: found.key < _FIRST_DIGIT, store.list(COMMANDS_PREFIX))
     for found in store.list(COMMANDS_PREFIX, after=after):
@@ -52,3 +52,37 @@ def list_commands(
             yield from store.list(COMMANDS_PREFIX, after=_AFTER_DIGITS)
             return
         yield found
+
+
+def is_listed(
+    key: str, *, since: dt.datetime | None = None, until: dt.datetime | None = None
+) -> bool:
+    """Return whether `list_commands` of that time yields an object of that key, if it is stored."""
+    after, last = _bounds(since, until)
+    if not _FIRST_DIGIT <= key < _AFTER_DIGITS:
+        return True
+    return key > after and (last is None or key[: len(last)] <= last)
+
+
+def is_misplaced(key: str, first_id: str, last_id: str) -> bool:
+    """Return whether `list_commands` of its commands' times does not yield an object.
+
+    Args:
+        key: of the object.
+        first_id: the smallest id of its commands.
+        last_id: the greatest one.
+    """
+    return not all(
+        is_listed(key, since=moment, until=moment + dt.timedelta(milliseconds=1))
+        for moment in map(_accepted, (first_id, last_id))
+    )
+
+
+def _accepted(command_id: str) -> dt.datetime:
+    return dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
+
+
+def _bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:
+    """What objects with an hour sort after, and what their keys begin with at most."""
+    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
+    return after, f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import stat
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from forebay.aws.archive import Archive, ObjectGoneError
+from forebay.aws.archive import IMPORTS_PREFIX, Archive, ObjectGoneError
 from forebay.errors import TransientError
+from ops.archive.strays import Strays, is_stray, is_stray_file, is_stray_folder
 from ops.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ STANDARD = "STANDARD"
 #: Classes whose objects can't be read before they are restored.
 #: Source: Amazon S3 User Guide, "Working with archived objects".
 COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+# What `Folder.create` writes before it links the object; another process may be at it.
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,15 @@ class ObjectStore(Protocol):
 
     #: How an operator writes it: `s3://bucket` or `file:///folder`.
     url: str
+    #: Whether it is a copy in a folder, which may hold files that were cut off or never finished.
+    is_copy: bool
+    #: Takes the strays that listings leave out.
+    strays: Strays
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """The objects whose keys begin so and sort after `after`, by key; a page at a time.
+
+        Strays are added to `strays` instead.
 
         Raises:
             TransientError: the store did not answer.
@@ -73,8 +83,11 @@ class ObjectStore(Protocol):
 class Bucket:
     """An archive in S3."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    is_copy = False
+
+    def __init__(self, client: S3Client, bucket: str, strays: Strays | None = None) -> None:
         self._client = client
+        self.strays = Strays() if strays is None else strays
         self._archive = Archive(client, bucket)
         self.url = f"s3://{bucket}"
         self.bucket = bucket
@@ -87,6 +100,9 @@ class Bucket:
         try:
             for page in pages:
                 for entry in page.get("Contents", []):
+                    if is_stray(entry["Key"], entry["Size"]):
+                        self.strays.add(entry["Key"])
+                        continue
                     yield StoredObject(
                         key=entry["Key"],
                         size_bytes=entry["Size"],
@@ -111,8 +127,11 @@ class Folder:
     Whoever made the copy may have made it for others: links are not followed, see `_check`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    is_copy = True
+
+    def __init__(self, folder: Path, strays: Strays | None = None) -> None:
         self._folder = folder
+        self.strays = Strays() if strays is None else strays
         self.url = f"file://{folder}"
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
@@ -165,7 +184,7 @@ class Folder:
     def _walk(self, folder: Path) -> Iterator[Path]:
         """Every file below, in the order in which S3 lists keys: a folder sorts with its slash."""
         entries = sorted(
-            (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
+            (entry for entry in folder.iterdir() if not self._leave_out(entry)),
             key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
         )
         for entry in entries:
@@ -174,6 +193,22 @@ class Folder:
                 yield from self._walk(entry)
             else:
                 yield entry
+
+    def _leave_out(self, entry: Path) -> bool:
+        """Leave a stray out; whether it is one. It is looked at by its name only."""
+        name = entry.name
+        if _DRAFT.fullmatch(name):
+            return True
+        if not (is_stray_file(name) or is_stray_folder(name)):
+            return False
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        key = entry.relative_to(self._folder).as_posix() + "/" * is_folder
+        if is_folder and not is_stray_folder(name):
+            return False
+        if key.startswith(IMPORTS_PREFIX) and not name.startswith("."):
+            return False
+        self.strays.add(key)
+        return True
 
     def _check(self, entry: Path) -> None:
         """Makes sure that an entry is the copy of an object, or leads to such.
@@ -209,12 +244,15 @@ def bucket_name(source: str) -> str:
     return parts.netloc if parts.scheme else source
 
 
-def open_store(source: str, s3: Callable[[], S3Client]) -> ObjectStore:
+def open_store(
+    source: str, s3: Callable[[], S3Client], strays: Strays | None = None
+) -> ObjectStore:
     """The archive that a source names.
 
     Args:
         source: `s3://bucket`, `file:///folder`, or a bucket's bare name.
         s3: gives a client, where one is needed.
+        strays: takes the strays that listings leave out.
 
     Raises:
         UsageError: it names none.
@@ -224,7 +262,7 @@ def open_store(source: str, s3: Callable[[], S3Client]) -> ObjectStore:
         folder = Path(unquote(parts.path))
         if parts.netloc or not folder.is_dir():
             raise UsageError(f"{source} is no folder; write file:///folder, with three slashes")
-        return Folder(folder)
+        return Folder(folder, strays)
     if parts.scheme in {"", "s3"}:
         bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
         if not bucket or below.strip("/"):
@@ -232,5 +270,5 @@ def open_store(source: str, s3: Callable[[], S3Client]) -> ObjectStore:
                 f"{source} is no archive; name its bucket only: s3://bucket, "
                 "for the ledger knows objects by their whole keys"
             )
-        return Bucket(s3(), bucket)
+        return Bucket(s3(), bucket, strays)
     raise UsageError(f"{source} is no archive; write s3://bucket or file:///folder")

@@ -27,7 +27,7 @@ def adopt(
     been the owner before, and that another database has replaced.
     """
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="adopt") as connection:
         log = DecisionLog(connection, context.archive, context.resources)
         if not show:

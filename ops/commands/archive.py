@@ -37,7 +37,7 @@ def archive(
     rows = [
         (item.key, item.size_bytes, f"{item.modified:%F %T}", item.storage_class) for item in found
     ]
-    Console(as_json=as_json).result(
+    Console(as_json=as_json, strays=context.strays).result(
         {
             "archive": context.archive.url,
             "objects": [

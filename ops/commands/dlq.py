@@ -59,7 +59,7 @@ def list_letters(
     dead = Queue(context.sqs, context.get(DEAD_LETTERS))
     depth = dead.depth()
     found = _read(context, dead, limit)
-    Console(as_json=as_json, databases=context.databases).result(
+    Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
         {"queue": dead.url, "depth": _depth(depth), "letters": [_row(one) for one in found]},
         table(
             ["id", "sent at", "applied", "objects", "failures", "reason"],
@@ -108,7 +108,9 @@ def show(
             f"{dead.name} shows no message {letter}; `forebay dlq list` shows those it has "
             "(one that somebody looks at is hidden for a minute)"
         )
-    Console(as_json=as_json, databases=context.databases).facts({**_row(found), "body": found.body})
+    Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
+        {**_row(found), "body": found.body}
+    )
 
 
 @app.command()
@@ -127,7 +129,7 @@ def redrive(
     context = Context({DEAD_LETTERS: dead_letter_queue_url, QUEUE: queue_url}, env)
     dead = Queue(context.sqs, context.get(DEAD_LETTERS))
     queue = Queue(context.sqs, context.get(QUEUE))
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     before = dead.depth()
     chosen = len(ids) if ids else before.visible
     console.confirm(

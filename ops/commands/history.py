@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import psycopg
@@ -12,11 +12,13 @@ import typer
 from forebay.command import KeyValue
 from forebay.resource.spec import ResourceSpec
 from ops import options
+from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
+from ops.archive.missing import find_missing
 from ops.archive.store import StoredObject
 from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
-from ops.errors import UsageError
+from ops.errors import IncompleteError, UsageError
 from ops.history import reading
 from ops.history.reading import Asked, AsOf, Entry
 
@@ -52,20 +54,24 @@ def history(
     moment = options.moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
         raise UsageError("--as-of looks at all that was before; leave out --from and --to")
-    objects = list(
-        list_commands(
-            context.archive,
-            since=options.moment(since, "--from") if since else None,
-            until=options.moment(until, "--to") if until else moment,
-        )
-    )
-    console = Console(as_json=as_json, databases=context.databases)
-    entries, asked = _entries(context, console, spec, wanted, objects)
+    first = options.moment(since, "--from") if since else None
+    last = options.moment(until, "--to") if until else moment
+    objects = list(list_commands(context.archive, since=first, until=last))
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    damaged: list[LineFault] = []
+    entries, asked = _entries(context, console, spec, wanted, objects, damaged=damaged)
+    with context.connect_for_reading(purpose="history") as connection:
+        missing = find_missing(connection, context.archive, since=first, until=last)
+    lacks = {**missing.facts(), "damaged": [one.facts() for one in damaged]}
+    for text in describe(damaged):
+        console.note(f"the rest can't be read of {text}")
     if moment is None:
-        _tell(console, spec, wanted, entries, asked=asked, bodies=bodies)
+        _tell(console, spec, wanted, entries, lacks, asked=asked, bodies=bodies)
     else:
         found = reading.as_of(entries, spec, moment)
-        _tell_as_of(console, spec, wanted, found, asked=asked, moment=f"{moment:%F %T}Z")
+        _tell_as_of(console, spec, wanted, found, lacks, asked=asked, moment=f"{moment:%F %T}Z")
+    if missing:
+        raise IncompleteError(missing.sentence)
 
 
 def _entries(
@@ -74,13 +80,20 @@ def _entries(
     spec: ResourceSpec,
     key: KeyValue,
     objects: Sequence[StoredObject],
+    *,
+    damaged: list[LineFault],
 ) -> tuple[list[Entry], Asked]:
     with (
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
     ):
         found = reading.commands_of(
-            context.archive, objects, spec.path, key, on_object=lambda _: meter.advance(1)
+            context.archive,
+            objects,
+            spec.path,
+            key,
+            on_object=lambda _: meter.advance(1),
+            on_damage=damaged.append,
         )
         entries, asked = reading.with_outcomes(connection, spec, key, found)
     if asked.server == "primary" or not reading.needs_primary(entries):
@@ -99,6 +112,7 @@ def _tell(
     spec: ResourceSpec,
     key: KeyValue,
     entries: Sequence[Entry],
+    lacks: Mapping[str, Any],
     *,
     asked: Asked,
     bodies: bool,
@@ -125,6 +139,7 @@ def _tell(
             "key": key,
             "asked": dataclasses.asdict(asked),
             "commands": [_json(entry) for entry in entries],
+            **lacks,
         },
         table([*columns, *(("body",) if bodies else ())], rows)
         if rows
@@ -137,6 +152,7 @@ def _tell_as_of(
     spec: ResourceSpec,
     key: KeyValue,
     found: AsOf,
+    lacks: Mapping[str, Any],
     *,
     asked: Asked,
     moment: str,
@@ -151,6 +167,7 @@ def _tell_as_of(
         "by": found.by,
         "row": found.row,
         "left_out": list(found.left_out),
+        **lacks,
     }
     if found.left_out:
         console.note(

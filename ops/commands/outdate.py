@@ -40,7 +40,7 @@ def outdate(
     except ValueError as exc:
         raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
     first, last = options.moment(since, "--from"), options.moment(until, "--to")
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:
         total = count_rows(connection, spec, first, last, wanted)
         console.confirm(

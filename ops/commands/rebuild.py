@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ops import options
+from ops.archive.damage import refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
@@ -14,6 +15,7 @@ from ops.cut import EVERYTHING, commands_until, cut_of
 from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.leniently import rebuild_leniently
+from ops.rebuild.refusals import NotRebuiltError
 
 
 def rebuild(
@@ -55,11 +57,14 @@ def rebuild(
 ) -> None:
     """Fill an empty database with what the archive comes to; it gets its schema first."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
-    objects = len(list(commands_until(context.archive, cut)))
+    listed = list(commands_until(context.archive, cut))
+    objects = len(listed)
+    if allow_new_rejections:
+        refuse_damaged(console, context.archive, listed, empty_only=True)
     console.confirm(
         f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
         yes=yes,
@@ -71,5 +76,15 @@ def rebuild(
         if tally.failed:
             raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
         return
-    done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+    try:
+        done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+    except NotRebuiltError as exc:
+        exc.tell(console)
+        raise
     console.facts({"cut": cut, **done.facts()})
+    if done.missing:
+        raise IncompleteError(
+            f"{context.archive.url} is incomplete: it lacks {len(done.missing):,} objects in which "
+            f"commands were rejected (the first is {done.missing[0]}), and the tables lack what "
+            "else they hold. Copy them, then apply them with `forebay replay`"
+        )

@@ -27,6 +27,9 @@ from ops.rejections.store import STATES, Selection, Stored
 app = typer.Typer(help="Commands that can never apply: look, mend and send again, or discard.")
 
 _SHOWN = 20
+_DETAIL = 80  # characters
+#: Stands for the resource of a line that is no command.
+_NO_COMMAND = "(no command)"
 _PURPOSE = "rejections"
 
 _Ids = Annotated[list[str] | None, typer.Option("--id", help="Only this one; may be repeated.")]
@@ -63,15 +66,16 @@ def list_rejections(
         counts = store.count(connection, selection)
         shown = _first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     if not as_json:
-        console.show(table(["resource", "code", "rejections"], counts))
+        named = [(path or _NO_COMMAND, name, number) for path, name, number in counts]
+        console.show(table(["resource", "code", "rejections"], named))
         console.show(
             table(
-                ["id", "rejected at", "resource", "key", "op", "code", "state", "detail"],
+                ["id", "rejected at", "command or object", "code", "state", "detail"],
                 [
-                    (one.id, f"{one.rejected_at:%F %T}", one.resource, one.key, one.op, one.code,
-                     one.state, short(one.detail))
+                    (one.id, f"{one.rejected_at:%F %T}", _subject(one), one.code, one.state,
+                     short(one.detail, _DETAIL))
                     for one in shown
                 ],
             )
@@ -108,7 +112,7 @@ def show(
         raise RefusedError(
             f"there is no rejection {rejection}; `forebay rejections list --state all` lists them"
         )
-    Console(as_json=as_json, databases=context.databases).facts(
+    Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
         {**_row(found[0]), "line": found[0].line.decode("utf-8", "backslashreplace")}
     )
 
@@ -153,7 +157,7 @@ def retry(
     )
     chosen = rules.load(fix) if fix else None
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     id_source, operator = IdSource(), _operator(by)
 
     def planner() -> Planner:
@@ -222,7 +226,7 @@ def discard(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose=_PURPOSE) as connection:
         found = store.ids_of(connection, selection)
         console.confirm(f"Discard {len(found):,} open rejections?", yes=yes)
@@ -248,7 +252,7 @@ def restore(
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)
-    Console(as_json=as_json, databases=context.databases).result(
+    Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
         {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
     )
 
@@ -275,6 +279,13 @@ def _selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
     )
+
+
+def _subject(rejected: Stored) -> str:
+    """The command, or for a line that is no command the object that holds it."""
+    if rejected.resource is None:
+        return rejected.object
+    return f"{rejected.op} {rejected.resource} {rejected.key}"
 
 
 def _first(connection: Connection, selection: Selection, limit: int) -> list[Stored]:
@@ -329,12 +340,11 @@ def _operator(by: str | None) -> str:
 
 def _attempts(shown: Sequence[Attempt]) -> Any:  # noqa: ANN401 - a rich table
     return table(
-        ["rejection", "resource", "key", "code", "rule", "verdict", "change or reason"],
+        ["rejection", "command or object", "code", "rule", "verdict", "change or reason"],
         [
             (
                 attempt.stored.id,
-                attempt.stored.resource,
-                attempt.stored.key,
+                _subject(attempt.stored),
                 attempt.stored.code,
                 attempt.rule,
                 attempt.verdict,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from forebay.ids import is_command_id
+from forebay.replay.runs import Run
 from forebay.replay.selection import Selection
+from forebay.text_files import read_text_file
 from ops import options
+from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
-from ops.console import Console
+from ops.archive.missing import Missing
+from ops.console import Console, short
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.replay import replay as replaying
@@ -19,6 +24,7 @@ from ops.replay import via_queue as queueing
 from ops.replay.plan import plan as make_plan
 
 Many = Annotated[list[str] | None, typer.Option()]
+_BLANKS: Final = string.whitespace + "\u00a0\ufeff"
 
 
 def replay(
@@ -88,7 +94,7 @@ def replay(
         },
         env,
     )
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
@@ -107,32 +113,89 @@ def replay(
     if lack := describe_lack(context.archive):
         raise IncompleteError(f"{lack}; nothing was replayed")
     if plan:
-        found = make_plan(context, console, selection)
-        console.facts(found.facts(workers=workers, rate_per_second=rate))
-        _demand_commands(found.selected, found.objects, selection)
+        _tell_plan(context, console, selection, pace)
         return
     run = replaying.resumed(context, resume) if resume else None
-    if via_queue or (run is not None and run.via_queue):
-        queueing.replay(context, console, run, selection, watch=watch, yes=yes)
-        return
     if run is not None:
         selection = Selection.from_json(run.selection)
-    elif not dry_run:
+    if via_queue or (run is not None and run.via_queue):
+        queueing.replay(context, console, run, selection, watch=watch, yes=yes)
+        _demand_all_objects(console, replaying.missing_objects(context, selection), selection)
+        return
+    _replay_here(context, console, run, selection, pace, dry_run=dry_run, yes=yes)
+
+
+def _replay_here(
+    context: Context,
+    console: Console,
+    run: Run | None,
+    selection: Selection,
+    pace: replaying.Pace,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Replay in this process: a new run, a resumed one, or a rehearsal without a run.
+
+    Raises:
+        RefusedError: the archive is a copy with damaged objects.
+        IncompleteError: objects failed, nothing was selected, or the archive is incomplete.
+    """
+    is_resumed = run is not None
+    objects_of = replaying.objects_of(context.archive, selection)
+    refuse_damaged(console, context.archive, objects_of, empty_only=False)
+    missing = replaying.missing_objects(context, selection)
+    if run is None and not dry_run:
         objects, size = replaying.count_objects(context.archive, selection)
         console.confirm(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )
         run = replaying.begin(context, selection)
         console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
-    tally = replaying.replay(context, console, run, selection, pace)
-    console.facts({"run": run.id if run else None, "dry_run": dry_run, **tally.facts()})
+    tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
+    header = {"run": run.id if run else None, "dry_run": dry_run}
+    console.facts({**header, **tally.facts(), **missing.facts()})
     if tally.failed:
+        if missing:
+            console.note(missing.sentence)
         again = f"forebay replay --resume {run.id}" if run else "the same command"
         raise IncompleteError(
             f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
         )
-    if not resume:  # the call before may have applied all that is selected
+    if not is_resumed:  # the call before may have applied all that is selected
         _demand_commands(tally.lines, tally.objects, selection)
+    _demand_all_objects(console, missing, selection)
+
+
+def _tell_plan(
+    context: Context, console: Console, selection: Selection, pace: replaying.Pace
+) -> None:
+    """Print what a replay would do, with damaged objects and those that are missing."""
+    missing = replaying.missing_objects(context, selection)
+    objects = replaying.objects_of(context.archive, selection)
+    damaged = find_damaged(console, context.archive, objects)
+    found = make_plan(context, console, selection)
+    facts = found.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
+    console.facts({**facts, **missing.facts(), "damaged": [one.facts() for one in damaged]})
+    _demand_commands(found.selected, found.objects, selection)
+    _demand_all_objects(console, missing, selection)
+
+
+def _demand_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
+    """Refuses to call a replay of an incomplete archive a success.
+
+    Where commands are chosen by more than their time, the objects that are missing need not have
+    held any of them; then a note says so.
+
+    Raises:
+        IncompleteError: the archive lacks objects that the ledger calls applied.
+    """
+    if not missing:
+        return
+    if selection.resources or selection.keys or selection.by or selection.ids:
+        console.note(missing.sentence)
+        return
+    raise IncompleteError(missing.sentence)
 
 
 def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
@@ -146,7 +209,8 @@ def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
     ids = f"none of the {len(selection.ids):,} ids of --id-file" if selection.ids else "no command"
     raise IncompleteError(
         f"nothing was selected: {ids} fulfils the conditions in the {objects:,} objects of the "
-        "archive that can hold such commands; look for them with `forebay history RESOURCE KEY`"
+        "archive that can hold such commands; look for them with `forebay history RESOURCE KEY`, "
+        "and for objects under other times than their commands' with `forebay verify`"
     )
 
 
@@ -159,15 +223,19 @@ def _known(context: Context, paths: list[str] | None) -> frozenset[str]:
 
 
 def _read_ids(file: Path) -> frozenset[str]:
-    try:
-        ids = frozenset(filter(None, map(str.strip, file.read_text("utf-8").splitlines())))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"--id-file {file} can't be read: {exc}") from None
-    wrong = next((command_id for command_id in ids if not is_command_id(command_id)), None)
-    if wrong is not None or not ids:
-        raise UsageError(
-            f"--id-file {file}: {wrong!r} is no command id"
-            if wrong
-            else f"--id-file {file} is empty"
-        )
-    return ids
+    """Read command ids, one a line; blank lines and blanks around an id do not count.
+
+    Raises:
+        UsageError: the file has no ids, or lines that are none; names all of them by number.
+    """
+    # A file that was joined from several ones may have a byte order mark in its middle.
+    lines = [line.strip(_BLANKS) for line in read_text_file(file).split("\n")]
+    ids = {number: line.lower() for number, line in enumerate(lines, start=1) if line}
+    wrong = [number for number, command_id in ids.items() if not is_command_id(command_id)]
+    if wrong:
+        named = "; ".join(f"line {number:,}: {short(lines[number - 1])!r}" for number in wrong[:5])
+        more = f"; and {len(wrong) - 5:,} more lines" if len(wrong) > 5 else ""  # noqa: PLR2004
+        raise UsageError(f"--id-file {file} has lines that are no command ids: {named}{more}")
+    if not ids:
+        raise UsageError(f"--id-file {file} is empty")
+    return frozenset(ids.values())

@@ -107,7 +107,7 @@ def status(
         outdated_rows=max_outdated,
     )
     reporter = Reporter(context, lookback=dt.timedelta(hours=hours), limits=limits)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, strays=context.strays)
     if watch:
         _watch(console, reporter, every)
         return ExitCode.OK

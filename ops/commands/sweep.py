@@ -96,7 +96,7 @@ def sweep(
         },
         env,
     )
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.moment(since, "--from") if since else None

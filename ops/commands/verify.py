@@ -12,7 +12,7 @@ from ops.archive.listing import EARLIER
 from ops.console import Console, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.cut import accepted, cut_of, last_id_at
-from ops.errors import UsageError
+from ops.errors import IncompleteError, UsageError
 from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
 from ops.verify.compare import Findings
@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Fold the archive up to a cut and compare it with the tables. Reads only."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
-    console = Console(as_json=as_json, databases=context.databases)
+    console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := accepted(cut)) and time > now:
@@ -54,6 +54,8 @@ def verify(
         context, console, cut=cut, limit=show, scratch=scratch, trust_ledger=not without_ledger
     )
     _print(console, found)
+    if found.missing:  # what differs may be what these objects hold
+        raise IncompleteError(found.missing.sentence)
     if not found.is_clean:
         raise typer.Exit(ExitCode.FOUND)
     if found.unapplied or found.held or not found.agrees:
@@ -88,7 +90,9 @@ def _print(console: Console, found: verifying.Verified) -> None:
 
 def _sentence(found: verifying.Verified) -> str:
     said = f"{found.scanned.commands:,} commands of {found.scanned.objects:,} objects: "
-    if found.agrees:
+    if found.missing:
+        said += f"the archive is incomplete; {found.findings.total:,} differences"
+    elif found.agrees:
         said += "archive and database agree"
     elif found.is_clean:
         said += f"nothing was compared, {_reason(found)}"
@@ -98,6 +102,12 @@ def _sentence(found: verifying.Verified) -> str:
         said += (
             f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
             f"the first is {found.unapplied[0]}: `forebay sweep --dry-run` says why"
+        )
+    if found.scanned.misplaced:
+        said += (
+            f"; {found.scanned.misplaced:,} objects hold commands of other times than their names "
+            f"say, the first is {found.scanned.misplaced_named[0]}: what looks for a time does "
+            "not find them"
         )
     if found.skipped:
         said += f"; {found.skipped:,} commands of retired resources were skipped"

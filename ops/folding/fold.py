@@ -14,6 +14,7 @@ from forebay.apply.upcast import are_all_current
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among
+from ops.archive.invalid import LineFault
 from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]
@@ -78,7 +79,8 @@ class Winners:
     rejected: set[str] = field(default_factory=set)
     maybe_rejected: set[str] = field(default_factory=set)
     own_rejected: set[str] = field(default_factory=set)
-    bad_lines: set[str] = field(default_factory=set)
+    #: Invalid lines by the ids of their rejections.
+    bad_lines: dict[str, LineFault] = field(default_factory=dict)
     in_database: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
 
@@ -136,7 +138,7 @@ class _Folding:
             return
         numbers, values = zip(*contents, strict=True)
         if kind is Kind.BAD_LINE:
-            self.winners.bad_lines.update(values)
+            self.winners.bad_lines.update((line[0], LineFault._make(line)) for line in values)
             self.tally.rejected.update(numbers)
             return
         commands = self._filter_unrejected(kind, list(map(Command._make, values)), numbers)

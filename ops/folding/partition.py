@@ -53,7 +53,7 @@ class Kind(IntEnum):
     APPLIED = 1
     #: The same of a command that the ledger does not call applied (yet).
     UNAPPLIED = 2
-    #: The number of the object of an invalid line, and the id that its rejection must have.
+    #: The number of an invalid line's object, and a `LineFault`.
     BAD_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4

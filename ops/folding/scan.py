@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 
 from forebay.apply import Entry, InvalidLine, Source
 from forebay.apply.lines import read_lines
-from forebay.apply.rejections import line_id, noted_keys
+from forebay.apply.rejections import noted_keys
 from forebay.archive.decisions import LogEntry, read_log
 from forebay.command import Command
+from ops.archive.invalid import LineFault
+from ops.archive.listing import is_misplaced
 from ops.archive.store import ObjectStore, StoredObject
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500
+#: Objects that a result names, of those that it counts.
+NAMED = 20
 _EVERYTHING = 2**63
 #: The approximate ratio of lines to their gzip size; it determines the number of files only.
 INFLATION = 6
@@ -51,6 +55,15 @@ class Scanned:
     ledger_faults: list[dict[str, Any]] = field(default_factory=list)
     #: Number of ledger rows that were compared.
     ledger_rows: int = 0
+    #: How many objects hold commands of other times than their names say, and the first of them.
+    misplaced: int = 0
+    misplaced_named: list[str] = field(default_factory=list)
+
+    def note_place(self, key: str, read: LedgerRow) -> None:
+        """Count an object that is misplaced."""
+        if read.first_id and read.last_id and is_misplaced(key, read.first_id, read.last_id):
+            self.misplaced += 1
+            self.misplaced_named += [key] * (len(self.misplaced_named) < NAMED)
 
 
 class Numbers(NamedTuple):
@@ -102,7 +115,10 @@ def scan(
             applied = _EVERYTHING if rows is None else row.lines if row else 0
             number = numbers.of(scanned.objects)
             destination = _Adding(writer, scanned, Source(archive_object.key), cut, number)
+            if store.is_copy and not archive_object.size_bytes:
+                destination.add_invalid(LineFault.of_empty(archive_object.key))
             ledger_row, later = _read_object(store, destination, applied=applied)
+            scanned.note_place(archive_object.key, ledger_row)
             noted(archive_object, ledger_row, later)
             # An object with later commands only is outside of this cut.
             if rows is not None and (later == 0 or later < ledger_row.lines):
@@ -181,13 +197,17 @@ class _Adding:
     #: The object's number.
     number: int
 
+    def add_invalid(self, line: LineFault) -> None:
+        """A line that is no command."""
+        self.writer.add(Kind.BAD_LINE, line.id, (self.number, line))
+
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Add lines of one kind, and their entries."""
         invalid = [entry for entry in entries if isinstance(entry, InvalidLine)]
         self.scanned.unreadable_lines += len(invalid)
         if kind is Kind.APPLIED:
-            for rejection in [line_id(self.source.object, entry) for entry in invalid]:
-                self.writer.add(Kind.BAD_LINE, rejection, (self.number, rejection))
+            for entry in invalid:
+                self.add_invalid(LineFault.of(self.source.object, entry))
         commands = [
             entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut
         ]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
+from forebay.apply import InvalidLine
 from forebay.apply.lines import read_chunks
 from forebay.apply.upcast import upcast
 from forebay.command import Command, KeyValue
@@ -19,6 +20,7 @@ from forebay.ids import accepted_ms
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, find_status
+from ops.archive.invalid import OF_OBJECTS, LineFault
 from ops.archive.store import ObjectStore, StoredObject
 
 Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
@@ -91,6 +93,7 @@ def commands_of(
     key: KeyValue,
     *,
     on_object: Callable[[StoredObject], None] = lambda _: None,
+    on_damage: Callable[[LineFault], None] = lambda _: None,
 ) -> list[Found]:
     """Return every command of a key in those objects, once, in the order of ids.
 
@@ -100,15 +103,21 @@ def commands_of(
         resource: the resource's path.
         key: the key, as in the archive.
         on_object: called with each object after it was read.
+        on_damage: called with each object that is unreadable from a line on: it may hold commands.
 
     Raises:
         TransientError: the archive did not answer.
     """
     by_id: dict[str, Found] = {}
     for archive_object in objects:
+        if store.is_copy and not archive_object.size_bytes:
+            on_damage(LineFault.of_empty(archive_object.key))
         for chunk in read_chunks(store.read(archive_object.key)):
             for entry in chunk:
-                if isinstance(entry, Command) and entry.resource == resource and entry.key == key:
+                if isinstance(entry, InvalidLine):
+                    if entry.code.startswith(OF_OBJECTS):
+                        on_damage(LineFault.of(archive_object.key, entry))
+                elif entry.resource == resource and entry.key == key:
                     holder = by_id.setdefault(entry.id, Found(entry))
                     if archive_object.key not in holder.objects:
                         holder.objects.append(archive_object.key)

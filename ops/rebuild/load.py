@@ -12,9 +12,11 @@ from psycopg import sql
 
 from forebay.apply import Rejection
 from forebay.archive.decisions import LogEntry
+from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.resource.spec import ResourceSpec
+from ops.archive.strays import is_stray
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.scan import Numbers, up_to
@@ -31,6 +33,8 @@ class Loader:
         self._statements = {path: _copying(spec) for path, spec in resources.items()}
         self.rows = 0
         self.tombstones = 0
+        #: Objects with rejected commands that no ledger has been written of.
+        self.awaited: set[str] = set()
 
     def load(self, folded: Folded) -> None:
         """Writes what some commands come to.
@@ -54,6 +58,7 @@ class Loader:
                 for entry in entries:
                     for members in up_to(cut, entry):
                         rejection = Rejection.from_archive(members)
+                        self._await(rejection.object)
                         copy.write_row(
                             [entry.slot, *(getattr(rejection, name) for name in _REJECTION[1:])]
                         )
@@ -62,6 +67,10 @@ class Loader:
                 " ORDER BY id, slot, object ON CONFLICT (id) DO NOTHING"
             )
             return cursor.rowcount
+
+    def _await(self, key: str) -> None:
+        if key.startswith(COMMANDS_PREFIX) and not is_stray(key, 1):
+            self.awaited.add(key)
 
     def note(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
         """Writes the ledger of one reader's objects.
@@ -83,6 +92,7 @@ class Loader:
             for place, line in enumerate(lines):
                 number = numbers.of(place)
                 key, total, first, last, is_complete = orjson.loads(line)
+                self.awaited.discard(key)
                 if not is_complete:
                     continue
                 row = (

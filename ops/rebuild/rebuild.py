@@ -24,9 +24,10 @@ from ops.cut import EVERYTHING, accepted, commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition, Writer
-from ops.folding.scan import INFLATION, Numbers, Scanned, add_rejections, up_to
+from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
+from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
@@ -34,7 +35,6 @@ from ops.rejections import audit
 #: Of gzip; below, processes would take longer to start than to work.
 _SMALL_BYTES = 16 * 1024 * 1024
 _MOST = 8  # processes, of a hundred MiB each: with more, Postgres's COPY is the limit
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,11 @@ class Rebuilt:
     ledger_rows: int
     #: That read and folded.
     processes: int
+    #: Objects in which commands were rejected, and that the archive lacks: it is incomplete.
+    missing: Sequence[str]
+    #: Objects that hold commands of other times than their names say, and the first of them.
+    misplaced: int
+    misplaced_named: Sequence[str]
 
     def facts(self) -> dict[str, Any]:
         """For the operator."""
@@ -68,6 +73,10 @@ class Rebuilt:
             "skipped": self.skipped,
             "ledger_rows": self.ledger_rows,
             "processes": self.processes,
+            "objects_missing_in_archive": len(self.missing),
+            "missing_in_archive": self.missing[:NAMED],
+            "objects_misplaced": self.misplaced,
+            "misplaced": [*self.misplaced_named],
         }
 
 
@@ -231,6 +240,12 @@ class _Filling:
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
             processes=len(self._shares),
+            # Up to a cut, lines that are no commands may be of objects of after it.
+            missing=sorted(loader.awaited) if self._cut == EVERYTHING else [],
+            misplaced=sum(found.misplaced for found in self._scanned),
+            misplaced_named=sorted(key for found in self._scanned for key in found.misplaced_named)[
+                :NAMED
+            ],
         )
 
     def _follow_log(self) -> None:
@@ -253,14 +268,27 @@ class _Filling:
             log.begin_at(self._position, self._owner)
 
     def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
-        """Loads everything; how many commands are of retired resources."""
+        """Loads everything; how many commands are of retired resources.
+
+        Raises:
+            NotRebuiltError: something can't be applied that the live run has not rejected; names
+                all of it.
+        """
         readers = len(self._shares)
         counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
+        refusals = Refusals()
         for found in folded:
-            _refuse_new_rejections(found)
-            loader.load(found)
-            counts.add(found.tally)
+            refusals.add(found)
             meter.advance(found.commands)
+            if refusals:
+                continue  # nothing is loaded any more; what else is refused is named with it
+            counts.add(found.tally)
+            try:
+                loader.load(found)
+            except RefusedError as exc:
+                refusals.refused_row = str(exc)
+        if refusals:
+            raise NotRebuiltError(refusals)
         for share in self._shares:
             loader.note(share.ledger, share.numbers, counts)
         return sum(counts.skipped)
@@ -294,20 +322,3 @@ def _make(connection: Connection, item: PutOff) -> None:
             f"rejected a command for it: {said}; nothing was changed. Look at it, then rebuild "
             "with --allow-new-rejections"
         ) from None
-
-
-def _refuse_new_rejections(folded: Folded) -> None:
-    if not folded.unfit and not folded.unknown and not folded.held:
-        return
-    if folded.held:
-        raise RefusedError(
-            f"{folded.held:,} commands have a schema version that this release does not know; "
-            "nothing was changed. Rebuild with the newer release"
-        )
-    named = [f"{command} ({reason})" for command, reason in folded.unfit]
-    named += [f"{line} (a line that is no command)" for line in folded.unknown]
-    raise RefusedError(
-        f"{len(named):,} commands can't apply that the live run has not rejected: "
-        f"{'; '.join(named[:_SHOWN])}; nothing was changed. Look at them, then rebuild with "
-        "--allow-new-rejections"
-    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
 
 from forebay.apply.copytext import copy_texts
+from ops.archive.invalid import LineFault
 from ops.archive.store import StoredObject
 from ops.context import Context
 from ops.cut import commands_until
@@ -32,6 +34,22 @@ class Block:
     text: bytes
 
 
+class Unfit(NamedTuple):
+    """A command that can't apply, as `forebay history` finds it, and why."""
+
+    id: str
+    resource: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id} of {self.resource} {self.key} ({self.reason})"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the members for a JSON result."""
+        return self._asdict()
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
     """What the commands of some keys come to."""
@@ -40,10 +58,10 @@ class Folded:
     #: Resource, key and version of each.
     tombstones: Sequence[tuple[str, str, str]]
     tally: Tally
-    #: Commands that can't apply and were never rejected, with the reason.
-    unfit: Sequence[tuple[str, str]]
+    #: Commands that can't apply and were never rejected.
+    unfit: Sequence[Unfit]
     #: Lines that are no commands, and of which the archive has no rejection.
-    unknown: Sequence[str]
+    invalid: Sequence[LineFault]
     #: Commands that need a newer release.
     held: int
 
@@ -127,8 +145,15 @@ class Share:
                 if command.op == "delete"
             ],
             tally=winners.tally,
-            unfit=[(command.id, reason) for command, reason in winners.unfit],
-            unknown=sorted(winners.bad_lines - winners.rejected),
+            unfit=[
+                Unfit(command.id, command.resource, str(command.key), reason)
+                for command, reason in winners.unfit
+            ],
+            invalid=[
+                line
+                for rejection, line in winners.bad_lines.items()
+                if rejection not in winners.rejected
+            ],
             held=winners.held,
         )
 

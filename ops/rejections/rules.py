@@ -18,6 +18,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
+from forebay.text_files import read_text_file
 from ops.rejections import pointer
 from ops.rejections.pointer import PatchError
 
@@ -236,10 +237,8 @@ def load(file: Path) -> Sequence[Rule]:
             per problem, each with the place.
     """
     try:
-        parsed = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise SettingsError(f"{file}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        parsed = tomllib.loads(read_text_file(file))
+    except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{file} is not valid TOML: {exc}") from exc
     try:
         return _File.model_validate(parsed).rule

@@ -107,6 +107,7 @@ class Leftovers:
         resources: Mapping[str, ResourceSpec],
         *,
         is_everything: bool,
+        decides_conflicts: bool = True,
         rejects_all: bool = False,
     ) -> Iterator[Settled]:
         """Tries everything again, and decides about the rest where that may be done.
@@ -116,6 +117,7 @@ class Leftovers:
             log: where decisions go.
             resources: the declarations, by path.
             is_everything: whether the replay is of all commands.
+            decides_conflicts: whether it has all objects, so that conflicts may be decided.
             rejects_all: reject whatever can't be applied.
         """
         trying = _Trying(connection, log, resources)
@@ -126,7 +128,7 @@ class Leftovers:
             # All together: commands of several objects may stand in each other's way in a ring.
             trying.all_together(left)
             trying.once_each(self._objects)
-        rejects_conflicts = is_everything and log.may_extend()
+        rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
         for key, item in self._objects.items():
             if item.left and rejects_all:
                 trying.decide(key, item, keep=lambda _: False, in_turn=True)

@@ -16,6 +16,7 @@ from forebay.ids import accepted_ms
 from forebay.replay import runs
 from forebay.replay.selection import Selection
 from ops.archive.listing import list_commands
+from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console, Meter
 from ops.context import REPLICA, Context
@@ -89,6 +90,14 @@ def count_objects(store: ObjectStore, selection: Selection) -> tuple[int, int]:
     return objects, size
 
 
+def missing_objects(context: Context, selection: Selection) -> Missing:
+    """Find the objects of the selected time that the ledger has and the archive lacks."""
+    with context.connect(purpose="replay") as connection:
+        return find_missing(
+            connection, context.archive, since=_since(selection), until=_until(selection)
+        )
+
+
 def begin(context: Context, selection: Selection, *, via_queue: bool = False) -> runs.Run:
     """A new run in the database that is replayed into."""
     with context.connect(purpose="replay") as connection:
@@ -128,6 +137,7 @@ def replay(
     pace: Pace,
     *,
     rejects_all: bool = False,
+    decides_conflicts: bool = True,
 ) -> Tally:
     """Applies what is selected; counts what this call did.
 
@@ -138,6 +148,7 @@ def replay(
         selection: which commands.
         pace: how fast.
         rejects_all: reject whatever can't be applied, also what another release could apply.
+        decides_conflicts: False where objects are missing: what they held could remove a conflict.
 
     Raises:
         StoppedError: the operator stopped it; says how to go on.
@@ -182,6 +193,7 @@ def replay(
                     log,
                     context.resources,
                     is_everything=selection.is_everything,
+                    decides_conflicts=decides_conflicts,
                     rejects_all=rejects_all,
                 )
                 _note(noting, run.id, settled, tally, console)

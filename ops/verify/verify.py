@@ -15,7 +15,7 @@ from forebay.errors import HeldError
 from forebay.failures import failures_of
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
-from ops.archive.listing import list_commands
+from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console
 from ops.context import Context
@@ -55,6 +55,8 @@ class Verified:
     archive: str
     #: The reason for which the archive has no commands to compare, if so.
     lack: str | None
+    #: Objects that the ledger has and the archive lacks.
+    missing: Missing
 
     @property
     def is_clean(self) -> bool:
@@ -63,8 +65,8 @@ class Verified:
 
     @property
     def agrees(self) -> bool:
-        """True if something was compared, without any difference."""
-        return self.is_clean and self.compared + self.skipped > 0
+        """True if something was compared, nothing was missing, and there was no difference."""
+        return self.is_clean and not self.missing and self.compared + self.skipped > 0
 
     def facts(self) -> dict[str, Any]:
         """Return the result for the operator."""
@@ -80,6 +82,9 @@ class Verified:
             "held": self.held,
             "objects_not_applied": len(self.unapplied),
             "not_applied": self.unapplied[: self.findings.limit],
+            **self.missing.facts(),
+            "objects_misplaced": self.scanned.misplaced,
+            "misplaced": self.scanned.misplaced_named,
             "compared": self.compared,
             "skipped": self.skipped,
             "tables": self.tables,
@@ -156,7 +161,8 @@ def verify(
         verifier.compare_newer(store, crossing, Path(folder) / "newer")
         verifier.compare_members(store, scanned)
         log.judge(verifier.findings)
-        unapplied = verifier.judge_ledger(store, scanned)
+        unapplied = verifier.judge_ledger(scanned)
+        missing = find_missing(connection, store)
     return Verified(
         cut=cut,
         scanned=scanned,
@@ -168,6 +174,7 @@ def verify(
         skipped=verifier.skipped,
         archive=store.url,
         lack=describe_lack(store),
+        missing=missing,
     )
 
 
@@ -253,7 +260,7 @@ class _Verifier:
         faulty_keys = {fault["key"] for fault in scanned.ledger_faults}
         self._ledger_faults = check_counts(self._connection, self.findings, known=faulty_keys)
 
-    def judge_ledger(self, store: ObjectStore, scanned: Scanned) -> list[str]:
+    def judge_ledger(self, scanned: Scanned) -> list[str]:
         """Add the differences of the ledger; return the objects that are merely not applied yet."""
         for fault in scanned.ledger_faults:
             self.findings.add(**fault)
@@ -277,8 +284,6 @@ class _Verifier:
                 self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
             else:
                 unapplied.append(key)
-        for key in ledger.unknown_to(store):
-            self.findings.add("forebay.ledger", key, "no such object", "a row")
         return unapplied
 
     def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
@@ -324,12 +329,17 @@ class _Verifier:
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
-        archived = winners.rejected | winners.bad_lines
+        archived = winners.rejected | winners.bad_lines.keys()
         in_database = winners.in_database
         self._rejections[0] += len(archived)
         self._rejections[1] += len(in_database)
         for rejected in sorted(archived - in_database):
-            self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
+            line = winners.bad_lines.get(rejected)
+            if line is None or rejected in winners.rejected:
+                self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
+            else:
+                reason = f"no command: {line.code}: {line.detail}"
+                self.findings.add(_REJECTIONS, str(line), reason, "no rejection")
         extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
@@ -350,23 +360,6 @@ class _Ledger:
             [list(keys)],
         ).fetchall()
         return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
-
-    def unknown_to(self, store: ObjectStore) -> Iterator[str]:
-        """Yield the objects that are in the ledger, but not in the archive."""
-        last = ""
-        objects = list_commands(store)
-        current = next(objects, None)
-        while page := self._connection.execute(
-            'SELECT object FROM forebay.ledger WHERE object COLLATE "C" > %s'
-            ' ORDER BY object COLLATE "C" LIMIT %s',
-            [last, _PAGE],
-        ).fetchall():
-            for (key,) in page:
-                while current is not None and current.key < key:
-                    current = next(objects, None)
-                if current is None or current.key != key:
-                    yield key
-            last = page[-1][0]
 
 
 def _read_rejections(store: ObjectStore) -> Iterator[Mapping[str, Any]]:

@@ -125,11 +125,14 @@ def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
     assert "none of these objects is applied" in operator.run("verify", "--at", "2026-02-01").out
 
 
-def test_rows_without_any_archive_are_differences(applied: Operator, tmp_path: Path) -> None:
+def test_an_empty_archive_of_an_applied_ledger_is_incomplete(
+    applied: Operator, tmp_path: Path
+) -> None:
     empty = tmp_path / "nothing" / "here"
     empty.mkdir(parents=True)
     shutil.rmtree(applied.archive)
 
     ended = run_with(applied, empty, ("verify",))
 
-    assert ended.code == 1
+    assert ended.code == 5
+    assert "is incomplete: it lacks 12 objects" in ended.err

@@ -185,7 +185,8 @@ def test_any_single_change_of_a_column_is_found(
         if not tamper(live, table, column, kind, chance):
             continue
         ended = live.run("verify", *AT)
-        if ended.code != 1:
+        # Under another name the object of a ledger row is one that the archive lacks.
+        if ended.code != (5 if (table, column) == ("forebay.ledger", "object") else 1):
             missed.append((table, column, ended.code))
         restored(table)
     assert missed == []

@@ -206,15 +206,16 @@ def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> No
     assert (found["table"], found["key"]) == ("forebay.ledger", key)
 
 
-def test_a_ledger_row_of_an_object_that_is_gone_is_found(applied: Operator) -> None:
+def test_an_archive_without_an_object_of_the_ledger_is_incomplete(applied: Operator) -> None:
     applied.rows(
         "INSERT INTO forebay.ledger (object, lines, applied, superseded, duplicates, rejected,"
         " completed_at) VALUES ('commands/gone.gz', 1, 1, 0, 0, 0, now())"
     )
 
-    (found,) = drift(applied)
+    told = applied.done("verify", *AT, code=5)
 
-    assert (found["key"], found["archive"]) == ("commands/gone.gz", "no such object")
+    assert told["missing_in_archive"] == ["commands/gone.gz"]
+    assert (told["differences"], told["agrees"]) == (0, False)
 
 
 def test_a_missing_rejection_is_found_and_one_too_many(applied: Operator) -> None:

@@ -1,0 +1,85 @@
+"""Finds the files of a copied archive that were not copied wholly, before anything is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from forebay.apply import InvalidLine
+from forebay.apply.lines import is_damaged, read_lines
+from forebay.archive.decisions import read_log
+from ops.archive.invalid import OF_OBJECTS, LineFault, describe
+from ops.archive.store import ObjectStore, StoredObject
+from ops.console import Console
+from ops.errors import RefusedError
+
+
+def refuse_damaged(
+    console: Console, store: ObjectStore, objects: Iterable[StoredObject], *, empty_only: bool
+) -> None:
+    """Refuse a copy with damaged objects, and name all of them.
+
+    Args:
+        console: for the names.
+        store: the archive; a bucket's objects are whole, so nothing is read of it.
+        objects: those that the command will read.
+        empty_only: whether objects that can be read in part are accepted.
+
+    Raises:
+        RefusedError: objects are empty, cut off, or no gzip files, and nobody has rejected what
+            is wrong with them.
+        TransientError: the store did not answer.
+    """
+    damaged = find_damaged(console, store, objects, empty_only=empty_only)
+    if not damaged:
+        return
+    if console.as_json:
+        console.result({"refused": {"invalid_lines": [line.facts() for line in damaged]}})
+    else:
+        for text in describe(damaged):
+            console.note(text)
+    count = len({line.object for line in damaged})
+    raise RefusedError(
+        f"{count:,} objects of {store.url} can't be read, the first is {damaged[0].object} "
+        f"({damaged[0].detail}); all are named above, and nothing was changed. Copy them again; "
+        "one that is so in the bucket too: move it out of the copy, or use the bucket itself"
+    )
+
+
+def find_damaged(
+    console: Console,
+    store: ObjectStore,
+    objects: Iterable[StoredObject],
+    *,
+    empty_only: bool = False,
+) -> list[LineFault]:
+    """Find the damaged objects of a copy, by the line from which each can't be read.
+
+    What the decision log has rejected is so in the archive too, and is left out.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    if not store.is_copy:
+        return []
+    listed = list(objects)
+    damaged: list[LineFault] = []
+    with console.progress("check the copy", unit="objects", total=len(listed)) as meter:
+        for stored in listed:
+            if not stored.size_bytes:
+                damaged.append(LineFault.of_empty(stored.key))
+            elif not empty_only:
+                damaged += _damage(store, stored.key)
+            meter.advance(1)
+    if damaged:
+        rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}
+        damaged = [line for line in damaged if line.id not in rejected]
+    return damaged
+
+
+def _damage(store: ObjectStore, key: str) -> Iterator[LineFault]:
+    if not is_damaged(store.read(key)):
+        return
+    for _, entries in read_lines(store.read(key)):
+        for entry in entries:
+            if isinstance(entry, InvalidLine) and entry.code.startswith(OF_OBJECTS):
+                yield LineFault.of(key, entry)

@@ -1,0 +1,96 @@
+"""Recognizes files that are plainly no archive objects, by their names.
+
+File managers, editors and copying tools leave such files in a copied folder, and a synchronized
+folder brings them into a bucket. Listings leave them out, and results count them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from forebay.aws.archive import IMPORTS_PREFIX
+
+#: Names of files, in lower case.
+_NAMES: Final = frozenset({"desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"})
+#: Names of folders, in lower case: of macOS archives, Windows, Linux and network drives.
+_FOLDERS: Final = frozenset(
+    {
+        *("$recycle.bin", "#recycle", "@eadir", "__macosx", "lost+found"),
+        "system volume information",
+    }
+)
+#: Temporary files, backups, checksums beside objects, folder markers of Hadoop.
+_ENDINGS: Final = (
+    *(".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".gstmp", ".part.minio"),
+    *(".bak", ".orig", ".rej", ".swp", ".swo", "~", ".lnk"),
+    *(".md5", ".sha1", ".sha256", "_$folder$"),
+)
+_BEGINNINGS: Final = (".", "~$", ".azdownload-")
+#: A download that the AWS CLI has not finished: `s3transfer` adds eight hexadecimal digits.
+_UNFINISHED: Final = re.compile(r".+\.[0-9a-f]{8}", re.DOTALL)
+#: How many a result names.
+_NAMED: Final = 20
+
+
+def is_stray(key: str, size_bytes: int) -> bool:
+    """Return whether an object's name says that it is no archive object.
+
+    Nothing below `imports/` is a stray: the import reports about every file there.
+
+    Args:
+        key: of the object, or the path of a file in a copied folder.
+        size_bytes: of the object; an empty one whose name ends with a slash is a folder's marker.
+    """
+    if key.startswith(IMPORTS_PREFIX):
+        return False
+    if key.endswith("/"):
+        return size_bytes == 0
+    *folders, name = key.lower().split("/")
+    return is_stray_file(name) or any(map(is_stray_folder, folders))
+
+
+def is_stray_file(name: str) -> bool:
+    """Return whether a file's name, without its folders, is that of a stray."""
+    name = name.lower()
+    return (
+        name in _NAMES
+        or name.startswith(_BEGINNINGS)
+        or name.endswith(_ENDINGS)
+        or _UNFINISHED.fullmatch(name) is not None
+    )
+
+
+def is_stray_folder(name: str) -> bool:
+    """Return whether everything in a folder of that name is a stray."""
+    return name.startswith(".") or name.lower() in _FOLDERS
+
+
+class Strays:
+    """The strays that listings have left out, each of them once."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._keys))
+
+    def __str__(self) -> str:
+        named = ", ".join(self._named())
+        more = f" and {len(self) - _NAMED:,} more" if len(self) > _NAMED else ""
+        return f"left out, for they are no archive objects by their names: {named}{more}"
+
+    def add(self, key: str) -> None:
+        """Add a stray; one that was added before changes nothing."""
+        self._keys[key] = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the members for a JSON result: how many, and the names of the first ones."""
+        return {"objects": len(self), "named": self._named()}
+
+    def _named(self) -> list[str]:
+        return list(self)[:_NAMED]
