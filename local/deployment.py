@@ -85,7 +85,7 @@ class Deployment:
             forebay.errors.SettingsError: the environment's file is wrong.
         """
         folder = self.settings.root / "infra" / "environments"
-        api = Settings.load(ENVIRONMENT, self._context(), folder=folder).api
+        api = Settings.load(ENVIRONMENT, self._build_context(), folder=folder).api
         return api.require_api_key or not isinstance(api.authorization, OpenSettings)
 
     def kept(self) -> Deployed | None:

@@ -19,7 +19,7 @@ import typer
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.problem import CATALOGUE
 from infra.settings import Settings
-from local.__main__ import _parser
+from local.__main__ import _build_parser
 from local.settings import ROOT
 from ops import cli
 from tests.fixtures.pages import blocks, codes, first_codes, pages, section, text_of
@@ -156,7 +156,7 @@ def test_every_option_that_a_page_names_is_one(page: str) -> None:
 def test_every_call_of_the_local_commands_is_one(page: str) -> None:
     for words in calls(page, "python -m local"):
         words = [word for word in words if not _PLACEHOLDER.search(word)]  # noqa: PLW2901
-        assert _parser().parse_args(words)
+        assert _build_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("page", PAGES)
