@@ -18,7 +18,7 @@ DEFAULT_OPEN_REJECTIONS = 0.0
 class AboutSettings:
     """The settings of the about function."""
 
-    #: libpq URL of the replicas; the primary is never queried.
+    #: libpq URL of the replicas, or of the primary if there are none.
     replica_url: str
     #: The archive bucket; its newest objects are compared with the ledger.
     archive_bucket: str
