@@ -71,7 +71,7 @@ test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
 
 .PHONY: test-containers
 test-containers: $(READY) ## those that need only Postgres, in containers (FOREBAY_POSTGRES_IMAGE=postgres:18)
-	@FOREBAY_DELIVERIES=60 $(BIN)/python -m tests.fixtures.containers $(BIN)/python -m pytest \
+	@FOREBAY_DELIVERIES=60 FOREBAY_HISTORIES=30 $(BIN)/python -m tests.fixtures.containers $(BIN)/python -m pytest \
 		-m "postgres and not long and not fault" --postgres=containers -n 2 --dist loadgroup
 
 .PHONY: test-runbooks
