@@ -126,8 +126,8 @@ bench-load: $(READY) $(PACKAGES) ## load writes and reads up to saturation, and 
 	@$(BIN)/python -m bench.load $(NAMES) $(if $(QUICK),--quick) $(ARGS)
 	$(if $(QUICK),,@$(BIN)/python -m bench.load.report)
 
-# Of the user's own files (resources/, migrations/versions/) only what can't work: a syntax error, an
-# undefined name, a field or class that a later one of the same name replaces.
+# The rules for the user's files (resources/, migrations/versions/) find faults only: syntax errors,
+# undefined names, and fields or classes that a later definition of the same name replaces.
 USER_RULES := E9,F63,F7,F811,F82,PIE794
 
 .PHONY: check

@@ -1,4 +1,4 @@
-"""Finds the files of a copied archive that were not copied wholly, before anything is applied."""
+"""Finds incomplete files in a copy of an archive, before a command applies any of them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def refuse_damaged(
     """Refuse a copy with damaged objects, and name all of them.
 
     Args:
-        console: for the names.
-        store: the archive; a bucket's objects are whole, so nothing is read of it.
-        objects: those that the command will read.
-        empty_only: whether objects that can be read in part are accepted.
+        console: prints the names.
+        store: the archive; objects in a bucket are complete, so they are not checked.
+        objects: the objects that the command will read.
+        empty_only: accept objects that can be read in part.
 
     Raises:
-        RefusedError: objects are empty, cut off, or no gzip files, and nobody has rejected what
-            is wrong with them.
+        RefusedError: objects are empty, cut off or not gzip, and the decision log has no
+            rejection for them.
         TransientError: the store did not answer.
     """
     damaged = find_damaged(console, store, objects, empty_only=empty_only)
@@ -52,9 +52,9 @@ def find_damaged(
     *,
     empty_only: bool = False,
 ) -> list[LineFault]:
-    """Find the damaged objects of a copy, by the line from which each can't be read.
+    """Find the damaged objects of a copy, each with its first unreadable line.
 
-    What the decision log has rejected is so in the archive too, and is left out.
+    Damage that the decision log has rejected is in the original archive too, and is left out.
 
     Raises:
         TransientError: the store did not answer.

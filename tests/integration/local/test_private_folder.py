@@ -59,9 +59,11 @@ class Account:
     def can_use_python(self) -> bool:
         """Return whether the user may start the Python of the tests."""
         try:
-            return self.run(sys.executable, "-c", "import local.postgres.server").returncode == 0
+            done = self.run(sys.executable, "-c", "import local.postgres.server")
         except PermissionError:
             return False
+        assert done.returncode == 0, done.stderr
+        return True
 
     @property
     def temporary(self) -> Path:
