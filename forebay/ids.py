@@ -17,7 +17,7 @@ COMMAND_ID = re.compile(
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _AS_ZERO = str.maketrans("123456789abcdef", "0" * 15)
-_ZEROS = "00000000-0000-0000-0000-000000000000\n"
+NIL = "00000000-0000-0000-0000-000000000000"
 
 #: How far an id from a client may be ahead of our clock. Beyond it the id is forged or a writer's
 #: clock is broken, and an id above it would let one client beat every later writer.
@@ -28,7 +28,9 @@ _MILLISECOND = dt.timedelta(milliseconds=1)
 _RANDOM_BITS = 74
 _CREATE_BIT = 1
 _VERSION_DIGIT = 14  # index of the digit that names the UUID's version
-_OUTDATED_DIGIT = "f"  # a first digit that no command id has
+#: First digits that no command id has: of the versions of outdated and of orphaned rows.
+OUTDATED_DIGIT = "e"
+ORPHANED_DIGIT = "f"
 _STEP_BITS = 32  # a step within one millisecond: large enough that the next id can't be guessed
 _IMPORT_BITS = 34  # the ids of one import differ in these bits only (lambdas/imports/ids.py)
 _ABOVE_BITS = 50  # random bits of a step of `make_id_above`: two ids above the same id differ
@@ -59,13 +61,13 @@ def are_command_ids(texts: Sequence[str]) -> bool:
     lines = "\n".join([*texts, ""])
     if not _are_uuids(lines, len(texts)):
         return False
-    first_digit, version, variant = (set(lines[place :: len(_ZEROS)]) for place in (0, 14, 19))
+    first_digit, version, variant = (set(lines[place :: len(NIL) + 1]) for place in (0, 14, 19))
     return first_digit.isdisjoint("ef") and version <= {"7"} and variant <= set("89ab")
 
 
 def _are_uuids(lines: str, count: int) -> bool:
     # A text with line feeds gives more lines, or longer lines, than `count` UUIDs have.
-    return lines.translate(_AS_ZERO) == _ZEROS * count
+    return lines.translate(_AS_ZERO) == f"{NIL}\n" * count
 
 
 def accepted_ms(command_id: str) -> int:
@@ -94,16 +96,34 @@ def least_id(moment: dt.datetime) -> str:
 
 
 def mark_outdated(version: str) -> str:
-    """The version of an outdated row: greater than every command id, and reversible.
+    """The version of a row that its own command has to write again.
 
-    The first digit becomes `f`, and its value replaces the digit 7 that all command ids share.
+    The row loses to that command and to those that beat it, and to no other: otherwise a command
+    that has lost could take the row's place until the replay, and another key the values that are
+    unique to the row.
     """
-    return f"f{version[1:_VERSION_DIGIT]}{version[0]}{version[_VERSION_DIGIT + 1 :]}"
+    return _mark(version, OUTDATED_DIGIT)
+
+
+def mark_orphaned(version: str) -> str:
+    """The version of a row that loses to every command of its key.
+
+    The row's own command is rejected, or was removed from the archive.
+    """
+    return _mark(version, ORPHANED_DIGIT)
+
+
+def _mark(version: str, digit: str) -> str:
+    """A reversible version, greater than every command id.
+
+    `digit` replaces the first digit, whose value replaces the digit 7 that all command ids share.
+    """
+    return f"{digit}{version[1:_VERSION_DIGIT]}{version[0]}{version[_VERSION_DIGIT + 1 :]}"
 
 
 def is_outdated(version: str) -> bool:
-    """Return whether a row's version marks an outdated row: no command id begins with `f`."""
-    return version.startswith(_OUTDATED_DIGIT)
+    """Return whether a row's version is a mark: no command id begins with `e` or `f`."""
+    return version.startswith((OUTDATED_DIGIT, ORPHANED_DIGIT))
 
 
 def original_version(version: str) -> str:

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from forebay.apply.rowset import Encoded
 from forebay.apply.staging import Refusal, as_copied
+from forebay.apply.statements import ORIGINAL_VERSION
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_code, is_conflict_with_neighbours
 from forebay.resource.spec import ResourceSpec
@@ -247,9 +248,9 @@ _REFERRED_TO = """
       SELECT a.*, {their_key} AS by FROM a JOIN {other} AS t ON {meets}
       WHERE {their_key} = ANY(%(keys)s) AND {their_key} <> own_key
     ) AS found
-    WHERE EXISTS (SELECT FROM {table} AS r
-                  WHERE r.{key} = found.v0 AND (r._by_create OR found.id > r._version))
-"""
+    WHERE EXISTS (SELECT FROM {table} AS t
+                  WHERE t.{key} = found.v0 AND (t._by_create OR found.id > <version>))
+""".replace("<version>", ORIGINAL_VERSION)
 _UNIQUE = """
     SELECT array_agg(a.attname::text ORDER BY k.place),
            array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place)

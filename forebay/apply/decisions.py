@@ -37,7 +37,7 @@ from forebay.archive.decisions import (
 )
 from forebay.db.connect import Connection
 from forebay.errors import PermanentError
-from forebay.ids import mark_outdated
+from forebay.ids import mark_orphaned, mark_outdated
 from forebay.resource.spec import ResourceSpec
 
 #: How a database may change the archive's owner. `follow`: never. `claim`: become the owner of an
@@ -216,7 +216,7 @@ class DecisionLog:
                     remaining.append(path)
             if remaining == attempted:
                 break
-        # Rows with references from other rows stay, marked as outdated until a replay.
+        # Rows with references from other rows stay, marked until a replay.
         for path in remaining:
             spec, statements = self._resources[path], _build_undo_statements(self._resources[path])
             for statement in (statements.mark, statements.tombstones):
@@ -240,7 +240,8 @@ class DecisionLog:
             "resource": spec.path,
             "keys": [rejection.key for rejection in rejections],
             "ids": [rejection.id for rejection in rejections],
-            "marked": [mark_outdated(rejection.id) for rejection in rejections],
+            "outdated": [mark_outdated(rejection.id) for rejection in rejections],
+            "orphaned": [mark_orphaned(rejection.id) for rejection in rejections],
         }
         return self._connection.execute(statement, values).rowcount
 
@@ -488,17 +489,18 @@ _IDENTIFY = """
 # A key that the column's type can't read made no row. By key first: the key has an index.
 _UNDO_ROWS = """
     DELETE FROM {table} AS t
-    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
+    USING unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[]) AS r (key, id, outdated)
     WHERE pg_input_is_valid(r.key, '{type}')
       AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
-      AND t._version = r.id
+      AND t._version IN (r.id, r.outdated)
 """
 _MARK_ROWS = """
-    UPDATE {table} AS t SET _version = r.marked, _by_create = true
-    FROM unnest(%(keys)s::text[], %(ids)s::uuid[], %(marked)s::uuid[]) AS r (key, id, marked)
+    UPDATE {table} AS t SET _version = r.orphaned, _by_create = true
+    FROM unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[], %(orphaned)s::uuid[])
+         AS r (key, id, outdated, orphaned)
     WHERE pg_input_is_valid(r.key, '{type}')
       AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
-      AND t._version = r.id
+      AND t._version IN (r.id, r.outdated)
 """
 _OWN = """
     SELECT id::text, resource, key, op, code, sqlstate, detail, line, object, rejected_at

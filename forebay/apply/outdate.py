@@ -1,10 +1,10 @@
 """Marks rows as outdated, so that a replay writes them again.
 
 A replay skips a row that has the command's version already. That is wrong if a defect wrote the
-row: then its version is right and its values are not. A marked row loses to every command of its
-key (law 2: a create whose id is greater than all others loses to each), so the replay, or a client,
-replaces it. Until then the row stays readable, and readers see its original version: the mark is
-reversible (`forebay.ids.original_version`).
+row: then its version is right and its values are not. A marked row loses to the command that made
+it, and to those that beat this command (law 2). Until one of them replaces it, the row stays
+readable, and readers see its original version: the mark is reversible
+(`forebay.ids.original_version`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import datetime as dt
 
 from psycopg import sql
 
+from forebay.apply.statements import ORIGINAL_VERSION
 from forebay.apply.table import lock_resources
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
-from forebay.ids import least_id
+from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, least_id
 from forebay.resource.spec import ResourceSpec
 
 
@@ -26,11 +27,12 @@ def count_rows(
     since: dt.datetime,
     until: dt.datetime,
     key: KeyValue | None = None,
+    *,
+    orphaned: bool = False,
 ) -> int:
-    """The number of rows whose versions are commands of that period."""
-    row = connection.execute(
-        _format_query(_COUNT, spec), _build_values(since, until, key)
-    ).fetchone()
+    """The number of rows that `outdate` would mark."""
+    values = _build_values(since, until, key, orphaned=orphaned)
+    row = connection.execute(_format_query(_COUNT, spec), values).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -40,8 +42,10 @@ def outdate(
     since: dt.datetime,
     until: dt.datetime,
     key: KeyValue | None = None,
+    *,
+    orphaned: bool = False,
 ) -> int:
-    """Mark those rows as outdated; return their number.
+    """Mark rows as outdated; return their number.
 
     Args:
         connection: to the primary, autocommit.
@@ -49,40 +53,50 @@ def outdate(
         since: start of the period in which the rows' commands were accepted.
         until: its end, exclusive.
         key: only the row of this key.
+        orphaned: whether the archive no longer has the rows' commands, so that the rows lose to
+            every other command of their keys.
     """
+    values = _build_values(since, until, key, orphaned=orphaned)
     with connection.transaction():
         lock_resources(connection, [spec.path], exclusive=True)
-        return connection.execute(
-            _format_query(_OUTDATE, spec), _build_values(since, until, key)
-        ).rowcount
+        return connection.execute(_format_query(_OUTDATE, spec), values).rowcount
 
 
 def _build_values(
-    since: dt.datetime, until: dt.datetime, key: KeyValue | None
+    since: dt.datetime, until: dt.datetime, key: KeyValue | None, *, orphaned: bool
 ) -> dict[str, object]:
+    digit = ORPHANED_DIGIT if orphaned else OUTDATED_DIGIT
     return {
         "since": least_id(since),
         "until": least_id(until),
         "key": None if key is None else str(key),
+        "digit": digit,
+        "least_mark": digit + NIL[1:],
+        "orphaned": orphaned,
     }
 
 
 def _format_query(query: sql.SQL, spec: ResourceSpec) -> sql.Composed:
     return query.format(
-        table=sql.Identifier("public", spec.table), key=sql.Identifier(spec.key.name)
+        table=sql.Identifier("public", spec.table),
+        key=sql.Identifier(spec.key.name),
+        version=sql.SQL(ORIGINAL_VERSION),
     )
 
 
-_COUNT = sql.SQL("""
-    SELECT count(*) FROM {table}
-    WHERE _version >= %(since)s::uuid AND _version < %(until)s::uuid
-      AND (%(key)s::text IS NULL OR {key}::text = %(key)s)
-""")
-# The mark is that of `forebay.ids.mark_outdated`.
-_OUTDATE = sql.SQL("""
-    UPDATE {table} SET _by_create = true, _version = (
-      'f' || substr(_version::text, 2, 13) || left(_version::text, 1) || substr(_version::text, 16)
+_WHERE = """
+    WHERE {version} >= %(since)s::uuid AND {version} < %(until)s::uuid
+      AND t._version < %(least_mark)s::uuid
+      AND (%(key)s::text IS NULL OR t.{key}::text = %(key)s)
+"""
+_COUNT = sql.SQL("SELECT count(*) FROM {table} AS t <where>".replace("<where>", _WHERE))
+# The marks are those of `forebay.ids`.
+_OUTDATE = sql.SQL(
+    """
+    UPDATE {table} AS t SET _by_create = t._by_create OR %(orphaned)s, _version = (
+      %(digit)s || substr({version}::text, 2, 13) || left({version}::text, 1)
+      || substr({version}::text, 16)
     )::uuid
-    WHERE _version >= %(since)s::uuid AND _version < %(until)s::uuid
-      AND (%(key)s::text IS NULL OR {key}::text = %(key)s)
-""")
+    <where>
+    """.replace("<where>", _WHERE)
+)

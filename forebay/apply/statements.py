@@ -63,13 +63,23 @@ def statements(spec: ResourceSpec) -> Statements:
 #: The types of archived keys, whatever range the column has.
 _KEY_TYPES = {Kind.INTEGER: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
 
+#: The version of the row `t`; if the row is outdated, the version before it was marked. The reverse
+#: of `forebay.ids.mark_outdated`.
+ORIGINAL_VERSION = """
+    (CASE WHEN t._version >= 'e0000000-0000-0000-0000-000000000000'::uuid
+              AND t._version < 'f0000000-0000-0000-0000-000000000000'::uuid
+         THEN (substr(t._version::text, 15, 1) || substr(t._version::text, 2, 13) || '7'
+               || substr(t._version::text, 16))::uuid
+         ELSE t._version END)
+"""
+
 # `t` is a row of the resource, `s` a staged command, `d` a tombstone, `a` a probed command. "Beats"
 # is law 2: a put or delete beats a create; among puts and deletes the greater id wins, among
 # creates the smaller.
-_BEATS_ROW = """
-    CASE WHEN <new>._by_create
-         THEN t._by_create AND <new>._version < t._version
-         ELSE t._by_create OR <new>._version > t._version END
+_BEATS_ROW = f"""
+    CASE WHEN <new>._version = {ORIGINAL_VERSION} THEN t._version <> <new>._version  -- outdated
+         WHEN <new>._by_create THEN t._by_create AND <new>._version < {ORIGINAL_VERSION}
+         ELSE t._by_create OR <new>._version > {ORIGINAL_VERSION} END
 """
 _IS_BURIED = "(<new>._by_create OR d.version > <new>._version)"
 _UPSERT_HEAD = """
@@ -170,8 +180,8 @@ _TEMPLATES = {
     """,
     "delete_rows": """
         DELETE FROM {table} AS t USING {stage} AS s
-        WHERE s._delete AND t.{key} = s.{key} AND (t._by_create OR t._version < s._version)
-    """,
+        WHERE s._delete AND t.{key} = s.{key} AND (<beats>)
+    """.replace("<beats>", _BEATS_ROW.replace("<new>", "s")),
     # Deletes rows that staged puts and creates beat, to free their unique values.
     "delete_replaced": """
         DELETE FROM {table} AS t USING {stage} AS s

@@ -1,4 +1,4 @@
-"""`forebay outdate`: rows that the next replay shall write anew."""
+"""`forebay outdate`: marks rows that the next replay is to write again."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ def outdate(
         str, typer.Option("--to", help="Rows of commands accepted before this time (UTC).")
     ],
     key: Annotated[str | None, typer.Option(help="Only the row of this key.")] = None,
+    orphaned: Annotated[
+        bool,
+        typer.Option(
+            "--orphaned",
+            help="The rows' commands were removed from the archive: the rows lose to every "
+            "command of their keys.",
+        ),
+    ] = False,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Mark rows that a defect wrote wrongly: the next replay writes them anew."""
+    """Mark rows that a defect wrote with wrong values: the next replay writes them again."""
     context = Context({DATABASE: database_url}, env)
     spec = context.resources.get(resource)
     if spec is None:
@@ -42,13 +50,13 @@ def outdate(
     first, last = options.moment(since, "--from"), options.moment(until, "--to")
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:
-        total = count_rows(connection, spec, first, last, wanted)
+        total = count_rows(connection, spec, first, last, wanted, orphaned=orphaned)
         console.confirm(
             f"Mark {total:,} rows of {resource}? They stay readable, and the next "
-            "`forebay replay` of that time writes them anew.",
+            "`forebay replay` of that time writes them again.",
             yes=yes,
         )
-        marked = mark(connection, spec, first, last, wanted)
+        marked = mark(connection, spec, first, last, wanted, orphaned=orphaned)
     console.result(
         {"resource": resource, "rows": marked},
         f"{marked:,} rows of {resource} are marked; now: forebay replay --resource {resource} "

@@ -293,9 +293,9 @@ _BEHIND = """
     SELECT pg_wal_lsn_diff(%s::pg_lsn, pg_last_wal_replay_lsn()),
            extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
 """
-# No command's id begins with `f`; a version that does is the mark of an outdated row.
+# No command's id begins with `e` or `f`; a version that does is the mark of an outdated row.
 _OUTDATED = """
-    SELECT count(*) FROM {} WHERE _version >= 'f0000000-0000-0000-0000-000000000000'::uuid
+    SELECT count(*) FROM {} WHERE _version >= 'e0000000-0000-0000-0000-000000000000'::uuid
 """
 _RUNS = """
     SELECT r.id::text, r.via_queue,

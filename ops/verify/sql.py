@@ -18,10 +18,10 @@ _OF_COMPARED = SLICE_SQL.replace("{key}", "j.key")
 _OF_ROW = SLICE_SQL.replace("{key}", "t.{key}::text")
 
 # Rows that the cut's commands must have made. An outdated row sorts after every cut, although no
-# later command has made it: it waits for a replay. Its version begins with an f, see
+# later command has made it: it waits for a replay. Its version begins with `e` or `f`, see
 # `forebay.ids.mark_outdated`.
 _COUNTS = (
-    "(t._version <= %(cut)s::uuid OR t._version >= 'f0000000-0000-0000-0000-000000000000'::uuid)"
+    "(t._version <= %(cut)s::uuid OR t._version >= 'e0000000-0000-0000-0000-000000000000'::uuid)"
 )
 
 
@@ -123,9 +123,9 @@ _ROWS_OF = """
     SELECT t.{key}::text, t._version::text FROM {table} AS t
     WHERE COUNTS AND SLICE = ANY(%(slices)s)
 """.replace("SLICE", _OF_ROW).replace("COUNTS", _COUNTS)
-# No command's id begins with `f`; a version that does is the mark of an outdated row.
+# No command's id begins with `e` or `f`; a version that does is the mark of an outdated row.
 _NEWER = """
     SELECT t.{key}::text, t._version::text FROM {table} AS t
     WHERE t._version > %(cut)s::uuid
-      AND t._version < 'f0000000-0000-0000-0000-000000000000'::uuid
+      AND t._version < 'e0000000-0000-0000-0000-000000000000'::uuid
 """

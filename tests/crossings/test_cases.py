@@ -11,6 +11,7 @@ import pytest
 from forebay.codec import encode
 from forebay.command import Command
 from tests.crossings import checks
+from tests.crossings.commands import accepted_at
 from tests.crossings.databases import widening
 from tests.crossings.histories import TAMPERS, Arena, History, history
 from tests.crossings.releases import WIDE
@@ -188,6 +189,33 @@ def test_what_is_rejected_while_the_archive_is_read_is_no_drift(arena: Arena, to
         _while_reading(lived, lived._verify if tool == "verify" else lambda: _rebuild(lived))
 
         checks.check_outcomes(arena.scratch, "rebuild", lived.world.s3)
+        lived.finish()
+
+
+@pytest.mark.parametrize("late", ["create", "delete"])
+def test_a_command_that_has_lost_does_not_free_the_value_of_an_outdated_row(
+    arena: Arena, late: str
+) -> None:
+    """Case 15: before the replay, a late command of the row's key arrives, then a claim."""
+    with history(arena, 1, CALM) as lived:
+        loser = thing(lived, 1, late, code="c2")
+        holder = thing(lived, 1, code="c1")
+        lived.deliver([encode(holder)])
+        lived.run(1, faults=())
+        when = ("--from", accepted_at(0).isoformat(), "--to", accepted_at(9).isoformat())
+        lived.call("outdate", "things", *when, "--yes", faults=())
+        lived.deliver([encode(loser)])
+        lived.run(1, faults=())
+        claim = thing(lived, 2, code="c1")
+        lived.deliver([encode(claim)])
+        lived.run(1, faults=())
+        lived.call(*REPLAY, faults=())
+
+        lived.check()
+        assert statuses(lived) == (
+            {("things", "1"): holder.id},
+            {claim.id: "unique_violation"},
+        )
         lived.finish()
 
 

@@ -26,7 +26,7 @@ from forebay.archive.decisions import DecisionLogError, encode_rejections, key_o
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.errors import TransientError
-from forebay.ids import mark_outdated
+from forebay.ids import mark_orphaned
 from tests.crossings.releases import RELEASES
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -418,7 +418,7 @@ def test_a_rejected_row_that_others_refer_to_is_marked(
     log = DecisionLog(connection, database.store, resources.load())
     log.follow()
     assert log.undone == 1
-    assert other_database.cities()[2][0] == mark_outdated(command_id(1))
+    assert other_database.cities()[2][0] == mark_orphaned(command_id(1))
 
 
 def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import resources
+from forebay.apply.outcome import Counts
 from forebay.apply.outdate import count_rows, outdate
 from forebay.command import Op
-from forebay.ids import mark_outdated, original_version
+from forebay.ids import mark_orphaned, mark_outdated, original_version
 from forebay.replay.selection import Selection
 from forebay.status import Traces, find_status
 from tests.fixtures.commands import city, command_id
@@ -51,9 +52,13 @@ def test_the_mark_is_the_version_with_its_first_digit_elsewhere(database: Databa
     end = dt.datetime(9700, 1, 1, tzinfo=dt.UTC)
     assert outdate(database.connection, CITIES, ACCEPTED, end) == 2
     for key, (version, by_create, _) in database.cities().items():
-        assert (version, by_create) == (mark_outdated(versions[key]), True)
+        assert (version, by_create) == (mark_outdated(versions[key]), op == "create")
         assert original_version(version) == versions[key]
     assert outdate(database.connection, CITIES, ACCEPTED, end) == 0, "it is marked once"
+    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True) == 2
+    for key, (version, by_create, _) in database.cities().items():
+        assert (version, by_create) == (mark_orphaned(versions[key]), True)
+    assert outdate(database.connection, CITIES, ACCEPTED, end, orphaned=True) == 0
 
 
 def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> None:
@@ -67,6 +72,30 @@ def test_a_marked_row_counts_as_what_its_command_made(database: Database) -> Non
         "applied",
         "pending",
     ]
+
+
+@pytest.mark.parametrize("op", ["put", "create"])
+@pytest.mark.parametrize("other", ["put", "create", "delete"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_marked_row_loses_to_the_commands_that_beat_its_own(
+    database: Database, op: Op, other: Op, number: int
+) -> None:
+    """Any other command could take a place, and free a unique value, that are not its to give."""
+    own, another = city(2, op, key=1), city(number, other, key=1)
+    database.apply([own])
+    mark(database)
+    counts = database.apply([another], source="commands/b").counts
+    assert counts == (Counts(applied=1) if another.beats(own) else Counts(superseded=1))
+    found = {key: original_version(version) for key, (version, _, _) in database.cities().items()}
+    expected = another if another.beats(own) else own
+    assert found == ({} if expected.op == "delete" else {1: expected.id})
+
+
+def test_an_orphaned_row_loses_to_every_command_of_its_key(database: Database) -> None:
+    database.apply([city(2, key=1)])
+    mark(database, orphaned=True)
+    database.apply([city(3, "create", key=1)], source="commands/b")
+    assert database.cities()[1][0] == command_id(3, create=True)
 
 
 def test_times_are_cut_where_a_replay_cuts_them(database: Database) -> None:

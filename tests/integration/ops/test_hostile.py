@@ -258,7 +258,9 @@ def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Ope
 
     object_.unlink()
     when = ("--from", "9000-01-01", "--to", "9700-01-01")
-    assert operator.done("outdate", "cities", *when, "--key", "1", "--yes")["rows"] == 1
+    assert (
+        operator.done("outdate", "cities", *when, "--key", "1", "--orphaned", "--yes")["rows"] == 1
+    )
     operator.done("replay", "--resource", "cities", "--key", "1", "--yes")
     assert cities(operator)[1] == "mine"
 

@@ -22,6 +22,7 @@ from forebay.ids import (
     least_id,
     make_id_above,
     make_id_at,
+    mark_orphaned,
     mark_outdated,
     milliseconds,
     original_version,
@@ -73,12 +74,12 @@ def test_ids_above_one_floor_are_all_different() -> None:
     assert len({command_id[14:] for command_id in made}) == 2000
 
 
-@given(ms=st.integers(0, 0xDFFFFFFFFFFF), create=st.booleans())
+@given(ms=st.integers(0, 0xDFFFFFFFFFFF), create=st.booleans(), orphaned=st.booleans())
 def test_a_mark_is_greater_than_every_id_and_gives_the_version_back(
-    ms: int, *, create: bool
+    ms: int, *, create: bool, orphaned: bool
 ) -> None:
     version = IdSource(lambda: ms).make(create=create)
-    mark = mark_outdated(version)
+    mark = (mark_orphaned if orphaned else mark_outdated)(version)
     assert (str(uuid.UUID(mark)), mark > "e", is_command_id(mark)) == (mark, True, False)
     assert (is_outdated(mark), is_outdated(version)) == (True, False)
     assert original_version(mark) == version == original_version(version)
