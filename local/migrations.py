@@ -7,22 +7,28 @@ from collections.abc import Sequence
 
 from local.postgres.throwaway import throwaway_servers
 from local.settings import ROOT
+from migrations.chains import CHAINS, CORE, RESOURCES
 
 
-def alembic(arguments: Sequence[str]) -> int:
-    """Run an alembic command; return its exit code.
+def alembic(arguments: Sequence[str], *, core: bool = False) -> int:
+    """Run an alembic command against a migrated throw-away database; return its exit code.
 
-    `check` and `revision --autogenerate` compare the declared resources with a migrated database.
+    `check` and `revision --autogenerate` compare the declarations with the database.
+
+    Args:
+        arguments: of alembic.
+        core: act on the migrations of the pipeline's tables, not on those of the resources.
 
     Raises:
         LocalStackError: the throw-away database can't be started.
     """
+    upgrades = [(chain, ["upgrade", "head"]) for chain in CHAINS]
     with throwaway_servers() as servers:
         servers.start_primary()
         env = {**os.environ, "FOREBAY_DATABASE_URL": servers.primary.url()}
-        program = [sys.executable, "-m", "alembic"]
-        for command in (["upgrade", "head"], list(arguments)):
-            code = subprocess.call([*program, *command], cwd=ROOT, env=env)  # noqa: S603
+        for chain, command in (*upgrades, (CORE if core else RESOURCES, arguments)):
+            program = [sys.executable, "-m", "alembic", "-n", chain.section, *command]
+            code = subprocess.call(program, cwd=ROOT, env=env)  # noqa: S603
             if code != 0:
                 return code
     return 0

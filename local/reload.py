@@ -6,7 +6,7 @@ app's own bundling code, and uploads them to the emulator, which then starts fre
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,8 +89,8 @@ class Reloader:
     def _migrate(self) -> None:
         """Run new migrations that only add; report the migrations that wait."""
 
-        def run(revision: str) -> None:
-            self._emulated.invoke(self._deployed.functions["migrate"], {"revision": revision})
+        def run(revisions: Sequence[str]) -> None:
+            self._emulated.invoke(self._deployed.functions["migrate"], {"revisions": revisions})
 
         url, port = primary_of(self._settings).url(), self._settings.ports.base
         waiting = take_over(url, run, port=port)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import psycopg
-from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 from lambdas.migrate.app import migrate
@@ -34,7 +33,7 @@ class SchemaChanges:
     is_elsewhere: bool = False
 
     @classmethod
-    def of(cls, url: str, scripts: ScriptDirectory | None = None) -> Self:
+    def of(cls, url: str) -> Self:
         """Find the pending migrations of the database at the URL.
 
         Raises:
@@ -42,7 +41,7 @@ class SchemaChanges:
             ToolFailedError: a migration can't be imported.
         """
         try:
-            missing = pending(url, scripts)
+            missing = pending(url)
         except CommandError:  # the migrate function leaves such a database alone
             return cls((), (), url, is_elsewhere=True)
         except psycopg.Error:
@@ -74,12 +73,12 @@ class SchemaChanges:
         return "\n".join(lines)
 
 
-def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
+def take_over(url: str, run: Callable[[Sequence[str]], None], *, port: int) -> str | None:
     """Run the pending additive migrations.
 
     Args:
         url: of the running stack's primary.
-        run: migrates the database up to a revision.
+        run: migrates the database up to revisions, at most one for each chain.
         port: the stack's port, for the message.
 
     Returns:
@@ -92,7 +91,7 @@ def take_over(url: str, run: Callable[[str], None], *, port: int) -> str | None:
     if changes.is_elsewhere:
         return _ELSEWHERE
     if changes.adding:
-        run(changes.adding[-1].revision)
+        run(_find_newest(changes.adding))
     if not changes.waiting:
         return None
     return (
@@ -153,7 +152,7 @@ def migrate_running(
             if answer().strip().lower() not in {"y", "yes"}:
                 sys.stdout.write("nothing was changed\n")
                 return 1
-        migrate(url, _find_newest(changes))
+        migrate(url, _find_newest([*changes.adding, *changes.waiting]))
     except psycopg.OperationalError as exc:
         raise ToolFailedError(
             f"no database answers for the stack on port {port}; start it with "
@@ -163,10 +162,9 @@ def migrate_running(
     return 0
 
 
-def _find_newest(changes: SchemaChanges) -> str:
-    """Return the newest shown revision: another migration may have been saved since."""
-    migrations = [*changes.adding, *changes.waiting]
-    return migrations[-1].revision if migrations else "head"
+def _find_newest(migrations: Sequence[Pending]) -> list[str]:
+    """The newest shown revision of each chain: another migration may have been saved since."""
+    return list({migration.chain: migration.revision for migration in migrations}.values())
 
 
 def _explain(changes: SchemaChanges) -> str:

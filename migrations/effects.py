@@ -12,19 +12,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 
 from forebay.db.connect import login_attempts
 from migrations import trigrams  # noqa: F401 - registers the operation that migrations call
-
-FOLDER: Final = Path(__file__).resolve().parent
+from migrations.chains import CHAINS, Chain
 
 #: Returns the type of a column in Postgres's notation, or None if the column does not exist.
 ColumnType = Callable[[str, str], str | None]
@@ -34,6 +31,8 @@ ColumnType = Callable[[str, str], str | None]
 class Pending:
     """A migration that a database lacks."""
 
+    #: The chain's section in `alembic.ini`.
+    chain: str
     revision: str
     #: The first line of its docstring.
     title: str
@@ -41,25 +40,21 @@ class Pending:
     hurting: tuple[str, ...]
 
 
-def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
-    """The migrations that the database at the URL lacks, oldest first.
+def pending(url: str, chains: Sequence[Chain] = CHAINS) -> list[Pending]:
+    """The migrations that the database at the URL lacks, in the order in which they would run.
 
     For a database without any migration, `hurting` is empty: there is no data yet.
 
     Args:
         url: of a database.
-        scripts: the migrations; this project's own by default.
+        chains: the migrations; this project's by default.
 
     Raises:
         psycopg.Error: the database does not answer.
-        alembic.util.exc.CommandError: the database is at a revision that is not in the scripts.
+        alembic.util.exc.CommandError: the database is at a revision that is not in the chains.
     """
-    scripts = scripts or _own_scripts()
     with _connect(url) as connection:
-        current = _read_revisions(connection)
-        # The iteration below would raise an error of its own for a revision that is missing.
-        scripts.get_revisions(current)
-        missing = list(scripts.iterate_revisions("heads", current or "base"))
+        revisions = [chain.read_revisions(connection) for chain in chains]
         created: set[str] = set()
 
         def column_type(table: str, column: str) -> str | None:
@@ -67,11 +62,13 @@ def pending(url: str, scripts: ScriptDirectory | None = None) -> list[Pending]:
 
         return [
             Pending(
+                chain.section,
                 script.revision,
                 (script.doc or "").partition("\n")[0],
-                tuple(_find_hurting(script, column_type, created)) if current else (),
+                tuple(_find_hurting(script, column_type, created)) if any(revisions) else (),
             )
-            for script in reversed(missing)
+            for chain, current in zip(chains, revisions, strict=True)
+            for script in _find_missing(chain.read_scripts(), current)
         ]
 
 
@@ -107,24 +104,16 @@ def hurting_statements(sql: str, column_type: ColumnType, created: set[str]) -> 
             yield text
 
 
-def _own_scripts() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER))
-    return ScriptDirectory.from_config(config)
+def _find_missing(scripts: ScriptDirectory, current: tuple[str, ...]) -> list[Script]:
+    # The iteration would raise another error for a revision that the scripts lack.
+    scripts.get_revisions(current)
+    return list(scripts.iterate_revisions("heads", current or "base"))[::-1]
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:
     """A connection with the search path of migrations (`env.py`)."""
     login = next(login_attempts(url, environment=os.environ))
     return psycopg.connect(login, options="-c search_path=public")
-
-
-def _read_revisions(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    table = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
-    if table is None or table[0] is None:
-        return ()
-    rows = connection.execute("SELECT version_num FROM forebay.alembic_version").fetchall()
-    return tuple(str(row[0]) for row in rows)
 
 
 def _read_column_type(connection: psycopg.Connection[Any], table: str, column: str) -> str | None:

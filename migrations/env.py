@@ -14,6 +14,7 @@ import resources
 from forebay.db.connect import login_attempts
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
 from forebay.errors import SettingsError
+from migrations.chains import CHAINS, CORE, RESOURCES, Chain
 from migrations.defaults import add_defaults
 from migrations.handmade import Declared
 from migrations.renames import ask_about_renames
@@ -29,7 +30,11 @@ ADVISORY_LOCK_TIMEOUT_MS = 120_000
 
 
 def run() -> None:
-    """Migrate the database of the URL in Alembic's attributes, or of FOREBAY_DATABASE_URL."""
+    """Migrate the database of the URL in Alembic's attributes, or of FOREBAY_DATABASE_URL.
+
+    The section of the configuration names the chain.
+    """
+    chain = CORE if context.config.config_ini_section == CORE.section else RESOURCES
     url = context.config.attributes.get("url") or os.environ.get("FOREBAY_DATABASE_URL")
     if not url:
         raise SettingsError("FOREBAY_DATABASE_URL names no database to migrate")
@@ -46,12 +51,14 @@ def run() -> None:
     )
     with engine.connect() as connection:
         trigrams = _prepare(connection)
+        declared = Declared(resources.shapes(), schema=chain.schema, trigrams=trigrams)
         context.configure(
             connection=connection,
             target_metadata=metadata(resources.load()),
             include_schemas=True,
-            include_name=_is_ours,
-            include_object=Declared(resources.shapes(), trigrams=trigrams).includes,
+            include_name=partial(_is_of_chain, chain),
+            include_object=declared.includes,
+            version_table=chain.version_table,
             version_table_schema=PIPELINE_SCHEMA,
             compare_type=True,
             transaction_per_migration=True,
@@ -79,9 +86,14 @@ def _prepare(connection: sa.Connection) -> bool:
     return trigrams
 
 
-def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Exclude other schemas from autogenerate: they do not belong to Forebay."""
-    return kind != "schema" or name in {None, "public", PIPELINE_SCHEMA}
+def _is_of_chain(chain: Chain, name: str | None, kind: str, _parents: object) -> bool:
+    """Exclude from autogenerate other schemas, and Alembic's own tables.
+
+    Alembic names the default schema None.
+    """
+    if kind == "schema":
+        return (name or "public") == chain.schema
+    return kind != "table" or name not in {known.version_table for known in CHAINS}
 
 
 def _complete(_context: object, _revision: object, directives: list[MigrationScript]) -> None:

@@ -22,13 +22,15 @@ class Declared:
     left alone: tables, columns, indexes and constraints. (Autogenerate sees no views or triggers.)
     """
 
-    def __init__(self, recorded: Mapping[str, Recorded], *, trigrams: bool) -> None:
+    def __init__(self, recorded: Mapping[str, Recorded], *, schema: str, trigrams: bool) -> None:
         """Create a filter from recorded shapes.
 
         Args:
             recorded: by a resource's path.
+            schema: the schema whose objects are compared.
             trigrams: whether the compared database supports trigram indexes.
         """
+        self._schema = schema
         self._trigrams = trigrams
         self._tables = {resource.table: resource for resource in recorded.values()}
 
@@ -41,16 +43,15 @@ class Declared:
         compared: object,
     ) -> bool:
         """Return whether autogenerate compares an object: Alembic's `include_object`."""
+        table = found if kind == "table" else found.table
+        if (table.schema or "public") != self._schema:
+            return False
         if not reflected and kind == "index" and _is_gin(found):
             # The name identifies it; Alembic compares expressions leniently, with warnings.
             return compared is None and not self._is_left_out(found)
-        if not reflected or compared is not None:
+        if not reflected or compared is not None or self._schema == PIPELINE_SCHEMA:
             return True
-        table = name if kind == "table" else found.table.name
-        schema = found.schema if kind == "table" else found.table.schema
-        if schema == PIPELINE_SCHEMA:
-            return True
-        resource = self._tables.get(str(table))
+        resource = self._tables.get(str(table.name))
         if resource is None:
             return False
         if kind == "column":

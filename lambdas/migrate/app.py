@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 from forebay.db.connect import login_attempts
 from lambdas.migrate.users import make_users
-
-ROOT = Path(__file__).resolve().parents[2]
+from migrations.chains import CHAINS, Chain, upgrade
 
 Done = Literal["migrated", "newer"]
 
 
-def migrate(url: str, revision: str = "head") -> Done:
-    """Run `alembic upgrade`, to the newest revision or to a given one.
+def migrate(url: str, revisions: Sequence[str] | None = None) -> Done:
+    """Upgrade a database along both chains of migrations, to the newest or to given revisions.
 
     Does nothing if the database is at a revision that this code does not contain. That happens
     in a roll-back to an earlier release: its code works with the newer schema (the
@@ -30,12 +26,10 @@ def migrate(url: str, revision: str = "head") -> Done:
     Raises:
         Exception: an error of a migration or of the database; the deployment fails with it.
     """
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations"))
-    config.attributes["url"] = url
-    if not _has_revisions(ScriptDirectory.from_config(config), _read_revisions(url)):
-        return "newer"
-    command.upgrade(config, revision)
+    with _connect(url) as connection:
+        if not all(_has_revisions(chain, chain.read_revisions(connection)) for chain in CHAINS):
+            return "newer"
+    upgrade(url, revisions)
     return "migrated"
 
 
@@ -53,19 +47,9 @@ def _connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(next(login_attempts(url, environment=os.environ)), autocommit=True)
 
 
-def _read_revisions(url: str) -> list[str]:
-    """The database's current revisions; empty if it was never migrated."""
-    with _connect(url) as connection:
-        table = connection.execute("SELECT to_regclass('forebay.alembic_version')").fetchone()
-        if table is None or table[0] is None:
-            return []
-        rows = connection.execute("SELECT version_num FROM forebay.alembic_version").fetchall()
-        return [str(row[0]) for row in rows]
-
-
-def _has_revisions(scripts: ScriptDirectory, revisions: list[str]) -> bool:
+def _has_revisions(chain: Chain, revisions: tuple[str, ...]) -> bool:
     try:
-        scripts.get_revisions(revisions)
+        chain.read_scripts().get_revisions(revisions)
     except CommandError:
         return False
     return True

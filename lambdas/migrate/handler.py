@@ -11,12 +11,12 @@ from lambdas.migrate.app import make_users_of, migrate
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
-    """Migrate to the event's `revision` or the newest; then create the users in FOREBAY_USERS.
+    """Migrate to the event's `revisions` or the newest; then create the users in FOREBAY_USERS.
 
     Every exception propagates and fails the deployment.
     """
     url = required(os.environ, "FOREBAY_DATABASE_URL")
-    status = migrate(url, str(event.get("revision") or "head"))
+    status = migrate(url, event.get("revisions"))
     users = os.environ.get("FOREBAY_USERS", "")
     if users:
         writer, reader = users.split(",")

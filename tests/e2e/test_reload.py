@@ -122,7 +122,7 @@ def upgrade() -> None:
 @contextmanager
 def saved_migration(stack: RunningStack, revision: str, body: str) -> Iterator[str]:
     """Add a migration to the running stack's checkout; yield the output of the stack about it."""
-    ((before,),) = stack.as_superuser("SELECT version_num FROM forebay.alembic_version")
+    ((before,),) = stack.as_superuser("SELECT version_num FROM forebay.resources_version")
     folder = stack.machine.root / "migrations" / "versions"
     path = folder / f"{revision}.py"
     title = f"Say {revision}"
@@ -132,7 +132,7 @@ def saved_migration(stack: RunningStack, revision: str, body: str) -> Iterator[s
     try:
         yield told
     finally:
-        stack.as_superuser(f"UPDATE forebay.alembic_version SET version_num = '{before}'")
+        stack.as_superuser(f"UPDATE forebay.resources_version SET version_num = '{before}'")
         gone = stack.process.said().count(_RELOADED)
         path.unlink()
         wait_until(lambda: stack.process.said().count(_RELOADED) > gone, "it is gone again")

@@ -1,15 +1,13 @@
 """The schema changes under traffic, while functions of the previous release still run."""
 
-import shutil
 import time
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 
-from local.settings import ROOT
 from tests.fixtures.faulty import FaultyStack
+from tests.fixtures.migrating import with_migrations_in
 
 MIGRATION = '''
 """Expand, as docs/migrations.md has it."""
@@ -48,13 +46,8 @@ def test_the_schema_is_migrated(faulty_stack: FaultyStack, tmp_path: Path) -> No
 
 def migrations(folder: Path, url: str) -> Config:
     """The alembic configuration of the project's migrations and an additional migration."""
-    shutil.copytree(ROOT / "migrations", folder / "migrations")
-    shutil.copy(ROOT / "alembic.ini", folder)
-    config = Config(folder / "alembic.ini")
-    head = ScriptDirectory.from_config(config).get_current_head()
+    chain = with_migrations_in(folder)
+    head = chain.read_scripts().get_current_head()
     assert head is not None
-    file = folder / "migrations" / "versions" / "expand.py"
-    file.write_text(MIGRATION.format(head=head))
-    config = Config(folder / "alembic.ini")
-    config.attributes["url"] = url
-    return config
+    (folder / "expand.py").write_text(MIGRATION.format(head=head))
+    return chain.configure(url)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from local import schema_changes
 from local.errors import MigrationsWaitError, StateUnusableError, ToolFailedError
 from local.postgres.config import OWNER
 from local.schema_changes import check_before_start, migrate_running, take_over
 from local.secret import make_secret
-from local.settings import ROOT, LocalSettings, Ports
-from migrations import effects
+from local.settings import LocalSettings, Ports
+from migrations.chains import CORE, RESOURCES, Chain, upgrade
+from migrations.effects import pending
+from tests.fixtures.migrating import with_migrations_in
 from tests.fixtures.pages import blocks, text_of
 from tests.fixtures.postgres import PostgresServer, cloned_database
 
@@ -52,18 +52,13 @@ class Checkout:
         (self.folder / f"{revision}.py").write_text(text, encoding="utf-8")
         self.head = revision
 
-    def run(self, revision: str) -> None:
-        command.upgrade(self.config(), revision)
-        self.done.append(revision)
+    def run(self, revisions: Sequence[str]) -> None:
+        upgrade(self.url, revisions, self.chains)
+        self.done.extend(revisions)
 
-    def config(self) -> Config:
-        config = Config()
-        config.set_main_option("script_location", str(ROOT / "migrations"))
-        config.set_main_option("path_separator", "newline")
-        folders = [str(ROOT / "migrations" / "versions"), str(self.folder)]
-        config.set_main_option("version_locations", "\n".join(folders))
-        config.attributes["url"] = self.url
-        return config
+    @property
+    def chains(self) -> Sequence[Chain]:
+        return CORE, with_migrations_in(self.folder)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.url, autocommit=True, options="-c search_path=public")
@@ -82,19 +77,16 @@ def checkout(
     postgres_cluster: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Checkout]:
     with cloned_database(postgres_cluster) as name:
-        head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+        head = RESOURCES.read_scripts().get_current_head()
         assert head is not None
         found = Checkout(postgres_cluster.url(OWNER, name), tmp_path, head)
         found.execute("CREATE TABLE rivers (name text)")
         found.execute("INSERT INTO rivers VALUES ('Rhine'), ('Po')")
 
-        def scripts() -> ScriptDirectory:
-            return ScriptDirectory.from_config(found.config())
+        def migrate(_url: str, revisions: Sequence[str]) -> None:
+            found.run(revisions)
 
-        def migrate(_url: str, revision: str) -> None:
-            found.run(revision)
-
-        monkeypatch.setattr(effects, "_own_scripts", scripts)
+        monkeypatch.setattr(schema_changes, "pending", partial(pending, chains=found.chains))
         monkeypatch.setattr(schema_changes, "migrate", migrate)
         yield found
 

@@ -12,12 +12,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from alembic import command
-from alembic.config import Config
 from psycopg import sql
 
 from lambdas.migrate.app import migrate
 from local.postgres.config import OWNER, READER, SUPERUSER
-from local.settings import ROOT
+from migrations.chains import CORE
 from tests.fixtures.postgres import PostgresServer
 
 #: The revision before the one that revokes PUBLIC's privileges.
@@ -130,8 +129,7 @@ def test_a_role_that_applies_commands_keeps_its_temporary_tables(
         empty_database(postgres_cluster) as name,
         psycopg.connect(postgres_cluster.url(SUPERUSER, name), autocommit=True) as admin,
     ):
-        config = Config(ROOT / "alembic.ini")
-        config.attributes["url"] = postgres_cluster.url(OWNER, name)
+        config = CORE.configure(postgres_cluster.url(OWNER, name))
         command.upgrade(config, BEFORE)
         role = sql.Identifier(writer)
         admin.execute(sql.SQL("CREATE ROLE {}").format(role))

@@ -78,4 +78,4 @@ def test_every_kind_of_test_has_its_folder() -> None:
         for folder in re.findall(r"`(\w+/[\w/]*)`", row.cells.get("Where", ""))
     }
     there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
-    assert told == there - {"fixtures", "__pycache__"}
+    assert told == there - {"fixtures", "project", "__pycache__"}
