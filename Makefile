@@ -63,7 +63,13 @@ reset: $(READY) ## delete the local databases and the local archive, after askin
 
 .PHONY: test
 test: $(READY) $(PACKAGES) ## all tests but the runbooks and the long ones
+	@$(MAKE) --no-print-directory test-contract
 	@exec $(BIN)/python -m pytest -m "not long and not runbook and not history and not soak and (not fault or quick)" -n auto --maxprocesses 4 --dist loadgroup
+
+# All other tests use the resources in tests/project.
+.PHONY: test-contract
+test-contract: $(READY) ## try each resource in resources/: write, replay, read, write back, delete
+	@exec $(BIN)/python -m pytest -o pythonpath=. -n 1 tests/contract
 
 .PHONY: test-e2e
 test-e2e: $(READY) $(PACKAGES) ## only the tests that need the whole stack
@@ -138,6 +144,7 @@ check: $(READY) ## what CI checks besides the tests: format, lint, types, import
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m local declarations
+	$(BIN)/python -m local openapi --check
 	$(BIN)/python -m local alembic check
 	$(BIN)/python -m local alembic --core check
 

@@ -138,11 +138,10 @@ def _migrate(settings: LocalSettings, options: argparse.Namespace) -> int:
     return migrate_running(settings, options.accept or None)
 
 
-def _write_openapi(settings: LocalSettings, _options: argparse.Namespace) -> int:
-    from local.description import written
+def _write_openapi(settings: LocalSettings, options: argparse.Namespace) -> int:
+    from local.description import check, write
 
-    (settings.root / "docs" / "openapi.json").write_bytes(written())
-    return 0
+    return check(settings.root) if options.check else write(settings.root)
 
 
 def _check_templates(settings: LocalSettings, _options: argparse.Namespace) -> int:
@@ -199,7 +198,8 @@ def _build_parser() -> argparse.ArgumentParser:
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
     add("templates", _check_templates, "synthesise every environment and check its templates")
     add("audit", _run_audit, "ask for known holes in what the lock files name")
-    add("openapi", _write_openapi, "write docs/openapi.json")
+    openapi = add("openapi", _write_openapi, "write docs/openapi.json")
+    openapi.add_argument("--check", action="store_true", help="only report if it is out of date")
     migration = add(
         "migration", _write_migration, "write a migration, and note what bodies look like"
     )

@@ -21,12 +21,11 @@ _MAX_TEXT = 300
 
 def bodies(shape: Shape) -> SearchStrategy[dict[str, Any]]:
     """Return a strategy for archived bodies: without the key, and with every default."""
-    return st.fixed_dictionaries(
-        {name: _draw_values(field) for name, field in shape.fields.items()}
-    )
+    return st.fixed_dictionaries({name: draw_values(field) for name, field in shape.fields.items()})
 
 
-def _draw_values(field: FieldShape) -> SearchStrategy[Any]:
+def draw_values(field: FieldShape) -> SearchStrategy[Any]:
+    """Return a strategy for the archived values of a field."""
     by_kind = st.one_of([_draw_kind(field, schema) for schema in field.schemas or ({},)])
     if field.nullable:
         by_kind = st.none() | by_kind

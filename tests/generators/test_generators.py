@@ -1,4 +1,4 @@
-"""Client generators make complete clients of docs/openapi.json, without a warning."""
+"""Client generators make complete clients of the API description, without a warning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from local.settings import ROOT
+from local.description import written
 from tests.fixtures.generators import PINNED, Generators
 
-DOCUMENT = ROOT / "docs/openapi.json"
-DESCRIBED: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
+DESCRIBED: dict[str, Any] = json.loads(written())
 SCHEMAS: dict[str, Any] = DESCRIBED["components"]["schemas"]
 OPERATIONS = {
     operation["operationId"]: operation["tags"][0]
@@ -25,10 +24,20 @@ MODELS = {name for name, schema in SCHEMAS.items() if schema["type"] == "object"
 pytestmark = [pytest.mark.xdist_group("generators"), pytest.mark.timeout(1200)]
 
 
-def test_openapi_python_client_drops_nothing(generators: Generators, tmp_path: Path) -> None:
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    """A file with the API description of the tests' resources."""
+    file = tmp_path / "openapi.json"
+    file.write_bytes(written())
+    return file
+
+
+def test_openapi_python_client_drops_nothing(
+    generators: Generators, document: Path, tmp_path: Path
+) -> None:
     printed = generators.run(
         [
-            *("openapi-python-client", "generate", "--path", DOCUMENT, "--meta", "none"),
+            *("openapi-python-client", "generate", "--path", document, "--meta", "none"),
             *("--output-path", tmp_path / "client", "--fail-on-warning"),
         ],
         tmp_path,
@@ -48,10 +57,12 @@ def test_openapi_python_client_drops_nothing(generators: Generators, tmp_path: P
     generators.run(["python", "-W", "error", "-c", "\n".join(check)], tmp_path)
 
 
-def test_datamodel_code_generator_makes_every_model(generators: Generators, tmp_path: Path) -> None:
+def test_datamodel_code_generator_makes_every_model(
+    generators: Generators, document: Path, tmp_path: Path
+) -> None:
     printed = generators.run(
         [
-            *("datamodel-codegen", "--input", DOCUMENT, "--input-file-type", "openapi"),
+            *("datamodel-codegen", "--input", document, "--input-file-type", "openapi"),
             *("--output", tmp_path / "models.py", "--output-model-type", "pydantic_v2.BaseModel"),
             *("--formatters", "builtin"),
         ],
@@ -75,7 +86,7 @@ def test_datamodel_code_generator_makes_every_model(generators: Generators, tmp_
 
 
 def test_openapi_typescript_and_openapi_fetch_make_a_client_that_type_checks(
-    generators: Generators, tmp_path: Path
+    generators: Generators, document: Path, tmp_path: Path
 ) -> None:
     """Invalid types must not compile: `client.ts` marks each expected error."""
     for file in ("client.ts", "tsconfig.json"):
@@ -84,7 +95,7 @@ def test_openapi_typescript_and_openapi_fetch_make_a_client_that_type_checks(
     printed = generators.run_node(
         "openapi-typescript/bin/cli.js",
         # A request may omit a field with a default.
-        *(DOCUMENT, "--default-non-nullable", "false", "--output", "api.ts"),
+        *(document, "--default-non-nullable", "false", "--output", "api.ts"),
         folder=tmp_path,
     )
     assert "warn" not in printed.lower()

@@ -186,7 +186,7 @@ def test_what_waits_is_told_as_the_page_shows_it(checkout: Checkout) -> None:
 
 def test_a_database_that_was_never_migrated_holds_nothing_to_hurt(checkout: Checkout) -> None:
     checkout.save("aa01", "op.drop_table('rivers')")
-    checkout.execute("DROP TABLE forebay.alembic_version")
+    checkout.execute("DROP TABLE forebay.alembic_version, forebay.resources_version")
 
     check_before_start(checkout.url, None, port=8080)
 

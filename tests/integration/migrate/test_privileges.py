@@ -6,7 +6,6 @@ A database's own privileges are not copied with a template, so these tests migra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -17,7 +16,7 @@ from psycopg import sql
 from lambdas.migrate.app import migrate
 from local.postgres.config import OWNER, READER, SUPERUSER
 from migrations.chains import CORE
-from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.postgres import PostgresServer, empty_database
 
 #: The revision before the one that revokes PUBLIC's privileges.
 BEFORE = "5d7a1c0e93b4"
@@ -33,20 +32,6 @@ MAKING = (
     "SELECT lo_create(0)",
     "SELECT lo_from_bytea(0, 'made')",
 )
-
-
-@contextmanager
-def empty_database(server: PostgresServer, owner: str = OWNER) -> Iterator[str]:
-    """Create a database that was never migrated, and yield its name."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server.url(SUPERUSER, "postgres"), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(owner)
-            )
-        )
-        yield name
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
