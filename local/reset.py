@@ -52,6 +52,7 @@ def _list_files(settings: LocalSettings) -> list[Path]:
         settings.logs,
         settings.secret,
         settings.processes,
+        settings.addresses,
         settings.state / LOCK_NAME,
     ]
 

@@ -113,6 +113,11 @@ class LocalSettings:
         return self.state / "processes.json"
 
     @property
+    def addresses(self) -> Path:
+        """The file of addresses and keys that `forebay --env local` reads."""
+        return self.state / "operators.json"
+
+    @property
     def postgres(self) -> Path:
         """The folder of both database clusters."""
         return self.state / "postgres"

@@ -19,6 +19,7 @@ from local.child import Child
 from local.deployment import Deployed, Deployment
 from local.errors import ToolFailedError
 from local.events import Listener, Remark, Stopped, ignore, step
+from local.operating import write_addresses
 from local.ports import check_free
 from local.postgres.config import primary_of, replica_of
 from local.postgres.server import Servers
@@ -146,6 +147,7 @@ class LocalStack:
         if kept_deployment:
             check.result()
             self._migrate(deployed)
+        write_addresses(self.settings)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
         self._restore_lost(deployed)
         firehose = pool.submit(self._start_firehose)

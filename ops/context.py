@@ -10,27 +10,22 @@ proves nothing about another one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 import resources
 from forebay.db.connect import Connection, connect
 from forebay.resource.spec import ResourceSpec
-from local.credentials import ACCESS_KEY_ID, secret_key
-from local.postgres.config import READER, primary_of, replica_of
-from local.settings import REGION, LocalSettings
 from ops.archive.layout import check_layout
 from ops.archive.store import ObjectStore, open_store
 from ops.archive.strays import Strays
 from ops.errors import UnavailableError, UsageError
+from ops.local_stack import LocalStack, read_local_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -274,14 +269,8 @@ class Context:
         stack = self._local_stack
         if stack is None:
             return session.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
-        # Never the operator's own credentials.
         return session.client(  # type: ignore[call-overload]
-            service,
-            endpoint_url=stack.firehose_url if service == "firehose" else stack.emulator_url,
-            region_name=REGION,
-            aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=secret_key(stack),
-            config=Config(**_LOCAL_AWS),
+            service, config=Config(**_LOCAL_AWS), **stack.configure_client(service)
         )
 
     @cached_property
@@ -290,11 +279,7 @@ class Context:
         if self.env is None:
             return {}
         if self._local_stack is not None:
-            stack = self._local_stack
-            return _local_outputs(stack) | {
-                "DatabaseUrl": primary_of(stack).url(),
-                "ReplicaUrl": replica_of(stack).url(READER),
-            }
+            return self._local_stack.outputs
         return self._described()
 
     def _described(self) -> Mapping[str, str]:
@@ -322,23 +307,6 @@ class Context:
         return outputs
 
     @cached_property
-    def _local_stack(self) -> LocalSettings | None:
-        """The one-machine stack that this checkout runs; None when another is meant."""
-        if self.env != LOCAL:
-            return None
-        settings = LocalSettings.from_env(self.environment)
-        # The stack may run on other ports than the usual ones; its queues' addresses tell.
-        port = urlsplit(_local_outputs(settings)["QueueUrl"]).port or settings.ports.emulator
-        return LocalSettings.from_env(self.environment, base_port=port - 1)
-
-
-def _local_outputs(settings: LocalSettings) -> dict[str, str]:
-    file: Path = settings.emulator / "deployed" / "outputs.json"
-    try:
-        stacks: dict[str, dict[str, str]] = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no local stack in {settings.state}; start one with `make run`, "
-            "or name its folder with FOREBAY_STATE"
-        ) from None
-    return {name: value for outputs in stacks.values() for name, value in outputs.items()}
+    def _local_stack(self) -> LocalStack | None:
+        """The one-machine stack; None if `--env` names another environment."""
+        return read_local_stack(self.environment) if self.env == LOCAL else None

@@ -1,0 +1,56 @@
+"""The operators' tool finds a one-machine stack by the file that the stack writes."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from local.operating import write_addresses
+from local.outputs import kept_deployment
+from local.secret import make_secret
+from local.settings import LocalSettings, Ports
+from ops.context import ARCHIVE, DATABASE, Context
+from ops.errors import UsageError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LocalSettings:
+    """The settings of a stack on unusual ports, after its deployment."""
+    made = LocalSettings(tmp_path / "state", Ports(9100))
+    kept_deployment(made).mkdir(parents=True)
+    outputs = {"forebay-local-data": {"ArchiveBucketName": "archive"}}
+    (kept_deployment(made) / "outputs.json").write_text(json.dumps(outputs))
+    make_secret(made.secret)
+    return made
+
+
+def context(settings: LocalSettings) -> Context:
+    return Context(env="local", environment={"FOREBAY_STATE": str(settings.state)})
+
+
+def test_a_started_stack_is_found_with_its_ports_and_keys(settings: LocalSettings) -> None:
+    write_addresses(settings)
+
+    found = context(settings)
+
+    assert found.get(ARCHIVE) == "archive"
+    assert f":{settings.ports.primary}/" in found.get(DATABASE)
+    assert found.s3.meta.endpoint_url == settings.emulator_url
+    assert found.firehose.meta.endpoint_url == settings.firehose_url
+
+
+def test_only_the_owner_may_read_the_keys(settings: LocalSettings) -> None:
+    write_addresses(settings)
+    write_addresses(settings)
+
+    mode = settings.addresses.stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_folder_without_a_stack_is_named_with_the_next_step(tmp_path: Path) -> None:
+    empty = LocalSettings(tmp_path, Ports(9100))
+    with pytest.raises(UsageError, match=f"no local stack in {tmp_path}; start one with"):
+        context(empty).get(ARCHIVE)
