@@ -1,4 +1,4 @@
-"""The options that many commands share, declared once."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -42,10 +42,14 @@ Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
 def uuid(text: str, option: str) -> str:
-    """A UUID in its canonical form.
+    """Return a UUID in its canonical form.
+
+    Args:
+        text: the value of the option.
+        option: the option's name, for the message.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a UUID.
     """
     try:
         return str(UUID(text))
@@ -54,18 +58,22 @@ def uuid(text: str, option: str) -> str:
 
 
 def moment(text: str, option: str) -> dt.datetime:
-    """A point in time as operators write it, `now` included; without a zone it is UTC.
+    """Parse a time in ISO 8601, or `now`; a time without a zone is UTC.
+
+    Args:
+        text: the value of the option.
+        option: the option's name, for the message.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a time.
     """
     if text == "now":
         return dt.datetime.now(dt.UTC)
     try:
-        found = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
             f"{option} {text!r} is no time; write it like 2026-11-21T04:29 or "
             "2026-11-21T04:29:12+01:00 (UTC unless it says otherwise), or `now`"
         ) from None
-    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

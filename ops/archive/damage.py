@@ -1,4 +1,4 @@
-"""Finds incomplete files in a copy of an archive, before a command applies any of them."""
+"""Finds damaged files in a copy of an archive, before a command applies any of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def find_damaged(
             if not stored.size_bytes:
                 damaged.append(LineFault.of_empty(stored.key))
             elif not empty_only:
-                damaged += _damage(store, stored.key)
+                damaged += _read_damage(store, stored.key)
             meter.advance(1)
     if damaged:
         rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}
@@ -76,7 +76,7 @@ def find_damaged(
     return damaged
 
 
-def _damage(store: ObjectStore, key: str) -> Iterator[LineFault]:
+def _read_damage(store: ObjectStore, key: str) -> Iterator[LineFault]:
     if not is_damaged(store.read(key)):
         return
     for _, entries in read_lines(store.read(key)):
