@@ -1,8 +1,8 @@
-"""Rebuild where new rejections are allowed: like the live run, object by object.
+"""A rebuild that may reject commands: it applies object by object, like the live run.
 
-Which of two commands that exclude each other is rejected then depends on the order of objects, as
-it did in the live run; so the strict rebuild is the way, and this one is for archives that have
-lost their rejections, or for resources whose rules have changed.
+As in the live run, the order of objects determines which of two conflicting commands is rejected.
+So this rebuild is only for archives that have lost their rejections, and for resources whose rules
+have changed; otherwise use the strict rebuild.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ops.replay.replay import Pace, Tally, begin, replay
 
 
 def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
-    """Takes over what was decided about rejections, then replays everything up to the cut.
+    """Restore the operators' decisions, then replay all commands up to the cut.
 
-    The replay takes over the archive's rejections. Only a database that owns the archive adds to
-    them; any other keeps the new ones for itself.
+    The replay takes the rejections over from the archive. A database that owns the archive adds new
+    rejections to it; any other database keeps them in its own table.
     """
     time = accepted(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
-        # It may be a database that was emptied by hand, and had followed the decision log.
+        # A database that was emptied by hand may have followed the decision log before.
         connection.execute("DELETE FROM forebay.decision_log")
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None

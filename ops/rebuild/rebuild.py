@@ -1,4 +1,4 @@
-"""One rebuild from beginning to end, in one transaction: it is there as a whole, or not at all."""
+"""The rebuild of a database, in one transaction: it completes, or it changes nothing."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
 
-#: Of gzip; below, processes would take longer to start than to work.
+#: The size of the archive's objects below which one process is faster than the start of several.
 _SMALL_BYTES = 16 * 1024 * 1024
-_MOST = 8  # processes, of a hundred MiB each: with more, Postgres's COPY is the limit
+_MAX_PROCESSES = 8  # of a hundred MiB each; with more, Postgres's COPY is the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """What was made."""
+    """The counts of a rebuild, for the operator."""
 
     objects: int
     commands: int
-    #: Commands that were accepted after the cut.
+    #: Commands after the cut, which were left out.
     after_cut: int
     rows: int
     tombstones: int
@@ -52,16 +52,16 @@ class Rebuilt:
     #: Commands of retired resources.
     skipped: int
     ledger_rows: int
-    #: That read and folded.
+    #: The number of processes that read and folded.
     processes: int
-    #: Objects in which commands were rejected, and that the archive lacks: it is incomplete.
+    #: Objects of rejected commands that are missing in the archive: it is incomplete.
     missing: Sequence[str]
-    #: Objects that hold commands of other times than their names say, and the first of them.
+    #: The number of objects whose names have another time than their commands, and the first keys.
     misplaced: int
     misplaced_named: Sequence[str]
 
     def facts(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the members for a JSON result."""
         return {
             "objects": self.objects,
             "commands": self.commands,
@@ -81,15 +81,15 @@ class Rebuilt:
 
 
 def prepare(context: Context) -> None:
-    """Gives the database the newest schema, and makes sure that it holds nothing.
+    """Give the database the newest schema; refuse a database with rows.
 
     Raises:
-        RefusedError: it is not empty; nothing was changed.
+        RefusedError: the database is not empty; it was not changed.
     """
-    # Alembic and SQLAlchemy take as long to import as all the rest: no other command waits.
+    # Alembic and SQLAlchemy take as long to import as all other modules of a command.
     from lambdas.migrate.app import migrate  # noqa: PLC0415
 
-    # A database that is refused stays as it is, its schema included.
+    # The schema of a database that is refused must not change either.
     with context.connect(purpose="rebuild") as connection:
         check_empty(connection, context.resources, may_lack_tables=True)
     migrate(context.get(DATABASE))
@@ -105,45 +105,48 @@ def rebuild(
     scratch: Path | None,
     processes: int | None = None,
 ) -> Rebuilt:
-    """Fills an empty database with what the archive's commands up to the cut come to.
+    """Fill an empty database from the archive's commands up to the cut.
 
     Args:
-        context: says where everything is.
-        console: for the progress.
-        cut: the greatest command id that counts.
-        scratch: folder for temporary files of about the size of the inflated archive.
-        processes: how many read and fold; None for one to each processor, and for a small archive
-            one.
+        context: the archive and the database.
+        console: shows the progress.
+        cut: the greatest command id that is included.
+        scratch: a folder for temporary files as large as the inflated archive; None for the
+            system's folder.
+        processes: the number of processes that read and fold; None for the number of processors, or
+            for a single process if the archive is small.
 
     Raises:
         RefusedError: the database is not empty, or a command can't apply that the live run has
-            not rejected. Nothing was changed.
+            not rejected. The database was not changed.
     """
     total = size = 0
-    for found in commands_until(context.archive, cut):
-        total, size = total + 1, size + found.size_bytes
-    readers = processes or (1 if size < _SMALL_BYTES else min(_MOST, _processors()))
-    with ExitStack() as opened:
+    for stored in commands_until(context.archive, cut):
+        total, size = total + 1, size + stored.size_bytes
+    readers = processes or (1 if size < _SMALL_BYTES else min(_MAX_PROCESSES, _count_processors()))
+    with ExitStack() as stack:
         folder = Path(
-            opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
         )
-        partition = opened.enter_context(
+        partition = stack.enter_context(
             Partition(folder / "buckets", expected_bytes=size * INFLATION, writers=1 + readers)
         )
         (folder / "ledgers").mkdir()
         shares = [
-            Share(context.anew(), cut, partition.files, folder / "ledgers", Numbers(one, readers))
-            for one in range(readers)
+            Share(
+                context.anew(), cut, partition.files, folder / "ledgers", Numbers(reader, readers)
+            )
+            for reader in range(readers)
         ]
-        crew = opened.enter_context(Crew(shares))
+        crew = stack.enter_context(Crew(shares))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
-            # After the commands, so that what is decided about them meanwhile is seen.
+            # After the commands, so that the decisions made since are included.
             position, owner = NOTHING_READ, None
             with Writer(partition.files, 0) as writer:
                 for entry in add_rejections(context.archive, writer, cut=cut, position=None):
                     position, owner = entry.slot, entry.owner or owner
-        connection = opened.enter_context(context.connect(purpose="rebuild"))
+        connection = stack.enter_context(context.connect(purpose="rebuild"))
         filling = _Filling(
             connection, context, cut, shares, scanned, position=position, owner=owner
         )
@@ -151,13 +154,13 @@ def rebuild(
             return filling.fill(crew.fold(partition.files.of), meter)
 
 
-def _processors() -> int:
-    """How many this process may use."""
+def _count_processors() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Filling:
-    """The one transaction in which all tables are filled."""
+    """The transaction that fills all tables."""
 
     def __init__(
         self,
@@ -170,16 +173,16 @@ class _Filling:
         position: int,
         owner: str | None,
     ) -> None:
-        """A filling.
+        """Prepare the transaction.
 
         Args:
-            connection: to the empty database.
-            context: says where everything is.
-            cut: the greatest command id that counts.
+            connection: a connection to the empty database.
+            context: the archive and the declarations.
+            cut: the greatest command id that is included.
             shares: the readers' shares, which have been read.
-            scanned: what each of them has met.
+            scanned: the counts of each share.
             position: the last entry of the decision log that was read.
-            owner: the database that owns the archive, by then.
+            owner: the database that owned the archive at that entry.
         """
         self._connection = connection
         self._position = position
@@ -191,48 +194,48 @@ class _Filling:
 
     @property
     def commands(self) -> int:
-        """How many have been read."""
-        return sum(found.commands for found in self._scanned)
+        """The number of commands that were read."""
+        return sum(counts.commands for counts in self._scanned)
 
     def fill(self, folded: Iterator[Folded], meter: Meter) -> Rebuilt:
-        """Fills them with what the commands come to."""
+        """Fill the tables from the folded commands."""
         connection, context, cut = self._connection, self._context, self._cut
         loader = Loader(connection, context.resources)
         with connection.transaction():
-            # Nobody else gets in until all is there; and a table emptied here can be copied to
-            # frozen.
-            every = sql.SQL(", ").join(tables(context.resources))
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
+            # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
+            # truncated in the same transaction.
+            targets = sql.SQL(", ").join(tables(context.resources))
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
             check_empty(connection, context.resources)
-            connection.execute(sql.SQL("TRUNCATE {}").format(every))
-            # It may be a database that was emptied by hand, and had followed the decision log.
+            connection.execute(sql.SQL("TRUNCATE {}").format(targets))
+            # A database that was emptied by hand may have followed the decision log before.
             connection.execute("DELETE FROM forebay.decision_log")
-            later = [
+            items = [
                 item for spec in context.resources.values() for item in put_off(connection, spec)
             ]
-            # References of all tables first, whatever the order of the tables: the keys that they
-            # need can't be dropped before.
-            later.sort(key=lambda item: not item.is_reference)
-            for item in later:
+            # The references of all tables first: the keys that they depend on can't be dropped
+            # before them.
+            items.sort(key=lambda item: not item.is_reference)
+            for item in items:
                 connection.execute(item.drop)
             entries = takewhile(
                 lambda entry: entry.slot <= self._position, read_log(context.archive)
             )
             rejections = loader.reject(entries, cut)
             decisions = audit.restore(connection, context.archive, until=accepted(cut))
-            skipped = self._load(loader, folded, meter)
+            skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
-            for item in reversed(later):
+            for item in reversed(items):
                 meter.advance(0, note=f"making {item.name}")
-                _make(connection, item)
+                _create(connection, item)
             self._follow_log()
             for table in tables(context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
         return Rebuilt(
-            objects=sum(found.objects for found in self._scanned),
+            objects=sum(counts.objects for counts in self._scanned),
             commands=self.commands,
-            after_cut=sum(found.after_cut for found in self._scanned),
+            after_cut=sum(counts.after_cut for counts in self._scanned),
             rows=loader.rows,
             tombstones=loader.tombstones,
             rejections=rejections,
@@ -240,19 +243,19 @@ class _Filling:
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
             processes=len(self._shares),
-            # Up to a cut, lines that are no commands may be of objects of after it.
+            # Up to a cut, rejections of invalid lines may be of objects after the cut.
             missing=sorted(loader.awaited) if self._cut == EVERYTHING else [],
-            misplaced=sum(found.misplaced for found in self._scanned),
-            misplaced_named=sorted(key for found in self._scanned for key in found.misplaced_named)[
-                :NAMED
-            ],
+            misplaced=sum(counts.misplaced for counts in self._scanned),
+            misplaced_named=sorted(
+                key for counts in self._scanned for key in counts.misplaced_named
+            )[:NAMED],
         )
 
     def _follow_log(self) -> None:
-        """Notes how far the decision log was read, and that nothing was rejected since.
+        """Record the position in the decision log; refuse if a loaded command was rejected since.
 
         Raises:
-            RefusedError: a command whose row was loaded has been rejected meanwhile.
+            RefusedError: the live run has rejected a command whose row was loaded.
         """
         context = self._context
         log = DecisionLog(self._connection, context.archive, context.resources)
@@ -264,41 +267,41 @@ class _Filling:
                     "changed. Rebuild again"
                 )
         if self._cut == EVERYTHING:
-            # Up to a cut, only the rejections up to it were loaded: the rest is taken over later.
+            # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
             log.begin_at(self._position, self._owner)
 
-    def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
-        """Loads everything; how many commands are of retired resources.
+    def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
+        """Load all rows and the ledger; return the number of commands of retired resources.
 
         Raises:
-            NotRebuiltError: something can't be applied that the live run has not rejected; names
-                all of it.
+            NotRebuiltError: commands can't apply, or lines are invalid, and the live run has not
+                rejected them; the error contains all of them.
         """
         readers = len(self._shares)
-        counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
+        counts = ObjectCounts(readers * max(share.objects for share in self._scanned))
         refusals = Refusals()
-        for found in folded:
-            refusals.add(found)
-            meter.advance(found.commands)
+        for batch in folded:
+            refusals.add(batch)
+            meter.advance(batch.commands)
             if refusals:
-                continue  # nothing is loaded any more; what else is refused is named with it
-            counts.add(found.tally)
+                continue  # collect the other refusals, without loading more rows
+            counts.add(batch.tally)
             try:
-                loader.load(found)
+                loader.load(batch)
             except RefusedError as exc:
                 refusals.refused_row = str(exc)
         if refusals:
             raise NotRebuiltError(refusals)
-        for share in self._shares:
-            loader.note(share.ledger, share.numbers, counts)
+        for reader in self._shares:
+            loader.note(reader.ledger, reader.numbers, counts)
         return sum(counts.skipped)
 
 
 def _fire_deferred_triggers(connection: Connection) -> None:
-    """Ends the events that deferred triggers wait for: a table that has some gets no index.
+    """Fire the deferred triggers now: a table with pending trigger events can't get an index.
 
     Raises:
-        RefusedError: one of them refuses a row.
+        RefusedError: a trigger refuses a row.
     """
     try:
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -312,13 +315,13 @@ def _fire_deferred_triggers(connection: Connection) -> None:
         ) from None
 
 
-def _make(connection: Connection, item: PutOff) -> None:
+def _create(connection: Connection, item: PutOff) -> None:
     try:
         connection.execute(item.make)
     except psycopg.IntegrityError as exc:
-        said = " ".join(str(exc).split())
+        reason = " ".join(str(exc).split())
         raise RefusedError(
             f"{item.name} does not hold for what the archive comes to, and the live run has not "
-            f"rejected a command for it: {said}; nothing was changed. Look at it, then rebuild "
+            f"rejected a command for it: {reason}; nothing was changed. Look at it, then rebuild "
             "with --allow-new-rejections"
         ) from None
