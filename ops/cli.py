@@ -41,7 +41,7 @@ from ops.exit_codes import ExitCode
 
 app = typer.Typer(
     name="forebay",
-    help="Operate a Forebay: replay, rebuild and verify its tables from the archive.",
+    help="Operate Forebay: replay, rebuild and verify its tables from the archive.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +50,7 @@ app = typer.Typer(
 
 @app.callback()
 def forebay() -> None:
-    """Operate a Forebay: replay, rebuild and verify its tables from the archive."""
+    """Operate Forebay: replay, rebuild and verify its tables from the archive."""
 
 
 app.command()(adopt.adopt)
@@ -116,7 +116,7 @@ def _describe_error(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0
         case _:
             file = _write_traceback()
             kind = type(error).__name__
-            return f"{message} ({kind}): a defect of forebay; traceback in {file}", ExitCode.DEFECT
+            return f"{message} ({kind}): a defect of Forebay; traceback in {file}", ExitCode.DEFECT
 
 
 def _write_traceback() -> str:

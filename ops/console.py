@@ -229,10 +229,10 @@ class Console:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise UsageError(f"{question} Nobody can be asked here: give --yes to agree")
+            raise UsageError(f"{question} Standard input is not a terminal; confirm with --yes")
         self._err.print(f"{visible(question)} [y/N] ", end="")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise DeclinedError("nothing was changed")
+            raise DeclinedError("not confirmed; nothing was changed")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

@@ -150,13 +150,12 @@ class Context:
         value = self.find(setting)
         if value is None and setting is REPLICA and self.find(DATABASE) is not None:
             raise UsageError(
-                f"{setting.name} is not known for the database that was given; "
-                f"give {setting.option} too"
+                f"{setting.name} is not known for the given database; give {setting.option} too"
             )
         if value is None:
             raise UsageError(
                 f"{setting.name} is not known; give {setting.option}, set {setting.variable}, "
-                "or name a deployed environment with --env"
+                "or name an environment with --env"
             )
         return value
 
@@ -315,7 +314,7 @@ class Context:
                     continue  # the database is not part of the deployment
                 raise UsageError(
                     f"the stack {name} can't be described: {exc}; "
-                    "is it deployed, and are account and region the right ones?"
+                    "check that it is deployed, and the account and region"
                 ) from exc
             except BotoCoreError as exc:
                 raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc
@@ -343,7 +342,7 @@ def _read_local_outputs(settings: LocalSettings) -> dict[str, str]:
         stacks: dict[str, dict[str, str]] = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UsageError(
-            f"there is no local stack in {settings.state}; start one with `make run`, "
-            "or name its folder with FOREBAY_STATE"
+            f"there is no local stack in {settings.state}; start it with `make run`, "
+            "or set FOREBAY_STATE to its folder"
         ) from None
     return {name: value for outputs in stacks.values() for name, value in outputs.items()}

@@ -21,24 +21,25 @@ Env = Annotated[
 ]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database-url", help="The primary. [env var: FOREBAY_DATABASE_URL]"),
+    typer.Option("--database-url", help="The primary's address. [env var: FOREBAY_DATABASE_URL]"),
 ]
 ReplicaUrl = Annotated[
-    str | None, typer.Option("--replica-url", help="A replica. [env var: FOREBAY_REPLICA_URL]")
+    str | None,
+    typer.Option("--replica-url", help="A replica's address. [env var: FOREBAY_REPLICA_URL]"),
 ]
 SourceUrl = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="The archive: s3://bucket, or file:///folder. [env var: FOREBAY_ARCHIVE_BUCKET]",
+        help="The archive: s3://bucket or file:///folder. [env var: FOREBAY_ARCHIVE_BUCKET]",
     ),
 ]
 Scratch = Annotated[
     Path | None,
     typer.Option("--scratch", help="Folder for temporary files as large as the inflated archive."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm in advance.")]
 
 
 def uuid(text: str, option: str) -> str:
@@ -54,7 +55,7 @@ def uuid(text: str, option: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is no UUID") from None
+        raise UsageError(f"{option} {text!r} is not a UUID") from None
 
 
 def moment(text: str, option: str) -> dt.datetime:
@@ -73,7 +74,7 @@ def moment(text: str, option: str) -> dt.datetime:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"{option} {text!r} is no time; write it like 2026-11-21T04:29 or "
-            "2026-11-21T04:29:12+01:00 (UTC unless it says otherwise), or `now`"
+            f"{option} {text!r} is not a time; write it like 2026-11-21T04:29 or "
+            "2026-11-21T04:29:12+01:00 (UTC without a zone), or `now`"
         ) from None
     return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

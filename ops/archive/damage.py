@@ -39,9 +39,9 @@ def refuse_damaged(
             console.note(text)
     count = len({line.object for line in damaged})
     raise RefusedError(
-        f"{count:,} objects of {store.url} can't be read, the first is {damaged[0].object} "
-        f"({damaged[0].detail}); all are named above, and nothing was changed. Copy them again; "
-        "one that is so in the bucket too: move it out of the copy, or use the bucket itself"
+        f"{count:,} objects of {store.url} can't be read; the first is {damaged[0].object} "
+        f"({damaged[0].detail}), and all are listed above. Nothing was changed. Copy them again. "
+        "If an object is damaged in the bucket too, move it out of the copy, or use the bucket"
     )
 
 

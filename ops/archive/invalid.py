@@ -39,7 +39,9 @@ class LineFault(NamedTuple):
     @classmethod
     def of_empty(cls, object_key: str) -> LineFault:
         """Return the description of an empty object."""
-        return cls.of(object_key, InvalidLine(0, b"", EMPTY, "the file is empty, as no object is"))
+        return cls.of(
+            object_key, InvalidLine(0, b"", EMPTY, "the file is empty; an archive object never is")
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result."""

@@ -40,10 +40,10 @@ def check_layout(store: ObjectStore) -> None:
     nearby = _find_nearby(store, names)
     if nearby is None and all(name.rstrip("/") in TOP_FOLDERS for name in names):
         return
-    contents = f"it holds {', '.join(names)}" if names else "it holds no objects"
-    advice = f"`{COMMANDS_PREFIX}` is in {nearby}" if nearby else "name the folder that has it"
+    contents = f"it contains {', '.join(names)}" if names else "it contains no objects"
+    advice = f"`{COMMANDS_PREFIX}` is in {nearby}" if nearby else "name the folder that contains it"
     raise UsageError(
-        f"{store.url} is no archive: there is no `{COMMANDS_PREFIX}` at its top; {contents}; "
+        f"{store.url} is not an archive: it has no `{COMMANDS_PREFIX}` at its top; {contents}; "
         f"{advice}"
     )
 
@@ -66,7 +66,7 @@ def describe_lack(store: ObjectStore) -> str | None:
     if has_commands(store):
         return None
     is_empty = next(store.list(""), None) is None
-    lack = "is empty: it has no objects at all" if is_empty else "has no object of commands yet"
+    lack = "is empty: it has no objects" if is_empty else "has no commands yet"
     others = f" ({len(store.strays):,} files {store.strays})" if store.strays else ""
     return f"{store.url} {lack}{others}"
 

@@ -38,9 +38,9 @@ class Missing:
         shown = ", ".join(self.named[:3]) + (", …" if self.objects > 3 else "")  # noqa: PLR2004
         return (
             f"{self.archive} is incomplete: it lacks {self.objects:,} objects that the ledger "
-            f"calls applied ({shown}). No replay of it applies what they held: copy them, or "
-            "restore them in the bucket, and compare again. Of an object that was removed on "
-            "purpose, delete the row in forebay.ledger"
+            f"shows as applied ({shown}). A replay of it can't apply their commands. Copy them, or "
+            "restore them in the bucket, and verify again. If an object was removed on purpose, "
+            "delete its row in forebay.ledger"
         )
 
     def facts(self) -> dict[str, Any]:

@@ -219,16 +219,17 @@ class Folder:
         """
         mode = entry.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            kind = "a link" if stat.S_ISLNK(mode) else "no file"
+            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
             raise RefusedError(
-                f"{str(entry)!a} is {kind}, and the copy of an archive has plain files and folders "
-                "only; remove it"
+                f"{str(entry)!a} is {kind}, but the copy of an archive may contain only plain "
+                "files and folders; remove it"
             )
         try:
             entry.name.encode()
         except UnicodeEncodeError:
             raise RefusedError(
-                f"{str(entry)!a} is not named in UTF-8, as every object is; remove it"
+                f"{str(entry)!a} has a name that is not UTF-8, so it is not the copy of an object; "
+                "remove it"
             ) from None
 
 
@@ -240,7 +241,7 @@ def bucket_name(source: str) -> str:
     """
     parts = urlsplit(source)
     if parts.scheme not in {"", "s3"} or not (parts.netloc or parts.path).strip("/"):
-        raise UsageError(f"{source} is no bucket; write s3://bucket")
+        raise UsageError(f"{source} is not a bucket; write s3://bucket")
     return parts.netloc if parts.scheme else source
 
 
@@ -261,14 +262,14 @@ def open_store(
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
         if parts.netloc or not folder.is_dir():
-            raise UsageError(f"{source} is no folder; write file:///folder, with three slashes")
+            raise UsageError(f"{source} is not a folder; write file:///folder, with three slashes")
         return Folder(folder, strays)
     if parts.scheme in {"", "s3"}:
         bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
         if not bucket or below.strip("/"):
             raise UsageError(
-                f"{source} is no archive; name its bucket only: s3://bucket, "
-                "for the ledger knows objects by their whole keys"
+                f"{source} is not an archive; name only the bucket, as s3://bucket, "
+                "because the ledger contains whole keys"
             )
         return Bucket(s3(), bucket, strays)
-    raise UsageError(f"{source} is no archive; write s3://bucket or file:///folder")
+    raise UsageError(f"{source} is not an archive; write s3://bucket or file:///folder")

@@ -83,7 +83,7 @@ class Strays:
     def __str__(self) -> str:
         keys = ", ".join(self._first_keys())
         more = f" and {len(self) - _NAMED:,} more" if len(self) > _NAMED else ""
-        return f"left out, for they are no archive objects by their names: {keys}{more}"
+        return f"left out, because their names are not those of archive objects: {keys}{more}"
 
     def add(self, key: str) -> None:
         """Add a stray; adding it again has no effect."""

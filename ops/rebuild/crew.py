@@ -74,7 +74,7 @@ class Crew:
                     commands[process] = message
                     advance(sum(commands.values()))
                 else:
-                    raise TypeError(f"a process of the rebuild has said {message!r}")
+                    raise TypeError(f"a process of the rebuild sent an unexpected {message!r}")
         return [scanned[process] for process in self._processes]
 
     def fold(self, buckets: int) -> Iterator[Folded]:
@@ -151,7 +151,7 @@ class _Process:
         while True:
             message = self.receive()
             if not (message is None or isinstance(message, Folded)):
-                raise TypeError(f"a process of the rebuild has said {message!r}")
+                raise TypeError(f"a process of the rebuild sent an unexpected {message!r}")
             yield message
 
     def end(self) -> None:
@@ -163,7 +163,7 @@ class _Process:
     def _create_error(self) -> UnavailableError:
         self._process.join()
         return UnavailableError(
-            f"a process of the rebuild has ended before its time (exit code "
+            f"a process of the rebuild ended early (exit code "
             f"{self._process.exitcode}); nothing was changed"
         )
 

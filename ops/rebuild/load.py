@@ -111,9 +111,10 @@ class Loader:
             if not is_data_fault(exc):
                 raise
             raise RefusedError(
-                f"Postgres refuses a row of {block.resource} that the live run has not rejected: "
-                f"{fault_detail(exc)} (among {block.rows:,} commands from {block.first}); nothing "
-                "was changed. Look at it, then rebuild with --allow-new-rejections"
+                f"Postgres refuses a row of {block.resource}, and the live run has not rejected "
+                f"its command: {fault_detail(exc)} (among {block.rows:,} commands from "
+                f"{block.first}); nothing was changed. Examine the command, then rebuild with "
+                "--allow-new-rejections"
             ) from None
         self.rows += block.rows
 

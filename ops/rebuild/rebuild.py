@@ -226,7 +226,7 @@ class _Filling:
             skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
             for item in reversed(items):
-                meter.advance(0, note=f"making {item.name}")
+                meter.advance(0, note=f"creating {item.name}")
                 _create(connection, item)
             self._follow_log()
             for table in tables(context.resources):
@@ -263,8 +263,8 @@ class _Filling:
             rejections = list(map(Rejection.from_archive, up_to(self._cut, entry)))
             if log.undo(rejections):
                 raise RefusedError(
-                    "commands were rejected while the archive was being read; nothing was "
-                    "changed. Rebuild again"
+                    "the live run rejected commands while the rebuild read the archive; nothing "
+                    "was changed. Rebuild again"
                 )
         if self._cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
@@ -309,9 +309,9 @@ def _fire_deferred_triggers(connection: Connection) -> None:
         if not is_data_fault(exc):
             raise
         raise RefusedError(
-            "a deferred trigger refuses what the archive comes to, and the live run has not "
-            f"rejected a command for it: {fault_detail(exc)}; nothing was changed. Look at it, "
-            "then rebuild with --allow-new-rejections"
+            "a deferred trigger refuses the rows of the archive, and the live run has not rejected "
+            f"a command for this reason: {fault_detail(exc)}; nothing was changed. Examine the "
+            "rows, then rebuild with --allow-new-rejections"
         ) from None
 
 
@@ -321,7 +321,7 @@ def _create(connection: Connection, item: PutOff) -> None:
     except psycopg.IntegrityError as exc:
         reason = " ".join(str(exc).split())
         raise RefusedError(
-            f"{item.name} does not hold for what the archive comes to, and the live run has not "
-            f"rejected a command for it: {reason}; nothing was changed. Look at it, then rebuild "
-            "with --allow-new-rejections"
+            f"the rows of the archive violate {item.name}, and the live run has not rejected a "
+            f"command for this reason: {reason}; nothing was changed. Examine the rows, then "
+            "rebuild with --allow-new-rejections"
         ) from None

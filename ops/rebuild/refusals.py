@@ -12,8 +12,8 @@ from ops.rebuild.share import Folded, Unfit
 
 _SHOWN = 3
 _NEXT_STEP = (
-    "nothing was changed. Copy damaged objects again; what is so in the archive itself: look at "
-    "it, then rebuild with --allow-new-rejections"
+    "nothing was changed. Copy damaged objects again. If the archive itself has these faults, "
+    "examine them, then rebuild with --allow-new-rejections"
 )
 
 
@@ -67,14 +67,14 @@ class Refusals:
             )
         if self.refused_row and not (self.invalid or self.unfit):
             return self.refused_row
-        texts = [f"{line} (a line that is no command)" for line in self.invalid[:_SHOWN]]
+        texts = [f"{line} (an invalid line)" for line in self.invalid[:_SHOWN]]
         texts += [str(command) for command in self.unfit[: _SHOWN - len(texts)]]
         total = len(self.invalid) + len(self.unfit)
         more = f"; and {total - len(texts):,} more, named above" if total > len(texts) else ""
         objects = len({line.object for line in self.invalid})
-        lines = f", {len(self.invalid):,} of them lines of {objects:,} objects" * bool(objects)
+        lines = f" ({len(self.invalid):,} invalid lines in {objects:,} objects)" * bool(objects)
         return (
-            f"{total:,} commands can't apply that the live run has not rejected{lines}: "
+            f"the live run has not rejected {total:,} commands that can't apply{lines}: "
             f"{'; '.join(texts)}{more}; {_NEXT_STEP}"
         )
 

@@ -54,7 +54,7 @@ def check_empty(
     if full:
         raise RefusedError(
             f"the database is not empty: {', '.join(full)} have rows; rebuild into a new database, "
-            "or bring this one up to date with forebay replay"
+            "or update this one with `forebay replay`"
         )
 
 

@@ -108,7 +108,7 @@ class Gate:
         if reason is not None and not self._is_held:
             self._notify(f"waiting: {reason}")
         elif reason is None and self._is_held:
-            self._notify("going on")
+            self._notify("continuing")
         self._is_held = reason is not None
         self.waiting_for = "paused" if self._paused else reason
         return self.waiting_for is not None

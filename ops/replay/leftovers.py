@@ -243,9 +243,9 @@ def _describe_error(undecided: Sequence[Undecided]) -> str | None:
     if not undecided:
         return None
     first = undecided[0]
-    name = "an unreadable line" if isinstance(first.entry, InvalidLine) else first.entry.id
+    name = "an invalid line" if isinstance(first.entry, InvalidLine) else first.entry.id
     return (
         f"{len(undecided):,} commands can't be applied, and a replay may not reject them; the "
-        f"first one: {name}: {first.detail}. Use the release that can apply them; if the object "
-        "was never applied, forebay sweep hands it to the consumer, which decides"
+        f"first is {name}: {first.detail}. Use a release that can apply them. If the object was "
+        "never applied, `forebay sweep` sends it to the consumer, which decides"
     )

@@ -119,14 +119,15 @@ def resumed(context: Context, run_id: str) -> runs.Run:
     with context.connect(purpose="replay") as connection:
         run = runs.find_run(connection, run_id)
     if run is None:
-        raise UsageError(f"the database knows no run {run_id}; forebay.runs lists them")
+        raise UsageError(f"the database has no run {run_id}; the table forebay.runs lists all runs")
     if (
         run.state == "done" and not run.via_queue
     ):  # --watch shows a run by the queue also after its end
-        raise RefusedError(f"run {run_id} is done; start another one without --resume")
+        raise RefusedError(f"run {run_id} is done; start a new run without --resume")
     if context.archive.url != run.source:
         raise UsageError(
-            f"run {run_id} replays {run.source}, not {context.archive.url}; give --source"
+            f"run {run_id} replays {run.source}, not {context.archive.url}; "
+            f"give --source {run.source}"
         )
     return run
 
@@ -206,7 +207,7 @@ def replay(
                 runs.mark(recording, run.id, "stopped")
             raise StoppedError(
                 f"stopped after {tally.objects:,} objects and {tally.lines:,} commands; "
-                f"go on with: {_format_resume(run)}"
+                f"resume with: {_format_resume(run)}"
             ) from None
         if run is not None and not tally.failed:
             runs.mark(recording, run.id, "done")
@@ -233,7 +234,7 @@ def _keep(leftovers: Leftovers, done: Done) -> Done:
     outcome = replace(done.outcome, undecided=())
     if leftovers.add(done.key, done.size_bytes, done.outcome):
         return Done(done.key, done.size_bytes, outcome)
-    error = "too many commands of the replay can't be applied at their turn; resume it"
+    error = "too many commands of the replay can't be applied at their turn; resume the run"
     return Done(done.key, done.size_bytes, outcome, error)
 
 

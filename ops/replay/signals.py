@@ -71,13 +71,13 @@ def _report(
     while not ended.is_set():
         if signals.acquire(timeout=_LOOK_SECONDS):
             if gate.is_stopped:
-                notify(f"stopping after the chunks at hand; go on later with: {resume}")
+                notify(f"stopping after the current chunks; resume later with: {resume}")
             elif gate.is_paused:
-                notify("paused; Enter (or SIGCONT) goes on, Ctrl-C again stops")
+                notify("paused; Enter (or SIGCONT) continues, Ctrl-C stops")
         if gate.is_paused and not gate.is_stopped and _enter_was_pressed():
             gate.go()
         if was_paused and not gate.is_paused:
-            notify("going on")
+            notify("continuing")
         was_paused = gate.is_paused
 
 

@@ -60,14 +60,16 @@ def replay(
     """
     queue = Queue(context.sqs, context.get(REPLAY_QUEUE))
     if not context.archive.url.startswith("s3://"):
-        raise UsageError("--via-queue replays the archive's bucket, which the consumer reads")
+        raise UsageError(
+            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
+        )
     if len(selection.ids) > _MAX_IDS:
-        raise UsageError(f"--via-queue takes {_MAX_IDS:,} ids at most; replay without it")
+        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
     if run is not None and watch:
         _Watch(context, console, run, queue).follow()
         return
     if run is not None and run.state == "done":
-        raise RefusedError(f"run {run.id} is done; start another one without --resume")
+        raise RefusedError(f"run {run.id} is done; start a new run without --resume")
     if run is None:
         total, size = count_objects(context.archive, selection)
         console.confirm(
@@ -190,7 +192,7 @@ class _Watch:
                     state = self._wait_until_settled(connection, state, meter)
                 except KeyboardInterrupt:
                     raise StoppedError(
-                        "no longer watching; the replay goes on without. Look again with: "
+                        "stopped watching; the replay continues. Watch it again with: "
                         f"forebay replay --resume {self._id} --watch"
                     ) from None
             if state.missing:
@@ -220,7 +222,7 @@ class _Watch:
     def _read_state(self, connection: Connection) -> _RunState:
         run = runs.find_run(connection, self._id)
         if run is None:
-            raise UsageError(f"the database knows no run {self._id}")
+            raise UsageError(f"the database has no run {self._id}")
         if run.objects is None:
             raise RefusedError(
                 f"the objects of run {self._id} are still being sent, or were not all sent; send "
@@ -270,8 +272,8 @@ class _Watch:
         others = state.missing - len(state.dead)
         message = f"{len(state.dead):,} objects are dead letters of the replay queue"
         if others:
-            message += f", {others:,} others are not done although the queue is empty"
+            message += f", {others:,} others are unfinished although the queue is empty"
         raise IncompleteError(
-            f"{message}; mend the cause (the consumer's log has it), then: "
+            f"{message}; repair the cause (see the consumer's log), then: "
             f"forebay replay --resume {self._id}"
         )
