@@ -176,7 +176,7 @@ class Context:
         yield lambda setting: self.environment.get(setting.variable)
         yield lambda setting: self._outputs.get(_OUTPUTS[setting])
 
-    def anew(self) -> Context:
+    def copy_settings(self) -> Context:
         """Return a context with the same settings that holds no clients and can be pickled."""
         return Context(self.options, self.env, self.environment)
 

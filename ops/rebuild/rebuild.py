@@ -1,7 +1,11 @@
-"""The rebuild of a database, in one transaction: it completes, or it changes nothing."""
+"""Rebuilds a database from the archive, strictly or with new rejections.
+
+The strict rebuild is one transaction: it completes, or it changes nothing.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +22,7 @@ from forebay.apply import DecisionLog, Rejection
 from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, accepted, commands_until
@@ -31,6 +36,7 @@ from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
+from ops.replay.replay import Pace, Tally, begin, replay
 
 #: The size of the archive's objects below which one process is faster than the start of several.
 _SMALL_BYTES = 16 * 1024 * 1024
@@ -131,27 +137,59 @@ def rebuild(
         partition = stack.enter_context(
             Partition(folder / "buckets", expected_bytes=size * INFLATION, writers=1 + readers)
         )
-        (folder / "ledgers").mkdir()
+        ledgers = folder / "ledgers"
+        ledgers.mkdir()
         shares = [
-            Share(
-                context.anew(), cut, partition.files, folder / "ledgers", Numbers(reader, readers)
-            )
+            Share(context.copy_settings(), cut, partition.files, ledgers, Numbers(reader, readers))
             for reader in range(readers)
         ]
         crew = stack.enter_context(Crew(shares))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
             # After the commands, so that the decisions made since are included.
-            position, owner = NOTHING_READ, None
-            with Writer(partition.files, 0) as writer:
-                for entry in add_rejections(context.archive, writer, cut=cut, position=None):
-                    position, owner = entry.slot, entry.owner or owner
+            position, owner = _read_decisions(context, partition, cut)
         connection = stack.enter_context(context.connect(purpose="rebuild"))
-        filling = _Filling(
-            connection, context, cut, shares, scanned, position=position, owner=owner
-        )
+        filling = _Filling(connection, context, cut, shares, scanned, position, owner)
         with console.progress("load", unit="commands", total=filling.commands) as meter:
             return filling.fill(crew.fold(partition.files.of), meter)
+
+
+def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
+    """Fill an empty database like the live run, object by object, and reject what can't apply.
+
+    As in the live run, the order of objects determines which of two conflicting commands is
+    rejected. So this is only for archives that have lost their rejections, and for resources whose
+    rules have changed. A database that owns the archive adds the new rejections to it; any other
+    database keeps them in its own table.
+
+    Args:
+        context: the archive and the database.
+        console: shows the progress and the first failures.
+        cut: the greatest command id that is included.
+        workers: the number of connections.
+    """
+    time = accepted(cut)
+    with context.connect(purpose="rebuild") as connection, connection.transaction():
+        # A database that was emptied by hand may have followed the decision log before.
+        connection.execute("DELETE FROM forebay.decision_log")
+        audit.restore(connection, context.archive, until=time)
+    until = time + dt.timedelta(milliseconds=1) if time else None
+    selection = Selection(until=until)
+    run = begin(context, selection)
+    return replay(context, console, run, selection, Pace(workers=workers), rejects_all=True)
+
+
+def _read_decisions(context: Context, partition: Partition, cut: str) -> tuple[int, str | None]:
+    """Read the archive's rejections into the partition.
+
+    Returns:
+        The last entry of the decision log that was read, and the owner of the archive at it.
+    """
+    position, owner = NOTHING_READ, None
+    with Writer(partition.files, 0) as writer:
+        for entry in add_rejections(context.archive, writer, cut=cut, position=None):
+            position, owner = entry.slot, entry.owner or owner
+    return position, owner
 
 
 def _count_processors() -> int:
@@ -159,97 +197,85 @@ def _count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
 class _Filling:
     """The transaction that fills all tables."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        context: Context,
-        cut: str,
-        shares: Sequence[Share],
-        scanned: Sequence[Scanned],
-        *,
-        position: int,
-        owner: str | None,
-    ) -> None:
-        """Prepare the transaction.
-
-        Args:
-            connection: a connection to the empty database.
-            context: the archive and the declarations.
-            cut: the greatest command id that is included.
-            shares: the readers' shares, which have been read.
-            scanned: the counts of each share.
-            position: the last entry of the decision log that was read.
-            owner: the database that owned the archive at that entry.
-        """
-        self._connection = connection
-        self._position = position
-        self._owner = owner
-        self._context = context
-        self._cut = cut
-        self._shares = shares
-        self._scanned = scanned
+    connection: Connection
+    context: Context
+    #: The greatest command id that is included.
+    cut: str
+    #: The readers' shares, which have been read, and the counts of each.
+    shares: Sequence[Share]
+    scanned: Sequence[Scanned]
+    #: The last entry of the decision log that was read.
+    position: int
+    #: The database that owned the archive at that entry.
+    owner: str | None
 
     @property
     def commands(self) -> int:
         """The number of commands that were read."""
-        return sum(counts.commands for counts in self._scanned)
+        return sum(counts.commands for counts in self.scanned)
 
     def fill(self, folded: Iterator[Folded], meter: Meter) -> Rebuilt:
         """Fill the tables from the folded commands."""
-        connection, context, cut = self._connection, self._context, self._cut
-        loader = Loader(connection, context.resources)
+        connection, archive = self.connection, self.context.archive
+        loader = Loader(connection, self.context.resources)
         with connection.transaction():
-            # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
-            # truncated in the same transaction.
-            targets = sql.SQL(", ").join(tables(context.resources))
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
-            check_empty(connection, context.resources)
-            connection.execute(sql.SQL("TRUNCATE {}").format(targets))
-            # A database that was emptied by hand may have followed the decision log before.
-            connection.execute("DELETE FROM forebay.decision_log")
-            items = [
-                item for spec in context.resources.values() for item in put_off(connection, spec)
-            ]
-            # The references of all tables first: the keys that they depend on can't be dropped
-            # before them.
-            items.sort(key=lambda item: not item.is_reference)
-            for item in items:
-                connection.execute(item.drop)
-            entries = takewhile(
-                lambda entry: entry.slot <= self._position, read_log(context.archive)
-            )
-            rejections = loader.reject(entries, cut)
-            decisions = audit.restore(connection, context.archive, until=accepted(cut))
+            indexes = self._empty_tables()
+            entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
+            rejections = loader.reject(entries, self.cut)
+            decisions = audit.restore(connection, archive, until=accepted(self.cut))
             skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
-            for item in reversed(items):
-                meter.advance(0, note=f"creating {item.name}")
-                _create(connection, item)
+            for index in reversed(indexes):
+                meter.advance(0, note=f"creating {index.name}")
+                _create(connection, index)
             self._follow_log()
-            for table in tables(context.resources):
+            for table in tables(self.context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
         return Rebuilt(
-            objects=sum(counts.objects for counts in self._scanned),
+            objects=sum(counts.objects for counts in self.scanned),
             commands=self.commands,
-            after_cut=sum(counts.after_cut for counts in self._scanned),
+            after_cut=sum(counts.after_cut for counts in self.scanned),
             rows=loader.rows,
             tombstones=loader.tombstones,
             rejections=rejections,
             decisions=decisions,
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
-            processes=len(self._shares),
+            processes=len(self.shares),
             # Up to a cut, rejections of invalid lines may be of objects after the cut.
-            missing=sorted(loader.awaited) if self._cut == EVERYTHING else [],
-            misplaced=sum(counts.misplaced for counts in self._scanned),
+            missing=sorted(loader.awaited) if self.cut == EVERYTHING else [],
+            misplaced=sum(counts.misplaced for counts in self.scanned),
             misplaced_named=sorted(
-                key for counts in self._scanned for key in counts.misplaced_named
+                key for counts in self.scanned for key in counts.misplaced_named
             )[:NAMED],
         )
+
+    def _empty_tables(self) -> list[PutOff]:
+        """Lock and truncate the tables, and drop their indexes; return the dropped indexes.
+
+        Raises:
+            RefusedError: a table has rows.
+        """
+        connection, resources = self.connection, self.context.resources
+        # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
+        # truncated in the same transaction.
+        targets = sql.SQL(", ").join(tables(resources))
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
+        check_empty(connection, resources)
+        connection.execute(sql.SQL("TRUNCATE {}").format(targets))
+        # A database that was emptied by hand may have followed the decision log before.
+        connection.execute("DELETE FROM forebay.decision_log")
+        indexes = [index for spec in resources.values() for index in put_off(connection, spec)]
+        # The references of all tables first: the keys that they depend on can't be dropped before.
+        indexes.sort(key=lambda index: not index.is_reference)
+        for index in indexes:
+            connection.execute(index.drop)
+        return indexes
 
     def _follow_log(self) -> None:
         """Record the position in the decision log; refuse if a loaded command was rejected since.
@@ -257,18 +283,18 @@ class _Filling:
         Raises:
             RefusedError: the live run has rejected a command whose row was loaded.
         """
-        context = self._context
-        log = DecisionLog(self._connection, context.archive, context.resources)
-        for entry in read_log(context.archive, after=self._position):
-            rejections = list(map(Rejection.from_archive, up_to(self._cut, entry)))
+        archive = self.context.archive
+        log = DecisionLog(self.connection, archive, self.context.resources)
+        for entry in read_log(archive, after=self.position):
+            rejections = list(map(Rejection.from_archive, up_to(self.cut, entry)))
             if log.undo(rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "
                     "was changed. Rebuild again"
                 )
-        if self._cut == EVERYTHING:
+        if self.cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
-            log.begin_at(self._position, self._owner)
+            log.begin_at(self.position, self.owner)
 
     def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
         """Load all rows and the ledger; return the number of commands of retired resources.
@@ -277,8 +303,8 @@ class _Filling:
             NotRebuiltError: commands can't apply, or lines are invalid, and the live run has not
                 rejected them; the error contains all of them.
         """
-        readers = len(self._shares)
-        counts = ObjectCounts(readers * max(share.objects for share in self._scanned))
+        readers = len(self.shares)
+        counts = ObjectCounts(readers * max(share.objects for share in self.scanned))
         refusals = Refusals()
         for batch in folded:
             refusals.add(batch)
@@ -292,7 +318,7 @@ class _Filling:
                 refusals.refused_row = str(exc)
         if refusals:
             raise NotRebuiltError(refusals)
-        for reader in self._shares:
+        for reader in self.shares:
             loader.note(reader.ledger, reader.numbers, counts)
         return sum(counts.skipped)
 
@@ -315,13 +341,13 @@ def _fire_deferred_triggers(connection: Connection) -> None:
         ) from None
 
 
-def _create(connection: Connection, item: PutOff) -> None:
+def _create(connection: Connection, index: PutOff) -> None:
     try:
-        connection.execute(item.make)
+        connection.execute(index.make)
     except psycopg.IntegrityError as exc:
         reason = " ".join(str(exc).split())
         raise RefusedError(
-            f"the rows of the archive violate {item.name}, and the live run has not rejected a "
+            f"the rows of the archive violate {index.name}, and the live run has not rejected a "
             f"command for this reason: {reason}; nothing was changed. Examine the rows, then "
             "rebuild with --allow-new-rejections"
         ) from None
