@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from forebay.apply import Counts, DecisionLog, Outcome
+from forebay.apply import Counts, DecisionLog
 from forebay.db.connect import Connection
 from forebay.ids import accepted_ms
 from forebay.replay import runs
@@ -53,14 +53,13 @@ class Tally:
     def add(self, done: Done) -> None:
         """Add an object."""
         self.objects += done.error is None
+        self.add_unfinished(done)
+
+    def add_unfinished(self, done: Done) -> None:
+        """Add an object with leftovers, which `Leftovers.settle` completes."""
         self.failed += done.error is not None
         self.lines += done.outcome.lines
         self.counts += done.outcome.counts
-
-    def add_waiting(self, outcome: Outcome) -> None:
-        """Add an object with leftovers, which `Leftovers.settle` completes."""
-        self.lines += outcome.lines
-        self.counts += outcome.counts
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result."""
@@ -159,41 +158,23 @@ def replay(
         StoppedError: the operator stopped the replay; the message explains how to resume.
     """
     total, _ = count_objects(context.archive, selection)
+    objects: Iterable[StoredObject] = objects_of(context.archive, selection)
     with ExitStack() as stack:
-        connect = partial(context.connect, purpose="replay")
-        objects: Iterable[StoredObject] = objects_of(context.archive, selection)
         if run is not None:
-            recording = stack.enter_context(connect())
+            recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
             done = runs.progress(recording, run.id).objects
             log = _follow_log(recording, context, selection, is_new=not done)
             total = max(total - done, 0)
-            lookup = stack.enter_context(connect())
+            lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = undone(lookup, run.id, objects)
-        gate = stack.enter_context(_open_gate(context, console, pace))
-        stack.enter_context(steered(gate, console.note, resume=_format_resume(run)))
-        meter = stack.enter_context(console.progress("replay", unit="objects", total=total))
-        job = Job(
-            store=context.archive,
-            resources=context.resources,
-            selection=selection,
-            gate=gate,
-            connect=connect,
-            run_id=run.id if run else None,
-            rate_per_second=pace.rate_per_second,
-        )
-        tally, leftovers = Tally(), Leftovers()
+        opened = _open_job(context, console, run, selection, pace, total=total)
+        job, results = stack.enter_context(opened)
         try:
             for finished in work(job, objects, workers=pace.workers):
-                if finished.outcome.undecided:
-                    finished = _keep(leftovers, finished)  # noqa: PLW2901 - without its leftovers
-                    tally.add_waiting(finished.outcome)
-                    tally.failed += finished.error is not None
-                else:
-                    tally.add(finished)
-                _show_progress(console, meter, gate, finished, tally)
-            if run is not None and leftovers:
-                settled = leftovers.settle(
+                results.add(finished)
+            if run is not None and results.leftovers:
+                settled = results.leftovers.settle(
                     recording,
                     log,
                     context.resources,
@@ -201,19 +182,42 @@ def replay(
                     decides_conflicts=decides_conflicts,
                     rejects_all=rejects_all,
                 )
-                _record_settled(recording, run.id, settled, tally, console)
+                results.record_settled(recording, run.id, settled)
         except StoppedError:
             if run is not None:
                 runs.mark(recording, run.id, "stopped")
-            raise StoppedError(
-                f"stopped after {tally.objects:,} objects and {tally.lines:,} commands; "
-                f"resume with: {_format_resume(run)}"
-            ) from None
-        if run is not None and not tally.failed:
-            runs.mark(recording, run.id, "done")
-        elif run is not None:
-            runs.mark(recording, run.id, "stopped")
-    return tally
+            raise StoppedError(results.describe_stop(_format_resume(run))) from None
+        if run is not None:
+            runs.mark(recording, run.id, "stopped" if results.tally.failed else "done")
+    return results.tally
+
+
+@contextmanager
+def _open_job(
+    context: Context,
+    console: Console,
+    run: runs.Run | None,
+    selection: Selection,
+    pace: Pace,
+    *,
+    total: int,
+) -> Iterator[tuple[Job, _Results]]:
+    """Yield the workers' job and its results, with a progress bar and handlers of signals."""
+    with (
+        _open_gate(context, console, pace) as gate,
+        steered(gate, console.note, resume=_format_resume(run)),
+        console.progress("replay", unit="objects", total=total) as meter,
+    ):
+        job = Job(
+            store=context.archive,
+            resources=context.resources,
+            selection=selection,
+            gate=gate,
+            connect=partial(context.connect, purpose="replay"),
+            run_id=run.id if run else None,
+            rate_per_second=pace.rate_per_second,
+        )
+        yield job, _Results(console, meter, gate)
 
 
 def _follow_log(
@@ -229,33 +233,61 @@ def _follow_log(
     return log
 
 
-def _keep(leftovers: Leftovers, done: Done) -> Done:
-    """Keep an object's leftovers for the end; return its result, an error if there are too many."""
-    outcome = replace(done.outcome, undecided=())
-    if leftovers.add(done.key, done.size_bytes, done.outcome):
-        return Done(done.key, done.size_bytes, outcome)
-    error = "too many commands of the replay can't be applied at their turn; resume the run"
-    return Done(done.key, done.size_bytes, outcome, error)
+@dataclass(slots=True)
+class _Results:
+    """Counts the results of a replay, and shows the progress and the first failures."""
 
+    console: Console
+    meter: Meter
+    gate: Gate
+    tally: Tally = field(default_factory=Tally)
+    leftovers: Leftovers = field(default_factory=Leftovers)
 
-def _record_settled(
-    connection: Connection,
-    run_id: str,
-    settled: Iterable[Settled],
-    tally: Tally,
-    console: Console,
-) -> None:
-    """Record the results of objects with leftovers in the run."""
-    for item in settled:
-        tally.counts += item.added
-        if item.error is None:
-            tally.objects += 1
-            runs.note_object(connection, run_id, item.key, item.outcome)
-            continue
-        tally.failed += 1
-        runs.note_failure(connection, run_id, item.key, item.error)
-        if tally.failed <= _SHOWN_FAILURES:
-            console.note(f"{item.key}: {item.error}")
+    def add(self, done: Done) -> None:
+        """Count an object, and keep its leftovers for the end."""
+        if done.outcome.undecided:
+            done = self._keep_leftovers(done)
+            self.tally.add_unfinished(done)
+        else:
+            self.tally.add(done)
+        if done.error is not None:
+            self._show_failure(done.key, done.error)
+        note = f"{self.tally.lines:,} commands"
+        if self.gate.waiting_for:
+            note += f"; waiting: {self.gate.waiting_for}"
+        self.meter.advance(1, note=note)
+
+    def _keep_leftovers(self, done: Done) -> Done:
+        """Keep an object's leftovers; return its result without them."""
+        is_kept = self.leftovers.add(done.key, done.size_bytes, done.outcome)
+        error = "too many commands of the replay can't be applied at their turn; resume the run"
+        outcome = replace(done.outcome, undecided=())
+        return replace(done, outcome=outcome, error=None if is_kept else error)
+
+    def record_settled(
+        self, connection: Connection, run_id: str, settled: Iterable[Settled]
+    ) -> None:
+        """Count the objects with leftovers, and record them in the run."""
+        for item in settled:
+            self.tally.counts += item.added
+            if item.error is None:
+                self.tally.objects += 1
+                runs.note_object(connection, run_id, item.key, item.outcome)
+                continue
+            self.tally.failed += 1
+            runs.note_failure(connection, run_id, item.key, item.error)
+            self._show_failure(item.key, item.error)
+
+    def _show_failure(self, key: str, error: str) -> None:
+        if self.tally.failed <= _SHOWN_FAILURES:
+            self.console.note(f"{key}: {error}")
+
+    def describe_stop(self, resume: str) -> str:
+        """Return the message for an operator who has stopped the replay."""
+        return (
+            f"stopped after {self.tally.objects:,} objects and {self.tally.lines:,} commands; "
+            f"resume with: {resume}"
+        )
 
 
 @contextmanager
@@ -279,15 +311,6 @@ def undone(
     while page := list(islice(objects := iter(objects), _LOOKUP)):
         done = runs.done_among(connection, run_id, [stored.key for stored in page])
         yield from (stored for stored in page if stored.key not in done)
-
-
-def _show_progress(console: Console, meter: Meter, gate: Gate, done: Done, tally: Tally) -> None:
-    if done.error is not None and tally.failed <= _SHOWN_FAILURES:
-        console.note(f"{done.key}: {done.error}")
-    note = f"{tally.lines:,} commands"
-    if gate.waiting_for:
-        note += f"; waiting: {gate.waiting_for}"
-    meter.advance(1, note=note)
 
 
 def _format_resume(run: runs.Run | None) -> str:

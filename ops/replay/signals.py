@@ -16,12 +16,12 @@ _LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def steered(gate: Gate, said: Callable[[str], None], *, resume: str) -> Iterator[None]:
+def steered(gate: Gate, notify: Callable[[str], None], *, resume: str) -> Iterator[None]:
     """Let the operator pause, continue and stop the replay within a `with` block.
 
     Args:
         gate: paused by Ctrl-C; stopped by a second Ctrl-C or by SIGTERM.
-        said: receives a message about each change.
+        notify: receives a message about each change.
         resume: the command line that resumes a stopped replay, for the message.
     """
     signals = threading.Semaphore(0)
@@ -38,16 +38,13 @@ def steered(gate: Gate, said: Callable[[str], None], *, resume: str) -> Iterator
         signals.release()
 
     previous_handlers = {
-        number: signal.signal(number, handler)
-        for number, handler in (
-            (signal.SIGINT, handle_interrupt),
-            (signal.SIGTERM, handle_interrupt),
-            (signal.SIGCONT, handle_continue),
-        )
+        signal.SIGINT: signal.signal(signal.SIGINT, handle_interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, handle_interrupt),
+        signal.SIGCONT: signal.signal(signal.SIGCONT, handle_continue),
     }
     ended = threading.Event()
     reporter = threading.Thread(
-        target=_report, args=(gate, said, resume, signals, ended), name="steering", daemon=True
+        target=_report, args=(gate, notify, resume, signals, ended), name="steering", daemon=True
     )
     reporter.start()
     try:
