@@ -58,7 +58,8 @@ class Setting:
     """The address of a part that commands use: its option and its environment variable."""
 
     name: str
-    option: str
+    #: None if the commands have no option for it.
+    option: str | None
     variable: str
 
 
@@ -71,9 +72,7 @@ DEAD_LETTERS: Final = Setting(
 )
 REPLAY_QUEUE: Final = Setting("the replay queue", "--replay-queue-url", "FOREBAY_REPLAY_QUEUE_URL")
 REPLAY_DEAD_LETTERS: Final = Setting(
-    "the replay's dead-letter queue",
-    "--replay-dead-letter-queue-url",
-    "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
+    "the replay's dead-letter queue", None, "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL"
 )
 IMPORT_QUEUE: Final = Setting(
     "the imports' queue", "--import-queue-url", "FOREBAY_IMPORT_QUEUE_URL"
@@ -130,7 +129,7 @@ class Context:
 
     #: Values of options by setting; None if the option was not given.
     options: Mapping[Setting, str | None] = field(default_factory=dict)
-    #: The value of `--env`.
+    #: The value of `--env`; None if it was not given.
     env: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     #: The databases, in the order of their connections; results name them (`Console.result`).
@@ -153,8 +152,9 @@ class Context:
                 f"{setting.name} is not known for the given database; give {setting.option} too"
             )
         if value is None:
+            option = f"give {setting.option}, " if setting.option else ""
             raise UsageError(
-                f"{setting.name} is not known; give {setting.option}, set {setting.variable}, "
+                f"{setting.name} is not known; {option}set {setting.variable}, "
                 "or name an environment with --env"
             )
         return value
@@ -249,26 +249,23 @@ class Context:
     @cached_property
     def s3(self) -> S3Client:
         """The client of the environment's S3."""
-        client: S3Client = self._create_client("s3")
+        client: S3Client = self.client("s3")
         return client
 
     @cached_property
     def sqs(self) -> SQSClient:
         """The client of the environment's SQS."""
-        client: SQSClient = self._create_client("sqs")
+        client: SQSClient = self.client("sqs")
         return client
 
     @cached_property
     def firehose(self) -> FirehoseClient:
         """The client of the environment's Firehose."""
-        client: FirehoseClient = self._create_client("firehose")
+        client: FirehoseClient = self.client("firehose")
         return client
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - any service: the caller names its type
-        """Return a client of another AWS service."""
-        return self._create_client(service)
-
-    def _create_client(self, service: str) -> Any:  # noqa: ANN401
+        """Return a new client of an AWS service."""
         # Importing these takes a third of a second and 11 MiB, and most commands don't need them.
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
@@ -304,7 +301,7 @@ class Context:
     def _describe_stacks(self) -> Mapping[str, str]:
         """Return the outputs of the CloudFormation stacks of an environment on AWS."""
         outputs: dict[str, str] = {}
-        cloudformation = self._create_client("cloudformation")
+        cloudformation = self.client("cloudformation")
         for role in ("data", "service", "database"):
             name = f"forebay-{self.env}-{role}"
             try:
