@@ -161,7 +161,7 @@ class Context:
 
     def find(self, setting: Setting) -> str | None:
         """Return the setting's value from the first place that has it; None if no place has it."""
-        for place in self._places():
+        for place in self._list_places():
             # Values from a file with CRLF line ends have a carriage return at their end.
             value = (place(setting) or "").strip()
             if value:
@@ -170,7 +170,7 @@ class Context:
                 return None  # a later place may have a replica of another primary
         return None
 
-    def _places(self) -> Iterator[Callable[[Setting], str | None]]:
+    def _list_places(self) -> Iterator[Callable[[Setting], str | None]]:
         """Yield functions that look a setting up in one place, in the order of precedence."""
         yield self.options.get
         yield lambda setting: self.environment.get(setting.variable)

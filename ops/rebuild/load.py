@@ -46,7 +46,7 @@ class Loader:
             self._copy_rows(block)
         self._copy_tombstones(folded.tombstones)
 
-    def reject(self, entries: Iterable[LogEntry], cut: str) -> int:
+    def load_rejections(self, entries: Iterable[LogEntry], cut: str) -> int:
         """Write the archive's rejections up to the cut, and return their number."""
         with self._connection.cursor() as cursor:
             # Older releases could archive the same rejection twice.
@@ -72,7 +72,7 @@ class Loader:
         if key.startswith(COMMANDS_PREFIX) and not is_stray(key, 1):
             self.awaited.add(key)
 
-    def note(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
+    def load_ledger(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
         """Write the ledger rows of one reader's objects.
 
         Args:

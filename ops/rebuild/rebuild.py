@@ -225,7 +225,7 @@ class _Filling:
         with connection.transaction():
             indexes = self._empty_tables()
             entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
-            rejections = loader.reject(entries, self.cut)
+            rejections = loader.load_rejections(entries, self.cut)
             decisions = audit.restore(connection, archive, until=accepted(self.cut))
             skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
@@ -319,7 +319,7 @@ class _Filling:
         if refusals:
             raise NotRebuiltError(refusals)
         for reader in self.shares:
-            loader.note(reader.ledger, reader.numbers, counts)
+            loader.load_ledger(reader.ledger, reader.numbers, counts)
         return sum(counts.skipped)
 
 

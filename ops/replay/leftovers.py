@@ -47,7 +47,7 @@ class _Object:
     added: Counts = Counts()  # noqa: RUF009 - frozen
 
 
-def settle_at_once(
+def reject_permanent_failures(
     connection: Connection,
     log: DecisionLog,
     resources: Mapping[str, ResourceSpec],
@@ -126,7 +126,7 @@ class Leftovers:
         self._try_again(retries)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
-        def keeps(command: Undecided) -> bool:
+        def is_kept(command: Undecided) -> bool:
             return not rejects_all and (
                 command.needs_other_release
                 or (command.depends_on_other_rows and not rejects_conflicts)
@@ -134,7 +134,7 @@ class Leftovers:
 
         for key, item in self._objects.items():
             if item.remaining and (rejects_all or not _is_applied(connection, key)):
-                retries.decide(key, item, keep=keeps, in_turn=rejects_all or rejects_conflicts)
+                retries.decide(key, item, keep=is_kept, in_turn=rejects_all or rejects_conflicts)
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
             if not item.remaining and is_everything:

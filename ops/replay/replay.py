@@ -25,7 +25,7 @@ from ops.rejections import audit
 from ops.replay.gate import Gate
 from ops.replay.lag import ReplicaLag
 from ops.replay.leftovers import Leftovers, Settled
-from ops.replay.signals import steered
+from ops.replay.signals import steer
 from ops.replay.worker import Done, Job, work
 
 _SHOWN_FAILURES = 10
@@ -167,7 +167,7 @@ def replay(
             log = _follow_log(recording, context, selection, is_new=not done)
             total = max(total - done, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
-            objects = undone(lookup, run.id, objects)
+            objects = list_unfinished(lookup, run.id, objects)
         opened = _open_job(context, console, run, selection, pace, total=total)
         job, results = stack.enter_context(opened)
         try:
@@ -205,7 +205,7 @@ def _open_job(
     """Yield the workers' job and its results, with a progress bar and handlers of signals."""
     with (
         _open_gate(context, console, pace) as gate,
-        steered(gate, console.note, resume=_format_resume(run)),
+        steer(gate, console.note, resume=_format_resume(run)),
         console.progress("replay", unit="objects", total=total) as meter,
     ):
         job = Job(
@@ -304,7 +304,7 @@ def _open_gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]
         yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, notify=console.note)
 
 
-def undone(
+def list_unfinished(
     connection: Connection, run_id: str, objects: Iterable[StoredObject]
 ) -> Iterator[StoredObject]:
     """Yield the objects that the run has not finished."""

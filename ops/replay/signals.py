@@ -16,7 +16,7 @@ _LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def steered(gate: Gate, notify: Callable[[str], None], *, resume: str) -> Iterator[None]:
+def steer(gate: Gate, notify: Callable[[str], None], *, resume: str) -> Iterator[None]:
     """Let the operator pause, continue and stop the replay within a `with` block.
 
     Args:

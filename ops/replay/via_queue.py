@@ -21,7 +21,7 @@ from ops.archive.store import StoredObject
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError
-from ops.replay.replay import begin, count_objects, objects_of, undone
+from ops.replay.replay import begin, count_objects, list_unfinished, objects_of
 
 _BATCH = 10  # messages of one SendMessageBatch
 _MAX_IDS = 1_000  # of a selection, because each message contains them and holds 256 KiB
@@ -115,7 +115,7 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
         runs.begin_sending(connection, run.id)
         bodies = (
             ReplayMessage(run=run.id, bucket=bucket, key=stored.key, selection=selection).to_body()
-            for stored in undone(connection, run.id, count_listed())
+            for stored in list_unfinished(connection, run.id, count_listed())
         )
         while batch := list(islice(bodies, _BATCH)):
             queue.send(batch)

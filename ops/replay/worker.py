@@ -22,7 +22,7 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.store import ObjectStore, StoredObject
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
-from ops.replay.leftovers import settle_at_once
+from ops.replay.leftovers import reject_permanent_failures
 
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.5  # doubles with each attempt, with full jitter; half a minute in total
@@ -214,7 +214,7 @@ def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
             habits=job.habits,
         )
         if outcome.undecided:
-            outcome = settle_at_once(connection, log, job.resources, source, outcome)
+            outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
             note_failure(connection, job.run_id, stored.key, str(exc))
