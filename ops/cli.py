@@ -1,4 +1,4 @@
-"""The command line `forebay`: every command, and how each of them ends."""
+"""The command line `forebay`: its commands, and their messages and exit codes on errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ops.exit_codes import ExitCode
 
 app = typer.Typer(
     name="forebay",
-    help="Operate a Forebay: replay, rebuild and verify its tables from the archive.",
+    help="Operate Forebay: replay, rebuild and verify its tables from the archive.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +51,7 @@ app = typer.Typer(
 
 @app.callback()
 def forebay() -> None:
-    """Operate a Forebay: replay, rebuild and verify its tables from the archive."""
+    """Operate Forebay: replay, rebuild and verify its tables from the archive."""
 
 
 app.command()(adopt.adopt)
@@ -69,60 +69,64 @@ app.add_typer(rejections.app, name="rejections")
 
 
 def main() -> None:
-    """Runs the command that the process was called with, and ends with its exit code."""
+    """Run the command of the process's arguments, and exit with its code."""
     collect_seldom()
     sys.exit(run())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code, having said in a sentence why it isn't 0."""
+    """Run a command and return its exit code; after an error, print its message on stderr.
+
+    Args:
+        arguments: the command's name and arguments; None for those of the process.
+    """
     try:
         code = _build_command()(args=arguments, prog_name="forebay", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as exc:
-        # A defect of ours too must not throw a traceback at an operator at three in the morning.
+        # A defect must not show the operator a traceback either; a file keeps it.
         if os.environ.get("FOREBAY_DEBUG"):
             raise
-        said, exit_code = _ending(exc)
-        sys.stderr.write(f"forebay: {visible(said)}\n")
+        message, exit_code = _describe_error(exc)
+        sys.stderr.write(f"forebay: {visible(message)}\n")
         return exit_code
     return code if isinstance(code, int) else ExitCode.OK
 
 
 @cache
 def _build_command() -> Callable[..., object]:
-    """The commands as Typer makes them from the signatures, which takes a quarter of a second."""
+    """Return the commands as Typer makes them from the signatures; this takes a tenth of a second."""
     return typer.main.get_command(app)
 
 
-def _ending(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0911 - a table
-    """What to say about an error, and the exit code."""
-    said = " ".join(str(error).split()) or type(error).__name__
+def _describe_error(error: BaseException) -> tuple[str, ExitCode]:  # noqa: PLR0911 - a table
+    """Return the message and the exit code for an error."""
+    message = " ".join(str(error).split()) or type(error).__name__
     match error:
         case OpsError():
-            return said, error.exit_code
+            return message, error.exit_code
         case TyperException():
             return f"{error.format_message()} See forebay --help.".strip(), ExitCode.USAGE
         case SettingsError() | NoRegionError() | NoCredentialsError() | ProfileNotFound():
-            return said, ExitCode.USAGE
+            return message, ExitCode.USAGE
         case BotoCoreError() | ClientError():
-            return f"AWS: {said}; try again", ExitCode.UNAVAILABLE
+            return f"AWS: {message}; try again", ExitCode.UNAVAILABLE
         case KeyboardInterrupt() | typer.Abort():
             return "stopped", ExitCode.STOPPED
         case TransientError():
-            return f"{said}; try again", ExitCode.UNAVAILABLE
+            return f"{message}; try again", ExitCode.UNAVAILABLE
         case psycopg.OperationalError():
-            return f"the database: {said}; try again", ExitCode.UNAVAILABLE
+            return f"the database: {message}; try again", ExitCode.UNAVAILABLE
         case psycopg.Error():
-            return f"the database: {said}", ExitCode.REFUSED
+            return f"the database: {message}", ExitCode.REFUSED
         case ForebayError():
-            return said, ExitCode.REFUSED
+            return message, ExitCode.REFUSED
         case _:
-            where = _kept_traceback()
+            file = _write_traceback()
             kind = type(error).__name__
-            return f"{said} ({kind}): a defect of forebay; traceback in {where}", ExitCode.DEFECT
+            return f"{message} ({kind}): a defect of Forebay; traceback in {file}", ExitCode.DEFECT
 
 
-def _kept_traceback() -> str:
+def _write_traceback() -> str:
     with tempfile.NamedTemporaryFile(
         "w", prefix="forebay-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

@@ -1,11 +1,12 @@
-"""Finds the database, the archive, the queues and the stream that a command works on.
+"""Finds the database, the archive, the queues and the streams that a command works on.
 
-Each is looked for in three places, in this order: the command's own option, the environment
-(`FOREBAY_…`, the names that the functions use), the environment that `--env` names: `local` is the
-one-machine stack of this checkout, any other one a pair of CloudFormation stacks.
+Each address comes from the first of three places that has it: the command's option, the environment
+variable (`FOREBAY_…`, the names that the functions use), and the stack outputs of the environment
+that `--env` names. `local` is the one-machine stack of this checkout; any other name means
+CloudFormation stacks.
 
-A replica is used only if no place before its own names a database: the replica of one database
-proves nothing about another one.
+A replica's address is used only if no earlier place has a primary's address, because the replica
+may follow another primary.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ _LOCAL_AWS: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One thing that commands need to know, and every way to tell it."""
+    """The address of a part that commands use: its option and its environment variable."""
 
     name: str
-    option: str
+    #: None if the commands have no option for it.
+    option: str | None
     variable: str
 
 
@@ -65,9 +67,7 @@ DEAD_LETTERS: Final = Setting(
 )
 REPLAY_QUEUE: Final = Setting("the replay queue", "--replay-queue-url", "FOREBAY_REPLAY_QUEUE_URL")
 REPLAY_DEAD_LETTERS: Final = Setting(
-    "the replay's dead-letter queue",
-    "--replay-dead-letter-queue-url",
-    "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL",
+    "the replay's dead-letter queue", None, "FOREBAY_REPLAY_DEAD_LETTER_QUEUE_URL"
 )
 IMPORT_QUEUE: Final = Setting(
     "the imports' queue", "--import-queue-url", "FOREBAY_IMPORT_QUEUE_URL"
@@ -79,7 +79,7 @@ IMPORT_DEAD_LETTERS: Final = Setting(
 )
 STREAMS: Final = Setting("the delivery streams", "--streams", "FOREBAY_STREAMS")
 
-#: Which output of an environment's stacks tells which setting.
+#: The output of an environment's stacks that contains each setting.
 _OUTPUTS: Final[Mapping[Setting, str]] = {
     DATABASE: "DatabaseUrl",
     REPLICA: "ReplicaUrl",
@@ -96,7 +96,7 @@ _OUTPUTS: Final[Mapping[Setting, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class DatabaseServer:
-    """A database that a command has connected to, as its result names it; never a password."""
+    """A database to which a command has connected, as results name it; without a password."""
 
     #: `primary` or `replica`, as it was configured.
     role: str
@@ -106,7 +106,7 @@ class DatabaseServer:
 
     @classmethod
     def of(cls, role: str, connection: Connection) -> DatabaseServer:
-        """Name the server that a connection has reached; a URL may list several hosts."""
+        """Return the server of a connection; its URL may list several hosts."""
         info = connection.info
         return cls(role, info.host, info.port, info.dbname)
 
@@ -120,73 +120,74 @@ class DatabaseServer:
 
 @dataclass(frozen=True)
 class Context:
-    """What one run of the command line works on; everything is looked up when first asked for."""
+    """The settings, connections and clients of one command, each created at its first use."""
 
-    #: Values of options by setting; None where the option was not given.
+    #: Values of options by setting; None if the option was not given.
     options: Mapping[Setting, str | None] = field(default_factory=dict)
-    #: `--env`.
+    #: The value of `--env`; None if it was not given.
     env: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    #: Every database that was connected to, in that order; results name them (`Console.result`).
+    #: The databases, in the order of their connections; results name them (`Console.result`).
     databases: dict[DatabaseServer, None] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
-    #: Files of the archive that are no objects by their names; results name them too.
+    #: The archive's strays; results name them too.
     strays: Strays = field(default_factory=Strays, init=False, compare=False, repr=False)
 
     def get(self, setting: Setting) -> str:
-        """The setting's value.
+        """Return the setting's value.
 
         Raises:
-            UsageError: it is told nowhere; names every way to tell it.
-            UnavailableError: the named environment's stacks can't be asked.
+            UsageError: no place has the value; the message names the places.
+            UnavailableError: CloudFormation did not answer.
         """
-        found = self.find(setting)
-        if found is None and setting is REPLICA and self.find(DATABASE) is not None:
+        value = self.find(setting)
+        if value is None and setting is REPLICA and self.find(DATABASE) is not None:
             raise UsageError(
-                f"{setting.name} is not known for the database that was given; "
-                f"give {setting.option} too"
+                f"{setting.name} is not known for the given database; give {setting.option} too"
             )
-        if found is None:
+        if value is None:
+            option = f"give {setting.option}, " if setting.option else ""
             raise UsageError(
-                f"{setting.name} is not known; give {setting.option}, set {setting.variable}, "
-                "or name a deployed environment with --env"
+                f"{setting.name} is not known; {option}set {setting.variable}, "
+                "or name an environment with --env"
             )
-        return found
+        return value
 
     def find(self, setting: Setting) -> str | None:
-        """Return the setting's value from the most explicit place, None where no place has it."""
-        for place in self._places():
-            # A file of variables with carriage returns leaves one at the end of each value.
+        """Return the setting's value from the first place that has it; None if no place has it."""
+        for place in self._list_places():
+            # Values from a file with CRLF line ends have a carriage return at their end.
             value = (place(setting) or "").strip()
             if value:
                 return value
             if setting is REPLICA and place(DATABASE):
-                return None  # a less explicit place names a replica of another database
+                return None  # a later place may have a replica of another primary
         return None
 
-    def _places(self) -> Iterator[Callable[[Setting], str | None]]:
-        """Yield the places of settings, the most explicit one first."""
+    def _list_places(self) -> Iterator[Callable[[Setting], str | None]]:
+        """Yield functions that look a setting up in one place, in the order of precedence."""
         yield self.options.get
         yield lambda setting: self.environment.get(setting.variable)
         yield lambda setting: self._outputs.get(_OUTPUTS[setting])
 
-    def anew(self) -> Context:
-        """One that works on the same, but has looked nothing up yet: it can go to a process."""
+    def copy_settings(self) -> Context:
+        """Return a context with the same settings that holds no clients and can be pickled."""
         return Context(self.options, self.env, self.environment)
 
     @cached_property
     def resources(self) -> Mapping[str, ResourceSpec]:
-        """Every declared resource by its path."""
+        """The declared resources by their paths."""
         return resources.load()
 
     @cached_property
     def archive(self) -> ObjectStore:
-        """The archive: the bucket, or the folder, that `--source` or the environment names.
+        """The archive in a bucket or a folder.
 
         Raises:
-            UsageError: the source does not have an archive's layout.
-            TransientError: it did not answer.
+            UsageError: no place has the archive's address, or the source does not have an archive's
+                layout.
+            TransientError: the bucket did not answer.
         """
         store = open_store(self.get(ARCHIVE), lambda: self.s3, self.strays)
         check_layout(store)
@@ -199,10 +200,10 @@ class Context:
         statement_timeout_ms: int = 0,
         connect_timeout_seconds: int | None = None,
     ) -> Connection:
-        """A new connection to the primary.
+        """Return a new connection to the primary.
 
         Raises:
-            psycopg.OperationalError: no server, or it refuses us.
+            psycopg.OperationalError: the server did not answer, or refused the connection.
         """
         connection = connect(
             self.get(DATABASE),
@@ -211,7 +212,7 @@ class Context:
             lock_timeout_ms=30_000,
             connect_timeout_seconds=connect_timeout_seconds,
         )
-        self._note("primary", connection)
+        self._record_database("primary", connection)
         return connection
 
     def connect_for_reading(
@@ -221,7 +222,10 @@ class Context:
         statement_timeout_ms: int = 0,
         connect_timeout_seconds: int | None = None,
     ) -> Connection:
-        """A new read-only connection: to the replica where one is known, else to the primary."""
+        """Return a new read-only connection, to the replica if its address is known.
+
+        Otherwise the connection is to the primary.
+        """
         replica = self.find(REPLICA)
         connection = connect(
             replica or self.get(DATABASE),
@@ -230,72 +234,70 @@ class Context:
             read_only=True,
             connect_timeout_seconds=connect_timeout_seconds,
         )
-        self._note("replica" if replica else "primary", connection)
+        self._record_database("replica" if replica else "primary", connection)
         return connection
 
-    def _note(self, role: str, connection: Connection) -> None:
-        """Remember a database for the result; threads may connect at the same time."""
+    def _record_database(self, role: str, connection: Connection) -> None:
+        """Record a database for the result; safe if threads connect concurrently."""
         self.databases.setdefault(DatabaseServer.of(role, connection))
 
     @cached_property
     def s3(self) -> S3Client:
-        """S3, wherever this environment's is."""
-        client: S3Client = self._client("s3")
+        """The client of the environment's S3."""
+        client: S3Client = self.client("s3")
         return client
 
     @cached_property
     def sqs(self) -> SQSClient:
-        """SQS, wherever this environment's is."""
-        client: SQSClient = self._client("sqs")
+        """The client of the environment's SQS."""
+        client: SQSClient = self.client("sqs")
         return client
 
     @cached_property
     def firehose(self) -> FirehoseClient:
-        """Firehose, wherever this environment's is."""
-        client: FirehoseClient = self._client("firehose")
+        """The client of the environment's Firehose."""
+        client: FirehoseClient = self.client("firehose")
         return client
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - any service: the caller names its type
-        """A client of another AWS service."""
-        return self._client(service)
-
-    def _client(self, service: str) -> Any:  # noqa: ANN401
-        # They take a third of a second and 11 MiB, which most commands do without.
+        """Return a new client of an AWS service."""
+        # Importing these takes a third of a second and 11 MiB, and most commands don't need them.
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
-        # Not the process's default session, which keeps the credentials of whoever was first.
+        # The process's default session would keep the credentials of its first user.
         session = boto3.Session()
         stack = self._local_stack
         if stack is None:
             return session.client(service, config=Config(**_AWS))  # type: ignore[call-overload]
+        # The emulator never receives the operator's own credentials.
         return session.client(  # type: ignore[call-overload]
             service, config=Config(**_LOCAL_AWS), **stack.configure_client(service)
         )
 
     @cached_property
     def _outputs(self) -> Mapping[str, str]:
-        """What the named environment's stacks tell, by the outputs' names."""
+        """The outputs of the stacks of `--env`, by name."""
         if self.env is None:
             return {}
         if self._local_stack is not None:
             return self._local_stack.outputs
-        return self._described()
+        return self._describe_stacks()
 
-    def _described(self) -> Mapping[str, str]:
-        """The outputs of the CloudFormation stacks of an environment on AWS."""
+    def _describe_stacks(self) -> Mapping[str, str]:
+        """Return the outputs of the CloudFormation stacks of an environment on AWS."""
         outputs: dict[str, str] = {}
-        cloudformation = self._client("cloudformation")
+        cloudformation = self.client("cloudformation")
         for role in ("data", "service", "database"):
             name = f"forebay-{self.env}-{role}"
             try:
                 stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
             except ClientError as exc:
                 if role == "database" and exc.response["Error"]["Code"] == "ValidationError":
-                    continue  # there is none where the database is somebody else's
+                    continue  # the database is not part of the deployment
                 raise UsageError(
                     f"the stack {name} can't be described: {exc}; "
-                    "is it deployed, and are account and region the right ones?"
+                    "check that it is deployed, and the account and region"
                 ) from exc
             except BotoCoreError as exc:
                 raise UnavailableError(f"CloudFormation did not answer: {exc}; try again") from exc

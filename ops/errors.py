@@ -1,13 +1,13 @@
-"""What ends a command early: a sentence for the operator, and the exit code.
+"""Errors that end a command, each with a message for the operator and an exit code.
 
-Messages name the object, its state and the next step.
+A message names the object, its state and the next step.
 
 OpsError
-├── UsageError        wrong options or a missing setting: nothing was begun
-├── RefusedError      can't be done as things are
-├── UnavailableError  a server did not answer: try again
-├── IncompleteError   done, but for something that the message names
-├── DeclinedError     the operator said no
+├── UsageError        wrong options or a missing setting; no work was started
+├── RefusedError      not possible in the current state
+├── UnavailableError  a server did not answer; try again
+├── IncompleteError   done except for the work that the message names
+├── DeclinedError     the operator did not confirm
 └── StoppedError      stopped by Ctrl-C or SIGTERM
 """
 
@@ -20,40 +20,40 @@ from ops.exit_codes import ExitCode
 
 
 class OpsError(ForebayError):
-    """Base of what a command ends with on purpose."""
+    """Base of the errors that end a command on purpose."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
 
 
 class UsageError(OpsError):
-    """Wrong options, or a setting is missing; names the option and how else to give it."""
+    """Wrong options, or a missing setting; the message names the option and its alternatives."""
 
     exit_code = ExitCode.USAGE
 
 
 class RefusedError(OpsError):
-    """It can't be done as things are; trying the same again can't help."""
+    """The command is not possible in the current state; a repetition can't help."""
 
 
 class UnavailableError(OpsError):
-    """A server did not answer, or refused for now."""
+    """A server did not answer, or refused temporarily; a repetition may help."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class IncompleteError(OpsError):
-    """The work is done but for something that the message names."""
+    """The command is done except for the work that the message names."""
 
     exit_code = ExitCode.INCOMPLETE
 
 
 class DeclinedError(OpsError):
-    """The operator was asked and said no; nothing was changed."""
+    """The operator did not confirm; no change was made."""
 
     exit_code = ExitCode.DECLINED
 
 
 class StoppedError(OpsError):
-    """Stopped by Ctrl-C or SIGTERM; says how to go on."""
+    """Stopped by Ctrl-C or SIGTERM; the message explains how to resume."""
 
     exit_code = ExitCode.STOPPED

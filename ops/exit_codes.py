@@ -1,4 +1,4 @@
-"""The exit codes: a contract with scripts, documented in docs/cli.md."""
+"""The exit codes of the commands: a contract with scripts, documented in docs/cli.md."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's end means."""
+    """The meanings of the exit codes."""
 
-    #: Done, and nothing is wrong.
+    #: Success, without findings.
     OK = 0
-    #: The command did its work and found what it looks for: drift, missed objects.
+    #: The command has done its work and has findings: drift, missed objects.
     FOUND = 1
-    #: Wrong usage, or a setting is missing: nothing was begun.
+    #: Wrong usage, or a setting is missing; the command has not started any work.
     USAGE = 2
-    #: It can't be done as things are; trying the same again can't help.
+    #: Not possible in the current state; a repetition can't help.
     REFUSED = 3
-    #: A server did not answer, or refused for now; trying again may help.
+    #: A server did not answer, or refused temporarily; a repetition may help.
     UNAVAILABLE = 4
-    #: Done, but for something that still waits or failed, or nothing was selected at all; the
-    #: output names it.
+    #: Done, but something waits or has failed, and the output names it; or no command was selected;
+    #: or the archive is incomplete.
     INCOMPLETE = 5
-    #: The operator was asked and said no; nothing was changed.
+    #: The operator did not confirm; no change was made.
     DECLINED = 6
-    #: A defect of ours.
+    #: A defect of Forebay.
     DEFECT = 70
     #: Stopped by Ctrl-C or SIGTERM; long work can be resumed.
     STOPPED = 130

@@ -41,7 +41,7 @@ def read_local_stack(environment: Mapping[str, str]) -> LocalStack:
         members = json.loads((state / _FILE).read_bytes())
     except FileNotFoundError:
         raise UsageError(
-            f"there is no local stack in {state}; start one with `make run`, "
-            "or name its folder with FOREBAY_STATE"
+            f"there is no local stack in {state}; start it with `make run`, "
+            "or set FOREBAY_STATE to its folder"
         ) from None
     return LocalStack(members["outputs"], members["client"], members["firehose_url"])

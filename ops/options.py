@@ -1,4 +1,4 @@
-"""The options that many commands share, declared once."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -21,51 +21,60 @@ Env = Annotated[
 ]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database-url", help="The primary. [env var: FOREBAY_DATABASE_URL]"),
+    typer.Option("--database-url", help="The primary's address. [env var: FOREBAY_DATABASE_URL]"),
 ]
 ReplicaUrl = Annotated[
-    str | None, typer.Option("--replica-url", help="A replica. [env var: FOREBAY_REPLICA_URL]")
+    str | None,
+    typer.Option("--replica-url", help="A replica's address. [env var: FOREBAY_REPLICA_URL]"),
 ]
 SourceUrl = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="The archive: s3://bucket, or file:///folder. [env var: FOREBAY_ARCHIVE_BUCKET]",
+        help="The archive: s3://bucket or file:///folder. [env var: FOREBAY_ARCHIVE_BUCKET]",
     ),
 ]
 Scratch = Annotated[
     Path | None,
     typer.Option("--scratch", help="Folder for temporary files as large as the inflated archive."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm in advance.")]
 
 
 def uuid(text: str, option: str) -> str:
-    """A UUID in its canonical form.
+    """Return a UUID in its canonical form.
+
+    Args:
+        text: the value of the option.
+        option: the option's name, for the message.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a UUID.
     """
     try:
         return str(UUID(text))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is no UUID") from None
+        raise UsageError(f"{option} {text!r} is not a UUID") from None
 
 
 def moment(text: str, option: str) -> dt.datetime:
-    """A point in time as operators write it, `now` included; without a zone it is UTC.
+    """Parse a time in ISO 8601, or `now`; a time without a zone is UTC.
+
+    Args:
+        text: the value of the option.
+        option: the option's name, for the message.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a time.
     """
     if text == "now":
         return dt.datetime.now(dt.UTC)
     try:
-        found = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"{option} {text!r} is no time; write it like 2026-11-21T04:29 or "
-            "2026-11-21T04:29:12+01:00 (UTC unless it says otherwise), or `now`"
+            f"{option} {text!r} is not a time; write it like 2026-11-21T04:29 or "
+            "2026-11-21T04:29:12+01:00 (UTC without a zone), or `now`"
         ) from None
-    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

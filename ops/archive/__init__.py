@@ -1,1 +1,1 @@
-"""The archive as operators see it: listed by command time, read as streams."""
+"""The operators' access to an archive: listing by command time, reading, and checks."""

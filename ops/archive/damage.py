@@ -1,4 +1,4 @@
-"""Finds incomplete files in a copy of an archive, before a command applies any of them."""
+"""Finds damaged files in a copy of an archive, before a command applies any of them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def refuse_damaged(
             console.note(text)
     count = len({line.object for line in damaged})
     raise RefusedError(
-        f"{count:,} objects of {store.url} can't be read, the first is {damaged[0].object} "
-        f"({damaged[0].detail}); all are named above, and nothing was changed. Copy them again; "
-        "one that is so in the bucket too: move it out of the copy, or use the bucket itself"
+        f"{count:,} objects of {store.url} can't be read; the first is {damaged[0].object} "
+        f"({damaged[0].detail}), and all are listed above. Nothing was changed. Copy them again. "
+        "If an object is damaged in the bucket too, move it out of the copy, or use the bucket"
     )
 
 
@@ -68,7 +68,7 @@ def find_damaged(
             if not stored.size_bytes:
                 damaged.append(LineFault.of_empty(stored.key))
             elif not empty_only:
-                damaged += _damage(store, stored.key)
+                damaged += _read_damage(store, stored.key)
             meter.advance(1)
     if damaged:
         rejected = {members["id"] for entry in read_log(store) for members in entry.rejections}
@@ -76,7 +76,7 @@ def find_damaged(
     return damaged
 
 
-def _damage(store: ObjectStore, key: str) -> Iterator[LineFault]:
+def _read_damage(store: ObjectStore, key: str) -> Iterator[LineFault]:
     if not is_damaged(store.read(key)):
         return
     for _, entries in read_lines(store.read(key)):

@@ -1,4 +1,4 @@
-"""Names the lines of archive objects that are no commands: object, line, and why."""
+"""Describes invalid lines of archive objects: the object, the line's number and the reason."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from typing import Any, Final, NamedTuple
 from forebay.apply import InvalidLine
 from forebay.apply.rejections import line_id
 
-#: Code of an empty file in a copied folder. Nothing stores an empty object: it was never copied.
+#: The code of an empty file in a copied folder. Archive objects are never empty, so the file was
+#: not copied completely.
 EMPTY: Final = "object_empty"
-#: What the codes begin with that are about an object and not about a line of it.
+#: The prefix of codes that concern a whole object instead of a line.
 OF_OBJECTS: Final = "object_"
 _MAX_DETAIL: Final = 200  # characters
-#: Lines of one object that a text names; JSON results have all of them.
+#: The number of lines per object in a text; JSON results contain all lines.
 _SHOWN: Final = 3
 
 
 class LineFault(NamedTuple):
-    """A line that is no command, and where it is."""
+    """An invalid line and its place."""
 
-    #: Of its rejection, whether there is one or not.
+    #: The id that a rejection of the line has, or would have.
     id: str
     object: str
-    #: From 1; blank lines do not count.
+    #: The line's number, from 1; blank lines do not count.
     line: int
     code: str
     detail: str
 
     @classmethod
     def of(cls, object_key: str, bad: InvalidLine) -> LineFault:
-        """Return the place of a line that an object was read with."""
+        """Return the description of an invalid line that was read from an object."""
         detail = bad.detail[:_MAX_DETAIL]
         return cls(line_id(object_key, bad), object_key, bad.number + 1, bad.code, detail)
 
     @classmethod
     def of_empty(cls, object_key: str) -> LineFault:
-        """Return what stands for an object of no bytes."""
-        return cls.of(object_key, InvalidLine(0, b"", EMPTY, "the file is empty, as no object is"))
+        """Return the description of an empty object."""
+        return cls.of(
+            object_key, InvalidLine(0, b"", EMPTY, "the file is empty; an archive object never is")
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result."""
@@ -49,9 +52,11 @@ class LineFault(NamedTuple):
 
 
 def describe(lines: Iterable[LineFault]) -> Iterator[str]:
-    """Yield one text for each object: its name, its first invalid lines and why they are none."""
-    for name, group in groupby(sorted(lines, key=lambda one: one[1:]), lambda one: one.object):
-        found = list(group)
-        named = [f"line {one.line:,}: {one.code}: {one.detail}" for one in found[:_SHOWN]]
-        more = f"; and {len(found) - _SHOWN:,} more lines" if len(found) > _SHOWN else ""
-        yield f"{name}: {'; '.join(named)}{more}"
+    """Yield one text per object: its name, its first invalid lines and their reasons."""
+    for name, group in groupby(
+        sorted(lines, key=lambda fault: fault[1:]), lambda fault: fault.object
+    ):
+        faults = list(group)
+        texts = [f"line {fault.line:,}: {fault.code}: {fault.detail}" for fault in faults[:_SHOWN]]
+        more = f"; and {len(faults) - _SHOWN:,} more lines" if len(faults) > _SHOWN else ""
+        yield f"{name}: {'; '.join(texts)}{more}"

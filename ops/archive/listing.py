@@ -1,9 +1,9 @@
-"""Lists the archive by command time, although objects are named after times of arrival.
+"""Lists archive objects by the time of their commands.
 
-An object's hour is that of its oldest record's arrival (docs/archive-format.md), and a record
-arrives when it was accepted, or later by the time of retries. So an object with a command of time T
-can't have begun before T's hour, less the time that the buffer had been filling, and clocks of
-writers may be a little ahead. Nor can it have begun later than T plus the longest retry.
+The hour in an object's name is the hour in which its oldest record arrived
+(docs/archive-format.md). A record arrives when its command is accepted, or later by the time of
+retries. So the oldest record of an object with a command of time T arrived between T minus the
+buffer interval (minus the difference of a writer's clock) and T plus the longest retry.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.ids import accepted_ms
 from ops.archive.store import ObjectStore, StoredObject
 
-#: Before the first command's time: the longest buffer interval (900 s, Firehose's limit) and how
-#: far ahead of the archive's clock an id may be (`forebay.ids.MAX_AHEAD_MS`, 10 min).
+#: How much earlier than a command the hour of its object may be: the longest buffer interval
+#: (900 s, Firehose's limit) plus the time by which an id may be ahead of the archive's clock
+#: (`forebay.ids.MAX_AHEAD_MS`, 10 min).
 EARLIER = dt.timedelta(seconds=900 + 600)
-#: After the last command's time: a record that the function's retries delay by seconds arrives in
-#: the same hour or the next; a direct object is named after its command's own hour.
+#: How much later than a command the hour of its object may be. Retries delay a record by seconds,
+#: so it may arrive in the next hour; the name of a direct object has the hour of its command.
 LATER = dt.timedelta(minutes=10)
 
-# What sorts before and after every name that begins with a digit, as hours do.
+# The bounds of the names that begin with an hour: they begin with a digit.
 _FIRST_DIGIT = f"{COMMANDS_PREFIX}0"
 _AFTER_DIGITS = f"{COMMANDS_PREFIX}:"
 
@@ -31,58 +32,59 @@ _AFTER_DIGITS = f"{COMMANDS_PREFIX}:"
 def list_commands(
     store: ObjectStore, *, since: dt.datetime | None = None, until: dt.datetime | None = None
 ) -> Iterator[StoredObject]:
-    """Every object that may hold commands accepted in that time, by key.
+    """Yield the objects that may contain commands accepted in a period, in the order of keys.
 
-    It may hold others too: filter its commands by their ids. Objects whose names begin with no
-    digit are none of ours; they have no hour, and may hold anything.
+    The objects may contain other commands too: filter the commands by their ids. Objects whose
+    names do not begin with a digit were not written by Forebay and have no hour, so they are
+    always included.
 
     Args:
         store: the archive.
-        since: the earliest time of acceptance that is wanted.
-        until: the time before which commands must have been accepted.
+        since: the beginning of the period (inclusive); None for no limit.
+        until: the end of the period (exclusive); None for no limit.
 
     Raises:
         TransientError: the store did not answer.
     """
-    after, last = _bounds(since, until)
+    after, last = _compute_bounds(since, until)
     if after:
-        yield from takewhile(lambda found: found.key < _FIRST_DIGIT, store.list(COMMANDS_PREFIX))
-    for found in store.list(COMMANDS_PREFIX, after=after):
-        if last is not None and last < found.key[: len(last)] < _AFTER_DIGITS:
+        yield from takewhile(lambda stored: stored.key < _FIRST_DIGIT, store.list(COMMANDS_PREFIX))
+    for stored in store.list(COMMANDS_PREFIX, after=after):
+        if last is not None and last < stored.key[: len(last)] < _AFTER_DIGITS:
             yield from store.list(COMMANDS_PREFIX, after=_AFTER_DIGITS)
             return
-        yield found
+        yield stored
 
 
 def is_listed(
     key: str, *, since: dt.datetime | None = None, until: dt.datetime | None = None
 ) -> bool:
-    """Return whether `list_commands` of that time yields an object of that key, if it is stored."""
-    after, last = _bounds(since, until)
+    """Return whether `list_commands` of this period would yield an object with this key."""
+    after, last = _compute_bounds(since, until)
     if not _FIRST_DIGIT <= key < _AFTER_DIGITS:
         return True
     return key > after and (last is None or key[: len(last)] <= last)
 
 
 def is_misplaced(key: str, first_id: str, last_id: str) -> bool:
-    """Return whether `list_commands` of its commands' times does not yield an object.
+    """Return whether a search by the time of its commands can miss an object.
 
     Args:
-        key: of the object.
-        first_id: the smallest id of its commands.
-        last_id: the greatest one.
+        key: the object's key.
+        first_id: the smallest id of the object's commands.
+        last_id: the greatest id of the object's commands.
     """
     return not all(
         is_listed(key, since=moment, until=moment + dt.timedelta(milliseconds=1))
-        for moment in map(_accepted, (first_id, last_id))
+        for moment in map(_get_acceptance_time, (first_id, last_id))
     )
 
 
-def _accepted(command_id: str) -> dt.datetime:
+def _get_acceptance_time(command_id: str) -> dt.datetime:
     return dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)
 
 
-def _bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:
-    """What objects with an hour sort after, and what their keys begin with at most."""
+def _compute_bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:
+    """Return the key after which objects of the period sort, and the greatest prefix of keys."""
     after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
     return after, f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None

@@ -1,4 +1,4 @@
-"""Finds objects that the ledger has and the archive lacks: such an archive is incomplete."""
+"""Finds objects that the ledger has and an incomplete archive lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ops.archive.strays import is_stray
 
 _PAGE: Final = 5_000  # ledger rows
 _NAMED: Final = 20
-#: So many are looked for again: an object may have been stored and applied while we looked.
+#: The number of missing objects that are looked up again, because an object may have been stored
+#: and applied after it was listed.
 _CONFIRMED: Final = 100
 
 
@@ -25,7 +26,7 @@ class Missing:
 
     archive: str
     objects: int = 0
-    #: The first of them.
+    #: The keys of the first missing objects.
     named: Sequence[str] = ()
 
     def __bool__(self) -> bool:
@@ -33,13 +34,13 @@ class Missing:
 
     @property
     def sentence(self) -> str:
-        """The state of the archive, and the next step."""
+        """The message for the operator: the archive's state and the next step."""
         shown = ", ".join(self.named[:3]) + (", …" if self.objects > 3 else "")  # noqa: PLR2004
         return (
             f"{self.archive} is incomplete: it lacks {self.objects:,} objects that the ledger "
-            f"calls applied ({shown}). No replay of it applies what they held: copy them, or "
-            "restore them in the bucket, and compare again. Of an object that was removed on "
-            "purpose, delete the row in forebay.ledger"
+            f"shows as applied ({shown}). A replay of it can't apply their commands. Copy them, or "
+            "restore them in the bucket, and verify again. If an object was removed on purpose, "
+            "delete its row in forebay.ledger"
         )
 
     def facts(self) -> dict[str, Any]:
@@ -59,28 +60,28 @@ def find_missing(
     Args:
         connection: to the database.
         store: the archive.
-        since: only objects that hold commands accepted then or later; None for all.
-        until: only objects that hold commands accepted before; None for all.
+        since: only objects with commands accepted at this time or later; None for all.
+        until: only objects with commands accepted before this time; None for all.
 
     Raises:
         TransientError: the store did not answer.
     """
     objects = 0
     named: list[str] = []
-    for key in _candidates(connection, store, since, until):
+    for key in _list_unlisted(connection, store, since, until):
         if objects >= _CONFIRMED or not _is_stored(store, key):
             objects += 1
             named += [key] * (len(named) < _NAMED)
     return Missing(store.url, objects, named)
 
 
-def _candidates(
+def _list_unlisted(
     connection: Connection,
     store: ObjectStore,
     since: dt.datetime | None,
     until: dt.datetime | None,
 ) -> Iterator[str]:
-    """Yield the keys of ledger rows that the listing does not have; both are in one order."""
+    """Yield the keys of ledger rows that are not in the listing; both have the same order."""
     times = {
         "since": None if since is None else least_id(since),
         "until": None if until is None else least_id(until),
@@ -94,14 +95,14 @@ def _candidates(
                 current = next(listed, None)
             if current is not None and current.key == key:
                 continue
-            # A stray may have been applied by the consumer, for S3 had told it of the object.
+            # The consumer applies a stray if S3 sends an event for it.
             if is_listed(key, since=since, until=until) and not is_stray(key, 1):
                 yield key
         last = page[-1][0]
 
 
 def _is_stored(store: ObjectStore, key: str) -> bool:
-    return next((found.key for found in store.list(key)), None) == key
+    return next((stored.key for stored in store.list(key)), None) == key
 
 
 _LEDGER: Final = """

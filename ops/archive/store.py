@@ -1,4 +1,4 @@
-"""Where an archive is kept: an S3 bucket, or a folder with a copy of one."""
+"""Access to the objects of an archive, in an S3 bucket or in a folder with a copy of it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 _READ_BLOCK_BYTES = 256 * 1024
 STANDARD = "STANDARD"
-#: Classes whose objects can't be read before they are restored.
+#: Storage classes whose objects must be restored before they can be read.
 #: Source: Amazon S3 User Guide, "Working with archived objects".
 COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-# What `Folder.create` writes before it links the object; another process may be at it.
+# Names of the files from which `Folder.create` makes objects; another process may be writing them.
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of the archive, as a listing tells it."""
+    """An object of the archive, as a listing describes it."""
 
     key: str
     size_bytes: int
@@ -43,45 +43,46 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """What the tools need of an archive, wherever it is."""
+    """The operations on an archive that the commands need."""
 
-    #: How an operator writes it: `s3://bucket` or `file:///folder`.
+    #: The address as operators write it: `s3://bucket` or `file:///folder`.
     url: str
-    #: Whether it is a copy in a folder, which may hold files that were cut off or never finished.
+    #: Whether it is a copy in a folder, which may contain incomplete files.
     is_copy: bool
-    #: Takes the strays that listings leave out.
+    #: Collects the strays that listings leave out.
     strays: Strays
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """The objects whose keys begin so and sort after `after`, by key; a page at a time.
+        """Yield the objects whose keys begin with `prefix` and sort after `after`, by key.
 
-        Strays are added to `strays` instead.
+        Strays are left out and added to `strays`. Bucket listings are read page by page.
 
         Raises:
             TransientError: the store did not answer.
+            RefusedError: a folder contains a link, a special file or a name that is not UTF-8.
         """
         ...
 
     def read(self, key: str) -> Iterator[bytes]:
-        """An object's bytes as they are stored, in blocks.
+        """Yield an object's bytes as they are stored, in blocks.
 
         Raises:
-            ObjectGoneError: there is no such object.
-            TransientError: the store did not answer, or broke off.
+            ObjectGoneError: the store does not have the object.
+            TransientError: the store did not answer, or ended the answer early.
         """
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Stores an object unless its key is taken; False if it is.
+        """Store an object; return False, without a change, if the key exists.
 
         Raises:
-            TransientError: unknown whether it was stored.
+            TransientError: the store did not confirm; the object may have been stored.
         """
         ...
 
 
 class Bucket:
-    """An archive in S3."""
+    """An archive in an S3 bucket."""
 
     is_copy = False
 
@@ -122,9 +123,9 @@ class Bucket:
 
 
 class Folder:
-    """An archive copied to a folder, such as `aws s3 sync` makes it.
+    """A copy of an archive in a folder, such as `aws s3 sync` creates.
 
-    Whoever made the copy may have made it for others: links are not followed, see `_check`.
+    The copy may come from a third party, so links are not followed; see `_check`.
     """
 
     is_copy = True
@@ -136,20 +137,20 @@ class Folder:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """See ObjectStore."""
-        beginning = self._folder
+        start = self._folder
         for part in prefix.split("/")[:-1]:
-            beginning /= part
-            if not os.path.lexists(beginning):
+            start /= part
+            if not os.path.lexists(start):
                 return
-            self._check(beginning)
-        if not beginning.is_dir():
+            self._check(start)
+        if not start.is_dir():
             return
-        for path in self._walk(beginning):
+        for path in self._list_files(start):
             key = path.relative_to(self._folder).as_posix()
             if key.startswith(prefix) and key > after:
-                found = path.stat()
-                modified = dt.datetime.fromtimestamp(found.st_mtime, dt.UTC)
-                yield StoredObject(key, found.st_size, modified)
+                status = path.stat()
+                modified = dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
+                yield StoredObject(key, status.st_size, modified)
 
     def read(self, key: str) -> Iterator[bytes]:
         """See ObjectStore."""
@@ -165,8 +166,7 @@ class Folder:
     def create(self, key: str, content: bytes) -> bool:
         """See ObjectStore."""
         file = self._folder / key
-        # Hidden from listings until it is whole, and linked rather than renamed: a link is not made
-        # where the name is taken.
+        # Listings leave the draft out. A link, unlike a rename, fails if the name exists.
         draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +181,8 @@ class Folder:
             raise TransientError(f"{self.url}/{key}: {exc}") from exc
         return True
 
-    def _walk(self, folder: Path) -> Iterator[Path]:
-        """Every file below, in the order in which S3 lists keys: a folder sorts with its slash."""
+    def _list_files(self, folder: Path) -> Iterator[Path]:
+        """Yield the files below a folder in S3's order of keys: folders sort with their slash."""
         entries = sorted(
             (entry for entry in folder.iterdir() if not self._leave_out(entry)),
             key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
@@ -190,12 +190,12 @@ class Folder:
         for entry in entries:
             self._check(entry)
             if entry.is_dir():
-                yield from self._walk(entry)
+                yield from self._list_files(entry)
             else:
                 yield entry
 
     def _leave_out(self, entry: Path) -> bool:
-        """Leave a stray out; whether it is one. It is looked at by its name only."""
+        """Return whether an entry is a draft or a stray, by its name only; count strays."""
         name = entry.name
         if _DRAFT.fullmatch(name):
             return True
@@ -211,64 +211,65 @@ class Folder:
         return True
 
     def _check(self, entry: Path) -> None:
-        """Makes sure that an entry is the copy of an object, or leads to such.
+        """Refuse an entry that can't be the copy of an object or a folder of such copies.
 
         Raises:
-            RefusedError: reading it would lead out of the folder, in a circle, or never end; or
-                its name can be no object's.
+            RefusedError: the entry is a link (it may lead out of the folder or in a circle), a
+                special file (reading it may never end), or its name is not UTF-8.
         """
         mode = entry.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            kind = "a link" if stat.S_ISLNK(mode) else "no file"
+            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
             raise RefusedError(
-                f"{str(entry)!a} is {kind}, and the copy of an archive has plain files and folders "
-                "only; remove it"
+                f"{str(entry)!a} is {kind}, but the copy of an archive may contain only plain "
+                "files and folders; remove it"
             )
         try:
             entry.name.encode()
         except UnicodeEncodeError:
             raise RefusedError(
-                f"{str(entry)!a} is not named in UTF-8, as every object is; remove it"
+                f"{str(entry)!a} has a name that is not UTF-8, so it is not the copy of an object; "
+                "remove it"
             ) from None
 
 
 def bucket_name(source: str) -> str:
-    """The bucket that a source names; for those who need one and no copy of it.
+    """Return the bucket that a source names, for commands that can't use a folder.
 
     Raises:
-        UsageError: it names none.
+        UsageError: the source does not name a bucket.
     """
     parts = urlsplit(source)
     if parts.scheme not in {"", "s3"} or not (parts.netloc or parts.path).strip("/"):
-        raise UsageError(f"{source} is no bucket; write s3://bucket")
+        raise UsageError(f"{source} is not a bucket; write s3://bucket")
     return parts.netloc if parts.scheme else source
 
 
 def open_store(
     source: str, s3: Callable[[], S3Client], strays: Strays | None = None
 ) -> ObjectStore:
-    """The archive that a source names.
+    """Return the archive that a source names.
 
     Args:
-        source: `s3://bucket`, `file:///folder`, or a bucket's bare name.
-        s3: gives a client, where one is needed.
-        strays: takes the strays that listings leave out.
+        source: `s3://bucket`, `file:///folder`, or the name of a bucket.
+        s3: returns a client; called only for a bucket.
+        strays: collects the strays that listings leave out.
 
     Raises:
-        UsageError: it names none.
+        UsageError: the source is not a bucket or an existing folder.
     """
     parts = urlsplit(source)
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
         if parts.netloc or not folder.is_dir():
-            raise UsageError(f"{source} is no folder; write file:///folder, with three slashes")
+            raise UsageError(f"{source} is not a folder; write file:///folder, with three slashes")
         return Folder(folder, strays)
     if parts.scheme in {"", "s3"}:
         bucket, below = (parts.netloc, parts.path) if parts.scheme else (source, "")
         if not bucket or below.strip("/"):
             raise UsageError(
-                f"{source} is no archive; name its bucket only: s3://bucket, "
-                "for the ledger knows objects by their whole keys"
+                f"{source} is not an archive; name only the bucket, as s3://bucket, "
+                "because the ledger contains whole keys"
             )
         return Bucket(s3(), bucket, strays)
-    raise UsageError(f"{source} is no archive; write s3://bucket or file:///folder")
+    raise UsageError(f"{source} is not an archive; write s3://bucket or file:///folder")

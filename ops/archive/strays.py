@@ -1,7 +1,7 @@
-"""Recognizes files that are plainly no archive objects, by their names.
+"""Recognizes strays: files whose names are not those of archive objects.
 
-File managers, editors and copying tools leave such files in a copied folder, and a synchronized
-folder brings them into a bucket. Listings leave them out, and results count them.
+File managers, editors and copying tools leave such files in a copied folder, and a synchronization
+copies them to a bucket. Listings leave them out, and results count them.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ _FOLDERS: Final = frozenset(
         "system volume information",
     }
 )
-#: Temporary files, backups, checksums beside objects, folder markers of Hadoop.
+#: Temporary files, backups, files of checksums, folder markers of Hadoop.
 _ENDINGS: Final = (
     *(".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".gstmp", ".part.minio"),
     *(".bak", ".orig", ".rej", ".swp", ".swo", "~", ".lnk"),
     *(".md5", ".sha1", ".sha256", "_$folder$"),
 )
 _BEGINNINGS: Final = (".", "~$", ".azdownload-")
-#: A download that the AWS CLI has not finished: `s3transfer` adds eight hexadecimal digits.
+#: An unfinished download of the AWS CLI: `s3transfer` adds eight hexadecimal digits.
 _UNFINISHED: Final = re.compile(r".+\.[0-9a-f]{8}", re.DOTALL)
-#: How many a result names.
+#: The number of strays that a result names.
 _NAMED: Final = 20
 
 
 def is_stray(key: str, size_bytes: int) -> bool:
-    """Return whether an object's name says that it is no archive object.
+    """Return whether an object is a stray by its name.
 
-    Nothing below `imports/` is a stray: the import reports about every file there.
+    Files below `imports/` are not strays, because the import reports about every file there.
 
     Args:
-        key: of the object, or the path of a file in a copied folder.
-        size_bytes: of the object; an empty one whose name ends with a slash is a folder's marker.
+        key: the object's key, or the path of a file in a copied folder.
+        size_bytes: the object's size; an empty object whose key ends with a slash is the marker of
+            a folder.
     """
     if key.startswith(IMPORTS_PREFIX):
         return False
@@ -52,7 +53,7 @@ def is_stray(key: str, size_bytes: int) -> bool:
 
 
 def is_stray_file(name: str) -> bool:
-    """Return whether a file's name, without its folders, is that of a stray."""
+    """Return whether a file is a stray by its name, which must not contain its folders."""
     name = name.lower()
     return (
         name in _NAMES
@@ -63,12 +64,12 @@ def is_stray_file(name: str) -> bool:
 
 
 def is_stray_folder(name: str) -> bool:
-    """Return whether everything in a folder of that name is a stray."""
+    """Return whether all files in a folder of this name are strays."""
     return name.startswith(".") or name.lower() in _FOLDERS
 
 
 class Strays:
-    """The strays that listings have left out, each of them once."""
+    """The strays that listings have left out, without repetitions."""
 
     def __init__(self) -> None:
         self._keys: dict[str, None] = {}
@@ -80,17 +81,17 @@ class Strays:
         return iter(sorted(self._keys))
 
     def __str__(self) -> str:
-        named = ", ".join(self._named())
+        keys = ", ".join(self._first_keys())
         more = f" and {len(self) - _NAMED:,} more" if len(self) > _NAMED else ""
-        return f"left out, for they are no archive objects by their names: {named}{more}"
+        return f"left out, because their names are not those of archive objects: {keys}{more}"
 
     def add(self, key: str) -> None:
-        """Add a stray; one that was added before changes nothing."""
+        """Add a stray; adding it again has no effect."""
         self._keys[key] = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the members for a JSON result: how many, and the names of the first ones."""
-        return {"objects": len(self), "named": self._named()}
+        """Return the members for a JSON result: the number of strays, and the first keys."""
+        return {"objects": len(self), "named": self._first_keys()}
 
-    def _named(self) -> list[str]:
+    def _first_keys(self) -> list[str]:
         return list(self)[:_NAMED]

@@ -14,7 +14,6 @@ from ops.context import ARCHIVE, DATABASE, Context
 from ops.cut import EVERYTHING, commands_until, cut_of
 from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
-from ops.rebuild.leniently import rebuild_leniently
 from ops.rebuild.refusals import NotRebuiltError
 
 
@@ -71,7 +70,7 @@ def rebuild(
     )
     rebuilding.prepare(context)
     if allow_new_rejections:
-        tally = rebuild_leniently(context, console, cut=cut, workers=workers)
+        tally = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
         console.facts({"cut": cut, **tally.facts()})
         if tally.failed:
             raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")

@@ -1,1 +1,1 @@
-"""Rebuild: makes the tables from the archive alone, up to now or to a point in time."""
+"""Rebuild: fills an empty database from the archive, up to now or to a point in time."""

@@ -1,7 +1,7 @@
-"""Has the shares of a rebuild done: a single one in this process, several in one process each.
+"""Runs the shares of a rebuild: a single share in this process, several in a process each.
 
-Nothing but their results comes over a pipe, which takes only so much: who is ahead waits. A process
-whose pipe has no other end any more ends by itself, so none is left when this one is killed.
+The processes return their results over pipes, whose buffers are small: a process that is ahead
+waits. If this process is killed, its pipes close, and the other processes end by themselves.
 """
 
 from __future__ import annotations
@@ -25,190 +25,198 @@ from ops.errors import UnavailableError
 from ops.folding.scan import Scanned
 from ops.rebuild.share import Folded, Share
 
-#: Called after each object of any share, with how many commands there were so far in all of them.
+#: Called after each object of any share, with the number of commands so far in all shares.
 Advance: TypeAlias = Callable[[int], None]
 
-_GO = "fold"
+_FOLD = "fold"
 
 
 class Crew:
-    """Those who do the shares; their processes end with the block."""
+    """Runs the shares; a context manager, at whose end the processes end."""
 
     def __init__(self, shares: Sequence[Share]) -> None:
         self._shares = shares
-        self._others: list[_Other] = []
+        self._processes: list[_Process] = []
 
     def __enter__(self) -> Self:
         if len(self._shares) > 1:
-            with ExitStack() as started:
+            with ExitStack() as cleanups:
                 for share in self._shares:
-                    self._others.append(_Other(share))
-                    started.callback(self._others[-1].end)
-                started.pop_all()
+                    self._processes.append(_Process(share))
+                    cleanups.callback(self._processes[-1].end)
+                cleanups.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for other in self._others:
-            other.end()
+        for process in self._processes:
+            process.end()
 
     def read(self, advance: Advance) -> list[Scanned]:
-        """Has all objects read; what each share has met.
+        """Read all objects, and return the counts of each share.
 
         Raises:
             TransientError: the archive did not answer.
-            UnavailableError: a process has ended.
+            UnavailableError: a process has ended early.
         """
-        if not self._others:
+        if not self._processes:
             return [share.read(advance) for share in self._shares]
-        scanned: dict[_Other, Scanned] = {}
-        so_far = dict.fromkeys(self._others, 0)
-        by_pipe: dict[object, _Other] = {other.pipe: other for other in self._others}
-        while len(scanned) < len(self._others):
-            left = [other.pipe for other in self._others if other not in scanned]
-            for ready in wait(left):
-                other = by_pipe[ready]
-                told = other.receive()
-                if isinstance(told, Scanned):
-                    scanned[other] = told
-                elif isinstance(told, int):
-                    so_far[other] = told
-                    advance(sum(so_far.values()))
+        scanned: dict[_Process, Scanned] = {}
+        commands = dict.fromkeys(self._processes, 0)
+        by_pipe: dict[object, _Process] = {process.pipe: process for process in self._processes}
+        while len(scanned) < len(self._processes):
+            pending = [process.pipe for process in self._processes if process not in scanned]
+            for ready in wait(pending):
+                process = by_pipe[ready]
+                message = process.receive()
+                if isinstance(message, Scanned):
+                    scanned[process] = message
+                elif isinstance(message, int):
+                    commands[process] = message
+                    advance(sum(commands.values()))
                 else:
-                    raise TypeError(f"a process of the rebuild has said {told!r}")
-        return [scanned[other] for other in self._others]
+                    raise TypeError(f"a process of the rebuild sent an unexpected {message!r}")
+        return [scanned[process] for process in self._processes]
 
     def fold(self, buckets: int) -> Iterator[Folded]:
-        """What the buckets come to, in their order, when all objects have been read.
+        """Yield the folded commands of all buckets, in the order of the buckets.
+
+        `read` must have returned before.
 
         Args:
-            buckets: how many there are.
+            buckets: the number of buckets.
 
         Raises:
-            UnavailableError: a process has ended.
+            UnavailableError: a process has ended early.
         """
-        for other in self._others:
-            other.send_go()
-        results = [other.folded() for other in self._others] or [
+        for process in self._processes:
+            process.start_folding()
+        results = [process.receive_folded() for process in self._processes] or [
             share.fold() for share in self._shares
         ]
         for index in range(buckets):
-            yield from _of_one_bucket(results[index % len(results)])
+            yield from _take_bucket(results[index % len(results)])
 
 
-def _of_one_bucket(results: Iterator[Folded | None]) -> Iterator[Folded]:
+def _take_bucket(results: Iterator[Folded | None]) -> Iterator[Folded]:
     for folded in results:
         if folded is None:
             return
         yield folded
 
 
-class _Other:
-    """A process that does a share."""
+class _Process:
+    """A process that runs a share, as its parent sees it."""
 
     def __init__(self, share: Share) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        self.pipe, child_end = context.Pipe()
         self._process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, share), name="forebay-rebuild", daemon=True
+            target=_run_share, args=(child_end, share), name="forebay-rebuild", daemon=True
         )
-        # Ctrl-C is for the process that the user sees. What is blocked now stays so in the other;
-        # but whoever starts the tracker of resources, as `start` would, unblocks it.
+        # Only this process handles Ctrl-C. A signal that is blocked at the start stays blocked in
+        # the new process. `start` may start the resource tracker, which unblocks the signal, so it
+        # is started before.
         resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             self._process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+            child_end.close()
 
     def receive(self) -> object:
-        """What it says next; raises what it has failed with."""
-        try:
-            told = self.pipe.recv()
-        except (EOFError, OSError):  # the latter in the middle of what it was saying
-            raise self._has_ended() from None
-        if isinstance(told, _Failure):
-            raise told.error from _ElsewhereError(told.where)
-        return told
+        """Return the process's next message.
 
-    def send_go(self) -> None:
-        """Has it fold its buckets."""
+        Raises:
+            Exception: the error with which the share failed in the process.
+            UnavailableError: the process has ended early.
+        """
         try:
-            self.pipe.send(_GO)
+            message = self.pipe.recv()
+        except (EOFError, OSError):  # OSError: the process ended within a message
+            raise self._create_error() from None
+        if isinstance(message, _Failure):
+            raise message.error from _RemoteTracebackError(message.traceback)
+        return message
+
+    def start_folding(self) -> None:
+        """Let the process fold its buckets."""
+        try:
+            self.pipe.send(_FOLD)
         except OSError:
-            raise self._has_ended() from None
+            raise self._create_error() from None
 
-    def folded(self) -> Iterator[Folded | None]:
-        """What its buckets come to, None after each of them."""
+    def receive_folded(self) -> Iterator[Folded | None]:
+        """Yield the folded commands of the process's buckets, and None after each bucket."""
         while True:
-            told = self.receive()
-            if not (told is None or isinstance(told, Folded)):
-                raise TypeError(f"a process of the rebuild has said {told!r}")
-            yield told
+            message = self.receive()
+            if not (message is None or isinstance(message, Folded)):
+                raise TypeError(f"a process of the rebuild sent an unexpected {message!r}")
+            yield message
 
     def end(self) -> None:
-        """Ends it, whatever it is doing."""
+        """End the process, also during its work."""
         self._process.terminate()
         self._process.join()
         self.pipe.close()
 
-    def _has_ended(self) -> UnavailableError:
+    def _create_error(self) -> UnavailableError:
         self._process.join()
         return UnavailableError(
-            f"a process of the rebuild has ended before its time (exit code "
+            f"a process of the rebuild ended early (exit code "
             f"{self._process.exitcode}); nothing was changed"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a process has failed with, and where."""
+    """The error with which a process has failed, and its traceback as text."""
 
     error: Exception
-    where: str
+    traceback: str
 
 
-class _ElsewhereError(Exception):
-    """The traceback of another process, as the cause of what is raised in this one."""
+class _RemoteTracebackError(Exception):
+    """The traceback of another process, as the cause of the error that this process raises."""
 
 
-class _NobodyThereError(Exception):
-    """The process that has begun this one is gone."""
+class _ParentGoneError(Exception):
+    """The parent process has ended."""
 
 
-def _serve(pipe: Pipe, share: Share) -> None:
-    """What such a process does."""
-    with suppress(_NobodyThereError):
+def _run_share(pipe: Pipe, share: Share) -> None:
+    """Run a share, and send its results or its error to the parent: the main of a process."""
+    with suppress(_ParentGoneError):
         try:
-            _do(pipe, share)
-        except _NobodyThereError:
+            _read_and_fold(pipe, share)
+        except _ParentGoneError:
             raise
-        except Exception as exc:  # noqa: BLE001 - raised by the other process
-            _say(pipe, _Failure(_portable(exc), traceback.format_exc()))
+        except Exception as exc:  # noqa: BLE001 - the parent raises it
+            _send(pipe, _Failure(_make_picklable(exc), traceback.format_exc()))
 
 
-def _do(pipe: Pipe, share: Share) -> None:
+def _read_and_fold(pipe: Pipe, share: Share) -> None:
     collect_seldom()
-    _say(pipe, share.read(partial(_say, pipe)))
+    _send(pipe, share.read(partial(_send, pipe)))
     try:
         pipe.recv()
     except (EOFError, OSError):
-        raise _NobodyThereError from None
+        raise _ParentGoneError from None
     for folded in share.fold():
-        _say(pipe, folded)
+        _send(pipe, folded)
 
 
-def _say(pipe: Pipe, what: object) -> None:
+def _send(pipe: Pipe, message: object) -> None:
     try:
-        pipe.send(what)
+        pipe.send(message)
     except OSError:
-        raise _NobodyThereError from None
+        raise _ParentGoneError from None
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, or if it can't travel, one that says the same: a defect, whatever it was."""
+def _make_picklable(error: Exception) -> Exception:
+    """Return the error, or a RuntimeError with its text if its class can't be pickled."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
-    except Exception:  # noqa: BLE001 - whatever its class does
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled by this process
+    except Exception:  # noqa: BLE001 - pickling runs the code of any error class
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

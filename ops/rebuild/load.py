@@ -1,4 +1,4 @@
-"""Loads folded rows into empty tables: COPY without an index, in one transaction."""
+"""Loads folded rows into empty tables by COPY, without indexes, in one transaction."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _REJECTION = ("slot", *(member.name for member in fields(Rejection)))
 
 
 class Loader:
-    """Writes rows, tombstones, rejections and ledger over one connection."""
+    """Writes rows, tombstones, rejections and the ledger over one connection."""
 
     def __init__(self, connection: Connection, resources: Mapping[str, ResourceSpec]) -> None:
         self._connection = connection
-        self._statements = {path: _copying(spec) for path, spec in resources.items()}
+        self._statements = {path: _build_copy(spec) for path, spec in resources.items()}
         self.rows = 0
         self.tombstones = 0
-        #: Objects with rejected commands that no ledger has been written of.
+        #: Objects with rejected commands whose ledger rows are not written yet.
         self.awaited: set[str] = set()
 
     def load(self, folded: Folded) -> None:
-        """Writes what some commands come to.
+        """Write the rows and tombstones of some keys.
 
         Raises:
-            RefusedError: Postgres refuses a row that the live run has not rejected.
+            RefusedError: Postgres refuses a row whose command the live run has not rejected.
         """
         for block in folded.blocks:
-            self._copy(block)
-        self._bury(folded.tombstones)
+            self._copy_rows(block)
+        self._copy_tombstones(folded.tombstones)
 
-    def reject(self, entries: Iterable[LogEntry], cut: str) -> int:
-        """Writes the archive's rejections up to the cut; how many."""
+    def load_rejections(self, entries: Iterable[LogEntry], cut: str) -> int:
+        """Write the archive's rejections up to the cut, and return their number."""
         with self._connection.cursor() as cursor:
-            # Older releases could archive a rejection twice.
+            # Older releases could archive the same rejection twice.
             cursor.execute(
                 "CREATE TEMP TABLE found (LIKE forebay.rejections INCLUDING DEFAULTS)"
                 " ON COMMIT DROP"
@@ -58,7 +58,7 @@ class Loader:
                 for entry in entries:
                     for members in up_to(cut, entry):
                         rejection = Rejection.from_archive(members)
-                        self._await(rejection.object)
+                        self._add_awaited(rejection.object)
                         copy.write_row(
                             [entry.slot, *(getattr(rejection, name) for name in _REJECTION[1:])]
                         )
@@ -68,17 +68,17 @@ class Loader:
             )
             return cursor.rowcount
 
-    def _await(self, key: str) -> None:
+    def _add_awaited(self, key: str) -> None:
         if key.startswith(COMMANDS_PREFIX) and not is_stray(key, 1):
             self.awaited.add(key)
 
-    def note(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
-        """Writes the ledger of one reader's objects.
+    def load_ledger(self, ledger: Path, numbers: Numbers, counts: ObjectCounts) -> None:
+        """Write the ledger rows of one reader's objects.
 
         Args:
-            ledger: a JSON array for each, as `Share.ledger` says.
-            numbers: of its objects.
-            counts: what became of all objects' lines.
+            ledger: a file with a JSON array per object; see `Share.ledger`.
+            numbers: the numbers of the reader's objects.
+            counts: the counts of all objects by status.
         """
         columns = (
             "object, lines, applied, superseded, duplicates, rejected, skipped, first_id, last_id, "
@@ -102,7 +102,7 @@ class Loader:
                 )
                 copy.write_row(row)
 
-    def _copy(self, block: Block) -> None:
+    def _copy_rows(self, block: Block) -> None:
         statement = self._statements[block.resource]
         try:
             with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -111,13 +111,14 @@ class Loader:
             if not is_data_fault(exc):
                 raise
             raise RefusedError(
-                f"Postgres refuses a row of {block.resource} that the live run has not rejected: "
-                f"{fault_detail(exc)} (among {block.rows:,} commands from {block.first}); nothing "
-                "was changed. Look at it, then rebuild with --allow-new-rejections"
+                f"Postgres refuses a row of {block.resource}, and the live run has not rejected "
+                f"its command: {fault_detail(exc)} (among {block.rows:,} commands from "
+                f"{block.first}); nothing was changed. Examine the command, then rebuild with "
+                "--allow-new-rejections"
             ) from None
         self.rows += block.rows
 
-    def _bury(self, tombstones: Sequence[tuple[str, str, str]]) -> None:
+    def _copy_tombstones(self, tombstones: Sequence[tuple[str, str, str]]) -> None:
         if not tombstones:
             return
         with (
@@ -129,7 +130,7 @@ class Loader:
         self.tombstones += len(tombstones)
 
 
-def _copying(spec: ResourceSpec) -> sql.Composed:
+def _build_copy(spec: ResourceSpec) -> sql.Composed:
     names = [*(column.name for column in spec.columns), "_version", "_by_create"]
     return sql.SQL("COPY {} ({}) FROM STDIN (FREEZE)").format(
         sql.Identifier("public", spec.table), sql.SQL(", ").join(map(sql.Identifier, names))

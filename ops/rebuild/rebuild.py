@@ -1,7 +1,11 @@
-"""One rebuild from beginning to end, in one transaction: it is there as a whole, or not at all."""
+"""Rebuilds a database from the archive, strictly or with new rejections.
+
+The strict rebuild is one transaction: it completes, or it changes nothing.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +22,7 @@ from forebay.apply import DecisionLog, Rejection
 from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, accepted, commands_until
@@ -31,19 +36,20 @@ from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
+from ops.replay.replay import Pace, Tally, begin, replay
 
-#: Of gzip; below, processes would take longer to start than to work.
+#: The size of the archive's objects below which one process is faster than the start of several.
 _SMALL_BYTES = 16 * 1024 * 1024
-_MOST = 8  # processes, of a hundred MiB each: with more, Postgres's COPY is the limit
+_MAX_PROCESSES = 8  # of a hundred MiB each; with more, Postgres's COPY is the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """What was made."""
+    """The counts of a rebuild, for the operator."""
 
     objects: int
     commands: int
-    #: Commands that were accepted after the cut.
+    #: Commands after the cut, which were left out.
     after_cut: int
     rows: int
     tombstones: int
@@ -52,16 +58,16 @@ class Rebuilt:
     #: Commands of retired resources.
     skipped: int
     ledger_rows: int
-    #: That read and folded.
+    #: The number of processes that read and folded.
     processes: int
-    #: Objects in which commands were rejected, and that the archive lacks: it is incomplete.
+    #: Objects of rejected commands that are missing in the archive: it is incomplete.
     missing: Sequence[str]
-    #: Objects that hold commands of other times than their names say, and the first of them.
+    #: The number of objects whose names have another time than their commands, and the first keys.
     misplaced: int
     misplaced_named: Sequence[str]
 
     def facts(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the members for a JSON result."""
         return {
             "objects": self.objects,
             "commands": self.commands,
@@ -81,15 +87,15 @@ class Rebuilt:
 
 
 def prepare(context: Context) -> None:
-    """Gives the database the newest schema, and makes sure that it holds nothing.
+    """Give the database the newest schema; refuse a database with rows.
 
     Raises:
-        RefusedError: it is not empty; nothing was changed.
+        RefusedError: the database is not empty; it was not changed.
     """
-    # Alembic and SQLAlchemy take as long to import as all the rest: no other command waits.
+    # Alembic and SQLAlchemy take as long to import as all other modules of a command.
     from lambdas.migrate.app import migrate  # noqa: PLC0415
 
-    # A database that is refused stays as it is, its schema included.
+    # The schema of a database that is refused must not change either.
     with context.connect(purpose="rebuild") as connection:
         check_empty(connection, context.resources, may_lack_tables=True)
     migrate(context.get(DATABASE))
@@ -105,200 +111,223 @@ def rebuild(
     scratch: Path | None,
     processes: int | None = None,
 ) -> Rebuilt:
-    """Fills an empty database with what the archive's commands up to the cut come to.
+    """Fill an empty database from the archive's commands up to the cut.
 
     Args:
-        context: says where everything is.
-        console: for the progress.
-        cut: the greatest command id that counts.
-        scratch: folder for temporary files of about the size of the inflated archive.
-        processes: how many read and fold; None for one to each processor, and for a small archive
-            one.
+        context: the archive and the database.
+        console: shows the progress.
+        cut: the greatest command id that is included.
+        scratch: a folder for temporary files as large as the inflated archive; None for the
+            system's folder.
+        processes: the number of processes that read and fold; None for the number of processors, or
+            for a single process if the archive is small.
 
     Raises:
         RefusedError: the database is not empty, or a command can't apply that the live run has
-            not rejected. Nothing was changed.
+            not rejected. The database was not changed.
     """
     total = size = 0
-    for found in commands_until(context.archive, cut):
-        total, size = total + 1, size + found.size_bytes
-    readers = processes or (1 if size < _SMALL_BYTES else min(_MOST, _processors()))
-    with ExitStack() as opened:
+    for stored in commands_until(context.archive, cut):
+        total, size = total + 1, size + stored.size_bytes
+    readers = processes or (1 if size < _SMALL_BYTES else min(_MAX_PROCESSES, _count_processors()))
+    with ExitStack() as stack:
         folder = Path(
-            opened.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch))
         )
-        partition = opened.enter_context(
+        partition = stack.enter_context(
             Partition(folder / "buckets", expected_bytes=size * INFLATION, writers=1 + readers)
         )
-        (folder / "ledgers").mkdir()
+        ledgers = folder / "ledgers"
+        ledgers.mkdir()
         shares = [
-            Share(context.anew(), cut, partition.files, folder / "ledgers", Numbers(one, readers))
-            for one in range(readers)
+            Share(context.copy_settings(), cut, partition.files, ledgers, Numbers(reader, readers))
+            for reader in range(readers)
         ]
-        crew = opened.enter_context(Crew(shares))
+        crew = stack.enter_context(Crew(shares))
         with console.progress("read the archive", unit="objects", total=total) as meter:
             scanned = crew.read(lambda commands: meter.advance(1, note=f"{commands:,} commands"))
-            # After the commands, so that what is decided about them meanwhile is seen.
-            position, owner = NOTHING_READ, None
-            with Writer(partition.files, 0) as writer:
-                for entry in add_rejections(context.archive, writer, cut=cut, position=None):
-                    position, owner = entry.slot, entry.owner or owner
-        connection = opened.enter_context(context.connect(purpose="rebuild"))
-        filling = _Filling(
-            connection, context, cut, shares, scanned, position=position, owner=owner
-        )
+            # After the commands, so that the decisions made since are included.
+            position, owner = _read_decisions(context, partition, cut)
+        connection = stack.enter_context(context.connect(purpose="rebuild"))
+        filling = _Filling(connection, context, cut, shares, scanned, position, owner)
         with console.progress("load", unit="commands", total=filling.commands) as meter:
             return filling.fill(crew.fold(partition.files.of), meter)
 
 
-def _processors() -> int:
-    """How many this process may use."""
+def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
+    """Fill an empty database like the live run, object by object, and reject what can't apply.
+
+    As in the live run, the order of objects determines which of two conflicting commands is
+    rejected. So this is only for archives that have lost their rejections, and for resources whose
+    rules have changed. A database that owns the archive adds the new rejections to it; any other
+    database keeps them in its own table.
+
+    Args:
+        context: the archive and the database.
+        console: shows the progress and the first failures.
+        cut: the greatest command id that is included.
+        workers: the number of connections.
+    """
+    time = accepted(cut)
+    with context.connect(purpose="rebuild") as connection, connection.transaction():
+        # A database that was emptied by hand may have followed the decision log before.
+        connection.execute("DELETE FROM forebay.decision_log")
+        audit.restore(connection, context.archive, until=time)
+    until = time + dt.timedelta(milliseconds=1) if time else None
+    selection = Selection(until=until)
+    run = begin(context, selection)
+    return replay(context, console, run, selection, Pace(workers=workers), rejects_all=True)
+
+
+def _read_decisions(context: Context, partition: Partition, cut: str) -> tuple[int, str | None]:
+    """Read the archive's rejections into the partition.
+
+    Returns:
+        The last entry of the decision log that was read, and the owner of the archive at it.
+    """
+    position, owner = NOTHING_READ, None
+    with Writer(partition.files, 0) as writer:
+        for entry in add_rejections(context.archive, writer, cut=cut, position=None):
+            position, owner = entry.slot, entry.owner or owner
+    return position, owner
+
+
+def _count_processors() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
 class _Filling:
-    """The one transaction in which all tables are filled."""
+    """The transaction that fills all tables."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        context: Context,
-        cut: str,
-        shares: Sequence[Share],
-        scanned: Sequence[Scanned],
-        *,
-        position: int,
-        owner: str | None,
-    ) -> None:
-        """A filling.
-
-        Args:
-            connection: to the empty database.
-            context: says where everything is.
-            cut: the greatest command id that counts.
-            shares: the readers' shares, which have been read.
-            scanned: what each of them has met.
-            position: the last entry of the decision log that was read.
-            owner: the database that owns the archive, by then.
-        """
-        self._connection = connection
-        self._position = position
-        self._owner = owner
-        self._context = context
-        self._cut = cut
-        self._shares = shares
-        self._scanned = scanned
+    connection: Connection
+    context: Context
+    #: The greatest command id that is included.
+    cut: str
+    #: The readers' shares, which have been read, and the counts of each.
+    shares: Sequence[Share]
+    scanned: Sequence[Scanned]
+    #: The last entry of the decision log that was read.
+    position: int
+    #: The database that owned the archive at that entry.
+    owner: str | None
 
     @property
     def commands(self) -> int:
-        """How many have been read."""
-        return sum(found.commands for found in self._scanned)
+        """The number of commands that were read."""
+        return sum(counts.commands for counts in self.scanned)
 
     def fill(self, folded: Iterator[Folded], meter: Meter) -> Rebuilt:
-        """Fills them with what the commands come to."""
-        connection, context, cut = self._connection, self._context, self._cut
-        loader = Loader(connection, context.resources)
+        """Fill the tables from the folded commands."""
+        connection, archive = self.connection, self.context.archive
+        loader = Loader(connection, self.context.resources)
         with connection.transaction():
-            # Nobody else gets in until all is there; and a table emptied here can be copied to
-            # frozen.
-            every = sql.SQL(", ").join(tables(context.resources))
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(every))
-            check_empty(connection, context.resources)
-            connection.execute(sql.SQL("TRUNCATE {}").format(every))
-            # It may be a database that was emptied by hand, and had followed the decision log.
-            connection.execute("DELETE FROM forebay.decision_log")
-            later = [
-                item for spec in context.resources.values() for item in put_off(connection, spec)
-            ]
-            # References of all tables first, whatever the order of the tables: the keys that they
-            # need can't be dropped before.
-            later.sort(key=lambda item: not item.is_reference)
-            for item in later:
-                connection.execute(item.drop)
-            entries = takewhile(
-                lambda entry: entry.slot <= self._position, read_log(context.archive)
-            )
-            rejections = loader.reject(entries, cut)
-            decisions = audit.restore(connection, context.archive, until=accepted(cut))
-            skipped = self._load(loader, folded, meter)
+            indexes = self._empty_tables()
+            entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
+            rejections = loader.load_rejections(entries, self.cut)
+            decisions = audit.restore(connection, archive, until=accepted(self.cut))
+            skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
-            for item in reversed(later):
-                meter.advance(0, note=f"making {item.name}")
-                _make(connection, item)
+            for index in reversed(indexes):
+                meter.advance(0, note=f"creating {index.name}")
+                _create(connection, index)
             self._follow_log()
-            for table in tables(context.resources):
+            for table in tables(self.context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
         return Rebuilt(
-            objects=sum(found.objects for found in self._scanned),
+            objects=sum(counts.objects for counts in self.scanned),
             commands=self.commands,
-            after_cut=sum(found.after_cut for found in self._scanned),
+            after_cut=sum(counts.after_cut for counts in self.scanned),
             rows=loader.rows,
             tombstones=loader.tombstones,
             rejections=rejections,
             decisions=decisions,
             skipped=skipped,
             ledger_rows=int(row[0]) if row else 0,
-            processes=len(self._shares),
-            # Up to a cut, lines that are no commands may be of objects of after it.
-            missing=sorted(loader.awaited) if self._cut == EVERYTHING else [],
-            misplaced=sum(found.misplaced for found in self._scanned),
-            misplaced_named=sorted(key for found in self._scanned for key in found.misplaced_named)[
-                :NAMED
-            ],
+            processes=len(self.shares),
+            # Up to a cut, rejections of invalid lines may be of objects after the cut.
+            missing=sorted(loader.awaited) if self.cut == EVERYTHING else [],
+            misplaced=sum(counts.misplaced for counts in self.scanned),
+            misplaced_named=sorted(
+                key for counts in self.scanned for key in counts.misplaced_named
+            )[:NAMED],
         )
 
-    def _follow_log(self) -> None:
-        """Notes how far the decision log was read, and that nothing was rejected since.
+    def _empty_tables(self) -> list[PutOff]:
+        """Lock and truncate the tables, and drop their indexes; return the dropped indexes.
 
         Raises:
-            RefusedError: a command whose row was loaded has been rejected meanwhile.
+            RefusedError: a table has rows.
         """
-        context = self._context
-        log = DecisionLog(self._connection, context.archive, context.resources)
-        for entry in read_log(context.archive, after=self._position):
-            rejections = list(map(Rejection.from_archive, up_to(self._cut, entry)))
+        connection, resources = self.connection, self.context.resources
+        # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
+        # truncated in the same transaction.
+        targets = sql.SQL(", ").join(tables(resources))
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
+        check_empty(connection, resources)
+        connection.execute(sql.SQL("TRUNCATE {}").format(targets))
+        # A database that was emptied by hand may have followed the decision log before.
+        connection.execute("DELETE FROM forebay.decision_log")
+        indexes = [index for spec in resources.values() for index in put_off(connection, spec)]
+        # The references of all tables first: the keys that they depend on can't be dropped before.
+        indexes.sort(key=lambda index: not index.is_reference)
+        for index in indexes:
+            connection.execute(index.drop)
+        return indexes
+
+    def _follow_log(self) -> None:
+        """Record the position in the decision log; refuse if a loaded command was rejected since.
+
+        Raises:
+            RefusedError: the live run has rejected a command whose row was loaded.
+        """
+        archive = self.context.archive
+        log = DecisionLog(self.connection, archive, self.context.resources)
+        for entry in read_log(archive, after=self.position):
+            rejections = list(map(Rejection.from_archive, up_to(self.cut, entry)))
             if log.undo(rejections):
                 raise RefusedError(
-                    "commands were rejected while the archive was being read; nothing was "
-                    "changed. Rebuild again"
+                    "the live run rejected commands while the rebuild read the archive; nothing "
+                    "was changed. Rebuild again"
                 )
-        if self._cut == EVERYTHING:
-            # Up to a cut, only the rejections up to it were loaded: the rest is taken over later.
-            log.begin_at(self._position, self._owner)
+        if self.cut == EVERYTHING:
+            # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
+            log.begin_at(self.position, self.owner)
 
-    def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
-        """Loads everything; how many commands are of retired resources.
+    def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
+        """Load all rows and the ledger; return the number of commands of retired resources.
 
         Raises:
-            NotRebuiltError: something can't be applied that the live run has not rejected; names
-                all of it.
+            NotRebuiltError: commands can't apply, or lines are invalid, and the live run has not
+                rejected them; the error contains all of them.
         """
-        readers = len(self._shares)
-        counts = ObjectCounts(readers * max(found.objects for found in self._scanned))
+        readers = len(self.shares)
+        counts = ObjectCounts(readers * max(share.objects for share in self.scanned))
         refusals = Refusals()
-        for found in folded:
-            refusals.add(found)
-            meter.advance(found.commands)
+        for batch in folded:
+            refusals.add(batch)
+            meter.advance(batch.commands)
             if refusals:
-                continue  # nothing is loaded any more; what else is refused is named with it
-            counts.add(found.tally)
+                continue  # collect the other refusals, without loading more rows
+            counts.add(batch.tally)
             try:
-                loader.load(found)
+                loader.load(batch)
             except RefusedError as exc:
                 refusals.refused_row = str(exc)
         if refusals:
             raise NotRebuiltError(refusals)
-        for share in self._shares:
-            loader.note(share.ledger, share.numbers, counts)
+        for reader in self.shares:
+            loader.load_ledger(reader.ledger, reader.numbers, counts)
         return sum(counts.skipped)
 
 
 def _fire_deferred_triggers(connection: Connection) -> None:
-    """Ends the events that deferred triggers wait for: a table that has some gets no index.
+    """Fire the deferred triggers now: a table with pending trigger events can't get an index.
 
     Raises:
-        RefusedError: one of them refuses a row.
+        RefusedError: a trigger refuses a row.
     """
     try:
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -306,19 +335,19 @@ def _fire_deferred_triggers(connection: Connection) -> None:
         if not is_data_fault(exc):
             raise
         raise RefusedError(
-            "a deferred trigger refuses what the archive comes to, and the live run has not "
-            f"rejected a command for it: {fault_detail(exc)}; nothing was changed. Look at it, "
-            "then rebuild with --allow-new-rejections"
+            "a deferred trigger refuses the rows of the archive, and the live run has not rejected "
+            f"a command for this reason: {fault_detail(exc)}; nothing was changed. Examine the "
+            "rows, then rebuild with --allow-new-rejections"
         ) from None
 
 
-def _make(connection: Connection, item: PutOff) -> None:
+def _create(connection: Connection, index: PutOff) -> None:
     try:
-        connection.execute(item.make)
+        connection.execute(index.make)
     except psycopg.IntegrityError as exc:
-        said = " ".join(str(exc).split())
+        reason = " ".join(str(exc).split())
         raise RefusedError(
-            f"{item.name} does not hold for what the archive comes to, and the live run has not "
-            f"rejected a command for it: {said}; nothing was changed. Look at it, then rebuild "
-            "with --allow-new-rejections"
+            f"the rows of the archive violate {index.name}, and the live run has not rejected a "
+            f"command for this reason: {reason}; nothing was changed. Examine the rows, then "
+            "rebuild with --allow-new-rejections"
         ) from None

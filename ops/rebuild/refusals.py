@@ -1,4 +1,4 @@
-"""What a rebuild refuses: all of it is collected and named before the rebuild ends."""
+"""The refusals of a rebuild, which are collected and named before it ends with an error."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from ops.rebuild.share import Folded, Unfit
 
 _SHOWN = 3
 _NEXT_STEP = (
-    "nothing was changed. Copy damaged objects again; what is so in the archive itself: look at "
-    "it, then rebuild with --allow-new-rejections"
+    "nothing was changed. Copy damaged objects again. If the archive itself has these faults, "
+    "examine them, then rebuild with --allow-new-rejections"
 )
 
 
 class NotRebuiltError(RefusedError):
-    """Commands or lines can't be applied that the live run has not rejected."""
+    """Commands can't apply, or lines are invalid, and the live run has not rejected them."""
 
     def __init__(self, refusals: Refusals) -> None:
         super().__init__(refusals.sentence)
         self.refusals = refusals
 
     def tell(self, console: Console) -> None:
-        """Name every one of them: as notes, or with `--json` as the result."""
+        """Print all refusals: as messages, or with `--json` as the result."""
         if console.as_json:
             console.result({"refused": self.refusals.facts()})
             return
         for text in describe(self.refusals.invalid):
             console.note(text)
-        for unfit in self.refusals.unfit:
-            console.note(str(unfit))
+        for command in self.refusals.unfit:
+            console.note(str(command))
 
 
 @dataclass(slots=True)
 class Refusals:
-    """What was met that can't be applied."""
+    """The commands and lines that can't apply."""
 
-    #: Lines that are no commands.
+    #: Invalid lines.
     invalid: list[LineFault] = field(default_factory=list)
-    #: Commands that can't apply.
+    #: Commands that can't apply, with the reasons.
     unfit: list[Unfit] = field(default_factory=list)
-    #: How many commands need a newer release.
+    #: The number of commands that need a newer release.
     held: int = 0
-    #: Why Postgres refuses a row; that ends the loading.
+    #: The message about a row that Postgres refuses; rows are no longer loaded after it.
     refused_row: str | None = None
 
     def __bool__(self) -> bool:
         return bool(self.invalid or self.unfit or self.held or self.refused_row)
 
     def add(self, folded: Folded) -> None:
-        """Add what some keys come to."""
+        """Add the refusals of some keys."""
         self.invalid += folded.invalid
         self.unfit += folded.unfit
         self.held += folded.held
@@ -67,22 +67,24 @@ class Refusals:
             )
         if self.refused_row and not (self.invalid or self.unfit):
             return self.refused_row
-        named = [f"{one} (a line that is no command)" for one in self.invalid[:_SHOWN]]
-        named += [str(one) for one in self.unfit[: _SHOWN - len(named)]]
+        texts = [f"{line} (an invalid line)" for line in self.invalid[:_SHOWN]]
+        texts += [str(command) for command in self.unfit[: _SHOWN - len(texts)]]
         total = len(self.invalid) + len(self.unfit)
-        more = f"; and {total - len(named):,} more, named above" if total > len(named) else ""
-        objects = len({one.object for one in self.invalid})
-        lines = f", {len(self.invalid):,} of them lines of {objects:,} objects" * bool(objects)
+        more = f"; and {total - len(texts):,} more, named above" if total > len(texts) else ""
+        objects = len({line.object for line in self.invalid})
+        lines = f" ({len(self.invalid):,} invalid lines in {objects:,} objects)" * bool(objects)
         return (
-            f"{total:,} commands can't apply that the live run has not rejected{lines}: "
-            f"{'; '.join(named)}{more}; {_NEXT_STEP}"
+            f"the live run has not rejected {total:,} commands that can't apply{lines}: "
+            f"{'; '.join(texts)}{more}; {_NEXT_STEP}"
         )
 
     def facts(self) -> dict[str, Any]:
         """Return the members for a JSON result."""
         return {
-            "invalid_lines": [one.facts() for one in sorted(self.invalid, key=lambda one: one[1:])],
-            "unfit_commands": [one.facts() for one in self.unfit],
+            "invalid_lines": [
+                line.facts() for line in sorted(self.invalid, key=lambda line: line[1:])
+            ],
+            "unfit_commands": [command.facts() for command in self.unfit],
             "held": self.held,
             "refused_row": self.refused_row,
         }

@@ -1,4 +1,4 @@
-"""One reader's share of a rebuild: it reads some of the objects, and folds some of the keys."""
+"""A reader's share of a rebuild: it reads a part of the objects, and folds a part of the keys."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ops.folding.fold import Tally, Winners, fold_bucket
 from ops.folding.partition import Bucket, Files, Writer
 from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
 
-# Rows of a block, copied by a COPY of its own: what Postgres refuses is among so many.
+# Rows of a block, which is copied by one COPY. The message about a refused row names its block.
 _ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows of one table, for COPY."""
+    """Rows of one table, as the text of a COPY."""
 
     resource: str
     rows: int
-    #: The first command, for a message about the block.
+    #: The id and the key of the first command, for a message about the block.
     first: str
     text: bytes
 
 
 class Unfit(NamedTuple):
-    """A command that can't apply, as `forebay history` finds it, and why."""
+    """A command that can't apply, with its key for `forebay history`, and the reason."""
 
     id: str
     resource: str
@@ -52,51 +52,51 @@ class Unfit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What the commands of some keys come to."""
+    """The result of folding the commands of some keys."""
 
     blocks: Sequence[Block]
-    #: Resource, key and version of each.
+    #: Resource, key and version of each tombstone.
     tombstones: Sequence[tuple[str, str, str]]
     tally: Tally
-    #: Commands that can't apply and were never rejected.
+    #: Commands that can't apply and have no rejection.
     unfit: Sequence[Unfit]
-    #: Lines that are no commands, and of which the archive has no rejection.
+    #: Invalid lines without a rejection in the archive.
     invalid: Sequence[LineFault]
     #: Commands that need a newer release.
     held: int
 
     @property
     def commands(self) -> int:
-        """How many have won."""
+        """The number of winners."""
         return sum(block.rows for block in self.blocks) + len(self.tombstones)
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one of several readers does; any of them may be in a process of its own."""
+    """The part of one reader; readers may run in separate processes."""
 
     context: Context
-    #: The greatest command id that counts.
+    #: The greatest command id that is included.
     cut: str
-    #: Of the partition; reader 0 is its writer 1, and so on.
+    #: The files of the partition; reader N is its writer N + 1.
     files: Files
-    #: A folder for what the ledger will say.
+    #: The folder for the readers' ledger files.
     ledgers: Path
     numbers: Numbers
 
     @property
     def ledger(self) -> Path:
-        """A line for each object that it has read: key, lines, first and last id, completeness.
+        """The file with a line per object: key, lines, first and last id, completeness.
 
-        Each line is a JSON array, because a key may hold tabs and line feeds.
+        Each line is a JSON array, because a key may contain tabs and line feeds.
         """
         return self.ledgers / str(self.numbers.reader)
 
     def read(self, advance: Callable[[int], None]) -> Scanned:
-        """Reads its objects into the partition and the ledger.
+        """Read the share's objects into the partition and the ledger file.
 
         Args:
-            advance: called after each object, with how many commands there were so far.
+            advance: called after each object, with the number of commands so far.
 
         Raises:
             TransientError: the archive did not answer.
@@ -104,13 +104,13 @@ class Share:
         store = self.context.archive
         with (
             Writer(self.files, 1 + self.numbers.reader) as writer,
-            self.ledger.open("wb") as noted,
+            self.ledger.open("wb") as ledger,
         ):
 
-            def note(found: StoredObject, read: LedgerRow, later: int) -> None:
-                # Where commands after the cut are left out, the object is not applied.
-                fields = (found.key, read.lines, read.first_id, read.last_id, not later)
-                noted.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+            def write_row(stored: StoredObject, row: LedgerRow, later: int) -> None:
+                # An object with commands after the cut is not complete.
+                fields = (stored.key, row.lines, row.first_id, row.last_id, not later)
+                ledger.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
             return scan(
                 store,
@@ -119,26 +119,33 @@ class Share:
                 objects=filter(self._is_mine, commands_until(store, self.cut)),
                 ledger=None,
                 advance=advance,
-                noted=note,
+                noted=write_row,
                 numbers=self.numbers,
             )
 
     def fold(self) -> Iterator[Folded | None]:
-        """What its buckets come to, when everybody has read; None after each of them."""
+        """Yield the folded commands of the share's buckets, and None after each bucket.
+
+        All shares must have been read before.
+        """
         reader, readers = self.numbers
         for index in range(reader, self.files.of, readers):
             for bucket in self.files.buckets(index):
-                yield self._folded(bucket)
+                yield self._fold_bucket(bucket)
             yield None
 
-    def _is_mine(self, found: StoredObject) -> bool:
-        """By the name: readers list the archive at different times, and it may have grown."""
-        return crc32(found.key.encode()) % self.numbers.readers == self.numbers.reader
+    def _is_mine(self, stored: StoredObject) -> bool:
+        """Return whether an object belongs to this share, by its key.
 
-    def _folded(self, bucket: Bucket) -> Folded:
+        Numbers in the listing would not do: readers list the archive at different times, and it may
+        have grown.
+        """
+        return crc32(stored.key.encode()) % self.numbers.readers == self.numbers.reader
+
+    def _fold_bucket(self, bucket: Bucket) -> Folded:
         winners = fold_bucket(bucket, self.context.resources)
         return Folded(
-            blocks=list(_blocks(winners)),
+            blocks=list(_build_blocks(winners)),
             tombstones=[
                 (command.resource, str(command.key), command.id)
                 for command in winners.applied.values()
@@ -158,7 +165,7 @@ class Share:
         )
 
 
-def _blocks(winners: Winners) -> Iterator[Block]:
+def _build_blocks(winners: Winners) -> Iterator[Block]:
     for path, rows in winners.rows.items():
         for start in range(0, len(rows), _ROWS):
             block = rows.part(start, start + _ROWS)

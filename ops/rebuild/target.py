@@ -1,4 +1,4 @@
-"""The database that is rebuilt: its schema, its emptiness, and what is put off until it is full."""
+"""The database that is rebuilt: its tables, and the indexes that are created after loading."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PIPELINE = ("tombstones", "rejections", "decisions", "ledger")
 
 
 class PutOff(NamedTuple):
-    """An index or a constraint that is made when the rows are there."""
+    """An index or a constraint that is dropped before the rows are loaded, and created after."""
 
     name: str
     drop: sql.Composed
     make: sql.Composed
-    #: An enforced reference, which needs the key of another table.
+    #: Whether it is an enforced reference, which depends on the key of another table.
     is_reference: bool = False
 
 
 def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
-    """Everything that a rebuild fills."""
+    """Return the tables that a rebuild fills."""
     return [
         *(sql.Identifier("public", spec.table) for spec in resources.values()),
         *(sql.Identifier("forebay", name) for name in PIPELINE),
@@ -35,15 +35,15 @@ def tables(resources: Mapping[str, ResourceSpec]) -> list[sql.Identifier]:
 def check_empty(
     connection: Connection, resources: Mapping[str, ResourceSpec], *, may_lack_tables: bool = False
 ) -> None:
-    """Refuses a database that holds anything.
+    """Refuse a database with rows.
 
     Args:
-        connection: to the database.
+        connection: a connection to the database.
         resources: the declarations, by path.
-        may_lack_tables: whether the database may have an older schema, or none.
+        may_lack_tables: whether tables may be missing, as in a database without the newest schema.
 
     Raises:
-        RefusedError: names the tables that hold rows.
+        RefusedError: tables have rows; the message names them.
     """
     full = [
         table.as_string(connection)
@@ -54,7 +54,7 @@ def check_empty(
     if full:
         raise RefusedError(
             f"the database is not empty: {', '.join(full)} have rows; rebuild into a new database, "
-            "or bring this one up to date with forebay replay"
+            "or update this one with `forebay replay`"
         )
 
 
@@ -64,12 +64,12 @@ def _is_missing(connection: Connection, table: sql.Identifier) -> bool:
 
 
 def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
-    """All indexes and enforced references of a resource's table; constraints come first."""
+    """Return the constraints of a resource's table, then its other indexes."""
     table = sql.Identifier("public", spec.table)
-    made: list[PutOff] = []
+    items: list[PutOff] = []
     for name, definition, kind in connection.execute(_CONSTRAINTS, [f"public.{spec.table}"]):
         identifier = sql.Identifier(name)
-        made.append(
+        items.append(
             PutOff(
                 name,
                 sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, identifier),
@@ -80,17 +80,17 @@ def put_off(connection: Connection, spec: ResourceSpec) -> list[PutOff]:
             )
         )
     for name, definition in connection.execute(_INDEXES, [f"public.{spec.table}"]):
-        made.append(
+        items.append(
             PutOff(
                 name,
                 sql.SQL("DROP INDEX {}").format(sql.Identifier("public", name)),
                 sql.Composed([sql.SQL(definition)]),
             )
         )
-    return made
+    return items
 
 
-# References first, for they need the keys of other tables: dropped first, made last.
+# References come first: they depend on keys, so they are dropped first and created last.
 _CONSTRAINTS = """
     SELECT conname, pg_get_constraintdef(oid), contype::text FROM pg_constraint
     WHERE conrelid = %s::regclass AND contype IN ('f', 'p', 'u', 'x')

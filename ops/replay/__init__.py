@@ -1,1 +1,1 @@
-"""Replay: applies archived commands again, over live traffic, at a bounded pace."""
+"""Replay: applies archived commands again during live traffic, at a bounded rate."""

@@ -1,6 +1,7 @@
-"""The gate that every chunk passes: closed while paused, no wider than the rate, shut when stopped.
+"""The gate that delays each chunk of a replay: by the rate, by a pause, or until a stop.
 
-Between chunks no transaction is open and no lock is held, so waiting here hurts nobody.
+A worker waits here between two chunks, when it has no open transaction and holds no lock. So the
+wait does not block other sessions.
 """
 
 from __future__ import annotations
@@ -16,65 +17,65 @@ _LOOK_SECONDS = 0.5
 
 
 class Gate:
-    """Lets chunks of several workers through."""
+    """Admits the chunks of several workers."""
 
     def __init__(
         self,
         *,
         rate_per_second: float | None = None,
         hold: Callable[[], str | None] = lambda: None,
-        tell: Callable[[str], object] = lambda _: None,
+        notify: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """An open gate.
+        """Create an open gate.
 
         Args:
-            rate_per_second: commands that may pass a second, over all workers.
-            hold: why nothing may pass just now, None when it may.
-            tell: told, in a sentence, when that begins and when it ends.
-            clock: in seconds.
+            rate_per_second: the maximum number of commands per second, over all workers.
+            hold: returns the reason why chunks must wait, or None.
+            notify: receives a message when `hold` begins and ends to give a reason.
+            clock: returns a monotonic time in seconds.
         """
         self._rate = rate_per_second
         self._hold = hold
-        self._tell = tell
-        self._held = False
+        self._notify = notify
+        self._is_held = False
         self._clock = clock
         self._lock = threading.Condition()
         self._next = clock()
         self._paused = False
         self._stopped = False
-        #: What the gate waits for, for the progress line.
+        #: The reason for the wait, for the progress bar; None without a wait.
         self.waiting_for: str | None = None
 
     @property
     def is_paused(self) -> bool:
-        """Whether `pause` holds."""
+        """Whether the gate is paused."""
         return self._paused
 
     @property
     def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """Whether the gate was stopped."""
         return self._stopped
 
     def pause(self) -> None:
-        """Lets nothing through until `go`."""
+        """Let chunks wait until `go`."""
         with self._lock:
             self._paused = True
 
     def go(self) -> None:
-        """Ends a pause."""
+        """End a pause."""
         with self._lock:
             self._paused = False
             self._lock.notify_all()
 
     def stop(self) -> None:
-        """Turns everybody away, now and later."""
+        """Let all present and later waits fail with StoppedError."""
         with self._lock:
             self._stopped = True
             self._lock.notify_all()
 
     def chunks(self, chunks: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-        """The chunks, each when it may pass.
+        """Yield each chunk when it may pass.
 
         Raises:
             StoppedError: the gate was stopped.
@@ -84,7 +85,7 @@ class Gate:
             yield chunk
 
     def pass_through(self, commands: int) -> None:
-        """Returns when so many commands may be applied.
+        """Wait until this number of commands may be applied.
 
         Raises:
             StoppedError: the gate was stopped.
@@ -94,20 +95,20 @@ class Gate:
                 self._lock.wait(_LOOK_SECONDS)
             if self._rate:
                 self._next = max(self._next, self._clock())
-                mine = self._next
+                start = self._next
                 self._next += commands / self._rate
-                while not self._stopped and (left := mine - self._clock()) > 0:
-                    self._lock.wait(min(left, _LOOK_SECONDS))
+                while not self._stopped and (remaining := start - self._clock()) > 0:
+                    self._lock.wait(min(remaining, _LOOK_SECONDS))
             if self._stopped:
                 raise StoppedError("stopped")
 
     def _must_wait(self) -> bool:
-        held = self._hold()
-        # While it waits no progress is shown, and nobody would know why.
-        if held is not None and not self._held:
-            self._tell(f"waiting: {held}")
-        elif held is None and self._held:
-            self._tell("going on")
-        self._held = held is not None
-        self.waiting_for = "paused" if self._paused else held
+        reason = self._hold()
+        # The progress bar does not move during the wait, so the operator needs the reason.
+        if reason is not None and not self._is_held:
+            self._notify(f"waiting: {reason}")
+        elif reason is None and self._is_held:
+            self._notify("continuing")
+        self._is_held = reason is not None
+        self.waiting_for = "paused" if self._paused else reason
         return self.waiting_for is not None

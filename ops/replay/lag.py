@@ -1,4 +1,4 @@
-"""How far the replica is behind: the age of the oldest position that it has not replayed."""
+"""Measures a replica's lag: the age of the oldest position that it has not replayed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _EVERY_SECONDS = 0.5
 
 
 class ReplicaLag:
-    """Watches one replica in the background.
+    """Measures the lag of a replica in a thread.
 
-    Notes the primary's position every half second, and which of the noted ones the replica has
-    replayed: that needs no privilege, and an idle primary is no lag, as it would be by the time of
-    the last transaction. A server that went away is connected to again when it is back.
+    Every half second, the thread records the primary's position, and removes the recorded positions
+    that the replica has replayed. This needs no privilege. An idle primary causes no lag, unlike in
+    a measurement by the time of the last transaction. After a lost connection, the thread connects
+    again.
     """
 
     def __init__(
@@ -31,25 +32,25 @@ class ReplicaLag:
         limit_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connects to nobody yet.
+        """Prepare the measurement; the connections are opened later.
 
         Args:
             primary: opens a connection to the primary.
-            replica: opens one to the replica.
-            limit_seconds: the lag with which nothing may be applied.
-            clock: in seconds.
+            replica: opens a connection to the replica.
+            limit_seconds: the lag above which the replay waits.
+            clock: returns a monotonic time in seconds.
         """
-        self._primary = _Kept(primary)
-        self._replica = _Kept(replica)
+        self._primary = _Reconnecting(primary)
+        self._replica = _Reconnecting(replica)
         self._limit = limit_seconds
         self._clock = clock
-        self._behind: deque[tuple[float, str]] = deque()
+        self._positions: deque[tuple[float, str]] = deque()
         self._ended = threading.Event()
-        self._lost: str | None = None
+        self._error: str | None = None
         self._thread = threading.Thread(target=self._watch, name="replica-lag", daemon=True)
 
     def __enter__(self) -> Self:
-        self._look()
+        self._measure()
         self._thread.start()
         return self
 
@@ -62,64 +63,64 @@ class ReplicaLag:
     @property
     def seconds(self) -> float:
         """The age of the oldest position that the replica has not replayed."""
-        oldest = next(iter(self._behind), None)
+        oldest = next(iter(self._positions), None)
         return self._clock() - oldest[0] if oldest else 0.0
 
     def hold(self) -> str | None:
-        """Why nothing may be applied just now: the replica is too far behind, or not there."""
-        if self._lost:
-            return self._lost
+        """Return the reason why the replay must wait: the lag, or a failed measurement."""
+        if self._error:
+            return self._error
         lag = self.seconds
         return f"the replica is {lag:.0f} s behind" if lag > self._limit else None
 
     def _watch(self) -> None:
         while not self._ended.wait(_EVERY_SECONDS):
             try:
-                self._look()
-                self._lost = None
+                self._measure()
+                self._error = None
             except psycopg.Error as exc:
-                # Who asks for this throttle wants no writes whose lag nobody can see.
-                self._lost = f"the replica's lag can't be measured ({' '.join(str(exc).split())})"
+                # Without a measurement the lag may be above the limit, so the replay must wait.
+                self._error = f"the replica's lag can't be measured ({' '.join(str(exc).split())})"
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         now = self._clock()
-        position = self._primary.one("SELECT pg_current_wal_lsn()::text")
-        self._behind.append((now, position))
-        while self._behind:
-            done = self._replica.one(
+        position = self._primary.query("SELECT pg_current_wal_lsn()::text")
+        self._positions.append((now, position))
+        while self._positions:
+            is_replayed = self._replica.query(
                 "SELECT coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, true)::text",
-                self._behind[0][1],
+                self._positions[0][1],
             )
-            if done != "true":
+            if is_replayed != "true":
                 return
-            self._behind.popleft()
+            self._positions.popleft()
 
 
-class _Kept:
-    """A connection that is opened when it is needed, and again after an error."""
+class _Reconnecting:
+    """A connection that is opened at its first use, and again after an error."""
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
         self._connection: Connection | None = None
 
-    def one(self, query: str, *parameters: object) -> str:
-        """The one value of a query.
+    def query(self, statement: str, *parameters: object) -> str:
+        """Return the single value of a query's result.
 
         Raises:
-            psycopg.Error: the server is not there, or ended the connection.
+            psycopg.Error: the server did not answer, or ended the connection.
         """
         if self._connection is None:
             self._connection = self._connect()
         try:
-            row = self._connection.execute(query.encode(), parameters).fetchone()
+            row = self._connection.execute(statement.encode(), parameters).fetchone()
         except psycopg.Error:
             self.close()
             raise
-        assert row is not None  # noqa: S101 - the queries give one row
+        assert row is not None  # noqa: S101 - the queries return one row
         return str(row[0])
 
     def close(self) -> None:
-        """Closes the connection, if there is one."""
+        """Close the connection, if it is open."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,10 +1,10 @@
-"""Commands that a replay could not apply at their turn, tried again when everything else is there.
+"""Tries the commands again that a replay could not apply at their turn.
 
-Objects are replayed in any order, so a command may come before the one that gives up a unique
-value, or before the row that it refers to. What still fails in the end is rejected only if nothing
-was decided about it and nothing could change it: the ledger must not call the object applied, the
-reason must not be this release's code, and not other rows unless the replay is of everything, into
-the database that owns the archive. An operator can ask for more (`rebuild --allow-new-rejections`).
+Objects are replayed in any order, so a command may come before another command that frees a unique
+value, or before the row that it refers to. These leftovers are tried again after all objects. A
+command that fails again is rejected only if the ledger does not show its object as applied, and if
+the reason is not this release's code. If the reason is other rows, the replay must also be of the
+whole archive, into the database that owns it. `rebuild --allow-new-rejections` rejects all of them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from forebay.apply.lines import CHUNK_COMMANDS
 from forebay.db.connect import Connection
 from forebay.resource.spec import ResourceSpec
 
-#: Commands kept in memory; an object beyond it fails, and a resumed run tries it again.
+#: The maximum number of leftovers in memory. Further objects fail; a resumed run tries them again.
 MAX_COMMANDS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one object with leftovers."""
+    """The result of an object with leftovers."""
 
     key: str
     size_bytes: int
-    #: Of the whole object, leftovers included.
+    #: The outcome of the whole object, including its leftovers.
     outcome: Outcome
-    #: What the leftovers added to the counts.
+    #: The counts of the leftovers only.
     added: Counts
-    #: Why some of them could not be applied.
+    #: The reason why leftovers could not be applied, if any remain.
     error: str | None
 
 
@@ -43,47 +43,49 @@ class _Object:
 
     size_bytes: int
     outcome: Outcome
-    left: Sequence[Undecided]
+    remaining: Sequence[Undecided]
     added: Counts = Counts()  # noqa: RUF009 - frozen
 
 
-def settle_at_once(
+def reject_permanent_failures(
     connection: Connection,
     log: DecisionLog,
     resources: Mapping[str, ResourceSpec],
     source: Source,
     outcome: Outcome,
 ) -> Outcome:
-    """Rejects what no other command and no other release can change, such as too long a text.
+    """Reject the commands that can't apply later either, such as a text that is too long.
+
+    Commands that another command or another release could let apply are left undecided.
 
     Args:
-        connection: to the primary, autocommit.
-        log: where decisions go.
+        connection: a connection to the primary, with autocommit.
+        log: records the decisions.
         resources: the declarations, by path.
         source: the object that was replayed.
-        outcome: of that, with commands that could not be applied.
+        outcome: the object's outcome, with commands that could not be applied.
 
     Returns:
-        The outcome with what is left.
+        The outcome, with the commands that remain.
     """
     key = source.object
     if _is_applied(connection, key):
         return outcome
     item = _Object(0, outcome, outcome.undecided)
-    _Trying(connection, log, resources).decide(
+    _Retries(connection, log, resources).decide(
         key,
         item,
-        keep=lambda one: one.needs_other_release or one.depends_on_other_rows,
+        keep=lambda command: command.needs_other_release or command.depends_on_other_rows,
         in_turn=False,
     )
-    total = replace(outcome, counts=outcome.counts + item.added, undecided=tuple(item.left))
-    if not item.left and not source.partial:
-        _note_in_ledger(connection, key, total)
+    total = replace(outcome, counts=outcome.counts + item.added, undecided=tuple(item.remaining))
+    if not item.remaining and not source.partial:
+        _mark_applied(connection, key, total)
     return total
 
 
 class Leftovers:
-    """The leftovers of one replay."""
+    """The leftovers of a replay."""
 
     def __init__(self) -> None:
         self._objects: dict[str, _Object] = {}
@@ -93,7 +95,7 @@ class Leftovers:
         return bool(self._objects)
 
     def add(self, key: str, size_bytes: int, outcome: Outcome) -> bool:
-        """Keeps an object's leftovers; False if there are too many already."""
+        """Keep an object's leftovers; return False if there would be too many."""
         if self._commands + len(outcome.undecided) > MAX_COMMANDS:
             return False
         self._commands += len(outcome.undecided)
@@ -110,96 +112,103 @@ class Leftovers:
         decides_conflicts: bool = True,
         rejects_all: bool = False,
     ) -> Iterator[Settled]:
-        """Tries everything again, and decides about the rest where that may be done.
+        """Try the leftovers again, decide about the rest where permitted, and yield the results.
 
         Args:
-            connection: to the primary, autocommit.
-            log: where decisions go.
+            connection: a connection to the primary, with autocommit.
+            log: records the decisions.
             resources: the declarations, by path.
-            is_everything: whether the replay is of all commands.
-            decides_conflicts: whether it has all objects, so that conflicts may be decided.
-            rejects_all: reject whatever can't be applied.
+            is_everything: whether the replay has no conditions.
+            decides_conflicts: whether the archive is complete, so that conflicts may be decided.
+            rejects_all: whether to reject all commands that can't be applied.
         """
-        trying = _Trying(connection, log, resources)
-        while trying.once_each(self._objects):
-            pass
-        left = [one.entry for item in self._objects.values() for one in item.left]
-        if len(left) > 1 and len(self._objects) > 1:
-            # All together: commands of several objects may stand in each other's way in a ring.
-            trying.all_together(left)
-            trying.once_each(self._objects)
+        retries = _Retries(connection, log, resources)
+        self._try_again(retries)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
+
+        def is_kept(command: Undecided) -> bool:
+            return not rejects_all and (
+                command.needs_other_release
+                or (command.depends_on_other_rows and not rejects_conflicts)
+            )
+
         for key, item in self._objects.items():
-            if item.left and rejects_all:
-                trying.decide(key, item, keep=lambda _: False, in_turn=True)
-            elif item.left and not _is_applied(connection, key):
-                trying.decide(
-                    key,
-                    item,
-                    keep=lambda one: (
-                        one.needs_other_release
-                        or (one.depends_on_other_rows and not rejects_conflicts)
-                    ),
-                    in_turn=rejects_conflicts,
-                )
+            if item.remaining and (rejects_all or not _is_applied(connection, key)):
+                retries.decide(key, item, keep=is_kept, in_turn=rejects_all or rejects_conflicts)
         for key, item in self._objects.items():
             total = replace(item.outcome, counts=item.outcome.counts + item.added, undecided=())
-            if not item.left and is_everything:
-                _note_in_ledger(connection, key, total)
-            yield Settled(key, item.size_bytes, total, item.added, _error(item.left))
+            if not item.remaining and is_everything:
+                _mark_applied(connection, key, total)
+            yield Settled(key, item.size_bytes, total, item.added, _describe_error(item.remaining))
+
+    def _try_again(self, retries: _Retries) -> None:
+        """Try all leftovers until no more of them can be applied."""
+        while retries.try_each(self._objects):
+            pass
+        entries = [command.entry for item in self._objects.values() for command in item.remaining]
+        if len(entries) > 1 and len(self._objects) > 1:
+            # Commands of several objects may block each other in a cycle.
+            retries.try_together(entries)
+            retries.try_each(self._objects)
 
 
 @dataclass(frozen=True, slots=True)
-class _Trying:
+class _Retries:
     """Applies leftovers over one connection."""
 
     connection: Connection
     log: DecisionLog
     resources: Mapping[str, ResourceSpec]
 
-    def once_each(self, objects: Mapping[str, _Object]) -> bool:
-        """Tries each object's leftovers; whether fewer are left."""
-        fewer = False
+    def try_each(self, objects: Mapping[str, _Object]) -> bool:
+        """Try each object's leftovers; return whether their number has decreased."""
+        has_progress = False
         for key, item in objects.items():
-            if not item.left:
+            if not item.remaining:
                 continue
-            outcome = self._apply(key, [one.entry for one in item.left], decides=False)
-            fewer = fewer or len(outcome.undecided) < len(item.left)
-            item.left, item.added = outcome.undecided, item.added + outcome.counts
-        return fewer
+            entries = [command.entry for command in item.remaining]
+            outcome = self._apply(key, entries, decides=False)
+            has_progress = has_progress or len(outcome.undecided) < len(item.remaining)
+            item.remaining, item.added = outcome.undecided, item.added + outcome.counts
+        return has_progress
 
-    def all_together(self, entries: Sequence[Entry]) -> None:
-        """Tries leftovers of all objects as one."""
+    def try_together(self, entries: Sequence[Entry]) -> None:
+        """Try the leftovers of all objects in the same chunks."""
         self._apply("leftovers of all objects", entries, decides=False)
 
     def decide(
         self, key: str, item: _Object, *, keep: Callable[[Undecided], bool], in_turn: bool
     ) -> None:
-        """Rejects what can't be applied, but for keys with a command that is to be kept.
+        """Reject the commands that can't be applied, except the commands of keys that are kept.
 
         Args:
-            key: of the object.
+            key: the object's key.
             item: the object.
-            keep: whether nothing is to be decided about a command.
-            in_turn: whether the others of a key may be decided about when its winner is rejected.
+            keep: returns whether a command, and with it its key, must not be decided.
+            in_turn: whether a key's other commands may be decided after its winner is rejected;
+                otherwise, keys with several commands are kept.
         """
-        several = Counter(_target(one.entry) for one in item.left)
-        keys = {
-            _target(one.entry)
-            for one in item.left
-            if keep(one) or (not in_turn and several[_target(one.entry)] > 1)
+        commands_of_key = Counter(_key_of(command.entry) for command in item.remaining)
+        kept_keys = {
+            _key_of(command.entry)
+            for command in item.remaining
+            if keep(command) or (not in_turn and commands_of_key[_key_of(command.entry)] > 1)
         }
-        keys.discard(None)  # lines that are no commands, each of which stands for itself
-        mine = [one.entry for one in item.left if _target(one.entry) not in keys]
-        if mine:
-            item.added += self._apply(key, mine, decides=True).counts
-        item.left = [one for one in item.left if _target(one.entry) in keys]
+        kept_keys.discard(None)  # invalid lines, which have no key
+        entries = [
+            command.entry for command in item.remaining if _key_of(command.entry) not in kept_keys
+        ]
+        if entries:
+            item.added += self._apply(key, entries, decides=True).counts
+        item.remaining = [
+            command for command in item.remaining if _key_of(command.entry) in kept_keys
+        ]
 
     def _apply(self, key: str, entries: Sequence[Entry], *, decides: bool) -> Outcome:
         return apply(
             self.connection,
-            _chunks(entries),
-            # Only a part of the object, so the ledger is not touched.
+            _split(entries),
+            # Only a part of the object is applied, so the ledger must not change.
             Source(key, replay=True, partial=True),
             resources=self.resources,
             log=self.log,
@@ -207,36 +216,36 @@ class _Trying:
         )
 
 
-def _chunks(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
+def _split(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
     for start in range(0, len(entries), CHUNK_COMMANDS):
         yield entries[start : start + CHUNK_COMMANDS]
 
 
-def _target(entry: Entry) -> tuple[str, object] | None:
+def _key_of(entry: Entry) -> tuple[str, object] | None:
     return None if isinstance(entry, InvalidLine) else (entry.resource, entry.key)
 
 
 def _is_applied(connection: Connection, key: str) -> bool:
-    """Whether the live run has decided about every command of an object."""
+    """Return whether the ledger shows an object as applied."""
     row = connection.execute(
         "SELECT completed_at IS NOT NULL FROM forebay.ledger WHERE object = %s", [key]
     ).fetchone()
     return row is not None and bool(row[0])
 
 
-def _note_in_ledger(connection: Connection, key: str, total: Outcome) -> None:
+def _mark_applied(connection: Connection, key: str, total: Outcome) -> None:
     Ledger(connection, Source(key, replay=True)).advance(
         start=0, end=total.lines, ids=(), counts=total.counts, total=total, is_last=True
     )
 
 
-def _error(left: Sequence[Undecided]) -> str | None:
-    if not left:
+def _describe_error(undecided: Sequence[Undecided]) -> str | None:
+    if not undecided:
         return None
-    first = left[0]
-    name = "an unreadable line" if isinstance(first.entry, InvalidLine) else first.entry.id
+    first = undecided[0]
+    name = "an invalid line" if isinstance(first.entry, InvalidLine) else first.entry.id
     return (
-        f"{len(left):,} commands can't be applied, and a replay may not reject them; the first "
-        f"one: {name}: {first.detail}. Use the release that can apply them; if the object was "
-        "never applied, forebay sweep hands it to the consumer, which decides"
+        f"{len(undecided):,} commands can't be applied, and a replay may not reject them; the "
+        f"first is {name}: {first.detail}. Use a release that can apply them. If the object was "
+        "never applied, `forebay sweep` sends it to the consumer, which decides"
     )

@@ -1,4 +1,4 @@
-"""What a replay would have to do: reads everything, changes nothing, and says how long it takes."""
+"""Plans a replay: reads all selected objects, counts, and estimates the time; changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VALUES = re.compile(r"\(.*\)", re.DOTALL)
 
 @dataclass(slots=True)
 class Plan:
-    """What was found."""
+    """The counts of a replay's plan."""
 
     objects: int = 0
     bytes: int = 0
@@ -45,16 +45,16 @@ class Plan:
     by_resource: Counter[str] = field(default_factory=Counter)
     #: Commands of retired resources, which a replay skips.
     skipped: int = 0
-    #: Commands by `resource schema version` that this release can't bring up to date.
+    #: Commands that this release can't upcast, by resource and schema version.
     without_upcaster: Counter[str] = field(default_factory=Counter)
-    #: Commands by `resource schema version: reason` whose bodies fit no row of this release.
+    #: Commands whose bodies fit no row of this release, by resource, schema version and reason.
     misfits: Counter[str] = field(default_factory=Counter)
     storage_classes: Counter[str] = field(default_factory=Counter)
     rehearsed: int = 0
     rehearsal_seconds: float = 0.0
 
     def add(self, chunk: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> None:
-        """Counts what is selected of a chunk."""
+        """Count the selected commands of a chunk."""
         retired = retired_among(resources)
         for entry in chunk:
             if isinstance(entry, InvalidLine):
@@ -69,18 +69,18 @@ class Plan:
             elif not _can_upcast(entry.schema, spec):
                 self.without_upcaster[f"{entry.resource} version {entry.schema}"] += 1
             else:
-                self._try_body(entry, spec)
+                self._check_body(entry, spec)
             if self.first_id is None or entry.id < self.first_id:
                 self.first_id = entry.id
             if self.last_id is None or entry.id > self.last_id:
                 self.last_id = entry.id
         self.selected += len(chunk)
 
-    def _try_body(self, command: Command, spec: ResourceSpec) -> None:
+    def _check_body(self, command: Command, spec: ResourceSpec) -> None:
         try:
             body = made_current(command, spec).body
         except BodyError as exc:
-            # What an upcaster raises may hold the body's values; without them reasons are few.
+            # An upcaster's error may contain values of the body; without them, reasons are few.
             reason: str | None = (
                 _VALUES.sub("", str(exc)) if exc.code == "upcast_failed" else exc.code
             )
@@ -91,9 +91,14 @@ class Plan:
             self.misfits[name if len(self.misfits) < _MAX_REASONS else _OTHERS] += 1
 
     def facts(self, *, workers: int, rate_per_second: float | None) -> dict[str, Any]:
-        """For the operator."""
+        """Return the members for a JSON result.
+
+        Args:
+            workers: the number of workers, for the estimate.
+            rate_per_second: the maximum number of commands per second, for the estimate.
+        """
         cold = {name: n for name, n in self.storage_classes.items() if name in COLD_CLASSES}
-        speed = self._speed(workers, rate_per_second)
+        speed = self._estimate_speed(workers, rate_per_second)
         seconds = self.selected / speed if speed else None
         return {
             "objects": self.objects,
@@ -102,8 +107,8 @@ class Plan:
             "commands_by_resource": dict(self.by_resource),
             "unreadable_lines": self.unreadable_lines,
             "of_retired_resources": self.skipped,
-            "first_accepted": _moment(self.first_id),
-            "last_accepted": _moment(self.last_id),
+            "first_accepted": _format_acceptance(self.first_id),
+            "last_accepted": _format_acceptance(self.last_id),
             "schema_versions_without_upcaster": dict(self.without_upcaster),
             "bodies_that_do_not_fit": dict(self.misfits),
             "storage_classes": dict(self.storage_classes),
@@ -113,18 +118,18 @@ class Plan:
             "estimated_duration": None if seconds is None else duration(seconds),
         }
 
-    def _speed(self, workers: int, rate_per_second: float | None) -> float | None:
+    def _estimate_speed(self, workers: int, rate_per_second: float | None) -> float | None:
         if not self.rehearsed:
             return rate_per_second
-        # Python applies one chunk at a time, so a second worker wins what Postgres takes.
+        # Python prepares one chunk at a time, so a second worker only uses the time of Postgres.
         measured = self.rehearsed / max(self.rehearsal_seconds, _SAMPLE_FLOOR_SECONDS)
         measured *= math.sqrt(min(workers, 2))
         return min(measured, rate_per_second) if rate_per_second else measured
 
 
 def plan(context: Context, console: Console, selection: Selection) -> Plan:
-    """Reads the objects and rehearses some of them; needs the database for that part only."""
-    found = Plan()
+    """Read the selected objects, and rehearse the first commands on the database."""
+    result = Plan()
     total, _ = count_objects(context.archive, selection)
     with (
         context.connect(purpose="replay-plan", statement_timeout_ms=60_000) as connection,
@@ -132,13 +137,13 @@ def plan(context: Context, console: Console, selection: Selection) -> Plan:
     ):
         log = DecisionLog(connection, context.archive, context.resources)
         for stored in objects_of(context.archive, selection):
-            found.objects += 1
-            found.bytes += stored.size_bytes
-            found.storage_classes[stored.storage_class] += 1
+            result.objects += 1
+            result.bytes += stored.size_bytes
+            result.storage_classes[stored.storage_class] += 1
             if stored.storage_class not in COLD_CLASSES:
                 for chunk in selection.chunks(read_chunks(context.archive.read(stored.key))):
-                    found.add(chunk, context.resources)
-                    if chunk and found.rehearsed < _REHEARSED_COMMANDS:
+                    result.add(chunk, context.resources)
+                    if chunk and result.rehearsed < _REHEARSED_COMMANDS:
                         started = time.monotonic()
                         rehearse(
                             connection,
@@ -147,10 +152,10 @@ def plan(context: Context, console: Console, selection: Selection) -> Plan:
                             resources=context.resources,
                             log=log,
                         )
-                        found.rehearsal_seconds += time.monotonic() - started
-                        found.rehearsed += len(chunk)
-            meter.advance(1, note=f"{found.selected:,} commands")
-    return found
+                        result.rehearsal_seconds += time.monotonic() - started
+                        result.rehearsed += len(chunk)
+            meter.advance(1, note=f"{result.selected:,} commands")
+    return result
 
 
 def _can_upcast(schema: int, spec: ResourceSpec) -> bool:
@@ -159,7 +164,7 @@ def _can_upcast(schema: int, spec: ResourceSpec) -> bool:
     )
 
 
-def _moment(command_id: str | None) -> str | None:
+def _format_acceptance(command_id: str | None) -> str | None:
     if command_id is None:
         return None
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(accepted_ms(command_id) / 1000))

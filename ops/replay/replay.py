@@ -1,4 +1,4 @@
-"""One replay from beginning to end: lists, applies, notes, and can be gone on with."""
+"""A replay in this process: applies the objects of a run, records them, and can be resumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from forebay.apply import Counts, DecisionLog, Outcome
+from forebay.apply import Counts, DecisionLog
 from forebay.db.connect import Connection
 from forebay.ids import accepted_ms
 from forebay.replay import runs
@@ -25,16 +25,16 @@ from ops.rejections import audit
 from ops.replay.gate import Gate
 from ops.replay.lag import ReplicaLag
 from ops.replay.leftovers import Leftovers, Settled
-from ops.replay.signals import steered
+from ops.replay.signals import steer
 from ops.replay.worker import Done, Job, work
 
 _SHOWN_FAILURES = 10
-_LOOKUP = 1_000  # objects whose being done is asked in one query: a page of a listing
+_LOOKUP = 1_000  # objects per query of the run's finished objects; a page of a listing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast a replay may go."""
+    """The limits on the speed of a replay."""
 
     workers: int
     rate_per_second: float | None = None
@@ -43,7 +43,7 @@ class Pace:
 
 @dataclass(slots=True)
 class Tally:
-    """What one call of `replay` did."""
+    """The counts of one call of `replay`."""
 
     objects: int = 0
     failed: int = 0
@@ -51,19 +51,18 @@ class Tally:
     counts: Counts = field(default_factory=Counts)
 
     def add(self, done: Done) -> None:
-        """One more object."""
+        """Add an object."""
         self.objects += done.error is None
+        self.add_unfinished(done)
+
+    def add_unfinished(self, done: Done) -> None:
+        """Add an object with leftovers, which `Leftovers.settle` completes."""
         self.failed += done.error is not None
         self.lines += done.outcome.lines
         self.counts += done.outcome.counts
 
-    def add_waiting(self, outcome: Outcome) -> None:
-        """One more object with commands that could not be applied at their turn."""
-        self.lines += outcome.lines
-        self.counts += outcome.counts
-
     def facts(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the members for a JSON result."""
         return {
             "objects": self.objects,
             "objects_failed": self.failed,
@@ -77,29 +76,29 @@ class Tally:
 
 
 def objects_of(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
-    """The objects that may hold selected commands, by key."""
-    return list_commands(store, since=_since(selection), until=_until(selection))
+    """Return the objects that may contain selected commands, in the order of keys."""
+    return list_commands(store, since=_get_since(selection), until=_get_until(selection))
 
 
 def count_objects(store: ObjectStore, selection: Selection) -> tuple[int, int]:
-    """How many objects a replay has to read, and their bytes."""
+    """Return the number of objects that a replay has to read, and their size in bytes."""
     objects = size = 0
-    for found in objects_of(store, selection):
+    for stored in objects_of(store, selection):
         objects += 1
-        size += found.size_bytes
+        size += stored.size_bytes
     return objects, size
 
 
 def missing_objects(context: Context, selection: Selection) -> Missing:
-    """Find the objects of the selected time that the ledger has and the archive lacks."""
+    """Find objects of the selected time that the ledger has and the archive lacks."""
     with context.connect(purpose="replay") as connection:
         return find_missing(
-            connection, context.archive, since=_since(selection), until=_until(selection)
+            connection, context.archive, since=_get_since(selection), until=_get_until(selection)
         )
 
 
 def begin(context: Context, selection: Selection, *, via_queue: bool = False) -> runs.Run:
-    """A new run in the database that is replayed into."""
+    """Insert a new run into the database, and return it."""
     with context.connect(purpose="replay") as connection:
         return runs.start_run(
             connection,
@@ -110,21 +109,24 @@ def begin(context: Context, selection: Selection, *, via_queue: bool = False) ->
 
 
 def resumed(context: Context, run_id: str) -> runs.Run:
-    """The run to go on with.
+    """Return the run to resume.
 
     Raises:
-        UsageError: the database has no such run, or another archive was named.
-        RefusedError: it is done, and not by the queue.
+        UsageError: the database does not have the run, or the run replays another archive.
+        RefusedError: the run is done, and is not a run by the queue.
     """
     with context.connect(purpose="replay") as connection:
         run = runs.find_run(connection, run_id)
     if run is None:
-        raise UsageError(f"the database knows no run {run_id}; forebay.runs lists them")
-    if run.state == "done" and not run.via_queue:  # one by the queue may still be looked at
-        raise RefusedError(f"run {run_id} is done; start another one without --resume")
+        raise UsageError(f"the database has no run {run_id}; the table forebay.runs lists all runs")
+    if (
+        run.state == "done" and not run.via_queue
+    ):  # --watch shows a run by the queue also after its end
+        raise RefusedError(f"run {run_id} is done; start a new run without --resume")
     if context.archive.url != run.source:
         raise UsageError(
-            f"run {run_id} replays {run.source}, not {context.archive.url}; give --source"
+            f"run {run_id} replays {run.source}, not {context.archive.url}; "
+            f"give --source {run.source}"
         )
     return run
 
@@ -139,82 +141,89 @@ def replay(
     rejects_all: bool = False,
     decides_conflicts: bool = True,
 ) -> Tally:
-    """Applies what is selected; counts what this call did.
+    """Apply the selected commands, and return the counts of this call.
 
     Args:
-        context: says where everything is.
-        console: for the progress.
-        run: where every object that is done is noted; None for a dry run.
-        selection: which commands.
-        pace: how fast.
-        rejects_all: reject whatever can't be applied, also what another release could apply.
-        decides_conflicts: False where objects are missing: what they held could remove a conflict.
+        context: the archive and the databases.
+        console: shows the progress and the first failures.
+        run: records every finished object; None for a rehearsal.
+        selection: the conditions of the replay.
+        pace: the limits on the speed.
+        rejects_all: whether to reject all commands that can't be applied, even if another release
+            could apply them.
+        decides_conflicts: False if the archive is incomplete, because a missing object could
+            resolve a conflict.
 
     Raises:
-        StoppedError: the operator stopped it; says how to go on.
+        StoppedError: the operator stopped the replay; the message explains how to resume.
     """
     total, _ = count_objects(context.archive, selection)
-    with ExitStack() as opened:
-        connect = partial(context.connect, purpose="replay")
-        objects: Iterable[StoredObject] = objects_of(context.archive, selection)
+    objects: Iterable[StoredObject] = objects_of(context.archive, selection)
+    with ExitStack() as stack:
         if run is not None:
-            noting = opened.enter_context(connect())
-            runs.mark(noting, run.id, "running", objects=total)
-            done = runs.progress(noting, run.id).objects
-            log = _follow_log(noting, context, selection, is_new=not done)
+            recording = stack.enter_context(context.connect(purpose="replay"))
+            runs.mark(recording, run.id, "running", objects=total)
+            done = runs.progress(recording, run.id).objects
+            log = _follow_log(recording, context, selection, is_new=not done)
             total = max(total - done, 0)
-            looking = opened.enter_context(connect())
-            objects = undone(looking, run.id, objects)
-        gate = opened.enter_context(_gate(context, console, pace))
-        opened.enter_context(steered(gate, console.note, resume=_resume(run)))
-        meter = opened.enter_context(console.progress("replay", unit="objects", total=total))
-        job = Job(
-            store=context.archive,
-            resources=context.resources,
-            selection=selection,
-            gate=gate,
-            connect=connect,
-            run_id=run.id if run else None,
-            rate_per_second=pace.rate_per_second,
-        )
-        tally, leftovers = Tally(), Leftovers()
+            lookup = stack.enter_context(context.connect(purpose="replay"))
+            objects = list_unfinished(lookup, run.id, objects)
+        opened = _open_job(context, console, run, selection, pace, total=total)
+        job, results = stack.enter_context(opened)
         try:
             for finished in work(job, objects, workers=pace.workers):
-                if finished.outcome.undecided:
-                    finished = _keep(leftovers, finished)  # noqa: PLW2901 - what is left of it
-                    tally.add_waiting(finished.outcome)
-                    tally.failed += finished.error is not None
-                else:
-                    tally.add(finished)
-                _show(console, meter, gate, finished, tally)
-            if run is not None and leftovers:
-                settled = leftovers.settle(
-                    noting,
+                results.add(finished)
+            if run is not None and results.leftovers:
+                settled = results.leftovers.settle(
+                    recording,
                     log,
                     context.resources,
                     is_everything=selection.is_everything,
                     decides_conflicts=decides_conflicts,
                     rejects_all=rejects_all,
                 )
-                _note(noting, run.id, settled, tally, console)
+                results.record_settled(recording, run.id, settled)
         except StoppedError:
             if run is not None:
-                runs.mark(noting, run.id, "stopped")
-            raise StoppedError(
-                f"stopped after {tally.objects:,} objects and {tally.lines:,} commands; "
-                f"go on with: {_resume(run)}"
-            ) from None
-        if run is not None and not tally.failed:
-            runs.mark(noting, run.id, "done")
-        elif run is not None:
-            runs.mark(noting, run.id, "stopped")
-    return tally
+                runs.mark(recording, run.id, "stopped")
+            raise StoppedError(results.describe_stop(_format_resume(run))) from None
+        if run is not None:
+            runs.mark(recording, run.id, "stopped" if results.tally.failed else "done")
+    return results.tally
+
+
+@contextmanager
+def _open_job(
+    context: Context,
+    console: Console,
+    run: runs.Run | None,
+    selection: Selection,
+    pace: Pace,
+    *,
+    total: int,
+) -> Iterator[tuple[Job, _Results]]:
+    """Yield the workers' job and its results, with a progress bar and handlers of signals."""
+    with (
+        _open_gate(context, console, pace) as gate,
+        steer(gate, console.note, resume=_format_resume(run)),
+        console.progress("replay", unit="objects", total=total) as meter,
+    ):
+        job = Job(
+            store=context.archive,
+            resources=context.resources,
+            selection=selection,
+            gate=gate,
+            connect=partial(context.connect, purpose="replay"),
+            run_id=run.id if run else None,
+            rate_per_second=pace.rate_per_second,
+        )
+        yield job, _Results(console, meter, gate)
 
 
 def _follow_log(
     connection: Connection, context: Context, selection: Selection, *, is_new: bool
 ) -> DecisionLog:
-    """Takes over what was decided, by the consumer and by operators."""
+    """Read the decision log, and for a replay without conditions the operators' decisions."""
     log = DecisionLog(connection, context.archive, context.resources, ownership="claim")
     log.follow()
     if selection.is_everything:
@@ -224,83 +233,102 @@ def _follow_log(
     return log
 
 
-def _keep(leftovers: Leftovers, done: Done) -> Done:
-    """Keeps what an object has left for the end, if there is room."""
-    outcome = replace(done.outcome, undecided=())
-    if leftovers.add(done.key, done.size_bytes, done.outcome):
-        return Done(done.key, done.size_bytes, outcome)
-    error = "too many commands of the replay can't be applied at their turn; resume it"
-    return Done(done.key, done.size_bytes, outcome, error)
+@dataclass(slots=True)
+class _Results:
+    """Counts the results of a replay, and shows the progress and the first failures."""
 
+    console: Console
+    meter: Meter
+    gate: Gate
+    tally: Tally = field(default_factory=Tally)
+    leftovers: Leftovers = field(default_factory=Leftovers)
 
-def _note(
-    connection: Connection,
-    run_id: str,
-    settled: Iterable[Settled],
-    tally: Tally,
-    console: Console,
-) -> None:
-    """Notes in the run what became of objects with leftovers."""
-    for item in settled:
-        tally.counts += item.added
-        if item.error is None:
-            tally.objects += 1
-            runs.note_object(connection, run_id, item.key, item.outcome)
-            continue
-        tally.failed += 1
-        runs.note_failure(connection, run_id, item.key, item.error)
-        if tally.failed <= _SHOWN_FAILURES:
-            console.note(f"{item.key}: {item.error}")
+    def add(self, done: Done) -> None:
+        """Count an object, and keep its leftovers for the end."""
+        if done.outcome.undecided:
+            done = self._keep_leftovers(done)
+            self.tally.add_unfinished(done)
+        else:
+            self.tally.add(done)
+        if done.error is not None:
+            self._show_failure(done.key, done.error)
+        note = f"{self.tally.lines:,} commands"
+        if self.gate.waiting_for:
+            note += f"; waiting: {self.gate.waiting_for}"
+        self.meter.advance(1, note=note)
+
+    def _keep_leftovers(self, done: Done) -> Done:
+        """Keep an object's leftovers; return its result without them."""
+        is_kept = self.leftovers.add(done.key, done.size_bytes, done.outcome)
+        error = "too many commands of the replay can't be applied at their turn; resume the run"
+        outcome = replace(done.outcome, undecided=())
+        return replace(done, outcome=outcome, error=None if is_kept else error)
+
+    def record_settled(
+        self, connection: Connection, run_id: str, settled: Iterable[Settled]
+    ) -> None:
+        """Count the objects with leftovers, and record them in the run."""
+        for item in settled:
+            self.tally.counts += item.added
+            if item.error is None:
+                self.tally.objects += 1
+                runs.note_object(connection, run_id, item.key, item.outcome)
+                continue
+            self.tally.failed += 1
+            runs.note_failure(connection, run_id, item.key, item.error)
+            self._show_failure(item.key, item.error)
+
+    def _show_failure(self, key: str, error: str) -> None:
+        if self.tally.failed <= _SHOWN_FAILURES:
+            self.console.note(f"{key}: {error}")
+
+    def describe_stop(self, resume: str) -> str:
+        """Return the message for an operator who has stopped the replay."""
+        return (
+            f"stopped after {self.tally.objects:,} objects and {self.tally.lines:,} commands; "
+            f"resume with: {resume}"
+        )
 
 
 @contextmanager
-def _gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]:
-    """The gate of a replay, with the watch on the replica where one is wanted."""
+def _open_gate(context: Context, console: Console, pace: Pace) -> Iterator[Gate]:
+    """Yield the gate of a replay, which measures the replica's lag if the lag is limited."""
     limit = pace.max_replica_lag_seconds
     if limit is None:
         yield Gate(rate_per_second=pace.rate_per_second)
         return
-    context.get(REPLICA)  # without one there is no lag to look at
+    context.get(REPLICA)  # raises UsageError without a replica
     primary = partial(context.connect, purpose="replica-lag")
     replica = partial(context.connect_for_reading, purpose="replica-lag")
     with ReplicaLag(primary, replica, limit_seconds=limit) as lag:
-        yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, tell=console.note)
+        yield Gate(rate_per_second=pace.rate_per_second, hold=lag.hold, notify=console.note)
 
 
-def undone(
+def list_unfinished(
     connection: Connection, run_id: str, objects: Iterable[StoredObject]
 ) -> Iterator[StoredObject]:
-    """Those of the objects that the run is not done with."""
+    """Yield the objects that the run has not finished."""
     while page := list(islice(objects := iter(objects), _LOOKUP)):
-        done = runs.done_among(connection, run_id, [found.key for found in page])
-        yield from (found for found in page if found.key not in done)
+        done = runs.done_among(connection, run_id, [stored.key for stored in page])
+        yield from (stored for stored in page if stored.key not in done)
 
 
-def _show(console: Console, meter: Meter, gate: Gate, done: Done, tally: Tally) -> None:
-    if done.error is not None and tally.failed <= _SHOWN_FAILURES:
-        console.note(f"{done.key}: {done.error}")
-    note = f"{tally.lines:,} commands"
-    if gate.waiting_for:
-        note += f"; waiting: {gate.waiting_for}"
-    meter.advance(1, note=note)
-
-
-def _resume(run: runs.Run | None) -> str:
+def _format_resume(run: runs.Run | None) -> str:
     return f"forebay replay --resume {run.id}" if run else "the same command"
 
 
-def _since(selection: Selection) -> dt.datetime | None:
-    """The earliest time of acceptance: given, or that of the ids that are wanted."""
+def _get_since(selection: Selection) -> dt.datetime | None:
+    """Return the earliest time of acceptance, from the condition or the smallest selected id."""
     if selection.since is None and selection.ids:
-        return _accepted(min(selection.ids))
+        return _get_acceptance_time(min(selection.ids))
     return selection.since
 
 
-def _until(selection: Selection) -> dt.datetime | None:
+def _get_until(selection: Selection) -> dt.datetime | None:
     if selection.until is None and selection.ids:
-        return _accepted(max(selection.ids)) + dt.timedelta(milliseconds=1)
+        return _get_acceptance_time(max(selection.ids)) + dt.timedelta(milliseconds=1)
     return selection.until
 
 
-def _accepted(command_id: str) -> dt.datetime:
+def _get_acceptance_time(command_id: str) -> dt.datetime:
     return dt.datetime.fromtimestamp(accepted_ms(command_id) / 1000, dt.UTC)

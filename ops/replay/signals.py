@@ -1,4 +1,4 @@
-"""Ctrl-C pauses; again, it stops. Enter (or SIGCONT, where nobody types) goes on after a pause."""
+"""Steers a replay: Ctrl-C pauses it, and stops it during a pause; Enter or SIGCONT resumes it."""
 
 from __future__ import annotations
 
@@ -16,68 +16,65 @@ _LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def steered(gate: Gate, said: Callable[[str], None], *, resume: str) -> Iterator[None]:
-    """Lets the operator pause, continue and stop what passes the gate.
+def steer(gate: Gate, notify: Callable[[str], None], *, resume: str) -> Iterator[None]:
+    """Let the operator pause, continue and stop the replay within a `with` block.
 
     Args:
-        gate: closed by the first Ctrl-C, stopped by the second or by SIGTERM.
-        said: told what has happened, in a sentence.
-        resume: how a stopped run is gone on with.
+        gate: paused by Ctrl-C; stopped by a second Ctrl-C or by SIGTERM.
+        notify: receives a message about each change.
+        resume: the command line that resumes a stopped replay, for the message.
     """
-    pressed = threading.Semaphore(0)
+    signals = threading.Semaphore(0)
 
-    def interrupted(number: int, _frame: FrameType | None) -> None:
+    def handle_interrupt(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGTERM or gate.is_paused:
             gate.stop()
         else:
             gate.pause()
-        pressed.release()
+        signals.release()
 
-    def continued(_number: int, _frame: FrameType | None) -> None:
+    def handle_continue(_number: int, _frame: FrameType | None) -> None:
         gate.go()
-        pressed.release()
+        signals.release()
 
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in (
-            (signal.SIGINT, interrupted),
-            (signal.SIGTERM, interrupted),
-            (signal.SIGCONT, continued),
-        )
+    previous_handlers = {
+        signal.SIGINT: signal.signal(signal.SIGINT, handle_interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, handle_interrupt),
+        signal.SIGCONT: signal.signal(signal.SIGCONT, handle_continue),
     }
     ended = threading.Event()
-    talker = threading.Thread(
-        target=_talk, args=(gate, said, resume, pressed, ended), name="steering", daemon=True
+    reporter = threading.Thread(
+        target=_report, args=(gate, notify, resume, signals, ended), name="steering", daemon=True
     )
-    talker.start()
+    reporter.start()
     try:
         yield
     finally:
         ended.set()
-        talker.join()
-        for number, handler in before.items():
+        reporter.join()
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
-def _talk(
+def _report(
     gate: Gate,
-    said: Callable[[str], None],
+    notify: Callable[[str], None],
     resume: str,
-    pressed: threading.Semaphore,
+    signals: threading.Semaphore,
     ended: threading.Event,
 ) -> None:
-    """Says what a signal did, which its handler can't: it may have interrupted the same output."""
+    """Report the effects of signals; a handler can't, because it may interrupt the same output."""
     was_paused = False
     while not ended.is_set():
-        if pressed.acquire(timeout=_LOOK_SECONDS):
+        if signals.acquire(timeout=_LOOK_SECONDS):
             if gate.is_stopped:
-                said(f"stopping after the chunks at hand; go on later with: {resume}")
+                notify(f"stopping after the current chunks; resume later with: {resume}")
             elif gate.is_paused:
-                said("paused; Enter (or SIGCONT) goes on, Ctrl-C again stops")
+                notify("paused; Enter (or SIGCONT) continues, Ctrl-C stops")
         if gate.is_paused and not gate.is_stopped and _enter_was_pressed():
             gate.go()
         if was_paused and not gate.is_paused:
-            said("going on")
+            notify("continuing")
         was_paused = gate.is_paused
 
 

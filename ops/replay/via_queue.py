@@ -1,8 +1,7 @@
-"""A replay by the consumer function: sends it the objects, and follows what becomes of them.
+"""A replay by the consumer function: sends it the objects of a run, and follows its progress.
 
-A run's objects are those that were stored when it started. How many were sent is noted with the
-run, and it is followed by that number: what live traffic adds to the archive meanwhile is not its
-business.
+A run covers the objects that were stored when it started, and records how many objects were sent.
+Objects that live traffic adds to the archive later are not part of the run.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from ops.archive.store import StoredObject
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError
-from ops.replay.replay import begin, count_objects, objects_of, undone
+from ops.replay.replay import begin, count_objects, list_unfinished, objects_of
 
 _BATCH = 10  # messages of one SendMessageBatch
-_MAX_IDS = 1_000  # of an id file: a message holds 256 KiB
+_MAX_IDS = 1_000  # of a selection, because each message contains them and holds 256 KiB
 _LOOK_SECONDS = 1.0
-#: For so long an empty queue without any progress is waited for: SQS counts approximately.
+#: How long an empty queue without progress is observed, because SQS counts approximately.
 QUIET_SECONDS = 60.0
 _MAX_LETTERS = 10_000
 _SHOWN_FAILURES = 10
@@ -42,26 +41,35 @@ def replay(
     watch: bool,
     yes: bool,
 ) -> None:
-    """Sends a run's objects to the replay queue, those of a resumed one that are not done yet.
+    """Send the objects of a run to the replay queue; of a resumed run, the unfinished objects.
 
-    A resumed one is only followed where `watch` is wanted.
+    Args:
+        context: the archive, the database and the queue.
+        console: shows the progress and the result.
+        run: the run to resume; None to start a new run.
+        selection: the conditions of a new run.
+        watch: whether to follow the run to its end. A resumed run is then only followed: no object
+            is sent again.
+        yes: whether the operator has confirmed in advance.
 
     Raises:
         UsageError: the archive is a folder, or there are too many ids.
-        RefusedError: the run is done, or one to be followed was not sent wholly.
-        TransientError: the queue did not take the messages.
-        IncompleteError: with `watch`, some objects could not be applied.
+        RefusedError: the run is done, or not all objects of the run to follow were sent.
+        TransientError: the queue did not accept the messages.
+        IncompleteError: with `watch`, objects could not be applied.
     """
     queue = Queue(context.sqs, context.get(REPLAY_QUEUE))
     if not context.archive.url.startswith("s3://"):
-        raise UsageError("--via-queue replays the archive's bucket, which the consumer reads")
+        raise UsageError(
+            "--via-queue needs the bucket that the consumer reads; replay a folder without it"
+        )
     if len(selection.ids) > _MAX_IDS:
-        raise UsageError(f"--via-queue takes {_MAX_IDS:,} ids at most; replay without it")
+        raise UsageError(f"--via-queue accepts at most {_MAX_IDS:,} ids; replay without it")
     if run is not None and watch:
         _Watch(context, console, run, queue).follow()
         return
     if run is not None and run.state == "done":
-        raise RefusedError(f"run {run.id} is done; start another one without --resume")
+        raise RefusedError(f"run {run.id} is done; start a new run without --resume")
     if run is None:
         total, size = count_objects(context.archive, selection)
         console.confirm(
@@ -77,28 +85,28 @@ def replay(
         console.facts({"run": run.id, "objects": total, "sent": sent, "queue": queue.url})
 
 
-def _objects_of_run(context: Context, run: runs.Run) -> Iterator[StoredObject]:
-    """The run's objects, by key: the same at each call, unless somebody deletes one."""
+def _list_objects(context: Context, run: runs.Run) -> Iterator[StoredObject]:
+    """Return the run's objects by key, the same at each call unless an object is deleted."""
     selection = Selection.from_json(run.selection)
     return (
-        found
-        for found in objects_of(context.archive, selection)
-        if found.modified <= run.started_at
+        stored
+        for stored in objects_of(context.archive, selection)
+        if stored.modified <= run.started_at
     )
 
 
 def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -> tuple[int, int]:
-    """Sends the objects that are not done; how many objects the run has, and how many it sent."""
-    total = sum(1 for _ in _objects_of_run(context, run))
+    """Send the unfinished objects; return the number of the run's objects, and of those sent."""
+    total = sum(1 for _ in _list_objects(context, run))
     listed = sent = 0
     selection = Selection.from_json(run.selection)
     bucket = context.archive.url.removeprefix("s3://")
 
-    def counted() -> Iterator[StoredObject]:
+    def count_listed() -> Iterator[StoredObject]:
         nonlocal listed
-        for found in _objects_of_run(context, run):
+        for stored in _list_objects(context, run):
             listed += 1
-            yield found
+            yield stored
 
     with (
         context.connect(purpose="replay") as connection,
@@ -106,8 +114,8 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
     ):
         runs.begin_sending(connection, run.id)
         bodies = (
-            ReplayMessage(run=run.id, bucket=bucket, key=found.key, selection=selection).to_body()
-            for found in undone(connection, run.id, counted())
+            ReplayMessage(run=run.id, bucket=bucket, key=stored.key, selection=selection).to_body()
+            for stored in list_unfinished(connection, run.id, count_listed())
         )
         while batch := list(islice(bodies, _BATCH)):
             queue.send(batch)
@@ -118,29 +126,29 @@ def _send_all(context: Context, console: Console, run: runs.Run, queue: Queue) -
 
 
 @dataclass(slots=True)
-class _Look:
-    """What a look at a run found."""
+class _RunState:
+    """The state of a run and of its queues at one time."""
 
     run: runs.Run
     total: int
     done: runs.Progress
-    #: Messages in the replay queue, of this and other runs.
+    #: The number of messages in the replay queue, of this and other runs.
     waiting: int
-    #: Objects that are not done, and of which the dead-letter queue holds a message of the run.
+    #: Unfinished objects of the run that are dead letters.
     dead: frozenset[str]
 
     @property
     def missing(self) -> int:
-        """Objects that are not done."""
+        """The number of unfinished objects."""
         return max(0, self.total - self.done.objects)
 
     @property
     def is_settled(self) -> bool:
-        """Whether every object is done, or a dead letter."""
+        """Whether each object is finished or a dead letter."""
         return self.missing <= len(self.dead)
 
     def facts(self) -> dict[str, Any]:
-        """For the operator."""
+        """Return the members for a JSON result."""
         return {
             "run": self.run.id,
             "objects": self.done.objects,
@@ -156,63 +164,65 @@ class _Look:
 
 
 class _Watch:
-    """Follows a run to its end: until every object is done, or a dead letter."""
+    """Follows a run until each of its objects is finished or a dead letter."""
 
     def __init__(self, context: Context, console: Console, run: runs.Run, queue: Queue) -> None:
         self._context = context
         self._console = console
         self._id = run.id
         self._queue = queue
-        found = context.find(REPLAY_DEAD_LETTERS)
-        self._dead_letters = Queue(context.sqs, found) if found else None
+        url = context.find(REPLAY_DEAD_LETTERS)
+        self._dead_letters = Queue(context.sqs, url) if url else None
         self._bucket = context.archive.url.removeprefix("s3://")
-        #: Objects of the run that dead letters are about, and how many letters there were then.
+        #: The number of dead letters at the last read, and the run's objects among them.
         self._letters: tuple[int, frozenset[str]] = (0, frozenset())
 
     def follow(self) -> None:
-        """Returns when the run is done.
+        """Show the progress until the run is settled or makes no progress, then the result.
 
         Raises:
-            RefusedError: not all of its objects have been sent.
-            IncompleteError: some objects could not be applied.
-            StoppedError: the operator no longer watches.
+            RefusedError: not all of the run's objects were sent.
+            IncompleteError: objects could not be applied, or no command fulfils the conditions.
+            StoppedError: the operator pressed Ctrl-C; the run continues.
         """
         with self._context.connect(purpose="replay-watch") as connection:
-            look = self._look(connection)
-            with self._console.progress("replay", unit="objects", total=look.total) as meter:
+            state = self._read_state(connection)
+            with self._console.progress("replay", unit="objects", total=state.total) as meter:
                 try:
-                    look = self._until_settled(connection, look, meter)
+                    state = self._wait_until_settled(connection, state, meter)
                 except KeyboardInterrupt:
                     raise StoppedError(
-                        "no longer watching; the replay goes on without. Look again with: "
+                        "stopped watching; the replay continues. Watch it again with: "
                         f"forebay replay --resume {self._id} --watch"
                     ) from None
-            if look.missing:
+            if state.missing:
                 runs.mark(connection, self._id, "stopped")
-            self._console.facts(look.facts())
-            self._explain(connection, look)
+            self._console.facts(state.facts())
+            self._explain(connection, state)
 
-    def _until_settled(self, connection: Connection, look: _Look, meter: Meter) -> _Look:
+    def _wait_until_settled(
+        self, connection: Connection, state: _RunState, meter: Meter
+    ) -> _RunState:
         shown = 0
         quiet_since = time.monotonic()
         while True:
             meter.advance(
-                look.done.objects - shown,
-                note=f"{look.done.lines:,} commands; {look.waiting:,} waiting, "
-                f"{len(look.dead):,} dead letters",
+                state.done.objects - shown,
+                note=f"{state.done.lines:,} commands; {state.waiting:,} waiting, "
+                f"{len(state.dead):,} dead letters",
             )
-            if look.waiting or look.done.objects > shown:
+            if state.waiting or state.done.objects > shown:
                 quiet_since = time.monotonic()
-            shown = look.done.objects
-            if look.is_settled or time.monotonic() - quiet_since >= QUIET_SECONDS:
-                return look
+            shown = state.done.objects
+            if state.is_settled or time.monotonic() - quiet_since >= QUIET_SECONDS:
+                return state
             time.sleep(_LOOK_SECONDS)
-            look = self._look(connection)
+            state = self._read_state(connection)
 
-    def _look(self, connection: Connection) -> _Look:
+    def _read_state(self, connection: Connection) -> _RunState:
         run = runs.find_run(connection, self._id)
         if run is None:
-            raise UsageError(f"the database knows no run {self._id}")
+            raise UsageError(f"the database has no run {self._id}")
         if run.objects is None:
             raise RefusedError(
                 f"the objects of run {self._id} are still being sent, or were not all sent; send "
@@ -222,17 +232,21 @@ class _Watch:
         waiting = self._queue.depth().total
         dead: frozenset[str] = frozenset()
         if done.objects < run.objects:
-            letters = self._keys_in_letters(look_closely=not waiting)
-            dead = letters - runs.done_among(connection, self._id, sorted(letters))
-        return _Look(run, run.objects, done, waiting, dead)
+            keys = self._read_letters(always=not waiting)
+            dead = keys - runs.done_among(connection, self._id, sorted(keys))
+        return _RunState(run, run.objects, done, waiting, dead)
 
-    def _keys_in_letters(self, *, look_closely: bool) -> frozenset[str]:
-        """The run's objects among the dead letters; read again when their number has changed."""
+    def _read_letters(self, *, always: bool) -> frozenset[str]:
+        """Return the run's objects among the dead letters.
+
+        Args:
+            always: whether to read the dead letters even if their number has not changed.
+        """
         if self._dead_letters is None:
             return frozenset()
         count, keys = self._letters
         now = self._dead_letters.depth().total
-        if now and (now != count or look_closely):
+        if now and (now != count or always):
             bodies = [message.body for message in self._dead_letters.peek(_MAX_LETTERS)]
             keys = frozenset(
                 key
@@ -242,24 +256,24 @@ class _Watch:
             self._letters = now, keys
         return keys if now else frozenset()
 
-    def _explain(self, connection: Connection, look: _Look) -> None:
-        if not look.missing:
-            if not look.done.lines and not Selection.from_json(look.run.selection).is_everything:
+    def _explain(self, connection: Connection, state: _RunState) -> None:
+        if not state.missing:
+            if not state.done.lines and not Selection.from_json(state.run.selection).is_everything:
                 raise IncompleteError(
-                    f"nothing was selected: no command of {look.total:,} objects fulfils the run's "
-                    "conditions"
+                    f"nothing was selected: no command of {state.total:,} objects fulfils the "
+                    "run's conditions"
                 )
             return
         reasons = dict(runs.failures(connection, self._id, limit=_MAX_LETTERS))
-        for key in sorted({*look.dead, *reasons})[:_SHOWN_FAILURES]:
-            known = ["a dead letter of the replay queue"] if key in look.dead else []
-            known += [reasons[key]] if key in reasons else []
-            self._console.note(f"{key}: {'; '.join(known)}")
-        unknown = look.missing - len(look.dead)
-        said = f"{len(look.dead):,} objects are dead letters of the replay queue"
-        if unknown:
-            said += f", {unknown:,} others are not done although the queue is empty"
+        for key in sorted({*state.dead, *reasons})[:_SHOWN_FAILURES]:
+            texts = ["a dead letter of the replay queue"] if key in state.dead else []
+            texts += [reasons[key]] if key in reasons else []
+            self._console.note(f"{key}: {'; '.join(texts)}")
+        others = state.missing - len(state.dead)
+        message = f"{len(state.dead):,} objects are dead letters of the replay queue"
+        if others:
+            message += f", {others:,} others are unfinished although the queue is empty"
         raise IncompleteError(
-            f"{said}; mend the cause (the consumer's log has it), then: "
+            f"{message}; repair the cause (see the consumer's log), then: "
             f"forebay replay --resume {self._id}"
         )

@@ -1,4 +1,4 @@
-"""Applies the objects of a run on several connections; memory holds a chunk for each of them."""
+"""Applies the objects of a run over several connections, with one chunk per worker in memory."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from forebay.resource.spec import ResourceSpec
 from ops.archive.store import ObjectStore, StoredObject
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
-from ops.replay.leftovers import settle_at_once
+from ops.replay.leftovers import reject_permanent_failures
 
 _ATTEMPTS = 6
-_PAUSE_SECONDS = 0.5  # doubles with each attempt, with full jitter: half a minute in all
+_PAUSE_SECONDS = 0.5  # doubles with each attempt, with full jitter; half a minute in total
 _MIN_CHUNK = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What all workers of a run have in common."""
+    """The parts that all workers of a run share."""
 
     store: ObjectStore
     resources: Mapping[str, ResourceSpec]
     selection: Selection
     gate: Gate
     connect: Callable[[], Connection]
-    #: The run to note objects in; None for a dry run, which changes nothing.
+    #: The run that records finished objects; None for a rehearsal.
     run_id: str | None
     rate_per_second: float | None = None
     habits: Habits = field(default_factory=Habits)
 
     @property
     def chunk_commands(self) -> int:
-        """Commands in a chunk: at a low rate smaller, or a chunk would be a burst of a minute."""
+        """Commands per chunk; at a low rate the commands of a second, to avoid long bursts."""
         if self.rate_per_second is None:
             return CHUNK_COMMANDS
         return max(_MIN_CHUNK, min(CHUNK_COMMANDS, int(self.rate_per_second)))
@@ -53,118 +53,126 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one object."""
+    """The result of one object."""
 
     key: str
     size_bytes: int
     outcome: Outcome
-    #: Why it could not be applied, wholly or in part.
+    #: The reason why the object, or a part of it, could not be applied.
     error: str | None = None
 
 
 def work(job: Job, objects: Iterable[StoredObject], *, workers: int) -> Iterator[Done]:
-    """Applies every object, in any order; what became of each, as soon as it is known.
+    """Apply all objects in any order, and yield the result of each object when it is finished.
+
+    Args:
+        job: the parts that the workers share.
+        objects: read by a thread, at most as far ahead as there are workers.
+        workers: the number of threads that apply objects, each with a connection.
 
     Raises:
         StoppedError: the gate was stopped.
-        psycopg.OperationalError, TransientError: database or archive stayed away.
+        psycopg.OperationalError, TransientError: the database or the archive did not answer at any
+            attempt.
     """
-    waiting: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
-    finished: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=4 * workers)
+    inputs: queue.Queue[StoredObject | None] = queue.Queue(maxsize=workers)
+    results: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=4 * workers)
     threads = [
-        threading.Thread(target=_worker, args=(job, waiting, finished), name=f"replay-{number}")
+        threading.Thread(
+            target=_apply_objects, args=(job, inputs, results), name=f"replay-{number}"
+        )
         for number in range(workers)
     ]
     feeder = threading.Thread(
-        target=_feed, args=(job.gate, objects, waiting, finished, workers), name="replay-feeder"
+        target=_feed, args=(job.gate, objects, inputs, results, workers), name="replay-feeder"
     )
     for thread in (feeder, *threads):
         thread.start()
     running = len(threads) + 1
-    failed: BaseException | None = None
+    error: BaseException | None = None
     try:
         while running:
-            found = finished.get()
-            if found is None:
+            result = results.get()
+            if result is None:
                 running -= 1
-            elif isinstance(found, Done):
-                yield found
-            elif failed is None or isinstance(failed, StoppedError):
-                failed = found
+            elif isinstance(result, Done):
+                yield result
+            elif error is None or isinstance(error, StoppedError):
+                error = result
                 job.gate.stop()
     finally:
         job.gate.stop()
         while running:
-            running -= finished.get() is None
+            running -= results.get() is None
         for thread in (feeder, *threads):
             thread.join()
-    if failed is not None:
-        raise failed
+    if error is not None:
+        raise error
 
 
 def _feed(
     gate: Gate,
     objects: Iterable[StoredObject],
-    waiting: queue.Queue[StoredObject | None],
-    finished: queue.Queue[Done | BaseException | None],
+    inputs: queue.Queue[StoredObject | None],
+    results: queue.Queue[Done | BaseException | None],
     workers: int,
 ) -> None:
     try:
-        for found in objects:
-            _put(gate, waiting, found)
+        for stored in objects:
+            _put(gate, inputs, stored)
         for _ in range(workers):
-            _put(gate, waiting, None)
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, it goes to the caller's thread
-        finished.put(exc)
+            _put(gate, inputs, None)
+    except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
+        results.put(exc)
     finally:
-        finished.put(None)
+        results.put(None)
 
 
-def _put(gate: Gate, waiting: queue.Queue[StoredObject | None], item: StoredObject | None) -> None:
+def _put(gate: Gate, inputs: queue.Queue[StoredObject | None], item: StoredObject | None) -> None:
     while True:
         if gate.is_stopped:
             raise StoppedError("stopped")
         with suppress(queue.Full):
-            waiting.put(item, timeout=0.2)
+            inputs.put(item, timeout=0.2)
             return
 
 
-def _take(gate: Gate, waiting: queue.Queue[StoredObject | None]) -> StoredObject | None:
+def _take(gate: Gate, inputs: queue.Queue[StoredObject | None]) -> StoredObject | None:
     while True:
         if gate.is_stopped:
             raise StoppedError("stopped")
         with suppress(queue.Empty):
-            return waiting.get(timeout=0.2)
+            return inputs.get(timeout=0.2)
 
 
-def _worker(
+def _apply_objects(
     job: Job,
-    waiting: queue.Queue[StoredObject | None],
-    finished: queue.Queue[Done | BaseException | None],
+    inputs: queue.Queue[StoredObject | None],
+    results: queue.Queue[Done | BaseException | None],
 ) -> None:
     connection: Connection | None = None
     try:
-        while (found := _take(job.gate, waiting)) is not None:
-            connection, done = _apply_patiently(job, connection, found)
-            finished.put(done)
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, it goes to the caller's thread
-        finished.put(exc)
+        while (stored := _take(job.gate, inputs)) is not None:
+            connection, done = _apply_with_retries(job, connection, stored)
+            results.put(done)
+    except BaseException as exc:  # noqa: BLE001 - the caller's thread raises it
+        results.put(exc)
     finally:
         if connection is not None:
             connection.close()
-        finished.put(None)
+        results.put(None)
 
 
-def _apply_patiently(
-    job: Job, connection: Connection | None, found: StoredObject
+def _apply_with_retries(
+    job: Job, connection: Connection | None, stored: StoredObject
 ) -> tuple[Connection, Done]:
-    """Applies an object; a database or an archive that is away for a moment is waited for."""
+    """Apply an object; after a transient failure, wait and try again with a new connection."""
     attempt = 0
     while True:
         try:
             if connection is None or connection.closed:
                 connection = job.connect()
-            return connection, _apply(job, connection, found)
+            return connection, _apply(job, connection, stored)
         except (psycopg.OperationalError, TransientError) as exc:
             if connection is not None:
                 connection.close()
@@ -178,37 +186,39 @@ def _apply_patiently(
             raise
 
 
-def _apply(job: Job, connection: Connection, found: StoredObject) -> Done:
-    source = Source(found.key, replay=True, partial=not job.selection.is_everything)
+def _apply(job: Job, connection: Connection, stored: StoredObject) -> Done:
+    source = Source(stored.key, replay=True, partial=not job.selection.is_everything)
     chunks = job.selection.chunks(
         read_chunks(
-            job.store.read(found.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
+            job.store.read(stored.key), max_commands=job.chunk_commands, max_bytes=CHUNK_BYTES
         )
     )
     log = DecisionLog(connection, job.store, job.resources, ownership="claim")
     try:
         if job.run_id is None:
-            admitted = job.gate.chunks(chunks)
-            outcome = rehearse(connection, admitted, source, resources=job.resources, log=log)
-            return Done(found.key, found.size_bytes, outcome, outcome.held)
+            admitted_chunks = job.gate.chunks(chunks)
+            outcome = rehearse(
+                connection, admitted_chunks, source, resources=job.resources, log=log
+            )
+            return Done(stored.key, stored.size_bytes, outcome, outcome.held)
         outcome = apply(
             connection,
             chunks,
             source,
             resources=job.resources,
             log=log,
-            # What can't be applied now may be when the other objects are.
+            # A command that can't be applied now may be applied after the other objects.
             decides=False,
-            # Not while the chunk is read: that is done ahead, while another one's locks are held.
+            # Not while the chunk is read: it is read ahead, while another chunk's locks are held.
             admit=job.gate.pass_through,
             habits=job.habits,
         )
         if outcome.undecided:
-            outcome = settle_at_once(connection, log, job.resources, source, outcome)
+            outcome = reject_permanent_failures(connection, log, job.resources, source, outcome)
     except (HeldError, PermanentError) as exc:
         if job.run_id is not None:
-            note_failure(connection, job.run_id, found.key, str(exc))
-        return Done(found.key, found.size_bytes, Outcome(), str(exc))
+            note_failure(connection, job.run_id, stored.key, str(exc))
+        return Done(stored.key, stored.size_bytes, Outcome(), str(exc))
     if not outcome.undecided:
-        note_object(connection, job.run_id, found.key, outcome)
-    return Done(found.key, found.size_bytes, outcome)
+        note_object(connection, job.run_id, stored.key, outcome)
+    return Done(stored.key, stored.size_bytes, outcome)

@@ -188,7 +188,7 @@ def test_another_layout_is_refused_and_its_contents_are_named(operator: Operator
     (operator.archive / "commands").rename(operator.archive / "events")
     ended = operator.run("replay", "--yes")
     assert ended.code == 2
-    assert "it holds events/" in ended.err
+    assert "it contains events/" in ended.err
     assert cities(operator) == {}
 
 

@@ -34,8 +34,8 @@ def test_a_source_one_level_too_deep_is_refused_and_the_archive_named(
     ended = run_with(operator, operator.archive / "commands", command)
 
     assert ended.code == 2
-    assert f"{operator.archive}/commands is no archive" in ended.err
-    assert "it holds 2026/" in ended.err
+    assert f"{operator.archive}/commands is not an archive" in ended.err
+    assert "it contains 2026/" in ended.err
     assert f"`commands/` is in file://{operator.archive}\n" in ended.err
     assert operator.rows("SELECT FROM forebay.ledger") == []
 
@@ -75,7 +75,7 @@ def test_a_folder_with_something_else_is_refused_by_its_contents(
     ended = run_with(operator, other, ("verify",))
 
     assert ended.code == 2
-    assert "it holds notes.txt, photos/; name the folder that has it" in ended.err
+    assert "it contains notes.txt, photos/; name the folder that contains it" in ended.err
 
 
 def test_a_bucket_with_a_copy_below_a_folder_is_refused(site: Site, emulator: Emulator) -> None:
@@ -94,7 +94,7 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
     (fresh / "imports" / "cities").mkdir(parents=True)
     (fresh / "imports" / "cities" / "a.csv").write_text("")
 
-    for source, said in ((empty, "is empty"), (fresh, "has no object of commands yet")):
+    for source, said in ((empty, "is empty"), (fresh, "has no commands yet")):
         codes = {}
         for command in READERS[:5]:
             ended = run_with(operator, source, command)

@@ -76,7 +76,9 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
         assert TREE in told["strays"]["named"], command
         ended = operator.run(*command)
         assert ended.code == ExitCode.OK, (command, ended.err)
-        assert " files left out, for they are no archive objects" in ended.out, command
+        assert (
+            " files left out, because their names are not those of archive objects" in ended.out
+        ), command
         assert "desktop.ini" in ended.out, command
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
     assert {key for (key,) in operator.rows("SELECT object FROM forebay.ledger")} == {
@@ -173,7 +175,7 @@ def test_a_rebuild_names_every_object_that_cannot_be_read_with_its_line_at_once(
     assert ended.code == ExitCode.REFUSED
     for name, (line, code) in damaged.items():
         assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
-    assert "5 of them lines of 5 objects" in ended.err
+    assert "(5 invalid lines in 5 objects)" in ended.err
     assert "nothing was changed. Copy damaged objects again" in ended.err
     for table in ("cities", "forebay.ledger", "forebay.rejections"):
         assert operator.rows(f"SELECT FROM {table}") == []
@@ -326,7 +328,7 @@ def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
 
     ended = incomplete.run(*command)
     assert ended.code == ExitCode.INCOMPLETE
-    assert "is incomplete: it lacks 2 objects that the ledger calls applied" in ended.err
+    assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in ended.err
     assert f"({', '.join(MISSING)})" in ended.err
     assert "`forebay replay` applies what is missing" not in ended.out + ended.err
 

@@ -142,7 +142,7 @@ def test_a_rejection_that_the_live_run_did_not_have_stops_it_and_changes_nothing
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        (b'{"v":1,"id":"half', "a line that is no command"),
+        (b'{"v":1,"id":"half', "an invalid line"),
         (encode(city(1, key=5, name="x" * 300)), "value too long"),
         (encode(city(1, key=5)).replace(b'"cities"', b'"rivers"'), "no resource"),
     ],

@@ -153,7 +153,7 @@ def test_a_process_that_is_killed_while_it_speaks_is_told_as_such(tmp_path: Path
             for reader in range(2)
         ]
         with Crew(shares) as crew:
-            talker, _ = crew._others
+            talker, _ = crew._processes
 
             def kill(_: int) -> None:
                 wait_until(lambda: _unread_bytes(talker.pipe.fileno()) > 1_000, "it is speaking")

@@ -203,7 +203,7 @@ def test_a_replay_waits_for_a_replica_that_is_behind(
             assert process.poll() is None
         finally:
             standby.execute("SELECT pg_wal_replay_resume()")
-    assert _said(process, "going on")
+    assert _said(process, "continuing")
     _, err = process.communicate()
 
     assert process.returncode == 0, err
@@ -225,7 +225,7 @@ def test_a_replay_goes_on_when_a_replica_that_went_away_is_back(
             assert _said(process, "lag can't be measured")
             _wait_until_quiet(operator, run)
             assert process.poll() is None
-        assert _said(process, "going on")
+        assert _said(process, "continuing")
         _, err = process.communicate()
 
     assert process.returncode == 0, err
@@ -300,10 +300,10 @@ def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operato
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "yesterday"], "is no time"),
+        (["--from", "yesterday"], "is not a time"),
         (["--resource", "rivers"], "known are announcements"),
-        (["--resume", "00000000-0000-4000-8000-000000000000"], "knows no run"),
-        (["--source", "file:///nowhere"], "is no folder"),
+        (["--resume", "00000000-0000-4000-8000-000000000000"], "has no run"),
+        (["--source", "file:///nowhere"], "is not a folder"),
         (["--rate", "0"], "--rate"),
     ],
 )

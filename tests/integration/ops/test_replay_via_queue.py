@@ -189,4 +189,4 @@ def test_messages_that_are_gone_end_the_watch_after_a_while(
     for batch in replays.queue.drain():
         replays.queue.delete(batch)
     ended = replays.operator.run("replay", "--resume", run, "--watch")
-    assert (ended.code, "1 others are not done" in ended.err) == (5, True)
+    assert (ended.code, "1 others are unfinished" in ended.err) == (5, True)

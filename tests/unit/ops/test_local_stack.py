@@ -52,5 +52,5 @@ def test_only_the_owner_may_read_the_keys(settings: LocalSettings) -> None:
 
 def test_a_folder_without_a_stack_is_named_with_the_next_step(tmp_path: Path) -> None:
     empty = LocalSettings(tmp_path, Ports(9100))
-    with pytest.raises(UsageError, match=f"no local stack in {tmp_path}; start one with"):
+    with pytest.raises(UsageError, match=f"no local stack in {tmp_path}; start it with"):
         context(empty).get(ARCHIVE)
