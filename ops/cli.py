@@ -94,7 +94,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @cache
 def _build_command() -> Callable[..., object]:
-    """Return the commands as Typer makes them from the signatures; this takes a tenth of a second."""
+    """Return the commands, which Typer makes from the signatures in a tenth of a second."""
     return typer.main.get_command(app)
 
 
