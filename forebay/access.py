@@ -123,6 +123,6 @@ def _describe_forbidden(scope: str) -> Problem:
     doing = {"read": "reads", "write": "writes"}[access]
     return Problem(
         "forbidden",
-        f"the request also {doing} {resource}, which takes the scope {RESOURCE_SERVER}/{scope}",
-        hint=f"Leave {resource} out of the request, or get a token with {RESOURCE_SERVER}/{scope}",
+        f"the request also {doing} {resource}, which requires the scope {RESOURCE_SERVER}/{scope}",
+        hint=f"Remove {resource} from the request, or get a token with this scope",
     )

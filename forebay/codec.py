@@ -214,7 +214,7 @@ def _carefully(line: bytes) -> Command:
     except orjson.JSONDecodeError as exc:
         raise InvalidLineError("line_not_json", f"the line is not JSON: {exc}") from None
     if not isinstance(envelope, dict):
-        raise InvalidLineError("envelope_invalid", "the line is JSON but no object")
+        raise InvalidLineError("envelope_invalid", "the line is JSON but not an object")
     if _count_brackets(line) > MAX_LINE_DEPTH and _is_deeper(envelope, MAX_LINE_DEPTH):
         raise InvalidLineError("line_too_deep", f"the line nests more than {MAX_LINE_DEPTH} levels")
     version = envelope.get("v")
@@ -236,13 +236,13 @@ def _read_command(envelope: dict[str, Any]) -> Command:
     if not (isinstance(op, str) and op in OPS):
         raise _invalid("op", "create, put or delete", op)
     if not (isinstance(resource, str) and resource):
-        raise _invalid("resource", "a resource's path", resource)
+        raise _invalid("resource", "the path of a resource", resource)
     if not (
         isinstance(key, str) or (isinstance(key, int) and key is not True and key is not False)
     ):
         raise _invalid("key", "an integer or a string", key)
     if isinstance(key, int) and key not in _INT64:
-        raise _invalid("key", "an integer of 64 bits", key)
+        raise _invalid("key", "a 64-bit integer", key)
     if not (isinstance(schema, int) and schema is not True and schema >= 1):
         raise _invalid("schema", "a positive integer", schema)
     if not isinstance(by, str):

@@ -9,16 +9,16 @@ from typing import Final
 LONGEST_NAME: Final = 48
 #: Hint for PostgREST's names of filters on a place inside a JSON field.
 HINT_JSON: Final = (
-    "A place inside a JSON field is filtered in and=(…) or or=(…): and=(field->>place.eq.5)."
+    "To filter by a path inside a JSON field, use and=(…) or or=(…): and=(field->>path.eq.5)."
 )
 #: Hint for names that no list declares: filters of an alias, or of a relation's relation.
 HINT_RELATED: Final = (
-    "Rows of an alias, or of a relation in a relation, are chosen in and=(…): "
-    "and=(alias.column.eq.5,alias.order.(column.desc),alias.limit.9). A name that is free can't be "
-    "a cache's key; POST /query/{resource} takes all of them."
+    "To filter, order or limit the rows of an alias or of a nested relation, use and=(…): "
+    "and=(alias.column.eq.5,alias.order.(column.desc),alias.limit.9). Undeclared names can't be "
+    "part of the cache key; POST /query/{resource} accepts them."
 )
 #: Hint for a parameter given twice.
-HINT_REPEATED: Final = "Two filters on one field go into and=(…)."
+HINT_REPEATED: Final = "To filter one field twice, use and=(…)."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

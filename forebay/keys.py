@@ -17,5 +17,5 @@ def read_key(spec: ResourceSpec, text: str) -> KeyValue:
         return spec.body.read_key(text)
     except ValueError as exc:
         raise ProblemError(
-            Problem("bad_key", f"{text!a} is no key of {spec.path}: {exc}")
+            Problem("bad_key", f"{text!a} is not a valid key of {spec.path}: {exc}")
         ) from None

@@ -33,7 +33,7 @@ def number(environment: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise SettingsError(f"{name}={text!r} must be a number from 0")
+        raise SettingsError(f"{name}={text!r} must be a number of 0 or more")
     return value
 
 

@@ -47,8 +47,8 @@ def decode_text(content: bytes) -> str:
             raise EncodingError(f"is in {encoding}; save it as UTF-8")
     if b"\x00" in content:
         raise EncodingError(
-            "holds zero bytes: it is no text, or in UTF-16 without a byte order mark; save it as "
-            "UTF-8"
+            "contains zero bytes: it is not text, or is UTF-16 without a byte order mark; save it "
+            "as UTF-8"
         )
     try:
         text = content.decode()

@@ -77,7 +77,9 @@ def main() -> None:
     try:
         name = app.node.try_get_context("env")
         if not name:
-            raise SettingsError("choose an environment, for example: cdk synth -c env=local")
+            raise SettingsError(
+                "no environment is given; choose one, for example: cdk synth -c env=local"
+            )
         context = given_context(os.environ)
         for key in CONTEXT:
             if (value := app.node.try_get_context(key)) is not None:
@@ -94,9 +96,9 @@ def _warn_without_bytecode(service: ServiceStack) -> None:
     if isinstance(compiler, NoCompiler):
         cdk.Annotations.of(service).add_warning_v2(
             "forebay:noBytecode",
-            f"The functions' packages have no bytecode, as there is no Python {PYTHON_VERSION} to "
-            f"make it: {compiler.reason}. Each cold start compiles all that it imports. "
-            f"`uv python install {PYTHON_VERSION}` helps.",
+            f"The functions' packages contain no bytecode, because Python {PYTHON_VERSION} is not "
+            f"available: {compiler.reason}. Each cold start compiles the modules that it imports. "
+            f"Install it with `uv python install {PYTHON_VERSION}`.",
         )
 
 
@@ -139,8 +141,8 @@ def _check_scopes(settings: Settings, scopes: Sequence[str]) -> None:
     for key, granted_scopes in grants.items():
         if unknown := sorted(set(granted_scopes) - set(scopes)):
             raise SettingsError(
-                f"infra/environments/{settings.name}.toml: api.authorization.{key} names "
-                f"{', '.join(unknown)}, but the scopes are {', '.join(scopes)}"
+                f"infra/environments/{settings.name}.toml: api.authorization.{key} contains "
+                f"unknown scopes: {', '.join(unknown)}; the scopes are {', '.join(scopes)}"
             )
 
 
@@ -158,7 +160,7 @@ def _check_shared_cache(settings: Settings, served_routes: Sequence[Route]) -> N
         raise SettingsError(
             f"infra/environments/{settings.name}.toml: api.authorization.shares_cache must be "
             f"false, because answers of {', '.join(names)} depend on the caller's scopes: these "
-            "lists can name related resources. Or switch the cache off for each of them: "
+            "lists can contain related resources. Or disable the cache for each of them: "
             f'api.cache.ttl_seconds_by_route."{names[0]}" = 0'
         )
 
@@ -168,7 +170,7 @@ def _check_routes(settings: Settings, served_routes: Sequence[Route]) -> None:
     unknown = sorted(set(settings.api.cache.ttl_seconds_by_route) - cached_names)
     if unknown:
         raise SettingsError(
-            f"infra/environments/{settings.name}.toml: api.cache.ttl_seconds_by_route names "
+            f"infra/environments/{settings.name}.toml: api.cache.ttl_seconds_by_route contains "
             f"{', '.join(unknown)}, but the cached routes are {', '.join(sorted(cached_names))}"
         )
 

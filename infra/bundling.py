@@ -106,7 +106,9 @@ def sources(function: PackageName, root: Path = ROOT) -> Mapping[str, Path]:
     package = PACKAGES[function]
     handler = f"lambdas/{function}/handler.py"
     if not (root / handler).is_file():
-        raise SettingsError(f"{root / handler} is missing, so there is no {function} to deploy")
+        raise SettingsError(
+            f"{root / handler} is missing, so the function {function} can't be deployed"
+        )
     files = {
         file.relative_to(root).as_posix(): file
         for top in (*_COMMON, f"lambdas/{function}", *package.extra)

@@ -115,7 +115,7 @@ def find_compiler(version: str) -> Compiler | NoCompiler:
     python = search.stdout.strip()
     check = _run(python, *_ISOLATED, "-c", _ABOUT)
     if check.returncode != 0:
-        return NoCompiler(reason=f"{python} doesn't run: {_read_reason(check)}")
+        return NoCompiler(reason=f"{python} can't be run: {_read_reason(check)}")
     build = json.loads(check.stdout)
     if build != [f"cpython-{version.replace('.', '')}", "final"]:
         return NoCompiler(reason=f"{python} is {' '.join(build)}")

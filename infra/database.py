@@ -68,7 +68,7 @@ class ExternalDatabase(Section):
         """
         for key in ("url", "replica_url", "owner_url", "reader_url"):
             if urlsplit(getattr(self, key) or "").password is not None:
-                raise ValueError(f"database.{key} must carry no password")
+                raise ValueError(f"database.{key} must not contain a password")
 
 
 class ManagedDatabase(Section):
@@ -113,7 +113,7 @@ class RdsDatabase(ManagedDatabase):
         if self.max_storage_gibibytes * 10 < self.storage_gibibytes * 11:
             raise ValueError(
                 "max_storage_gibibytes must be at least 1.1 times storage_gibibytes, "
-                "or the storage could not grow"
+                "so that the storage can grow"
             )
         return self
 
@@ -129,11 +129,11 @@ class ServerlessSettings(Section):
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         if self.min_units > self.max_units:
-            raise ValueError("min_units must be at most max_units")
+            raise ValueError("min_units must not be greater than max_units")
         if (self.min_units == 0) != (self.pause_after_seconds is not None):
             raise ValueError(
-                "min_units = 0 and pause_after_seconds go together: "
-                "only a cluster that may shrink to nothing pauses"
+                "min_units = 0 and pause_after_seconds require each other: "
+                "only a cluster that can shrink to zero can pause"
             )
         return self
 
@@ -180,7 +180,7 @@ class AuroraDatabase(ManagedDatabase):
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         if (self.instance_class is None) == (self.serverless is None):
-            raise ValueError("give either instance_class or serverless")
+            raise ValueError("exactly one of instance_class and serverless is required")
         return self
 
     @model_validator(mode="after")
@@ -234,12 +234,12 @@ def check_connections(
         if reserved is None:
             raise ValueError(
                 f"functions.{name}.reserved_concurrency is required without a proxy, because "
-                "nothing else bounds its connections to the database"
+                "it bounds the connections to the database"
             )
     needed = applying + sum(reserved or 0 for reserved in reading.values()) + SPARE_CONNECTIONS
     if needed > database.max_connections:
         raise ValueError(
-            f"database.max_connections is {database.max_connections}, but the functions may open "
-            f"{needed - SPARE_CONNECTIONS} connections and {SPARE_CONNECTIONS} must be left: lower "
-            "the functions' reserved_concurrency or set database.proxy"
+            f"database.max_connections is {database.max_connections}, but the functions can open "
+            f"{needed - SPARE_CONNECTIONS} connections and {SPARE_CONNECTIONS} must stay free: "
+            "reduce the functions' reserved_concurrency or set database.proxy"
         )

@@ -74,7 +74,7 @@ class CognitoSettings(Section):
     def _check_sign_in(self) -> Self:
         if self.people_scopes is not None and not self.callback_urls:
             raise ValueError(
-                "people_scopes needs callback_urls: without them no client for people is made"
+                "people_scopes requires callback_urls: without them, people have no app client"
             )
         return self
 
@@ -83,7 +83,7 @@ class CognitoSettings(Section):
         if (self.callback_urls or self.machine_clients) and self.domain_prefix is None:
             raise ValueError(
                 "domain_prefix is required, because callback_urls and machine_clients "
-                "fetch their tokens there"
+                "request their tokens there"
             )
         return self
 
@@ -103,8 +103,8 @@ class IamSettings(Section):
         size = sum(len(arn) + sum(map(len, scopes)) for arn, scopes in self.principals.items())
         if size > _PRINCIPALS_MAX_CHARACTERS:
             raise ValueError(
-                f"principals has {size} characters, and a function takes "
-                f"{_PRINCIPALS_MAX_CHARACTERS}: grant roles instead of each user"
+                f"principals has {size} characters, but a function accepts at most "
+                f"{_PRINCIPALS_MAX_CHARACTERS}: list roles instead of users"
             )
         return self
 
@@ -184,17 +184,15 @@ class ApiSettings(Section):
     @model_validator(mode="after")
     def _check_endpoints(self) -> Self:
         if (self.endpoint == "private") != bool(self.vpc_endpoint_ids):
-            raise ValueError(
-                "a private endpoint is reached from vpc_endpoint_ids, and nothing else has them"
-            )
+            raise ValueError("endpoint = 'private' and vpc_endpoint_ids require each other")
         if self.endpoint == "private" and self.domain is not None:
-            raise ValueError("domain must be absent from a private API, whose name its VPC knows")
+            raise ValueError("domain must be absent if endpoint is 'private'")
         return self
 
     @model_validator(mode="after")
     def _check_plan(self) -> Self:
         if self.plan.rate_per_second > self.rate_per_second or self.plan.burst > self.burst:
-            raise ValueError("plan must allow one key no more than the whole stage takes")
+            raise ValueError("the limits of plan must not exceed those of the stage")
         return self
 
 
@@ -220,7 +218,7 @@ class EdgeSettings(Section):
     def _check_signature_limit(self) -> Self:
         if self.requests_per_signature < self.requests_per_address:
             raise ValueError(
-                "requests_per_signature must be at least requests_per_address, "
+                "requests_per_signature must not be less than requests_per_address, "
                 "because many addresses share a signature"
             )
         return self
@@ -238,16 +236,18 @@ def check_front(
         if emulated:
             raise ValueError("edge must be absent: the emulator has no CloudFront")
         if api.endpoint != "regional":
-            raise ValueError("edge needs api.endpoint = 'regional', not a second CloudFront")
+            raise ValueError(
+                "edge requires api.endpoint = 'regional', because 'edge' adds a second CloudFront"
+            )
         if isinstance(api.authorization, IamSettings):
             # A signature covers the host (AWS: "Create a signed AWS API request"), which differs
             # behind CloudFront, and the query, which the edge's function rewrites.
             raise ValueError(
                 "edge and api.authorization.kind = 'iam' exclude each other: "
-                "signatures are for the host that was asked, and the edge asks another"
+                "a signature covers the host, and the edge requests another host"
             )
         if api.domain is not None:
-            raise ValueError("api.domain must be absent where there is an edge: use edge.domain")
+            raise ValueError("api.domain must be absent if edge is given: use edge.domain")
         _check_certificate("edge.domain", edge.domain, EDGE_REGION)
     api_region = EDGE_REGION if api.endpoint == "edge" else region
     _check_certificate("api.domain", api.domain, api_region)
@@ -255,4 +255,4 @@ def check_front(
 
 def _check_certificate(key: str, domain: DomainSettings | None, region: str) -> None:
     if domain is not None and domain.certificate_region != region:
-        raise ValueError(f"{key}.certificate_arn must be of a certificate in {region}")
+        raise ValueError(f"{key}.certificate_arn must name a certificate in {region}")

@@ -30,5 +30,7 @@ class OperationsSettings(Section):
     @model_validator(mode="after")
     def _check_budget(self) -> Self:
         if self.monthly_budget_dollars is not None and not self.emails:
-            raise ValueError("monthly_budget_dollars needs emails: a budget only sends mails")
+            raise ValueError(
+                "monthly_budget_dollars requires emails, because a budget only sends e-mails"
+            )
         return self

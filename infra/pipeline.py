@@ -55,7 +55,7 @@ class ArchiveSettings(Section):
     def _check_versions(self) -> Self:
         if self.lock is not None and self.old_versions_days < self.lock.days:
             raise ValueError(
-                "old_versions_days must be at least lock.days: S3 can't expire what is locked"
+                "old_versions_days must not be less than lock.days: S3 can't expire locked versions"
             )
         return self
 
@@ -87,7 +87,7 @@ class ConsumerSettings(Section):
     @model_validator(mode="after")
     def _check_window(self) -> Self:
         if self.batch_size > 10 and self.window_seconds == 0:  # noqa: PLR2004 - Lambda's rule
-            raise ValueError("window_seconds must be at least 1 where batch_size is above 10")
+            raise ValueError("window_seconds must be at least 1 if batch_size is above 10")
         return self
 
 

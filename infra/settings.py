@@ -90,10 +90,10 @@ class FunctionSettings(Section):
         if self.snap_start:
             raise ValueError(
                 "snap_start and provisioned_concurrency exclude each other (a limit of Lambda): "
-                "set snap_start = false to keep instances waiting"
+                "set snap_start = false to use provisioned instances"
             )
         if self.reserved_concurrency is not None and provisioned > self.reserved_concurrency:
-            raise ValueError("provisioned_concurrency must be at most reserved_concurrency")
+            raise ValueError("provisioned_concurrency must not exceed reserved_concurrency")
         return self
 
 
@@ -115,7 +115,7 @@ class FunctionsSettings(Section):
             if self.of(name).timeout_seconds > _GATEWAY_TIMEOUT_SECONDS:
                 raise ValueError(
                     f"{name}.timeout_seconds must be at most {_GATEWAY_TIMEOUT_SECONDS}, "
-                    "because API Gateway waits no longer"
+                    "the time-out of API Gateway"
                 )
         return self
 
@@ -170,7 +170,7 @@ class Settings(Section):
         file = folder / f"{name}.toml"
         if not file.is_file():
             names = ", ".join(sorted(environment.stem for environment in folder.glob("*.toml")))
-            raise SettingsError(f"there is no environment {name!r}; known are: {names}")
+            raise SettingsError(f"the environment {name!r} does not exist; choose one of: {names}")
         try:
             return cls.model_validate({"name": name, **_complete(_parse(file), context)})
         except ValidationError as invalid:
@@ -202,8 +202,8 @@ class Settings(Section):
         if reserved is not None and reserved < needed:
             raise ValueError(
                 "functions.firehose_consumer.reserved_concurrency must be at least "
-                "consumer.max_concurrency and replay.max_concurrency together, or messages are "
-                "throttled into dead letters"
+                "the sum of consumer.max_concurrency and replay.max_concurrency, or throttled "
+                "messages become dead letters"
             )
         return self
 
@@ -235,7 +235,7 @@ class Settings(Section):
             return self
         if self.sweep.every_minutes < MIN_MINUTES_BETWEEN_WAKINGS:
             raise ValueError(
-                f"sweep.every_minutes must be at least {MIN_MINUTES_BETWEEN_WAKINGS} where "
+                f"sweep.every_minutes must be at least {MIN_MINUTES_BETWEEN_WAKINGS} if "
                 "database.serverless.pause_after_seconds is given: each sweep wakes the database"
             )
         return self
@@ -245,13 +245,13 @@ class Settings(Section):
         if self.wait_cap_seconds and self.stream.buffer_seconds >= self.wait_cap_seconds:
             raise ValueError(
                 f"stream.buffer_seconds must be less than wait_cap_seconds "
-                f"({self.wait_cap_seconds}), or no `Prefer: wait` would ever see its command "
-                "applied; set wait_cap_seconds = 0 to take no such requests"
+                f"({self.wait_cap_seconds}), or each `Prefer: wait` would end before its command "
+                "is applied; set wait_cap_seconds = 0 to disable waiting"
             )
         if self.wait_cap_seconds >= self.functions.status.timeout_seconds:
             raise ValueError(
                 "wait_cap_seconds must be less than functions.status.timeout_seconds, "
-                "or a wait ends as a failure"
+                "or a long wait fails"
             )
         return self
 
@@ -262,7 +262,7 @@ class Settings(Section):
                 raise ValueError(
                     f"database.read_timeout_seconds must be less than "
                     f"functions.{name}.timeout_seconds, or the function is killed before the "
-                    "database gives up"
+                    "query times out"
                 )
         return self
 
@@ -270,7 +270,7 @@ class Settings(Section):
     def _check_copy(self) -> Self:
         copy = self.archive.copy_to
         if copy is not None and copy.region == self.region:
-            raise ValueError("archive.copy_to.region must be another region than the environment's")
+            raise ValueError("archive.copy_to.region must differ from the environment's region")
         return self
 
     @model_validator(mode="after")
@@ -293,8 +293,8 @@ class Settings(Section):
             raise ValueError("account is required by the emulator")
         if self.stream.endpoint is None:
             raise ValueError(
-                "stream.endpoint is required, because the emulator's Firehose doesn't buffer; "
-                "give it with -c firehose_endpoint=…"
+                "stream.endpoint is required, because the emulator's Firehose does not buffer; "
+                "set it with -c firehose_endpoint=…"
             )
         if not isinstance(self.database, ExternalDatabase):
             raise ValueError(  # noqa: TRY004 - pydantic takes nothing else
@@ -305,7 +305,7 @@ class Settings(Section):
             if settings.snap_start or settings.provisioned_concurrency is not None:
                 raise ValueError(
                     f"functions.{name}.snap_start must be false, and provisioned_concurrency "
-                    "absent: the emulator has neither"
+                    "absent: the emulator supports neither"
                 )
         if self.archive.copy_to is not None or self.archive.lock is not None:
             raise ValueError("archive.copy_to and archive.lock are for AWS only")
@@ -353,7 +353,7 @@ def _describe_problem(file: Path, location: tuple[int | str, ...], error: Mappin
     match error["type"]:
         case "missing":
             hint = next((name for name, path in CONTEXT.items() if path == location), None)
-            return f"{prefix} is missing" + (f"; give it with -c {hint}=…" if hint else "")
+            return f"{prefix} is missing" + (f"; set it with -c {hint}=…" if hint else "")
         case "extra_forbidden":
             return f"{prefix} is not a setting"
         case "value_error":
@@ -377,7 +377,7 @@ def given_context(env: Mapping[str, str]) -> dict[str, str | None]:
         name in CONTEXT and isinstance(value, str) for name, value in values.items()
     ):
         raise SettingsError(
-            f"{CONTEXT_VARIABLE} must be a JSON object whose names are of {', '.join(CONTEXT)}, "
-            "and whose values are texts"
+            f"{CONTEXT_VARIABLE} must be a JSON object with the names {', '.join(CONTEXT)} and "
+            "strings as values"
         )
     return values

@@ -86,7 +86,9 @@ def _print_credentials(settings: LocalSettings, _options: argparse.Namespace) ->
     try:
         values["ARCHIVE_BUCKET"] = outputs_of(settings)[stack_name("data")]["ArchiveBucketName"]
     except FileNotFoundError:
-        sys.stderr.write("no stack was deployed yet, so there is no ARCHIVE_BUCKET\n")
+        sys.stderr.write(
+            "no stack was deployed yet, so ARCHIVE_BUCKET is not set; run `make run` first\n"
+        )
     sys.stdout.writelines(f"export {name}={value}\n" for name, value in values.items())
     return 0
 
@@ -165,7 +167,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=DEFAULT_BASE_PORT,
-        help="the clients' port, the first of five (default: %(default)s)",
+        help="port of the API, the first of five ports (default: %(default)s)",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -176,36 +178,40 @@ def _build_parser() -> argparse.ArgumentParser:
         command.set_defaults(do=do)
         return command
 
-    run = add("run", _run, "start the stack, until Ctrl-C")
-    run.add_argument("--stop-with-parent", action="store_true", help="also when the caller ends")
-    accept_help = "the newest of the migrations that may drop or change data"
+    run = add("run", _run, "run the stack until Ctrl-C")
+    run.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when the calling process ends"
+    )
+    accept_help = "the newest of the migrations to accept, which may drop or change data"
     run.add_argument("--accept", metavar="REVISION", help=accept_help)
-    migrate = add("migrate", _migrate, "run the migrations that wait, after asking")
-    migrate.add_argument("--accept", metavar="REVISION", help=f"{accept_help}; asks nothing")
-    reset = add("reset", _reset, "delete the stack's state, after asking")
-    reset.add_argument("--yes", action="store_true", help="without asking")
-    psql = add("psql", _run_psql, "a prompt of the running database")
-    psql.add_argument("--replica", action="store_true", help="of the replica")
-    psql.add_argument("arguments", nargs="*", help="for psql itself, after --")
+    migrate = add("migrate", _migrate, "run the waiting migrations, after a confirmation")
+    migrate.add_argument(
+        "--accept", metavar="REVISION", help=f"{accept_help}; needs no confirmation"
+    )
+    reset = add("reset", _reset, "delete the stack's state, after a confirmation")
+    reset.add_argument("--yes", action="store_true", help="skip the confirmation")
+    psql = add("psql", _run_psql, "open a psql prompt on the running primary")
+    psql.add_argument("--replica", action="store_true", help="use the replica")
+    psql.add_argument("arguments", nargs="*", help="arguments for psql, after --")
     add(
         "credentials",
         _print_credentials,
-        "print what a shell needs for AWS's tools and for Postgres",
+        "print the environment variables for AWS's tools and for Postgres",
     )
-    token = add("token", _print_token, "print an access token, if the API requires Cognito's")
+    token = add("token", _print_token, "print an access token, if the API requires Cognito tokens")
     token.add_argument("client", help="a name in api.authorization.machine_clients")
     add("setup", _set_up, "install the npm packages")
-    cdk = add("cdk", _run_cdk, "the CDK CLI, with the Node.js that belongs to it")
+    cdk = add("cdk", _run_cdk, "run the CDK CLI with the installed Node.js")
     cdk.add_argument("arguments", nargs=argparse.REMAINDER)
     add("templates", _check_templates, "synthesise every environment and check its templates")
-    add("audit", _run_audit, "ask for known holes in what the lock files name")
+    add("audit", _run_audit, "check the locked packages for known vulnerabilities")
     add("openapi", _write_openapi, "write docs/openapi.json")
     migration = add(
-        "migration", _write_migration, "write a migration, and note what bodies look like"
+        "migration", _write_migration, "write a migration, and record the shapes of bodies"
     )
-    migration.add_argument("-m", "--message", required=True, help="what it does")
-    add("declarations", _check_declarations, "check the declarations against what was archived")
-    alembic = add("alembic", _run_alembic, "alembic, with a migrated throw-away database")
+    migration.add_argument("-m", "--message", required=True, help="title of the migration")
+    add("declarations", _check_declarations, "check the declarations against the recorded shapes")
+    alembic = add("alembic", _run_alembic, "run alembic with a migrated temporary database")
     alembic.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
 

@@ -58,11 +58,11 @@ def conclude(answers: Sequence[Answer]) -> int:
     with_holes = [answer.source for answer in answers if answer.holes]
     incomplete = [answer.source for answer in answers if answer.not_asked]
     if with_holes:
-        _say(f"audit: known holes: {', '.join(with_holes)}")
+        _say(f"audit: known vulnerabilities: {', '.join(with_holes)}")
     if incomplete:
-        _say(f"audit: incomplete, this is no result; not asked: {', '.join(incomplete)}")
+        _say(f"audit: incomplete, so this is not a result; not queried: {', '.join(incomplete)}")
     if not with_holes and not incomplete:
-        _say("audit: no known holes")
+        _say("audit: no known vulnerabilities")
     if with_holes:
         return HOLES
     return INCOMPLETE if incomplete else 0
@@ -100,7 +100,7 @@ def read_npm_audit(report: str, errors: str) -> Answer:
         asked_about=int(answer["metadata"]["dependencies"]["total"]),
         holes=tuple(
             f"{name} {hole['range']}: {hole['severity']}, "
-            + ("mended by `npm audit fix`" if hole["fixAvailable"] else "not mended yet")
+            + ("fixed by `npm audit fix`" if hole["fixAvailable"] else "not fixed yet")
             for name, hole in sorted(vulnerabilities.items())
         ),
     )
@@ -112,9 +112,9 @@ def _say(line: str) -> None:
 
 def _format_lines(answer: Answer) -> Iterator[str]:
     yield from answer.holes
-    yield from (f"could not be asked about {name}" for name in answer.not_asked)
+    yield from (f"could not be queried for {name}" for name in answer.not_asked)
     if answer.asked_about and not answer.holes:
-        yield f"no known holes in {answer.asked_about} packages"
+        yield f"no known vulnerabilities in {answer.asked_about} packages"
 
 
 def _ask_pypi(root: Path) -> Answer:
@@ -162,8 +162,8 @@ def _read_npm_error(answer: Mapping[str, Any]) -> str:
 
 
 def _take_last_line(errors: str) -> str:
-    return next(reversed(errors.strip().splitlines()), "it said nothing").strip()
+    return next(reversed(errors.strip().splitlines()), "without a message").strip()
 
 
 def _describe_fix(versions: Sequence[str]) -> str:
-    return f"mended in {', '.join(versions)}" if versions else "not mended yet"
+    return f"fixed in {', '.join(versions)}" if versions else "not fixed yet"

@@ -72,7 +72,7 @@ class Emulated:
         try:
             yield
         except (BotoCoreError, ClientError, TransientError) as exc:
-            raise ToolFailedError(f"the emulator refused what the start needs: {exc}") from exc
+            raise ToolFailedError(f"the emulator refused a call of the start: {exc}") from exc
 
     def client_secret(self, user_pool_id: str, client_id: str) -> str:
         """The secret of a program that fetches tokens."""

@@ -28,10 +28,10 @@ def main() -> None:
     environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", UV_PROJECT_ENVIRONMENT=str(VENV))
     # It may name another project's environment; uv would warn about it.
     environment.pop("VIRTUAL_ENV", None)
-    print("setting up .venv from uv.lock (once, and whenever that file changes)", flush=True)  # noqa: T201
+    print("installing the packages of uv.lock into .venv (again when uv.lock changes)", flush=True)  # noqa: T201
     command = [uv(python), "sync", "--frozen", "--quiet", "--python", python]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:  # noqa: S603
-        _fail("the packages of uv.lock could not be installed; the lines above say why")
+        _fail("the packages of uv.lock could not be installed; the lines above contain the reason")
     _install_forebay()
     READY.touch()
 
@@ -54,7 +54,7 @@ def new_enough_python() -> str:
         if path:
             return path
     _fail(
-        "Python 3.11 or newer is needed, %s is %d.%d; install one, or name it: "  # noqa: UP031
+        "Python 3.11 or newer is required, but %s is %d.%d; install it, or name it: "  # noqa: UP031
         "make setup PYTHON=/path/to/python3.13" % (sys.executable, *sys.version_info[:2])
     )
     return ""
@@ -74,12 +74,12 @@ def uv(python: str) -> str:
     )
     if process.returncode != 0:
         _fail(
-            f"{python} can't make virtual environments; install its venv module "
+            f"{python} can't create virtual environments; install its venv module "
             "(on Debian and Ubuntu: apt install python3-venv), or install uv"
         )
     pip = [str(OWN_UV / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"]
     if subprocess.run(pip, check=False).returncode != 0:  # noqa: S603
-        _fail(f"uv {UV_VERSION} could not be installed; the lines above say why")
+        _fail(f"uv {UV_VERSION} could not be installed; the lines above contain the reason")
     return str(private)
 
 

@@ -13,7 +13,7 @@ from local.postgres.config import OWNER, READER
 from local.settings import DEFAULT_BASE_PORT
 from local.stack import LocalStack
 
-_CREDENTIALS = '  (callers show credentials: docs/local.md, "Tokens and keys")'
+_CREDENTIALS = '  (callers need credentials: docs/local.md, "Tokens and keys")'
 
 
 class Display:
@@ -66,8 +66,8 @@ def welcome(stack: LocalStack, seconds: float) -> str:
     option = "" if port == DEFAULT_BASE_PORT else f" PORT={port}"
     return f"""
 Forebay answers at {url} (after {seconds:.1f} s).
-Read and try the API in a browser: {url}/docs
-Or here, line by line:
+API documentation: {url}/docs
+Examples, to run one after the other:
 
 {hints}
 
@@ -76,5 +76,5 @@ Or here, line by line:
   AWS       {stack.settings.emulator_url}   eval "$(make -s credentials{option})"
   logs      {stack.settings.logs}
 
-Saved changes in lambdas/, forebay/ and resources/ are live at once. Ctrl-C stops it.
+Saved changes in lambdas/, forebay/ and resources/ take effect immediately. Ctrl-C stops the stack.
 """

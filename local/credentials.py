@@ -36,7 +36,7 @@ def given_secret_key(env: Mapping[str, str] = os.environ) -> str:
     key = env.get(_VARIABLE)
     if not key:
         raise CredentialsMissingError(
-            f"{_VARIABLE} is not set; `make credentials` prints that of a stack"
+            f"{_VARIABLE} is not set; `make credentials` prints the value of a stack"
         )
     return key
 

@@ -33,7 +33,7 @@ def check(root: Path = ROOT) -> int:
     specs, shapes = resources.load(), read_shapes(root)
     problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
     if not problems and _update_shapes(shapes, specs) != shapes:
-        problems.append(f"{shape.FILE} is not up to date: run make migration, and commit it")
+        problems.append(f"{shape.FILE} is not up to date: run make migration, and commit the file")
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     return 1 if problems else 0

@@ -72,7 +72,7 @@ class Front:
 
     def _check_caller(self, protocol: str, request: Request) -> None:
         if protocol != "http":
-            raise SignatureError("only HTTP requests are answered")
+            raise SignatureError("only HTTP requests are supported")
         refusal = self._policy.refusal(
             hosts=[value for name, value in request.headers if name == "host"],
             origins=[value for name, value in request.headers if name == "origin"],
@@ -143,7 +143,7 @@ async def _read(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise SignatureError("the request was broken off")
+            raise SignatureError("the request was aborted")
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)

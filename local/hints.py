@@ -33,7 +33,7 @@ def commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
             return _write_and_read(f"{url}/{spec.path}/{quote(str(key), safe='')}", item)
     if resources:
         return f"  curl -s '{url}/{next(iter(resources))}?limit=2'"
-    return "  (no resource is declared in resources/: docs/resources.md tells how)"
+    return "  (no resource is declared in resources/: see docs/resources.md)"
 
 
 def _by_preference(resources: Mapping[str, ResourceSpec]) -> list[ResourceSpec]:

@@ -42,18 +42,18 @@ class Policy:
         """
         if not hosts or not all(self._is_ours(host) for host in hosts):
             return (
-                f"This server does not answer for the host {_join_values(hosts)}; use 127.0.0.1 or "
-                "localhost, or name the host in FOREBAY_LOCAL_HOSTS before `make run`."
+                f"This server refuses the host {_join_values(hosts)}; use 127.0.0.1 or "
+                "localhost, or add the host to FOREBAY_LOCAL_HOSTS before `make run`."
             )
         if not all(self._may_call(origin, hosts[0]) for origin in origins):
             return (
                 f"Pages of the origin {_join_values(origins)} may not use this server; "
-                "`api.cors_allow_origin` in infra/environments/local.toml names one that may."
+                "allow one origin with `api.cors_allow_origin` in infra/environments/local.toml."
             )
         if not origins and not _OWN_SITES.issuperset(sites):
             return (
-                "The request was caused by a page of another origin; "
-                "open the address by itself, or have the page use fetch with CORS."
+                "The request comes from a page of another origin; "
+                "open the address directly, or use fetch with CORS in the page."
             )
         return None
 

@@ -21,7 +21,7 @@ def check_free(ports: Ports) -> None:
     ]
     if problems:
         raise PortTakenError(
-            f"{', '.join(problems)}; stop that, or start elsewhere: "
+            f"{', '.join(problems)}; stop that program, or use other ports: "
             f"make run PORT={_suggest_base(ports.base)}"
         )
 

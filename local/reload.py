@@ -63,7 +63,7 @@ class Reloader:
         try:
             problem = self._find_syntax_problem()
             if problem:
-                self._listener(Remark(f"not reloaded, the old code stays: {problem}"))
+                self._listener(Remark(f"not reloaded, the old code stays active: {problem}"))
                 return
             names = self._replace()
             if "migrate" in names:
@@ -76,7 +76,9 @@ class Reloader:
             seconds = time.monotonic() - start
             self._listener(Remark(f"reloaded {', '.join(names)} ({seconds:.1f} s)"))
         if any("resources" in path.parts for path in changed):
-            self._listener(Remark("new routes and new cached parameters come with the next start"))
+            self._listener(
+                Remark("new routes and new cached parameters take effect at the next start")
+            )
 
     def _replace(self) -> list[FunctionName]:
         packages = self._build_packages()

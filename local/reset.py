@@ -24,7 +24,7 @@ def reset(settings: LocalSettings, *, assume_yes: bool = False) -> int:
         StateLockedError: the stack runs.
     """
     if not any(path.exists() for path in _list_files(settings)):
-        sys.stdout.write(f"there is no state at {settings.state}\n")
+        sys.stdout.write(f"no state exists at {settings.state}\n")
         return 0
     with locked(settings.state):
         stop_leftovers(settings.processes)

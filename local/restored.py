@@ -25,7 +25,7 @@ class Restored(Enum):
     """The result of restoring a new database."""
 
     #: Completely restored from the archive.
-    WHOLLY = "the database is new: its tables were made again from the archive"
+    WHOLLY = "the database is new: its tables were rebuilt from the archive"
     #: Only the operators' decisions are restored; the queue brings the rest.
     DECISIONS = (
         "the database is new, and the archive has commands that can't apply and were never "

@@ -16,8 +16,8 @@ from local.settings import DEFAULT_BASE_PORT, LocalSettings
 from migrations.effects import Pending, pending, row_count
 
 _ELSEWHERE = (
-    "the database has a migration that is not in migrations/versions, so no migration is run: get "
-    "its file back, or begin with new tables (docs/migrations.md, a migration that has run)"
+    "the database has a migration that is not in migrations/versions, so no migration is run: "
+    "restore its file, or begin with new tables (docs/migrations.md, a migration that has run)"
 )
 
 
@@ -119,7 +119,7 @@ def check_before_start(url: str, accepted: str | None, *, port: int) -> str | No
     if changes.waiting and changes.last != accepted:
         raise MigrationsWaitError(
             f"not started: {_explain(changes)}.\n{changes.described()}\n"
-            "Take the migration back, or start with: "
+            "Delete the migration, or start with: "
             f"{_make('run', port)} ACCEPT={changes.last}"
         )
     return _ELSEWHERE if changes.is_elsewhere else None
@@ -156,7 +156,7 @@ def migrate_running(
         migrate(url, _find_newest(changes))
     except psycopg.OperationalError as exc:
         raise ToolFailedError(
-            f"no database answers for the stack on port {port}; start it with "
+            f"the database of the stack on port {port} does not respond; start it with "
             f"{_make('run', port)}: {exc}"
         ) from exc
     sys.stdout.write("the database is at the newest migration\n")
@@ -171,10 +171,9 @@ def _find_newest(changes: SchemaChanges) -> str:
 
 def _explain(changes: SchemaChanges) -> str:
     count = len(changes.waiting)
-    return (
-        f"{count} migration{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for your yes, "
-        "because something is dropped, renamed, narrowed or rewritten"
-    )
+    if count == 1:
+        return "1 migration waits for your confirmation, because it may drop or change data"
+    return f"{count} migrations wait for your confirmation, because they may drop or change data"
 
 
 def _make(target: str, port: int) -> str:

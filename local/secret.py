@@ -41,16 +41,16 @@ def read_secret(file: Path) -> bytes:
         text = file.read_text(errors="replace")
     except FileNotFoundError:
         raise StateUnusableError(
-            f"there is no secret at {file}: start the stack once (`make run`), "
-            "or name its folder with FOREBAY_STATE"
+            f"no secret exists at {file}: start the stack once (`make run`), "
+            "or set its folder with FOREBAY_STATE"
         ) from None
     except PermissionError:
         raise StateUnusableError(
-            f"{file} may be read by the user who runs the stack only; be that user"
+            f"{file} is readable only by the user who runs the stack; run the command as that user"
         ) from None
     if len(text) != 2 * _BYTES or not _HEX_DIGITS.issuperset(text):
         raise StateUnusableError(
-            f"{file} is damaged; delete it while the stack is stopped, the next start makes another"
+            f"{file} is damaged; stop the stack and delete it; the next start creates another"
         )
     return bytes.fromhex(text)
 

@@ -107,7 +107,7 @@ def first_answers(settings: LocalSettings, *, wants_credentials: bool = False) -
 def _ask(port: int, method: str, path: str, *, expected: int, body: str | None = None) -> str:
     """Return a description of an unexpected answer, or an empty text."""
     status, answer = _send(port, method, path, body)
-    return "" if status == expected else f"{method} {path} answers {status}: {answer[:300]}"
+    return "" if status == expected else f"{method} {path} is answered {status}: {answer[:300]}"
 
 
 def flush_cache(settings: LocalSettings) -> None:

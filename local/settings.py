@@ -149,7 +149,7 @@ def _read_hosts(env: Mapping[str, str]) -> frozenset[str]:
     for name in sorted(names):
         if not _HOST_NAME.fullmatch(name):
             raise ValueError(
-                f"FOREBAY_LOCAL_HOSTS names {name!r}; give names without scheme and port, "
-                "with commas between them"
+                f"FOREBAY_LOCAL_HOSTS contains {name!r}; give host names without scheme and "
+                "port, separated by commas"
             )
     return names

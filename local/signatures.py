@@ -119,7 +119,9 @@ def check(
     )
     expected = _sign(_derive_signing_key(key, day, region, service), to_sign).hex()
     if not hmac.compare_digest(expected.encode(), signature.signature.encode()):
-        raise SignatureError("the request was signed with other credentials, or changed on its way")
+        raise SignatureError(
+            "the request was signed with other credentials, or modified in transit"
+        )
 
 
 def _parse_header(request: Request) -> Signature:
@@ -158,7 +160,7 @@ def _check_time(signature: Signature, now: dt.datetime) -> None:
     try:
         signed = dt.datetime.strptime(signature.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
     except ValueError as exc:
-        raise SignatureError("the request does not say when it was signed (X-Amz-Date)") from exc
+        raise SignatureError("the request has no valid time of its signature (X-Amz-Date)") from exc
     if signature.expires_seconds is None:
         lifetime = _SKEW
     else:

@@ -131,7 +131,7 @@ class LocalStack:
         try:
             return self._start_servers(pool)
         except psycopg.Error as exc:
-            raise ToolFailedError(f"the database refused what the start needs: {exc}") from exc
+            raise ToolFailedError(f"the database refused a statement of the start: {exc}") from exc
 
     def _start_servers(self, pool: ThreadPoolExecutor) -> Deployed:
         """Start the servers, as concurrently as their dependencies allow."""
@@ -161,7 +161,7 @@ class LocalStack:
         check_free_space(settings.state, MIN_FREE_BYTES)
         leftovers = stop_leftovers(settings.processes)
         if leftovers:
-            self._remark(f"stopped what an earlier start left running: {', '.join(leftovers)}")
+            self._remark(f"stopped processes of an earlier start: {', '.join(leftovers)}")
         check_free(settings.ports)
 
     def _start_primary(self) -> Child:
@@ -193,7 +193,7 @@ class LocalStack:
         """Install the CDK CLI, and Swagger UI, which is part of a function's package."""
         settings = self.settings
         if node.needs_install(settings.root):
-            with step("packages from npm", self._listener):
+            with step("npm packages", self._listener):
                 node.install(self._supervisor, settings.root, settings.logs)
 
     def _start_emulator(self) -> Child:
@@ -226,14 +226,14 @@ class LocalStack:
         url = self.primary.url()
         if not restored.is_needed(Emulated(self.settings), deployed, url):
             return
-        with step("tables from the archive", self._listener):
+        with step("rebuild from the archive", self._listener):
             restoration = restored.restore(self._supervisor, self.settings, deployed, url)
         self._remark(restoration.value)
 
     def _requeue_missed(self, deployed: Deployed) -> None:
         count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())
         if count:
-            self._remark(f"{count} archived objects had not been applied yet; they will be now")
+            self._remark(f"{count} archived objects were not applied yet and have been enqueued")
 
     def _start_firehose(self) -> Child:
         with step("Firehose server", self._listener):

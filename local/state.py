@@ -40,7 +40,7 @@ def locked(state: Path, *, on_wait: Callable[[str], None] = lambda _: None) -> I
     except OSError as exc:
         raise StateUnusableError(
             f"the state folder {state} can't be used ({exc.strerror}); "
-            "name another one with FOREBAY_STATE"
+            "set another folder with FOREBAY_STATE"
         ) from exc
     try:
         _take(descriptor, state, on_wait)
@@ -68,7 +68,7 @@ def keep_private(settings: LocalSettings) -> None:
     except OSError as exc:
         raise StateUnusableError(
             f"{exc.filename} can't be hidden from other users ({exc.strerror}); "
-            "name another folder with FOREBAY_STATE"
+            "set another folder with FOREBAY_STATE"
         ) from exc
 
 
@@ -104,7 +104,7 @@ def check_free_space(folder: Path, min_free_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         raise DiskFullError(
-            f"only {free // 1024**2} MiB are free on the disk of {folder}, "
-            f"{min_free_bytes // 1024**2} MiB are needed; make room, or name a folder on another "
+            f"only {free // 1024**2} MiB are free on the disk of {folder}, but "
+            f"{min_free_bytes // 1024**2} MiB are required; free space, or set a folder on another "
             "disk with FOREBAY_STATE"
         )

@@ -114,7 +114,7 @@ class Supervisor:
             self._forget(child)
             end_group(child.running)
             raise ChildDiedError(
-                f"{child.name} ended by itself with {describe_code(code)}; the end of "
+                f"{child.name} ended unexpectedly with {describe_code(code)}; the end of "
                 f"{child.spec.log}:\n{child.log_tail()}"
             )
 
@@ -145,7 +145,9 @@ class Supervisor:
     def _start(self, spec: Spec, *, expected_to_end: bool) -> Child:
         with self._lock:
             if self._stopping.is_set():
-                raise StoppingError(f"{spec.name} is not started any more")
+                raise StoppingError(
+                    f"{spec.name} is not started, because the stack is being stopped"
+                )
             child = spawn(spec)
             self._children[child.process.pid] = child
             if expected_to_end:

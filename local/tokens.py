@@ -33,7 +33,7 @@ def access_token(settings: LocalSettings, client: str) -> str:
         raise ToolFailedError("no stack was deployed yet: start it with `make run`") from None
     if identity is None:
         raise ToolFailedError(
-            "the API of this stack asks for no tokens: set api.authorization in "
+            "the API of this stack requires no tokens: set api.authorization in "
             "infra/environments/local.toml (docs/configuration.md), and start again"
         )
     client_id = _client_id(identity, client)
@@ -47,8 +47,8 @@ def _client_id(identity: Mapping[str, str], client: str) -> str:
     if name not in known:
         programs = ", ".join(sorted(known)) or "none"
         raise ToolFailedError(
-            f"there is no program {client!r} in api.authorization.machine_clients of the running "
-            f"stack; those there are: {programs}"
+            f"{client!r} is not in api.authorization.machine_clients of the running stack; "
+            f"it contains: {programs}"
         )
     return identity[_OUTPUT + name]
 
@@ -68,7 +68,9 @@ def _fetch(settings: LocalSettings, client_id: str, secret: str) -> str:
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as exc:
-        raise ToolFailedError(f"the emulator did not answer: {exc}; does the stack run?") from exc
+        raise ToolFailedError(
+            f"the emulator did not respond: {exc}; is the stack running?"
+        ) from exc
     finally:
         connection.close()
     if answer.status != http.client.OK:

@@ -48,17 +48,17 @@ def try_upcasters(spec: ResourceSpec, version: int, old: Shape, examples: int) -
         reason = _upcast_reason(spec, version, body, validator)
         if reason is not None:
             shown = orjson.dumps(body).decode()
-            raise _WrongUpcasterError(f"{reason}; tried with {shown[:300]}")
+            raise _WrongUpcasterError(f"{reason}; the input was {shown[:300]}")
 
     try:
         try_one()
     except _WrongUpcasterError as exc:
-        yield f"{spec.name}: of a body of schema version {version}, {exc}"
+        yield f"{spec.name}: for a body of schema version {version}, {exc}"
     except HypothesisException as exc:
         yield (
-            f"{spec.name}: no body can be made from the recorded shape of schema version "
-            f"{version}: {exc}; give its texts examples, or delete the entry in {shape.FILE} to "
-            "leave its upcaster untried"
+            f"{spec.name}: no body can be generated from the recorded shape of schema version "
+            f"{version}: {exc}; add examples for its strings, or delete the entry in {shape.FILE} "
+            "to skip the check of its upcaster"
         )
 
 
@@ -73,17 +73,17 @@ def _upcast_reason(
         except Exception as exc:  # noqa: BLE001 - the upcaster is the user's code
             return f"the upcaster from version {number} raised {exc!r}"
         if not isinstance(current, dict):
-            return f"the upcaster from version {number} made no object"
+            return f"the upcaster from version {number} returned a value that is not an object"
     missing = {
         field.name: None for field in spec.fields if field.nullable and field.name not in current
     }
     try:
         text = orjson.dumps(missing | current)
     except TypeError as exc:
-        return f"the upcasters made what is no JSON: {exc}"
+        return f"the upcasters returned a value that is not JSON: {exc}"
     reason = misfit(spec, current)
     if reason is not None:
-        return f"the upcasters made one that does not fit: {reason}"
+        return f"the upcasters returned a body that does not fit: {reason}"
     return _check_declaration(validator, text)
 
 
@@ -94,5 +94,5 @@ def _check_declaration(validator: SchemaValidator, text: bytes) -> str | None:
         for error in exc.errors(include_url=False, include_context=False):
             if error["type"] not in _OF_FUNCTIONS:
                 path = ".".join(map(str, error["loc"]))
-                return f"the upcasters made one that is refused: {path}: {error['msg']}"
+                return f"the upcasters returned an invalid body: {path}: {error['msg']}"
     return None

@@ -32,7 +32,9 @@ def run() -> None:
     """Migrate the database of the URL in Alembic's attributes, or of FOREBAY_DATABASE_URL."""
     url = context.config.attributes.get("url") or os.environ.get("FOREBAY_DATABASE_URL")
     if not url:
-        raise SettingsError("FOREBAY_DATABASE_URL names no database to migrate")
+        raise SettingsError(
+            "FOREBAY_DATABASE_URL is not set; it is the URL of the database to migrate"
+        )
     login = next(login_attempts(url, environment=os.environ))
     engine = sa.create_engine(
         "postgresql+psycopg://",

@@ -56,8 +56,8 @@ def ask_about_renames(
     unknown = answers - {_NONE} - {str(rename) for rename in likely}
     if unknown:
         raise CommandError(
-            f"RENAME={','.join(sorted(unknown))}: no such column was dropped and added with the "
-            "same type"
+            f"RENAME={','.join(sorted(unknown))}: no dropped and added columns of the same "
+            "type match"
         )
     columns: set[tuple[str, str]] = set()
     for rename in likely:
@@ -77,7 +77,7 @@ def _ask_user(guess: Rename, ask: Callable[[str], str] | None) -> bool:
     question = f"{guess.table}: was the column {guess.old} renamed to {guess.new}?"
     if ask is None:
         raise CommandError(
-            f"{question} Say RENAME={guess} to keep its values, or RENAME={_NONE} to drop them and "
+            f"{question} Use RENAME={guess} to keep its values, or RENAME={_NONE} to drop them and "
             "add an empty column. Nothing was written"
         )
     return ask(f"{question} [y/N] ").strip().lower() in {"y", "yes"}

@@ -129,8 +129,8 @@ def read_log(store: Store, *, after: int = NOTHING_READ) -> Iterator[LogEntry]:
         if stored.key != key_of(position):
             raise DecisionLogError(
                 f"{store.url}/{key_of(position)} is missing, but {stored.key} exists: the copy of "
-                "the archive is incomplete. Copy the object; if it is lost for good, store an "
-                "empty one under its name, and what it held will be decided anew"
+                "the archive is incomplete. Copy the object; if it is permanently lost, store an "
+                "empty object under its name, and its decisions will be made again"
             )
         yield _read_entry(store, position)
 
@@ -166,7 +166,7 @@ def _parse_lines(name: str, blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]
         except orjson.JSONDecodeError as exc:
             raise _describe_damage(name, f"a line is not JSON: {exc}") from None
         if not isinstance(line, dict):
-            raise _describe_damage(name, "a line is no object")
+            raise _describe_damage(name, "a line is not an object")
         yield line
 
 
@@ -174,20 +174,20 @@ def _check_members(name: str, members: dict[str, Any]) -> Mapping[str, Any]:
     for member in (*TEXTS, *TEXTS_OR_NULL):
         value = members.get(member)
         if not (isinstance(value, str) or (value is None and member not in TEXTS)):
-            raise _describe_damage(name, f"`{member}` is missing, or no text")
+            raise _describe_damage(name, f"`{member}` is missing or not a string")
     if not is_rejection_id(members["id"]):
-        raise _describe_damage(name, f"`id` is none: {members['id'][:80]!r}")
+        raise _describe_damage(name, f"`id` is not a rejection id: {members['id'][:80]!r}")
     try:
         dt.datetime.fromisoformat(members["rejected_at"])
     except (KeyError, TypeError, ValueError):
-        raise _describe_damage(name, "`rejected_at` is no time") from None
+        raise _describe_damage(name, "`rejected_at` is not a timestamp") from None
     return members
 
 
 def _describe_damage(name: str, why: str) -> DecisionLogError:
     return DecisionLogError(
-        f"{name} is no object of decisions: {why}; restore its first version, for nothing "
-        "rewrites it, or remove it if it has none"
+        f"{name} is not a valid object of the decision log: {why}. Forebay never overwrites such "
+        "objects: restore its first version, or remove it if it has no valid version"
     )
 
 

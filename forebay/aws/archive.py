@@ -199,8 +199,8 @@ class Archive:
         key = _build_key("amend", name)
         if not created and self._inflate(key) != content:
             raise ObjectDiffersError(
-                f"s3://{self.bucket}/{key} exists and has other lines than its name says; "
-                "restore its first version, for nothing rewrites it"
+                f"s3://{self.bucket}/{key} exists, but its lines do not match its name; Forebay "
+                "never overwrites objects, so restore its first version"
             )
         return key
 

@@ -49,7 +49,7 @@ def object_records(
         return  # S3 sends a test event when the notification is configured
     records = event.get("Records") if isinstance(event, dict) else None
     if not isinstance(records, list) or not records:
-        raise EventRefusedError("the message is no S3 event: it has no Records")
+        raise EventRefusedError("the message is not an S3 event: it has no Records")
     for record in records:
         yield _read_key(record, bucket, prefix), record
 
@@ -79,12 +79,14 @@ def _read_key(record: object, bucket: str, prefix: str) -> str:
         entity = record["s3"]  # type: ignore[index]
         name, encoded = entity["bucket"]["name"], entity["object"]["key"]
     except (KeyError, TypeError):
-        raise EventRefusedError("a record of the S3 event names no bucket and object") from None
+        raise EventRefusedError(
+            "a record of the S3 event contains no bucket or no object"
+        ) from None
     if not isinstance(name, str) or not isinstance(encoded, str):
-        raise EventRefusedError("a record of the S3 event names no bucket and object")
+        raise EventRefusedError("a record of the S3 event contains no bucket or no object")
     key = unquote_plus(encoded)  # keys in events are form-encoded: a space becomes a plus
     if name != bucket or not key.startswith(prefix):
         raise EventRefusedError(f"s3://{name}/{key} is not under s3://{bucket}/{prefix}")
     if "\x00" in key:  # the query of the ledger would fail, for other objects of the query too
-        raise EventRefusedError(f"a record of the S3 event names no key of an object: {key!a}")
+        raise EventRefusedError(f"a record of the S3 event contains an invalid object key: {key!a}")
     return key

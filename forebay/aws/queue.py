@@ -195,7 +195,7 @@ class Queue:
                 return
             reason = failed_entries
             bodies = [bodies[int(entry["Id"])] for entry in failed_entries]
-        raise TransientError(f"{self.url} did not take {len(bodies)} messages: {reason}")
+        raise TransientError(f"{self.url} did not accept {len(bodies)} messages: {reason}")
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

@@ -146,7 +146,9 @@ def _add_token(parameters: dict[str, Any], credentials: iam.Credentials) -> dict
     if region is None:
         return parameters
     if "user" not in parameters:
-        raise SettingsError(f"the address of {parameters['host']} names no user for the IAM token")
+        raise SettingsError(
+            f"the address of {parameters['host']} has no user, which the IAM token requires"
+        )
     password = iam.token(
         host=parameters["host"],
         port=int(parameters["port"]),

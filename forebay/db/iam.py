@@ -61,7 +61,7 @@ class Credentials:
             secret_key = environment["AWS_SECRET_ACCESS_KEY"]
         except KeyError as missing:
             raise SettingsError(
-                f"the database wants an IAM token, but {missing} is not in the environment; "
+                f"the database requires an IAM token, but the variable {missing} is not set; "
                 "`aws configure export-credentials --format env` prints it"
             ) from missing
         return cls(access_key, secret_key, environment.get("AWS_SESSION_TOKEN") or None)

@@ -18,17 +18,17 @@ _TEXT: Final = {"type": "string"}
 #: Headers of answers, for the document's components.
 RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {
-        "description": "Where the command's status is.",
+        "description": "The address of the command's status.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Content-Location": {
-        "description": "Where the item is, or will be.",
+        "description": "The address of the item, which may not exist yet.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Retry-After": {"description": "Seconds.", "schema": _SECONDS},
     "Cache-Control": {"schema": _TEXT},
     "ETag": {
-        "description": "Of an item strong: its version and a digest of the answer. Of a list weak.",
+        "description": "Strong for an item: version and digest of the answer. Weak for a list.",
         "schema": _TEXT,
         "example": ITEM_TAG,
     },
@@ -37,16 +37,16 @@ RESPONSE_HEADERS: Final[Mapping[str, Schema]] = {
         "schema": _TEXT,
     },
     "Content-Range": {
-        "description": "The rows of the page and, if it was asked for, the number of all.",
+        "description": "The rows of the page and, if it was requested, the number of all rows.",
         "schema": _TEXT,
         "example": "0-24/34006",
     },
     "Preference-Applied": {
-        "description": "RFC 7240: the preferences that were honoured.",
+        "description": "RFC 7240: the preferences that were applied.",
         "schema": _TEXT,
     },
     "Vary": {"schema": _TEXT},
-    "Accept-Post": {"description": "The media types that are taken.", "schema": _TEXT},
+    "Accept-Post": {"description": "The supported media types.", "schema": _TEXT},
     "Content-Security-Policy": {"schema": _TEXT},
 }
 
@@ -102,7 +102,7 @@ def rows(name: str, example: Any) -> Schema:  # noqa: ANN401 - any JSON value
     """Describe the bodies of a list, by media type; `select` can give rows any form."""
     selected = {
         "type": "object",
-        "description": "As `select` has it.",
+        "description": "The members named in `select`.",
         "additionalProperties": True,
     }
     row = {"anyOf": [reference(name), selected]}

@@ -18,10 +18,10 @@ API_VERSION: Final = API_PREFIX.removeprefix("/")
 
 _ABOUT_TAG: Final = "about"
 _DESCRIPTION: Final = """\
-A write is answered with 202 as soon as it is stored durably, and applied later; its status tells
-what became of it. Reads come from replicas, behind a cache: `Read-After` asks for a state that
-a command is part of. Lists take PostgREST's filters, `select`, `order` and headers. Every error is
-`application/problem+json` (RFC 9457) with a stable `code`.
+A write is answered with 202 as soon as its command is stored durably; the command is applied
+later, and has a status. Reads are answered by replicas, through a cache; `Read-After` requests a
+state that contains a given command. Lists support PostgREST's filters, `select`, `order` and
+headers. Every error is `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
 
@@ -73,7 +73,10 @@ def _describe_tags(resources: Mapping[str, ResourceSpec]) -> list[Schema]:
     resource_tags = [
         {"name": path, "description": spec.description} for path, spec in resources.items()
     ]
-    return [*resource_tags, {"name": _ABOUT_TAG, "description": "What the API says of itself."}]
+    return [
+        *resource_tags,
+        {"name": _ABOUT_TAG, "description": "The description and the status of the API."},
+    ]
 
 
 def _collect_components(resources: Mapping[str, ResourceSpec], *, require_api_key: bool) -> Schema:

@@ -19,8 +19,8 @@ from forebay.routes import API_PREFIX, Route
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The key of the item is derived from it, so that a repetition is the same item; "
-    "in a batch from it and the item, wherever that stands.",
+    "description": "The item's key is derived from this value, so a repeated request creates the "
+    "same item. In a batch, each key is derived from this value and the item, in any order.",
     "schema": {
         "type": "string",
         "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-\[\]-~]{1,255})$',
@@ -31,34 +31,35 @@ _IDEMPOTENCY_KEY: Final = {
 _IF_NONE_MATCH: Final = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "`*`: do not overwrite. Decided when it is applied; there is no 412.",
+    "description": "`*`: do not overwrite an existing item. Decided when the command is applied, "
+    "so the answer is never 412.",
     "schema": {"type": "string", "enum": ["*"]},
 }
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
-    "description": "An item's entity tag, or a command's id. **Not a precondition**: it says which "
-    "version the client has seen, and the command is made newer than that.",
+    "description": "An item's entity tag or a command's id. **Not a precondition**: the command "
+    "gets an id that is newer than this version.",
     "schema": {"type": "string", OWN_FORMAT: "version-tag"},
 }
 _READ_AFTER: Final = {
     "name": "Read-After",
     "in": "header",
-    "description": "A command's id that the client knows of, or an item's entity tag: the command "
-    "is made newer.",
+    "description": "A command's id or an item's entity tag: the command gets an id that is newer "
+    "than this version.",
     "schema": reference("CommandId"),
 }
 _PREFER: Final = {
     "name": "Prefer",
     "in": "header",
-    "description": "RFC 7240. `handling=strict` refuses preferences that a write does not know; "
-    "`tx=rollback`, and `resolution=merge-duplicates` on a POST, are refused always.",
+    "description": "RFC 7240. With `handling=strict`, unknown preferences are refused. "
+    "`tx=rollback`, and `resolution=merge-duplicates` on a POST, are always refused.",
     "schema": {"type": "string", OWN_FORMAT: "write-preferences"},
 }
 _TRACEPARENT: Final = {
     "name": "traceparent",
     "in": "header",
-    "description": "Kept with the command (W3C Trace Context).",
+    "description": "W3C Trace Context; stored with the command.",
     "schema": {"type": "string"},
 }
 
@@ -99,12 +100,12 @@ class Operations:
         }
         return {
             "summary": f"List {self._spec.path}",
-            "description": "A page of items. `Link` leads to the next one and the one before.",
+            "description": "A page of items. `Link` contains the next and previous pages.",
             "responses": {
                 "200": {"description": "The page.", **answer},
-                "206": {"description": "The page, if there are more rows than in it and a count "
-                        "was asked for.", **answer},
-                "304": {"description": "As the client has it.", "headers": headers("ETag")},
+                "206": {"description": "The page, if a count was requested and is larger than "
+                        "the page.", **answer},
+                "304": {"description": "Not modified.", "headers": headers("ETag")},
             },
         }  # fmt: skip
 
@@ -115,18 +116,18 @@ class Operations:
         }
         names = list_parameters(self._spec, self._relations)
         return {
-            "summary": f"List {self._spec.path} by a query that is too long for a URL",
-            "description": f"The query of a list as a form of up to {MAX_FORM_BYTES:,} bytes. The "
-            "answer is that of the GET, and is kept by no cache, so names of parameters are free. "
-            "`Link` leads to the other pages: the same form is sent there.",
+            "summary": f"List {self._spec.path} with a query that is too long for a URL",
+            "description": f"The parameters of a list as a form of up to {MAX_FORM_BYTES:,} bytes. "
+            "The answer is the same as of the GET, but is never cached, so undeclared parameter "
+            "names are allowed. `Link` contains the other pages; send the same form there.",
             "requestBody": {
                 "required": False,
                 "content": content(self._parameters.form(names), FORM_TYPE),
             },
             "responses": {
                 "200": {"description": "The page.", **answer},
-                "206": {"description": "The page, if there are more rows than in it and a count "
-                        "was asked for.", **answer},
+                "206": {"description": "The page, if a count was requested and is larger than "
+                        "the page.", **answer},
             },
         }  # fmt: skip
 
@@ -139,23 +140,23 @@ class Operations:
                     "headers": headers("ETag", "Cache-Control", "Vary"),
                     "content": content(reference(self._spec.name), example=self._example),
                 },
-                "304": {"description": "As the client has it.", "headers": headers("ETag")},
+                "304": {"description": "Not modified.", "headers": headers("ETag")},
             },
         }
 
     def _describe_status(self) -> Schema:
         return {
-            "summary": "What became of a command",
+            "summary": "Get the status of a command",
             "responses": {
                 "200": {
-                    "description": "It is settled.",
+                    "description": "The command is settled.",
                     "headers": headers("Cache-Control", "Preference-Applied"),
                     "content": content(
                         reference("Settled"), example={**self._build_command(), "status": "applied"}
                     ),
                 },
                 "202": {
-                    "description": "It is pending.",
+                    "description": "The command is pending.",
                     "headers": headers(
                         "Location", "Retry-After", "Cache-Control", "Preference-Applied"
                     ),
@@ -171,12 +172,12 @@ class Operations:
         if self._spec.key_is_made:
             del item[self._spec.key.name]
         return {
-            "summary": "Create an item, or many",
+            "summary": "Create one or more items",
             # Only this text mentions NDJSON: no schema can describe a text of several JSON values,
             # and generators warn about media types that they don't support.
-            "description": f"One object, or up to {MAX_BATCH_ITEMS} as an array, or as NDJSON "
-            "(`application/x-ndjson`, also `application/ndjson` and `application/jsonl`), an "
-            "object a line. Each is a `create`: it never overwrites.",
+            "description": f"One object, or up to {MAX_BATCH_ITEMS} objects as an array, or as "
+            "NDJSON with one object per line (`application/x-ndjson`, `application/ndjson` or "
+            "`application/jsonl`). Each object is a `create`: it never overwrites an item.",
             "parameters": [
                 *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
                 _READ_AFTER,
@@ -198,7 +199,7 @@ class Operations:
             "responses": {
                 "202": self._describe_accepted(),
                 "207": {
-                    "description": "What became of each item: the good ones are accepted.",
+                    "description": "The result of each item: valid items are accepted.",
                     "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
                     "content": content(reference("BatchResult")),
                 },
@@ -208,7 +209,7 @@ class Operations:
     def _describe_put(self) -> Schema:
         item = {n: value for n, value in self._example.items() if n != self._spec.key.name}
         return {
-            "summary": "Write a whole item",
+            "summary": "Create or replace an item",
             "parameters": [_IF_NONE_MATCH, _IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "requestBody": {
                 "required": True,
@@ -226,7 +227,7 @@ class Operations:
 
     def _describe_accepted(self) -> Schema:
         return {
-            "description": "The write is stored, and will be considered.",
+            "description": "The command is stored and will be applied later.",
             "headers": headers(
                 "Location", "Content-Location", "Retry-After", "Cache-Control", "Preference-Applied"
             ),
@@ -240,7 +241,7 @@ class Operations:
             "status": {
                 "operationId": operation_id(f"{self._spec.path}.status"),
                 "parameters": {**key, "id": "$response.body#/command_id"},
-                "description": "What became of the command.",
+                "description": "The status of the command.",
             },
             "item": {
                 "operationId": operation_id(f"{self._spec.path}.item"),
@@ -301,7 +302,7 @@ def _remove_bodies(operation: Schema) -> Schema:
 
 def _describe_batch(new: Schema) -> Schema:
     """Describe a batch; the schema admits any item, because each is accepted or refused alone."""
-    other = {"description": "Anything else is refused by itself, with a problem in the answer."}
+    other = {"description": "An invalid item is refused separately, with a problem in the answer."}
     return {
         "type": "array",
         "items": {"anyOf": [new, other]},
@@ -312,7 +313,7 @@ def _describe_batch(new: Schema) -> Schema:
 
 _ABOUT: Final[Mapping[str, Schema]] = {
     "index": {
-        "summary": "Where to go from here",
+        "summary": "List the links of the API",
         "responses": {
             "200": {
                 "description": "Links.",
@@ -322,7 +323,7 @@ _ABOUT: Final[Mapping[str, Schema]] = {
         },
     },
     "openapi": {
-        "summary": "This document",
+        "summary": "Get this document",
         "parameters": [{**HEADERS["If-None-Match"], "name": "If-None-Match", "in": "header"}],
         "responses": {
             "200": {
@@ -330,11 +331,11 @@ _ABOUT: Final[Mapping[str, Schema]] = {
                 "headers": headers("ETag", "Cache-Control"),
                 "content": content({"type": "object"}),
             },
-            "304": {"description": "As the client has it.", "headers": headers("ETag")},
+            "304": {"description": "Not modified.", "headers": headers("ETag")},
         },
     },
     "docs": {
-        "summary": "The page that shows this document",
+        "summary": "Show this document as a page",
         "responses": {
             "200": {
                 "description": "Swagger UI.",
@@ -344,12 +345,12 @@ _ABOUT: Final[Mapping[str, Schema]] = {
         },
     },
     "health": {
-        "summary": "How the pipeline is doing",
-        "description": "Never cached, up to ten seconds old. 200 also while the database is away, "
-        "for writes are accepted then too: see `status`.",
+        "summary": "Get the status of the pipeline",
+        "description": "Never cached; up to ten seconds old. 200 even if the database is "
+        "unreachable, because writes are still accepted: see `status`.",
         "responses": {
             "200": {
-                "description": "What is known.",
+                "description": "The status.",
                 "headers": headers("Cache-Control"),
                 "content": content(reference("Health")),
             }

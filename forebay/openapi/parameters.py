@@ -32,12 +32,12 @@ _ENTITY_TAGS: Final[Schema] = {"type": "string", OWN_FORMAT: "entity-tags"}
 #: Headers of reads, by name. `operations` has the headers of writes.
 HEADERS: Final[Mapping[str, Schema]] = {
     "If-None-Match": {
-        "description": "304 if the answer still has one of these entity tags.",
+        "description": "304 if the answer has one of these entity tags.",
         "schema": {**_ENTITY_TAGS, "examples": [ITEM_TAG]},
     },
     "Read-After": {
-        "description": "A command's id, or an item's entity tag for the command in it: asks for a "
-        "state in which that command is settled.",
+        "description": "A command's id, or an item's entity tag, which contains one: requests a "
+        "state in which this command is settled.",
         "schema": reference("CommandId"),
     },
     "Range": {
@@ -45,17 +45,19 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "schema": {"type": "string", OWN_FORMAT: "row-range", "examples": ["0-24"]},
     },
     "Range-Unit": {
-        "description": "The unit of `Range`; one of another unit is ignored.",
+        "description": "The unit of `Range`; a range in another unit is ignored.",
         "schema": {"type": "string", "examples": ["items"]},
     },
 }
 _PREFER_COUNT: Final = {
-    "description": "RFC 7240. `count=exact`, `count=planned` or `count=estimated` asks for the "
-    "number of all rows in `Content-Range`; `handling=strict` refuses what is unknown.",
+    "description": "RFC 7240. `count=exact`, `count=planned` or `count=estimated` requests the "
+    "number of all rows in `Content-Range`; with `handling=strict`, unknown preferences are "
+    "refused.",
     "schema": {"type": "string", OWN_FORMAT: "list-preferences", "examples": ["count=exact"]},
 }
 _PREFER_WAIT: Final = {
-    "description": "RFC 7240. `wait=N` holds the answer for up to N seconds.",
+    "description": "RFC 7240. `wait=N` delays the answer by up to N seconds, until the command is "
+    "settled.",
     "schema": {"type": "string", OWN_FORMAT: "wait-preference", "examples": ["wait=1"]},
 }
 
@@ -95,7 +97,7 @@ class Parameters:
         if name == "id":
             return {"schema": reference("CommandId"), "example": COMMAND_ID}
         return {
-            "description": f"`{self._spec.key.name}`, in its one spelling.",
+            "description": f"`{self._spec.key.name}`, in its canonical spelling.",
             "schema": key_schema(self._spec, self._taken),
             "example": value_of(self._spec.key, self._taken[self._spec.key.name]),
         }
@@ -107,8 +109,9 @@ class Parameters:
             if not column_name:
                 return _describe_presence(relation)
             description = _describe_query_of(target, column_name)
-            about = f"Of the embedded `{relation}`, which `select` must name."
-            return {**description, "description": f"{about} {description.get('description', '')}"}
+            about = f"For rows of the embedded `{relation}`, which `select` must name."
+            text = f"{about} {description.get('description', '')}".rstrip()
+            return {**description, "description": text}
         return _describe_query_of(self._spec, name)
 
     def form(self, names: Sequence[str]) -> Schema:
@@ -131,8 +134,8 @@ def _pick_description(description: Schema) -> Schema:
 
 def _describe_presence(relation: str) -> Schema:
     return {
-        "description": f"Whether there is a row of the embedded `{relation}`, which `select` must "
-        "name.",
+        "description": f"Whether the item has a row of the embedded `{relation}`, which `select` "
+        "must name.",
         "schema": {
             "type": "string",
             "pattern": "^(not\\.)?is\\.(null|not_null)$",
@@ -177,14 +180,11 @@ def _build_filter_schema(column: FieldSpec) -> Schema:
         OWN_FORMAT: f"{_build_format_name(column)}-filter",
         # The pattern covers the operator only: the syntax of a value depends on its operator.
         "pattern": _build_head(operators),
-        "description": f"An operator and a value: {', '.join(quoted)}; `is` takes "
-        f"{', '.join(states)}; `not.` before it turns it round; "
-        f"{', '.join(operator for operator in operators if operator in QUANTIFIABLE)} take `(any)` "
-        f"or `(all)` and then {_MANY}."
-        + (
-            " The operators of text search take a language: `fts(english)`."
-            * _has_search(operators)
-        ),
+        "description": f"An operator and a value: {', '.join(quoted)}. `is` supports "
+        f"{', '.join(states)}. A leading `not.` negates the condition. "
+        f"`(any)` or `(all)` with {_MANY} can follow "
+        f"{', '.join(operator for operator in operators if operator in QUANTIFIABLE)}."
+        + (" Text search operators support a language: `fts(english)`." * _has_search(operators)),
     }
 
 
@@ -225,17 +225,17 @@ def _build_examples(spec: ResourceSpec, column: FieldSpec) -> list[str]:
 def _describe_select(spec: ResourceSpec) -> Schema:
     first_name, second_name = spec.columns[0].name, spec.columns[1].name
     return {
-        "description": "What each object shows: columns, places in JSON (`->`, `->>`), casts "
+        "description": "The members of each object: columns, JSON paths (`->`, `->>`), casts "
         "(`::text`), aliases (`alias:column`), and related rows, up to three levels deep "
-        "(`relation(column,…)`, `!inner`). Without it, every column.",
+        "(`relation(column,…)`, `!inner`). All columns by default.",
         "schema": _describe_text("selection", f"{first_name},{second_name}"),
     }
 
 
 def _describe_order(spec: ResourceSpec) -> Schema:
     return {
-        "description": "Columns, places in JSON, or `relation(column)`, each with `.asc` or "
-        f"`.desc` and `.nullsfirst` or `.nullslast`. `{spec.key.name}` is added as the last.",
+        "description": "Columns, JSON paths, or `relation(column)`, each with `.asc` or `.desc` "
+        f"and `.nullsfirst` or `.nullslast`. `{spec.key.name}` is always the last column.",
         "schema": _describe_text("order", f"{spec.columns[1].name}.desc,{spec.key.name}"),
     }
 
@@ -243,30 +243,29 @@ def _describe_order(spec: ResourceSpec) -> Schema:
 def _describe_conditions(spec: ResourceSpec) -> Schema:
     return {
         "description": "Conditions in brackets, which may be nested: "
-        "`(column.operator.value,or(…),not.and(…))`. A value with `,` or `)` goes in double "
-        "quotes, in which `\\` escapes.",
+        "`(column.operator.value,or(…),not.and(…))`. Put a value with `,` or `)` in double "
+        "quotes, in which `\\` escapes a character.",
         "schema": _describe_text("conditions", f"({spec.key.name}.not.is.null)"),
     }
 
 
 def _describe_limit(_spec: ResourceSpec) -> Schema:
     return {
-        "description": f"Rows of a page. More than {MAX_LIMIT:,} are not refused: the page ends "
-        "there.",
+        "description": f"Number of rows of a page. Values above {MAX_LIMIT:,} are reduced to it.",
         "schema": {**_WHOLE_NUMBER, "default": DEFAULT_LIMIT},
     }
 
 
 def _describe_offset(_spec: ResourceSpec) -> Schema:
     return {
-        "description": "Rows that are left out before the page; not together with `cursor`.",
+        "description": "Number of rows before the page; can't be combined with `cursor`.",
         "schema": dict(_WHOLE_NUMBER),
     }
 
 
 def _describe_cursor(_spec: ResourceSpec) -> Schema:
     return {
-        "description": "From `Link`; belongs to the same filters and order.",
+        "description": "The position of the page, from `Link`; for the same filters and order.",
         "schema": _describe_text("cursor"),
     }
 

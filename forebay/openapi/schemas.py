@@ -29,11 +29,11 @@ _EXACT_COUNT: Final = {"type": "integer", "minimum": 0}
 
 #: The reasons for a status other than `ok`, by code.
 STATUS_REASONS: Final[Mapping[str, str]] = {
-    "database_unreachable": "No replica (and no primary in its place) answers.",
+    "database_unreachable": "No replica, and no primary in its place, responds.",
     "archive_unreachable": "The archive can't be listed.",
-    "dead_letters_unknown": "The dead-letter queue does not answer.",
-    "dead_letters": "Messages about archive objects have failed too often.",
-    "rejections_open": "Rejected commands wait for an operator's decision.",
+    "dead_letters_unknown": "The dead-letter queue does not respond.",
+    "dead_letters": "Messages about archive objects failed at every delivery.",
+    "rejections_open": "Rejected commands wait for an operator.",
     "objects_not_applied": "An archive object has not been applied for too long.",
     "replica_behind": "The replica is too far behind its primary.",
 }
@@ -45,7 +45,7 @@ def open_text(*values: str, nullable: bool = False, description: str = "") -> Sc
     The schema has no `enum`, because a strict client would fail on other values, from a later
     release or from a row that was written under an earlier declaration.
     """
-    sentence = f"One of {', '.join(f'`{value}`' for value in values)}; there may be others."
+    sentence = f"One of {', '.join(f'`{value}`' for value in values)}; further values are possible."
     return {
         "type": ["string", "null"] if nullable else "string",
         "description": f"{description} {sentence}".strip(),
@@ -85,15 +85,15 @@ def resource_schemas(spec: ResourceSpec) -> dict[str, Schema]:
         f"New{spec.name}": {
             "type": "object",
             "description": f"{_add_article(spec.name)} for POST"
-            + (", without its key, which the server makes." if spec.key_is_made else "."),
+            + (", without its key, which the server generates." if spec.key_is_made else "."),
             "properties": new,
             "required": needed,
             "additionalProperties": False,
         },
         f"{spec.name}Content": {
             "type": "object",
-            "description": f"{_add_article(spec.name)} for PUT. Fields that are left out get their "
-            f"defaults. `{spec.key.name}` may be repeated as the path has it.",
+            "description": f"{_add_article(spec.name)} for PUT. Omitted fields get their defaults. "
+            f"`{spec.key.name}` can be repeated if it equals the key in the path.",
             "properties": fields,
             "required": required,
             "additionalProperties": False,
@@ -120,7 +120,7 @@ def _build_request_schema(
     if column.references is not None:
         tidied["description"] = " ".join(
             text
-            for text in (tidied.get("description"), f"The key of one of {column.references.path}.")
+            for text in (tidied.get("description"), f"A key of {column.references.path}.")
             if text
         )
     return tidied
@@ -199,7 +199,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "description": "A UUIDv7, at most ten minutes ahead of the server's clock.",
         },
     )
-    key = {"type": ["string", "integer"], "description": "Of the item, as its resource has it."}
+    key = {"type": ["string", "integer"], "description": "The key of the item."}
     yield (
         "Links",
         {
@@ -221,7 +221,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
         "Accepted",
         {
             "type": "object",
-            "description": "A write that is stored, and will be considered.",
+            "description": "A command that is stored and will be applied later.",
             "properties": {**command, "status": open_text("pending")},
             "required": [*command, "status"],
         },
@@ -230,7 +230,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
         "Settled",
         {
             "type": "object",
-            "description": "What became of a command.",
+            "description": "The final status of a command.",
             "properties": {
                 **command,
                 "status": open_text("applied", "superseded", "rejected"),
@@ -242,7 +242,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
                         "detail": {"type": "string"},
                         "sqlstate": {
                             "type": "string",
-                            "description": "Of the error, where Postgres refused the row.",
+                            "description": "The SQLSTATE, if Postgres refused the row.",
                             "examples": ["22001"],
                         },
                     },
@@ -259,7 +259,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "properties": {
                 "results": {
                     "type": "array",
-                    "description": "One for each item, in their order.",
+                    "description": "One result for each item, in the order of the items.",
                     "items": {"oneOf": [reference("AcceptedItem"), reference("RefusedItem")]},
                 }
             },
@@ -316,12 +316,12 @@ def _build_problem() -> Schema:
     codes = sorted(CATALOGUE)
     return {
         "type": "object",
-        "description": "RFC 9457. `code` is the contract, `title` and `detail` are for people:\n\n"
+        "description": "RFC 9457. `code` is stable; `title` and `detail` are texts for people:\n\n"
         + "\n".join(f"- `{code}` ({CATALOGUE[code][0]}): {CATALOGUE[code][1]}" for code in codes),
         "properties": {
             "type": {
                 "type": "string",
-                "description": f"`{TYPE_PREFIX}` and the code.",
+                "description": f"`{TYPE_PREFIX}` followed by the code.",
                 "examples": [TYPE_PREFIX + codes[0]],
             },
             "title": {"type": "string"},
@@ -331,7 +331,7 @@ def _build_problem() -> Schema:
             "code": {"type": "string", "examples": codes},
             "errors": {
                 "type": "array",
-                "description": "All that is wrong with an item, each with its place in it.",
+                "description": "All faults of an item, with their positions.",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -344,9 +344,12 @@ def _build_problem() -> Schema:
                     "required": ["pointer", "detail"],
                 },
             },
-            "message": {"type": "string", "description": "Of reads, and with a hint: as `detail`."},
-            "details": {"type": ["string", "null"], "description": "As PostgREST's."},
-            "hint": {"type": ["string", "null"], "description": "As PostgREST's."},
+            "message": {
+                "type": "string",
+                "description": "As `detail`; in problems of reads or with a hint.",
+            },
+            "details": {"type": ["string", "null"], "description": "As in PostgREST."},
+            "hint": {"type": ["string", "null"], "description": "As in PostgREST."},
         },
         "required": ["type", "title", "status", "detail", "instance", "code"],
     }
@@ -368,7 +371,7 @@ def _build_health() -> Schema:
             role=open_text("replica", "primary", nullable=True),
             streaming={
                 "type": ["boolean", "null"],
-                "description": "Whether its primary feeds the replica at the moment.",
+                "description": "Whether the replica receives changes from its primary.",
             },
             replica_lag_seconds={**_SECONDS, "description": "Null for a primary."},
         ),
@@ -380,31 +383,36 @@ def _build_health() -> Schema:
                 p99_seconds=_SECONDS,
             ),
             "type": ["object", "null"],
-            "description": "From acceptance to applied on the primary, of the commands in the "
-            "archive objects that were finished in the window; a tenth off at most.",
+            "description": "The lag of the commands in archive objects that were completed in the "
+            "window, from acceptance to applied on the primary; accurate to a tenth.",
         },
         "resources": {
             "type": ["object", "null"],
             "additionalProperties": _build_object(
-                estimated_rows={**_COUNT, "description": "Null while nobody has counted."}
+                estimated_rows={**_COUNT, "description": "Null if Postgres has no estimate."}
             ),
         },
         "rejections": {
-            **_build_object(open={**_EXACT_COUNT, "description": "Not yet decided about."}),
+            **_build_object(
+                open={
+                    **_EXACT_COUNT,
+                    "description": "Rejections that are neither retried nor discarded.",
+                }
+            ),
             "type": ["object", "null"],
         },
         "dead_letters": {
             **_build_object(messages=_EXACT_COUNT),
             "type": ["object", "null"],
-            "description": "Of the consumer's queue; null where that does not answer.",
+            "description": "Dead letters of the consumer; null if the queue does not respond.",
         },
         "archive": _build_object(
             state=open_text("reachable", "unreachable", "unknown"),
             since={"type": ["string", "null"], "format": "date-time"},
             complete={
                 "type": "boolean",
-                "description": "Whether all objects since then were compared with the ledger, the "
-                "older ones within the last minute.",
+                "description": "Whether all objects since `since` were compared with the ledger, "
+                "older objects within the last minute.",
             },
             unapplied_objects=_COUNT,
             oldest_unapplied=oldest,
@@ -415,8 +423,8 @@ def _build_health() -> Schema:
         "properties": {
             "status": open_text(
                 *("ok", "late", "attention"),
-                description="`late`: delays that end by themselves; `attention`: an operator has "
-                "to look. `reasons` has why.",
+                description="`late`: delays that end without intervention; `attention`: an "
+                "operator must intervene. `reasons` lists the causes.",
             ),
             "reasons": {"type": "array", "items": _build_reason()},
             "checked_at": _TIMESTAMP,
@@ -431,7 +439,7 @@ def _build_reason() -> Schema:
     return _build_object(
         code={
             "type": "string",
-            "description": f"The contract; there may be others:\n\n{reasons}",
+            "description": f"A stable code; further codes are possible:\n\n{reasons}",
             "examples": list(STATUS_REASONS),
         },
         severity=open_text("late", "attention"),

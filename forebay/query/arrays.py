@@ -25,7 +25,7 @@ def read_array(text: str) -> tuple[str, ...]:
     if _EMPTY.fullmatch(text):
         return ()
     if not (text.startswith("{") and text.endswith("}")):
-        raise ValueError('is no list in braces, such as {a,"b,c"}')
+        raise ValueError('is not a list in braces, such as {a,"b,c"}')
     return tuple(_read_elements(text))
 
 
@@ -35,14 +35,14 @@ def _read_elements(text: str) -> list[str]:
     while True:
         element = _ELEMENT.match(text, place, end)
         if element is None:
-            raise ValueError('is no list in braces, such as {a,"b,c"}')
+            raise ValueError('is not a list in braces, such as {a,"b,c"}')
         quoted, bare = element[1], element[2]
         if bare is not None and bare.upper() == "NULL":
-            raise ValueError("holds NULL, which equals nothing; write is.null")
+            raise ValueError("contains NULL, which equals no value; use is.null")
         values.append(_ESCAPED.sub(r"\1", bare if quoted is None else quoted))
         place = element.end()
         if place == end:
             return values
         if text[place] != ",":
-            raise ValueError('is no list in braces, such as {a,"b,c"}')
+            raise ValueError('is not a list in braces, such as {a,"b,c"}')
         place += 1

@@ -50,9 +50,9 @@ def _check_relations(query: ListQuery) -> None:
     embedded = [member.name for member in relations_in(query.select)]
     if len(embedded) > MAX_RELATIONS:
         raise too_costly(
-            f"select: {shown(embedded[MAX_RELATIONS])} is one relation too many; a request can "
-            f"embed {MAX_RELATIONS}, and this one has {len(embedded)}",
-            "Ask for the other relations in requests of their own.",
+            f"select: embeds {len(embedded)} relations, but the maximum is {MAX_RELATIONS}; "
+            f"{shown(embedded[MAX_RELATIONS])} exceeds it",
+            "Request the other relations separately.",
         )
 
 
@@ -66,9 +66,9 @@ def _check_searches(groups: Sequence[Group]) -> None:
                 _check_search(filter_, value)
     if count > MAX_SEARCHES:
         raise too_costly(
-            f"filters: there are {count} patterns, regular expressions and text searches, "
-            f"{MAX_SEARCHES} is most",
-            "Ask in several requests, or compare with eq and in.",
+            f"filters: contain {count} patterns, regular expressions and text searches, but the "
+            f"maximum is {MAX_SEARCHES}",
+            "Use several requests, or compare with eq and in.",
         )
 
 
@@ -79,15 +79,15 @@ def _check_search(filter_: Filter, value: str) -> None:
             check_regex(value)
         except ValueError as exc:
             raise too_costly(
-                f"{name}: {operator} takes a regular expression that is matched without going "
-                f"back, and {shown(value)} {exc}",
-                "like, ilike and several simpler conditions do without.",
+                f"{name}: {operator} accepts only regular expressions that match without "
+                f"backtracking, and {shown(value)} {exc}",
+                "Use like, ilike or several simpler conditions.",
             ) from None
         return
     limit = MAX_PATTERN_LENGTH if operator in _PATTERNS else MAX_SEARCH_LENGTH
     if len(value) > limit:
         raise too_costly(
-            f"{name}: {operator} takes {limit:,} characters at most, and {shown(value)} has "
+            f"{name}: {operator} accepts at most {limit:,} characters, and {shown(value)} has "
             f"{len(value):,}",
             "Shorten it, or compare with eq.",
         )

@@ -70,7 +70,7 @@ def read_cursor(text: str, fingerprint: str, order: Sequence[OrderTerm]) -> Posi
 def bad_cursor(reason: str) -> ProblemError:
     """Create the problem `bad_cursor`."""
     return fault(
-        "bad_cursor", "cursor", f"take it from Link, with the same order and filters; it {reason}"
+        "bad_cursor", "cursor", f"{reason}; use a cursor from Link, with the same order and filters"
     )
 
 
@@ -156,13 +156,13 @@ def _decode(text: str, fingerprint: str, length: int) -> tuple[bool, list[str | 
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise ValueError("is none") from None
+        raise ValueError("is not a cursor") from None
     # The unused bits of the last letter must be zero, so that each cursor has one spelling.
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        raise ValueError("is none, or is damaged")
+        raise ValueError("is not a cursor, or is damaged")
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
     if digest != _compute_digest(content):
-        raise ValueError("is none, or is damaged")
+        raise ValueError("is not a cursor, or is damaged")
     return _read_content(content, fingerprint, length)
 
 
@@ -172,7 +172,7 @@ def _read_content(content: bytes, fingerprint: str, length: int) -> tuple[bool, 
             if owner != fingerprint or len(values) != length:
                 raise ValueError("belongs to another query")
             if not all(value is None or _is_text(value) for value in values):
-                raise ValueError("is none")
+                raise ValueError("is not a cursor")
             return bool(backward), values
         case _:
-            raise ValueError("is of another release")
+            raise ValueError("was created by another release")

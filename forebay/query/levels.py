@@ -96,10 +96,14 @@ class Level:
         join = self.join
         if join is not None and not join.relation.many:
             raise fault(
-                "PGRST100", setting.parameter, f"{join.name} is one row or none, without {word}"
+                "PGRST100",
+                setting.parameter,
+                f"{join.name} is at most one row, so {word} is not supported",
             )
         if word in self.settings:
-            raise fault("PGRST100", setting.parameter, f"{word} is given twice for one relation")
+            raise fault(
+                "PGRST100", setting.parameter, f"{word} is given twice for the same relation"
+            )
         self.settings[word] = setting
 
     def settled(self) -> Settled:

@@ -88,7 +88,7 @@ def not_embedded(parameter: str, name: str) -> ProblemError:
         "PGRST108",
         parameter,
         f"{shown(name)} is not embedded in this request",
-        f"Name it in select, by this name or as its alias: select=*,{name}(*)",
+        f"Add it to select, by this name or with this alias: select=*,{name}(*)",
     )
 
 
@@ -99,7 +99,7 @@ def _read_presence(level: Level, setting: Setting) -> Draft:
         raise fault(
             "bad_filter",
             name,
-            f"is a relation, which takes {_STATES}; its columns are filtered by {name}.column",
+            f"is a relation, which supports {_STATES}; filter its columns with {name}.column",
         )
     return DraftPresence(level, negated=_is_negated(match))
 
@@ -120,7 +120,9 @@ def _parse_group(
 ) -> Sequence[Draft]:
     """Parse a group; return an empty list if all its members filter embedded rows."""
     if depth > MAX_DEPTH:
-        raise fault("PGRST100", scanner.parameter, f"groups nest at most {MAX_DEPTH} deep")
+        raise fault(
+            "PGRST100", scanner.parameter, f"groups can be nested at most {MAX_DEPTH} levels deep"
+        )
     scanner.bracket("(")
     # An `or` with one member equals that member; some clients can send groups only this way.
     outermost = outermost and (word == "and" or (word == "or" and scanner.is_last_member()))
@@ -167,8 +169,8 @@ def _parse_related(
         raise fault(
             "PGRST100",
             scanner.parameter,
-            f"what is said of the rows of {shown(name)} chooses among them alone; it stands in the "
-            f"outermost and=(…), in no other group. Here {shown(name)} takes {_STATES}",
+            f"conditions on the rows of {shown(name)} filter only these rows, so they must be in "
+            f"the outermost and=(…). In other groups, {shown(name)} supports {_STATES}",
         )
     start = scanner.place
     for level in levels:

@@ -48,10 +48,14 @@ def read_path(scanner: Scanner, column: FieldSpec, code: str) -> Operand:
         path.append(_read_step(scanner))
     scanner.skip_spaces()
     if scanner.next_is("->"):
-        raise fault("PGRST100", scanner.parameter, "after ->> there is only text: use -> before it")
+        raise fault(
+            "PGRST100",
+            scanner.parameter,
+            "->> returns text, so no arrow can follow it; use -> before the last step",
+        )
     if path and column.kind is not Kind.JSON:
         raise fault(
-            code, scanner.parameter, f"{column.name} is {column.kind.value}, only JSON takes ->"
+            code, scanner.parameter, f"{column.name} is {column.kind.value}; only JSON supports ->"
         )
     if len(path) > MAX_PATH:
         raise fault(code, scanner.parameter, f"a path has at most {MAX_PATH} arrows")
@@ -64,7 +68,9 @@ def _read_step(scanner: Scanner) -> str | int:
     index = scanner.match(_INDEX)
     if index is not None:
         if len(index) > len(str(_MAX_INDEX)) + 1 or abs(int(index)) > _MAX_INDEX:
-            raise fault("PGRST100", scanner.parameter, f"there is no element {shown(index)}")
+            raise fault(
+                "PGRST100", scanner.parameter, f"{shown(index)} is not a valid element number"
+            )
         return int(index)
     member = scanner.match(_MEMBER)
     if member is None:

@@ -89,15 +89,16 @@ def _read_head(scanner: Scanner, operand: Operand) -> _Head:
         raise fault(
             "PGRST100",
             scanner.parameter,
-            f"{operand.column.name} takes an operator and a value, such as eq.5, and {shown(word)} "
-            f"is no operator; those for {_describe(operand)} are {listed(operators_of(operand))}",
+            f"{operand.column.name} requires an operator and a value, such as eq.5, and "
+            f"{shown(word)} is not an operator; {_describe(operand)} supports "
+            f"{listed(operators_of(operand))}",
         )
     if word not in operators_of(operand):
         raise fault(
             "bad_filter",
             scanner.parameter,
-            f"{operand.column.name} is {_describe(operand)}, which does not take {word}; it takes "
-            f"{listed(operators_of(operand))}",
+            f"{operand.column.name} is {_describe(operand)}, which does not support {word}; it "
+            f"supports {listed(operators_of(operand))}",
         )
     quantifier, language = _read_modifier(scanner, word)
     scanner.expect(".")
@@ -114,10 +115,10 @@ def _read_modifier(scanner: Scanner, word: str) -> tuple[Quantifier | None, str 
     if word in TEXT_SEARCH and modifier_text.lower() in CONFIGURATIONS:
         return None, modifier_text.lower()
     if word in TEXT_SEARCH:
-        expected = f"a configuration of text search: {listed(sorted(CONFIGURATIONS))}"
+        expected = f"a text search configuration: {listed(sorted(CONFIGURATIONS))}"
     else:
-        expected = "any or all" if word in QUANTIFIABLE else "nothing"
-    raise fault("PGRST100", scanner.parameter, f"{word} takes {expected} in its brackets")
+        expected = "any or all" if word in QUANTIFIABLE else "no argument"
+    raise fault("PGRST100", scanner.parameter, f"{word} accepts {expected} in brackets")
 
 
 def _read_list(scanner: Scanner, operand: Operand) -> tuple[str, ...]:
@@ -149,13 +150,13 @@ def _read_state(scanner: Scanner, operand: Operand) -> str:
     state = (scanner.match(_WORD) or "").lower()
     states = IS_STATES if operand.kind is Kind.BOOLEAN else ("null", "not_null")
     if state not in IS_STATES:
-        raise fault("PGRST100", scanner.parameter, f"is takes one of {listed(IS_STATES)}")
+        raise fault("PGRST100", scanner.parameter, f"is requires one of {listed(IS_STATES)}")
     if state not in states:
         raise fault(
             "bad_filter",
             scanner.parameter,
-            f"{operand.column.name} is {_describe(operand)}, for which is takes "
-            f"{listed(states)} only",
+            f"{operand.column.name} is {_describe(operand)}, for which is accepts only "
+            f"{listed(states)}",
         )
     return state
 
@@ -164,7 +165,9 @@ def _read_value(
     parameter: str, operand: Operand, parsed_head: _Head, text: str
 ) -> str | tuple[str, ...]:
     if parsed_head.quantifier is None and len(text) > MAX_PARAMETER_LENGTH:
-        raise fault("PGRST100", parameter, f"a value has at most {MAX_PARAMETER_LENGTH} characters")
+        raise fault(
+            "PGRST100", parameter, f"a value can have at most {MAX_PARAMETER_LENGTH} characters"
+        )
     if parsed_head.operator == "ov":
         return _read_several(parameter, operand, text, elements)
     reader = _READERS.get(parsed_head.operator, checked)

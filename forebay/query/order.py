@@ -49,10 +49,12 @@ def _read_terms(scanner: Scanner, spec: ResourceSpec, related: Related) -> list[
     while scanner.take(","):
         terms.append(_read_term(scanner, spec, related))
         if len(terms) > MAX_ORDER_TERMS:
-            raise fault("bad_order", scanner.parameter, f"there are at most {MAX_ORDER_TERMS}")
+            raise fault(
+                "bad_order", scanner.parameter, f"at most {MAX_ORDER_TERMS} terms are allowed"
+            )
         if any(_is_same(term, terms[-1]) for term in terms[:-1]):
             name = terms[-1].operand.column.name
-            raise fault("bad_order", scanner.parameter, f"{name} is there twice")
+            raise fault("bad_order", scanner.parameter, f"{name} is given twice")
     scanner.expect_end()
     return terms
 
@@ -84,14 +86,14 @@ def _require_one_row(scanner: Scanner, name: str, embedded: Sequence[Embedded]) 
             "PGRST108",
             scanner.parameter,
             f"{shown(name)} is not embedded in this request",
-            f"Name it in select, by this name or as its alias: select=*,{name}()",
+            f"Add it to select, by this name or with this alias: select=*,{name}()",
         )
     if embedded[0].relation.many:
         raise fault(
             "PGRST118",
             scanner.parameter,
-            f"{shown(name)} can be many rows, of which none gives the place; "
-            "order=relation(column) takes relations to one row",
+            f"{shown(name)} can have many rows, so it determines no order; "
+            "order=relation(column) requires a relation to one row",
         )
     return embedded[0]
 
@@ -102,7 +104,7 @@ def _read_sortable(scanner: Scanner, spec: ResourceSpec, name: str) -> Operand:
         raise fault(
             "bad_order",
             scanner.parameter,
-            f"{operand.column.name} is a JSON {operand.column.shape}, which has no order; a place "
-            "inside it has, such as ->>name",
+            f"{operand.column.name} is a JSON {operand.column.shape}, which has no order; order "
+            "by a path inside it, such as ->>name",
         )
     return operand

@@ -30,9 +30,7 @@ def read_window(
     end = None
     if limit is not None:
         if _NEGATIVE.fullmatch(limit):
-            raise _describe_unsatisfiable(
-                f"{prefix}limit should be 0 or more, and is {shown(limit)}"
-            )
+            raise _describe_unsatisfiable(f"{prefix}limit must be 0 or more, not {shown(limit)}")
         count = _read_number(f"{prefix}limit", limit)
         if count == 0:
             return 0, start
@@ -50,13 +48,13 @@ def _intersect(start: int, stop: int | None, rows: RowRange) -> tuple[int, int]:
         return MAX_LIMIT, start
     size = min(ends) - start + 1
     if size < 1:
-        raise _describe_unsatisfiable("Range begins behind its own end, or behind that of limit")
+        raise _describe_unsatisfiable("Range begins after its own end, or after the end of limit")
     return min(size, MAX_LIMIT), start
 
 
 def _read_number(parameter: str, text: str) -> int:
     if not _DIGITS.fullmatch(text):
-        raise fault("PGRST100", parameter, f"{shown(text)} should be a whole number, 0 or more")
+        raise fault("PGRST100", parameter, f"{shown(text)} is not a whole number of 0 or more")
     digits = text.lstrip("0") or "0"
     # No table has that many rows, so a greater number has the same answer.
     return MAX_OFFSET if len(digits) > _MAX_DIGITS else min(int(digits), MAX_OFFSET)

@@ -93,11 +93,11 @@ def _check_texts(parameters: Mapping[str, str], longest: int) -> None:
                 "PGRST100",
                 name,
                 f"is longer than {longest} characters",
-                "What is too long for a URL can be sent as a form: POST /query/{resource}.",
+                "Send a query that is too long for a URL as a form: POST /query/{resource}.",
             )
         if any("\x00" in part or not _is_encodable(part) for part in (name, text)):
             raise fault(
-                "PGRST100", _show_name(name), f"{shown(text)} holds NUL or is no Unicode text"
+                "PGRST100", _show_name(name), f"{shown(text)} contains NUL or is not valid Unicode"
             )
 
 
@@ -116,7 +116,11 @@ def _is_encodable(text: str) -> bool:
 def _limit_conditions(*groups: Group) -> None:
     count = sum(1 for _ in filters(groups))
     if count > MAX_CONDITIONS:
-        raise fault("bad_filter", "filters", f"there are {count}, {MAX_CONDITIONS} is most")
+        raise fault(
+            "bad_filter",
+            "filters",
+            f"{count} conditions are given, but the maximum is {MAX_CONDITIONS}",
+        )
 
 
 def _read_position(
@@ -125,5 +129,5 @@ def _read_position(
     if cursor is None:
         return None
     if offset:
-        raise bad_cursor("does not go together with an offset or a Range that begins later")
+        raise bad_cursor("can't be combined with an offset, or a Range that does not begin at 0")
     return read_cursor(cursor, digest, order)

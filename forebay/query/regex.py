@@ -42,7 +42,7 @@ def check_regex(text: str) -> None:
     size = _Reader(text).read()
     if size.atoms > MAX_REGEX_ATOMS:
         raise ValueError(
-            f"has more than {MAX_REGEX_ATOMS:,} atoms when its repetitions are written out"
+            f"has more than {MAX_REGEX_ATOMS:,} atoms after its repetitions are expanded"
         )
 
 
@@ -81,7 +81,7 @@ class _Reader:
 
     def _read_alternatives(self, depth: int) -> _Size:
         if depth > _MAX_DEPTH:
-            raise ValueError(f"nests brackets more than {_MAX_DEPTH} deep")
+            raise ValueError(f"nests brackets more than {_MAX_DEPTH} levels deep")
         branches = [self._read_branch(depth)]
         while self._take("|"):
             branches.append(self._read_branch(depth))
@@ -110,11 +110,11 @@ class _Reader:
 
     def _read_group(self, depth: int) -> _Size:
         if self._text.startswith(_LOOKS, self._at):
-            raise ValueError("looks ahead or behind, which is tried at each place of a value")
+            raise ValueError("contains a lookaround, which is tried at each position of a value")
         if self._take("(?:"):
             pass
         elif self._text.startswith("(?", self._at):
-            raise ValueError("has options or comments in (?…), which change its syntax")
+            raise ValueError("contains options or comments in (?…), which change its syntax")
         else:
             self._at += 1
         size = self._read_alternatives(depth + 1)
@@ -132,7 +132,7 @@ class _Reader:
     def _skip_escape(self) -> None:
         following = self._text[self._at + 1 : self._at + 2]
         if following.isdigit() and following != "0":
-            raise ValueError("refers back to what a bracket has matched")
+            raise ValueError("contains a back reference")
         self._at += 2
 
     def _read_repetitions(self, size: _Size) -> _Size:

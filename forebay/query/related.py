@@ -60,7 +60,7 @@ def _describe_ambiguous(
     parameter: str, spec: ResourceSpec, name: str, matches: Sequence[Relation]
 ) -> ProblemError:
     spellings = listed(_spell(relation, name, matches) for relation in matches)
-    detail = f"{parameter}: {shown(name)} can be several relations of {spec.path}"
+    detail = f"{parameter}: {shown(name)} matches several relations of {spec.path}"
     return ProblemError(
         Problem(
             "PGRST201",
@@ -73,8 +73,8 @@ def _describe_ambiguous(
                 }
                 for relation in matches
             ],
-            hint=f"Write one of these in the place of {shown(name)}: {spellings}. Where each "
-            "leads is said in details.",
+            hint=f"Use one of these instead of {shown(name)}: {spellings}. The member details "
+            "describes each of them.",
         )
     )
 
@@ -101,6 +101,6 @@ def _describe_unknown(
     parameter: str, spec: ResourceSpec, relations: Sequence[Relation], name: str
 ) -> ProblemError:
     spellings = dict.fromkeys(f"{relation.names[0]}!{relation.hint}" for relation in relations)
-    choices = f"there are {listed(spellings)}" if spellings else f"{spec.path} has no relations"
+    choices = f"it has {listed(spellings)}" if spellings else f"{spec.path} has no relations"
     detail = f"{parameter}: {spec.path} has no relation {shown(name)}; {choices}"
     return ProblemError(Problem("PGRST200", detail, hint=choices))

@@ -81,7 +81,7 @@ def parse_representation(headers: Mapping[str, str]) -> Representation:
     """
     for name in ("accept", "prefer", "range", "range-unit"):
         if len(headers.get(name, "")) > MAX_PARAMETER_LENGTH:
-            raise ProblemError(Problem("bad_header", f"{name}: is far too long"))
+            raise ProblemError(Problem("bad_header", f"{name}: is too long"))
     return _read_representation(
         headers.get("accept", ""),
         headers.get("prefer", ""),
@@ -123,7 +123,7 @@ def parse_accept(accept: str, offered: Collection[Media] = tuple(Media)) -> Medi
     if not acceptable:
         names = listed(media.value for media in offered)
         raise ProblemError(
-            Problem("PGRST107", f"Accept: {shown(accept)} has none of {names}", details=names)
+            Problem("PGRST107", f"Accept: {shown(accept)} accepts none of {names}", details=names)
         )
     return max(
         acceptable,
@@ -160,7 +160,9 @@ def _read_preferences(prefer: str) -> tuple[Count | None, tuple[str, ...]]:
         elif name:
             unknown.append(item.strip())
     if unknown and accepted.get("handling") == "strict":
-        detail = f"Prefer: handling=strict, and these are unknown: {shown(listed(unknown))}"
+        detail = (
+            f"Prefer: handling=strict, and these preferences are unknown: {shown(listed(unknown))}"
+        )
         raise ProblemError(Problem("PGRST122", detail, details=shown(listed(unknown))))
     applied = tuple(
         f"{name}={accepted[name]}" for name in ("count", "handling") if name in accepted

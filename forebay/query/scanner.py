@@ -39,7 +39,7 @@ class Scanner:
         return fault(
             "PGRST100",
             self.parameter,
-            f"at character {self.place + 1}, {expected} should be in place of {actual}",
+            f"at character {self.place + 1}, {expected} is expected, not {actual}",
         )
 
     def next_is(self, *options: str) -> bool:

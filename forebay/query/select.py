@@ -31,8 +31,8 @@ _CASTS: Final[dict[str, Cast]] = {
     "boolean": "boolean", "bool": "boolean",
 }  # fmt: skip
 _HINT_PLACE: Final = (
-    "A place in JSON may hold any value, so other casts could fail. With -> in place of ->> it is "
-    "shown as the JSON value that it is, numbers as numbers."
+    "A JSON path can contain any value, so other casts could fail. Use -> instead of ->> to get "
+    "the JSON value itself, such as a number."
 )
 _DOUBLE_DIGITS = 308  # before the point; a double holds no more
 
@@ -70,9 +70,11 @@ def read_select(
     scanner.expect_end()
     total = _count_members(members)
     if total > MAX_MEMBERS:
-        raise fault("bad_select", parameter, f"has {total} members, {MAX_MEMBERS} is most")
+        raise fault(
+            "bad_select", parameter, f"has {total} members, but the maximum is {MAX_MEMBERS}"
+        )
     if not any(_is_written(member) for member in members):
-        raise fault("bad_select", parameter, "has to name something to show besides empty brackets")
+        raise fault("bad_select", parameter, "must name at least one column to return")
     return members
 
 
@@ -122,8 +124,8 @@ def _read_members(
                 raise fault(
                     "bad_select",
                     scanner.parameter,
-                    f"two members are called {shown(member.name)}; an alias tells them apart: "
-                    "other:name",
+                    f"two members are named {shown(member.name)}; rename one with an alias: "
+                    "alias:name",
                 )
             names.add(member.name)
             members.append(member)
@@ -136,7 +138,11 @@ def _read_member(
 ) -> Sequence[Selected | Join]:
     scanner.skip_spaces()
     if scanner.next_is("..."):
-        raise fault("PGRST127", scanner.parameter, "a related row's members can't be spread (...)")
+        raise fault(
+            "PGRST127",
+            scanner.parameter,
+            "spreading the members of a related row (...) is not supported",
+        )
     if scanner.take("*"):
         _expect_member_end(scanner)
         return _select_all(spec)
@@ -149,8 +155,7 @@ def _read_member(
             raise fault(
                 "PGRST127",
                 scanner.parameter,
-                f"{shown(name)} is inside of {MAX_LEVELS} relations; no more can be embedded in "
-                "each other",
+                f"{shown(name)} is nested in {MAX_LEVELS} relations, which is the maximum",
             )
         _refuse_count(scanner, name)
         hint, is_inner = _read_join_words(scanner)
@@ -181,7 +186,7 @@ def _read_cast(scanner: Scanner, operand: Operand) -> Cast:
             "bad_select",
             scanner.parameter,
             f"{operand.column.name} is {operand.kind.value}, which can't be cast to "
-            f"{shown(name)}; it can to {listed(casts)}",
+            f"{shown(name)}; it can be cast to {listed(casts)}",
             _HINT_PLACE if operand.path else None,
         )
     return cast
@@ -226,8 +231,8 @@ def _check_name(scanner: Scanner, name: str) -> str:
         raise fault(
             "bad_select",
             scanner.parameter,
-            f"{shown(name)} is no name for a member: those have 1 to {MAX_NAME_BYTES} bytes; an "
-            "alias can give one: short:name",
+            f"{shown(name)} is not a valid name for a member: names have 1 to {MAX_NAME_BYTES} "
+            "bytes; rename it with an alias: short:name",
         )
     return name
 

@@ -44,18 +44,18 @@ def check_tsquery(text: str) -> None:
         token = _TOKEN.match(text, place)
         if token is None or operand_due != (token.lastgroup in {"before", "word"}):
             raise ValueError(
-                f"is no text search query, such as fat & rat, from character {place + 1}"
+                f"is not a text search query, such as fat & rat, from character {place + 1}"
             )
         operand_due = token.lastgroup in {"before", "joint", "distance"}
         depth += {"(": 1, ")": -1}.get(token[0].strip(), 0)
         _check_sizes(token, depth)
         place = token.end()
     if depth or (operand_due and text.strip(_SPACE)):
-        raise ValueError("is no text search query: it ends too early")
+        raise ValueError("is not a text search query: it ends too early")
 
 
 def _check_sizes(token: re.Match[str], depth: int) -> None:
     if not 0 <= depth <= _MAX_BRACKETS:
-        raise ValueError("is no text search query: its brackets do not match, or are too many")
+        raise ValueError("is not a text search query: its brackets are unbalanced or too deep")
     if int(token["distance"] or 0) > _MAX_DISTANCE or len(token["word"] or "") > _MAX_WORD:
-        raise ValueError("is a text search query with too long a word or distance")
+        raise ValueError("is not a text search query: a word or distance is too long")

@@ -61,7 +61,7 @@ def elements(operand: Operand, text: str) -> tuple[str, ...]:
     """
     values = orjson.loads(contained(operand, text))
     if not isinstance(values, list):
-        raise ValueError("is no list")  # noqa: TRY004 - the text is wrong, not the program
+        raise ValueError("is not a list")  # noqa: TRY004 - the text is wrong, not the program
     return tuple(orjson.dumps(element).decode() for element in values)
 
 
@@ -73,7 +73,7 @@ def pattern(text: str) -> str:
     """
     like_pattern = text.replace("*", "%")
     if (len(like_pattern) - len(like_pattern.rstrip("\\"))) % 2:
-        raise ValueError("ends with a single \\, which escapes nothing")
+        raise ValueError("ends with a single \\, which escapes no character")
     return like_pattern
 
 
@@ -118,7 +118,7 @@ def _read_json(text: str) -> str:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
-        raise ValueError(f"is no JSON: {exc.msg}") from None
+        raise ValueError(f"is not JSON: {exc.msg}") from None
     _refuse_unstorable(value)
     return orjson.dumps(value).decode()
 
@@ -129,7 +129,7 @@ def _refuse_unstorable(value: object) -> None:
     while stack:
         member, level = stack.pop()
         if isinstance(member, str) and "\x00" in member:
-            raise ValueError("holds NUL, which Postgres can't store")
+            raise ValueError("contains NUL, which Postgres can't store")
         if isinstance(member, dict | list) and level > MAX_JSON_DEPTH:
             raise ValueError(f"is nested deeper than {MAX_JSON_DEPTH} levels")
         if isinstance(member, dict):
@@ -144,7 +144,9 @@ def _read_list(column: FieldSpec, text: str) -> str:
         return _read_json_list(column, text)
     items = column.items or Kind.TEXT
     if items is Kind.JSON:
-        raise ValueError("has to be written as JSON here, the list's elements are no plain values")
+        raise ValueError(
+            "must be written as JSON, because the list's elements are not plain values"
+        )
     reader = _BRACED[items]
     return orjson.dumps([_check_fit(reader, element) for element in read_array(text)]).decode()
 
@@ -166,7 +168,7 @@ def _check_fit(reader: Callable[[str], object], text: str) -> object:
     try:
         return reader(text)
     except ValueError as exc:
-        raise ValueError(f"has an element, {text[:20]!r}, that {exc}") from None
+        raise ValueError(f"contains the element {text[:20]!r}, which {exc}") from None
 
 
 def _read_json_moment(text: str) -> str:

@@ -76,7 +76,9 @@ class Selection:
         """
         unknown = set(told) - {"since", "until", *_SETS}
         if unknown:
-            raise ValueError(f"unknown conditions of a selection: {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"the selection contains unknown conditions: {', '.join(sorted(unknown))}"
+            )
         values: dict[str, Any] = {
             name: dt.datetime.fromisoformat(value)
             if name in {"since", "until"}

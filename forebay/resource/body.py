@@ -196,9 +196,9 @@ def integral(value: object) -> object:
 def plain_key(key: str) -> str:
     """Refuse a str key that would change in a URL's path if proxies decode it repeatedly."""
     if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
-        raise ValueError("a key has no control characters and none of % / \\ ? #")
+        raise ValueError("a key must not contain control characters or any of % / \\ ? #")
     if key in {".", ".."}:
-        raise ValueError("a key is not a dot segment, which URLs fold away")
+        raise ValueError("a key must not be . or .., which are removed from URLs")
     return key
 
 
@@ -218,7 +218,7 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
         elif isinstance(member, float) and not math.isfinite(member):
             yield Fault(pointer(path), "the number is too large for a double", "number_too_large")
         elif isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
-            yield Fault(pointer(path), "the integer does not fit 64 bits", "number_too_large")
+            yield Fault(pointer(path), "the integer does not fit into 64 bits", "number_too_large")
         elif isinstance(member, dict | list) and len(path) > MAX_DEPTH:
             yield Fault(pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep")
         elif isinstance(member, dict):
@@ -231,4 +231,4 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
 
 def _check_text(text: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if "\x00" in text:
-        yield Fault(pointer(path), "NUL can't be stored by Postgres", "unstorable_text")
+        yield Fault(pointer(path), "NUL can't be stored in Postgres", "unstorable_text")

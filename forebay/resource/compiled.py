@@ -116,8 +116,8 @@ def _compile(spec: ResourceSpec) -> ResourceSpec:
     schema = spec.body.source.schema()
     if declaration.spec() is not spec:
         raise DeclarationError(
-            f"{spec.name}: {declaration.module}.{declaration.name} is another class; declare each "
-            "resource by a class statement of its own, under a name of its own"
+            f"{spec.name}: {declaration.module}.{declaration.name} is a different class; declare "
+            "each resource with a separate class statement and a distinct name"
         )
     try:
         pickle.loads(pickle.dumps(schema, protocol=_PROTOCOL))  # noqa: S301 - created here

@@ -66,9 +66,11 @@ class Resource(BaseModel):
                 f'{cls.__name__}: path={path!r} must be a lower-case path segment such as "cities"'
             )
         if path in _RESERVED_PATHS:
-            raise DeclarationError(f"{cls.__name__}: the path {path!r} is the API's own")
+            raise DeclarationError(f"{cls.__name__}: the path {path!r} is reserved for the API")
         if path in RESERVED_NAMES:
-            raise DeclarationError(f"{cls.__name__}: the path {path!r} is a query parameter's name")
+            raise DeclarationError(
+                f"{cls.__name__}: the path {path!r} is the name of a query parameter"
+            )
         key, fields = _read_fields(cls)
         cls.spec_ = ResourceSpec(
             name=cls.__name__,
@@ -97,17 +99,17 @@ def _read_fields(cls: type[Resource]) -> tuple[FieldSpec | None, tuple[FieldSpec
         if isinstance(declaration, KeyDeclared):
             if key is not None:
                 raise DeclarationError(
-                    f"{cls.__name__}.{name}: there is a key already, {key.name}; one is the limit"
+                    f"{cls.__name__}.{name}: {key.name} is the key already; a resource has one key"
                 )
             key = declaration.spec
         else:
             fields.append(declaration)
     if not fields:
-        raise DeclarationError(f"{cls.__name__}: declares no field besides its key")
+        raise DeclarationError(f"{cls.__name__}: declares no field except its key")
     if key is None and any(field.name == "id" for field in fields):
         raise DeclarationError(
-            f'{cls.__name__}.id: the server-made key has this name; mark the field with "Key()" '
-            "to make it the key, or name it otherwise"
+            f'{cls.__name__}.id: the generated key has this name; mark the field with "Key()" '
+            "to make it the key, or rename it"
         )
     return key, tuple(fields)
 
@@ -118,16 +120,20 @@ def _check_indexes(
     fields_by_name = {field.name: field for field in fields}
     for index in indexes:
         if not isinstance(index, Index) or not index.columns:
-            raise DeclarationError(f'{cls.__name__}: indexes takes Index("a", "b"), not {index!r}')
+            raise DeclarationError(
+                f'{cls.__name__}: indexes must contain Index("a", "b"), not {index!r}'
+            )
         for column in index.columns:
             if column not in fields_by_name:
-                raise DeclarationError(f"{cls.__name__}.{column}: an index names it, no field does")
+                raise DeclarationError(
+                    f"{cls.__name__}.{column}: an index names this field, but it is not declared"
+                )
             if fields_by_name[column].kind is Kind.JSON:
-                raise DeclarationError(f"{cls.__name__}.{column}: JSON can't be in such an index")
+                raise DeclarationError(f"{cls.__name__}.{column}: such an index can't contain JSON")
             if fields_by_name[column].sql_type == "text" and not fields_by_name[column].choices:
                 raise DeclarationError(
-                    f"{cls.__name__}.{column}: a str in an index needs max_length (an index entry "
-                    "is small)"
+                    f"{cls.__name__}.{column}: a str in an index requires max_length, because "
+                    "index entries are small"
                 )
         check_entry(cls.__name__, [fields_by_name[column] for column in index.columns])
     return tuple(indexes)
@@ -138,17 +144,17 @@ def _check_upcasters(
 ) -> Mapping[int, Upcaster]:
     if type(schema_version) is not int or schema_version < 1:
         raise DeclarationError(
-            f"{cls.__name__}: schema_version={schema_version!r} must be a whole number from 1"
+            f"{cls.__name__}: schema_version={schema_version!r} must be a whole number of 1 or more"
         )
     expected = set(range(1, schema_version))
     if set(upcasters) != expected:
         raise DeclarationError(
-            f"{cls.__name__}: schema_version={schema_version} needs upcasters from versions "
-            f"{sorted(expected) or 'none'}, declared are {sorted(upcasters) or 'none'}"
+            f"{cls.__name__}: schema_version={schema_version} requires upcasters from versions "
+            f"{sorted(expected) or 'none'}, but {sorted(upcasters) or 'none'} are declared"
         )
     for version, upcaster in upcasters.items():
         if not callable(upcaster):
-            raise DeclarationError(f"{cls.__name__}: the upcaster from {version} can't be called")
+            raise DeclarationError(f"{cls.__name__}: the upcaster from {version} is not callable")
     return dict(upcasters)
 
 
@@ -175,7 +181,7 @@ def discover(package: str, search_path: Iterable[str]) -> Resources:
     for spec in specs.values():
         if spec.path in retired_paths:
             raise DeclarationError(
-                f"{spec.name}: {spec.path!r} is retired as well; take Retired({spec.path!r}) away"
+                f"{spec.name}: {spec.path!r} is declared and retired; remove Retired({spec.path!r})"
             )
         _check_references(spec, specs, retired_paths)
     for path, starting in relations(specs).items():
@@ -211,11 +217,13 @@ def _check_references(
         label = f"{spec.name}.{field.name}"
         if field.references.path in retired_paths:
             raise DeclarationError(
-                f"{label}: refers to {field.references.path!r}, which is retired; take the "
-                "reference away"
+                f"{label}: refers to {field.references.path!r}, which is retired; remove the "
+                "reference"
             )
         if target is None:
-            raise DeclarationError(f"{label}: refers to {field.references.path!r}, not a resource")
+            raise DeclarationError(
+                f"{label}: refers to {field.references.path!r}, which is not a resource"
+            )
         if target.key.kind is not field.kind:
             raise DeclarationError(
                 f"{label}: is {field.kind.value}, but the key of {target.path} is "
@@ -233,10 +241,10 @@ def _check_names(spec: ResourceSpec, relations: Sequence[Relation]) -> None:
         if not _PATH.fullmatch(name) or len(name) > _MAX_IDENTIFIER:
             raise DeclarationError(f'{label} must be a lower-case word such as "country"')
         if name in RESERVED_NAMES:
-            raise DeclarationError(f"{label} is a query parameter's name")
+            raise DeclarationError(f"{label} is the name of a query parameter")
         if spec.column(name) is not None:
-            raise DeclarationError(f"{label} is a field's name")
+            raise DeclarationError(f"{label} is the name of a field")
         if any(name in relation.names for relation in relations if relation.hint != field.name):
-            raise DeclarationError(f"{label} is that of another relation")
+            raise DeclarationError(f"{label} is the name of another relation")
         if any(name in relation.names and relation.many for relation in relations):
-            raise DeclarationError(f"{label} is that of the way back")
+            raise DeclarationError(f"{label} is the name of the reverse relation")

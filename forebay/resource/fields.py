@@ -90,12 +90,13 @@ def read_field(owner: str, name: str, info: FieldInfo) -> FieldSpec | KeyDeclare
     label = f"{owner}.{name}"
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise DeclarationError(
-            f"{label}: a field's name is lower case, digits and _, ≤ {_MAX_NAME}"
+            f"{label}: a field's name begins with a-z and has at most {_MAX_NAME} characters of "
+            "a-z, 0-9 and _"
         )
     if name in RESERVED_NAMES:
-        raise DeclarationError(f"{label}: {name!r} is a query parameter's name")
+        raise DeclarationError(f"{label}: {name!r} is the name of a query parameter")
     if info.alias or info.validation_alias or info.serialization_alias:
-        raise DeclarationError(f"{label}: aliases are not supported, a field has one name")
+        raise DeclarationError(f"{label}: aliases are not supported")
     annotation, nullable = _split_nullable(label, info.annotation)
     spec = FieldSpec(
         name=name,
@@ -139,7 +140,7 @@ def _split_nullable(label: str, annotation: Any) -> tuple[Any, bool]:  # noqa: A
     inner_type = parts[0]
     if get_origin(inner_type) is typing.Annotated:
         raise DeclarationError(
-            f"{label}: write Annotated[X | None, …], so that limits and marks are seen"
+            f"{label}: write Annotated[X | None, …], with limits and marks outside the union"
         )
     return inner_type, True
 
@@ -180,13 +181,13 @@ def _add_limits(label: str, spec: FieldSpec, annotation: Any, info: FieldInfo) -
         low = limits.get("ge", limits["gt"] + 1 if "gt" in limits else None)
         high = limits.get("le", limits["lt"] - 1 if "lt" in limits else None)
         if (low is not None and low < INT64_MIN) or (high is not None and high > INT64_MAX):
-            raise DeclarationError(f"{label}: its bounds do not fit 64 bits")
+            raise DeclarationError(f"{label}: its bounds do not fit into 64 bits")
         return replace(spec, minimum=low, maximum=high)
     if spec.kind is Kind.DECIMAL:
         precision, scale = limits.get("max_digits"), limits.get("decimal_places")
         if precision is None or scale is None or not 0 <= scale <= precision <= _MAX_PRECISION:
             raise DeclarationError(
-                f"{label}: a Decimal needs Field(max_digits=…, decimal_places=…), which are the "
+                f"{label}: a Decimal requires Field(max_digits=…, decimal_places=…) for the "
                 "column's numeric(p, s)"
             )
         return replace(spec, precision=precision, scale=scale)
@@ -228,18 +229,18 @@ def _add_marks(label: str, spec: FieldSpec, info: FieldInfo) -> FieldSpec:
     references = next((mark for mark in info.metadata if isinstance(mark, References)), None)
     for mark in info.metadata:
         if isinstance(mark, type) and issubclass(mark, (Key, Indexed, Unique, References)):
-            raise DeclarationError(f"{label}: write {mark.__name__}(), with its parentheses")
+            raise DeclarationError(f"{label}: write {mark.__name__}(), with parentheses")
     for mark in marks:
         _check_purpose(label, spec, mark)
     if (unique or indexed or references) and spec.kind is Kind.JSON:
         raise DeclarationError(
-            f'{label}: JSON can be no key, order or reference; Indexed("contains") serves filters '
-            "by containment"
+            f'{label}: JSON can\'t be a key, an order or a reference; Indexed("contains") supports '
+            "containment filters"
         )
     unbounded = spec.kind is Kind.TEXT and spec.max_length is None and not spec.choices
     if (unique or indexed) and unbounded:
         raise DeclarationError(
-            f"{label}: an indexed str needs max_length (an index entry is small)"
+            f"{label}: an indexed str requires max_length, because index entries are small"
         )
     if unique or indexed:
         check_entry(label, [spec])
@@ -251,15 +252,15 @@ def _check_purpose(label: str, spec: FieldSpec, mark: Indexed) -> None:
     kind = _PURPOSES.get(mark.purpose)
     if kind is None and mark.purpose != "order":
         raise DeclarationError(
-            f"{label}: Indexed({mark.purpose!r}) is none of order, {', '.join(_PURPOSES)}"
+            f"{label}: Indexed({mark.purpose!r}) must be one of order, {', '.join(_PURPOSES)}"
         )
     if kind is not None and spec.kind is not kind:
         noun = "a str" if kind is Kind.TEXT else "a list or dict"
         raise DeclarationError(f"{label}: Indexed({mark.purpose!r}) is for {noun}")
     if not _LANGUAGE.fullmatch(mark.language):
         raise DeclarationError(
-            f'{label}: the language of a search is a word of Postgres such as "english", not '
-            f"{mark.language!r}"
+            f"{label}: the language must be a text search configuration of Postgres such as "
+            f'"english", not {mark.language!r}'
         )
 
 
@@ -279,8 +280,8 @@ def check_entry(where: str, columns: Sequence[FieldSpec]) -> None:
         spare = (_MAX_ENTRY_BYTES - other_bytes) // max(len(texts), 1) - _TEXT_HEADER_BYTES
         each = "" if len(texts) == 1 else " each"
         raise DeclarationError(
-            f"{where}: a value of {largest:,} bytes fits no index entry, which has "
-            f"{_MAX_ENTRY_BYTES:,}; max_length may be {max(spare, 0) // _CHARACTER_BYTES}{each}"
+            f"{where}: a value can have {largest:,} bytes, but an index entry has at most "
+            f"{_MAX_ENTRY_BYTES:,}; max_length can be {max(spare, 0) // _CHARACTER_BYTES}{each}"
             " (a character takes up to 4 bytes)"
         )
 
@@ -298,26 +299,28 @@ def _count_entry_bytes(column: FieldSpec) -> int:
 
 def _check_key(label: str, spec: FieldSpec) -> FieldSpec:
     if spec.kind not in (Kind.INTEGER, Kind.TEXT):
-        raise DeclarationError(f"{label}: a natural key is an int or a str")
+        raise DeclarationError(f"{label}: a key must be an int or a str")
     if spec.nullable or not spec.required:
-        raise DeclarationError(f"{label}: a key is never null and has no default")
+        raise DeclarationError(f"{label}: a key can't be null and can't have a default")
     if spec.kind is Kind.TEXT and not (spec.max_length and spec.max_length <= MAX_KEY_LENGTH):
-        raise DeclarationError(f"{label}: a str key needs max_length, at most {MAX_KEY_LENGTH}")
+        raise DeclarationError(
+            f"{label}: a str key requires max_length of at most {MAX_KEY_LENGTH}"
+        )
     if spec.references:
         raise DeclarationError(
-            f"{label}: a key can't be a reference as well: related rows are found along fields, "
-            "and a key is none; declare a field of its own for the reference"
+            f"{label}: a key can't be a reference, because relations start from fields; declare "
+            "a separate field for the reference"
         )
     if spec.unique or spec.indexed or spec.indexes:
-        raise DeclarationError(f"{label}: a key is unique and indexed by itself")
+        raise DeclarationError(f"{label}: a key is always unique and indexed; remove the mark")
     return spec
 
 
 def _read_default(label: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSON value
     if info.default_factory not in {None, list, dict}:
         raise DeclarationError(
-            f"{label}: a default_factory other than list or dict could give each replay of an old "
-            "body another value; write the value itself"
+            f"{label}: a default_factory other than list or dict could give a body a different "
+            "value in each replay; write the value itself"
         )
     default = info.get_default(call_default_factory=True)
     adapter: TypeAdapter[Any] = TypeAdapter(annotated(pydantic_type(info), info.metadata))
@@ -325,4 +328,6 @@ def _read_default(label: str, info: FieldInfo) -> Any:  # noqa: ANN401 - any JSO
         return adapter.dump_python(adapter.validate_python(default, strict=True), mode="json")
     except ValidationError as exc:
         problem = message(exc.errors(include_url=False)[0])
-        raise DeclarationError(f"{label}: the default {default!r} is refused: {problem}") from None
+        raise DeclarationError(
+            f"{label}: the default {default!r} is not valid: {problem}"
+        ) from None

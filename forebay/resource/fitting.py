@@ -48,15 +48,15 @@ def value_reason(field: FieldSpec, value: Any) -> str | None:  # noqa: ANN401 - 
 
 def _check_text(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, str):
-        return "is no text"
+        return "is not a string"
     if field.max_length is not None and len(value) > field.max_length:
         return f"is longer than {field.max_length} characters"
-    return "holds NUL" if "\x00" in value else None
+    return "contains NUL" if "\x00" in value else None
 
 
 def _check_integer(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool):
-        return "is no integer"
+        return "is not an integer"
     small = field.sql_type == "integer"
     low, high = (-_INT32_MAX - 1, _INT32_MAX) if small else (INT64_MIN, INT64_MAX)
     return None if low <= value <= high else "is too large for its column"
@@ -64,7 +64,7 @@ def _check_integer(field: FieldSpec, value: object) -> str | None:
 
 def _check_float(_field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return "is no number"
+        return "is not a number"
     try:
         return None if math.isfinite(float(value)) else "is not finite"
     except OverflowError:
@@ -73,11 +73,11 @@ def _check_float(_field: FieldSpec, value: object) -> str | None:
 
 def _check_decimal(field: FieldSpec, value: object) -> str | None:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        return "is no number"
+        return "is not a number"
     try:
         number = Decimal(str(value))
     except InvalidOperation:
-        return "is no number"
+        return "is not a number"
     integer_digits = (field.precision or 0) - (field.scale or 0)
     if not number.is_finite() or (number and number.adjusted() >= integer_digits):
         return "is too large for its column"
@@ -93,18 +93,18 @@ def _build_check(
 ) -> Callable[[FieldSpec, object], str | None]:
     def reason(_field: FieldSpec, value: object) -> str | None:
         if not isinstance(value, str):
-            return f"is no {noun}"
+            return f"is not a {noun}"
         try:
             parse(value)
         except ValueError:
-            return f"is no {noun}"
+            return f"is not a {noun}"
         return None
 
     return reason
 
 
 def _check_json(_field: FieldSpec, value: object) -> str | None:
-    return None if isinstance(value, dict | list | str | int | float | bool) else "is no JSON"
+    return None if isinstance(value, dict | list | str | int | float | bool) else "is not JSON"
 
 
 _REASONS: Final[Mapping[Kind, Callable[[FieldSpec, object], str | None]]] = {

@@ -133,9 +133,9 @@ def problems(
             yield from _find_problems(record, spec)
         elif path not in retired_among(resources):
             yield (
-                f"{path} was declared and is gone, but its commands stay in the archive. Write "
-                f'`{path.replace("-", "_")} = Retired("{path}")` in the place of its class. If '
-                f"nothing was ever written to it, delete its entry in {FILE}"
+                f"{path} is not declared any more, but its commands stay in the archive. Replace "
+                f'its class by `{path.replace("-", "_")} = Retired("{path}")`. If it never '
+                f"accepted a command, delete its entry in {FILE}"
             )
 
 
@@ -156,7 +156,7 @@ def load(text: bytes) -> dict[str, Recorded]:
         return {path: _read_recorded(members) for path, members in recorded}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DeclarationError(
-            f"{FILE} can't be read ({exc!r}); take it from the last commit, then run make migration"
+            f"{FILE} can't be read ({exc!r}); restore it from git, then run make migration"
         ) from exc
 
 
@@ -184,44 +184,44 @@ def _find_problems(recorded: Recorded, spec: ResourceSpec) -> Iterator[str]:
     newer = [number for number in recorded.versions if number > version]
     if newer:
         yield (
-            f"{spec.name}: schema_version is {version}, but {max(newer)} is recorded, and commands "
-            f"of it would be held. Set schema_version={max(newer)}. If no command of it was ever "
-            f"accepted, delete its entry in {FILE}"
+            f"{spec.name}: schema_version is {version}, but {max(newer)} is recorded, and its "
+            f"commands would be held. Set schema_version={max(newer)}. If no command of that "
+            f"version was ever accepted, delete its entry in {FILE}"
         )
         return
     shape = shape_of(spec)
     latest = recorded.versions[max(recorded.versions)]
     for reason in _find_key_reasons(latest.key, shape.key):
         yield (
-            f"{spec.name}.{spec.key.name}: the key {reason}; a key can't be brought up to date. "
-            f'Declare another path, and Retired("{spec.path}")'
+            f"{spec.name}.{spec.key.name}: the key {reason}; keys can't be upcast. Declare "
+            f'another path, and Retired("{spec.path}")'
         )
     if version not in recorded.versions:
         return
     reasons = list(_find_reasons(recorded.versions[version], shape))
     if reasons:
         yield (
-            f"{spec.name}: bodies of schema version {version} in the archive and on their way do "
-            f"not fit any more: {'; '.join(reasons)}. Set schema_version={version + 1} and add an "
-            f"upcaster from {version} (docs/resources.md, schema versions). If no command of "
-            f"version {version} was ever accepted, delete its entry in {FILE}"
+            f"{spec.name}: bodies of schema version {version} in the archive and in transit "
+            f"do not fit any more: {'; '.join(reasons)}. Set schema_version={version + 1} and "
+            f"add an upcaster from {version} (docs/resources.md, schema versions). If no command "
+            f"of version {version} was ever accepted, delete its entry in {FILE}"
         )
 
 
 def _find_reasons(old_shape: Shape, new_shape: Shape) -> Iterator[str]:
     removed = [name for name in old_shape.fields if name not in new_shape.fields]
     for name in removed:
-        yield f"{name} is gone"
+        yield f"{name} was removed"
     for name, field in new_shape.fields.items():
         old = old_shape.fields.get(name)
         if old is None:
             if field.filled is None:
-                yield f"{name} is new, is never null and has no default"
+                yield f"{name} is new, not nullable and has no default"
             continue
         for reason in _find_narrowing(old, field):
             yield f"{name} {reason}"
         if old.filled is not None and field.filled != old.filled:
-            yield f"{name} has another default, which older bodies would get"
+            yield f"{name} has another default, which would change older bodies"
 
 
 def _find_narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
@@ -230,11 +230,11 @@ def _find_narrowing(old: FieldShape, new: FieldShape) -> Iterator[str]:
         yield f"was {old.kind.value} and is {new.kind.value}"
         return
     if old.nullable and not new.nullable:
-        yield "is not null any more"
+        yield "can't be null any more"
     if new.max_length is not None and (old.max_length is None or new.max_length < old.max_length):
         yield f"is at most {new.max_length} characters long"
     if (old.column, new.column) == ("bigint", "integer"):
-        yield "is of 32 bits"
+        yield "has 32 bits only"
     if new.kind is Kind.DECIMAL:
         integer_digits = (new.precision or 0) - (new.scale or 0)
         old_integer_digits = (old.precision or 0) - (old.scale or 0)

@@ -1,7 +1,7 @@
 """Parsers for the text of values; writes, filters, imports and cursors accept the same spellings.
 
-Each function returns the value, or raises ValueError with a predicate for a message: "is no date,
-such as 2026-02-28". pydantic's own parsers are too lenient: they read digits as Unix time.
+Each function returns the value, or raises ValueError with a predicate for a message: "is not a
+date, such as 2026-02-28". pydantic's own parsers are too lenient: they read digits as Unix time.
 """
 
 from __future__ import annotations
@@ -45,36 +45,36 @@ def integer(text: str) -> int:
     """
     match = _INTEGER.fullmatch(text)
     if match is None or not _INT64_MIN <= int(match[1]) <= _INT64_MAX:
-        raise ValueError("is no integer of 64 bits, such as 5")
+        raise ValueError("is not a 64-bit integer, such as 5")
     return int(match[1])
 
 
 def double(text: str) -> float:
     """Parse a double; refuse digits that it can't represent, as in `9007199254740993.0`."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError("is no number, such as 1.5 or 2e-3")
+        raise ValueError("is not a number, such as 1.5 or 2e-3")
     value = float(text)
     try:
         is_kept = math.isfinite(value) and is_text_of(Decimal(text), value)
     except InvalidOperation:  # the exponent exceeds the limits of `decimal`
         is_kept = False
     if not is_kept:
-        raise ValueError("has other digits than any double")
+        raise ValueError("has digits that a double can't represent")
     return value
 
 
 def decimal(text: str) -> Decimal:
     """Parse a decimal number without loss of digits."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError("is no decimal number, such as 1.50")
+        raise ValueError("is not a decimal number, such as 1.50")
     if not re.search("[1-9]", re.split("[eE]", text)[0]):
         return Decimal(0)  # drops the exponent
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise ValueError("is beyond all decimal fields") from None
+        raise ValueError("is beyond the range of all decimal fields") from None
     if abs(value.adjusted()) > _MAX_EXPONENT:
-        raise ValueError("is beyond all decimal fields")
+        raise ValueError("is beyond the range of all decimal fields")
     return value
 
 
@@ -94,7 +94,7 @@ def date(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(_require_match(_DATE, text))
     except ValueError:
-        raise ValueError("is no date, such as 2026-02-28") from None
+        raise ValueError("is not a date, such as 2026-02-28") from None
 
 
 def moment(text: str) -> dt.datetime:
@@ -103,7 +103,7 @@ def moment(text: str) -> dt.datetime:
         value = dt.datetime.fromisoformat(_require_match(_MOMENT, text).upper())
     except ValueError:
         raise ValueError(
-            "is no point in time with its zone, such as 2026-02-28T10:00:00Z"
+            "is not a timestamp with a time zone, such as 2026-02-28T10:00:00Z"
         ) from None
     try:
         value.astimezone(dt.UTC)
@@ -117,12 +117,14 @@ def time(text: str) -> dt.time:
     try:
         return dt.time.fromisoformat(_require_match(_TIME, text).upper())
     except ValueError:
-        raise ValueError("is no time, such as 10:00:00") from None
+        raise ValueError("is not a time, such as 10:00:00") from None
 
 
 def duration(text: str) -> dt.timedelta:
     """Parse an ISO 8601 duration of weeks, days, hours, minutes and seconds."""
-    fault = ValueError("is no duration of weeks to seconds, such as P1DT12H")
+    fault = ValueError(
+        "is not a duration in weeks, days, hours, minutes and seconds, such as P1DT12H"
+    )
     match = _DURATION.fullmatch(text)
     if match is None:
         raise fault
@@ -141,7 +143,7 @@ def uuid(text: str) -> uuids.UUID:
     try:
         return uuids.UUID(_require_match(_UUID, text))
     except ValueError:
-        raise ValueError("is no UUID") from None
+        raise ValueError("is not a UUID") from None
 
 
 def is_text_of(exact: Decimal, value: float) -> bool:

@@ -51,14 +51,14 @@ def as_decimal(value: object) -> object:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Decimal(str(value))
     if not isinstance(value, (str, Decimal)):
-        raise _describe_misspelt("is no decimal number, such as 1.50")
+        raise _describe_misspelt("is not a decimal number, such as 1.50")
     return _read(value, spellings.decimal)
 
 
 def as_uuid(value: object) -> object:
     """Convert text to a UUID."""
     if not isinstance(value, (str, UUID)):
-        raise _describe_misspelt("is no UUID")
+        raise _describe_misspelt("is not a UUID")
     return _read(value, spellings.uuid)
 
 
@@ -66,7 +66,7 @@ def as_integer_name(value: object) -> object:
     """Convert a member's name to an integer; only the canonical spelling is accepted."""
     number = _read(value, spellings.integer)
     if isinstance(value, str) and str(number) != value:
-        raise _describe_misspelt(f"should be written as {number}")
+        raise _describe_misspelt(f"must be written as {number}")
     return number
 
 

@@ -67,13 +67,13 @@ class Alarms(Construct):
         freshness = self._watched.stream_metrics("DeliveryToS3.DataFreshness", "Maximum")
         self._add_alarm(
             "delivery-stalled",
-            "Accepted commands don't reach the archive; Firehose drops them after 24 hours.",
+            "Accepted commands do not reach the archive; Firehose drops them after 24 hours.",
             _take_greatest(freshness),
             threshold=self._settings.freshness_seconds,
         )
         self._add_alarm(
             "delivery-throttled",
-            "Firehose refuses records: its quota is met. Writes go to the archive one by one.",
+            "Firehose refuses records above its quota. Writes are archived one by one.",
             _sum(self._watched.stream_metrics("ThrottledRecords", "Sum")),
             threshold=0,
             minutes=3,
@@ -84,7 +84,7 @@ class Alarms(Construct):
         if not watched.standby:
             self._add_alarm(
                 "apply-behind",
-                "Archived commands wait for too long to be applied.",
+                "Archived commands have waited too long to be applied.",
                 watched.queue_metric(watched.queue, "ApproximateAgeOfOldestMessage"),
                 threshold=self._settings.apply_lag_seconds,
             )
@@ -94,7 +94,7 @@ class Alarms(Construct):
         sweep_failures = watched.function_metric("sweep", "Errors", "Sum")
         self._add_alarm(
             "dead-letters",
-            "Objects failed too often, or the sweep for missed ones failed.",
+            "Objects failed at every delivery, or the sweep for missed objects failed.",
             _sum([*dead_letters, sweep_failures]),
             threshold=0,
         )
@@ -105,14 +105,14 @@ class Alarms(Construct):
         ]
         self._add_alarm(
             "consumer-failing",
-            "The consumer fails again and again.",
+            "The consumer fails repeatedly.",
             _sum(failures),
             threshold=0,
             minutes=10,
         )
         self._add_alarm(
             "commands-rejected",
-            "Commands that were accepted can't be applied.",
+            "Accepted commands can't be applied.",
             watched.consumer_metric("CommandsRejected", "Sum"),
             threshold=0,
         )
@@ -124,15 +124,15 @@ class Alarms(Construct):
             # Few failures are ignored: without many requests, their share means little.
             expression="IF(failed > 5, failed / asked, 0)",
             using_metrics={"failed": server_errors, "asked": requests},
-            label="share of answers that are 5xx",
+            label="share of 5xx answers",
             period=cdk.Duration.minutes(1),
         )
         self._add_alarm(
-            "api-failing", "Requests are answered 5xx.", share, threshold=_FAILED_SHARE, minutes=5
+            "api-failing", "Requests fail with 5xx.", share, threshold=_FAILED_SHARE, minutes=5
         )
         self._add_alarm(
             "reads-slow",
-            "Reads take long.",
+            "Reads are slow.",
             self._watched.function_metric("read", "Duration", "p99"),
             threshold=self._settings.read_p99_milliseconds,
             minutes=10,
@@ -143,14 +143,14 @@ class Alarms(Construct):
         if lags:
             self._add_alarm(
                 "replicas-behind",
-                "Reads are answered from the past.",
+                "Reads return outdated rows.",
                 _take_greatest(lags),
                 threshold=self._settings.replica_lag_seconds,
                 minutes=5,
             )
         self._add_alarm(
             "database-strained",
-            "The primary is near the end of its processor, connections or storage.",
+            "The primary is close to the limit of its processor, connections or storage.",
             self._combine_strain(),
             threshold=_FULL,
             minutes=10,
@@ -173,7 +173,7 @@ class Alarms(Construct):
         return cloudwatch.MathExpression(
             expression=f"MAX([{', '.join(shares)}])",
             using_metrics=dict(metrics),
-            label="the fullest of processor, connections and storage",
+            label="greatest use of processor, connections or storage",
             period=cdk.Duration.minutes(1),
         )
 

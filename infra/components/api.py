@@ -35,10 +35,9 @@ _ENDPOINTS: Final = {
 _CALLER: Final = Parameter("header", "Authorization")
 
 _WITHOUT_CREDENTIALS: Final = {
-    True: "Callers are told apart by their API keys; a browser's preflight can't carry any "
-    "credentials.",
-    False: "Only the pages that describe the API, and a browser's preflight, go without "
-    "credentials, or with those that the environment's settings ask for instead of Cognito's.",
+    True: "API keys identify the callers; a browser's preflight can't contain credentials.",
+    False: "Only the pages that describe the API, and a browser's preflight, require no "
+    "credentials, or the credentials in the environment's settings instead of Cognito's.",
 }
 
 _LOGGING_POLICY: Final = (
@@ -297,13 +296,13 @@ class RoutesApi(Construct):
             self,
             {
                 "AwsSolutions-APIG2": "The functions check requests against the declaration that "
-                "the routes are made from, and report all errors at once, as the gateway can't.",
-                "AwsSolutions-APIG3": "A web ACL belongs to the edge in front of the API, in the "
-                "environments that have one.",
+                "the routes are derived from, and report all errors, which the gateway can't.",
+                "AwsSolutions-APIG3": "The web ACL belongs to the edge in front of the API, in "
+                "environments with an edge.",
                 "AwsSolutions-APIG4": _WITHOUT_CREDENTIALS[self._is_open],
                 "AwsSolutions-COG4": _WITHOUT_CREDENTIALS[self._is_open],
                 f"AwsSolutions-IAM4[Policy::{_LOGGING_POLICY}]": "API Gateway logs with one role "
-                "for the whole account, for which AWS made this policy.",
+                "for the whole account, and AWS provides this policy for it.",
             },
         )
 

@@ -70,8 +70,8 @@ class Archive(Construct):
         accept(
             self.bucket,
             {
-                "CloudFormation-Validate::W9003": "A size in a lifecycle rule is a number for CDK "
-                "and a text for CloudFormation, which takes either.",
+                "CloudFormation-Validate::W9003": "CDK writes the size in a lifecycle rule as a "
+                "number, which CloudFormation accepts.",
             },
         )
         if settings.copy_to is not None:
@@ -79,8 +79,8 @@ class Archive(Construct):
         accept(
             self.bucket,
             {
-                "AwsSolutions-S1": "Objects are written once, by roles of this app, and never "
-                "rewritten; an access log would add an object per object and tell nothing new.",
+                "AwsSolutions-S1": "Roles of this app write each object once and never overwrite "
+                "it; an access log would add an object per object and no information.",
             },
         )
 

@@ -171,7 +171,6 @@ class AuroraCluster(Construct):
         accept(
             instance,
             {
-                "AwsSolutions-RDS10": "The cluster is what is protected; its instances hold "
-                "nothing.",
+                "AwsSolutions-RDS10": "The cluster is protected; its instances contain no data.",
             },
         )

@@ -19,8 +19,8 @@ class Dashboard(Construct):
         dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=watched.prefix)
         for title, widgets in (
             ("1. Requests", self._graph_requests()),
-            ("2. Writes are accepted and delivered", self._graph_delivery()),
-            ("3. Archived objects are applied", self._graph_apply()),
+            ("2. Acceptance and delivery of writes", self._graph_delivery()),
+            ("3. Application of archived objects", self._graph_apply()),
             ("4. Reads", self._graph_reads()),
             ("5. Database", self._graph_database()),
         ):
@@ -33,7 +33,7 @@ class Dashboard(Construct):
         api = self._watched.api_metric
         return [
             _graph("Requests", api("Count", "Sum")),
-            _graph("Refused and failed", api("4XXError", "Sum"), api("5XXError", "Sum")),
+            _graph("Refused and failed requests", api("4XXError", "Sum"), api("5XXError", "Sum")),
             _graph("Latency, ms", api("Latency", "p50"), api("Latency", "p99")),
         ]
 
@@ -47,7 +47,7 @@ class Dashboard(Construct):
                 function("write", "Throttles", "Sum"),
             ),
             _graph(
-                "Firehose: records in, and refused",
+                "Firehose: incoming and refused records",
                 *streams("IncomingRecords", "Sum"),
                 *streams("ThrottledRecords", "Sum"),
             ),
@@ -63,7 +63,7 @@ class Dashboard(Construct):
         visible = "ApproximateNumberOfMessagesVisible"
         return [
             _graph(
-                "Waiting objects, and dead letters",
+                "Waiting objects and dead letters",
                 *(watched.queue_metric(name, visible) for name in (watched.queue,)),
                 *(watched.queue_metric(name, visible) for name in watched.dead_letters),
             ),
@@ -74,7 +74,7 @@ class Dashboard(Construct):
                 consumer("CommandsRejected", "Sum"),
             ),
             _graph(
-                "From acceptance to applied, ms",
+                "Lag from acceptance to applied, ms",
                 consumer("ApplyLagOldest", "Maximum"),
                 consumer("ApplyLagNewest", "Maximum"),
             ),

@@ -50,7 +50,7 @@ def subnet_group(scope: Construct, network: Network) -> rds.CfnDBSubnetGroup:
     return rds.CfnDBSubnetGroup(
         scope,
         "Subnets",
-        db_subnet_group_description="Subnets that lead nowhere",
+        db_subnet_group_description="Isolated subnets",
         subnet_ids=network.subnet_ids(),
     )
 
@@ -71,8 +71,8 @@ def monitoring_role(scope: Construct) -> iam.Role:
         role,
         {
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
-            "AmazonRDSEnhancedMonitoringRole]": "RDS asks for this very policy; it reaches the log "
-            "group of enhanced monitoring and nothing else.",
+            "AmazonRDSEnhancedMonitoringRole]": "RDS requires this policy, which grants access to "
+            "the log group of enhanced monitoring only.",
         },
     )
     return role
@@ -111,14 +111,16 @@ def forget_logs(server: cdk.CfnResource, name: str, retention: logs.RetentionDay
 def accept_findings(server: Construct, settings: ManagedDatabase, *, multi_az: bool) -> None:
     """Accept cdk-nag's findings for every server, and those that the environment's file implies."""
     reasons = {
-        "AwsSolutions-RDS11": "Subnets lead nowhere and one security group is let in; another port "
-        "than PostgreSQL's would hide nothing.",
-        "AwsSolutions-SMG4": "There is no password: everyone logs in by IAM token.",
+        "AwsSolutions-RDS11": "The subnets are isolated, and only one security group has access; "
+        "another port would not add protection.",
+        "AwsSolutions-SMG4": "There is no password: all users log in with IAM tokens.",
     }
     if not settings.deletion_protection:
-        reasons["AwsSolutions-RDS10"] = "The environment says so; it is one that comes and goes."
+        reasons["AwsSolutions-RDS10"] = (
+            "The settings of the environment disable it; the environment is temporary."
+        )
     if not multi_az:
         reasons["AwsSolutions-RDS3"] = (
-            "The environment says so, or it is a replica: others take its place."
+            "The settings of the environment disable it, or it is a replica: others replace it."
         )
     accept(server, reasons)

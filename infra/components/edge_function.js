@@ -57,7 +57,7 @@ function unheardOf(request) {
   return refused(
     request,
     "PGRST205",
-    "There is no resource `" + parts[0].slice(0, 48) + "`; the page docs shows all of them.",
+    "The resource `" + parts[0].slice(0, 48) + "` does not exist; the page docs lists all.",
     null,
     null,
     name && "Perhaps you mean `" + name + "`.",
@@ -113,7 +113,7 @@ function refusedQuery(request) {
       "This resource has no query parameter " +
         quoted(unknown) +
         "; " +
-        (allowed.length ? "it has " + quoted(allowed) : "it has none") +
+        (allowed.length ? "it has " + quoted(allowed) : "it has no parameters") +
         ".",
       unknown,
       allowed,
@@ -129,13 +129,13 @@ function refusedQuery(request) {
       "repeated_parameter",
       "The query parameter " +
         quoted(repeated) +
-        " is given more than once; give each one once.",
+        " is given more than once; send it once.",
       repeated,
       allowed,
       HINT_REPEATED,
     );
   }
-  // Written anew, so that API Gateway reads what was checked here: it would split at `;`.
+  // Rewritten, so that API Gateway reads what was checked here: it would split at `;`.
   request.querystring = pairs
     .map(function (pair) {
       return encodeURIComponent(pair[0]) + "=" + encodeURIComponent(pair[1]);

@@ -59,8 +59,8 @@ def edge_function(routes: Sequence[Route], *, max_body_bytes: int, cors_allow_or
     size = len(code.encode())
     if size > _MAX_BYTES:
         raise SettingsError(
-            f"the edge's function would have {size} bytes, and CloudFront takes {_MAX_BYTES}: "
-            "there are too many query parameters for one; leave out `edge`, or filterable columns"
+            f"the edge's function has {size} bytes, but CloudFront accepts {_MAX_BYTES}: the "
+            "resources have too many query parameters; remove `edge` or filterable columns"
         )
     return code
 

@@ -42,7 +42,7 @@ def _add_secret(scope: Construct, settings: Settings, version: str) -> str:
         scope,
         f"EdgeSecret{version}",
         secret_name=secret_name(settings, version),
-        description="By which the API knows CloudFront",
+        description="Secret by which the API recognizes CloudFront",
         generate_secret_string=secretsmanager.SecretStringGenerator(
             password_length=48, exclude_punctuation=True
         ),
@@ -54,8 +54,8 @@ def _add_secret(scope: Construct, settings: Settings, version: str) -> str:
     accept(
         secret,
         {
-            "AwsSolutions-SMG4": "Its two users read it when they are deployed, so it is changed "
-            "by deploying a second one, see docs/security.md.",
+            "AwsSolutions-SMG4": "API and edge read it at their deployment, so it is rotated by "
+            "deploying a second secret, see docs/security.md.",
         },
     )
     return secret.secret_value.unsafe_unwrap()

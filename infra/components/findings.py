@@ -27,8 +27,8 @@ def accept_objects_below(construct: IConstruct, arn_pattern: str) -> None:
     accept(
         construct,
         {
-            f"AwsSolutions-IAM5[Resource::{pattern}]": "The objects' names are made at run time; "
-            "the prefix is what separates who may do what."
+            f"AwsSolutions-IAM5[Resource::{pattern}]": "The objects' names are generated at "
+            "run time; permissions are separated by prefix."
         },
     )
 

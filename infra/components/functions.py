@@ -100,7 +100,7 @@ class ProductFunction(Construct):
                 self.function,
                 {
                     "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish": "The alias below "
-                    "publishes it."
+                    "publishes a version."
                 },
             )
             self.entry = lambda_.Alias(
@@ -113,13 +113,13 @@ class ProductFunction(Construct):
         if traces:
             accept(
                 self.role,
-                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces know no names."},
+                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces have no names."},
             )
         accept(
             self.function,
             {
-                "AwsSolutions-L1": f"Python {PYTHON_VERSION} is the version that the dependencies "
-                "are locked and tested for; AWS supports it until the middle of 2029.",
+                "AwsSolutions-L1": f"The dependencies are locked and tested for Python "
+                f"{PYTHON_VERSION}, which AWS supports until the middle of 2029.",
             },
         )
 
@@ -163,7 +163,7 @@ class ProductFunction(Construct):
         if in_network:
             accept(
                 role,
-                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces know no names."},
+                {"AwsSolutions-IAM5[Resource::*]": "X-Ray and network interfaces have no names."},
             )
         return role
 

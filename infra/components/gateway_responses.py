@@ -21,18 +21,18 @@ RETRY_AFTER_SECONDS: Final = 1
 
 _DETAILS: Final[Mapping[str, str]] = {
     "bad_request": "The gateway refused the request: it is not well-formed, or its URL or its "
-    "headers are too long. A query that is too long for a URL goes as a form to "
+    "headers are too long. Send a query that is too long for a URL as a form to "
     "POST /query/{resource}.",
     "unauthorized": "Send valid credentials.",
-    "forbidden": "The caller may not do this.",
-    "invalid_api_key": "Send a valid key in the header x-api-key.",
-    "unknown_resource": "There is no such resource, or it has no such method.",
-    "payload_too_large": "The request is larger than the gateway takes.",
-    "unsupported_media_type": "The gateway doesn't take this content type.",
-    "throttled": "Slow down, then try again.",
-    "quota_exceeded": "The quota is renewed with the next month.",
-    "unavailable": "The service could not answer. Try again.",
-    "timeout": "There was no answer in time. Ask for less; a write may have been stored.",
+    "forbidden": "The caller is not allowed to do this.",
+    "invalid_api_key": "Send a valid API key in the header x-api-key.",
+    "unknown_resource": "The resource does not exist, or does not support the method.",
+    "payload_too_large": "The request exceeds the maximum size of the gateway.",
+    "unsupported_media_type": "The gateway does not support this content type.",
+    "throttled": "Reduce the request rate, then try again.",
+    "quota_exceeded": "The quota is renewed next month.",
+    "unavailable": "The service failed to answer. Try again.",
+    "timeout": "The request timed out. Request less data; a write may have been stored.",
 }
 
 

@@ -111,9 +111,9 @@ class RdsInstances(Construct):
         accept(
             replica,
             {
-                "AwsSolutions-RDS2": "A replica is encrypted as its source is.",
-                "AwsSolutions-RDS10": "A replica holds nothing of its own, and a protected one "
-                "could not be taken away by lowering the settings' number.",
+                "AwsSolutions-RDS2": "A replica is encrypted if its source is encrypted.",
+                "AwsSolutions-RDS10": "A replica contains no data of its own, and protection "
+                "would prevent its removal by a smaller number in the settings.",
             },
         )
         return replica

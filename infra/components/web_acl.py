@@ -233,7 +233,7 @@ def _encode_problem(code: str) -> str:
             "type": TYPE_PREFIX + code,
             "title": title,
             "status": status,
-            "detail": "Slow down, then try again.",
+            "detail": "Reduce the request rate, then try again.",
             "code": code,
         }
     )

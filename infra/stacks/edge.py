@@ -193,10 +193,10 @@ class EdgeStack(EnvironmentStack):
         accept(
             self._distribution,
             {
-                "AwsSolutions-CFR1": "Whom the API serves is not a matter of countries.",
-                "AwsSolutions-CFR3": "Requests that reach the API are in its access log, and those "
-                "that were blocked in the web ACL's.",
-                "AwsSolutions-CFR4": "AWS decides about TLS as long as the distribution has no "
-                "name of its own; with `edge.domain` it is 1.2 or newer.",
+                "AwsSolutions-CFR1": "The API is not restricted to countries.",
+                "AwsSolutions-CFR3": "The API's access log contains the requests that reach the "
+                "API; the web ACL's log contains the blocked requests.",
+                "AwsSolutions-CFR4": "AWS chooses the TLS version unless the distribution has a "
+                "custom domain; with `edge.domain` it is 1.2 or newer.",
             },
         )

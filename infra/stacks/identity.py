@@ -72,9 +72,9 @@ class IdentityStack(EnvironmentStack):
         accept(
             pool,
             {
-                "AwsSolutions-COG3": "Threat protection is a feature of the plan Plus, which costs "
-                "more than the rest of the pool; sign-ins need a second factor instead.",
-                "AwsSolutions-COG8": "The plan Essentials has all that is used here.",
+                "AwsSolutions-COG3": "Threat protection requires the plan Plus, which costs more "
+                "than the rest of the pool; sign-ins require a second factor instead.",
+                "AwsSolutions-COG8": "The plan Essentials contains all required features.",
             },
         )
         return pool

@@ -47,8 +47,8 @@ class OperationsStack(EnvironmentStack):
         accept(
             topic,
             {
-                "AwsSolutions-SNS2": "An alarm's text holds no data; CloudWatch could use a key "
-                "of ours only, which costs more than all alarms."
+                "AwsSolutions-SNS2": "An alarm's text contains no data; CloudWatch requires a "
+                "customer managed key, which costs more than all alarms."
             },
         )
         for address in self.settings.operations.emails:

@@ -101,21 +101,25 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="python -m local.gateway",
         description="Serves a deployed API Gateway stage of the emulator, with cache and limits.",
         epilog="exit codes: 0 stopped, 2 usage, 3 port taken, 4 emulator unreachable, "
-        "5 no such API or stage",
+        "5 API or stage not deployed",
     )
-    parser.add_argument("--port", type=int, required=True, help="the clients' port; 0: a free one")
+    parser.add_argument(
+        "--port", type=int, required=True, help="port for clients; 0: any free port"
+    )
     parser.add_argument(
         "--host",
         action="append",
         default=[],
         type=str.lower,
         metavar="NAME",
-        help="answer for this name too, besides the loopback ones; may be repeated",
+        help="accept this host name in addition to the loopback names; can be repeated",
     )
-    parser.add_argument("--emulator", required=True, metavar="URL", help="the emulator's address")
+    parser.add_argument("--emulator", required=True, metavar="URL", help="address of the emulator")
     api = parser.add_mutually_exclusive_group(required=True)
-    api.add_argument("--api-id", help="the REST API's id")
-    api.add_argument("--api-name", help="its name; the newest of that name is served")
+    api.add_argument("--api-id", help="id of the REST API")
+    api.add_argument(
+        "--api-name", help="name of the REST API; the newest API of this name is served"
+    )
     parser.add_argument(
         "--stage", default="v1", type=_parse_stage_name, help="default: %(default)s"
     )
@@ -124,7 +128,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--cache-mib",
         type=int,
         default=_DEFAULT_CACHE_MIB,
-        help="bound of the cache in MiB; default: %(default)s",
+        help="maximum size of the cache in MiB (default: %(default)s)",
     )
     parser.add_argument("--access-log", action="store_true", help="log every request")
     return parser
@@ -132,7 +136,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _parse_stage_name(text: str) -> str:
     if text == ADMIN_SEGMENT:
-        raise argparse.ArgumentTypeError(f"{ADMIN_SEGMENT} is the gateway's own path")
+        raise argparse.ArgumentTypeError(f"{ADMIN_SEGMENT} is reserved for the gateway")
     return text
 
 

@@ -39,7 +39,7 @@ def inflated(coding: str, body: bytes, *, max_bytes: int) -> bytes:
     """
     window_bits = _WINDOW_BITS.get(coding.strip().lower())
     if window_bits is None:
-        raise UndecodableError(f"there is no coding {coding!r}")
+        raise UndecodableError(f"unknown coding {coding!r}")
     parts, size, remaining = [], 0, body
     for _ in range(_MAX_MEMBERS):
         decompressor = zlib.decompressobj(window_bits)

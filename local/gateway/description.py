@@ -136,7 +136,7 @@ def _parse_cache_rule(
     parts = tuple(sorted(part for part in key if part is not None))
     if len(parts) != len(key):
         _logger.warning(
-            "%s %s is not cached: the gateway can't make a key of %s",
+            "%s %s is not cached: the gateway can't build a cache key from %s",
             http_method,
             resource["path"],
             integration["cacheKeyParameters"],

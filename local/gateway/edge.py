@@ -28,7 +28,7 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     allowed = sorted(method.query_names)
     unknown = [name for name, _ in request.query if name not in allowed]
     if unknown:
-        declared = f"it has {_quote(allowed)}" if allowed else "it has none"
+        declared = f"it has {_quote(allowed)}" if allowed else "it has no parameters"
         detail = f"This resource has no query parameter {_quote(unknown)}; {declared}."
         hint = _choose_hint(unknown)
         return _refuse(Problem("unknown_parameter", detail, hint=hint), request, unknown, allowed)
@@ -36,7 +36,7 @@ def refusal(method: Method, request: Incoming) -> Answer | None:
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         names = _quote(repeated)
-        detail = f"The query parameter {names} is given more than once; give each one once."
+        detail = f"The query parameter {names} is given more than once; send it once."
         problem = Problem("repeated_parameter", detail, hint=HINT_REPEATED)
         return _refuse(problem, request, repeated, allowed)
     return None
@@ -59,7 +59,7 @@ def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | No
     suggestion = nearest(name, names)
     problem = Problem(
         "PGRST205",
-        f"There is no resource `{name[:LONGEST_NAME]}`; the page docs shows all of them.",
+        f"The resource `{name[:LONGEST_NAME]}` does not exist; the page docs lists all.",
         hint=suggestion and f"Perhaps you mean `{suggestion}`.",
     )
     return problem_answer(problem, request.path, to_read=True)

@@ -82,13 +82,13 @@ class Emulator:
                 body = await response.read()
                 return Answer(response.status, _filter_headers(response.headers.items()), body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise EmulatorUnreachableError(f"the emulator at {self._url} does not answer") from exc
+            raise EmulatorUnreachableError(f"the emulator at {self._url} does not respond") from exc
         except TimeoutError as exc:
             raise IntegrationTimeoutError(
                 f"no answer within {timeout_seconds:g} s, the integration's timeout"
             ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
-            raise HungUpError(f"the emulator at {self._url} broke off: {exc}") from exc
+            raise HungUpError(f"the emulator at {self._url} closed the connection: {exc}") from exc
 
     def _build_headers(self, api_id: str, request: Incoming) -> Mapping[str, str]:
         return {

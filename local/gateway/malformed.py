@@ -16,10 +16,10 @@ _logger = logging.getLogger(__name__)
 
 _MALFORMED = Problem("bad_request", "The request is not well-formed HTTP (RFC 9112).")
 _UNROUTED = Problem("bad_request", "The request target names no resource; send its path.")
-_EXPECTING = Problem("bad_request", "Of expectations only `Expect: 100-continue` can be met.")
+_EXPECTING = Problem("bad_request", "The only supported expectation is `Expect: 100-continue`.")
 _DEFECT = Problem(
     "unavailable",
-    "The gateway failed; the request may or may not have been carried out.",
+    "The gateway failed; the request may have been executed.",
     headers={"Retry-After": "5"},
 )
 

@@ -89,10 +89,7 @@ class ApiReader:
             except NotDeployedError:
                 continue
             return str(api["id"])
-        names = (
-            ", ".join(sorted({str(description.get("name")) for description in apis}))
-            or "none at all"
-        )
+        names = ", ".join(sorted({str(description.get("name")) for description in apis})) or "none"
         raise NotDeployedError(
             f"the emulator at {self._endpoint_url} has no REST API named {self._api!r} with a "
             f"stage {self._stage!r} (APIs there: {names}); deploy it first"
@@ -133,5 +130,5 @@ class ApiReader:
             ) from exc
         except botocore.exceptions.BotoCoreError as exc:
             raise EmulatorUnreachableError(
-                f"the emulator at {self._endpoint_url} does not answer; start it first"
+                f"the emulator at {self._endpoint_url} does not respond; start it first"
             ) from exc

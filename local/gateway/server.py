@@ -229,7 +229,7 @@ async def _run_server(gateway: Gateway, listener: socket.socket) -> AsyncIterato
 
 def _tell_end(watching: asyncio.Task[None]) -> None:
     if not watching.cancelled():
-        _logger.critical("redeployments are followed no longer", exc_info=watching.exception())
+        _logger.critical("new deployments are not followed any more", exc_info=watching.exception())
 
 
 def _bind(port: int) -> socket.socket:
@@ -239,7 +239,7 @@ def _bind(port: int) -> socket.socket:
         if exc.errno != errno.EADDRINUSE:
             raise
         raise PortTakenError(
-            f"port {port} is already in use; stop what listens there or choose another --port"
+            f"port {port} is already in use; stop its program, or choose another --port"
         ) from exc
 
 

@@ -274,8 +274,8 @@ def _build_forbidden() -> Answer:
 
 def _explain_failure(cause: EmulatorUnreachableError | HungUpError) -> str:
     if isinstance(cause, HungUpError):
-        return "The emulator broke off; the request may or may not have been carried out."
-    return "The emulator does not answer; the request was not accepted. Try again."
+        return "The emulator closed the connection; the request may have been executed."
+    return "The emulator does not respond; the request was not accepted. Try again."
 
 
 def _build_unavailable(request: Incoming, detail: str) -> Answer:

@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Bars() as bars:
             report = asyncio.run(load(options, bars))
     except UnreachableError as exc:
-        sys.stderr.write(f"{exc}; start the stack with `make run`, or name its port: PORT=…\n")
+        sys.stderr.write(f"{exc}; start the stack with `make run`, or give its port: PORT=…\n")
         return UNREACHABLE
     except RefusedError as exc:
         sys.stderr.write(f"{exc}\n")
         return INCOMPLETE
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what has been accepted stays accepted\n")
+        sys.stderr.write("interrupted; accepted items stay accepted\n")
         return INTERRUPTED
     text = orjson.dumps(report.document()).decode() if namespace.json else report.text()
     sys.stdout.write(f"{text}\n")
@@ -63,19 +63,22 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     add_argument = parser.add_argument
     add_argument(
-        "--port", type=int, default=DEFAULT_BASE_PORT, help="of the API (default: %(default)s)"
+        "--port", type=int, default=DEFAULT_BASE_PORT, help="port of the API (default: %(default)s)"
     )
     add_argument(
-        "--cities", type=_count, metavar="N", help="only the N most populous (default: all)"
+        "--cities",
+        type=_count,
+        metavar="N",
+        help="load only the N most populous cities (default: all)",
     )
     add_argument("--batch", type=_batch, default=MAX_BATCH_ITEMS, metavar="N",
-        help="items of one request (default: %(default)s, the most)")  # fmt: skip
+        help="items per request (default: %(default)s, the maximum)")  # fmt: skip
     add_argument("--connections", type=_positive, default=4, metavar="N",
-        help="requests at once (default: %(default)s)")  # fmt: skip
+        help="concurrent requests (default: %(default)s)")  # fmt: skip
     add_argument("--sample", type=_positive, default=500, metavar="N",
-        help="commands whose way to the replica is watched (default: %(default)s)")  # fmt: skip
+        help="commands whose lag to the replica is measured (default: %(default)s)")  # fmt: skip
     add_argument("--ask-all", action="store_true",
-        help="ask for the status of every command instead of reading lists: slower")  # fmt: skip
+        help="request the status of every command instead of reading lists (slower)")  # fmt: skip
     add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

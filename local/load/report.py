@@ -65,7 +65,7 @@ class Report:
         """Return the report in a few lines, with the complaint as the last line, if any."""
         accepted = f"{self.accepted:,} of {self.items:,} accepted"
         rate = f"{self.accepted_per_second:,.0f} a second"
-        interval = f"each looked at every {_format_seconds(self.look_seconds.p50)}"
+        interval = f"each polled every {_format_seconds(self.look_seconds.p50)}"
         statuses = f"{self.applied:,} applied, {self.superseded:,} superseded"
         faults = f"{self.rejected:,} rejected, {self.refused:,} refused, {self.missing:,} missing"
         listed_count = self.applied + self.superseded + self.rejected - self.asked
@@ -74,7 +74,7 @@ class Report:
             f"from acceptance to visible on the replica: {_format_spread(self.visible_seconds)}",
             *([f"  ({self.watched:,} commands watched, {interval})"] if self.watched else []),
             f"{statuses}, {faults}",
-            f"  ({self.asked:,} asked one by one, {listed_count:,} seen in lists)",
+            f"  ({self.asked:,} by single requests, {listed_count:,} in lists)",
         ]
         return "\n".join([*lines, *([self.complaint] if self.complaint else [])])
 
@@ -85,7 +85,7 @@ def _rank(ranked: Sequence[float], share: float) -> float | None:
 
 def _format_spread(spread: Spread) -> str:
     if spread.max is None:
-        return "nothing new to watch for"
+        return "no new commands to watch"
     figures = {"p50": spread.p50, "p99": spread.p99, "max": spread.max}
     return ", ".join(f"{name} {_format_seconds(value)}" for name, value in figures.items())
 

@@ -54,8 +54,8 @@ def server_user(folder: Path) -> User | None:
     if capable_user.prefix and _can_enter(capable_user, folder):
         return capable_user
     raise StateUnusableError(
-        f"Postgres does not run as root, and the user {user.name} may not enter {folder} or "
-        f"{program('postgres').parent}; clone into a folder that every user can enter, or "
+        f"Postgres does not run as root, and the user {user.name} has no access to {folder} or "
+        f"{program('postgres').parent}; clone into a folder that all users can access, or "
         "run as another user"
     )
 
@@ -68,7 +68,7 @@ def _find_account() -> User:
             continue
         return User(name, entry.pw_uid, entry.pw_gid)
     raise StateUnusableError(
-        f"Postgres does not run as root, and there is none of the users {', '.join(_ACCOUNTS)}; "
+        f"Postgres does not run as root, and none of the users {', '.join(_ACCOUNTS)} exists; "
         "run as another user"
     )
 

@@ -8,7 +8,7 @@ import psutil
 from local.errors import StateUnusableError
 from local.postgres.binaries import MAJOR, program
 
-ADVICE = "`make reset` deletes the state after asking"
+ADVICE = "`make reset` deletes the state after a confirmation"
 _IDENTIFIER = "Database system identifier:"
 
 
@@ -20,7 +20,7 @@ def check_primary(folder: Path) -> None:
         raise StateUnusableError(f"{folder} is not a PostgreSQL cluster; {ADVICE}") from exc
     if version != MAJOR:
         raise StateUnusableError(
-            f"{folder} was written by PostgreSQL {version[:20]}, this stack runs {MAJOR}; {ADVICE}"
+            f"{folder} is of PostgreSQL {version[:20]}, but this stack runs {MAJOR}; {ADVICE}"
         )
     if system_identifier(folder) is None:
         raise StateUnusableError(f"{folder} is damaged (its control file is unreadable); {ADVICE}")
@@ -30,14 +30,14 @@ def check_primary(folder: Path) -> None:
 def why_not_to_follow(primary: Path, replica: Path) -> str | None:
     """Return the reason why the replica's folder can't follow the primary, or None if it can."""
     if not replica.exists():
-        return "there was none"
+        return "it did not exist"
     identifier = system_identifier(replica)
     if identifier is None:
         return "its folder was damaged"
     if identifier != system_identifier(primary):
         return "it belonged to another primary"
     if not (replica / "standby.signal").exists():
-        return "it had become a primary of its own"
+        return "it had been promoted to a primary"
     _clear_stale_lock(replica)
     return None
 
@@ -75,7 +75,7 @@ def _clear_stale_lock(folder: Path) -> None:
         return
     if _is_working_in(pid, folder):
         raise StateUnusableError(
-            f"a PostgreSQL server (pid {pid}) that this command did not start runs on {folder}; "
+            f"a PostgreSQL server (pid {pid}) that this command did not start uses {folder}; "
             f"stop it with `kill -INT {pid}`"
         )
     lock.unlink()

@@ -51,10 +51,10 @@ class Servers:
         builder = self._make_builder(self.primary)
         if not self.primary.folder.exists():
             builder.initialise(self.primary)
-            self.note("made a new database")
+            self.note("created a new database")
         check_primary(self.primary.folder)
         if builder.renew_passwords(self.primary):
-            self.note("gave its roles new passwords")
+            self.note("renewed the passwords of its roles")
         deadline = time.monotonic() + _START_SECONDS
         while True:
             child = self._start(self.primary, builder)
@@ -96,7 +96,7 @@ class Servers:
             else:
                 return child
         builder.copy(self.primary, self.replica)
-        self.note(f"copied from the primary, as {reason}")
+        self.note(f"copied from the primary, because {reason}")
         child = self._start(self.replica, builder)
         self._wait_until_streaming(child)
         return child
@@ -123,7 +123,7 @@ class Servers:
             connection.execute(
                 "SELECT pg_create_physical_replication_slot(%s, true)", [REPLICATION_SLOT]
             )
-        return "it was too far behind" if row else "the primary had kept nothing for it"
+        return "it was too far behind" if row else "the primary had no replication slot for it"
 
     def _start(self, cluster: Cluster, builder: Builder) -> Child:
         builder.write_access(cluster.folder)
@@ -180,4 +180,4 @@ def _find_complaint(child: Child) -> str:
             # These answer connections during the start, such as our readiness checks.
             if message and not message.startswith("the database system is"):
                 return message
-    return "it did not say why"
+    return "without a message"

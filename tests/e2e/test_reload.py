@@ -63,12 +63,12 @@ def test_a_saved_change_of_a_function_is_live_without_a_deployment(stack: Runnin
 
 
 def test_a_saved_change_of_the_core_is_live_in_reads_and_writes(stack: RunningStack) -> None:
-    change = ('"There is no such item"', '"Nothing here"')
+    change = ('"The item does not exist"', '"Nothing here"')
     with changed(stack, "forebay/problem.py", *change) as told:
         assert missing_title(stack) == "Nothing here"
         assert "read" in told
         assert "write" in told
-    assert missing_title(stack) == "There is no such item"
+    assert missing_title(stack) == "The item does not exist"
 
 
 @pytest.mark.parametrize("mistake", ["def broken(:\n", "\0"])
@@ -152,7 +152,7 @@ def test_a_saved_migration_runs_at_once_if_it_adds_and_waits_for_a_yes_if_it_dro
         before = len(stack.process.said())
         with saved_migration(stack, "aaaa00000002", "op.drop_table('saved_lakes')"):
             told = stack.process.said()[before:]
-            assert "1 migration waits for your yes" in told
+            assert "1 migration waits for your confirmation" in told
             assert "DROP TABLE saved_lakes" in told
             assert f"make migrate PORT={stack.settings.ports.base}" in told
             assert tables() == [("saved_lakes",)]

@@ -137,7 +137,7 @@ def test_a_database_that_was_deleted_is_made_again_with_what_was_decided(
     stack.start()
 
     assert {name: stack.rows(query) for name, query in queries.items()} == before
-    assert "tables from the archive" in stack.process.said()
+    assert "rebuild from the archive" in stack.process.said()
     for rejection, moment in stack.rows(rejected_at):
         # S3 has times in whole seconds, and the archive has the rejection before the database.
         assert abs((moment - times[rejection]).total_seconds()) < 2

@@ -57,7 +57,7 @@ def test_a_cache_time_for_a_route_that_is_not_there_is_refused(
 ) -> None:
     settings = _dev_with_ttls({"cities.list": 60, "cities.status": 5, "towns.list": 60})
 
-    with pytest.raises(SettingsError, match=r"dev\.toml: .* names cities\.status, towns\.list"):
+    with pytest.raises(SettingsError, match=r"dev\.toml: .* contains cities\.status, towns\.list"):
         Synthesised.of(settings, flags, package)
 
 
@@ -111,11 +111,11 @@ def test_a_cache_is_shared_by_lists_that_lead_nowhere_or_are_not_cached(
     [
         (
             {"kind": "cognito", "domain_prefix": "d", "machine_clients": {"a": ["x.read"]}},
-            "machine_clients.a names x.read",
+            "machine_clients.a contains unknown scopes: x.read",
         ),
         (
             {"kind": "iam", "principals": {f"arn:aws:iam::{ACCOUNT}:role/r": ["x.read"]}},
-            "principals.arn:aws:iam::.*:role/r names x.read",
+            "principals.arn:aws:iam::.*:role/r contains unknown scopes: x.read",
         ),
     ],
 )
@@ -137,7 +137,6 @@ def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
     )
 
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "forebay: there is no environment 'moon'; known are: dev, local, prod, staging\n"
+    assert done.stderr == (
+        "forebay: the environment 'moon' does not exist; choose one of: dev, local, prod, staging\n"
     )

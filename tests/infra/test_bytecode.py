@@ -179,7 +179,7 @@ def test_packages_with_bytecode_are_not_warned_of(
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [("", "is cpython-"), ("; exit 3", "doesn't run: out of order")],
+    [("", "is cpython-"), ("; exit 3", "can't be run: out of order")],
 )
 def test_a_python_that_cant_be_used_is_not_taken(
     no_compiler: NoCompiler,

@@ -249,13 +249,13 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
         (
             {"api.authorization": {"kind": "iam", "principals": {
                 f"arn:aws:iam::{ACCOUNT}:role/r": ["a.read"] * 400}}},
-            "grant roles instead",
+            "list roles instead",
         ),
         (
             {"api.authorization": {"kind": "cognito", "machine_clients": {"a": ["cities.read"]}}},
             "domain_prefix",
         ),
-        ({"api.plan.burst": 10_000}, "no more than the whole stage"),
+        ({"api.plan.burst": 10_000}, "must not exceed those of the stage"),
         ({"api.endpoint": "edge", "edge.requests_per_address": 10}, "requests_per_signature"),
         (
             {
@@ -276,7 +276,7 @@ def test_a_name_of_one_s_own_takes_the_place_of_aws_s(
                 "api.authorization": {"kind": "iam"},
                 "edge": {"requests_per_address": 10, "requests_per_signature": 10},
             },
-            "signatures are for the host",
+            "a signature covers the host",
         ),
         (
             {"api.domain": {**DOMAIN, "certificate_arn": DOMAIN["certificate_arn"].replace(

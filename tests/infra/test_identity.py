@@ -56,12 +56,12 @@ def test_people_can_get_exactly_the_scopes_of_the_settings(
 def test_a_scope_for_people_that_no_route_asks_for_is_refused(
     flags: Mapping[str, Any], package: Path
 ) -> None:
-    said = r"dev\.toml: api\.authorization\.people_scopes names rivers\.read, but the scopes are"
+    said = r"dev\.toml: api\.authorization\.people_scopes contains unknown scopes: rivers\.read;"
     with pytest.raises(SettingsError, match=said):
         scopes_of_people({"people_scopes": ["rivers.read"]}, flags, package)
 
 
 def test_scopes_for_people_who_can_not_sign_in_are_refused() -> None:
     authorization = {"kind": "cognito", "people_scopes": ["cities.read"]}
-    with pytest.raises(ValidationError, match="people_scopes needs callback_urls"):
+    with pytest.raises(ValidationError, match="people_scopes requires callback_urls"):
         settings_of("dev", {"api.authorization": authorization})

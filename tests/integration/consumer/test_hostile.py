@@ -160,7 +160,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
     (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
     assert line["error"] == "EventRefusedError"
     assert line["message_id"] == bad["messageId"]
-    assert "is not under s3://" in line["reason"] or "names no bucket and object" in line["reason"]
+    assert "is not under s3://" in line["reason"] or "no bucket or no object" in line["reason"]
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
     assert bench.handle(bad, good) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1}
@@ -334,7 +334,7 @@ def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     assert bench.database.cities() == {}
     (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
     assert line["error"] == "DecisionLogError"
-    assert f"{forged} is no object of decisions" in line["reason"]
+    assert f"{forged} is not a valid object of the decision log" in line["reason"]
     bench.s3.delete_object(Bucket=bench.bucket, Key=forged)
     assert bench.handle(message) == set()
     assert set(bench.database.cities()) == {1}

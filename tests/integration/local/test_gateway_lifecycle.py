@@ -52,7 +52,7 @@ def test_a_taken_port_is_told_in_one_sentence(emulator: Emulator, gateway_api: A
 def test_an_emulator_that_does_not_answer_is_told_in_one_sentence() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = start("--port", "0", "--emulator", url, "--api-name", "any")
-    assert_one_sentence(done, 4, url, "does not answer")
+    assert_one_sentence(done, 4, url, "does not respond")
 
 
 @pytest.mark.parametrize("option", ["--api-id", "--api-name"])
@@ -183,4 +183,4 @@ def test_a_stopped_emulator_frees_the_client_at_once(
             raw.settimeout(STOP_SECONDS)
             answer = raw.recv(65536)
         assert b" 503 " in answer
-        assert b"may or may not have been carried out" in answer
+        assert b"may have been executed" in answer

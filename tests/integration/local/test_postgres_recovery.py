@@ -80,7 +80,7 @@ def durable_machine() -> Iterator[Machine]:
 def test_data_is_there_after_a_stop_and_a_start(machine: Machine) -> None:
     with machine.running():
         machine.write("first")
-        assert machine.notes == ["made a new database"]
+        assert machine.notes == ["created a new database"]
 
     with machine.running():
         assert machine.names(machine.primary) == ["first"]
@@ -127,10 +127,10 @@ def leave_half_a_copy(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lose_the_folder, "there was none"),
-        (leave_half_a_copy, "there was none"),
+        (lose_the_folder, "it did not exist"),
+        (leave_half_a_copy, "it did not exist"),
         (damage_the_control_file, "its folder was damaged"),
-        (become_a_primary, "it had become a primary of its own"),
+        (become_a_primary, "it had been promoted to a primary"),
         (lose_the_log, 'directory "pg_wal" does not exist'),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_replica_that_can_not_follow_is_copied_anew(
 
     with machine.running(replica=True):
         (note,) = machine.notes
-        assert note.startswith("copied from the primary, as ")
+        assert note.startswith("copied from the primary, because ")
         assert reason in note
         assert machine.names(machine.replica) == ["kept"]
 
@@ -155,7 +155,9 @@ def test_a_replica_of_another_primary_is_copied_anew(machine: Machine) -> None:
 
     with machine.running(replica=True):
         machine.write("new")
-        assert machine.notes[-1] == "copied from the primary, as it belonged to another primary"
+        assert (
+            machine.notes[-1] == "copied from the primary, because it belonged to another primary"
+        )
         assert machine.names(machine.replica) == ["new"]
 
 
@@ -168,7 +170,7 @@ def test_a_replica_for_which_the_primary_kept_nothing_is_copied_anew(machine: Ma
         machine.write("second")
 
     with machine.running(replica=True):
-        assert machine.notes[-1].endswith("the primary had kept nothing for it")
+        assert machine.notes[-1].endswith("the primary had no replication slot for it")
         assert machine.names(machine.replica) == ["first", "second"]
 
 
@@ -179,7 +181,7 @@ def test_half_a_first_initialisation_is_not_taken_for_a_cluster(machine: Machine
 
     with machine.running():
         machine.write("first")
-        assert machine.notes == ["made a new database"]
+        assert machine.notes == ["created a new database"]
 
 
 def of_another_version(primary: Path) -> None:
@@ -204,7 +206,7 @@ def without_its_log(primary: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (of_another_version, "was written by PostgreSQL 17, this stack runs 18"),
+        (of_another_version, "is of PostgreSQL 17, but this stack runs 18"),
         (of_no_version, "is not a PostgreSQL cluster"),
         (with_a_damaged_control_file, "is damaged"),
         (without_its_log, "can't start from"),
@@ -289,7 +291,7 @@ def test_a_cluster_with_other_passwords_gets_those_of_the_secret_and_keeps_its_d
     assert machine.primary.url() != lost
 
     with machine.running(replica=True):
-        assert machine.notes == ["gave its roles new passwords"]
+        assert machine.notes == ["renewed the passwords of its roles"]
         assert machine.names(machine.replica) == ["before"]
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(lost)

@@ -116,4 +116,4 @@ def test_a_root_without_capabilities_is_told_which_folder_others_can_not_enter(
         binaries.server_user(tmp_path)
 
     assert str(tmp_path) in str(refused.value)
-    assert "every user can enter" in str(refused.value)
+    assert "all users can access" in str(refused.value)

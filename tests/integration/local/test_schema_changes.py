@@ -223,7 +223,9 @@ def test_make_migrate_without_a_running_stack_says_so(tmp_path: Path) -> None:
         migrate_running(settings, None, lambda: "y")
 
     make_secret(settings.secret)
-    with pytest.raises(ToolFailedError, match="no database answers for the stack on port 1"):
+    with pytest.raises(
+        ToolFailedError, match="the database of the stack on port 1 does not respond"
+    ):
         migrate_running(settings, None, lambda: "y")
 
 

@@ -122,7 +122,7 @@ def test_a_server_that_dies_ends_it_with_the_name_and_the_end_of_the_log(
 
         assert run.process.wait(60) == 1
         assert all_gone(family)
-    assert "firehose ended by itself with signal SIGKILL; the end of" in run.said()
+    assert "firehose ended unexpectedly with signal SIGKILL; the end of" in run.said()
     assert "firehose: ready on" in run.said()
 
 
@@ -167,7 +167,7 @@ def test_an_interrupted_first_start_leaves_nothing_and_the_next_one_succeeds() -
 def test_reset_asks_takes_silence_for_no_and_deletes_only_what_is_ours() -> None:
     with open_folder() as folder:
         machine = Machine(folder)
-        assert machine.does("reset") == (0, f"there is no state at {machine.state}\n")
+        assert machine.does("reset") == (0, f"no state exists at {machine.state}\n")
         (machine.state / "postgres").mkdir(parents=True)
         (machine.state / "somebody's").touch()
 

@@ -109,7 +109,7 @@ def test_a_rename_that_can_not_be_is_refused(
     recorded: Project, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, "lakes.size:title")
-    with pytest.raises(CommandError, match=r"RENAME=lakes\.size:title: no such column"):
+    with pytest.raises(CommandError, match=r"RENAME=lakes\.size:title: no dropped and added"):
         recorded.make(database, NEW, "Change lakes")
 
 

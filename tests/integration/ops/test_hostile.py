@@ -286,7 +286,7 @@ def test_a_forged_object_of_decisions_is_refused_by_name(operator: Operator, for
     for command in (("verify",), ("rebuild", "--yes"), ("replay", "--yes")):
         ended = operator.run(*command)
         assert ended.code == ExitCode.REFUSED
-        assert f"{forged} is no object of decisions" in ended.err
+        assert f"{forged} is not a valid object of the decision log" in ended.err
         assert cities(operator) == {}
 
 

@@ -93,7 +93,8 @@ def test_a_refusal_names_the_first_missing_scope_and_its_resource() -> None:
     problem = caught.value.problem
     assert (problem.status, problem.code) == (403, "forbidden")
     assert (
-        problem.detail == "the request also reads books, which takes the scope forebay/books.read"
+        problem.detail
+        == "the request also reads books, which requires the scope forebay/books.read"
     )
     assert "books" in str(problem.hint)
 

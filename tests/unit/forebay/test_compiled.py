@@ -153,7 +153,7 @@ def test_a_class_that_its_name_does_not_lead_to_is_refused_when_it_is_compiled()
         a: int
 
     assert compiled.dump({"second": Twice.spec_})
-    with pytest.raises(DeclarationError, match="Twice is another class"):
+    with pytest.raises(DeclarationError, match="Twice is a different class"):
         compiled.dump({"first": FIRST.spec_})
     with pytest.raises(DeclarationError, match=r"has no resource .*<locals>\.Local"):
         compiled.dump({"local": Local.spec_})

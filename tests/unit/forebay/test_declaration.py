@@ -202,12 +202,12 @@ def referring(arguments: str) -> str:
         ("class B(Resource, path='b'):\n    x: Annotated[int, References('c')]\n", "B.x"),
         ("class B(Resource, path='b'):\n    x: Annotated[str, References('a')]\n", "B.x"),
         (referring("name='X'"), "B.x: the reference's name 'X' must be a lower-case word"),
-        (referring("name='select'"), "B.x: the reference's name 'select' is a query parameter's"),
-        (referring("name='y'"), "B.x: the reference's name 'y' is a field's name"),
-        (referring("name='z'"), "B.x: the reference's name 'z' is that of another relation"),
+        (referring("name='select'"), "B.x: the reference's name 'select' is the name of a query"),
+        (referring("name='y'"), "B.x: the reference's name 'y' is the name of a field"),
+        (referring("name='z'"), "B.x: the reference's name 'z' is the name of another relation"),
         (
             "class B(Resource, path='b'):\n    x: Annotated[UUID, References('b', name='b')]\n",
-            "B.x: the reference's name 'b' is that of the way back",
+            "B.x: the reference's name 'b' is the name of the reverse relation",
         ),
     ],
 )

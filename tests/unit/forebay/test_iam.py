@@ -134,7 +134,7 @@ def test_missing_credentials_are_named() -> None:
 
 
 def test_an_address_without_a_user_is_refused() -> None:
-    with pytest.raises(SettingsError, match="names no user"):
+    with pytest.raises(SettingsError, match="has no user"):
         next(login_attempts(f"postgresql://{HOST}/forebay", environment=KEYS))
 
 

@@ -51,7 +51,7 @@ def test_a_retired_resource_is_none_of_the_declared_ones(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("retired", "target", "message"),
     [
-        ("'cities'", "cities", "City: 'cities' is retired as well"),
+        ("'cities'", "cities", "City: 'cities' is declared and retired"),
         ("'lakes'", "lakes", "City.size: refers to 'lakes', which is retired"),
         ("'Lakes'", "cities", "lakes: Retired('Lakes') must name a resource's path"),
         ("7", "cities", "lakes: Retired(7) must name a resource's path"),

@@ -340,7 +340,7 @@ def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
 
 
 def test_a_default_that_is_refused_is_told_in_the_declaration_s_own_words() -> None:
-    with pytest.raises(DeclarationError, match="the default 3 is refused: is odd"):
+    with pytest.raises(DeclarationError, match="the default 3 is not valid: is odd"):
 
         class Odd(Resource, path="odd"):
             number: Annotated[int, AfterValidator(_even)] = 3

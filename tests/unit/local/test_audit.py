@@ -27,8 +27,8 @@ def test_a_hole_is_named_with_the_version_that_mends_it() -> None:
     report = {"dependencies": [{"name": "a", "version": "2.0", "vulns": holes}]}
 
     assert read_pip_audit(json.dumps(report), "").holes == (
-        "a 2.0: PYSEC-1, mended in 2.1, 3.0",
-        "a 2.0: PYSEC-2, not mended yet",
+        "a 2.0: PYSEC-1, fixed in 2.1, 3.0",
+        "a 2.0: PYSEC-2, not fixed yet",
     )
 
 
@@ -61,7 +61,7 @@ def test_npm_s_holes_are_those_of_its_report() -> None:
     assert read_npm_audit(json.dumps(report), "") == Answer(
         "npm",
         asked_about=40,
-        holes=("cdk *: low, not mended yet", "tar <7: high, mended by `npm audit fix`"),
+        holes=("cdk *: low, not fixed yet", "tar <7: high, fixed by `npm audit fix`"),
     )
 
 
@@ -82,10 +82,14 @@ def test_an_error_of_npm_is_no_clear_report(report: object) -> None:
 @pytest.mark.parametrize(
     ("answers", "code", "said"),
     [
-        ([CLEAR], 0, "audit: no known holes"),
-        ([CLEAR, HOLE], 1, "audit: known holes: npm"),
-        ([CLEAR, SILENT], INCOMPLETE, "audit: incomplete, this is no result; not asked: npm"),
-        ([HOLE, SILENT], 1, "audit: incomplete, this is no result; not asked: npm"),
+        ([CLEAR], 0, "audit: no known vulnerabilities"),
+        ([CLEAR, HOLE], 1, "audit: known vulnerabilities: npm"),
+        (
+            [CLEAR, SILENT],
+            INCOMPLETE,
+            "audit: incomplete, so this is not a result; not queried: npm",
+        ),
+        ([HOLE, SILENT], 1, "audit: incomplete, so this is not a result; not queried: npm"),
     ],
 )
 def test_what_was_not_asked_fails_for_that_reason_alone(
@@ -111,6 +115,6 @@ def test_without_the_internet_both_sources_are_named(
 
     assert audit(ROOT) == INCOMPLETE
     said = capfd.readouterr().out
-    assert "PyPI: could not be asked about everything" in said
-    assert "npm: could not be asked about everything" in said
-    assert "not asked: PyPI, npm" in said
+    assert "PyPI: could not be queried for everything" in said
+    assert "npm: could not be queried for everything" in said
+    assert "not queried: PyPI, npm" in said

@@ -66,17 +66,17 @@ OLD: Body = {
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"name": None}, "name is gone"),
-        ({"name": None, "title": Text}, "name is gone; title is new, is never null and has no"),
-        ({"owner": str}, "owner is new, is never null and has no default"),
+        ({"name": None}, "name was removed"),
+        ({"name": None, "title": Text}, "name was removed; title is new, not nullable and has no"),
+        ({"owner": str}, "owner is new, not nullable and has no default"),
         ({"area": float}, "area was integer and is float"),
-        ({"depth": int}, "depth is not null any more"),
+        ({"depth": int}, "depth can't be null any more"),
         ({"kind": str}, "kind has another default"),
         ({"kind": (str, "pond")}, "kind has another default"),
         ({"depth": (int | None, 3)}, "depth has another default"),
         ({"name": Annotated[str, Field(max_length=19)]}, "name is at most 19 characters long"),
         ({"kind": (Annotated[str, Field(max_length=9)], "lake")}, "kind is at most 9 characters"),
-        ({"area": Annotated[int, Field(ge=0, le=9)]}, "area is of 32 bits"),
+        ({"area": Annotated[int, Field(ge=0, le=9)]}, "area has 32 bits only"),
         ({"price": Annotated[Decimal, Field(max_digits=8, decimal_places=3)]}, "price has fewer"),
         ({"price": Annotated[Decimal, Field(max_digits=7, decimal_places=1)]}, "price has fewer"),
         ({"tags": (dict[str, str], {})}, "tags has another default"),
@@ -114,7 +114,7 @@ def test_a_change_that_old_bodies_fit_needs_nothing(change: Body) -> None:
 def test_a_resource_that_is_gone_must_be_declared_retired() -> None:
     recorded = record(declare(**OLD))
     (problem,) = problems(recorded, Resources())
-    assert 'Write `lakes = Retired("lakes")` in the place of its class' in problem
+    assert 'Replace its class by `lakes = Retired("lakes")`' in problem
     assert list(problems(recorded, Resources(retired=["lakes"]))) == []
 
 
@@ -164,10 +164,10 @@ def test_an_upcaster_whose_bodies_fit_passes() -> None:
     [
         ({"name": Text}, {"given": Text, "rest": Text}, split, "the resource has no field family"),
         ({"name": Text}, {"title": Text}, lambda _: {}, "the body lacks title"),
-        ({"name": Text}, {"name": int}, lambda body: body, "name is no integer"),
+        ({"name": Text}, {"name": int}, lambda body: body, "name is not an integer"),
         ({"name": Text}, {"name": int}, lambda body: {"name": int(body["name"])}, "ValueError"),
         ({"name": Text}, {"title": Text}, lambda body: {"title": body["nam"]}, "KeyError('nam')"),
-        ({"name": Text}, {"title": Text}, lambda _: None, "made no object"),
+        ({"name": Text}, {"title": Text}, lambda _: None, "is not an object"),
         (
             {"name": Text},
             {"title": Text},
@@ -188,8 +188,13 @@ def test_an_upcaster_whose_bodies_fit_passes() -> None:
             "kind: Input should be 'a' or 'c'",
         ),
         ({"area": int}, {"area": Cents}, lambda body: {"area": str(body["area"])}, "too large"),
-        ({"a": dt.date}, {"a": dt.datetime}, lambda body: {"a": body["a"] + "x"}, "no timestamp"),
-        ({"name": Text}, {"name": Text}, lambda body: {"name": {body["name"]}}, "no JSON"),
+        (
+            {"a": dt.date},
+            {"a": dt.datetime},
+            lambda body: {"a": body["a"] + "x"},
+            "not a timestamp",
+        ),
+        ({"name": Text}, {"name": Text}, lambda body: {"name": {body["name"]}}, "not JSON"),
     ],
 )
 def test_a_wrong_upcaster_is_found_and_shown_with_a_body(
@@ -197,8 +202,8 @@ def test_a_wrong_upcaster_is_found_and_shown_with_a_body(
 ) -> None:
     (problem,) = up(old, new, upcaster)
     assert reason in problem
-    assert problem.startswith("Lake: of a body of schema version 1, ")
-    assert isinstance(orjson.loads(problem.rpartition("tried with ")[2]), dict)
+    assert problem.startswith("Lake: for a body of schema version 1, ")
+    assert isinstance(orjson.loads(problem.rpartition("the input was ")[2]), dict)
 
 
 class Line(BaseModel):
@@ -294,7 +299,7 @@ def test_make_migration_writes_nothing_that_old_bodies_do_not_fit(checkout: Chec
     checkout.write(declare(name=Text))
     before = (checkout.root / shape.FILE).read_bytes()
     checkout.declare(declare(title=Text))
-    with pytest.raises(DeclarationsError, match="name is gone"):
+    with pytest.raises(DeclarationsError, match="name was removed"):
         declarations.write_migration("Rename", checkout.root)
     assert declarations.check(checkout.root) == 1
     assert (checkout.ran, (checkout.root / shape.FILE).read_bytes()) == ([], before)

@@ -48,4 +48,4 @@ def test_the_text_says_how_each_fate_is_known() -> None:
     text = COMPLETE.text()
     assert "3 of 3 accepted in 0.5 s, 6 a second" in text
     assert "p50 0.25 s, p99 0.50 s, max 0.50 s" in text
-    assert "2 asked one by one, 1 seen in lists" in text
+    assert "2 by single requests, 1 in lists" in text

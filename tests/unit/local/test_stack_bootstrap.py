@@ -28,8 +28,8 @@ def test_a_python_that_is_too_old_is_one_sentence_with_the_way_out(
 
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert said.startswith("Python 3.11 or newer is needed, ")
-    assert "is 3.9; install one, or name it: make setup PYTHON=" in said
+    assert said.startswith("Python 3.11 or newer is required, ")
+    assert "is 3.9; install it, or name it: make setup PYTHON=" in said
     assert said.count("\n") == 1
 
 

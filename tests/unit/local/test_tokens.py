@@ -54,7 +54,7 @@ def test_an_unknown_program_is_told_with_those_there_are(
     assert main(["token", "load"]) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert all(line.endswith("those there are: Loader") for line in said)
+    assert all(line.endswith("it contains: Loader") for line in said)
 
 
 def test_the_credentials_name_the_archive_of_the_last_start(

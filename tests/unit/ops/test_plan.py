@@ -52,6 +52,6 @@ def test_bodies_are_counted_by_version_and_reason() -> None:
         "lakes version 1: the upcaster from version 1 raised ValueError": 2,
         "lakes version 1: the upcaster from version 1 raised KeyError": 1,
         "lakes version 2: the body lacks size": 1,
-        "lakes version 2: size is no integer": 1,
+        "lakes version 2: size is not an integer": 1,
         "lakes version 2: the resource has no field depth": 1,
     }

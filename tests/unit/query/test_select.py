@@ -125,7 +125,7 @@ def test_related_rows_have_their_own_order_and_limit() -> None:
         ({"select": f"extra->{'x' * 64}"}, "bad_select", "alias"),
         ({"select": '"":title'}, "bad_select", "1 to 63"),
         ({"select": ",".join(f"a{n}:title" for n in range(MAX_MEMBERS + 1))}, "bad_select", "100"),
-        ({"select": "author!inner()"}, "bad_select", "to show"),
+        ({"select": "author!inner()"}, "bad_select", "to return"),
         ({"select": "author(name"}, "PGRST100", "')'"),
         ({"select": "author(mayor)"}, "bad_select", "authors has no column"),
         ({"select": "author(name)x"}, "PGRST100", "a comma"),

@@ -222,7 +222,7 @@ def test_a_bad_text_key_is_400(key: str) -> None:
 
 def test_a_bad_key_is_quoted_decoded() -> None:
     problem = document(WriteBench().send("DELETE", "/countries/{key}", key="D%2FE"))
-    assert problem["detail"].startswith("'D/E' is no key of countries")
+    assert problem["detail"].startswith("'D/E' is not a valid key of countries")
 
 
 def test_a_key_in_the_body_that_is_not_the_paths_is_422() -> None:

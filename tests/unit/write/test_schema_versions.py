@@ -116,10 +116,10 @@ def test_lines_may_be_old_too(bench: WriteBench) -> None:
     ("changes", "pointer", "detail"),
     [
         ({"given": "Ada"}, "#/given", "that version has no such member"),
-        ({"name": 7}, "#/name", "is no text"),
+        ({"name": 7}, "#/name", "is not a string"),
         ({"name": None}, "#/name", "is null"),
         ({"name": "x" * 101}, "#/name", "is longer than 100 characters"),
-        ({"price": "much"}, "#/price", "is no number"),
+        ({"price": "much"}, "#/price", "is not a number"),
         ({"name": "Plato"}, "#", "the upcaster from schema version 1 raised ValueError"),
         ({"name": "A Lovelacesson"}, "#/family", "String should have at most 10 characters"),
     ],
