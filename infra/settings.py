@@ -58,7 +58,6 @@ MIN_MINUTES_BETWEEN_WAKINGS: Final = 240
 
 _GATEWAY_TIMEOUT_SECONDS = 29  # API Gateway's time-out for an integration
 
-Seconds = Annotated[int, Field(ge=0)]
 FunctionTimeout = Annotated[int, Field(ge=1, le=900)]  # Lambda's limit
 
 

@@ -22,8 +22,6 @@ class _Link(psycopg.Connection[tuple[Any, ...]]):
     scheduler: Scheduler | None = None
     actor: Actor
     what: str | None = None
-    #: True if a COPY is in progress; its data exchanges are not points.
-    is_copying = False
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         scheduler = self.scheduler

@@ -167,7 +167,6 @@ AURORA: Mapping[str, Any] = {
     "backup_days": 1,
     "deletion_protection": True,
 }
-PAUSING = {"min_units": 0.0, "max_units": 2.0, "pause_after_seconds": 600}
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])

@@ -169,18 +169,14 @@ def test_the_sweep_reaches_the_queues_from_the_network(prod: Synthesised) -> Non
     assert set(statement["Action"]) == granted
 
 
-@pytest.mark.parametrize(
-    "name", ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
-)
+@pytest.mark.parametrize("name", USES_DATABASE)
 def test_who_uses_the_database_is_in_its_network(prod: Synthesised, name: Any) -> None:
     """Trap: functions outside the network can't reach the database; `write` must be outside."""
     assert "VpcConfig" in prod.function(name)
     assert "VpcConfig" not in prod.function("write")
 
 
-@pytest.mark.parametrize(
-    "name", ["read", "status", "about", "firehose_consumer", "migrate", "sweep"]
-)
+@pytest.mark.parametrize("name", USES_DATABASE)
 def test_network_interfaces_are_lambda_s_and_not_the_code_s(prod: Synthesised, name: Any) -> None:
     """Trap: AWS's managed policy for a VPC lets the function's own code write every log."""
     role = prod.service["Resources"][prod.function(name)["Role"]["Fn::GetAtt"][0]]["Properties"]

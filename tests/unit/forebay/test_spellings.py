@@ -347,7 +347,7 @@ def test_a_default_that_is_refused_is_told_in_the_declaration_s_own_words() -> N
 
 
 def test_a_default_is_no_text_for_a_date() -> None:
-    with pytest.raises(DeclarationError, match="the default '1704067200' is refused"):
+    with pytest.raises(DeclarationError, match="the default '1704067200' is not valid"):
 
         class Late(Resource, path="late"):
             day: dt.date = "1704067200"  # type: ignore[assignment]
