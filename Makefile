@@ -160,7 +160,7 @@ migration: $(READY) ## write a migration for changed resources (m="title", RENAM
 
 .PHONY: synth
 synth: $(READY) $(PACKAGES) ## synthesise the CloudFormation templates of an environment (ENV=dev)
-	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),$(env),dev)
+	@exec $(BIN)/python -m local cdk synth --quiet -c env=$(or $(ENV),dev)
 
 .PHONY: templates
 templates: $(READY) $(PACKAGES) ## synthesise and check the templates of every environment

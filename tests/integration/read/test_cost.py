@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from lambdas.read.sql.limits import RELATED_MAX_BYTES, REPEATED_MAX_BYTES
 from local.postgres.config import OWNER
 from tests.fixtures import costly, model
 from tests.fixtures.costly import MIB
+from tests.fixtures.emulator import wait_until
 from tests.fixtures.postgres import PostgresServer, cloned_database
 from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import create_tables, open_connection
@@ -231,7 +233,7 @@ def test_twenty_hostile_queries_leave_an_item_below_its_time_out(costly_url: str
     with ThreadPoolExecutor(AT_ONCE) as pool:
         attacks = [pool.submit(attack, number) for number in range(AT_ONCE)]
         try:
-            time.sleep(1)
+            _wait_until_attacked(costly_url)
             for _ in range(5):
                 started = time.monotonic()
                 assert reader.get("papers", key="7").status == 200
@@ -241,3 +243,18 @@ def test_twenty_hostile_queries_leave_an_item_below_its_time_out(costly_url: str
         for attacked in attacks:
             attacked.result()
     close(reader)
+
+
+def _wait_until_attacked(url: str) -> None:
+    """Wait until the database executes at least half of the attacks at the same time."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def is_attacked() -> bool:
+            (row,) = connection.execute(query)
+            return int(row[0]) >= AT_ONCE // 2
+
+        wait_until(is_attacked, "half of the attacks run")
