@@ -293,8 +293,8 @@ def test_contradictions_are_refused_with_a_sentence(changes: Mapping[str, Any], 
 #: By scope, the beginning of its row in the documentation of authorizers.
 _DOCUMENTED = {
     "cities.read": "| read `cities` |",
-    "cities.write": "| write `cities`, and see what became of it |",
-    "status.read": "| see how the API is doing |",
+    "cities.write": "| write `cities`, and read the statuses of commands |",
+    "status.read": "| read the status of the pipeline |",
 }
 
 
