@@ -87,7 +87,7 @@ def test_a_key_that_refers_is_refused_with_the_reason() -> None:
         (Annotated[str, Indexed("contains")], "is for a list or dict"),
         (Annotated[list[str], Indexed("trigram")], "is for a str"),
         (Annotated[str, Indexed("search", "english'; --")], "the language must be"),
-        (Annotated[list[str], Indexed()], r'Indexed\("contains"\) serves filters'),
+        (Annotated[list[str], Indexed()], r'Indexed\("contains"\) supports containment'),
     ],
 )
 def test_an_index_for_something_else_is_refused(field: object, message: str) -> None:
