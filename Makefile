@@ -75,7 +75,7 @@ test-containers: $(READY) ## those that need only Postgres, in containers (FOREB
 		-m "postgres and not long and not fault" --postgres=containers -n 2 --dist loadgroup
 
 .PHONY: test-runbooks
-test-runbooks: $(READY) $(PACKAGES) ## every runbook as it is written, on a stack of its own
+test-runbooks: $(READY) $(PACKAGES) ## every runbook and the tutorial as they are written
 	@exec $(BIN)/python -m pytest -m runbook
 
 # The page is made from a full run only; one in a hurry keeps its results to itself.
