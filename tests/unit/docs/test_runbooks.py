@@ -15,4 +15,4 @@ def test_every_runbook_is_listed_and_tested() -> None:
     assert set(PAGES) <= {link.partition("#")[0] for link in links(text_of(f"{FOLDER}/README.md"))}
     tests = (ROOT / "tests/e2e/test_runbooks.py").read_text()
     assert set(re.findall(r'run_book\(\s*"([^"]+)"', tests)) == set(PAGES)
-    assert all(blocks_of(page) for page in PAGES)
+    assert all(blocks_of(text_of(f"{FOLDER}/{page}")) for page in PAGES)
