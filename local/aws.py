@@ -88,7 +88,7 @@ class Emulated:
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
             functions.update_function_code(FunctionName=function, ZipFile=package)
 
-    def invoke(self, function: str, event: Mapping[str, str] | None = None) -> None:
+    def invoke(self, function: str, event: Mapping[str, object] | None = None) -> None:
         """Run a function with that event to its end; also raises if the function fails."""
         with self.translated():
             functions = self._session.client("lambda", endpoint_url=self._url, config=_CONFIG)
