@@ -1,4 +1,4 @@
-"""`forebay adopt`: makes a database the owner of the archive."""
+"""`forebay adopt`: make a database the owner of the archive."""
 
 from __future__ import annotations
 

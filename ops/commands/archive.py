@@ -1,4 +1,4 @@
-"""`forebay archive`: which objects hold the commands of a time."""
+"""`forebay archive`: list the objects with the commands of a time range."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def archive(
 ) -> None:
     """List the archive objects that may hold commands accepted in a time."""
     context = Context({ARCHIVE: source}, env)
-    found = list(
+    objects = list(
         list_commands(
             context.archive,
             since=options.moment(since, "--from") if since else None,
@@ -35,19 +35,25 @@ def archive(
         )
     )
     rows = [
-        (item.key, item.size_bytes, f"{item.modified:%F %T}", item.storage_class) for item in found
+        (
+            archive_object.key,
+            archive_object.size_bytes,
+            f"{archive_object.modified:%F %T}",
+            archive_object.storage_class,
+        )
+        for archive_object in objects
     ]
     Console(as_json=as_json, strays=context.strays).result(
         {
             "archive": context.archive.url,
             "objects": [
                 {
-                    "key": item.key,
-                    "bytes": item.size_bytes,
-                    "modified": item.modified,
-                    "storage_class": item.storage_class,
+                    "key": archive_object.key,
+                    "bytes": archive_object.size_bytes,
+                    "modified": archive_object.modified,
+                    "storage_class": archive_object.storage_class,
                 }
-                for item in found
+                for archive_object in objects
             ],
         },
         table(["object", "bytes", "modified", "class"], rows)

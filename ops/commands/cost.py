@@ -1,4 +1,4 @@
-"""`forebay cost`: what a load costs a month on AWS, and which quota it meets first."""
+"""`forebay cost`: estimate the monthly cost of a load on AWS, and the first quota it reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`forebay history`: every command of one key, and the row as it was."""
+"""`forebay history`: list the commands of one key, or print the row as it was at a time."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def history(
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     spec = context.resources.get(resource)
     if spec is None:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {known}")
+        paths = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {resource!r}; there are {paths}")
     try:
-        wanted = spec.body.read_key(key)
+        key_value = spec.body.read_key(key)
     except ValueError as exc:
         raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
     moment = options.moment(as_of, "--as-of") if as_of else None
@@ -59,22 +59,22 @@ def history(
     objects = list(list_commands(context.archive, since=first, until=last))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     damaged: list[LineFault] = []
-    entries, asked = _entries(context, console, spec, wanted, objects, damaged=damaged)
+    entries, asked = _read_entries(context, console, spec, key_value, objects, damaged=damaged)
     with context.connect_for_reading(purpose="history") as connection:
         missing = find_missing(connection, context.archive, since=first, until=last)
-    lacks = {**missing.facts(), "damaged": [one.facts() for one in damaged]}
+    gaps = {**missing.facts(), "damaged": [fault.facts() for fault in damaged]}
     for text in describe(damaged):
         console.note(f"the rest can't be read of {text}")
     if moment is None:
-        _tell(console, spec, wanted, entries, lacks, asked=asked, bodies=bodies)
+        _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
     else:
-        found = reading.as_of(entries, spec, moment)
-        _tell_as_of(console, spec, wanted, found, lacks, asked=asked, moment=f"{moment:%F %T}Z")
+        state = reading.as_of(entries, spec, moment)
+        _print_state(console, spec, key_value, state, gaps, asked=asked, moment=f"{moment:%F %T}Z")
     if missing:
         raise IncompleteError(missing.sentence)
 
 
-def _entries(
+def _read_entries(
     context: Context,
     console: Console,
     spec: ResourceSpec,
@@ -87,7 +87,7 @@ def _entries(
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
     ):
-        found = reading.commands_of(
+        occurrences = reading.commands_of(
             context.archive,
             objects,
             spec.path,
@@ -95,24 +95,24 @@ def _entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = reading.with_outcomes(connection, spec, key, found)
+        entries, asked = reading.with_outcomes(connection, spec, key, occurrences)
     if asked.server == "primary" or not reading.needs_primary(entries):
         return entries, asked
     try:
         with context.connect(purpose="history") as primary:
-            return reading.with_outcomes(primary, spec, key, found)
+            return reading.with_outcomes(primary, spec, key, occurrences)
     except (UsageError, psycopg.OperationalError) as exc:
         reason = " ".join(str(exc).split())
         console.note(f"the primary can't be asked about what the replica does not show: {reason}")
         return entries, asked
 
 
-def _tell(
+def _print_commands(
     console: Console,
     spec: ResourceSpec,
     key: KeyValue,
     entries: Sequence[Entry],
-    lacks: Mapping[str, Any],
+    gaps: Mapping[str, Any],
     *,
     asked: Asked,
     bodies: bool,
@@ -138,8 +138,8 @@ def _tell(
             "resource": spec.path,
             "key": key,
             "asked": dataclasses.asdict(asked),
-            "commands": [_json(entry) for entry in entries],
-            **lacks,
+            "commands": [_describe_entry(entry) for entry in entries],
+            **gaps,
         },
         table([*columns, *(("body",) if bodies else ())], rows)
         if rows
@@ -147,12 +147,12 @@ def _tell(
     )
 
 
-def _tell_as_of(
+def _print_state(
     console: Console,
     spec: ResourceSpec,
     key: KeyValue,
-    found: AsOf,
-    lacks: Mapping[str, Any],
+    state: AsOf,
+    gaps: Mapping[str, Any],
     *,
     asked: Asked,
     moment: str,
@@ -162,29 +162,29 @@ def _tell_as_of(
         "key": key,
         "as_of": moment,
         "asked": dataclasses.asdict(asked),
-        "state": found.state,
-        "version": found.version,
-        "by": found.by,
-        "row": found.row,
-        "left_out": list(found.left_out),
-        **lacks,
+        "state": state.state,
+        "version": state.version,
+        "by": state.by,
+        "row": state.row,
+        "left_out": list(state.left_out),
+        **gaps,
     }
-    if found.left_out:
+    if state.left_out:
         console.note(
-            f"{len(found.left_out)} commands were left out, for they are no valid items of "
-            f"{spec.path}: {', '.join(found.left_out)}"
+            f"{len(state.left_out)} commands were left out, for they are no valid items of "
+            f"{spec.path}: {', '.join(state.left_out)}"
         )
-    said = {
+    sentences = {
         "absent": f"{spec.path} {key} did not exist at {moment}",
-        "deleted": f"{spec.path} {key} was deleted at {moment}, by {found.version} ({found.by})",
+        "deleted": f"{spec.path} {key} was deleted at {moment}, by {state.version} ({state.by})",
     }
-    if found.row is None:
-        console.result(value, said[found.state])
+    if state.row is None:
+        console.result(value, sentences[state.state])
         return
-    console.result(value, pairs({**found.row, "(version)": found.version, "(by)": found.by}))
+    console.result(value, pairs({**state.row, "(version)": state.version, "(by)": state.by}))
 
 
-def _json(entry: Entry) -> dict[str, Any]:
+def _describe_entry(entry: Entry) -> dict[str, Any]:
     command = entry.command
     return {
         "id": command.id,

@@ -1,4 +1,4 @@
-"""`forebay outdate`: marks rows that the next replay is to write again."""
+"""`forebay outdate`: mark rows, so that the next replay writes them again."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def outdate(
     context = Context({DATABASE: database_url}, env)
     spec = context.resources.get(resource)
     if spec is None:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {known}")
+        paths = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {resource!r}; there are {paths}")
     try:
-        wanted = None if key is None else spec.body.read_key(key)
+        key_value = None if key is None else spec.body.read_key(key)
     except ValueError as exc:
         raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
     first, last = options.moment(since, "--from"), options.moment(until, "--to")
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:
-        total = count_rows(connection, spec, first, last, wanted, orphaned=orphaned)
+        total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)
         console.confirm(
             f"Mark {total:,} rows of {resource}? They stay readable, and the next "
             "`forebay replay` of that time writes them again.",
             yes=yes,
         )
-        marked = mark(connection, spec, first, last, wanted, orphaned=orphaned)
+        marked = mark(connection, spec, first, last, key_value, orphaned=orphaned)
     console.result(
         {"resource": resource, "rows": marked},
         f"{marked:,} rows of {resource} are marked; now: forebay replay --resource {resource} "

@@ -1,4 +1,4 @@
-"""`forebay rebuild`: makes the tables from the archive alone."""
+"""`forebay rebuild`: fill an empty database from the archive."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def rebuild(
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
-    listed = list(commands_until(context.archive, cut))
-    objects = len(listed)
+    archive_objects = list(commands_until(context.archive, cut))
+    objects = len(archive_objects)
     if allow_new_rejections:
-        refuse_damaged(console, context.archive, listed, empty_only=True)
+        refuse_damaged(console, context.archive, archive_objects, empty_only=True)
     console.confirm(
         f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
         yes=yes,
@@ -77,14 +77,14 @@ def rebuild(
             raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
         return
     try:
-        done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+        result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
     except NotRebuiltError as exc:
         exc.tell(console)
         raise
-    console.facts({"cut": cut, **done.facts()})
-    if done.missing:
+    console.facts({"cut": cut, **result.facts()})
+    if result.missing:
         raise IncompleteError(
-            f"{context.archive.url} is incomplete: it lacks {len(done.missing):,} objects in which "
-            f"commands were rejected (the first is {done.missing[0]}), and the tables lack what "
-            "else they hold. Copy them, then apply them with `forebay replay`"
+            f"{context.archive.url} is incomplete: it lacks {len(result.missing):,} objects in "
+            f"which commands were rejected (the first is {result.missing[0]}), and the tables lack "
+            "what else they hold. Copy them, then apply them with `forebay replay`"
         )

@@ -1,4 +1,4 @@
-"""`forebay replay`: applies archived commands again."""
+"""`forebay replay`: apply archived commands again."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def replay(
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
-        resources=_known(context, resource),
+        resources=_check_resources(context, resource),
         keys=frozenset(key or ()),
         by=frozenset(by or ()),
         ids=_read_ids(id_file) if id_file else frozenset(),
@@ -113,14 +113,14 @@ def replay(
     if lack := describe_lack(context.archive):
         raise IncompleteError(f"{lack}; nothing was replayed")
     if plan:
-        _tell_plan(context, console, selection, pace)
+        _print_plan(context, console, selection, pace)
         return
     run = replaying.resumed(context, resume) if resume else None
     if run is not None:
         selection = Selection.from_json(run.selection)
     if via_queue or (run is not None and run.via_queue):
         queueing.replay(context, console, run, selection, watch=watch, yes=yes)
-        _demand_all_objects(console, replaying.missing_objects(context, selection), selection)
+        _require_all_objects(console, replaying.missing_objects(context, selection), selection)
         return
     _replay_here(context, console, run, selection, pace, dry_run=dry_run, yes=yes)
 
@@ -162,33 +162,33 @@ def _replay_here(
         raise IncompleteError(
             f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
         )
-    if not is_resumed:  # the call before may have applied all that is selected
-        _demand_commands(tally.lines, tally.objects, selection)
-    _demand_all_objects(console, missing, selection)
+    if not is_resumed:  # the previous call may have applied all selected commands
+        _require_commands(tally.lines, tally.objects, selection)
+    _require_all_objects(console, missing, selection)
 
 
-def _tell_plan(
+def _print_plan(
     context: Context, console: Console, selection: Selection, pace: replaying.Pace
 ) -> None:
-    """Print what a replay would do, with damaged objects and those that are missing."""
+    """Print the effects of a replay, and the damaged and missing objects."""
     missing = replaying.missing_objects(context, selection)
     objects = replaying.objects_of(context.archive, selection)
     damaged = find_damaged(console, context.archive, objects)
-    found = make_plan(context, console, selection)
-    facts = found.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
-    console.facts({**facts, **missing.facts(), "damaged": [one.facts() for one in damaged]})
-    _demand_commands(found.selected, found.objects, selection)
-    _demand_all_objects(console, missing, selection)
+    result = make_plan(context, console, selection)
+    facts = result.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
+    console.facts({**facts, **missing.facts(), "damaged": [fault.facts() for fault in damaged]})
+    _require_commands(result.selected, result.objects, selection)
+    _require_all_objects(console, missing, selection)
 
 
-def _demand_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
-    """Refuses to call a replay of an incomplete archive a success.
+def _require_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
+    """Fail if the archive is incomplete.
 
-    Where commands are chosen by more than their time, the objects that are missing need not have
-    held any of them; then a note says so.
+    If commands are selected by more than their time, the missing objects may contain none of them;
+    then they are only printed.
 
     Raises:
-        IncompleteError: the archive lacks objects that the ledger calls applied.
+        IncompleteError: the archive lacks objects that the ledger shows as applied.
     """
     if not missing:
         return
@@ -198,11 +198,11 @@ def _demand_all_objects(console: Console, missing: Missing, selection: Selection
     raise IncompleteError(missing.sentence)
 
 
-def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
-    """Refuses to call a replay of chosen commands a success that has found none of them.
+def _require_commands(commands: int, objects: int, selection: Selection) -> None:
+    """Fail if a replay has conditions and no command fulfils them.
 
     Raises:
-        IncompleteError: there are conditions, and no command fulfils them.
+        IncompleteError: no command was selected.
     """
     if commands or selection.is_everything:
         return
@@ -214,27 +214,31 @@ def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
     )
 
 
-def _known(context: Context, paths: list[str] | None) -> frozenset[str]:
+def _check_resources(context: Context, paths: list[str] | None) -> frozenset[str]:
     unknown = sorted(set(paths or ()) - set(context.resources))
     if unknown:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {', '.join(unknown)}; known are {known}")
+        declared = ", ".join(sorted(context.resources))
+        raise UsageError(f"there is no resource {', '.join(unknown)}; known are {declared}")
     return frozenset(paths or ())
 
 
 def _read_ids(file: Path) -> frozenset[str]:
-    """Read command ids, one a line; blank lines and blanks around an id do not count.
+    """Read command ids, one per line; blank lines and spaces around an id are ignored.
 
     Raises:
-        UsageError: the file has no ids, or lines that are none; names all of them by number.
+        UsageError: the file contains no ids, or invalid lines; the message names their numbers.
     """
-    # A file that was joined from several ones may have a byte order mark in its middle.
+    # A file that was joined from several files may contain a byte order mark in its middle.
     lines = [line.strip(_BLANKS) for line in read_text_file(file).split("\n")]
     ids = {number: line.lower() for number, line in enumerate(lines, start=1) if line}
-    wrong = [number for number, command_id in ids.items() if not is_command_id(command_id)]
-    if wrong:
-        named = "; ".join(f"line {number:,}: {short(lines[number - 1])!r}" for number in wrong[:5])
-        more = f"; and {len(wrong) - 5:,} more lines" if len(wrong) > 5 else ""  # noqa: PLR2004
+    invalid_numbers = [
+        number for number, command_id in ids.items() if not is_command_id(command_id)
+    ]
+    if invalid_numbers:
+        named = "; ".join(
+            f"line {number:,}: {short(lines[number - 1])!r}" for number in invalid_numbers[:5]
+        )
+        more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
         raise UsageError(f"--id-file {file} has lines that are no command ids: {named}{more}")
     if not ids:
         raise UsageError(f"--id-file {file} is empty")

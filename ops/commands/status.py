@@ -1,4 +1,4 @@
-"""`forebay status`: how the pipeline is doing, once or again and again."""
+"""`forebay status`: show the state of the pipeline, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOKBACK_HOURS = 2
 _LIMITS = Limits()
 
 
-def _limit(subject: str) -> str:
+def _describe_limit(subject: str) -> str:
     """Return the help of a limit."""
     return f"Limit of {subject}; what is above it needs attention."
 
@@ -43,13 +43,15 @@ def status(
         typer.Option(
             "--max-unapplied-age",
             min=0,
-            help=_limit("the seconds for which an object is not applied"),
+            help=_describe_limit("the seconds for which an object is not applied"),
         ),
     ] = _LIMITS.unapplied_seconds,
     max_replica_lag: Annotated[
         float,
         typer.Option(
-            "--max-replica-lag", min=0, help=_limit("the seconds that the replica is behind")
+            "--max-replica-lag",
+            min=0,
+            help=_describe_limit("the seconds that the replica is behind"),
         ),
     ] = _LIMITS.replica_lag_seconds,
     max_undelivered_age: Annotated[
@@ -57,7 +59,7 @@ def status(
         typer.Option(
             "--max-undelivered-age",
             min=0,
-            help=_limit("the seconds for which a stream keeps a command")
+            help=_describe_limit("the seconds for which a stream keeps a command")
             + " Default: its buffer interval and two minutes.",
         ),
     ] = _LIMITS.undelivered_seconds,
@@ -66,24 +68,26 @@ def status(
         typer.Option(
             "--max-silent-run",
             min=0,
-            help=_limit("the seconds for which a running replay does nothing"),
+            help=_describe_limit("the seconds for which a running replay does nothing"),
         ),
     ] = _LIMITS.silent_run_seconds,
     max_rejections: Annotated[
-        int, typer.Option("--max-rejections", min=0, help=_limit("the open rejections"))
+        int, typer.Option("--max-rejections", min=0, help=_describe_limit("the open rejections"))
     ] = _LIMITS.open_rejections,
     max_dead_letters: Annotated[
         int,
         typer.Option(
             "--max-dead-letters",
             min=0,
-            help=_limit("the messages of each dead-letter queue"),
+            help=_describe_limit("the messages of each dead-letter queue"),
         ),
     ] = _LIMITS.dead_letters,
     max_outdated: Annotated[
         int,
         typer.Option(
-            "--max-outdated", min=0, help=_limit("the rows that are outdated and not replayed")
+            "--max-outdated",
+            min=0,
+            help=_describe_limit("the rows that are outdated and not replayed"),
         ),
     ] = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,
@@ -94,7 +98,7 @@ def status(
 ) -> int:
     """Show queues, lags from acceptance to the replica, rejections, and what needs attention."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
-    # What is told nowhere is wrong usage, and not a server that does not answer.
+    # A setting without a value is wrong usage, and not a server that does not answer.
     for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAMS):
         context.get(setting)
     limits = Limits(
@@ -113,33 +117,33 @@ def status(
         return ExitCode.OK
     report = reporter.report()
     console.result(report)
-    console.show(_screen(report))
+    console.show(_render(report))
     if report["unanswered"]:
         return ExitCode.INCOMPLETE
     return ExitCode.FOUND if check and report["needs_attention"] else ExitCode.OK
 
 
 def _watch(console: Console, reporter: Reporter, every: float) -> None:
-    """Until Ctrl-C, which is this command's ordinary end."""
+    """Show the state repeatedly until Ctrl-C, which is the normal end of this command."""
     try:
         with console.live() as draw:
             while True:
                 report = reporter.report()
-                draw(report, _screen(report))
+                draw(report, _render(report))
                 time.sleep(every)
     except KeyboardInterrupt:
         return
 
 
-def _screen(report: dict[str, Any]) -> RenderableType:
+def _render(report: dict[str, Any]) -> RenderableType:
     facts = pairs(
         {
             "at": f"{report['at']:%F %T} UTC",
             "queue": report["queue"],
-            "dead letters": _depths(report),
+            "dead letters": _list_depths(report),
             "rejections": report["rejections"],
             "replica": report["replica"],
-            "outdated rows": _total(report["outdated"]),
+            "outdated rows": _sum_rows(report["outdated"]),
             "databases": [
                 "{role} {host}:{port}, database {database}".format(**database)
                 for database in report["databases"]
@@ -154,15 +158,15 @@ def _screen(report: dict[str, Any]) -> RenderableType:
     return Group(facts, "", stages, "", *needs)
 
 
-def _depths(report: dict[str, Any]) -> dict[str, int]:
+def _list_depths(report: dict[str, Any]) -> dict[str, int]:
     """Return the number of dead letters of each queue that answered."""
     names = {
         "live": "dead_letters",
         "of replays": "replay_dead_letters",
         "of imports": "import_dead_letters",
     }
-    return {said: report[name]["total"] for said, name in names.items() if report[name]}
+    return {label: report[name]["total"] for label, name in names.items() if report[name]}
 
 
-def _total(outdated: dict[str, int] | None) -> object:
+def _sum_rows(outdated: dict[str, int] | None) -> object:
     return "not counted in time" if outdated is None else sum(outdated.values())

@@ -1,4 +1,4 @@
-"""`forebay sweep`: archive objects that nobody has applied."""
+"""`forebay sweep`: find archive objects that are not applied, and enqueue them."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def sweep(
     after = start_of_listing(begin) if begin else ""
     imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
     with context.connect(purpose="sweep") as connection:
-        looking = _Looking(context, connection, after, dt.timedelta(seconds=grace))
-        found = looking.survey()
+        inspection = _Inspection(context, connection, after, dt.timedelta(seconds=grace))
+        survey = inspection.survey()
         waiting = queue.depth().total
         enqueued = 0
         if imports.keys and not dry_run:
@@ -114,41 +114,43 @@ def sweep(
                 yes=yes,
             )
             imports.enqueue()
-        if found.missed and not dry_run:
+        if survey.missed and not dry_run:
             console.confirm(
-                f"Enqueue {found.missed:,} of {found.listed:,} objects that are not applied? "
+                f"Enqueue {survey.missed:,} of {survey.listed:,} objects that are not applied? "
                 f"{queue.name} holds {waiting:,} messages, which may tell of some of them.",
                 yes=yes,
             )
-            with console.progress("sweep", unit="objects", total=found.missed) as meter:
-                for keys in looking.sweep().missed(looking.listed()):
+            with console.progress("sweep", unit="objects", total=survey.missed) as meter:
+                for keys in inspection.sweep().missed(inspection.listed()):
                     enqueue(queue, bucket, keys)
                     enqueued += len(keys)
                     meter.advance(len(keys))
         if wait:
-            found = wait_until_applied(console, looking.survey, looking.explain, seconds=wait)
-        unapplied = looking.explain() if found.applied < found.listed else []
+            survey = wait_until_applied(
+                console, inspection.survey, inspection.explain, seconds=wait
+            )
+        unapplied = inspection.explain() if survey.applied < survey.listed else []
     console.facts(
         {
-            **found.as_counts,
-            "oldest_missed": found.oldest,
+            **survey.as_counts,
+            "oldest_missed": survey.oldest,
             "waiting_in_queue": waiting,
             "enqueued": enqueued,
-            "not_applied": [one.to_json() for one in unapplied],
+            "not_applied": [archive_object.to_json() for archive_object in unapplied],
             "imports": imports.to_json(),
         }
     )
-    return _exit_code(found, imports, dry_run=dry_run, waited=bool(wait))
+    return _exit_code(survey, imports, dry_run=dry_run, waited=bool(wait))
 
 
-def _exit_code(found: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
-    if found.dead or imports.dead or (waited and found.applied < found.listed):
+def _exit_code(survey: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
+    if survey.dead or imports.dead or (waited and survey.applied < survey.listed):
         return ExitCode.INCOMPLETE
-    return ExitCode.FOUND if dry_run and (found.missed or imports.keys) else ExitCode.OK
+    return ExitCode.FOUND if dry_run and (survey.missed or imports.keys) else ExitCode.OK
 
 
-class _Looking:
-    """Looks at archive, ledger and dead letters, as they are at each call."""
+class _Inspection:
+    """Compares archive, ledger and dead letters; each call sees their current state."""
 
     def __init__(
         self, context: Context, connection: Connection, after: str, grace: dt.timedelta
@@ -157,11 +159,11 @@ class _Looking:
         self._connection = connection
         self._grace = grace
         self._dead_letters = Queue(context.sqs, context.get(DEAD_LETTERS))
-        #: The archive's objects.
-        self.listed = partial(_listed, context.archive, after)
+        #: Lists the archive's objects.
+        self.listed = partial(_list_objects, context.archive, after)
 
     def sweep(self) -> Sweep:
-        """A sweep of this moment."""
+        """Return a sweep at the current time."""
         return Sweep(
             self._connection,
             now=dt.datetime.now(dt.UTC),
@@ -170,15 +172,15 @@ class _Looking:
         )
 
     def survey(self) -> Survey:
-        """The counts."""
+        """Count the objects by their states."""
         return self.sweep().survey(self.listed())
 
     def explain(self) -> list[Unapplied]:
-        """The first of the objects that are not applied, each with the reason."""
+        """Return the first objects that are not applied, each with the reason."""
         context, now = self._context, dt.datetime.now(dt.UTC)
         explainer = Explainer(self._connection, context.archive, context.resources, now=now)
         return explainer.explain(self.sweep().unapplied(self.listed()))
 
 
-def _listed(store: ObjectStore, after: str) -> Iterable[StoredObject]:
+def _list_objects(store: ObjectStore, after: str) -> Iterable[StoredObject]:
     return store.list(COMMANDS_PREFIX, after=after)

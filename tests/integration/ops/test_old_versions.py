@@ -203,7 +203,7 @@ def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
         }
     )
     planner = Planner(SPECS, by="operator:anna", ids=IdSource(), rules=[rule])
-    (page,) = store.pages(parcels.connection, store.Selection())
+    (page,) = store.read_pages(parcels.connection, store.Selection())
     (attempt,) = planner.plan(parcels.connection, page)
     assert attempt.verdict == "ready", attempt.reason
     assert attempt.command is not None
