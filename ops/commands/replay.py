@@ -23,7 +23,6 @@ from ops.replay import replay as replaying
 from ops.replay import via_queue as queueing
 from ops.replay.plan import plan as make_plan
 
-Many = Annotated[list[str] | None, typer.Option()]
 _BLANKS: Final = string.whitespace + "\u00a0\ufeff"
 
 
