@@ -16,16 +16,16 @@ from ops.context import ARCHIVE, Context
 def archive(
     *,
     since: Annotated[
-        str | None, typer.Option("--from", help="Accepted at this time or later (UTC).")
+        str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", help="Accepted before this time (UTC).")
+        str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
     ] = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the archive objects that may hold commands accepted in a time."""
+    """List the archive objects that may contain commands accepted in a time range."""
     context = Context({ARCHIVE: source}, env)
     objects = list(
         list_commands(
@@ -58,5 +58,5 @@ def archive(
         },
         table(["object", "bytes", "modified", "class"], rows)
         if rows
-        else describe_lack(context.archive) or "no object can hold commands of that time",
+        else describe_lack(context.archive) or "no object can contain commands of that time range",
     )

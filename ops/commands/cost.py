@@ -17,34 +17,42 @@ from ops.exit_codes import ExitCode
 
 def cost(
     *,
-    reads: Annotated[float, typer.Option(min=0, help="Reads a second, on average.")],
-    writes: Annotated[float, typer.Option(min=0, help="Commands a second, on average.")],
+    reads: Annotated[float, typer.Option(min=0, help="Reads per second, on average.")],
+    writes: Annotated[float, typer.Option(min=0, help="Commands per second, on average.")],
     hit_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of reads that the stage cache answers.")
     ] = 0.8,
-    size: Annotated[int, typer.Option("--bytes", min=1, help="Bytes of one command.")] = 500,
-    per_request: Annotated[int, typer.Option(min=1, max=500, help="Commands in a request.")] = 1,
+    size: Annotated[int, typer.Option("--bytes", min=1, help="Size of a command.")] = 500,
+    per_request: Annotated[int, typer.Option(min=1, max=500, help="Commands per request.")] = 1,
     peak: Annotated[
-        float, typer.Option(min=1, help="The busiest second, in times of the average.")
+        float, typer.Option(min=1, help="Ratio of the busiest second to the average.")
     ] = 5,
-    streams: Annotated[int, typer.Option(min=1, help="Delivery streams.")] = 1,
-    buffer_seconds: Annotated[int, typer.Option(min=0, max=900, help="Of a stream.")] = 10,
-    cache: Annotated[str, typer.Option(help="Stage cache, GB.")] = "0.5",
+    streams: Annotated[int, typer.Option(min=1, help="Number of delivery streams.")] = 1,
+    buffer_seconds: Annotated[
+        int, typer.Option(min=0, max=900, help="Buffer interval of a stream.")
+    ] = 10,
+    cache: Annotated[str, typer.Option(help="Size of the stage cache in GB.")] = "0.5",
     small_region: Annotated[
-        bool, typer.Option("--small-region", help="Not us-east-1, us-west-2 or eu-west-1.")
+        bool,
+        typer.Option(
+            "--small-region",
+            help="A region other than us-east-1, us-west-2 and eu-west-1, with smaller quotas.",
+        ),
     ] = False,
-    edge: Annotated[bool, typer.Option("--edge", help="CloudFront and WAF in front.")] = False,
+    edge: Annotated[
+        bool, typer.Option("--edge", help="CloudFront and WAF in front of the API.")
+    ] = False,
     single_az: Annotated[
-        bool, typer.Option("--single-az", help="No standby of the primary.")
+        bool, typer.Option("--single-az", help="The primary has no standby.")
     ] = False,
-    replicas: Annotated[int, typer.Option(min=0, max=15, help="Read replicas.")] = 1,
+    replicas: Annotated[int, typer.Option(min=0, max=15, help="Number of read replicas.")] = 1,
     as_json: options.Json = False,
 ) -> int:
-    """Estimate a month on AWS, beside the same load written synchronously. Asks nobody."""
+    """Estimate the monthly cost on AWS, compared with synchronous writes. Uses no network."""
     if cache not in STAGE_CACHE:
-        raise UsageError(f"--cache {cache!r} is no size; there are {', '.join(STAGE_CACHE)}")
+        raise UsageError(f"--cache {cache!r} is not a size; use one of {', '.join(STAGE_CACHE)}")
     if not max(reads, writes) < float("inf") or reads + writes <= 0:
-        raise UsageError("--reads and --writes must be numbers, and not both 0")
+        raise UsageError("--reads and --writes must be finite, and one of them above 0")
     load = Load(
         reads_per_second=reads,
         hit_rate=hit_rate,

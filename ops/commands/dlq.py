@@ -20,7 +20,7 @@ app = typer.Typer(help="Dead letters: events of archive objects that could not b
 
 _PURPOSE = "dlq"
 _MAX_LETTERS = 10_000
-_NO_REASON = "not noted: the primary was away, or the function ended"
+_NO_REASON = "not recorded: the primary was unreachable, or the function ran out of time or memory"
 
 _DeadLetterUrl = Annotated[
     str | None,
@@ -38,7 +38,7 @@ _QueueUrl = Annotated[
 @app.command("list")
 def list_letters(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Read so many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Read at most this many messages.")] = 100,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
@@ -46,7 +46,7 @@ def list_letters(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: which objects, since when, and whether they are applied by now."""
+    """List dead letters: their times, objects and errors, and whether they are applied by now."""
     context = Context(
         {
             DATABASE: database_url,
@@ -80,7 +80,7 @@ def list_letters(
             ],
         )
         if dead_letters
-        else f"{dead_queue.name} holds {depth.total:,} messages, none of them visible now",
+        else f"{dead_queue.name} has {depth.total:,} messages, and none of them is visible now",
     )
 
 
@@ -116,8 +116,8 @@ def show(
     )
     if dead_letter is None:
         raise RefusedError(
-            f"{dead_queue.name} shows no message {letter}; `forebay dlq list` shows those it has "
-            "(one that somebody looks at is hidden for a minute)"
+            f"{dead_queue.name} has no visible message {letter}; `forebay dlq list` shows the "
+            "visible messages (a message is hidden for a minute after it was read)"
         )
     Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
         {**_build_row(dead_letter), "body": dead_letter.body}
@@ -128,7 +128,8 @@ def show(
 def redrive(
     *,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")
+        list[str] | None,
+        typer.Option("--id", help="Only the message with this id; may be repeated."),
     ] = None,
     dead_letter_queue_url: _DeadLetterUrl = None,
     queue_url: _QueueUrl = None,
@@ -136,7 +137,7 @@ def redrive(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Send dead letters to the consumer again; shows what both queues hold before and after."""
+    """Send dead letters to the consumer again; show the depths of both queues before and after."""
     context = Context({DEAD_LETTERS: dead_letter_queue_url, QUEUE: queue_url}, env)
     dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     queue = Queue(context.sqs, context.get(QUEUE))
@@ -178,8 +179,8 @@ def redrive(
     )
     if missing > 0:
         raise RefusedError(
-            f"{missing:,} of the messages are not in {dead_queue.name}; `forebay dlq list` shows "
-            "those it has"
+            f"{missing:,} of the messages are not visible in {dead_queue.name}; `forebay dlq list` "
+            "shows the visible messages"
         )
 
 

@@ -20,7 +20,7 @@ from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.history import reading
-from ops.history.reading import Asked, AsOf, Entry
+from ops.history.reading import AsOf, Entry, StatusSource
 
 
 def history(
@@ -31,17 +31,22 @@ def history(
         str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="Look from this time on; else at all.")
+        str | None,
+        typer.Option("--from", help="Read the archive from this time on (default: all of it)."),
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Look before this time.")] = None,
-    bodies: Annotated[bool, typer.Option("--bodies", help="Also what each one wrote.")] = False,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Read the archive up to this time.")
+    ] = None,
+    bodies: Annotated[
+        bool, typer.Option("--bodies", help="Also show the bodies of the commands.")
+    ] = False,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show every command of a key: when, by whom, with what outcome; or the row as it was."""
+    """Show every command of a key with its time, caller and status; or the row as it was."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     spec = context.resources.get(resource)
     if spec is None:
@@ -53,7 +58,7 @@ def history(
         raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
     moment = options.moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
-        raise UsageError("--as-of looks at all that was before; leave out --from and --to")
+        raise UsageError("--as-of uses all commands before its time; leave out --from and --to")
     first = options.moment(since, "--from") if since else None
     last = options.moment(until, "--to") if until else moment
     objects = list(list_commands(context.archive, since=first, until=last))
@@ -64,7 +69,7 @@ def history(
         missing = find_missing(connection, context.archive, since=first, until=last)
     gaps = {**missing.facts(), "damaged": [fault.facts() for fault in damaged]}
     for text in describe(damaged):
-        console.note(f"the rest can't be read of {text}")
+        console.note(f"can't read the rest of {text}")
     if moment is None:
         _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
     else:
@@ -82,7 +87,7 @@ def _read_entries(
     objects: Sequence[StoredObject],
     *,
     damaged: list[LineFault],
-) -> tuple[list[Entry], Asked]:
+) -> tuple[list[Entry], StatusSource]:
     with (
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
@@ -95,15 +100,17 @@ def _read_entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = reading.with_outcomes(connection, spec, key, occurrences)
+        entries, asked = reading.read_statuses(connection, spec, key, occurrences)
     if asked.server == "primary" or not reading.needs_primary(entries):
         return entries, asked
     try:
         with context.connect(purpose="history") as primary:
-            return reading.with_outcomes(primary, spec, key, occurrences)
+            return reading.read_statuses(primary, spec, key, occurrences)
     except (UsageError, psycopg.OperationalError) as exc:
         reason = " ".join(str(exc).split())
-        console.note(f"the primary can't be asked about what the replica does not show: {reason}")
+        console.note(
+            f"can't query the primary about commands that the replica does not show: {reason}"
+        )
         return entries, asked
 
 
@@ -114,16 +121,16 @@ def _print_commands(
     entries: Sequence[Entry],
     gaps: Mapping[str, Any],
     *,
-    asked: Asked,
+    asked: StatusSource,
     bodies: bool,
 ) -> None:
-    columns = ["accepted at", "op", "by", "outcome", "command", "amends", "object"]
+    columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
     rows = [
         (
             f"{entry.accepted_at:%F %T.%f}"[:-3],
             entry.command.op,
             entry.command.by,
-            entry.outcome + (f" ({short(entry.reason)})" if entry.reason else ""),
+            entry.status + (f" ({short(entry.reason)})" if entry.reason else ""),
             entry.command.id,
             entry.command.amends,
             [name.rpartition("/")[2] for name in entry.objects],
@@ -143,7 +150,7 @@ def _print_commands(
         },
         table([*columns, *(("body",) if bodies else ())], rows)
         if rows
-        else f"the archive has no command of {spec.path} {key}",
+        else f"the archive has no commands of {spec.path} {key}",
     )
 
 
@@ -154,7 +161,7 @@ def _print_state(
     state: AsOf,
     gaps: Mapping[str, Any],
     *,
-    asked: Asked,
+    asked: StatusSource,
     moment: str,
 ) -> None:
     value = {
@@ -171,8 +178,8 @@ def _print_state(
     }
     if state.left_out:
         console.note(
-            f"{len(state.left_out)} commands were left out, for they are no valid items of "
-            f"{spec.path}: {', '.join(state.left_out)}"
+            f"{len(state.left_out)} commands were left out, because their bodies are not valid "
+            f"items of {spec.path}: {', '.join(state.left_out)}"
         )
     sentences = {
         "absent": f"{spec.path} {key} did not exist at {moment}",
@@ -193,7 +200,7 @@ def _describe_entry(entry: Entry) -> dict[str, Any]:
         "by": command.by,
         "trace": command.trace,
         "schema": command.schema,
-        "outcome": entry.outcome,
+        "outcome": entry.status,
         "reason": entry.reason,
         "amends": command.amends,
         "objects": list(entry.objects),

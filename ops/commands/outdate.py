@@ -28,7 +28,7 @@ def outdate(
         bool,
         typer.Option(
             "--orphaned",
-            help="The rows' commands were removed from the archive: the rows lose to every "
+            help="For rows whose commands were removed from the archive: they lose to every "
             "command of their keys.",
         ),
     ] = False,
@@ -37,7 +37,7 @@ def outdate(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Mark rows that a defect wrote with wrong values: the next replay writes them again."""
+    """Mark rows that a defect wrote with wrong values, so that a replay writes them again."""
     context = Context({DATABASE: database_url}, env)
     spec = context.resources.get(resource)
     if spec is None:
@@ -52,13 +52,13 @@ def outdate(
     with context.connect(purpose="outdate") as connection:
         total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)
         console.confirm(
-            f"Mark {total:,} rows of {resource}? They stay readable, and the next "
-            "`forebay replay` of that time writes them again.",
+            f"Mark {total:,} rows of {resource} as outdated? They stay readable, and the next "
+            "`forebay replay` of that time range writes them again.",
             yes=yes,
         )
         marked = mark(connection, spec, first, last, key_value, orphaned=orphaned)
     console.result(
         {"resource": resource, "rows": marked},
-        f"{marked:,} rows of {resource} are marked; now: forebay replay --resource {resource} "
-        f"--from {first:%FT%T}Z --to {last:%FT%T}Z",
+        f"{marked:,} rows of {resource} are marked; write them again with: forebay replay "
+        f"--resource {resource} --from {first:%FT%T}Z --to {last:%FT%T}Z",
     )

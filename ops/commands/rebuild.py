@@ -25,19 +25,24 @@ def rebuild(
         typer.Option(
             "--until",
             metavar="TIME|COMMAND_ID",
-            help="Only what was accepted up to here (default: everything).",
+            help="Only commands accepted up to this time or command (default: all).",
         ),
     ] = None,
     allow_new_rejections: Annotated[
         bool,
         typer.Option(
             "--allow-new-rejections",
-            help="Reject what can't apply, as the live run does, instead of stopping.",
+            help="Reject commands that can't apply, as the live run does, instead of stopping.",
         ),
     ] = False,
     workers: Annotated[
         int,
-        typer.Option("--workers", min=1, max=32, help="With --allow-new-rejections: connections."),
+        typer.Option(
+            "--workers",
+            min=1,
+            max=32,
+            help="With --allow-new-rejections: number of connections to the primary.",
+        ),
     ] = 2,
     processes: Annotated[
         int | None,
@@ -45,7 +50,7 @@ def rebuild(
             "--processes",
             min=1,
             max=64,
-            help="How many read and fold (default: one to each processor, at most 8).",
+            help="Number of processes that read and fold (default: one per processor, at most 8).",
         ),
     ] = None,
     scratch: options.Scratch = None,
@@ -55,18 +60,18 @@ def rebuild(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fill an empty database with what the archive comes to; it gets its schema first."""
+    """Create the schema in an empty database, and fill it from the archive."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
-        raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
+        raise RefusedError(f"{lack}, so there is nothing to rebuild from; nothing was changed")
     archive_objects = list(commands_until(context.archive, cut))
     objects = len(archive_objects)
     if allow_new_rejections:
         refuse_damaged(console, context.archive, archive_objects, empty_only=True)
     console.confirm(
-        f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
+        f"Rebuild an empty database from {objects:,} objects of {context.archive.url}?",
         yes=yes,
     )
     rebuilding.prepare(context)
@@ -74,7 +79,9 @@ def rebuild(
         tally = rebuild_leniently(context, console, cut=cut, workers=workers)
         console.facts({"cut": cut, **tally.facts()})
         if tally.failed:
-            raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
+            raise IncompleteError(
+                f"{tally.failed:,} objects were not applied completely; the causes are above"
+            )
         return
     try:
         result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
@@ -86,5 +93,5 @@ def rebuild(
         raise IncompleteError(
             f"{context.archive.url} is incomplete: it lacks {len(result.missing):,} objects in "
             f"which commands were rejected (the first is {result.missing[0]}), and the tables lack "
-            "what else they hold. Copy them, then apply them with `forebay replay`"
+            "their other commands. Copy these objects, then apply them with `forebay replay`"
         )

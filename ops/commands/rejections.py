@@ -24,21 +24,27 @@ from ops.rejections.deciding import Decider, DecisionCounts
 from ops.rejections.planning import VERDICTS, Attempt, Planner
 from ops.rejections.store import STATES, Selection, Stored
 
-app = typer.Typer(help="Commands that can never apply: look, mend and send again, or discard.")
+app = typer.Typer(
+    help="Commands that can never apply: list them, send corrected commands, or discard them."
+)
 
 _SHOWN = 20
 _DETAIL = 80  # characters
 #: In the place of an invalid line's resource.
-_NO_COMMAND = "(no command)"
+_INVALID_LINE = "(invalid line)"
 _PURPOSE = "rejections"
 
-_Ids = Annotated[list[str] | None, typer.Option("--id", help="Only this one; may be repeated.")]
-_Resource = Annotated[str | None, typer.Option(help="Only of this resource.")]
-_Key = Annotated[str | None, typer.Option(help="Only of this key.")]
-_Code = Annotated[str | None, typer.Option(help="Only with this code.")]
+_Ids = Annotated[
+    list[str] | None, typer.Option("--id", help="Only the rejection with this id; may be repeated.")
+]
+_Resource = Annotated[str | None, typer.Option(help="Only rejections of this resource.")]
+_Key = Annotated[str | None, typer.Option(help="Only rejections of this key.")]
+_Code = Annotated[str | None, typer.Option(help="Only rejections with this code.")]
 _Since = Annotated[str | None, typer.Option("--from", help="Rejected at this time or later.")]
 _Until = Annotated[str | None, typer.Option("--to", help="Rejected before this time.")]
-_By = Annotated[str | None, typer.Option("--by", help="Your name in the record (default: login).")]
+_By = Annotated[
+    str | None, typer.Option("--by", help="Your name in the record (default: your login name).")
+]
 
 
 @app.command("list")
@@ -51,7 +57,9 @@ def list_rejections(
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Show at most this many; all are counted.")
+    ] = _SHOWN,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
@@ -68,7 +76,7 @@ def list_rejections(
     total = sum(number for _, _, number in counts)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     if not as_json:
-        labelled = [(path or _NO_COMMAND, name, number) for path, name, number in counts]
+        labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
         console.show(table(["resource", "code", "rejections"], labelled))
         console.show(
             table(
@@ -97,20 +105,21 @@ def list_rejections(
 
 @app.command()
 def show(
-    rejection: Annotated[str, typer.Argument(help="The rejection's id, which is its command's.")],
+    rejection: Annotated[str, typer.Argument(help="The rejection's id (the id of its command).")],
     *,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show one rejection: why, the archived line, and what was decided."""
+    """Show one rejection: the reason, the archived line, and the decision about it."""
     context = Context({DATABASE: database_url}, env)
     selection = _build_selection("all", ids=[rejection])
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
         rows = _read_first(connection, selection, 1)
     if not rows:
         raise RefusedError(
-            f"there is no rejection {rejection}; `forebay rejections list --state all` lists them"
+            f"there is no rejection {rejection}; `forebay rejections list --state all` lists the "
+            "rejections"
         )
     Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
         {**_build_row(rows[0]), "line": rows[0].line.decode("utf-8", "backslashreplace")}
@@ -121,12 +130,14 @@ def show(
 def retry(
     *,
     fix: Annotated[
-        Path | None, typer.Option(help="Rules that mend the commands (docs/cli.md).")
+        Path | None, typer.Option(help="File of rules that correct the commands (docs/cli.md).")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be sent.")
+        bool, typer.Option("--dry-run", help="Only show the commands that would be sent.")
     ] = False,
-    state: Annotated[str, typer.Option(help="open or discarded.")] = "open",
+    state: Annotated[
+        str, typer.Option(help="State of the rejections: open or discarded.")
+    ] = "open",
     ids: _Ids = None,
     resource: _Resource = None,
     key: _Key = None,
@@ -137,21 +148,23 @@ def retry(
         bool,
         typer.Option(
             "--even-overtaken",
-            help="Also where the key has been written since: the mended command wins.",
+            help="Also if the key has been written since: the corrected command wins.",
         ),
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="For the record.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason, kept in the record.")] = None,
     by: _By = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Show at most this many; all are counted.")
+    ] = _SHOWN,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Send rejected commands again, mended by rules, as new commands that say what they amend."""
+    """Send rejected commands again as new commands, corrected by rules or unchanged."""
     if state not in {"open", "discarded"}:
-        raise UsageError(f"--state {state} can't be retried; it is open or discarded")
+        raise UsageError(f"rejections of --state {state} can't be retried; use open or discarded")
     selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
@@ -196,7 +209,7 @@ def retry(
 @app.command()
 def discard(
     *,
-    reason: Annotated[str, typer.Option(help="Why; kept in the record.")],
+    reason: Annotated[str, typer.Option(help="Reason, kept in the record.")],
     ids: _Ids = None,
     resource: _Resource = None,
     key: _Key = None,
@@ -204,7 +217,7 @@ def discard(
     since: _Since = None,
     until: _Until = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All that are open, where no filter is given.")
+        bool, typer.Option("--all", help="All open rejections; only without a filter.")
     ] = False,
     by: _By = None,
     database_url: options.DatabaseUrl = None,
@@ -213,13 +226,13 @@ def discard(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Put open rejections aside: they stay rejected, and are no longer listed as open."""
+    """Discard open rejections: they stay rejected, and are no longer listed as open."""
     is_filtered = any((ids, resource, key, code, since, until))
     if is_filtered == everything:
         raise UsageError(
-            "--all goes with no filter"
+            "--all can't be combined with a filter"
             if everything
-            else "this would discard all open rejections, also those that nobody has looked at; "
+            else "this would discard all open rejections, even those that no operator has seen; "
             "give --to with the time that `forebay rejections list` shows, another filter, or --all"
         )
     selection = _build_selection(
@@ -248,12 +261,12 @@ def restore(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take over from the archive what was decided about rejections; a rebuild does so itself."""
+    """Restore the operators' decisions from the archive; a rebuild includes this step."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
-        {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
+        {"decisions": changed}, f"{changed:,} decisions restored from {context.archive.url}"
     )
 
 
@@ -269,7 +282,7 @@ def _build_selection(
 ) -> Selection:
     known_state = next((known for known in STATES if known == state), None)
     if known_state is None:
-        raise UsageError(f"--state {state} is none of {', '.join(STATES)}")
+        raise UsageError(f"--state {state} is not a state; use one of {', '.join(STATES)}")
     return Selection(
         state=known_state,
         ids=[options.uuid(text, "--id") for text in ids or ()],
@@ -333,7 +346,10 @@ def _build_decider(
 ) -> Decider:
     bucket = context.archive
     if not isinstance(bucket, Bucket):
-        raise UsageError(f"{bucket.url} is a copy; decisions go to the archive's own bucket")
+        raise UsageError(
+            f"{bucket.url} is a copy of an archive, and decisions are written to the archive's own "
+            "bucket; give it with --source s3://bucket"
+        )
     archive = Archive(context.s3, bucket.bucket)
     return Decider(connection, archive, by=operator, ids=ids)
 
@@ -368,7 +384,7 @@ def _describe_changes(attempt: Attempt) -> str:
             for name in [*before, *(name for name in after if name not in before)]
             if _format(before, name) != _format(after, name)
         )
-        or "as it was"
+        or "unchanged"
     )
 
 
@@ -381,14 +397,16 @@ def _flatten(document: Any) -> dict[str, Any]:  # noqa: ANN401 - the members of 
 
 
 def _format(members: dict[str, Any], name: str) -> str:
-    return repr(members[name]) if name in members else "nothing"
+    return repr(members[name]) if name in members else "(missing)"
 
 
 def _describe_others(survey: _Survey) -> str:
     counts = survey.counts
     others = [f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS[1:] if counts[verdict]]
-    sentence = f"Left as they are: {', '.join(others)}." if others else "None is left out."
-    return sentence + (f" Begun earlier, to be finished: {survey.begun:,}." if survey.begun else "")
+    sentence = f"Left out: {', '.join(others)}." if others else "No command is left out."
+    return sentence + (
+        f" Begun earlier and not finished: {survey.begun:,}." if survey.begun else ""
+    )
 
 
 def _print_retry(
@@ -424,7 +442,7 @@ def _print_retry(
 def _require_sent(done: DecisionCounts) -> None:
     if done.waiting:
         raise IncompleteError(
-            f"{done.waiting:,} commands are kept, for the archive did not take them "
+            f"{done.waiting:,} commands are not sent yet, because the archive did not accept them "
             f"({done.error}); the next `forebay rejections retry` that selects them sends them"
         )
 

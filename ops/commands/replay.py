@@ -35,55 +35,66 @@ def replay(
         str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
     ] = None,
     resource: Annotated[
-        list[str] | None, typer.Option("--resource", help="Of this resource; may be repeated.")
+        list[str] | None,
+        typer.Option("--resource", help="Commands of this resource; may be repeated."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option("--key", help="Of this key; may be repeated.")
+        list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option("--by", help="Of this caller; may be repeated.")
+        list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
     ] = None,
     id_file: Annotated[
-        Path | None, typer.Option("--id-file", help="Only these command ids, one a line.")
+        Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
     ] = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     via_queue: Annotated[
         bool,
-        typer.Option("--via-queue", help="By the consumer function, through the replay queue."),
+        typer.Option(
+            "--via-queue",
+            help="Let the consumer function apply the objects, through the replay queue.",
+        ),
     ] = False,
     replay_queue_url: Annotated[
         str | None,
-        typer.Option("--replay-queue-url", help="[env var: FOREBAY_REPLAY_QUEUE_URL]"),
+        typer.Option(
+            "--replay-queue-url", help="The replay queue. [env var: FOREBAY_REPLAY_QUEUE_URL]"
+        ),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="With --via-queue or --resume: follow it to its end.")
+        bool,
+        typer.Option("--watch", help="With --via-queue or --resume: follow the run to its end."),
     ] = False,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=32, help="Connections to the primary.")
+        int, typer.Option("--workers", min=1, max=32, help="Number of connections to the primary.")
     ] = 2,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=1, help="Commands a second, at most.")
+        float | None, typer.Option("--rate", min=1, help="Maximum number of commands per second.")
     ] = None,
     max_replica_lag: Annotated[
         float | None,
         typer.Option(
-            "--max-replica-lag", min=0.1, help="Wait while the replica is so many s behind."
+            "--max-replica-lag",
+            min=0.1,
+            help="Wait while the replica is more than this many seconds behind.",
         ),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")
     ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell what there is to do.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only report the effects of the replay.")
+    ] = False,
     yes: options.Yes = False,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Apply archived commands again: safe over live traffic, and at any time."""
+    """Apply archived commands again; safe at any time, during live traffic too."""
     context = Context(
         {
             ARCHIVE: source,
@@ -103,9 +114,9 @@ def replay(
         ids=_read_ids(id_file) if id_file else frozenset(),
     )
     if resume and not selection.is_everything:
-        raise UsageError("--resume goes on with what its run was started for; give no conditions")
+        raise UsageError("--resume uses the conditions of its run; leave out all conditions")
     if dry_run and (via_queue or resume):
-        raise UsageError("--dry-run goes with neither --via-queue nor --resume")
+        raise UsageError("--dry-run can't be combined with --via-queue or --resume")
     pace = replaying.Pace(
         workers=workers, rate_per_second=rate, max_replica_lag_seconds=max_replica_lag
     )
@@ -150,16 +161,19 @@ def _replay_here(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )
         run = replaying.begin(context, selection)
-        console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
+        console.note(
+            f"run {run.id}; if it is killed, continue with: forebay replay --resume {run.id}"
+        )
     tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
     header = {"run": run.id if run else None, "dry_run": dry_run}
     console.facts({**header, **tally.facts(), **missing.facts()})
     if tally.failed:
         if missing:
             console.note(missing.sentence)
-        again = f"forebay replay --resume {run.id}" if run else "the same command"
+        again = f"`forebay replay --resume {run.id}`" if run else "this command again"
         raise IncompleteError(
-            f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
+            f"{tally.failed:,} objects were not applied completely; repair the causes above, then "
+            f"run {again}"
         )
     if not is_resumed:  # the previous call may have applied all selected commands
         _require_commands(tally.lines, tally.objects, selection)
@@ -207,9 +221,9 @@ def _require_commands(commands: int, objects: int, selection: Selection) -> None
         return
     ids = f"none of the {len(selection.ids):,} ids of --id-file" if selection.ids else "no command"
     raise IncompleteError(
-        f"nothing was selected: {ids} fulfils the conditions in the {objects:,} objects of the "
-        "archive that can hold such commands; look for them with `forebay history RESOURCE KEY`, "
-        "and for objects under other times than their commands' with `forebay verify`"
+        f"nothing was selected: {ids} meets the conditions in the {objects:,} objects of the "
+        "archive that can contain such commands; `forebay history RESOURCE KEY` finds commands, "
+        "and `forebay verify` finds objects whose names have another time than their commands"
     )
 
 
@@ -238,7 +252,7 @@ def _read_ids(file: Path) -> frozenset[str]:
             f"line {number:,}: {short(lines[number - 1])!r}" for number in invalid_numbers[:5]
         )
         more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
-        raise UsageError(f"--id-file {file} has lines that are no command ids: {named}{more}")
+        raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")
     if not ids:
-        raise UsageError(f"--id-file {file} is empty")
+        raise UsageError(f"--id-file {file} contains no ids")
     return frozenset(ids.values())

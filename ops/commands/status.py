@@ -23,20 +23,25 @@ _LIMITS = Limits()
 
 def _describe_limit(subject: str) -> str:
     """Return the help of a limit."""
-    return f"Limit of {subject}; what is above it needs attention."
+    return f"Limit of {subject}; above it, a problem is reported."
 
 
 def status(
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")
+    ] = False,
     every: Annotated[
-        float, typer.Option("--every", min=0.5, help="With --watch: every so many seconds.")
+        float, typer.Option("--every", min=0.5, help="With --watch: seconds between two refreshes.")
     ] = _EVERY_SECONDS,
     hours: Annotated[
-        int, typer.Option("--hours", min=1, help="Compare so much of the archive with the ledger.")
+        int,
+        typer.Option(
+            "--hours", min=1, help="Hours of the archive that are compared with the ledger."
+        ),
     ] = _LOOKBACK_HOURS,
     check: Annotated[
-        bool, typer.Option("--check", help="End with 1 where something needs attention.")
+        bool, typer.Option("--check", help="End with 1 if there is a problem.")
     ] = False,
     max_unapplied_age: Annotated[
         float,
@@ -60,7 +65,7 @@ def status(
             "--max-undelivered-age",
             min=0,
             help=_describe_limit("the seconds for which a stream keeps a command")
-            + " Default: its buffer interval and two minutes.",
+            + " Default: its buffer interval plus two minutes.",
         ),
     ] = _LIMITS.undelivered_seconds,
     max_silent_run: Annotated[
@@ -68,18 +73,21 @@ def status(
         typer.Option(
             "--max-silent-run",
             min=0,
-            help=_describe_limit("the seconds for which a running replay does nothing"),
+            help=_describe_limit("the seconds without progress of a running replay"),
         ),
     ] = _LIMITS.silent_run_seconds,
     max_rejections: Annotated[
-        int, typer.Option("--max-rejections", min=0, help=_describe_limit("the open rejections"))
+        int,
+        typer.Option(
+            "--max-rejections", min=0, help=_describe_limit("the number of open rejections")
+        ),
     ] = _LIMITS.open_rejections,
     max_dead_letters: Annotated[
         int,
         typer.Option(
             "--max-dead-letters",
             min=0,
-            help=_describe_limit("the messages of each dead-letter queue"),
+            help=_describe_limit("the number of messages in each dead-letter queue"),
         ),
     ] = _LIMITS.dead_letters,
     max_outdated: Annotated[
@@ -87,7 +95,7 @@ def status(
         typer.Option(
             "--max-outdated",
             min=0,
-            help=_describe_limit("the rows that are outdated and not replayed"),
+            help=_describe_limit("the number of outdated rows"),
         ),
     ] = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,

@@ -37,15 +37,17 @@ def sweep(
     *,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="Objects that arrived at this time or later; else all."),
+        typer.Option("--from", help="Only objects stored at this time or later (default: all)."),
     ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, help="Leave objects alone that are younger, in seconds.")
+        int, typer.Option(min=0, help="Leave out younger objects, in seconds.")
     ] = _GRACE_SECONDS,
     wait: Annotated[
         int,
         typer.Option(
-            "--wait", min=0, help="Wait until all are applied, for so many seconds at most."
+            "--wait",
+            min=0,
+            help="Wait until all objects are applied, for at most this many seconds.",
         ),
     ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")] = False,
@@ -66,7 +68,7 @@ def sweep(
         str | None,
         typer.Option(
             "--import-queue-url",
-            help="The imports' queue; without it no imports are looked at. "
+            help="The imports' queue; if it is unknown, files to import are left out. "
             "[env var: FOREBAY_IMPORT_QUEUE_URL]",
         ),
     ] = None,
@@ -74,14 +76,14 @@ def sweep(
         str | None,
         typer.Option(
             "--import-dead-letter-queue-url",
-            help="Its dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
+            help="The imports' dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
         ),
     ] = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> int:
-    """Compare the archive with the ledger, enqueue missed objects, and say why others wait.
+    """Compare the archive with the ledger, enqueue missed objects, and explain why others wait.
 
     Files to import that have no report are enqueued too.
     """
@@ -109,15 +111,15 @@ def sweep(
         enqueued = 0
         if imports.keys and not dry_run:
             console.confirm(
-                f"Tell the import again of {len(imports.keys):,} files that have no report? One "
-                "that is being imported is not imported twice.",
+                f"Enqueue {len(imports.keys):,} files to import that have no report? A file whose "
+                "import is running is not imported twice.",
                 yes=yes,
             )
             imports.enqueue()
         if survey.missed and not dry_run:
             console.confirm(
                 f"Enqueue {survey.missed:,} of {survey.listed:,} objects that are not applied? "
-                f"{queue.name} holds {waiting:,} messages, which may tell of some of them.",
+                f"{queue.name} has {waiting:,} messages already, some perhaps for these objects.",
                 yes=yes,
             )
             with console.progress("sweep", unit="objects", total=survey.missed) as meter:

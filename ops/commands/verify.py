@@ -25,10 +25,12 @@ def verify(
         typer.Option(
             "--at",
             metavar="TIME|COMMAND_ID|now",
-            help="Compare what was accepted up to here (default: 25 minutes ago).",
+            help="Compare commands accepted up to this time or command (default: 25 minutes ago).",
         ),
     ] = None,
-    show: Annotated[int, typer.Option("--show", min=1, help="Differences to name.")] = 20,
+    show: Annotated[
+        int, typer.Option("--show", min=1, help="Name at most this many differences.")
+    ] = 20,
     without_ledger: Annotated[
         bool,
         typer.Option(
@@ -43,13 +45,13 @@ def verify(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fold the archive up to a cut and compare it with the tables. Reads only."""
+    """Compare the tables with the archive's commands up to a cut. Changes nothing."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := accepted(cut)) and time > now:
-        raise UsageError(f"--at {at} is in the future; what will be accepted can't be compared")
+        raise UsageError(f"--at {at} is in the future; use an earlier time, or now")
     result = verifying.verify(
         context, console, cut=cut, limit=show, scratch=scratch, trust_ledger=not without_ledger
     )
@@ -95,49 +97,48 @@ def _summarize(result: verifying.Verified) -> str:
     elif result.agrees:
         text += "archive and database agree"
     elif result.is_clean:
-        text += f"nothing was compared, {_explain_no_comparison(result)}"
+        text += f"nothing was compared, because {_explain_no_comparison(result)}"
     else:
         text += _describe_differences(result.findings)
     if result.unapplied:
         text += (
             f"; {len(result.unapplied):,} objects are not applied yet and were left out, "
-            f"the first is {result.unapplied[0]}: `forebay sweep --dry-run` says why"
+            f"the first is {result.unapplied[0]}: `forebay sweep --dry-run` shows why"
         )
     if result.scanned.misplaced:
         text += (
-            f"; {result.scanned.misplaced:,} objects hold commands of other times than their names "
-            f"say, the first is {result.scanned.misplaced_named[0]}: what looks for a time does "
+            f"; {result.scanned.misplaced:,} objects have other times in their names than their "
+            f"commands, the first is {result.scanned.misplaced_named[0]}: a search by time does "
             "not find them"
         )
     if result.skipped:
         text += f"; {result.skipped:,} commands of retired resources were skipped"
     if result.held:
-        text += f"; {result.held:,} commands wait for a newer release"
+        text += f"; {result.held:,} commands need a newer release"
     return text
 
 
 def _explain_no_comparison(result: verifying.Verified) -> str:
     """Return why nothing was compared, and how to compare now."""
     if result.lack:
-        return f"for {result.lack}"
+        return result.lack
     if result.scanned.commands:
-        return "for none of these objects is applied"
+        return "none of these objects is applied"
     time = accepted(result.cut)
     until = f"{time:%F %T} UTC" if time else result.cut
     return (
-        f"for none of its commands was accepted up to the cut, {until} (25 minutes ago unless "
-        "--at is given); compare those of today with `forebay verify --at now`, or list the "
-        "objects with `forebay archive`"
+        f"no command was accepted up to the cut, {until} (25 minutes ago unless --at is given); "
+        "`forebay verify --at now` includes all commands, and `forebay archive` lists the objects"
     )
 
 
 def _describe_differences(findings: Findings) -> str:
     text = f"{findings.total:,} differences"
     if findings.outdated:
-        text += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them anew"
+        text += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them again"
     if findings.outdated < findings.total:
         text += (
-            "; `forebay replay` applies what is missing, after `forebay outdate` also what has "
-            "wrong values, and `forebay rebuild` makes the tables anew"
+            "; `forebay replay` applies missing commands, and corrects wrong rows after `forebay "
+            "outdate`; `forebay rebuild` fills an empty database"
         )
     return text

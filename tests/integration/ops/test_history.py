@@ -32,7 +32,7 @@ def moment(second: float) -> dt.datetime:
 
 def history(site: Site, key: int = 5) -> list[Entry]:
     found = reading.commands_of(site.store, site.store.list("commands/"), "cities", key)
-    return reading.with_outcomes(site.database.connection, CITIES, key, found)[0]
+    return reading.read_statuses(site.database.connection, CITIES, key, found)[0]
 
 
 def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
@@ -41,7 +41,7 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
     second = site.put_and_apply(at(4), at(2))
     waiting = site.put(at(5, "delete"))
     told = [
-        (entry.command.by, entry.outcome, entry.objects, (entry.reason or "").split(":")[0])
+        (entry.command.by, entry.status, entry.objects, (entry.reason or "").split(":")[0])
         for entry in history(site)
     ]
     both = sorted([first, second])
@@ -57,13 +57,13 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
 def test_the_commands_of_an_outdated_row_have_the_outcomes_that_they_had(site: Site) -> None:
     site.put_and_apply(at(1), at(2))
     assert outdate(site.database.connection, CITIES, moment(2), moment(3)) == 1
-    assert [entry.outcome for entry in history(site)] == ["superseded", "applied"]
+    assert [entry.status for entry in history(site)] == ["superseded", "applied"]
 
 
 def test_what_the_ledger_calls_applied_and_no_table_shows_is_missing(site: Site) -> None:
     site.put_and_apply(at(1))
     site.database.connection.execute("DELETE FROM cities")
-    assert [entry.outcome for entry in history(site)] == ["missing"]
+    assert [entry.status for entry in history(site)] == ["missing"]
 
 
 def test_the_row_as_it_was(site: Site) -> None:
@@ -88,7 +88,7 @@ def test_the_row_as_it_was(site: Site) -> None:
     assert was(99) == ("row", "forty")
     bad = entries[2].command.id
     assert reading.as_of(entries, CITIES, moment(27)).left_out == [bad]
-    assert [entry.outcome for entry in entries].count("rejected") == 0, "it lost in its batch"
+    assert [entry.status for entry in entries].count("rejected") == 0, "it lost in its batch"
     row = reading.as_of(entries, CITIES, moment(20)).row
     assert row == {"geonameid": 5, **CITY, "name": "twenty"}
 
@@ -102,7 +102,7 @@ def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
     commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]
     site.put(*rng.sample(commands, len(commands)))
     found = reading.commands_of(site.store, site.store.list("commands/"), "cities", 5)
-    entries, asked = reading.with_outcomes(site.database.connection, CITIES, 5, found)
+    entries, asked = reading.read_statuses(site.database.connection, CITIES, 5, found)
     assert asked.server == "primary"
     for count in range(len(commands) + 1):
         site.database.empty()

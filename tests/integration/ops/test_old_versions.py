@@ -175,7 +175,7 @@ def test_the_history_shows_old_bodies_as_they_were_and_rows_as_they_are_now(
         put(site, name)
     replay(parcels, site)
     found = reading.commands_of(site.store, site.store.list("commands/"), "parcels", "P-2")
-    entries, _ = reading.with_outcomes(parcels.connection, Parcel.spec_, "P-2", found)
+    entries, _ = reading.read_statuses(parcels.connection, Parcel.spec_, "P-2", found)
     assert [entry.command.schema for entry in entries] == [1, 2]
     assert (entries[0].command.body or {})["size"] == "80 m2"
     row = reading.as_of(entries[:1], Parcel.spec_, entries[0].accepted_at).row
