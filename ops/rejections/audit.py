@@ -72,8 +72,8 @@ def read_lines(archive: ObjectStore) -> Iterator[dict[str, Any]]:
                 yield {name: line[name] for name in _MEMBERS}
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
             raise RefusedError(
-                f"{archive.url}/{audit_object.key} is no object of decisions ({exc!r}); "
-                "restore its first version, for nothing rewrites it"
+                f"{archive.url}/{audit_object.key} is not a valid audit object ({exc!r}); "
+                "restore its first version, as audit objects are never rewritten"
             ) from None
 
 

@@ -123,7 +123,7 @@ class Planner:
         try:
             old = decode(stored.line)
         except InvalidLineError as exc:
-            return Attempt(stored, "unreadable", f"the line is no command: {exc}")
+            return Attempt(stored, "unreadable", f"the line is invalid: {exc}")
         before = {"resource": old.resource, "key": old.key, "body": old.body}
         place = self._placer.place(old.id, stored.rejected_at)
         rule: Rule | None = None
@@ -137,7 +137,7 @@ class Planner:
             return Attempt(stored, exc.verdict, str(exc), name, before, after)
         line = encode(new)
         if len(line) > MAX_LINE_BYTES:
-            reason = f"it takes {len(line)} bytes, the limit is {MAX_LINE_BYTES}"
+            reason = f"its line would have {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}"
             return Attempt(stored, "invalid", reason, None, before, after)
         after = {"resource": new.resource, "key": new.key, "body": new.body}
         name = rule.name if rule else None
@@ -151,7 +151,7 @@ class Planner:
         )
         rule = find_rule(self._rules, rejected)
         if rule is None:
-            raise _NotReadyError("no rule", "no rule of the file matches it")
+            raise _NotReadyError("no rule", "no rule of the file matches")
         return rule
 
     def _apply_rule(self, rule: Rule | None, before: dict[str, Any]) -> dict[str, Any]:
@@ -169,11 +169,11 @@ class Planner:
             raise _NotReadyError("invalid", f"there is no resource {document['resource']!r}")
         key, body = document["key"], document["body"]
         if not isinstance(key, int | str) or isinstance(key, bool) or not spec.fits_key(key):
-            raise _NotReadyError("invalid", f"{key!r} is no key of {spec.path}")
+            raise _NotReadyError("invalid", f"{key!r} is not a key of {spec.path}")
         if old.op != "delete":
             body = _validate_body(spec, old.schema, body)
         elif body is not None:
-            raise _NotReadyError("invalid", "a delete has no body")
+            raise _NotReadyError("invalid", "a delete can't have a body")
         # A create never wins over an existing row.
         op: Op = "put" if self._even_overtaken and old.op == "create" else old.op
         return Command(
@@ -205,12 +205,14 @@ class Planner:
 
 def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState) -> Attempt:
     change = "deleted" if state.is_deleted else "written"
-    since = "already, and a create replaces nothing" if command.op == "create" else "since"
+    writer = _describe_writer(state.version)
+    ending = f"since, by {writer}"
+    if command.op == "create":
+        ending = f"by {writer}, and a create replaces nothing"
     return Attempt(
         attempt.stored,
         "overtaken",
-        f"{command.resource} {command.key} has been {change} {since}: "
-        f"by {_describe_writer(state.version)}",
+        f"{command.resource} {command.key} has been {change} {ending}",
         attempt.rule,
         attempt.before,
         attempt.after,
@@ -220,7 +222,7 @@ def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState) -> At
 def _validate_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]:
     """Return the body, upcast to the current schema version and validated like a client's body."""
     if not isinstance(body, dict):
-        raise _NotReadyError("invalid", "the body is no object")
+        raise _NotReadyError("invalid", "the body is not an object")
     command = Command("", "put", spec.path, "", min(schema, spec.schema_version), "", None, body)
     try:
         current = upcast(command, spec).body
@@ -259,7 +261,11 @@ def _read_states(
 def _describe_writer(version: str) -> str:
     """Describe the command that wrote a row, as far as the row's version names it."""
     original = original_version(version)
-    return "a command that its outdated row does not name" if is_outdated(original) else original
+    return (
+        "an unknown command, as the outdated row does not contain its id"
+        if is_outdated(original)
+        else original
+    )
 
 
 _ARRAY_TYPES = {"integer": "integer[]", "bigint": "bigint[]", "uuid": "uuid[]"}

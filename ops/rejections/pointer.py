@@ -67,7 +67,7 @@ def _find_parent(document: Any, pointer: str) -> tuple[dict[str, Any] | list[Any
     for token in path:
         parent = _get_child(parent, token, pointer)
     if not isinstance(parent, dict | list):
-        raise PatchError(f"{pointer}: what should hold it is neither an object nor an array")
+        raise PatchError(f"{pointer}: its parent is neither an object nor an array")
     return parent, last
 
 
@@ -76,7 +76,7 @@ def _get_child(value: Any, token: str, pointer: str) -> Any:  # noqa: ANN401 - a
         return value[token]
     if isinstance(value, list):
         return value[_parse_index(value, token, pointer)]
-    raise PatchError(f"{pointer}: there is no {token!r}")
+    raise PatchError(f"{pointer}: there is no member {token!r}")
 
 
 def _parse_index(array: list[Any], token: str, pointer: str) -> int:

@@ -29,7 +29,7 @@ def _check_pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as exc:
-        raise ValueError(f"is no regular expression: {exc}") from None
+        raise ValueError(f"is not a regular expression: {exc}") from None
     return text
 
 
@@ -128,7 +128,7 @@ class Substitute(_Table):
         """Change the document in place."""
         text = pointer.get(document, self.path)
         if not isinstance(text, str):
-            raise PatchError(f"{self.path}: is {_shorten(text)}, which is no text")
+            raise PatchError(f"{self.path}: {_shorten(text)} is not a text")
         pointer.put(document, self.path, re.sub(self.pattern, self.by, text))
 
 
@@ -145,7 +145,9 @@ class Cast(_Table):
         try:
             pointer.put(document, self.path, _CASTS[self.to](value))
         except (ValueError, TypeError, KeyError):
-            raise PatchError(f"{self.path}: {_shorten(value)} is no {self.to}") from None
+            raise PatchError(
+                f"{self.path}: {_shorten(value)} can't be converted to {self.to}"
+            ) from None
 
 
 Change = Annotated[
@@ -170,7 +172,7 @@ class Match(_Table):
     @model_validator(mode="after")
     def _require_condition(self) -> Match:
         if not self.model_fields_set:
-            raise ValueError("a rule must say what it matches, such as resource and code")
+            raise ValueError("a rule needs a condition, such as resource or code")
         return self
 
     def holds(self, rejected: Rejected) -> bool:

@@ -85,13 +85,16 @@ class Explainer:
         except PermanentError as exc:
             return "unreadable", str(exc)
         if version is not None:
-            return "held", f"it holds {version}: deploy the release that knows it"
+            return "held", f"it contains {version}; deploy a release that has it"
         if reason == "young":
             age = (self._now - archive_object.modified).total_seconds()
-            return "young", f"it was stored {age:,.0f} s ago, and its event may be on its way"
+            return "young", f"it was stored {age:,.0f} s ago, and its event may still arrive"
         lines = self._count_applied_lines(archive_object.key)
         if lines is not None:
-            return "interrupted", f"{lines:,} of its lines are applied; its message brings the rest"
+            return (
+                "interrupted",
+                f"{lines:,} of its lines are applied; its next delivery applies the rest",
+            )
         return "missed", "its event was lost, or its message waits in the queue"
 
     def _find_held_versions(self, key: str) -> Iterator[str]:
@@ -104,7 +107,7 @@ class Explainer:
                 if spec is None or isinstance(entry, InvalidLine):
                     continue
                 if entry.schema > spec.schema_version:
-                    yield f"commands of {entry.resource}'s schema version {entry.schema}"
+                    yield f"commands of {entry.resource} in schema version {entry.schema}"
 
     def _count_applied_lines(self, key: str) -> int | None:
         row = self._connection.execute(

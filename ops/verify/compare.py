@@ -23,7 +23,7 @@ from ops.verify.sql import Statements, row_statements, tombstone_statements
 
 _ROWS = 2_000  # in one statement: about a megabyte, and little time of the server
 _ABSENT = "absent"
-_OUTDATED = "outdated, `forebay replay` writes it anew"
+_OUTDATED = "outdated, `forebay replay` writes it again"
 _HASH = 2**64
 
 

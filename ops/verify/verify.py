@@ -280,7 +280,7 @@ class _Verifier:
                 continue  # it was being applied during the verification
             is_held = number in self._held_in or key in held_before
             if number in self.findings.ahead and not is_held:
-                state = "no row" if row is None else f"a row of {row.lines} lines, not complete"
+                state = "no row" if row is None else f"an incomplete row of {row.lines} lines"
                 self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
             else:
                 unapplied.append(key)
@@ -338,7 +338,7 @@ class _Verifier:
             if line is None or rejected in winners.rejected:
                 self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
             else:
-                reason = f"no command: {line.code}: {line.detail}"
+                reason = f"invalid line: {line.code}: {line.detail}"
                 self.findings.add(_REJECTIONS, str(line), reason, "no rejection")
         extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):

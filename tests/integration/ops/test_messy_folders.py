@@ -217,8 +217,8 @@ def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Op
     told = operator.done("verify", code=ExitCode.FOUND)
 
     named = {one["key"]: one["archive"] for one in told["named"]}
-    assert named[f"line 1 of {HOUR}/a.gz"].startswith("no command: object_corrupt: ")
-    assert named[f"line 1 of {HOUR}/b.gz"].startswith("no command: object_empty: ")
+    assert named[f"line 1 of {HOUR}/a.gz"].startswith("invalid line: object_corrupt: ")
+    assert named[f"line 1 of {HOUR}/b.gz"].startswith("invalid line: object_empty: ")
 
 
 @pytest.mark.parametrize("command", [("replay", "--yes"), ("replay", "--dry-run")], ids=" ".join)

@@ -193,7 +193,7 @@ def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
     reasons = {attempt.stored.id: attempt.reason for attempt in operator.plan()}
     assert "#/name" in str(reasons[command_id(1)])
     assert "#/latitude" in str(reasons[command_id(2)])
-    assert "no key of cities" in str(reasons[command_id(3)])
+    assert "not a key of cities" in str(reasons[command_id(3)])
     assert "'towns'" in str(reasons[command_id(4)])
 
     operator.decider().retry(operator.plan())

@@ -184,7 +184,7 @@ def file_of(match: str, patch: str) -> str:
     [
         ("rule = [", "not valid TOML"),
         ("", "rule: Field required"),
-        (file_of("{}", NULL), "what it matches"),
+        (file_of("{}", NULL), "a rule needs a condition"),
         (file_of("{code='c'}", "[]"), "at least 1 item"),
         (file_of("{code='c', x=1}", NULL), "match.x"),
         (file_of("{detail='('}", NULL), "regular expression"),
