@@ -16,6 +16,7 @@ from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
 from ops.archive.store import StoredObject
+from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -48,14 +49,8 @@ def history(
 ) -> None:
     """Show every command of a key with its time, caller and status; or the row as it was."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
-    spec = context.resources.get(resource)
-    if spec is None:
-        paths = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {paths}")
-    try:
-        key_value = spec.body.read_key(key)
-    except ValueError as exc:
-        raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
+    spec = find_spec(context, resource)
+    key_value = parse_key(spec, key)
     moment = options.moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
         raise UsageError("--as-of uses all commands before its time; leave out --from and --to")

@@ -9,9 +9,9 @@ import typer
 from forebay.apply.outdate import count_rows
 from forebay.apply.outdate import outdate as mark
 from ops import options
+from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console
 from ops.context import DATABASE, Context
-from ops.errors import UsageError
 
 
 def outdate(
@@ -39,14 +39,8 @@ def outdate(
 ) -> None:
     """Mark rows that a defect wrote with wrong values, so that a replay writes them again."""
     context = Context({DATABASE: database_url}, env)
-    spec = context.resources.get(resource)
-    if spec is None:
-        paths = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {paths}")
-    try:
-        key_value = None if key is None else spec.body.read_key(key)
-    except ValueError as exc:
-        raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
+    spec = find_spec(context, resource)
+    key_value = None if key is None else parse_key(spec, key)
     first, last = options.moment(since, "--from"), options.moment(until, "--to")
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:

@@ -16,6 +16,7 @@ from ops import options
 from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing
+from ops.commands.arguments import check_resources
 from ops.console import Console, short
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -105,10 +106,11 @@ def replay(
         env,
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    check_resources(context, resource or ())
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
-        resources=_check_resources(context, resource),
+        resources=frozenset(resource or ()),
         keys=frozenset(key or ()),
         by=frozenset(by or ()),
         ids=_read_ids(id_file) if id_file else frozenset(),
@@ -225,14 +227,6 @@ def _require_commands(commands: int, objects: int, selection: Selection) -> None
         "archive that can contain such commands; `forebay history RESOURCE KEY` finds commands, "
         "and `forebay verify` finds objects whose names have another time than their commands"
     )
-
-
-def _check_resources(context: Context, paths: list[str] | None) -> frozenset[str]:
-    unknown = sorted(set(paths or ()) - set(context.resources))
-    if unknown:
-        declared = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {', '.join(unknown)}; known are {declared}")
-    return frozenset(paths or ())
 
 
 def _read_ids(file: Path) -> frozenset[str]:
