@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ops import options
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
+from ops.archive.store import StoredObject
 from ops.console import Console, table
 from ops.context import ARCHIVE, Context
 
@@ -27,22 +30,9 @@ def archive(
 ) -> None:
     """List the archive objects that may contain commands accepted in a time range."""
     context = Context({ARCHIVE: source}, env)
-    objects = list(
-        list_commands(
-            context.archive,
-            since=options.moment(since, "--from") if since else None,
-            until=options.moment(until, "--to") if until else None,
-        )
-    )
-    rows = [
-        (
-            archive_object.key,
-            archive_object.size_bytes,
-            f"{archive_object.modified:%F %T}",
-            archive_object.storage_class,
-        )
-        for archive_object in objects
-    ]
+    start = options.moment(since, "--from") if since else None
+    end = options.moment(until, "--to") if until else None
+    objects = list(list_commands(context.archive, since=start, until=end))
     Console(as_json=as_json, strays=context.strays).result(
         {
             "archive": context.archive.url,
@@ -56,7 +46,22 @@ def archive(
                 for archive_object in objects
             ],
         },
-        table(["object", "bytes", "modified", "class"], rows)
-        if rows
+        _tabulate(objects)
+        if objects
         else describe_lack(context.archive) or "no object can contain commands of that time range",
+    )
+
+
+def _tabulate(objects: Sequence[StoredObject]) -> Table:
+    return table(
+        ["object", "bytes", "modified", "class"],
+        [
+            (
+                archive_object.key,
+                archive_object.size_bytes,
+                f"{archive_object.modified:%F %T}",
+                archive_object.storage_class,
+            )
+            for archive_object in objects
+        ],
     )

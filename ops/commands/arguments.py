@@ -1,13 +1,28 @@
-"""Resources and keys in the arguments of commands."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
+
+import typer
 
 from forebay.command import KeyValue
 from forebay.resource.spec import ResourceSpec
 from ops.context import Context
 from ops.errors import UsageError
+
+DeadLetterQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--dead-letter-queue-url",
+        help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
+    ),
+]
+QueueUrl = Annotated[
+    str | None,
+    typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
+]
 
 
 def check_resources(context: Context, paths: Iterable[str]) -> None:

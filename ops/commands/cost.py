@@ -14,38 +14,44 @@ from ops.cost.report import as_json_object, report
 from ops.errors import UsageError
 from ops.exit_codes import ExitCode
 
+_Reads = Annotated[float, typer.Option(min=0, help="Reads per second, on average.")]
+_Writes = Annotated[float, typer.Option(min=0, help="Commands per second, on average.")]
+_HitRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of reads that the stage cache answers.")
+]
+_Size = Annotated[int, typer.Option("--bytes", min=1, help="Size of a command.")]
+_PerRequest = Annotated[int, typer.Option(min=1, max=500, help="Commands per request.")]
+_Peak = Annotated[float, typer.Option(min=1, help="Ratio of the busiest second to the average.")]
+_Streams = Annotated[int, typer.Option(min=1, help="Number of delivery streams.")]
+_BufferSeconds = Annotated[int, typer.Option(min=0, max=900, help="Buffer interval of a stream.")]
+_Cache = Annotated[str, typer.Option(help="Size of the stage cache in GB.")]
+_SmallRegion = Annotated[
+    bool,
+    typer.Option(
+        "--small-region",
+        help="A region other than us-east-1, us-west-2 and eu-west-1, with smaller quotas.",
+    ),
+]
+_Edge = Annotated[bool, typer.Option("--edge", help="CloudFront and WAF in front of the API.")]
+_SingleAz = Annotated[bool, typer.Option("--single-az", help="The primary has no standby.")]
+_Replicas = Annotated[int, typer.Option(min=0, max=15, help="Number of read replicas.")]
+
 
 def cost(
     *,
-    reads: Annotated[float, typer.Option(min=0, help="Reads per second, on average.")],
-    writes: Annotated[float, typer.Option(min=0, help="Commands per second, on average.")],
-    hit_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of reads that the stage cache answers.")
-    ] = 0.8,
-    size: Annotated[int, typer.Option("--bytes", min=1, help="Size of a command.")] = 500,
-    per_request: Annotated[int, typer.Option(min=1, max=500, help="Commands per request.")] = 1,
-    peak: Annotated[
-        float, typer.Option(min=1, help="Ratio of the busiest second to the average.")
-    ] = 5,
-    streams: Annotated[int, typer.Option(min=1, help="Number of delivery streams.")] = 1,
-    buffer_seconds: Annotated[
-        int, typer.Option(min=0, max=900, help="Buffer interval of a stream.")
-    ] = 10,
-    cache: Annotated[str, typer.Option(help="Size of the stage cache in GB.")] = "0.5",
-    small_region: Annotated[
-        bool,
-        typer.Option(
-            "--small-region",
-            help="A region other than us-east-1, us-west-2 and eu-west-1, with smaller quotas.",
-        ),
-    ] = False,
-    edge: Annotated[
-        bool, typer.Option("--edge", help="CloudFront and WAF in front of the API.")
-    ] = False,
-    single_az: Annotated[
-        bool, typer.Option("--single-az", help="The primary has no standby.")
-    ] = False,
-    replicas: Annotated[int, typer.Option(min=0, max=15, help="Number of read replicas.")] = 1,
+    reads: _Reads,
+    writes: _Writes,
+    hit_rate: _HitRate = 0.8,
+    size: _Size = 500,
+    per_request: _PerRequest = 1,
+    peak: _Peak = 5,
+    streams: _Streams = 1,
+    buffer_seconds: _BufferSeconds = 10,
+    cache: _Cache = "0.5",
+    small_region: _SmallRegion = False,
+    edge: _Edge = False,
+    single_az: _SingleAz = False,
+    replicas: _Replicas = 1,
     as_json: options.Json = False,
 ) -> int:
     """Estimate the monthly cost on AWS, compared with synchronous writes. Uses no network."""

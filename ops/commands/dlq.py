@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from forebay.aws.queue import Depth, Queue
 from ops import options
 from ops.archive.store import bucket_name
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
 from ops.dead_letters import letters
-from ops.dead_letters.letters import Letter
+from ops.dead_letters.letters import Letter, Redriven
 from ops.errors import RefusedError
 
 app = typer.Typer(help="Dead letters: events of archive objects that could not be applied.")
@@ -21,18 +24,6 @@ app = typer.Typer(help="Dead letters: events of archive objects that could not b
 _PURPOSE = "dlq"
 _MAX_LETTERS = 10_000
 _NO_REASON = "not recorded: the primary was unreachable, or the function ran out of time or memory"
-
-_DeadLetterUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--dead-letter-queue-url",
-        help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
-    ),
-]
-_QueueUrl = Annotated[
-    str | None,
-    typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
-]
 
 
 @app.command("list")
@@ -42,7 +33,7 @@ def list_letters(
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
@@ -65,20 +56,7 @@ def list_letters(
             "depth": _describe_depth(depth),
             "letters": [_build_row(letter) for letter in dead_letters],
         },
-        table(
-            ["id", "sent at", "applied", "objects", "failures", "reason"],
-            [
-                (
-                    letter.id,
-                    f"{letter.sent_at:%F %T}",
-                    letter.applied,
-                    letter.objects,
-                    letter.failures,
-                    short(letter.reason or _NO_REASON, 160),
-                )
-                for letter in dead_letters
-            ],
-        )
+        _tabulate_letters(dead_letters)
         if dead_letters
         else f"{dead_queue.name} has {depth.total:,} messages, and none of them is visible now",
     )
@@ -91,7 +69,7 @@ def show(
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
@@ -131,8 +109,8 @@ def redrive(
         list[str] | None,
         typer.Option("--id", help="Only the message with this id; may be repeated."),
     ] = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
-    queue_url: _QueueUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
+    queue_url: QueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
@@ -152,16 +130,47 @@ def redrive(
     with console.progress("redrive", unit="messages", total=total) as meter:
         redriven = letters.redrive(dead_queue, queue, only=ids or (), on_moved=meter.advance)
     missing = len(ids or ()) - redriven.moved if ids else 0
-    if not as_json:
-        console.show(
-            table(
-                ["queue", "before", "after"],
-                [
-                    (dead_queue.name, redriven.dead_before.total, redriven.dead_after.total),
-                    (queue.name, redriven.queue_before.total, redriven.queue_after.total),
-                ],
-            )
+    _print_redriven(console, redriven, dead_queue, queue)
+    if missing > 0:
+        raise RefusedError(
+            f"{missing:,} of the messages are not visible in {dead_queue.name}; `forebay dlq list` "
+            "shows the visible messages"
         )
+
+
+def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:
+    bucket = bucket_name(context.get(ARCHIVE))
+    with context.connect_for_reading(purpose=_PURPOSE) as connection:
+        return letters.read(dead_queue, bucket, connection, limit)
+
+
+def _tabulate_letters(dead_letters: Sequence[Letter]) -> Table:
+    return table(
+        ["id", "sent at", "applied", "objects", "failures", "reason"],
+        [
+            (
+                letter.id,
+                f"{letter.sent_at:%F %T}",
+                letter.applied,
+                letter.objects,
+                letter.failures,
+                short(letter.reason or _NO_REASON, 160),
+            )
+            for letter in dead_letters
+        ],
+    )
+
+
+def _print_redriven(console: Console, redriven: Redriven, dead_queue: Queue, queue: Queue) -> None:
+    console.show(
+        table(
+            ["queue", "before", "after"],
+            [
+                (dead_queue.name, redriven.dead_before.total, redriven.dead_after.total),
+                (queue.name, redriven.queue_before.total, redriven.queue_after.total),
+            ],
+        )
+    )
     console.result(
         {
             "moved": redriven.moved,
@@ -177,17 +186,6 @@ def redrive(
         },
         f"{redriven.moved:,} messages moved",
     )
-    if missing > 0:
-        raise RefusedError(
-            f"{missing:,} of the messages are not visible in {dead_queue.name}; `forebay dlq list` "
-            "shows the visible messages"
-        )
-
-
-def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:
-    bucket = bucket_name(context.get(ARCHIVE))
-    with context.connect_for_reading(purpose=_PURPOSE) as connection:
-        return letters.read(dead_queue, bucket, connection, limit)
 
 
 def _build_row(letter: Letter) -> dict[str, Any]:

@@ -23,24 +23,25 @@ from ops.errors import IncompleteError, UsageError
 from ops.history import reading
 from ops.history.reading import AsOf, Entry, StatusSource
 
+_AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
+]
+_Since = Annotated[
+    str | None,
+    typer.Option("--from", help="Read the archive from this time on (default: all of it)."),
+]
+_Until = Annotated[str | None, typer.Option("--to", help="Read the archive up to this time.")]
+_Bodies = Annotated[bool, typer.Option("--bodies", help="Also show the bodies of the commands.")]
+
 
 def history(
     resource: Annotated[str, typer.Argument(help="The resource's path, such as cities.")],
     key: Annotated[str, typer.Argument(help="The key, as in the item's address.")],
     *,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--from", help="Read the archive from this time on (default: all of it)."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Read the archive up to this time.")
-    ] = None,
-    bodies: Annotated[
-        bool, typer.Option("--bodies", help="Also show the bodies of the commands.")
-    ] = False,
+    as_of: _AsOf = None,
+    since: _Since = None,
+    until: _Until = None,
+    bodies: _Bodies = False,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,

@@ -13,6 +13,15 @@ from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console
 from ops.context import DATABASE, Context
 
+_Orphaned = Annotated[
+    bool,
+    typer.Option(
+        "--orphaned",
+        help="For rows whose commands were removed from the archive: they lose to every command "
+        "of their keys.",
+    ),
+]
+
 
 def outdate(
     resource: Annotated[str, typer.Argument(help="The resource's path, such as cities.")],
@@ -24,14 +33,7 @@ def outdate(
         str, typer.Option("--to", help="Rows of commands accepted before this time (UTC).")
     ],
     key: Annotated[str | None, typer.Option(help="Only the row of this key.")] = None,
-    orphaned: Annotated[
-        bool,
-        typer.Option(
-            "--orphaned",
-            help="For rows whose commands were removed from the archive: they lose to every "
-            "command of their keys.",
-        ),
-    ] = False,
+    orphaned: _Orphaned = False,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,

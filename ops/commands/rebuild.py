@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,42 +18,47 @@ from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.leniently import rebuild_leniently
 from ops.rebuild.refusals import NotRebuiltError
 
+_Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME|COMMAND_ID",
+        help="Only commands accepted up to this time or command (default: all).",
+    ),
+]
+_AllowNewRejections = Annotated[
+    bool,
+    typer.Option(
+        "--allow-new-rejections",
+        help="Reject commands that can't apply, as the live run does, instead of stopping.",
+    ),
+]
+_Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=32,
+        help="With --allow-new-rejections: number of connections to the primary.",
+    ),
+]
+_Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        max=64,
+        help="Number of processes that read and fold (default: one per processor, at most 8).",
+    ),
+]
+
 
 def rebuild(
     *,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="TIME|COMMAND_ID",
-            help="Only commands accepted up to this time or command (default: all).",
-        ),
-    ] = None,
-    allow_new_rejections: Annotated[
-        bool,
-        typer.Option(
-            "--allow-new-rejections",
-            help="Reject commands that can't apply, as the live run does, instead of stopping.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers",
-            min=1,
-            max=32,
-            help="With --allow-new-rejections: number of connections to the primary.",
-        ),
-    ] = 2,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            max=64,
-            help="Number of processes that read and fold (default: one per processor, at most 8).",
-        ),
-    ] = None,
+    until: _Until = None,
+    allow_new_rejections: _AllowNewRejections = False,
+    workers: _Workers = 2,
+    processes: _Processes = None,
     scratch: options.Scratch = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
@@ -67,22 +73,43 @@ def rebuild(
     if lack := describe_lack(context.archive):
         raise RefusedError(f"{lack}, so there is nothing to rebuild from; nothing was changed")
     archive_objects = list(commands_until(context.archive, cut))
-    objects = len(archive_objects)
     if allow_new_rejections:
         refuse_damaged(console, context.archive, archive_objects, empty_only=True)
     console.confirm(
-        f"Rebuild an empty database from {objects:,} objects of {context.archive.url}?",
+        f"Rebuild an empty database from {len(archive_objects):,} objects of "
+        f"{context.archive.url}?",
         yes=yes,
     )
     rebuilding.prepare(context)
     if allow_new_rejections:
-        tally = rebuild_leniently(context, console, cut=cut, workers=workers)
-        console.facts({"cut": cut, **tally.facts()})
-        if tally.failed:
-            raise IncompleteError(
-                f"{tally.failed:,} objects were not applied completely; the causes are above"
-            )
-        return
+        _replay_all(context, console, cut=cut, workers=workers)
+    else:
+        _rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+
+
+def _replay_all(context: Context, console: Console, *, cut: str, workers: int) -> None:
+    """Rebuild by a replay, which rejects commands that can't apply.
+
+    Raises:
+        IncompleteError: objects were not applied completely.
+    """
+    tally = rebuild_leniently(context, console, cut=cut, workers=workers)
+    console.facts({"cut": cut, **tally.facts()})
+    if tally.failed:
+        raise IncompleteError(
+            f"{tally.failed:,} objects were not applied completely; the causes are above"
+        )
+
+
+def _rebuild(
+    context: Context, console: Console, *, cut: str, scratch: Path | None, processes: int | None
+) -> None:
+    """Rebuild in one transaction, which a command that can't apply stops.
+
+    Raises:
+        NotRebuiltError: a command can't apply and has no rejection; all such commands are printed.
+        IncompleteError: the archive lacks objects that its decision log names.
+    """
     try:
         result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
     except NotRebuiltError as exc:

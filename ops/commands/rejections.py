@@ -6,10 +6,12 @@ import getpass
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from forebay.aws.archive import Archive
 from forebay.db.connect import Connection
@@ -42,9 +44,26 @@ _Key = Annotated[str | None, typer.Option(help="Only rejections of this key.")]
 _Code = Annotated[str | None, typer.Option(help="Only rejections with this code.")]
 _Since = Annotated[str | None, typer.Option("--from", help="Rejected at this time or later.")]
 _Until = Annotated[str | None, typer.Option("--to", help="Rejected before this time.")]
+_Limit = Annotated[int, typer.Option(min=0, help="Show at most this many; all are counted.")]
 _By = Annotated[
     str | None, typer.Option("--by", help="Your name in the record (default: your login name).")
 ]
+
+_Fix = Annotated[
+    Path | None, typer.Option(help="File of rules that correct the commands (docs/cli.md).")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show the commands that would be sent.")
+]
+_RetriedState = Annotated[str, typer.Option(help="State of the rejections: open or discarded.")]
+_EvenOvertaken = Annotated[
+    bool,
+    typer.Option(
+        "--even-overtaken",
+        help="Also if the key has been written since: the corrected command wins.",
+    ),
+]
+_All = Annotated[bool, typer.Option("--all", help="All open rejections; only without a filter.")]
 
 
 @app.command("list")
@@ -57,9 +76,7 @@ def list_rejections(
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Show at most this many; all are counted.")
-    ] = _SHOWN,
+    limit: _Limit = _SHOWN,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
@@ -75,19 +92,9 @@ def list_rejections(
         shown = _read_first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    if not as_json:
-        labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
-        console.show(table(["resource", "code", "rejections"], labelled))
-        console.show(
-            table(
-                ["id", "rejected at", "command or object", "code", "state", "detail"],
-                [
-                    (stored.id, f"{stored.rejected_at:%F %T}", _describe_subject(stored),
-                     stored.code, stored.state, short(stored.detail, _DETAIL))
-                    for stored in shown
-                ],
-            )
-        )  # fmt: skip
+    labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
+    console.show(table(["resource", "code", "rejections"], labelled))
+    console.show(_tabulate_rejections(shown))
     console.result(
         {
             "state": state,
@@ -129,33 +136,19 @@ def show(
 @app.command()
 def retry(
     *,
-    fix: Annotated[
-        Path | None, typer.Option(help="File of rules that correct the commands (docs/cli.md).")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the commands that would be sent.")
-    ] = False,
-    state: Annotated[
-        str, typer.Option(help="State of the rejections: open or discarded.")
-    ] = "open",
+    fix: _Fix = None,
+    dry_run: _DryRun = False,
+    state: _RetriedState = "open",
     ids: _Ids = None,
     resource: _Resource = None,
     key: _Key = None,
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    even_overtaken: Annotated[
-        bool,
-        typer.Option(
-            "--even-overtaken",
-            help="Also if the key has been written since: the corrected command wins.",
-        ),
-    ] = False,
+    even_overtaken: _EvenOvertaken = False,
     reason: Annotated[str | None, typer.Option(help="Reason, kept in the record.")] = None,
     by: _By = None,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Show at most this many; all are counted.")
-    ] = _SHOWN,
+    limit: _Limit = _SHOWN,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
@@ -168,24 +161,20 @@ def retry(
     selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
-    correction_rules = rules.load(fix) if fix else None
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     id_source, operator = IdSource(), _name_operator(by)
-
-    def make_planner() -> Planner:
-        return Planner(
-            context.resources,
-            by=operator,
-            ids=id_source,
-            rules=correction_rules,
-            even_overtaken=even_overtaken,
-        )
-
+    make_planner = partial(
+        Planner,
+        context.resources,
+        by=operator,
+        ids=id_source,
+        rules=rules.load(fix) if fix else None,
+        even_overtaken=even_overtaken,
+    )
     with context.connect(purpose=_PURPOSE) as connection:
         survey = _survey_retry(connection, make_planner(), selection, limit)
-        if not as_json:
-            console.show(_tabulate_attempts(survey.shown))
+        console.show(_tabulate_attempts(survey.shown))
         if dry_run:
             _print_retry(console, survey, None, dry_run=True)
             return
@@ -195,15 +184,15 @@ def retry(
             yes=yes,
         )
         decider = _build_decider(context, connection, operator, id_source)
-        done = decider.resume("retried", selection)
+        counts = decider.resume("retried", selection)
         planner = make_planner()
         with console.progress("retry", unit="commands", total=survey.ready) as meter:
             for page in store.read_pages_of(connection, selection, survey.ids):
                 sent = decider.retry(planner.plan(connection, page), reason=reason)
-                done += sent
+                counts += sent
                 meter.advance(sent.recorded)
-    _print_retry(console, survey, done, dry_run=False)
-    _require_sent(done)
+    _print_retry(console, survey, counts, dry_run=False)
+    _require_sent(counts)
 
 
 @app.command()
@@ -216,9 +205,7 @@ def discard(
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All open rejections; only without a filter.")
-    ] = False,
+    everything: _All = False,
     by: _By = None,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
@@ -228,12 +215,12 @@ def discard(
 ) -> None:
     """Discard open rejections: they stay rejected, and are no longer listed as open."""
     is_filtered = any((ids, resource, key, code, since, until))
-    if is_filtered == everything:
+    if is_filtered and everything:
+        raise UsageError("--all can't be combined with a filter")
+    if not is_filtered and not everything:
         raise UsageError(
-            "--all can't be combined with a filter"
-            if everything
-            else "this would discard all open rejections, even those that no operator has seen; "
-            "give --to with the time that `forebay rejections list` shows, another filter, or --all"
+            "this would discard all open rejections, even those that no operator has seen; give "
+            "--to with the time that `forebay rejections list` shows, another filter, or --all"
         )
     selection = _build_selection(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
@@ -244,12 +231,12 @@ def discard(
         rejection_ids = store.list_ids(connection, selection)
         console.confirm(f"Discard {len(rejection_ids):,} open rejections?", yes=yes)
         decider = _build_decider(context, connection, _name_operator(by), IdSource())
-        done = decider.resume("discarded", selection)
+        counts = decider.resume("discarded", selection)
         for page in store.read_pages_of(connection, selection, rejection_ids):
-            done += decider.discard(page, reason)
+            counts += decider.discard(page, reason)
     console.result(
-        {"run": decider.run, "discarded": done.recorded, "taken": done.taken},
-        f"{done.recorded:,} rejections discarded",
+        {"run": decider.run, "discarded": counts.recorded, "taken": counts.taken},
+        f"{counts.recorded:,} rejections discarded",
     )
 
 
@@ -329,6 +316,23 @@ class _Survey:
         return self.counts["ready"]
 
 
+def _tabulate_rejections(shown: Sequence[Stored]) -> Table:
+    return table(
+        ["id", "rejected at", "command or object", "code", "state", "detail"],
+        [
+            (
+                stored.id,
+                f"{stored.rejected_at:%F %T}",
+                _describe_subject(stored),
+                stored.code,
+                stored.state,
+                short(stored.detail, _DETAIL),
+            )
+            for stored in shown
+        ],
+    )
+
+
 def _survey_retry(
     connection: Connection, planner: Planner, selection: Selection, limit: int
 ) -> _Survey:
@@ -358,7 +362,7 @@ def _name_operator(by: str | None) -> str:
     return f"operator:{by or getpass.getuser()}"
 
 
-def _tabulate_attempts(shown: Sequence[Attempt]) -> Any:  # noqa: ANN401 - a rich table
+def _tabulate_attempts(shown: Sequence[Attempt]) -> Table:
     return table(
         ["rejection", "command or object", "code", "rule", "verdict", "change or reason"],
         [
@@ -410,19 +414,19 @@ def _describe_others(survey: _Survey) -> str:
 
 
 def _print_retry(
-    console: Console, survey: _Survey, done: DecisionCounts | None, *, dry_run: bool
+    console: Console, survey: _Survey, counts: DecisionCounts | None, *, dry_run: bool
 ) -> None:
     sentence = f"{survey.ready:,} would be sent again." if dry_run else ""
-    if done is not None:
-        sentence = f"{done.recorded:,} sent again."
+    if counts is not None:
+        sentence = f"{counts.recorded:,} sent again."
     console.result(
         {
             "dry_run": dry_run,
             "verdicts": {verdict: survey.counts[verdict] for verdict in VERDICTS},
             "begun": survey.begun,
-            "sent": done.recorded if done else 0,
-            "waiting": done.waiting if done else 0,
-            "taken": done.taken if done else 0,
+            "sent": counts.recorded if counts else 0,
+            "waiting": counts.waiting if counts else 0,
+            "taken": counts.taken if counts else 0,
             "commands": [
                 {
                     "rejection": attempt.stored.id,
@@ -439,11 +443,12 @@ def _print_retry(
     )
 
 
-def _require_sent(done: DecisionCounts) -> None:
-    if done.waiting:
+def _require_sent(counts: DecisionCounts) -> None:
+    if counts.waiting:
         raise IncompleteError(
-            f"{done.waiting:,} commands are not sent yet, because the archive did not accept them "
-            f"({done.error}); the next `forebay rejections retry` that selects them sends them"
+            f"{counts.waiting:,} commands are not sent yet, because the archive did not accept "
+            f"them ({counts.error}); the next `forebay rejections retry` that selects them "
+            "sends them"
         )
 
 

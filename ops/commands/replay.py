@@ -26,71 +26,81 @@ from ops.replay.plan import plan as make_plan
 
 _BLANKS: Final = string.whitespace + "\u00a0\ufeff"
 
+_Since = Annotated[
+    str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
+]
+_Until = Annotated[
+    str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
+]
+_Resources = Annotated[
+    list[str] | None,
+    typer.Option("--resource", help="Commands of this resource; may be repeated."),
+]
+_Keys = Annotated[
+    list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
+]
+_Callers = Annotated[
+    list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
+]
+_IdFile = Annotated[
+    Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
+]
+_ViaQueue = Annotated[
+    bool,
+    typer.Option(
+        "--via-queue",
+        help="Let the consumer function apply the objects, through the replay queue.",
+    ),
+]
+_ReplayQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--replay-queue-url", help="The replay queue. [env var: FOREBAY_REPLAY_QUEUE_URL]"
+    ),
+]
+_Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="With --via-queue or --resume: follow the run to its end."),
+]
+_Workers = Annotated[
+    int, typer.Option("--workers", min=1, max=32, help="Number of connections to the primary.")
+]
+_Rate = Annotated[
+    float | None, typer.Option("--rate", min=1, help="Maximum number of commands per second.")
+]
+_MaxReplicaLag = Annotated[
+    float | None,
+    typer.Option(
+        "--max-replica-lag",
+        min=0.1,
+        help="Wait while the replica is more than this many seconds behind.",
+    ),
+]
+_Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")]
+_Plan = Annotated[bool, typer.Option("--plan", help="Only report the effects of the replay.")]
+
 
 def replay(
     *,
-    since: Annotated[
-        str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
-    ] = None,
-    resource: Annotated[
-        list[str] | None,
-        typer.Option("--resource", help="Commands of this resource; may be repeated."),
-    ] = None,
-    key: Annotated[
-        list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
-    ] = None,
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
-    ] = None,
-    id_file: Annotated[
-        Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
-    ] = None,
+    since: _Since = None,
+    until: _Until = None,
+    resource: _Resources = None,
+    key: _Keys = None,
+    by: _Callers = None,
+    id_file: _IdFile = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
-    via_queue: Annotated[
-        bool,
-        typer.Option(
-            "--via-queue",
-            help="Let the consumer function apply the objects, through the replay queue.",
-        ),
-    ] = False,
-    replay_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--replay-queue-url", help="The replay queue. [env var: FOREBAY_REPLAY_QUEUE_URL]"
-        ),
-    ] = None,
-    watch: Annotated[
-        bool,
-        typer.Option("--watch", help="With --via-queue or --resume: follow the run to its end."),
-    ] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, max=32, help="Number of connections to the primary.")
-    ] = 2,
-    rate: Annotated[
-        float | None, typer.Option("--rate", min=1, help="Maximum number of commands per second.")
-    ] = None,
-    max_replica_lag: Annotated[
-        float | None,
-        typer.Option(
-            "--max-replica-lag",
-            min=0.1,
-            help="Wait while the replica is more than this many seconds behind.",
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")
-    ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only report the effects of the replay.")
-    ] = False,
+    via_queue: _ViaQueue = False,
+    replay_queue_url: _ReplayQueueUrl = None,
+    watch: _Watch = False,
+    workers: _Workers = 2,
+    rate: _Rate = None,
+    max_replica_lag: _MaxReplicaLag = None,
+    resume: _Resume = None,
+    dry_run: _DryRun = False,
+    plan: _Plan = False,
     yes: options.Yes = False,
     env: options.Env = None,
     as_json: options.Json = False,

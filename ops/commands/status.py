@@ -26,85 +26,90 @@ def _describe_limit(subject: str) -> str:
     return f"Limit of {subject}; above it, a problem is reported."
 
 
+_Watch = Annotated[bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")]
+_Every = Annotated[
+    float, typer.Option("--every", min=0.5, help="With --watch: seconds between two refreshes.")
+]
+_Hours = Annotated[
+    int,
+    typer.Option("--hours", min=1, help="Hours of the archive that are compared with the ledger."),
+]
+_Check = Annotated[bool, typer.Option("--check", help="End with 1 if there is a problem.")]
+_MaxUnappliedAge = Annotated[
+    float,
+    typer.Option(
+        "--max-unapplied-age",
+        min=0,
+        help=_describe_limit("the seconds for which an object is not applied"),
+    ),
+]
+_MaxReplicaLag = Annotated[
+    float,
+    typer.Option(
+        "--max-replica-lag",
+        min=0,
+        help=_describe_limit("the seconds that the replica is behind"),
+    ),
+]
+_MaxUndeliveredAge = Annotated[
+    float | None,
+    typer.Option(
+        "--max-undelivered-age",
+        min=0,
+        help=_describe_limit("the seconds for which a stream keeps a command")
+        + " Default: its buffer interval plus two minutes.",
+    ),
+]
+_MaxSilentRun = Annotated[
+    float,
+    typer.Option(
+        "--max-silent-run",
+        min=0,
+        help=_describe_limit("the seconds without progress of a running replay"),
+    ),
+]
+_MaxRejections = Annotated[
+    int,
+    typer.Option("--max-rejections", min=0, help=_describe_limit("the number of open rejections")),
+]
+_MaxDeadLetters = Annotated[
+    int,
+    typer.Option(
+        "--max-dead-letters",
+        min=0,
+        help=_describe_limit("the number of messages in each dead-letter queue"),
+    ),
+]
+_MaxOutdated = Annotated[
+    int,
+    typer.Option(
+        "--max-outdated",
+        min=0,
+        help=_describe_limit("the number of outdated rows"),
+    ),
+]
+
+
 def status(
     *,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")
-    ] = False,
-    every: Annotated[
-        float, typer.Option("--every", min=0.5, help="With --watch: seconds between two refreshes.")
-    ] = _EVERY_SECONDS,
-    hours: Annotated[
-        int,
-        typer.Option(
-            "--hours", min=1, help="Hours of the archive that are compared with the ledger."
-        ),
-    ] = _LOOKBACK_HOURS,
-    check: Annotated[
-        bool, typer.Option("--check", help="End with 1 if there is a problem.")
-    ] = False,
-    max_unapplied_age: Annotated[
-        float,
-        typer.Option(
-            "--max-unapplied-age",
-            min=0,
-            help=_describe_limit("the seconds for which an object is not applied"),
-        ),
-    ] = _LIMITS.unapplied_seconds,
-    max_replica_lag: Annotated[
-        float,
-        typer.Option(
-            "--max-replica-lag",
-            min=0,
-            help=_describe_limit("the seconds that the replica is behind"),
-        ),
-    ] = _LIMITS.replica_lag_seconds,
-    max_undelivered_age: Annotated[
-        float | None,
-        typer.Option(
-            "--max-undelivered-age",
-            min=0,
-            help=_describe_limit("the seconds for which a stream keeps a command")
-            + " Default: its buffer interval plus two minutes.",
-        ),
-    ] = _LIMITS.undelivered_seconds,
-    max_silent_run: Annotated[
-        float,
-        typer.Option(
-            "--max-silent-run",
-            min=0,
-            help=_describe_limit("the seconds without progress of a running replay"),
-        ),
-    ] = _LIMITS.silent_run_seconds,
-    max_rejections: Annotated[
-        int,
-        typer.Option(
-            "--max-rejections", min=0, help=_describe_limit("the number of open rejections")
-        ),
-    ] = _LIMITS.open_rejections,
-    max_dead_letters: Annotated[
-        int,
-        typer.Option(
-            "--max-dead-letters",
-            min=0,
-            help=_describe_limit("the number of messages in each dead-letter queue"),
-        ),
-    ] = _LIMITS.dead_letters,
-    max_outdated: Annotated[
-        int,
-        typer.Option(
-            "--max-outdated",
-            min=0,
-            help=_describe_limit("the number of outdated rows"),
-        ),
-    ] = _LIMITS.outdated_rows,
+    watch: _Watch = False,
+    every: _Every = _EVERY_SECONDS,
+    hours: _Hours = _LOOKBACK_HOURS,
+    check: _Check = False,
+    max_unapplied_age: _MaxUnappliedAge = _LIMITS.unapplied_seconds,
+    max_replica_lag: _MaxReplicaLag = _LIMITS.replica_lag_seconds,
+    max_undelivered_age: _MaxUndeliveredAge = _LIMITS.undelivered_seconds,
+    max_silent_run: _MaxSilentRun = _LIMITS.silent_run_seconds,
+    max_rejections: _MaxRejections = _LIMITS.open_rejections,
+    max_dead_letters: _MaxDeadLetters = _LIMITS.dead_letters,
+    max_outdated: _MaxOutdated = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> int:
-    """Show queues, lags from acceptance to the replica, rejections, and what needs attention."""
+    """Show queues, the lag of each stage, rejections, and the problems that need attention."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     # A setting without a value is wrong usage, and not a server that does not answer.
     for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAMS):

@@ -15,6 +15,7 @@ from forebay.db.connect import Connection
 from forebay.sweep import Survey, Sweep, dead_objects, enqueue, start_of_listing
 from ops import options
 from ops.archive.store import ObjectStore, StoredObject, bucket_name
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console
 from ops.context import (
     ARCHIVE,
@@ -32,53 +33,47 @@ from ops.sweeping.waiting import wait_until_applied
 
 _GRACE_SECONDS = 120
 
+_Since = Annotated[
+    str | None,
+    typer.Option("--from", help="Only objects stored at this time or later (default: all)."),
+]
+_Grace = Annotated[int, typer.Option(min=0, help="Leave out younger objects, in seconds.")]
+_Wait = Annotated[
+    int,
+    typer.Option(
+        "--wait", min=0, help="Wait until all objects are applied, for at most this many seconds."
+    ),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")]
+_ImportQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--import-queue-url",
+        help="The imports' queue; if it is unknown, files to import are left out. "
+        "[env var: FOREBAY_IMPORT_QUEUE_URL]",
+    ),
+]
+_ImportDeadLetterQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--import-dead-letter-queue-url",
+        help="The imports' dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
+    ),
+]
+
 
 def sweep(
     *,
-    since: Annotated[
-        str | None,
-        typer.Option("--from", help="Only objects stored at this time or later (default: all)."),
-    ] = None,
-    grace: Annotated[
-        int, typer.Option(min=0, help="Leave out younger objects, in seconds.")
-    ] = _GRACE_SECONDS,
-    wait: Annotated[
-        int,
-        typer.Option(
-            "--wait",
-            min=0,
-            help="Wait until all objects are applied, for at most this many seconds.",
-        ),
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")] = False,
+    since: _Since = None,
+    grace: _Grace = _GRACE_SECONDS,
+    wait: _Wait = 0,
+    dry_run: _DryRun = False,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    queue_url: Annotated[
-        str | None,
-        typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
-    ] = None,
-    dead_letter_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--dead-letter-queue-url",
-            help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
-        ),
-    ] = None,
-    import_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--import-queue-url",
-            help="The imports' queue; if it is unknown, files to import are left out. "
-            "[env var: FOREBAY_IMPORT_QUEUE_URL]",
-        ),
-    ] = None,
-    import_dead_letter_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--import-dead-letter-queue-url",
-            help="The imports' dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
-        ),
-    ] = None,
+    queue_url: QueueUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
+    import_queue_url: _ImportQueueUrl = None,
+    import_dead_letter_queue_url: _ImportDeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
@@ -99,7 +94,6 @@ def sweep(
         env,
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.moment(since, "--from") if since else None
     after = start_of_listing(begin) if begin else ""
@@ -110,23 +104,9 @@ def sweep(
         waiting = queue.depth().total
         enqueued = 0
         if imports.keys and not dry_run:
-            console.confirm(
-                f"Enqueue {len(imports.keys):,} files to import that have no report? A file whose "
-                "import is running is not imported twice.",
-                yes=yes,
-            )
-            imports.enqueue()
+            _enqueue_imports(console, imports, yes=yes)
         if survey.missed and not dry_run:
-            console.confirm(
-                f"Enqueue {survey.missed:,} of {survey.listed:,} objects that are not applied? "
-                f"{queue.name} has {waiting:,} messages already, some perhaps for these objects.",
-                yes=yes,
-            )
-            with console.progress("sweep", unit="objects", total=survey.missed) as meter:
-                for keys in inspection.sweep().missed(inspection.listed()):
-                    enqueue(queue, bucket, keys)
-                    enqueued += len(keys)
-                    meter.advance(len(keys))
+            enqueued = _enqueue_missed(console, inspection, queue, survey, waiting, yes=yes)
         if wait:
             survey = wait_until_applied(
                 console, inspection.survey, inspection.explain, seconds=wait
@@ -145,6 +125,39 @@ def sweep(
     return _exit_code(survey, imports, dry_run=dry_run, waited=bool(wait))
 
 
+def _enqueue_imports(console: Console, imports: MissedImports, *, yes: bool) -> None:
+    console.confirm(
+        f"Enqueue {len(imports.keys):,} files to import that have no report? A file whose import "
+        "is running is not imported twice.",
+        yes=yes,
+    )
+    imports.enqueue()
+
+
+def _enqueue_missed(
+    console: Console,
+    inspection: _Inspection,
+    queue: Queue,
+    survey: Survey,
+    waiting: int,
+    *,
+    yes: bool,
+) -> int:
+    """Enqueue the objects that are missed now; return their number."""
+    console.confirm(
+        f"Enqueue {survey.missed:,} of {survey.listed:,} objects that are not applied? "
+        f"{queue.name} has {waiting:,} messages already, some perhaps for these objects.",
+        yes=yes,
+    )
+    enqueued = 0
+    with console.progress("sweep", unit="objects", total=survey.missed) as meter:
+        for keys in inspection.sweep().missed(inspection.listed()):
+            enqueue(queue, inspection.bucket, keys)
+            enqueued += len(keys)
+            meter.advance(len(keys))
+    return enqueued
+
+
 def _exit_code(survey: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
     if survey.dead or imports.dead or (waited and survey.applied < survey.listed):
         return ExitCode.INCOMPLETE
@@ -161,6 +174,7 @@ class _Inspection:
         self._connection = connection
         self._grace = grace
         self._dead_letters = Queue(context.sqs, context.get(DEAD_LETTERS))
+        self.bucket = bucket_name(context.get(ARCHIVE))
         #: Lists the archive's objects.
         self.listed = partial(_list_objects, context.archive, after)
 
@@ -170,7 +184,7 @@ class _Inspection:
             self._connection,
             now=dt.datetime.now(dt.UTC),
             grace=self._grace,
-            dead=dead_objects(self._dead_letters, bucket_name(self._context.get(ARCHIVE))),
+            dead=dead_objects(self._dead_letters, self.bucket),
         )
 
     def survey(self) -> Survey:

@@ -17,27 +17,30 @@ from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
 from ops.verify.compare import Findings
 
+_At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="TIME|COMMAND_ID|now",
+        help="Compare commands accepted up to this time or command (default: 25 minutes ago).",
+    ),
+]
+_WithoutLedger = Annotated[
+    bool,
+    typer.Option(
+        "--without-ledger",
+        help="Expect every command up to the cut; for a database rebuilt to a point in time.",
+    ),
+]
+
 
 def verify(
     *,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="TIME|COMMAND_ID|now",
-            help="Compare commands accepted up to this time or command (default: 25 minutes ago).",
-        ),
-    ] = None,
+    at: _At = None,
     show: Annotated[
         int, typer.Option("--show", min=1, help="Name at most this many differences.")
     ] = 20,
-    without_ledger: Annotated[
-        bool,
-        typer.Option(
-            "--without-ledger",
-            help="Expect every command up to the cut; for a database rebuilt to a point in time.",
-        ),
-    ] = False,
+    without_ledger: _WithoutLedger = False,
     scratch: options.Scratch = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
