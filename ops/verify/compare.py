@@ -57,6 +57,18 @@ class Compared:
     changed_since: int = 0
     differing: int = 0
 
+    def facts(self) -> dict[str, Any]:
+        """Return the comparison for the operator."""
+        return {
+            "table": self.name,
+            "rows_archive": self.archive.rows,
+            "rows_database": self.database.rows,
+            "digest_archive": str(self.archive),
+            "digest_database": str(self.database),
+            "changed_since_cut": self.changed_since,
+            "differing": self.differing,
+        }
+
 
 @dataclass(slots=True)
 class Findings:
