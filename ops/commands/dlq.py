@@ -10,13 +10,12 @@ import typer
 from rich.table import Table
 
 from forebay.aws.queue import Depth, Queue
-from ops import options
+from ops import dead_letters, options
 from ops.archive.store import bucket_name
 from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
-from ops.dead_letters import letters
-from ops.dead_letters.letters import Letter, Redriven
+from ops.dead_letters import Letter, Redriven
 from ops.errors import RefusedError
 
 app = typer.Typer(help="Dead letters: events of archive objects that could not be applied.")
@@ -49,15 +48,15 @@ def list_letters(
     )
     dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     depth = dead_queue.depth()
-    dead_letters = _read_letters(context, dead_queue, limit)
+    letters = _read_letters(context, dead_queue, limit)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
         {
             "queue": dead_queue.url,
             "depth": _describe_depth(depth),
-            "letters": [_build_row(letter) for letter in dead_letters],
+            "letters": [_build_row(letter) for letter in letters],
         },
-        _tabulate_letters(dead_letters)
-        if dead_letters
+        _tabulate_letters(letters)
+        if letters
         else f"{dead_queue.name} has {depth.total:,} messages, and none of them is visible now",
     )
 
@@ -128,7 +127,7 @@ def redrive(
         yes=yes,
     )
     with console.progress("redrive", unit="messages", total=total) as meter:
-        redriven = letters.redrive(dead_queue, queue, only=ids or (), on_moved=meter.advance)
+        redriven = dead_letters.redrive(dead_queue, queue, only=ids or (), on_moved=meter.advance)
     missing = len(ids or ()) - redriven.moved if ids else 0
     _print_redriven(console, redriven, dead_queue, queue)
     if missing > 0:
@@ -141,10 +140,10 @@ def redrive(
 def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:
     bucket = bucket_name(context.get(ARCHIVE))
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
-        return letters.read(dead_queue, bucket, connection, limit)
+        return dead_letters.read(dead_queue, bucket, connection, limit)
 
 
-def _tabulate_letters(dead_letters: Sequence[Letter]) -> Table:
+def _tabulate_letters(letters: Sequence[Letter]) -> Table:
     return table(
         ["id", "sent at", "applied", "objects", "failures", "reason"],
         [
@@ -156,7 +155,7 @@ def _tabulate_letters(dead_letters: Sequence[Letter]) -> Table:
                 letter.failures,
                 short(letter.reason or _NO_REASON, 160),
             )
-            for letter in dead_letters
+            for letter in letters
         ],
     )
 

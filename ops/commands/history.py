@@ -20,8 +20,15 @@ from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
-from ops.history import reading
-from ops.history.reading import AsOf, Entry, StatusSource
+from ops.history import (
+    AsOf,
+    Entry,
+    StatusSource,
+    find_commands,
+    find_state,
+    needs_primary,
+    read_statuses,
+)
 
 _AsOf = Annotated[
     str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
@@ -69,7 +76,7 @@ def history(
     if moment is None:
         _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
     else:
-        state = reading.as_of(entries, spec, moment)
+        state = find_state(entries, spec, moment)
         _print_state(console, spec, key_value, state, gaps, asked=asked, moment=f"{moment:%F %T}Z")
     if missing:
         raise IncompleteError(missing.sentence)
@@ -88,7 +95,7 @@ def _read_entries(
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
     ):
-        occurrences = reading.commands_of(
+        occurrences = find_commands(
             context.archive,
             objects,
             spec.path,
@@ -96,12 +103,12 @@ def _read_entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = reading.read_statuses(connection, spec, key, occurrences)
-    if asked.server == "primary" or not reading.needs_primary(entries):
+        entries, asked = read_statuses(connection, spec, key, occurrences)
+    if asked.server == "primary" or not needs_primary(entries):
         return entries, asked
     try:
         with context.connect(purpose="history") as primary:
-            return reading.read_statuses(primary, spec, key, occurrences)
+            return read_statuses(primary, spec, key, occurrences)
     except (UsageError, psycopg.OperationalError) as exc:
         reason = " ".join(str(exc).split())
         console.note(

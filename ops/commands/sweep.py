@@ -27,9 +27,7 @@ from ops.context import (
     Context,
 )
 from ops.exit_codes import ExitCode
-from ops.sweeping.explain import Explainer, Unapplied
-from ops.sweeping.imports import MissedImports
-from ops.sweeping.waiting import wait_until_applied
+from ops.sweeping import Explainer, MissedImports, Unapplied, wait_until_applied
 
 _GRACE_SECONDS = 120
 

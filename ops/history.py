@@ -86,7 +86,7 @@ def moment_of(command: Command) -> dt.datetime:
     return dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
 
 
-def commands_of(
+def find_commands(
     store: ObjectStore,
     objects: Iterable[StoredObject],
     resource: str,
@@ -157,7 +157,7 @@ def needs_primary(entries: Sequence[Entry]) -> bool:
     return any(entry.status in {"unknown", "missing"} for entry in entries)
 
 
-def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
+def find_state(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
     """Return the state of a key by law 2, from the valid commands that were accepted until then.
 
     Rejected commands are known to be invalid, and the command of the current row to be valid; the
