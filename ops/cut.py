@@ -10,19 +10,19 @@ from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore, StoredObject
 from ops.options import moment
 
-#: After every id that there can be.
+#: Greater than every command id.
 EVERYTHING = "ffffffff-ffff-7fff-bfff-ffffffffffff"
 
 
 def cut_of(text: str, option: str) -> str:
-    """The greatest command id up to a cut, itself included.
+    """Return the greatest command id that a cut includes.
 
     Args:
         text: a time, or a command's id.
-        option: that it was given with, for the message.
+        option: the option's name, for the message.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     if is_command_id(text):
         return text
@@ -30,19 +30,19 @@ def cut_of(text: str, option: str) -> str:
 
 
 def last_id_at(time: dt.datetime) -> str:
-    """The greatest id of a command that was accepted at that time."""
+    """Return the greatest id that a command accepted at this time can have."""
     ms = f"{milliseconds(time):012x}"
     return f"{ms[:8]}-{ms[8:]}-7fff-bfff-ffffffffffff"
 
 
 def accepted(cut: str) -> dt.datetime | None:
-    """The time of a cut; None where it is everything."""
+    """Return the time of a cut; None if it includes all commands."""
     if cut == EVERYTHING:
         return None
     return dt.datetime.fromtimestamp(accepted_ms(cut) / 1000, dt.UTC)
 
 
 def commands_until(store: ObjectStore, cut: str) -> Iterator[StoredObject]:
-    """Every object that may hold commands up to a cut, by key."""
+    """Yield the objects that may contain commands up to a cut, ordered by key."""
     time = accepted(cut)
     return list_commands(store, until=time + dt.timedelta(milliseconds=1) if time else None)

@@ -1,1 +1,1 @@
-"""One module per group of commands: parse the options, call one function that lives elsewhere."""
+"""One module per group of commands: it parses options and calls functions of other packages."""

@@ -1,4 +1,4 @@
-"""`forebay adopt`: makes a database the owner of the archive."""
+"""`forebay adopt`: make a database the owner of the archive."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ def adopt(
     *,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
-    show: Annotated[bool, typer.Option("--show", help="Only show who owns the archive.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only show the owner of the archive.")
+    ] = False,
     yes: options.Yes = False,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make the database the archive's owner, which alone adds rejections to the archive.
+    """Make the database the owner of the archive: the only database that adds rejections to it.
 
-    The database of the deployed consumer becomes the owner by itself. This is for one that has
-    been the owner before, and that another database has replaced.
+    The deployed consumer's database becomes the owner automatically. This command is for a
+    database that was the owner before and was replaced.
     """
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
@@ -32,8 +34,8 @@ def adopt(
         log = DecisionLog(connection, context.archive, context.resources)
         if not show:
             console.confirm(
-                f"Make this database the owner of {context.archive.url}? The present owner will "
-                "reject no more commands.",
+                f"Make this database the owner of {context.archive.url}? The current owner can "
+                "then no longer reject commands.",
                 yes=yes,
             )
             log.adopt()

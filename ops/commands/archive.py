@@ -1,14 +1,17 @@
-"""`forebay archive`: which objects hold the commands of a time."""
+"""`forebay archive`: list the objects with the commands of a time range."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ops import options
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
+from ops.archive.store import StoredObject
 from ops.console import Console, table
 from ops.context import ARCHIVE, Context
 
@@ -16,41 +19,49 @@ from ops.context import ARCHIVE, Context
 def archive(
     *,
     since: Annotated[
-        str | None, typer.Option("--from", help="Accepted at this time or later (UTC).")
+        str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", help="Accepted before this time (UTC).")
+        str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
     ] = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the archive objects that may hold commands accepted in a time."""
+    """List the archive objects that may contain commands accepted in a time range."""
     context = Context({ARCHIVE: source}, env)
-    found = list(
-        list_commands(
-            context.archive,
-            since=options.moment(since, "--from") if since else None,
-            until=options.moment(until, "--to") if until else None,
-        )
-    )
-    rows = [
-        (item.key, item.size_bytes, f"{item.modified:%F %T}", item.storage_class) for item in found
-    ]
+    start = options.moment(since, "--from") if since else None
+    end = options.moment(until, "--to") if until else None
+    objects = list(list_commands(context.archive, since=start, until=end))
     Console(as_json=as_json, strays=context.strays).result(
         {
             "archive": context.archive.url,
             "objects": [
                 {
-                    "key": item.key,
-                    "bytes": item.size_bytes,
-                    "modified": item.modified,
-                    "storage_class": item.storage_class,
+                    "key": archive_object.key,
+                    "bytes": archive_object.size_bytes,
+                    "modified": archive_object.modified,
+                    "storage_class": archive_object.storage_class,
                 }
-                for item in found
+                for archive_object in objects
             ],
         },
-        table(["object", "bytes", "modified", "class"], rows)
-        if rows
-        else describe_lack(context.archive) or "no object can hold commands of that time",
+        _tabulate(objects)
+        if objects
+        else describe_lack(context.archive) or "no object can contain commands of that time range",
+    )
+
+
+def _tabulate(objects: Sequence[StoredObject]) -> Table:
+    return table(
+        ["object", "bytes", "modified", "class"],
+        [
+            (
+                archive_object.key,
+                archive_object.size_bytes,
+                f"{archive_object.modified:%F %T}",
+                archive_object.storage_class,
+            )
+            for archive_object in objects
+        ],
     )

@@ -1,52 +1,42 @@
-"""`forebay dlq`: dead letters, and sending them to the consumer again."""
+"""`forebay dlq`: list dead letters, and send them to the consumer again."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from forebay.aws.queue import Depth, Queue
-from ops import options
+from ops import dead_letters, options
 from ops.archive.store import bucket_name
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, DEAD_LETTERS, QUEUE, REPLICA, Context
-from ops.dead_letters import letters
-from ops.dead_letters.letters import Letter
+from ops.dead_letters import Letter, Redriven
 from ops.errors import RefusedError
 
 app = typer.Typer(help="Dead letters: events of archive objects that could not be applied.")
 
 _PURPOSE = "dlq"
-_READ = 10_000
-_NO_REASON = "not noted: the primary was away, or the function ended"
-
-_DeadLetterUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--dead-letter-queue-url",
-        help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
-    ),
-]
-_QueueUrl = Annotated[
-    str | None,
-    typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
-]
+_MAX_LETTERS = 10_000
+_NO_REASON = "not recorded: the primary was unreachable, or the function ran out of time or memory"
 
 
 @app.command("list")
 def list_letters(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Read so many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Read at most this many messages.")] = 100,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: which objects, since when, and whether they are applied by now."""
+    """List dead letters: their times, objects and errors, and whether they are applied by now."""
     context = Context(
         {
             DATABASE: database_url,
@@ -56,27 +46,18 @@ def list_letters(
         },
         env,
     )
-    dead = Queue(context.sqs, context.get(DEAD_LETTERS))
-    depth = dead.depth()
-    found = _read(context, dead, limit)
+    dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
+    depth = dead_queue.depth()
+    letters = _read_letters(context, dead_queue, limit)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
-        {"queue": dead.url, "depth": _depth(depth), "letters": [_row(one) for one in found]},
-        table(
-            ["id", "sent at", "applied", "objects", "failures", "reason"],
-            [
-                (
-                    one.id,
-                    f"{one.sent_at:%F %T}",
-                    one.applied,
-                    one.objects,
-                    one.failures,
-                    short(one.reason or _NO_REASON, 160),
-                )
-                for one in found
-            ],
-        )
-        if found
-        else f"{dead.name} holds {depth.total:,} messages, none of them visible now",
+        {
+            "queue": dead_queue.url,
+            "depth": _describe_depth(depth),
+            "letters": [_build_row(letter) for letter in letters],
+        },
+        _tabulate_letters(letters)
+        if letters
+        else f"{dead_queue.name} has {depth.total:,} messages, and none of them is visible now",
     )
 
 
@@ -87,7 +68,7 @@ def show(
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
@@ -101,15 +82,22 @@ def show(
         },
         env,
     )
-    dead = Queue(context.sqs, context.get(DEAD_LETTERS))
-    found = next((one for one in _read(context, dead, _READ) if one.id == letter), None)
-    if found is None:
+    dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
+    dead_letter = next(
+        (
+            candidate
+            for candidate in _read_letters(context, dead_queue, _MAX_LETTERS)
+            if candidate.id == letter
+        ),
+        None,
+    )
+    if dead_letter is None:
         raise RefusedError(
-            f"{dead.name} shows no message {letter}; `forebay dlq list` shows those it has "
-            "(one that somebody looks at is hidden for a minute)"
+            f"{dead_queue.name} has no visible message {letter}; `forebay dlq list` shows the "
+            "visible messages (a message is hidden for a minute after it was read)"
         )
     Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
-        {**_row(found), "body": found.body}
+        {**_build_row(dead_letter), "body": dead_letter.body}
     )
 
 
@@ -117,64 +105,89 @@ def show(
 def redrive(
     *,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")
+        list[str] | None,
+        typer.Option("--id", help="Only the message with this id; may be repeated."),
     ] = None,
-    dead_letter_queue_url: _DeadLetterUrl = None,
-    queue_url: _QueueUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
+    queue_url: QueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Send dead letters to the consumer again; shows what both queues hold before and after."""
+    """Send dead letters to the consumer again; show the depths of both queues before and after."""
     context = Context({DEAD_LETTERS: dead_letter_queue_url, QUEUE: queue_url}, env)
-    dead = Queue(context.sqs, context.get(DEAD_LETTERS))
+    dead_queue = Queue(context.sqs, context.get(DEAD_LETTERS))
     queue = Queue(context.sqs, context.get(QUEUE))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    before = dead.depth()
-    chosen = len(ids) if ids else before.visible
+    before = dead_queue.depth()
+    total = len(ids) if ids else before.visible
     console.confirm(
-        f"Send {chosen:,} of the {before.total:,} messages of {dead.name} to {queue.name} again?",
+        f"Send {total:,} of the {before.total:,} messages of {dead_queue.name} to {queue.name} "
+        "again?",
         yes=yes,
     )
-    with console.progress("redrive", unit="messages", total=chosen) as meter:
-        done = letters.redrive(dead, queue, only=ids or (), on_moved=meter.advance)
-    missing = len(ids or ()) - done.moved if ids else 0
-    if not as_json:
-        console.show(
-            table(
-                ["queue", "before", "after"],
-                [
-                    (dead.name, done.dead_before.total, done.dead_after.total),
-                    (queue.name, done.queue_before.total, done.queue_after.total),
-                ],
-            )
-        )
-    console.result(
-        {
-            "moved": done.moved,
-            "left": done.left,
-            "dead_letters": {
-                "before": _depth(done.dead_before),
-                "after": _depth(done.dead_after),
-            },
-            "queue": {"before": _depth(done.queue_before), "after": _depth(done.queue_after)},
-        },
-        f"{done.moved:,} messages moved",
-    )
+    with console.progress("redrive", unit="messages", total=total) as meter:
+        redriven = dead_letters.redrive(dead_queue, queue, only=ids or (), on_moved=meter.advance)
+    missing = len(ids or ()) - redriven.moved if ids else 0
+    _print_redriven(console, redriven, dead_queue, queue)
     if missing > 0:
         raise RefusedError(
-            f"{missing:,} of the messages are not in {dead.name}; `forebay dlq list` shows those "
-            "it has"
+            f"{missing:,} of the messages are not visible in {dead_queue.name}; `forebay dlq list` "
+            "shows the visible messages"
         )
 
 
-def _read(context: Context, dead: Queue, limit: int) -> list[Letter]:
+def _read_letters(context: Context, dead_queue: Queue, limit: int) -> list[Letter]:
     bucket = bucket_name(context.get(ARCHIVE))
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
-        return letters.read(dead, bucket, connection, limit)
+        return dead_letters.read(dead_queue, bucket, connection, limit)
 
 
-def _row(letter: Letter) -> dict[str, Any]:
+def _tabulate_letters(letters: Sequence[Letter]) -> Table:
+    return table(
+        ["id", "sent at", "applied", "objects", "failures", "reason"],
+        [
+            (
+                letter.id,
+                f"{letter.sent_at:%F %T}",
+                letter.applied,
+                letter.objects,
+                letter.failures,
+                short(letter.reason or _NO_REASON, 160),
+            )
+            for letter in letters
+        ],
+    )
+
+
+def _print_redriven(console: Console, redriven: Redriven, dead_queue: Queue, queue: Queue) -> None:
+    console.show(
+        table(
+            ["queue", "before", "after"],
+            [
+                (dead_queue.name, redriven.dead_before.total, redriven.dead_after.total),
+                (queue.name, redriven.queue_before.total, redriven.queue_after.total),
+            ],
+        )
+    )
+    console.result(
+        {
+            "moved": redriven.moved,
+            "left": redriven.left,
+            "dead_letters": {
+                "before": _describe_depth(redriven.dead_before),
+                "after": _describe_depth(redriven.dead_after),
+            },
+            "queue": {
+                "before": _describe_depth(redriven.queue_before),
+                "after": _describe_depth(redriven.queue_after),
+            },
+        },
+        f"{redriven.moved:,} messages moved",
+    )
+
+
+def _build_row(letter: Letter) -> dict[str, Any]:
     return {
         "id": letter.id,
         "sent_at": letter.sent_at,
@@ -186,5 +199,5 @@ def _row(letter: Letter) -> dict[str, Any]:
     }
 
 
-def _depth(depth: Depth) -> dict[str, int]:
+def _describe_depth(depth: Depth) -> dict[str, int]:
     return {**dataclasses.asdict(depth), "total": depth.total}

@@ -1,4 +1,4 @@
-"""`forebay history`: every command of one key, and the row as it was."""
+"""`forebay history`: list the commands of one key, or print the row as it was at a time."""
 
 from __future__ import annotations
 
@@ -16,65 +16,73 @@ from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
 from ops.archive.store import StoredObject
+from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
-from ops.history import reading
-from ops.history.reading import Asked, AsOf, Entry
+from ops.history import (
+    AsOf,
+    Entry,
+    StatusSource,
+    find_commands,
+    find_state,
+    needs_primary,
+    read_statuses,
+)
+
+_AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
+]
+_Since = Annotated[
+    str | None,
+    typer.Option("--from", help="Read the archive from this time on (default: all of it)."),
+]
+_Until = Annotated[str | None, typer.Option("--to", help="Read the archive up to this time.")]
+_Bodies = Annotated[bool, typer.Option("--bodies", help="Also show the bodies of the commands.")]
 
 
 def history(
     resource: Annotated[str, typer.Argument(help="The resource's path, such as cities.")],
     key: Annotated[str, typer.Argument(help="The key, as in the item's address.")],
     *,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", help="Print the row as it was at this time (UTC).")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--from", help="Look from this time on; else at all.")
-    ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Look before this time.")] = None,
-    bodies: Annotated[bool, typer.Option("--bodies", help="Also what each one wrote.")] = False,
+    as_of: _AsOf = None,
+    since: _Since = None,
+    until: _Until = None,
+    bodies: _Bodies = False,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show every command of a key: when, by whom, with what outcome; or the row as it was."""
+    """Show every command of a key with its time, caller and status; or the row as it was."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
-    spec = context.resources.get(resource)
-    if spec is None:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {known}")
-    try:
-        wanted = spec.body.read_key(key)
-    except ValueError as exc:
-        raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
+    spec = find_spec(context, resource)
+    key_value = parse_key(spec, key)
     moment = options.moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
-        raise UsageError("--as-of looks at all that was before; leave out --from and --to")
+        raise UsageError("--as-of uses all commands before its time; leave out --from and --to")
     first = options.moment(since, "--from") if since else None
     last = options.moment(until, "--to") if until else moment
     objects = list(list_commands(context.archive, since=first, until=last))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     damaged: list[LineFault] = []
-    entries, asked = _entries(context, console, spec, wanted, objects, damaged=damaged)
+    entries, asked = _read_entries(context, console, spec, key_value, objects, damaged=damaged)
     with context.connect_for_reading(purpose="history") as connection:
         missing = find_missing(connection, context.archive, since=first, until=last)
-    lacks = {**missing.facts(), "damaged": [one.facts() for one in damaged]}
+    gaps = {**missing.facts(), "damaged": [fault.facts() for fault in damaged]}
     for text in describe(damaged):
-        console.note(f"the rest can't be read of {text}")
+        console.note(f"can't read the rest of {text}")
     if moment is None:
-        _tell(console, spec, wanted, entries, lacks, asked=asked, bodies=bodies)
+        _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
     else:
-        found = reading.as_of(entries, spec, moment)
-        _tell_as_of(console, spec, wanted, found, lacks, asked=asked, moment=f"{moment:%F %T}Z")
+        state = find_state(entries, spec, moment)
+        _print_state(console, spec, key_value, state, gaps, asked=asked, moment=f"{moment:%F %T}Z")
     if missing:
         raise IncompleteError(missing.sentence)
 
 
-def _entries(
+def _read_entries(
     context: Context,
     console: Console,
     spec: ResourceSpec,
@@ -82,12 +90,12 @@ def _entries(
     objects: Sequence[StoredObject],
     *,
     damaged: list[LineFault],
-) -> tuple[list[Entry], Asked]:
+) -> tuple[list[Entry], StatusSource]:
     with (
         context.connect_for_reading(purpose="history") as connection,
         console.progress("read", unit="objects", total=len(objects)) as meter,
     ):
-        found = reading.commands_of(
+        occurrences = find_commands(
             context.archive,
             objects,
             spec.path,
@@ -95,35 +103,37 @@ def _entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = reading.with_outcomes(connection, spec, key, found)
-    if asked.server == "primary" or not reading.needs_primary(entries):
+        entries, asked = read_statuses(connection, spec, key, occurrences)
+    if asked.server == "primary" or not needs_primary(entries):
         return entries, asked
     try:
         with context.connect(purpose="history") as primary:
-            return reading.with_outcomes(primary, spec, key, found)
+            return read_statuses(primary, spec, key, occurrences)
     except (UsageError, psycopg.OperationalError) as exc:
         reason = " ".join(str(exc).split())
-        console.note(f"the primary can't be asked about what the replica does not show: {reason}")
+        console.note(
+            f"can't query the primary about commands that the replica does not show: {reason}"
+        )
         return entries, asked
 
 
-def _tell(
+def _print_commands(
     console: Console,
     spec: ResourceSpec,
     key: KeyValue,
     entries: Sequence[Entry],
-    lacks: Mapping[str, Any],
+    gaps: Mapping[str, Any],
     *,
-    asked: Asked,
+    asked: StatusSource,
     bodies: bool,
 ) -> None:
-    columns = ["accepted at", "op", "by", "outcome", "command", "amends", "object"]
+    columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
     rows = [
         (
             f"{entry.accepted_at:%F %T.%f}"[:-3],
             entry.command.op,
             entry.command.by,
-            entry.outcome + (f" ({short(entry.reason)})" if entry.reason else ""),
+            entry.status + (f" ({short(entry.reason)})" if entry.reason else ""),
             entry.command.id,
             entry.command.amends,
             [name.rpartition("/")[2] for name in entry.objects],
@@ -138,23 +148,23 @@ def _tell(
             "resource": spec.path,
             "key": key,
             "asked": dataclasses.asdict(asked),
-            "commands": [_json(entry) for entry in entries],
-            **lacks,
+            "commands": [_describe_entry(entry) for entry in entries],
+            **gaps,
         },
         table([*columns, *(("body",) if bodies else ())], rows)
         if rows
-        else f"the archive has no command of {spec.path} {key}",
+        else f"the archive has no commands of {spec.path} {key}",
     )
 
 
-def _tell_as_of(
+def _print_state(
     console: Console,
     spec: ResourceSpec,
     key: KeyValue,
-    found: AsOf,
-    lacks: Mapping[str, Any],
+    state: AsOf,
+    gaps: Mapping[str, Any],
     *,
-    asked: Asked,
+    asked: StatusSource,
     moment: str,
 ) -> None:
     value = {
@@ -162,29 +172,29 @@ def _tell_as_of(
         "key": key,
         "as_of": moment,
         "asked": dataclasses.asdict(asked),
-        "state": found.state,
-        "version": found.version,
-        "by": found.by,
-        "row": found.row,
-        "left_out": list(found.left_out),
-        **lacks,
+        "state": state.state,
+        "version": state.version,
+        "by": state.by,
+        "row": state.row,
+        "left_out": list(state.left_out),
+        **gaps,
     }
-    if found.left_out:
+    if state.left_out:
         console.note(
-            f"{len(found.left_out)} commands were left out, for they are no valid items of "
-            f"{spec.path}: {', '.join(found.left_out)}"
+            f"{len(state.left_out)} commands were left out, because their bodies are not valid "
+            f"items of {spec.path}: {', '.join(state.left_out)}"
         )
-    said = {
+    sentences = {
         "absent": f"{spec.path} {key} did not exist at {moment}",
-        "deleted": f"{spec.path} {key} was deleted at {moment}, by {found.version} ({found.by})",
+        "deleted": f"{spec.path} {key} was deleted at {moment}, by {state.version} ({state.by})",
     }
-    if found.row is None:
-        console.result(value, said[found.state])
+    if state.row is None:
+        console.result(value, sentences[state.state])
         return
-    console.result(value, pairs({**found.row, "(version)": found.version, "(by)": found.by}))
+    console.result(value, pairs({**state.row, "(version)": state.version, "(by)": state.by}))
 
 
-def _json(entry: Entry) -> dict[str, Any]:
+def _describe_entry(entry: Entry) -> dict[str, Any]:
     command = entry.command
     return {
         "id": command.id,
@@ -193,7 +203,7 @@ def _json(entry: Entry) -> dict[str, Any]:
         "by": command.by,
         "trace": command.trace,
         "schema": command.schema,
-        "outcome": entry.outcome,
+        "outcome": entry.status,
         "reason": entry.reason,
         "amends": command.amends,
         "objects": list(entry.objects),

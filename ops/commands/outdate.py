@@ -1,4 +1,4 @@
-"""`forebay outdate`: marks rows that the next replay is to write again."""
+"""`forebay outdate`: mark rows, so that the next replay writes them again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ import typer
 from forebay.apply.outdate import count_rows
 from forebay.apply.outdate import outdate as mark
 from ops import options
+from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console
 from ops.context import DATABASE, Context
-from ops.errors import UsageError
+
+_Orphaned = Annotated[
+    bool,
+    typer.Option(
+        "--orphaned",
+        help="For rows whose commands were removed from the archive: they lose to every command "
+        "of their keys.",
+    ),
+]
 
 
 def outdate(
@@ -24,41 +33,28 @@ def outdate(
         str, typer.Option("--to", help="Rows of commands accepted before this time (UTC).")
     ],
     key: Annotated[str | None, typer.Option(help="Only the row of this key.")] = None,
-    orphaned: Annotated[
-        bool,
-        typer.Option(
-            "--orphaned",
-            help="The rows' commands were removed from the archive: the rows lose to every "
-            "command of their keys.",
-        ),
-    ] = False,
+    orphaned: _Orphaned = False,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Mark rows that a defect wrote with wrong values: the next replay writes them again."""
+    """Mark rows that a defect wrote with wrong values, so that a replay writes them again."""
     context = Context({DATABASE: database_url}, env)
-    spec = context.resources.get(resource)
-    if spec is None:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {resource!r}; there are {known}")
-    try:
-        wanted = None if key is None else spec.body.read_key(key)
-    except ValueError as exc:
-        raise UsageError(f"{key!r} is no key of {resource}: {exc}") from None
+    spec = find_spec(context, resource)
+    key_value = None if key is None else parse_key(spec, key)
     first, last = options.moment(since, "--from"), options.moment(until, "--to")
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose="outdate") as connection:
-        total = count_rows(connection, spec, first, last, wanted, orphaned=orphaned)
+        total = count_rows(connection, spec, first, last, key_value, orphaned=orphaned)
         console.confirm(
-            f"Mark {total:,} rows of {resource}? They stay readable, and the next "
-            "`forebay replay` of that time writes them again.",
+            f"Mark {total:,} rows of {resource} as outdated? They stay readable, and the next "
+            "`forebay replay` of that time range writes them again.",
             yes=yes,
         )
-        marked = mark(connection, spec, first, last, wanted, orphaned=orphaned)
+        marked = mark(connection, spec, first, last, key_value, orphaned=orphaned)
     console.result(
         {"resource": resource, "rows": marked},
-        f"{marked:,} rows of {resource} are marked; now: forebay replay --resource {resource} "
-        f"--from {first:%FT%T}Z --to {last:%FT%T}Z",
+        f"{marked:,} rows of {resource} are marked; write them again with: forebay replay "
+        f"--resource {resource} --from {first:%FT%T}Z --to {last:%FT%T}Z",
     )

@@ -1,7 +1,8 @@
-"""`forebay rebuild`: makes the tables from the archive alone."""
+"""`forebay rebuild`: fill an empty database from the archive."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,37 +17,47 @@ from ops.errors import IncompleteError, RefusedError
 from ops.rebuild import rebuild as rebuilding
 from ops.rebuild.refusals import NotRebuiltError
 
+_Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME|COMMAND_ID",
+        help="Only commands accepted up to this time or command (default: all).",
+    ),
+]
+_AllowNewRejections = Annotated[
+    bool,
+    typer.Option(
+        "--allow-new-rejections",
+        help="Reject commands that can't apply, as the live run does, instead of stopping.",
+    ),
+]
+_Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=32,
+        help="With --allow-new-rejections: number of connections to the primary.",
+    ),
+]
+_Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        max=64,
+        help="Number of processes that read and fold (default: one per processor, at most 8).",
+    ),
+]
+
 
 def rebuild(
     *,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="TIME|COMMAND_ID",
-            help="Only what was accepted up to here (default: everything).",
-        ),
-    ] = None,
-    allow_new_rejections: Annotated[
-        bool,
-        typer.Option(
-            "--allow-new-rejections",
-            help="Reject what can't apply, as the live run does, instead of stopping.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option("--workers", min=1, max=32, help="With --allow-new-rejections: connections."),
-    ] = 2,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            max=64,
-            help="How many read and fold (default: one to each processor, at most 8).",
-        ),
-    ] = None,
+    until: _Until = None,
+    allow_new_rejections: _AllowNewRejections = False,
+    workers: _Workers = 2,
+    processes: _Processes = None,
     scratch: options.Scratch = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
@@ -54,36 +65,59 @@ def rebuild(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fill an empty database with what the archive comes to; it gets its schema first."""
+    """Create the schema in an empty database, and fill it from the archive."""
     context = Context({ARCHIVE: source, DATABASE: database_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(until, "--until") if until else EVERYTHING
     if lack := describe_lack(context.archive):
-        raise RefusedError(f"{lack}; there is nothing to rebuild from, and nothing was changed")
-    listed = list(commands_until(context.archive, cut))
-    objects = len(listed)
+        raise RefusedError(f"{lack}, so there is nothing to rebuild from; nothing was changed")
+    archive_objects = list(commands_until(context.archive, cut))
     if allow_new_rejections:
-        refuse_damaged(console, context.archive, listed, empty_only=True)
+        refuse_damaged(console, context.archive, archive_objects, empty_only=True)
     console.confirm(
-        f"Rebuild from {objects:,} objects of {context.archive.url} into an empty database?",
+        f"Rebuild an empty database from {len(archive_objects):,} objects of "
+        f"{context.archive.url}?",
         yes=yes,
     )
     rebuilding.prepare(context)
     if allow_new_rejections:
-        tally = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
-        console.facts({"cut": cut, **tally.facts()})
-        if tally.failed:
-            raise IncompleteError(f"{tally.failed:,} objects could not be applied wholly")
-        return
+        _replay_all(context, console, cut=cut, workers=workers)
+    else:
+        _rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+
+
+def _replay_all(context: Context, console: Console, *, cut: str, workers: int) -> None:
+    """Rebuild by a replay, which rejects commands that can't apply.
+
+    Raises:
+        IncompleteError: objects were not applied completely.
+    """
+    tally = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
+    console.facts({"cut": cut, **tally.facts()})
+    if tally.failed:
+        raise IncompleteError(
+            f"{tally.failed:,} objects were not applied completely; the causes are above"
+        )
+
+
+def _rebuild(
+    context: Context, console: Console, *, cut: str, scratch: Path | None, processes: int | None
+) -> None:
+    """Rebuild in one transaction, which a command that can't apply stops.
+
+    Raises:
+        NotRebuiltError: a command can't apply and has no rejection; all such commands are printed.
+        IncompleteError: the archive lacks objects that its decision log names.
+    """
     try:
-        done = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
+        result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
     except NotRebuiltError as exc:
         exc.tell(console)
         raise
-    console.facts({"cut": cut, **done.facts()})
-    if done.missing:
+    console.facts({"cut": cut, **result.facts()})
+    if result.missing:
         raise IncompleteError(
-            f"{context.archive.url} is incomplete: it lacks {len(done.missing):,} objects in which "
-            f"commands were rejected (the first is {done.missing[0]}), and the tables lack what "
-            "else they hold. Copy them, then apply them with `forebay replay`"
+            f"{context.archive.url} is incomplete: it lacks {len(result.missing):,} objects in "
+            f"which commands were rejected (the first is {result.missing[0]}), and the tables lack "
+            "their other commands. Copy these objects, then apply them with `forebay replay`"
         )

@@ -1,4 +1,4 @@
-"""`forebay rejections`: commands that can never apply, and what people decide about them."""
+"""`forebay rejections`: list rejections, send corrected commands, or discard rejections."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import getpass
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from forebay.aws.archive import Archive
 from forebay.db.connect import Connection
@@ -20,25 +22,48 @@ from ops.console import Console, short, table
 from ops.context import ARCHIVE, DATABASE, Context
 from ops.errors import IncompleteError, RefusedError, UsageError
 from ops.rejections import audit, rules, store
-from ops.rejections.deciding import Decider, Done
+from ops.rejections.deciding import Decider, DecisionCounts
 from ops.rejections.planning import VERDICTS, Attempt, Planner
 from ops.rejections.store import STATES, Selection, Stored
 
-app = typer.Typer(help="Commands that can never apply: look, mend and send again, or discard.")
+app = typer.Typer(
+    help="Commands that can never apply: list them, send corrected commands, or discard them."
+)
 
 _SHOWN = 20
 _DETAIL = 80  # characters
-#: Stands for the resource of a line that is no command.
-_NO_COMMAND = "(no command)"
+#: In the place of an invalid line's resource.
+_INVALID_LINE = "(invalid line)"
 _PURPOSE = "rejections"
 
-_Ids = Annotated[list[str] | None, typer.Option("--id", help="Only this one; may be repeated.")]
-_Resource = Annotated[str | None, typer.Option(help="Only of this resource.")]
-_Key = Annotated[str | None, typer.Option(help="Only of this key.")]
-_Code = Annotated[str | None, typer.Option(help="Only with this code.")]
+_Ids = Annotated[
+    list[str] | None, typer.Option("--id", help="Only the rejection with this id; may be repeated.")
+]
+_Resource = Annotated[str | None, typer.Option(help="Only rejections of this resource.")]
+_Key = Annotated[str | None, typer.Option(help="Only rejections of this key.")]
+_Code = Annotated[str | None, typer.Option(help="Only rejections with this code.")]
 _Since = Annotated[str | None, typer.Option("--from", help="Rejected at this time or later.")]
 _Until = Annotated[str | None, typer.Option("--to", help="Rejected before this time.")]
-_By = Annotated[str | None, typer.Option("--by", help="Your name in the record (default: login).")]
+_Limit = Annotated[int, typer.Option(min=0, help="Show at most this many; all are counted.")]
+_By = Annotated[
+    str | None, typer.Option("--by", help="Your name in the record (default: your login name).")
+]
+
+_Fix = Annotated[
+    Path | None, typer.Option(help="File of rules that correct the commands (docs/cli.md).")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show the commands that would be sent.")
+]
+_RetriedState = Annotated[str, typer.Option(help="State of the rejections: open or discarded.")]
+_EvenOvertaken = Annotated[
+    bool,
+    typer.Option(
+        "--even-overtaken",
+        help="Also if the key has been written since: the corrected command wins.",
+    ),
+]
+_All = Annotated[bool, typer.Option("--all", help="All open rejections; only without a filter.")]
 
 
 @app.command("list")
@@ -51,35 +76,25 @@ def list_rejections(
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
+    limit: _Limit = _SHOWN,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
     """List rejections, and count them by resource and code."""
-    selection = _selection(
+    selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url}, env)
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
-        moment = store.state_at(connection)
+        moment = store.read_state_time(connection)
         counts = store.count(connection, selection)
-        shown = _first(connection, selection, limit)
+        shown = _read_first(connection, selection, limit)
     total = sum(number for _, _, number in counts)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    if not as_json:
-        named = [(path or _NO_COMMAND, name, number) for path, name, number in counts]
-        console.show(table(["resource", "code", "rejections"], named))
-        console.show(
-            table(
-                ["id", "rejected at", "command or object", "code", "state", "detail"],
-                [
-                    (one.id, f"{one.rejected_at:%F %T}", _subject(one), one.code, one.state,
-                     short(one.detail, _DETAIL))
-                    for one in shown
-                ],
-            )
-        )  # fmt: skip
+    labelled = [(path or _INVALID_LINE, name, number) for path, name, number in counts]
+    console.show(table(["resource", "code", "rejections"], labelled))
+    console.show(_tabulate_rejections(shown))
     console.result(
         {
             "state": state,
@@ -88,7 +103,7 @@ def list_rejections(
             "counts": [
                 {"resource": path, "code": name, "count": number} for path, name, number in counts
             ],
-            "rejections": [_row(one) for one in shown],
+            "rejections": [_build_row(stored) for stored in shown],
         },
         f"{total:,} {'' if state == 'all' else state + ' '}rejections, {len(shown):,} shown, "
         f"as of {moment:%FT%T.%f}Z",
@@ -97,115 +112,100 @@ def list_rejections(
 
 @app.command()
 def show(
-    rejection: Annotated[str, typer.Argument(help="The rejection's id, which is its command's.")],
+    rejection: Annotated[str, typer.Argument(help="The rejection's id (the id of its command).")],
     *,
     database_url: options.DatabaseUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show one rejection: why, the archived line, and what was decided."""
+    """Show one rejection: the reason, the archived line, and the decision about it."""
     context = Context({DATABASE: database_url}, env)
-    selection = _selection("all", ids=[rejection])
+    selection = _build_selection("all", ids=[rejection])
     with context.connect_for_reading(purpose=_PURPOSE) as connection:
-        found = _first(connection, selection, 1)
-    if not found:
+        rows = _read_first(connection, selection, 1)
+    if not rows:
         raise RefusedError(
-            f"there is no rejection {rejection}; `forebay rejections list --state all` lists them"
+            f"there is no rejection {rejection}; `forebay rejections list --state all` lists the "
+            "rejections"
         )
     Console(as_json=as_json, databases=context.databases, strays=context.strays).facts(
-        {**_row(found[0]), "line": found[0].line.decode("utf-8", "backslashreplace")}
+        {**_build_row(rows[0]), "line": rows[0].line.decode("utf-8", "backslashreplace")}
     )
 
 
 @app.command()
 def retry(
     *,
-    fix: Annotated[
-        Path | None, typer.Option(help="Rules that mend the commands (docs/cli.md).")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be sent.")
-    ] = False,
-    state: Annotated[str, typer.Option(help="open or discarded.")] = "open",
+    fix: _Fix = None,
+    dry_run: _DryRun = False,
+    state: _RetriedState = "open",
     ids: _Ids = None,
     resource: _Resource = None,
     key: _Key = None,
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    even_overtaken: Annotated[
-        bool,
-        typer.Option(
-            "--even-overtaken",
-            help="Also where the key has been written since: the mended command wins.",
-        ),
-    ] = False,
-    reason: Annotated[str | None, typer.Option(help="For the record.")] = None,
+    even_overtaken: _EvenOvertaken = False,
+    reason: Annotated[str | None, typer.Option(help="Reason, kept in the record.")] = None,
     by: _By = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many; all are counted.")] = _SHOWN,
+    limit: _Limit = _SHOWN,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Send rejected commands again, mended by rules, as new commands that say what they amend."""
+    """Send rejected commands again as new commands, corrected by rules or unchanged."""
     if state not in {"open", "discarded"}:
-        raise UsageError(f"--state {state} can't be retried; it is open or discarded")
-    selection = _selection(
+        raise UsageError(f"rejections of --state {state} can't be retried; use open or discarded")
+    selection = _build_selection(
         state, ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
-    chosen = rules.load(fix) if fix else None
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    id_source, operator = IdSource(), _operator(by)
-
-    def planner() -> Planner:
-        return Planner(
-            context.resources,
-            by=operator,
-            ids=id_source,
-            rules=chosen,
-            even_overtaken=even_overtaken,
-        )
-
+    id_source, operator = IdSource(), _name_operator(by)
+    make_planner = partial(
+        Planner,
+        context.resources,
+        by=operator,
+        ids=id_source,
+        rules=rules.load(fix) if fix else None,
+        even_overtaken=even_overtaken,
+    )
     with context.connect(purpose=_PURPOSE) as connection:
-        survey = _survey(connection, planner(), selection, limit)
-        if not as_json:
-            console.show(_attempts(survey.shown))
+        survey = _survey_retry(connection, make_planner(), selection, limit)
+        console.show(_tabulate_attempts(survey.shown))
         if dry_run:
-            _tell_retry(console, survey, None, dry_run=True)
+            _print_retry(console, survey, None, dry_run=True)
             return
         console.confirm(
             f"Send {survey.ready:,} of {survey.counts.total():,} rejected commands again? "
-            f"{_others(survey)}",
+            f"{_describe_others(survey)}",
             yes=yes,
         )
-        decider = _decider(context, connection, operator, id_source)
-        done = decider.resume("retried", selection)
-        planning = planner()
+        decider = _build_decider(context, connection, operator, id_source)
+        counts = decider.resume("retried", selection)
+        planner = make_planner()
         with console.progress("retry", unit="commands", total=survey.ready) as meter:
-            for page in store.pages_of(connection, selection, survey.ids):
-                sent = decider.retry(planning.plan(connection, page), reason=reason)
-                done += sent
+            for page in store.read_pages_of(connection, selection, survey.ids):
+                sent = decider.retry(planner.plan(connection, page), reason=reason)
+                counts += sent
                 meter.advance(sent.recorded)
-    _tell_retry(console, survey, done, dry_run=False)
-    _complain(done)
+    _print_retry(console, survey, counts, dry_run=False)
+    _require_sent(counts)
 
 
 @app.command()
 def discard(
     *,
-    reason: Annotated[str, typer.Option(help="Why; kept in the record.")],
+    reason: Annotated[str, typer.Option(help="Reason, kept in the record.")],
     ids: _Ids = None,
     resource: _Resource = None,
     key: _Key = None,
     code: _Code = None,
     since: _Since = None,
     until: _Until = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All that are open, where no filter is given.")
-    ] = False,
+    everything: _All = False,
     by: _By = None,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
@@ -213,30 +213,30 @@ def discard(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Put open rejections aside: they stay rejected, and are no longer listed as open."""
+    """Discard open rejections: they stay rejected, and are no longer listed as open."""
     is_filtered = any((ids, resource, key, code, since, until))
-    if is_filtered == everything:
+    if is_filtered and everything:
+        raise UsageError("--all can't be combined with a filter")
+    if not is_filtered and not everything:
         raise UsageError(
-            "--all goes with no filter"
-            if everything
-            else "this would discard all open rejections, also those that nobody has looked at; "
-            "give --to with the time that `forebay rejections list` shows, another filter, or --all"
+            "this would discard all open rejections, even those that no operator has seen; give "
+            "--to with the time that `forebay rejections list` shows, another filter, or --all"
         )
-    selection = _selection(
+    selection = _build_selection(
         "open", ids=ids, resource=resource, key=key, code=code, since=since, until=until
     )
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     with context.connect(purpose=_PURPOSE) as connection:
-        found = store.ids_of(connection, selection)
-        console.confirm(f"Discard {len(found):,} open rejections?", yes=yes)
-        decider = _decider(context, connection, _operator(by), IdSource())
-        done = decider.resume("discarded", selection)
-        for page in store.pages_of(connection, selection, found):
-            done += decider.discard(page, reason)
+        rejection_ids = store.list_ids(connection, selection)
+        console.confirm(f"Discard {len(rejection_ids):,} open rejections?", yes=yes)
+        decider = _build_decider(context, connection, _name_operator(by), IdSource())
+        counts = decider.resume("discarded", selection)
+        for page in store.read_pages_of(connection, selection, rejection_ids):
+            counts += decider.discard(page, reason)
     console.result(
-        {"run": decider.run, "discarded": done.recorded, "taken": done.taken},
-        f"{done.recorded:,} rejections discarded",
+        {"run": decider.run, "discarded": counts.recorded, "taken": counts.taken},
+        f"{counts.recorded:,} rejections discarded",
     )
 
 
@@ -248,16 +248,16 @@ def restore(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take over from the archive what was decided about rejections; a rebuild does so itself."""
+    """Restore the operators' decisions from the archive; a rebuild includes this step."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
         changed = audit.restore(connection, context.archive)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
-        {"decisions": changed}, f"{changed:,} decisions taken over from {context.archive.url}"
+        {"decisions": changed}, f"{changed:,} decisions restored from {context.archive.url}"
     )
 
 
-def _selection(
+def _build_selection(
     state: str,
     *,
     ids: Sequence[str] | None,
@@ -267,11 +267,11 @@ def _selection(
     since: str | None = None,
     until: str | None = None,
 ) -> Selection:
-    named = next((known for known in STATES if known == state), None)
-    if named is None:
-        raise UsageError(f"--state {state} is none of {', '.join(STATES)}")
+    known_state = next((known for known in STATES if known == state), None)
+    if known_state is None:
+        raise UsageError(f"--state {state} is not a state; use one of {', '.join(STATES)}")
     return Selection(
-        state=named,
+        state=known_state,
         ids=[options.uuid(text, "--id") for text in ids or ()],
         resource=resource,
         key=key,
@@ -281,44 +281,63 @@ def _selection(
     )
 
 
-def _subject(rejected: Stored) -> str:
-    """The command, or for a line that is no command the object that holds it."""
+def _describe_subject(rejected: Stored) -> str:
+    """Return the command as text; for an invalid line, the name of its object."""
     if rejected.resource is None:
         return rejected.object
     return f"{rejected.op} {rejected.resource} {rejected.key}"
 
 
-def _first(connection: Connection, selection: Selection, limit: int) -> list[Stored]:
-    found: list[Stored] = []
-    for page in store.pages(connection, selection):
-        found += page[: limit - len(found)]
-        if len(found) >= limit:
+def _read_first(connection: Connection, selection: Selection, limit: int) -> list[Stored]:
+    rows: list[Stored] = []
+    for page in store.read_pages(connection, selection):
+        rows += page[: limit - len(rows)]
+        if len(rows) >= limit:
             break
-    return found
+    return rows
 
 
 @dataclass(slots=True)
 class _Survey:
-    """What a retry would do."""
+    """The effects of a retry."""
 
-    #: Rejections by verdict.
+    #: Number of rejections by verdict.
     counts: Counter[str] = field(default_factory=Counter)
-    #: The first few.
+    #: The first attempts, as many as are shown.
     shown: list[Attempt] = field(default_factory=list)
-    #: Of all that were looked at: what is rejected meanwhile is not sent.
+    #: The ids of all examined rejections; later rejections are left to the next retry.
     ids: list[str] = field(default_factory=list)
-    #: Retries of earlier calls that were begun and not finished.
+    #: Number of retries that earlier calls have begun but not finished.
     begun: int = 0
 
     @property
     def ready(self) -> int:
-        """How many would be sent."""
+        """The number of commands that would be sent."""
         return self.counts["ready"]
 
 
-def _survey(connection: Connection, planner: Planner, selection: Selection, limit: int) -> _Survey:
-    survey = _Survey(begun=len(store.begun(connection, "retried", selection)))
-    for page in store.pages(connection, selection):
+def _tabulate_rejections(shown: Sequence[Stored]) -> Table:
+    return table(
+        ["id", "rejected at", "command or object", "code", "state", "detail"],
+        [
+            (
+                stored.id,
+                f"{stored.rejected_at:%F %T}",
+                _describe_subject(stored),
+                stored.code,
+                stored.state,
+                short(stored.detail, _DETAIL),
+            )
+            for stored in shown
+        ],
+    )
+
+
+def _survey_retry(
+    connection: Connection, planner: Planner, selection: Selection, limit: int
+) -> _Survey:
+    survey = _Survey(begun=len(store.list_begun(connection, "retried", selection)))
+    for page in store.read_pages(connection, selection):
         attempts = planner.plan(connection, page)
         survey.counts.update(attempt.verdict for attempt in attempts)
         survey.shown += attempts[: limit - len(survey.shown)]
@@ -326,49 +345,54 @@ def _survey(connection: Connection, planner: Planner, selection: Selection, limi
     return survey
 
 
-def _decider(context: Context, connection: Connection, operator: str, ids: IdSource) -> Decider:
+def _build_decider(
+    context: Context, connection: Connection, operator: str, ids: IdSource
+) -> Decider:
     bucket = context.archive
     if not isinstance(bucket, Bucket):
-        raise UsageError(f"{bucket.url} is a copy; decisions go to the archive's own bucket")
+        raise UsageError(
+            f"{bucket.url} is a copy of an archive, and decisions are written to the archive's own "
+            "bucket; give it with --source s3://bucket"
+        )
     archive = Archive(context.s3, bucket.bucket)
     return Decider(connection, archive, by=operator, ids=ids)
 
 
-def _operator(by: str | None) -> str:
+def _name_operator(by: str | None) -> str:
     return f"operator:{by or getpass.getuser()}"
 
 
-def _attempts(shown: Sequence[Attempt]) -> Any:  # noqa: ANN401 - a rich table
+def _tabulate_attempts(shown: Sequence[Attempt]) -> Table:
     return table(
         ["rejection", "command or object", "code", "rule", "verdict", "change or reason"],
         [
             (
                 attempt.stored.id,
-                _subject(attempt.stored),
+                _describe_subject(attempt.stored),
                 attempt.stored.code,
                 attempt.rule,
                 attempt.verdict,
-                attempt.reason or _difference(attempt),
+                attempt.reason or _describe_changes(attempt),
             )
             for attempt in shown
         ],
     )
 
 
-def _difference(attempt: Attempt) -> str:
-    """The members that differ, as they were and as they would be."""
-    before, after = _flat(attempt.before), _flat(attempt.after)
+def _describe_changes(attempt: Attempt) -> str:
+    """Return the members that differ, with their values before and after."""
+    before, after = _flatten(attempt.before), _flatten(attempt.after)
     return (
         "; ".join(
-            f"{name}: {short(_said(before, name), 40)} → {short(_said(after, name), 40)}"
+            f"{name}: {short(_format(before, name), 40)} → {short(_format(after, name), 40)}"
             for name in [*before, *(name for name in after if name not in before)]
-            if _said(before, name) != _said(after, name)
+            if _format(before, name) != _format(after, name)
         )
-        or "as it was"
+        or "unchanged"
     )
 
 
-def _flat(document: Any) -> dict[str, Any]:  # noqa: ANN401 - what a command holds
+def _flatten(document: Any) -> dict[str, Any]:  # noqa: ANN401 - the members of a command
     return {
         **(document["body"] or {}),
         "(resource)": document["resource"],
@@ -376,29 +400,33 @@ def _flat(document: Any) -> dict[str, Any]:  # noqa: ANN401 - what a command hol
     }
 
 
-def _said(members: dict[str, Any], name: str) -> str:
-    return repr(members[name]) if name in members else "nothing"
+def _format(members: dict[str, Any], name: str) -> str:
+    return repr(members[name]) if name in members else "(missing)"
 
 
-def _others(survey: _Survey) -> str:
+def _describe_others(survey: _Survey) -> str:
     counts = survey.counts
     others = [f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS[1:] if counts[verdict]]
-    left = f"Left as they are: {', '.join(others)}." if others else "None is left out."
-    return left + (f" Begun earlier, to be finished: {survey.begun:,}." if survey.begun else "")
+    sentence = f"Left out: {', '.join(others)}." if others else "No command is left out."
+    return sentence + (
+        f" Begun earlier and not finished: {survey.begun:,}." if survey.begun else ""
+    )
 
 
-def _tell_retry(console: Console, survey: _Survey, done: Done | None, *, dry_run: bool) -> None:
-    said = f"{survey.ready:,} would be sent again." if dry_run else ""
-    if done is not None:
-        said = f"{done.recorded:,} sent again."
+def _print_retry(
+    console: Console, survey: _Survey, counts: DecisionCounts | None, *, dry_run: bool
+) -> None:
+    sentence = f"{survey.ready:,} would be sent again." if dry_run else ""
+    if counts is not None:
+        sentence = f"{counts.recorded:,} sent again."
     console.result(
         {
             "dry_run": dry_run,
             "verdicts": {verdict: survey.counts[verdict] for verdict in VERDICTS},
             "begun": survey.begun,
-            "sent": done.recorded if done else 0,
-            "waiting": done.waiting if done else 0,
-            "taken": done.taken if done else 0,
+            "sent": counts.recorded if counts else 0,
+            "waiting": counts.waiting if counts else 0,
+            "taken": counts.taken if counts else 0,
             "commands": [
                 {
                     "rejection": attempt.stored.id,
@@ -411,19 +439,20 @@ def _tell_retry(console: Console, survey: _Survey, done: Done | None, *, dry_run
                 for attempt in survey.shown
             ],
         },
-        f"{said} {_others(survey)}",
+        f"{sentence} {_describe_others(survey)}",
     )
 
 
-def _complain(done: Done) -> None:
-    if done.waiting:
+def _require_sent(counts: DecisionCounts) -> None:
+    if counts.waiting:
         raise IncompleteError(
-            f"{done.waiting:,} commands are kept, for the archive did not take them "
-            f"({done.error}); the next `forebay rejections retry` that selects them sends them"
+            f"{counts.waiting:,} commands are not sent yet, because the archive did not accept "
+            f"them ({counts.error}); the next `forebay rejections retry` that selects them "
+            "sends them"
         )
 
 
-def _row(stored: Stored) -> dict[str, Any]:
+def _build_row(stored: Stored) -> dict[str, Any]:
     return {
         "id": stored.id,
         "rejected_at": stored.rejected_at,

@@ -1,4 +1,4 @@
-"""`forebay replay`: applies archived commands again."""
+"""`forebay replay`: apply archived commands again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ops import options
 from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing
+from ops.commands.arguments import check_resources
 from ops.console import Console, short
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
@@ -23,68 +24,88 @@ from ops.replay import replay as replaying
 from ops.replay import via_queue as queueing
 from ops.replay.plan import plan as make_plan
 
-Many = Annotated[list[str] | None, typer.Option()]
 _BLANKS: Final = string.whitespace + "\u00a0\ufeff"
+
+_Since = Annotated[
+    str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
+]
+_Until = Annotated[
+    str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
+]
+_Resources = Annotated[
+    list[str] | None,
+    typer.Option("--resource", help="Commands of this resource; may be repeated."),
+]
+_Keys = Annotated[
+    list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
+]
+_Callers = Annotated[
+    list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
+]
+_IdFile = Annotated[
+    Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
+]
+_ViaQueue = Annotated[
+    bool,
+    typer.Option(
+        "--via-queue",
+        help="Let the consumer function apply the objects, through the replay queue.",
+    ),
+]
+_ReplayQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--replay-queue-url", help="The replay queue. [env var: FOREBAY_REPLAY_QUEUE_URL]"
+    ),
+]
+_Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="With --via-queue or --resume: follow the run to its end."),
+]
+_Workers = Annotated[
+    int, typer.Option("--workers", min=1, max=32, help="Number of connections to the primary.")
+]
+_Rate = Annotated[
+    float | None, typer.Option("--rate", min=1, help="Maximum number of commands per second.")
+]
+_MaxReplicaLag = Annotated[
+    float | None,
+    typer.Option(
+        "--max-replica-lag",
+        min=0.1,
+        help="Wait while the replica is more than this many seconds behind.",
+    ),
+]
+_Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")]
+_Plan = Annotated[bool, typer.Option("--plan", help="Only report the effects of the replay.")]
 
 
 def replay(
     *,
-    since: Annotated[
-        str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
-    ] = None,
-    resource: Annotated[
-        list[str] | None, typer.Option("--resource", help="Of this resource; may be repeated.")
-    ] = None,
-    key: Annotated[
-        list[str] | None, typer.Option("--key", help="Of this key; may be repeated.")
-    ] = None,
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Of this caller; may be repeated.")
-    ] = None,
-    id_file: Annotated[
-        Path | None, typer.Option("--id-file", help="Only these command ids, one a line.")
-    ] = None,
+    since: _Since = None,
+    until: _Until = None,
+    resource: _Resources = None,
+    key: _Keys = None,
+    by: _Callers = None,
+    id_file: _IdFile = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
-    via_queue: Annotated[
-        bool,
-        typer.Option("--via-queue", help="By the consumer function, through the replay queue."),
-    ] = False,
-    replay_queue_url: Annotated[
-        str | None,
-        typer.Option("--replay-queue-url", help="[env var: FOREBAY_REPLAY_QUEUE_URL]"),
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="With --via-queue or --resume: follow it to its end.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, max=32, help="Connections to the primary.")
-    ] = 2,
-    rate: Annotated[
-        float | None, typer.Option("--rate", min=1, help="Commands a second, at most.")
-    ] = None,
-    max_replica_lag: Annotated[
-        float | None,
-        typer.Option(
-            "--max-replica-lag", min=0.1, help="Wait while the replica is so many s behind."
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Apply each chunk, count, and roll back.")
-    ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell what there is to do.")] = False,
+    via_queue: _ViaQueue = False,
+    replay_queue_url: _ReplayQueueUrl = None,
+    watch: _Watch = False,
+    workers: _Workers = 2,
+    rate: _Rate = None,
+    max_replica_lag: _MaxReplicaLag = None,
+    resume: _Resume = None,
+    dry_run: _DryRun = False,
+    plan: _Plan = False,
     yes: options.Yes = False,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Apply archived commands again: safe over live traffic, and at any time."""
+    """Apply archived commands again; safe at any time, during live traffic too."""
     context = Context(
         {
             ARCHIVE: source,
@@ -95,32 +116,33 @@ def replay(
         env,
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
+    check_resources(context, resource or ())
     selection = Selection(
         since=options.moment(since, "--from") if since else None,
         until=options.moment(until, "--to") if until else None,
-        resources=_known(context, resource),
+        resources=frozenset(resource or ()),
         keys=frozenset(key or ()),
         by=frozenset(by or ()),
         ids=_read_ids(id_file) if id_file else frozenset(),
     )
     if resume and not selection.is_everything:
-        raise UsageError("--resume goes on with what its run was started for; give no conditions")
+        raise UsageError("--resume uses the conditions of its run; leave out all conditions")
     if dry_run and (via_queue or resume):
-        raise UsageError("--dry-run goes with neither --via-queue nor --resume")
+        raise UsageError("--dry-run can't be combined with --via-queue or --resume")
     pace = replaying.Pace(
         workers=workers, rate_per_second=rate, max_replica_lag_seconds=max_replica_lag
     )
     if lack := describe_lack(context.archive):
         raise IncompleteError(f"{lack}; nothing was replayed")
     if plan:
-        _tell_plan(context, console, selection, pace)
+        _print_plan(context, console, selection, pace)
         return
     run = replaying.resumed(context, resume) if resume else None
     if run is not None:
         selection = Selection.from_json(run.selection)
     if via_queue or (run is not None and run.via_queue):
         queueing.replay(context, console, run, selection, watch=watch, yes=yes)
-        _demand_all_objects(console, replaying.missing_objects(context, selection), selection)
+        _require_all_objects(console, replaying.missing_objects(context, selection), selection)
         return
     _replay_here(context, console, run, selection, pace, dry_run=dry_run, yes=yes)
 
@@ -151,44 +173,47 @@ def _replay_here(
             f"Replay {objects:,} objects ({size:,} bytes) of {context.archive.url}?", yes=yes
         )
         run = replaying.begin(context, selection)
-        console.note(f"run {run.id}; if it is killed, go on with: forebay replay --resume {run.id}")
+        console.note(
+            f"run {run.id}; if it is killed, continue with: forebay replay --resume {run.id}"
+        )
     tally = replaying.replay(context, console, run, selection, pace, decides_conflicts=not missing)
     header = {"run": run.id if run else None, "dry_run": dry_run}
     console.facts({**header, **tally.facts(), **missing.facts()})
     if tally.failed:
         if missing:
             console.note(missing.sentence)
-        again = f"forebay replay --resume {run.id}" if run else "the same command"
+        again = f"`forebay replay --resume {run.id}`" if run else "this command again"
         raise IncompleteError(
-            f"{tally.failed:,} objects could not be applied wholly; see above, then: {again}"
+            f"{tally.failed:,} objects were not applied completely; repair the causes above, then "
+            f"run {again}"
         )
-    if not is_resumed:  # the call before may have applied all that is selected
-        _demand_commands(tally.lines, tally.objects, selection)
-    _demand_all_objects(console, missing, selection)
+    if not is_resumed:  # the previous call may have applied all selected commands
+        _require_commands(tally.lines, tally.objects, selection)
+    _require_all_objects(console, missing, selection)
 
 
-def _tell_plan(
+def _print_plan(
     context: Context, console: Console, selection: Selection, pace: replaying.Pace
 ) -> None:
-    """Print what a replay would do, with damaged objects and those that are missing."""
+    """Print the effects of a replay, and the damaged and missing objects."""
     missing = replaying.missing_objects(context, selection)
     objects = replaying.objects_of(context.archive, selection)
     damaged = find_damaged(console, context.archive, objects)
-    found = make_plan(context, console, selection)
-    facts = found.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
-    console.facts({**facts, **missing.facts(), "damaged": [one.facts() for one in damaged]})
-    _demand_commands(found.selected, found.objects, selection)
-    _demand_all_objects(console, missing, selection)
+    result = make_plan(context, console, selection)
+    facts = result.facts(workers=pace.workers, rate_per_second=pace.rate_per_second)
+    console.facts({**facts, **missing.facts(), "damaged": [fault.facts() for fault in damaged]})
+    _require_commands(result.selected, result.objects, selection)
+    _require_all_objects(console, missing, selection)
 
 
-def _demand_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
-    """Refuses to call a replay of an incomplete archive a success.
+def _require_all_objects(console: Console, missing: Missing, selection: Selection) -> None:
+    """Fail if the archive is incomplete.
 
-    Where commands are chosen by more than their time, the objects that are missing need not have
-    held any of them; then a note says so.
+    If commands are selected by more than their time, the missing objects may contain none of them;
+    then they are only printed.
 
     Raises:
-        IncompleteError: the archive lacks objects that the ledger calls applied.
+        IncompleteError: the archive lacks objects that the ledger shows as applied.
     """
     if not missing:
         return
@@ -198,44 +223,40 @@ def _demand_all_objects(console: Console, missing: Missing, selection: Selection
     raise IncompleteError(missing.sentence)
 
 
-def _demand_commands(commands: int, objects: int, selection: Selection) -> None:
-    """Refuses to call a replay of chosen commands a success that has found none of them.
+def _require_commands(commands: int, objects: int, selection: Selection) -> None:
+    """Fail if a replay has conditions and no command fulfils them.
 
     Raises:
-        IncompleteError: there are conditions, and no command fulfils them.
+        IncompleteError: no command was selected.
     """
     if commands or selection.is_everything:
         return
     ids = f"none of the {len(selection.ids):,} ids of --id-file" if selection.ids else "no command"
     raise IncompleteError(
-        f"nothing was selected: {ids} fulfils the conditions in the {objects:,} objects of the "
-        "archive that can hold such commands; look for them with `forebay history RESOURCE KEY`, "
-        "and for objects under other times than their commands' with `forebay verify`"
+        f"nothing was selected: {ids} meets the conditions in the {objects:,} objects of the "
+        "archive that can contain such commands; `forebay history RESOURCE KEY` finds commands, "
+        "and `forebay verify` finds objects whose names have another time than their commands"
     )
 
 
-def _known(context: Context, paths: list[str] | None) -> frozenset[str]:
-    unknown = sorted(set(paths or ()) - set(context.resources))
-    if unknown:
-        known = ", ".join(sorted(context.resources))
-        raise UsageError(f"there is no resource {', '.join(unknown)}; known are {known}")
-    return frozenset(paths or ())
-
-
 def _read_ids(file: Path) -> frozenset[str]:
-    """Read command ids, one a line; blank lines and blanks around an id do not count.
+    """Read command ids, one per line; blank lines and spaces around an id are ignored.
 
     Raises:
-        UsageError: the file has no ids, or lines that are none; names all of them by number.
+        UsageError: the file contains no ids, or invalid lines; the message names their numbers.
     """
-    # A file that was joined from several ones may have a byte order mark in its middle.
+    # A file that was joined from several files may contain a byte order mark in its middle.
     lines = [line.strip(_BLANKS) for line in read_text_file(file).split("\n")]
     ids = {number: line.lower() for number, line in enumerate(lines, start=1) if line}
-    wrong = [number for number, command_id in ids.items() if not is_command_id(command_id)]
-    if wrong:
-        named = "; ".join(f"line {number:,}: {short(lines[number - 1])!r}" for number in wrong[:5])
-        more = f"; and {len(wrong) - 5:,} more lines" if len(wrong) > 5 else ""  # noqa: PLR2004
-        raise UsageError(f"--id-file {file} has lines that are no command ids: {named}{more}")
+    invalid_numbers = [
+        number for number, command_id in ids.items() if not is_command_id(command_id)
+    ]
+    if invalid_numbers:
+        named = "; ".join(
+            f"line {number:,}: {short(lines[number - 1])!r}" for number in invalid_numbers[:5]
+        )
+        more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
+        raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")
     if not ids:
-        raise UsageError(f"--id-file {file} is empty")
+        raise UsageError(f"--id-file {file} contains no ids")
     return frozenset(ids.values())

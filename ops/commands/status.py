@@ -1,4 +1,4 @@
-"""`forebay status`: how the pipeline is doing, once or again and again."""
+"""`forebay status`: show the state of the pipeline, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -21,80 +21,97 @@ _LOOKBACK_HOURS = 2
 _LIMITS = Limits()
 
 
-def _limit(subject: str) -> str:
+def _describe_limit(subject: str) -> str:
     """Return the help of a limit."""
-    return f"Limit of {subject}; what is above it needs attention."
+    return f"Limit of {subject}; above it, a problem is reported."
+
+
+_Watch = Annotated[bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")]
+_Every = Annotated[
+    float, typer.Option("--every", min=0.5, help="With --watch: seconds between two refreshes.")
+]
+_Hours = Annotated[
+    int,
+    typer.Option("--hours", min=1, help="Hours of the archive that are compared with the ledger."),
+]
+_Check = Annotated[bool, typer.Option("--check", help="End with 1 if there is a problem.")]
+_MaxUnappliedAge = Annotated[
+    float,
+    typer.Option(
+        "--max-unapplied-age",
+        min=0,
+        help=_describe_limit("the seconds for which an object is not applied"),
+    ),
+]
+_MaxReplicaLag = Annotated[
+    float,
+    typer.Option(
+        "--max-replica-lag",
+        min=0,
+        help=_describe_limit("the seconds that the replica is behind"),
+    ),
+]
+_MaxUndeliveredAge = Annotated[
+    float | None,
+    typer.Option(
+        "--max-undelivered-age",
+        min=0,
+        help=_describe_limit("the seconds for which a stream keeps a command")
+        + " Default: its buffer interval plus two minutes.",
+    ),
+]
+_MaxSilentRun = Annotated[
+    float,
+    typer.Option(
+        "--max-silent-run",
+        min=0,
+        help=_describe_limit("the seconds without progress of a running replay"),
+    ),
+]
+_MaxRejections = Annotated[
+    int,
+    typer.Option("--max-rejections", min=0, help=_describe_limit("the number of open rejections")),
+]
+_MaxDeadLetters = Annotated[
+    int,
+    typer.Option(
+        "--max-dead-letters",
+        min=0,
+        help=_describe_limit("the number of messages in each dead-letter queue"),
+    ),
+]
+_MaxOutdated = Annotated[
+    int,
+    typer.Option(
+        "--max-outdated",
+        min=0,
+        help=_describe_limit("the number of outdated rows"),
+    ),
+]
 
 
 def status(
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
-    every: Annotated[
-        float, typer.Option("--every", min=0.5, help="With --watch: every so many seconds.")
-    ] = _EVERY_SECONDS,
-    hours: Annotated[
-        int, typer.Option("--hours", min=1, help="Compare so much of the archive with the ledger.")
-    ] = _LOOKBACK_HOURS,
-    check: Annotated[
-        bool, typer.Option("--check", help="End with 1 where something needs attention.")
-    ] = False,
-    max_unapplied_age: Annotated[
-        float,
-        typer.Option(
-            "--max-unapplied-age",
-            min=0,
-            help=_limit("the seconds for which an object is not applied"),
-        ),
-    ] = _LIMITS.unapplied_seconds,
-    max_replica_lag: Annotated[
-        float,
-        typer.Option(
-            "--max-replica-lag", min=0, help=_limit("the seconds that the replica is behind")
-        ),
-    ] = _LIMITS.replica_lag_seconds,
-    max_undelivered_age: Annotated[
-        float | None,
-        typer.Option(
-            "--max-undelivered-age",
-            min=0,
-            help=_limit("the seconds for which a stream keeps a command")
-            + " Default: its buffer interval and two minutes.",
-        ),
-    ] = _LIMITS.undelivered_seconds,
-    max_silent_run: Annotated[
-        float,
-        typer.Option(
-            "--max-silent-run",
-            min=0,
-            help=_limit("the seconds for which a running replay does nothing"),
-        ),
-    ] = _LIMITS.silent_run_seconds,
-    max_rejections: Annotated[
-        int, typer.Option("--max-rejections", min=0, help=_limit("the open rejections"))
-    ] = _LIMITS.open_rejections,
-    max_dead_letters: Annotated[
-        int,
-        typer.Option(
-            "--max-dead-letters",
-            min=0,
-            help=_limit("the messages of each dead-letter queue"),
-        ),
-    ] = _LIMITS.dead_letters,
-    max_outdated: Annotated[
-        int,
-        typer.Option(
-            "--max-outdated", min=0, help=_limit("the rows that are outdated and not replayed")
-        ),
-    ] = _LIMITS.outdated_rows,
+    watch: _Watch = False,
+    every: _Every = _EVERY_SECONDS,
+    hours: _Hours = _LOOKBACK_HOURS,
+    check: _Check = False,
+    max_unapplied_age: _MaxUnappliedAge = _LIMITS.unapplied_seconds,
+    max_replica_lag: _MaxReplicaLag = _LIMITS.replica_lag_seconds,
+    max_undelivered_age: _MaxUndeliveredAge = _LIMITS.undelivered_seconds,
+    max_silent_run: _MaxSilentRun = _LIMITS.silent_run_seconds,
+    max_rejections: _MaxRejections = _LIMITS.open_rejections,
+    max_dead_letters: _MaxDeadLetters = _LIMITS.dead_letters,
+    max_outdated: _MaxOutdated = _LIMITS.outdated_rows,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
     source: options.SourceUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> int:
-    """Show queues, lags from acceptance to the replica, rejections, and what needs attention."""
+    """Show queues, the lag of each stage, rejections, and the problems that need attention."""
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
-    # What is told nowhere is wrong usage, and not a server that does not answer.
+    # A setting without a value is wrong usage, and not a server that does not answer.
     for setting in (DATABASE, ARCHIVE, QUEUE, DEAD_LETTERS, STREAMS):
         context.get(setting)
     limits = Limits(
@@ -113,33 +130,33 @@ def status(
         return ExitCode.OK
     report = reporter.report()
     console.result(report)
-    console.show(_screen(report))
+    console.show(_render(report))
     if report["unanswered"]:
         return ExitCode.INCOMPLETE
     return ExitCode.FOUND if check and report["needs_attention"] else ExitCode.OK
 
 
 def _watch(console: Console, reporter: Reporter, every: float) -> None:
-    """Until Ctrl-C, which is this command's ordinary end."""
+    """Show the state repeatedly until Ctrl-C, which is the normal end of this command."""
     try:
         with console.live() as draw:
             while True:
                 report = reporter.report()
-                draw(report, _screen(report))
+                draw(report, _render(report))
                 time.sleep(every)
     except KeyboardInterrupt:
         return
 
 
-def _screen(report: dict[str, Any]) -> RenderableType:
+def _render(report: dict[str, Any]) -> RenderableType:
     facts = pairs(
         {
             "at": f"{report['at']:%F %T} UTC",
             "queue": report["queue"],
-            "dead letters": _depths(report),
+            "dead letters": _list_depths(report),
             "rejections": report["rejections"],
             "replica": report["replica"],
-            "outdated rows": _total(report["outdated"]),
+            "outdated rows": _sum_rows(report["outdated"]),
             "databases": [
                 "{role} {host}:{port}, database {database}".format(**database)
                 for database in report["databases"]
@@ -154,15 +171,15 @@ def _screen(report: dict[str, Any]) -> RenderableType:
     return Group(facts, "", stages, "", *needs)
 
 
-def _depths(report: dict[str, Any]) -> dict[str, int]:
+def _list_depths(report: dict[str, Any]) -> dict[str, int]:
     """Return the number of dead letters of each queue that answered."""
     names = {
         "live": "dead_letters",
         "of replays": "replay_dead_letters",
         "of imports": "import_dead_letters",
     }
-    return {said: report[name]["total"] for said, name in names.items() if report[name]}
+    return {label: report[name]["total"] for label, name in names.items() if report[name]}
 
 
-def _total(outdated: dict[str, int] | None) -> object:
+def _sum_rows(outdated: dict[str, int] | None) -> object:
     return "not counted in time" if outdated is None else sum(outdated.values())

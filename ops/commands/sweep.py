@@ -1,4 +1,4 @@
-"""`forebay sweep`: archive objects that nobody has applied."""
+"""`forebay sweep`: find archive objects that are not applied, and enqueue them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from forebay.db.connect import Connection
 from forebay.sweep import Survey, Sweep, dead_objects, enqueue, start_of_listing
 from ops import options
 from ops.archive.store import ObjectStore, StoredObject, bucket_name
+from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console
 from ops.context import (
     ARCHIVE,
@@ -26,62 +27,56 @@ from ops.context import (
     Context,
 )
 from ops.exit_codes import ExitCode
-from ops.sweeping.explain import Explainer, Unapplied
-from ops.sweeping.imports import MissedImports
-from ops.sweeping.waiting import wait_until_applied
+from ops.sweeping import Explainer, MissedImports, Unapplied, wait_until_applied
 
 _GRACE_SECONDS = 120
+
+_Since = Annotated[
+    str | None,
+    typer.Option("--from", help="Only objects stored at this time or later (default: all)."),
+]
+_Grace = Annotated[int, typer.Option(min=0, help="Leave out younger objects, in seconds.")]
+_Wait = Annotated[
+    int,
+    typer.Option(
+        "--wait", min=0, help="Wait until all objects are applied, for at most this many seconds."
+    ),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")]
+_ImportQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--import-queue-url",
+        help="The imports' queue; if it is unknown, files to import are left out. "
+        "[env var: FOREBAY_IMPORT_QUEUE_URL]",
+    ),
+]
+_ImportDeadLetterQueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--import-dead-letter-queue-url",
+        help="The imports' dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
+    ),
+]
 
 
 def sweep(
     *,
-    since: Annotated[
-        str | None,
-        typer.Option("--from", help="Objects that arrived at this time or later; else all."),
-    ] = None,
-    grace: Annotated[
-        int, typer.Option(min=0, help="Leave objects alone that are younger, in seconds.")
-    ] = _GRACE_SECONDS,
-    wait: Annotated[
-        int,
-        typer.Option(
-            "--wait", min=0, help="Wait until all are applied, for so many seconds at most."
-        ),
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Enqueue nothing.")] = False,
+    since: _Since = None,
+    grace: _Grace = _GRACE_SECONDS,
+    wait: _Wait = 0,
+    dry_run: _DryRun = False,
     database_url: options.DatabaseUrl = None,
     source: options.SourceUrl = None,
-    queue_url: Annotated[
-        str | None,
-        typer.Option("--queue-url", help="The consumer's queue. [env var: FOREBAY_QUEUE_URL]"),
-    ] = None,
-    dead_letter_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--dead-letter-queue-url",
-            help="The dead-letter queue. [env var: FOREBAY_DEAD_LETTER_QUEUE_URL]",
-        ),
-    ] = None,
-    import_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--import-queue-url",
-            help="The imports' queue; without it no imports are looked at. "
-            "[env var: FOREBAY_IMPORT_QUEUE_URL]",
-        ),
-    ] = None,
-    import_dead_letter_queue_url: Annotated[
-        str | None,
-        typer.Option(
-            "--import-dead-letter-queue-url",
-            help="Its dead-letter queue. [env var: FOREBAY_IMPORT_DEAD_LETTER_QUEUE_URL]",
-        ),
-    ] = None,
+    queue_url: QueueUrl = None,
+    dead_letter_queue_url: DeadLetterQueueUrl = None,
+    import_queue_url: _ImportQueueUrl = None,
+    import_dead_letter_queue_url: _ImportDeadLetterQueueUrl = None,
     env: options.Env = None,
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> int:
-    """Compare the archive with the ledger, enqueue missed objects, and say why others wait.
+    """Compare the archive with the ledger, enqueue missed objects, and explain why others wait.
 
     Files to import that have no report are enqueued too.
     """
@@ -97,58 +92,78 @@ def sweep(
         env,
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    bucket = bucket_name(context.get(ARCHIVE))
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.moment(since, "--from") if since else None
     after = start_of_listing(begin) if begin else ""
     imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
     with context.connect(purpose="sweep") as connection:
-        looking = _Looking(context, connection, after, dt.timedelta(seconds=grace))
-        found = looking.survey()
+        inspection = _Inspection(context, connection, after, dt.timedelta(seconds=grace))
+        survey = inspection.survey()
         waiting = queue.depth().total
         enqueued = 0
         if imports.keys and not dry_run:
-            console.confirm(
-                f"Tell the import again of {len(imports.keys):,} files that have no report? One "
-                "that is being imported is not imported twice.",
-                yes=yes,
-            )
-            imports.enqueue()
-        if found.missed and not dry_run:
-            console.confirm(
-                f"Enqueue {found.missed:,} of {found.listed:,} objects that are not applied? "
-                f"{queue.name} holds {waiting:,} messages, which may tell of some of them.",
-                yes=yes,
-            )
-            with console.progress("sweep", unit="objects", total=found.missed) as meter:
-                for keys in looking.sweep().missed(looking.listed()):
-                    enqueue(queue, bucket, keys)
-                    enqueued += len(keys)
-                    meter.advance(len(keys))
+            _enqueue_imports(console, imports, yes=yes)
+        if survey.missed and not dry_run:
+            enqueued = _enqueue_missed(console, inspection, queue, survey, waiting, yes=yes)
         if wait:
-            found = wait_until_applied(console, looking.survey, looking.explain, seconds=wait)
-        unapplied = looking.explain() if found.applied < found.listed else []
+            survey = wait_until_applied(
+                console, inspection.survey, inspection.explain, seconds=wait
+            )
+        unapplied = inspection.explain() if survey.applied < survey.listed else []
     console.facts(
         {
-            **found.as_counts,
-            "oldest_missed": found.oldest,
+            **survey.as_counts,
+            "oldest_missed": survey.oldest,
             "waiting_in_queue": waiting,
             "enqueued": enqueued,
-            "not_applied": [one.to_json() for one in unapplied],
+            "not_applied": [archive_object.to_json() for archive_object in unapplied],
             "imports": imports.to_json(),
         }
     )
-    return _exit_code(found, imports, dry_run=dry_run, waited=bool(wait))
+    return _exit_code(survey, imports, dry_run=dry_run, waited=bool(wait))
 
 
-def _exit_code(found: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
-    if found.dead or imports.dead or (waited and found.applied < found.listed):
+def _enqueue_imports(console: Console, imports: MissedImports, *, yes: bool) -> None:
+    console.confirm(
+        f"Enqueue {len(imports.keys):,} files to import that have no report? A file whose import "
+        "is running is not imported twice.",
+        yes=yes,
+    )
+    imports.enqueue()
+
+
+def _enqueue_missed(
+    console: Console,
+    inspection: _Inspection,
+    queue: Queue,
+    survey: Survey,
+    waiting: int,
+    *,
+    yes: bool,
+) -> int:
+    """Enqueue the objects that are missed now; return their number."""
+    console.confirm(
+        f"Enqueue {survey.missed:,} of {survey.listed:,} objects that are not applied? "
+        f"{queue.name} has {waiting:,} messages already, some perhaps for these objects.",
+        yes=yes,
+    )
+    enqueued = 0
+    with console.progress("sweep", unit="objects", total=survey.missed) as meter:
+        for keys in inspection.sweep().missed(inspection.listed()):
+            enqueue(queue, inspection.bucket, keys)
+            enqueued += len(keys)
+            meter.advance(len(keys))
+    return enqueued
+
+
+def _exit_code(survey: Survey, imports: MissedImports, *, dry_run: bool, waited: bool) -> ExitCode:
+    if survey.dead or imports.dead or (waited and survey.applied < survey.listed):
         return ExitCode.INCOMPLETE
-    return ExitCode.FOUND if dry_run and (found.missed or imports.keys) else ExitCode.OK
+    return ExitCode.FOUND if dry_run and (survey.missed or imports.keys) else ExitCode.OK
 
 
-class _Looking:
-    """Looks at archive, ledger and dead letters, as they are at each call."""
+class _Inspection:
+    """Compares archive, ledger and dead letters; each call sees their current state."""
 
     def __init__(
         self, context: Context, connection: Connection, after: str, grace: dt.timedelta
@@ -157,28 +172,29 @@ class _Looking:
         self._connection = connection
         self._grace = grace
         self._dead_letters = Queue(context.sqs, context.get(DEAD_LETTERS))
-        #: The archive's objects.
-        self.listed = partial(_listed, context.archive, after)
+        self.bucket = bucket_name(context.get(ARCHIVE))
+        #: Lists the archive's objects.
+        self.listed = partial(_list_objects, context.archive, after)
 
     def sweep(self) -> Sweep:
-        """A sweep of this moment."""
+        """Return a sweep at the current time."""
         return Sweep(
             self._connection,
             now=dt.datetime.now(dt.UTC),
             grace=self._grace,
-            dead=dead_objects(self._dead_letters, bucket_name(self._context.get(ARCHIVE))),
+            dead=dead_objects(self._dead_letters, self.bucket),
         )
 
     def survey(self) -> Survey:
-        """The counts."""
+        """Count the objects by their states."""
         return self.sweep().survey(self.listed())
 
     def explain(self) -> list[Unapplied]:
-        """The first of the objects that are not applied, each with the reason."""
+        """Return the first objects that are not applied, each with the reason."""
         context, now = self._context, dt.datetime.now(dt.UTC)
         explainer = Explainer(self._connection, context.archive, context.resources, now=now)
         return explainer.explain(self.sweep().unapplied(self.listed()))
 
 
-def _listed(store: ObjectStore, after: str) -> Iterable[StoredObject]:
+def _list_objects(store: ObjectStore, after: str) -> Iterable[StoredObject]:
     return store.list(COMMANDS_PREFIX, after=after)

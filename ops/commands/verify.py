@@ -1,4 +1,4 @@
-"""`forebay verify`: proves that archive and database agree."""
+"""`forebay verify`: compare the archive with the database."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
 from ops.verify.compare import Findings
 
+_At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="TIME|COMMAND_ID|now",
+        help="Compare commands accepted up to this time or command (default: 25 minutes ago).",
+    ),
+]
+_WithoutLedger = Annotated[
+    bool,
+    typer.Option(
+        "--without-ledger",
+        help="Expect every command up to the cut; for a database rebuilt to a point in time.",
+    ),
+]
+
 
 def verify(
     *,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="TIME|COMMAND_ID|now",
-            help="Compare what was accepted up to here (default: 25 minutes ago).",
-        ),
-    ] = None,
-    show: Annotated[int, typer.Option("--show", min=1, help="Differences to name.")] = 20,
-    without_ledger: Annotated[
-        bool,
-        typer.Option(
-            "--without-ledger",
-            help="Expect every command up to the cut; for a database rebuilt to a point in time.",
-        ),
-    ] = False,
+    at: _At = None,
+    show: Annotated[
+        int, typer.Option("--show", min=1, help="Name at most this many differences.")
+    ] = 20,
+    without_ledger: _WithoutLedger = False,
     scratch: options.Scratch = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
@@ -43,27 +48,27 @@ def verify(
     env: options.Env = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fold the archive up to a cut and compare it with the tables. Reads only."""
+    """Compare the tables with the archive's commands up to a cut. Changes nothing."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := accepted(cut)) and time > now:
-        raise UsageError(f"--at {at} is in the future; what will be accepted can't be compared")
-    found = verifying.verify(
+        raise UsageError(f"--at {at} is in the future; use an earlier time, or now")
+    result = verifying.verify(
         context, console, cut=cut, limit=show, scratch=scratch, trust_ledger=not without_ledger
     )
-    _print(console, found)
-    if found.missing:  # what differs may be what these objects hold
-        raise IncompleteError(found.missing.sentence)
-    if not found.is_clean:
+    _print(console, result)
+    if result.missing:  # the missing objects may explain the differences
+        raise IncompleteError(result.missing.sentence)
+    if not result.is_clean:
         raise typer.Exit(ExitCode.FOUND)
-    if found.unapplied or found.held or not found.agrees:
+    if result.unapplied or result.held or not result.agrees:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _print(console: Console, found: verifying.Verified) -> None:
-    facts = found.facts()
+def _print(console: Console, result: verifying.Verified) -> None:
+    facts = result.facts()
     if console.as_json:
         console.result(facts)
         return
@@ -80,64 +85,63 @@ def _print(console: Console, found: verifying.Verified) -> None:
         for row in facts["tables"]
     ]
     console.result(facts, table(columns, rows))
-    if found.findings.named:
+    if result.findings.named:
         names = ["table", "key", "archive", "database"]
         console.result(
-            facts, table(names, [[row[name] for name in names] for row in found.findings.named])
+            facts, table(names, [[row[name] for name in names] for row in result.findings.named])
         )
-    console.result(facts, _sentence(found))
+    console.result(facts, _summarize(result))
 
 
-def _sentence(found: verifying.Verified) -> str:
-    said = f"{found.scanned.commands:,} commands of {found.scanned.objects:,} objects: "
-    if found.missing:
-        said += f"the archive is incomplete; {found.findings.total:,} differences"
-    elif found.agrees:
-        said += "archive and database agree"
-    elif found.is_clean:
-        said += f"nothing was compared, {_reason(found)}"
+def _summarize(result: verifying.Verified) -> str:
+    text = f"{result.scanned.commands:,} commands of {result.scanned.objects:,} objects: "
+    if result.missing:
+        text += f"the archive is incomplete; {result.findings.total:,} differences"
+    elif result.agrees:
+        text += "archive and database agree"
+    elif result.is_clean:
+        text += f"nothing was compared, because {_explain_no_comparison(result)}"
     else:
-        said += _next_step(found.findings)
-    if found.unapplied:
-        said += (
-            f"; {len(found.unapplied):,} objects are not applied yet and were left out, "
-            f"the first is {found.unapplied[0]}: `forebay sweep --dry-run` says why"
+        text += _describe_differences(result.findings)
+    if result.unapplied:
+        text += (
+            f"; {len(result.unapplied):,} objects are not applied yet and were left out, "
+            f"the first is {result.unapplied[0]}: `forebay sweep --dry-run` shows why"
         )
-    if found.scanned.misplaced:
-        said += (
-            f"; {found.scanned.misplaced:,} objects hold commands of other times than their names "
-            f"say, the first is {found.scanned.misplaced_named[0]}: what looks for a time does "
+    if result.scanned.misplaced:
+        text += (
+            f"; {result.scanned.misplaced:,} objects have other times in their names than their "
+            f"commands, the first is {result.scanned.misplaced_named[0]}: a search by time does "
             "not find them"
         )
-    if found.skipped:
-        said += f"; {found.skipped:,} commands of retired resources were skipped"
-    if found.held:
-        said += f"; {found.held:,} commands wait for a newer release"
-    return said
+    if result.skipped:
+        text += f"; {result.skipped:,} commands of retired resources were skipped"
+    if result.held:
+        text += f"; {result.held:,} commands need a newer release"
+    return text
 
 
-def _reason(found: verifying.Verified) -> str:
-    """Say why nothing was compared, and how to compare now."""
-    if found.lack:
-        return f"for {found.lack}"
-    if found.scanned.commands:
-        return "for none of these objects is applied"
-    time = accepted(found.cut)
-    until = f"{time:%F %T} UTC" if time else found.cut
+def _explain_no_comparison(result: verifying.Verified) -> str:
+    """Return why nothing was compared, and how to compare now."""
+    if result.lack:
+        return result.lack
+    if result.scanned.commands:
+        return "none of these objects is applied"
+    time = accepted(result.cut)
+    until = f"{time:%F %T} UTC" if time else result.cut
     return (
-        f"for none of its commands was accepted up to the cut, {until} (25 minutes ago unless "
-        "--at is given); compare those of today with `forebay verify --at now`, or list the "
-        "objects with `forebay archive`"
+        f"no command was accepted up to the cut, {until} (25 minutes ago unless --at is given); "
+        "`forebay verify --at now` includes all commands, and `forebay archive` lists the objects"
     )
 
 
-def _next_step(findings: Findings) -> str:
-    said = f"{findings.total:,} differences"
+def _describe_differences(findings: Findings) -> str:
+    text = f"{findings.total:,} differences"
     if findings.outdated:
-        said += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them anew"
+        text += f", {findings.outdated:,} of them outdated rows: `forebay replay` writes them again"
     if findings.outdated < findings.total:
-        said += (
-            "; `forebay replay` applies what is missing, after `forebay outdate` also what has "
-            "wrong values, and `forebay rebuild` makes the tables anew"
+        text += (
+            "; `forebay replay` applies missing commands, and corrects wrong rows after `forebay "
+            "outdate`; `forebay rebuild` fills an empty database"
         )
-    return said
+    return text

@@ -134,7 +134,7 @@ def quotas(load: Load) -> Sequence[Quota]:
             load.streams * (5 if is_large else 1),
         ),
         Quota("API Gateway, requests/s of the region", reads + requests, 10_000),
-        Quota("Lambda, instances at once in the region", running, 1_000),
+        Quota("Lambda, concurrent executions of the region", running, 1_000),
     ]
     return sorted(entries, key=lambda quota: -quota.share)
 
@@ -203,16 +203,17 @@ def _price_database(load: Load, per_processor: float, peak: float = 1) -> Iterat
     units = _size_database(load, per_processor, peak)
     instances = units * (2 if load.multi_az else 1) + load.replicas
     hourly = instances * prices.DATABASE.dollars
+    processors = units * _PROCESSORS_PER_UNIT
     yield Item(
         "Database instances",
         hourly * HOURS_PER_MONTH,
-        f"primary of {units * _PROCESSORS_PER_UNIT} processors"
-        + (" and its standby" if load.multi_az else "")
-        + f", {load.replicas} of 2 to read from",
+        f"processors: {processors} in the primary"
+        + (f", {processors} in its standby" if load.multi_az else "")
+        + f", {load.replicas * _PROCESSORS_PER_UNIT} in replicas",
     )
     copies = (2 if load.multi_az else 1) + load.replicas
     dollars = 100 * copies * prices.DATABASE_STORAGE.dollars
-    yield Item("Database storage", dollars, f"100 GB, {copies} times")
+    yield Item("Database storage", dollars, f"100 GB, {copies} copies")
 
 
 def _size_database(load: Load, per_processor: float, peak: float) -> int:

@@ -32,7 +32,9 @@ def report(load: Load) -> str:
     lines += [
         "-" * 70,
         _format_row(
-            "US dollars a month", _format_dollars(buffered_bill), _format_dollars(synchronous_bill)
+            "US dollars per month",
+            _format_dollars(buffered_bill),
+            _format_dollars(synchronous_bill),
         ),
         "",
     ]
@@ -41,9 +43,7 @@ def report(load: Load) -> str:
         f"  {item.name}: {item.dollars:,.2f} ({item.explained})" for item in buffered_bill.largest
     ]
     first = quotas(load)[0]
-    verdict = (
-        "does not fit" if first.share > 1 else f"is met at {1 / first.share:,.1f} times the load"
-    )
+    verdict = "exceeded" if first.share > 1 else f"reached at {1 / first.share:,.1f} times the load"
     lines.append(
         f"The first quota: {first.name}; {first.used:,.1f} of {first.limit:,.0f}, {verdict}."
     )

@@ -137,7 +137,7 @@ class _Folding:
             self._ids[kind].update(contents)
             return
         numbers, values = zip(*contents, strict=True)
-        if kind is Kind.BAD_LINE:
+        if kind is Kind.INVALID_LINE:
             self.winners.bad_lines.update((line[0], LineFault._make(line)) for line in values)
             self.tally.rejected.update(numbers)
             return

@@ -54,7 +54,7 @@ class Kind(IntEnum):
     #: The same of a command that the ledger does not call applied (yet).
     UNAPPLIED = 2
     #: The number of an invalid line's object, and a `LineFault`.
-    BAD_LINE = 3
+    INVALID_LINE = 3
     #: The id of a rejection that the database has.
     IN_DATABASE = 4
     #: The id of a command that the archive calls rejected, in an entry that the database had not

@@ -47,7 +47,6 @@ class Scanned:
     commands: int = 0
     #: Commands that were accepted after the cut.
     after_cut: int = 0
-    unreadable_lines: int = 0
     rejections: int = 0
     #: Objects that the ledger does not call applied, by their numbers.
     unapplied: dict[int, str] = field(default_factory=dict)
@@ -198,16 +197,15 @@ class _Adding:
     number: int
 
     def add_invalid(self, line: LineFault) -> None:
-        """A line that is no command."""
-        self.writer.add(Kind.BAD_LINE, line.id, (self.number, line))
+        """Add an invalid line."""
+        self.writer.add(Kind.INVALID_LINE, line.id, (self.number, line))
 
     def add(self, kind: Kind, lines: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """Add lines of one kind, and their entries."""
-        invalid = [entry for entry in entries if isinstance(entry, InvalidLine)]
-        self.scanned.unreadable_lines += len(invalid)
         if kind is Kind.APPLIED:
-            for entry in invalid:
-                self.add_invalid(LineFault.of(self.source.object, entry))
+            for entry in entries:
+                if isinstance(entry, InvalidLine):
+                    self.add_invalid(LineFault.of(self.source.object, entry))
         commands = [
             entry for entry in entries if isinstance(entry, Command) and entry.id <= self.cut
         ]

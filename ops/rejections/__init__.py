@@ -1,1 +1,1 @@
-"""Rejected commands: look at them, mend them and send them again, or put them aside."""
+"""Rejections: list them, send corrected commands, or discard them."""

@@ -1,4 +1,4 @@
-"""The decisions in the archive: one line each, from which the table can be made again."""
+"""The operators' decisions in the archive, one per line; the table is restored from them."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _MEMBERS = ("run", "at", "by", "rejection", "decision", "command", "rule", "reas
 
 
 def write(archive: Archive, name: str, decisions: Sequence[Decision]) -> None:
-    """Stores decisions that hold.
+    """Store an audit object with final decisions.
 
     Raises:
-        TransientError: not stored, as far as we know.
+        TransientError: S3 did not acknowledge the object; it may be stored nevertheless.
     """
-    archive.write_audit(name, decisions[0].at, [_line(decision) for decision in decisions])
+    archive.write_audit(name, decisions[0].at, [_encode_line(decision) for decision in decisions])
 
 
 def restore(
     connection: Connection, archive: ObjectStore, *, until: dt.datetime | None = None
 ) -> int:
-    """Makes the table of decisions again from the archive, beside whatever it holds.
+    """Add the archived decisions to the table of decisions; newer rows of the table stay.
 
     Args:
-        connection: to the primary.
-        archive: holds what was decided.
-        until: only what had been decided by then; None for everything.
+        connection: a connection to the primary.
+        archive: the archive with the audit objects.
+        until: decisions after this time are ignored; None restores all of them.
 
     Returns:
-        How many rows that changed.
+        The number of rows that were added or changed.
 
     Raises:
-        RefusedError: an object of decisions can't be read.
+        RefusedError: an audit object is damaged.
         TransientError: the archive did not answer.
     """
     lines = (
@@ -61,23 +61,23 @@ def read_lines(archive: ObjectStore) -> Iterator[dict[str, Any]]:
     """Yield every archived decision.
 
     Raises:
-        RefusedError: an object of decisions can't be read.
+        RefusedError: an audit object is damaged.
         TransientError: the archive did not answer.
     """
-    for found in archive.list(AUDIT_PREFIX):
+    for audit_object in archive.list(AUDIT_PREFIX):
         try:
-            for text in b"".join(archive.read(found.key)).splitlines():
+            for text in b"".join(archive.read(audit_object.key)).splitlines():
                 line: dict[str, Any] = orjson.loads(text)
                 dt.datetime.fromisoformat(line["at"])
                 yield {name: line[name] for name in _MEMBERS}
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
             raise RefusedError(
-                f"{archive.url}/{found.key} is no object of decisions ({exc!r}); "
-                "restore its first version, for nothing rewrites it"
+                f"{archive.url}/{audit_object.key} is not a valid audit object ({exc!r}); "
+                "restore its first version, as audit objects are never rewritten"
             ) from None
 
 
-def _line(decision: Decision) -> bytes:
+def _encode_line(decision: Decision) -> bytes:
     members: dict[str, Any] = {
         "run": decision.run,
         "at": decision.at,

@@ -1,12 +1,10 @@
-"""Carries decisions out: claims the rejections, sends the new commands, writes the audit record.
+"""Carry out decisions: claim rejections, send corrected commands, write the audit record.
 
-A retry is claimed in the database together with the very line that will be sent. A call that dies
-anywhere after that is finished by the next one, which sends the same line again: it has the same
-id, so however often it arrives, it is one command.
+The database records a retry together with the line that will be sent. If the call is killed
+afterwards, the next call sends the same line: its id is the same, so duplicates do no harm.
 
-The lines go straight to the archive, as objects of the hour of their ids. An object of the delivery
-stream would be of the hour in which it is written, and a tool that looks for commands of a time
-would not look there.
+The lines are written to the archive directly, in objects named by the hour of their ids. Firehose
+would name its object by the hour of writing, where a search by the commands' time does not look.
 """
 
 from __future__ import annotations
@@ -26,25 +24,25 @@ from ops.rejections.planning import Attempt
 from ops.rejections.store import PAGE, Decision, Selection, Stored
 
 _HOUR_MS = 3_600_000
-_OBJECT_BYTES = 16 * 1024 * 1024  # of lines in an object: a page of long ones is cut
+_OBJECT_BYTES = 16 * 1024 * 1024  # of lines in an object; a page of long lines is divided
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of a page of decisions."""
+class DecisionCounts:
+    """The counts of decisions by their progress."""
 
-    #: They hold: written to the archive, noted in the database.
+    #: Written to the archive and recorded in the database.
     recorded: int = 0
-    #: Somebody else decided about these meanwhile.
+    #: Left out, because another call had decided about the rejection in between.
     taken: int = 0
-    #: Begun, but the archive did not take the command; the next call goes on.
+    #: Begun, but the archive did not accept the command; the next call continues.
     waiting: int = 0
-    #: Why the archive did not take the last of these.
+    #: The last reason for which the archive did not accept a command.
     error: str | None = None
 
-    def __add__(self, other: Done) -> Done:
-        """Both together."""
-        return Done(
+    def __add__(self, other: DecisionCounts) -> DecisionCounts:
+        """Return the sum of both."""
+        return DecisionCounts(
             self.recorded + other.recorded,
             self.taken + other.taken,
             self.waiting + other.waiting,
@@ -53,7 +51,7 @@ class Done:
 
 
 class Decider:
-    """Carries out the decisions of one call of the tool."""
+    """Carries out the decisions of one call of the command line."""
 
     def __init__(
         self,
@@ -63,11 +61,11 @@ class Decider:
         by: str,
         ids: IdSource,
     ) -> None:
-        """A decider.
+        """Create a decider.
 
         Args:
-            connection: to the primary.
-            archive: takes the new commands, and the audit record.
+            connection: a connection to the primary.
+            archive: receives the corrected commands and the audit record.
             by: the operator.
             ids: makes the id of this call.
         """
@@ -77,13 +75,13 @@ class Decider:
         self.run = ids.make(create=False)
         self._pages = 0
 
-    def retry(self, attempts: Sequence[Attempt], *, reason: str | None = None) -> Done:
-        """Sends those that are ready; the others are left as they are.
+    def retry(self, attempts: Sequence[Attempt], *, reason: str | None = None) -> DecisionCounts:
+        """Send the attempts that are ready; skip the others.
 
         Raises:
-            TransientError: the archive took the commands, but not the audit record; the next call
-                writes it.
-            psycopg.Error: the database is not there.
+            TransientError: the archive accepted the commands, but not the audit record; the next
+                call writes it.
+            psycopg.Error: the database failed.
         """
         now = dt.datetime.now(dt.UTC)
         decisions = [
@@ -103,8 +101,8 @@ class Decider:
         ]
         return self._carry_out(decisions)
 
-    def discard(self, page: Sequence[Stored], reason: str) -> Done:
-        """Puts rejections aside for good; they stay rejected, and are no longer listed as open.
+    def discard(self, page: Sequence[Stored], reason: str) -> DecisionCounts:
+        """Mark rejections as discarded; they stay rejected, and are no longer open.
 
         Raises:
             TransientError, psycopg.Error: as `retry`.
@@ -114,46 +112,46 @@ class Decider:
             [Decision(stored.id, "discarded", self._by, self.run, now, reason) for stored in page]
         )
 
-    def resume(self, decision: store.Kind, selection: Selection) -> Done:
-        """Finishes the decisions of one kind that earlier calls have begun and not finished.
+    def resume(self, decision: store.Kind, selection: Selection) -> DecisionCounts:
+        """Finish the decisions of one kind that earlier calls have begun but not finished.
 
         Args:
             decision: the kind.
-            selection: of the rejections; its state does not count.
+            selection: the rejections; its state is ignored.
 
         Raises:
             TransientError, psycopg.Error: as `retry`.
         """
-        begun = store.begun(self._connection, decision, selection)
-        done = Done()
+        begun = store.list_begun(self._connection, decision, selection)
+        counts = DecisionCounts()
         for start in range(0, len(begun), PAGE):
-            done += self._finish(begun[start : start + PAGE])
-        return done
+            counts += self._finish(begun[start : start + PAGE])
+        return counts
 
-    def _carry_out(self, decisions: Sequence[Decision]) -> Done:
+    def _carry_out(self, decisions: Sequence[Decision]) -> DecisionCounts:
         claimed = store.claim(self._connection, decisions)
-        ours = [decision for decision in decisions if decision.rejection in claimed]
-        return self._finish(ours) + Done(taken=len(decisions) - len(ours))
+        own = [decision for decision in decisions if decision.rejection in claimed]
+        return self._finish(own) + DecisionCounts(taken=len(decisions) - len(own))
 
-    def _finish(self, decisions: Sequence[Decision]) -> Done:
-        held = [decision for decision in decisions if decision.line is None]
+    def _finish(self, decisions: Sequence[Decision]) -> DecisionCounts:
+        stored = [decision for decision in decisions if decision.line is None]
         waiting, error = 0, None
-        for group in _objects(decisions):
+        for group in _group_by_object(decisions):
             try:
                 self._archive.write_amendments([line for _, line in group], decode(group[0][1]).id)
             except TransientError as exc:
                 waiting, error = waiting + len(group), str(exc)
             else:
-                held += [decision for decision, _ in group]
-        if held:
+                stored += [decision for decision, _ in group]
+        if stored:
             self._pages += 1
-            audit.write(self._archive, f"{self.run}-{self._pages:04d}", held)
-            store.record(self._connection, [decision.rejection for decision in held])
-        return Done(recorded=len(held), waiting=waiting, error=error)
+            audit.write(self._archive, f"{self.run}-{self._pages:04d}", stored)
+            store.record(self._connection, [decision.rejection for decision in stored])
+        return DecisionCounts(recorded=len(stored), waiting=waiting, error=error)
 
 
-def _objects(decisions: Sequence[Decision]) -> Iterator[list[tuple[Decision, bytes]]]:
-    """Retries with their lines, by the object that they go to: each has ids of one hour."""
+def _group_by_object(decisions: Sequence[Decision]) -> Iterator[list[tuple[Decision, bytes]]]:
+    """Yield the retries of each new object, with their lines; an object has ids of one hour."""
     ids = {
         decision.rejection: decode(decision.line).id
         for decision in decisions

@@ -1,8 +1,9 @@
-"""Chooses the ids of amendments, and so their places among the other commands of their keys.
+"""Choose the ids of corrected commands, which decide their order among the commands of a key.
 
-An amendment of a put or a delete takes the place of the rejected command: every command that is
-newer than that one wins over the amendment too, applied or not (law 2). Among creates the smallest
-id wins, so the amendment of a create gets an id of now: every create that was accepted before wins.
+A corrected put or delete takes the place of the rejected command: each command that is newer than
+the rejected command also beats the corrected command, whether it is applied or not (law 2). Among
+creates the smallest id wins, so a corrected create gets a current id: each create accepted before
+beats it.
 """
 
 from __future__ import annotations
@@ -21,26 +22,27 @@ from forebay.ids import (
 
 
 class Placer:
-    """Makes the ids of one pass over rejections, which come in the order of their ids."""
+    """Makes the ids of one pass over rejections, which are passed in the order of their ids."""
 
     def __init__(self, ids: IdSource, *, wins: bool = False) -> None:
-        """A placer.
+        """Create a placer.
 
         Args:
-            ids: makes ids of now.
-            wins: every amendment gets an id of now, so that it wins over what was accepted before.
+            ids: makes current ids.
+            wins: whether each corrected command gets a current id, and so beats the commands
+                accepted before.
         """
         self._ids = ids
         self._wins = wins
-        #: The last id of each key. Only ids of one millisecond can be in the wrong order.
+        #: The last id of each key, within one millisecond: other ids are in order already.
         self._floors: dict[tuple[str, KeyValue], str] = {}
         self._floors_ms = 0
 
     def place(self, rejected_id: str, rejected_at: dt.datetime) -> str:
-        """The id that the rejected command counts with: its own, unless that is from the future.
+        """Return the id that determines a rejected command's order: its own, with one exception.
 
-        A command is rejected after it was accepted. So where its id has a later time, a clock was
-        ahead or the id is forged, and the command counts as accepted when it was rejected.
+        A command is accepted before it is rejected. If the time of its id is later than its
+        rejection, a clock was ahead or the id is forged; the time of the rejection is used then.
         """
         latest_ms = min(int(rejected_at.timestamp() * 1000), self._ids.now_ms())
         if accepted_ms(rejected_id) <= latest_ms:
@@ -48,28 +50,28 @@ class Placer:
         return make_id_at(latest_ms, create=False)
 
     def make_id(self, place: str, op: Op, resource: str, key: KeyValue) -> str:
-        """The id of the amendment of a command that counts with the id `place`."""
+        """Return the id of the corrected command, where `place` is the rejected command's place."""
         if self._wins or op == "create":
             return self._ids.make(create=op == "create")
         if accepted_ms(place) != self._floors_ms:
             self._floors.clear()
             self._floors_ms = accepted_ms(place)
         floor = max(place, self._floors.get((resource, key), place))
-        made = make_id_above(floor, create=False)
-        self._floors[resource, key] = made
-        return made
+        amendment_id = make_id_above(floor, create=False)
+        self._floors[resource, key] = amendment_id
+        return amendment_id
 
 
 def is_overtaken(place: str, op: Op, version: str) -> bool:
-    """Whether an amendment would undo the row, or the delete, of that version.
+    """Return whether a corrected command would undo the row or the delete with this version.
 
-    A create replaces nothing. An outdated row counts as its command wrote it; where that command
-    is not known, the row may be newer.
+    A create never replaces a row. An outdated row counts with its original version; if that is
+    unknown, the row may be newer.
 
     Args:
-        place: the id that the rejected command counts with.
-        op: of the amendment.
-        version: of the row or the tombstone of its key.
+        place: the rejected command's place, from `Placer.place`.
+        op: the operation of the corrected command.
+        version: the version of the row or the tombstone of its key.
     """
     if op == "create":
         return True

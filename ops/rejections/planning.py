@@ -1,7 +1,7 @@
-"""Decides for each rejected command whether it can be sent again, and as what.
+"""Decide for each rejected command whether it can be sent again, and build the corrected command.
 
-What would be sent is checked here against the declarations, as a client's write would be, so that
-a retry does not make the next rejection. What only the database knows, it says when it applies.
+Corrected commands are validated like a client's writes, so that a retry does not lead to another
+rejection. Only the rules of the database itself are not checked here.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from ops.rejections.placing import Placer, is_overtaken
 from ops.rejections.pointer import PatchError
-from ops.rejections.rules import Rule, first_match
+from ops.rejections.rules import Rule, find_rule
 from ops.rejections.store import Stored
 
 Verdict = Literal[
-    "ready",  # it can be sent
-    "unreadable",  # the line is no command
-    "no rule",  # none of the file's rules is for it
-    "misfit",  # the rule's changes don't fit it
-    "invalid",  # what came out is no valid item of its resource
-    "overtaken",  # its key has been written since, or a create finds it taken
+    "ready",  # the corrected command can be sent
+    "unreadable",  # the line is invalid
+    "no rule",  # no rule of the file matches
+    "misfit",  # a change of the rule does not fit the command
+    "invalid",  # the corrected item is not valid
+    "overtaken",  # its key has been written since; for a create: the key has a row or tombstone
 ]
 VERDICTS: tuple[Verdict, ...] = (
     "ready", "unreadable", "no rule", "misfit", "invalid", "overtaken",
@@ -41,33 +41,33 @@ VERDICTS: tuple[Verdict, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One rejection, and what a retry would do with it."""
+    """One rejection, and the effect of a retry."""
 
     stored: Stored
     verdict: Verdict
-    #: Why it can't be sent.
+    #: The reason why it can't be sent.
     reason: str | None = None
     rule: str | None = None
-    #: What the rejected command was, and what would be sent instead.
+    #: Resource, key and body of the rejected and of the corrected command.
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     command: Command | None = None
     line: bytes | None = None
-    #: The id that the rejected command counts with: what is newer must not be undone.
+    #: The rejected command's place among the commands of its key; see `Placer.place`.
     place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the tables hold of a key."""
+class _KeyState:
+    """The row or the tombstone of a key."""
 
     version: str
     is_deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Rejected:
-    """What a rule looks at."""
+class _RejectedCommand:
+    """The properties that the conditions of a rule can use."""
 
     resource: str
     op: str
@@ -78,7 +78,7 @@ class _Rejected:
 
 
 class _NotReadyError(Exception):
-    """Carries a verdict out of the steps of `Planner._attempt`."""
+    """A step of `Planner._plan_retry` has found that the command can't be sent."""
 
     def __init__(self, verdict: Verdict, reason: str) -> None:
         super().__init__(reason)
@@ -86,7 +86,7 @@ class _NotReadyError(Exception):
 
 
 class Planner:
-    """Plans retries in one pass over rejections, which come in the order of their ids."""
+    """Plans retries in one pass over rejections, which are passed in the order of their ids."""
 
     def __init__(
         self,
@@ -97,15 +97,15 @@ class Planner:
         rules: Sequence[Rule] | None,
         even_overtaken: bool = False,
     ) -> None:
-        """A planner.
+        """Create a planner.
 
         Args:
             resources: the declarations, by path.
-            by: the operator, as the new commands will name them.
-            ids: makes the new commands' ids.
-            rules: mend the commands; None sends them as they are.
-            even_overtaken: the amendments win over whatever their keys hold: their ids are of
-                now, and a create becomes a put.
+            by: the operator, for the caller of the corrected commands.
+            ids: makes the corrected commands' ids.
+            rules: correct the commands; None sends them unchanged.
+            even_overtaken: whether corrected commands win over the current rows of their keys:
+                they get current ids, and a create becomes a put.
         """
         self._resources = resources
         self._by = by
@@ -114,65 +114,67 @@ class Planner:
         self._even_overtaken = even_overtaken
 
     def plan(self, connection: Connection, page: Sequence[Stored]) -> list[Attempt]:
-        """What would become of each rejection of a page, in its order."""
-        attempts = [self._attempt(stored) for stored in page]
-        found = _look_up(connection, self._resources, attempts)
-        return [self._unless_overtaken(attempt, found) for attempt in attempts]
+        """Return the attempts for the rejections of a page, in its order."""
+        attempts = [self._plan_retry(stored) for stored in page]
+        states = _read_states(connection, self._resources, attempts)
+        return [self._check_overtaken(attempt, states) for attempt in attempts]
 
-    def _attempt(self, stored: Stored) -> Attempt:
+    def _plan_retry(self, stored: Stored) -> Attempt:
         try:
             old = decode(stored.line)
         except InvalidLineError as exc:
-            return Attempt(stored, "unreadable", f"the line is no command: {exc}")
+            return Attempt(stored, "unreadable", f"the line is invalid: {exc}")
         before = {"resource": old.resource, "key": old.key, "body": old.body}
         place = self._placer.place(old.id, stored.rejected_at)
         rule: Rule | None = None
         after: dict[str, Any] = before
         try:
-            rule = self._rule(stored, old)
-            after = self._mended(rule, before)
-            new = self._new(old, after, place)
+            rule = self._find_rule(stored, old)
+            after = self._apply_rule(rule, before)
+            new = self._build_command(old, after, place)
         except _NotReadyError as exc:
             name = rule.name if rule else None
             return Attempt(stored, exc.verdict, str(exc), name, before, after)
         line = encode(new)
         if len(line) > MAX_LINE_BYTES:
-            reason = f"it takes {len(line)} bytes, the limit is {MAX_LINE_BYTES}"
+            reason = f"its line would have {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}"
             return Attempt(stored, "invalid", reason, None, before, after)
         after = {"resource": new.resource, "key": new.key, "body": new.body}
         name = rule.name if rule else None
         return Attempt(stored, "ready", None, name, before, after, new, line, place)
 
-    def _rule(self, stored: Stored, old: Command) -> Rule | None:
+    def _find_rule(self, stored: Stored, old: Command) -> Rule | None:
         if self._rules is None:
             return None
-        looked_at = _Rejected(old.resource, old.op, old.key, old.body, stored.code, stored.detail)
-        rule = first_match(self._rules, looked_at)
+        rejected = _RejectedCommand(
+            old.resource, old.op, old.key, old.body, stored.code, stored.detail
+        )
+        rule = find_rule(self._rules, rejected)
         if rule is None:
-            raise _NotReadyError("no rule", "no rule of the file matches it")
+            raise _NotReadyError("no rule", "no rule of the file matches")
         return rule
 
-    def _mended(self, rule: Rule | None, before: dict[str, Any]) -> dict[str, Any]:
+    def _apply_rule(self, rule: Rule | None, before: dict[str, Any]) -> dict[str, Any]:
         if rule is None:
             return before
         try:
-            return rule.mended(before)
+            return rule.mend(before)
         except PatchError as exc:
             raise _NotReadyError("misfit", str(exc)) from None
 
-    def _new(self, old: Command, document: Mapping[str, Any], place: str) -> Command:
-        """The command that is sent instead."""
+    def _build_command(self, old: Command, document: Mapping[str, Any], place: str) -> Command:
+        """Build the corrected command from a changed document, and validate it."""
         spec = self._resources.get(document["resource"])
         if spec is None:
             raise _NotReadyError("invalid", f"there is no resource {document['resource']!r}")
         key, body = document["key"], document["body"]
         if not isinstance(key, int | str) or isinstance(key, bool) or not spec.fits_key(key):
-            raise _NotReadyError("invalid", f"{key!r} is no key of {spec.path}")
+            raise _NotReadyError("invalid", f"{key!r} is not a key of {spec.path}")
         if old.op != "delete":
-            body = _valid_body(spec, old.schema, body)
+            body = _validate_body(spec, old.schema, body)
         elif body is not None:
-            raise _NotReadyError("invalid", "a delete has no body")
-        # A create never wins over a row.
+            raise _NotReadyError("invalid", "a delete can't have a body")
+        # A create never wins over an existing row.
         op: Op = "put" if self._even_overtaken and old.op == "create" else old.op
         return Command(
             id=self._placer.make_id(place, op, spec.path, key),
@@ -186,41 +188,44 @@ class Planner:
             amends=old.id,
         )
 
-    def _unless_overtaken(
-        self, attempt: Attempt, found: Mapping[tuple[str, str], _Found]
+    def _check_overtaken(
+        self, attempt: Attempt, states: Mapping[tuple[str, str], _KeyState]
     ) -> Attempt:
         command = attempt.command
-        there = found.get((command.resource, str(command.key))) if command is not None else None
-        if command is None or there is None:
+        state = states.get((command.resource, str(command.key))) if command is not None else None
+        if command is None or state is None:
             return attempt
         if self._even_overtaken:
-            # Only a row from the future still wins over an id of now.
-            is_ready = is_outdated(there.version) or there.version < command.id
+            # Only a row with an id from the future still wins over a current id.
+            is_ready = is_outdated(state.version) or state.version < command.id
         else:
-            is_ready = not is_overtaken(attempt.place, command.op, there.version)
-        return attempt if is_ready else _overtaken(attempt, command, there)
+            is_ready = not is_overtaken(attempt.place, command.op, state.version)
+        return attempt if is_ready else _build_overtaken(attempt, command, state)
 
 
-def _overtaken(attempt: Attempt, command: Command, there: _Found) -> Attempt:
-    what = "deleted" if there.is_deleted else "written"
-    since = "already, and a create replaces nothing" if command.op == "create" else "since"
+def _build_overtaken(attempt: Attempt, command: Command, state: _KeyState) -> Attempt:
+    change = "deleted" if state.is_deleted else "written"
+    writer = _describe_writer(state.version)
+    ending = f"since, by {writer}"
+    if command.op == "create":
+        ending = f"by {writer}, and a create replaces nothing"
     return Attempt(
         attempt.stored,
         "overtaken",
-        f"{command.resource} {command.key} has been {what} {since}: by {_writer(there.version)}",
+        f"{command.resource} {command.key} has been {change} {ending}",
         attempt.rule,
         attempt.before,
         attempt.after,
     )
 
 
-def _valid_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]:
-    """The body brought up to the current schema version and validated as a client's would be."""
+def _validate_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]:
+    """Return the body, upcast to the current schema version and validated like a client's body."""
     if not isinstance(body, dict):
-        raise _NotReadyError("invalid", "the body is no object")
-    probe = Command("", "put", spec.path, "", min(schema, spec.schema_version), "", None, body)
+        raise _NotReadyError("invalid", "the body is not an object")
+    command = Command("", "put", spec.path, "", min(schema, spec.schema_version), "", None, body)
     try:
-        current = upcast(probe, spec).body
+        current = upcast(command, spec).body
         return spec.body.read(orjson.dumps(current)).body
     except BodyError as exc:
         raise _NotReadyError("invalid", str(exc)) from None
@@ -228,35 +233,39 @@ def _valid_body(spec: ResourceSpec, schema: int, body: object) -> dict[str, Any]
         raise _NotReadyError("invalid", str(exc)) from None
 
 
-def _look_up(
+def _read_states(
     connection: Connection, resources: Mapping[str, ResourceSpec], attempts: Iterable[Attempt]
-) -> dict[tuple[str, str], _Found]:
-    """What the tables hold of the keys that are to be written, by resource and key as text."""
+) -> dict[tuple[str, str], _KeyState]:
+    """Read the rows and tombstones of the attempts' keys, by resource and key as text."""
     keys: dict[str, list[str]] = {}
     for attempt in attempts:
         if attempt.command is not None:
             keys.setdefault(attempt.command.resource, []).append(str(attempt.command.key))
-    found: dict[tuple[str, str], _Found] = {}
-    for path, wanted in keys.items():
+    states: dict[tuple[str, str], _KeyState] = {}
+    for path, resource_keys in keys.items():
         spec = resources[path]
-        graves = connection.execute(_GRAVES, [path, wanted]).fetchall()
-        found |= {(path, key): _Found(version, is_deleted=True) for key, version in graves}
+        graves = connection.execute(_GRAVES, [path, resource_keys]).fetchall()
+        states |= {(path, key): _KeyState(version, is_deleted=True) for key, version in graves}
         rows = connection.execute(
             _ROWS.format(
                 table=sql.Identifier("public", spec.table),
                 key=sql.Identifier(spec.key.name),
                 type=sql.SQL(_ARRAY_TYPES.get(spec.key.sql_type, "text[]")),
             ),
-            [wanted],
+            [resource_keys],
         ).fetchall()
-        found |= {(path, key): _Found(version, is_deleted=False) for key, version in rows}
-    return found
+        states |= {(path, key): _KeyState(version, is_deleted=False) for key, version in rows}
+    return states
 
 
-def _writer(version: str) -> str:
-    """The command that wrote a row, as far as its version names it."""
+def _describe_writer(version: str) -> str:
+    """Describe the command that wrote a row, as far as the row's version names it."""
     original = original_version(version)
-    return "a command that its outdated row does not name" if is_outdated(original) else original
+    return (
+        "an unknown command, as the outdated row does not contain its id"
+        if is_outdated(original)
+        else original
+    )
 
 
 _ARRAY_TYPES = {"integer": "integer[]", "bigint": "bigint[]", "uuid": "uuid[]"}

@@ -1,8 +1,8 @@
-"""The rules of `rejections retry --fix`: which rejected commands they match, what they change.
+"""The rules of `rejections retry --fix`: their conditions and their changes.
 
 A file of rules is TOML (docs/cli.md, "Rules that mend"). The first rule that matches a command is
-the one that is used. What it changes is a document of three members, `resource`, `key` and `body`:
-who sent a command, and when, is no rule's business.
+used. It changes a document with the members `resource`, `key` and `body`; a rule can't change the
+caller or the time of a command.
 """
 
 from __future__ import annotations
@@ -25,91 +25,91 @@ from ops.rejections.pointer import PatchError
 JsonValue = bool | int | float | str | list[Any] | dict[str, Any]
 
 
-def _pattern(text: str) -> str:
+def _check_pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as exc:
-        raise ValueError(f"is no regular expression: {exc}") from None
+        raise ValueError(f"is not a regular expression: {exc}") from None
     return text
 
 
-def _pointer(text: str) -> str:
+def _check_pointer(text: str) -> str:
     if not re.fullmatch(r"/(resource|key|body(/.*)?)", text, re.DOTALL):
         raise ValueError("must be /resource, /key or a JSON Pointer below /body")
     return text
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Pointer = Annotated[str, AfterValidator(_pointer)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Pointer = Annotated[str, AfterValidator(_check_pointer)]
 
 
 class _Table(BaseModel):
-    """A table of the file: frozen, of the exact types, without unknown keys."""
+    """A table of the file: frozen, with exact types and no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Set(_Table):
-    """Sets a value, whether there was one or not."""
+    """Set a value, even if there is one."""
 
     op: Literal["set"]
     path: Pointer
     value: JsonValue
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         pointer.put(document, self.path, copy.deepcopy(self.value))
 
 
 class Default(_Table):
-    """Sets a value where there is none, or null."""
+    """Set a value if it is missing or null."""
 
     op: Literal["default"]
     path: Pointer
     value: JsonValue
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         if not pointer.has(document, self.path) or pointer.get(document, self.path) is None:
             pointer.put(document, self.path, copy.deepcopy(self.value))
 
 
 class Null(_Table):
-    """Sets null, for which TOML has no word."""
+    """Set null, which TOML can't express."""
 
     op: Literal["null"]
     path: Pointer
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         pointer.put(document, self.path, None)
 
 
 class Remove(_Table):
-    """Takes out a value, which must be there."""
+    """Remove a value, which must exist."""
 
     op: Literal["remove"]
     path: Pointer
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         pointer.remove(document, self.path)
 
 
 class Move(_Table):
-    """Takes a value from one place to another, which is how a field is renamed."""
+    """Move a value to another pointer, for example to rename a field."""
 
     op: Literal["move"]
     path: Pointer
     to: Pointer
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         pointer.put(document, self.to, pointer.remove(document, self.path))
 
 
 class Substitute(_Table):
-    r"""Replaces what a regular expression finds in a text; `\1` is its first group."""
+    r"""Replace the matches of a regular expression in a text; `\1` is its first group."""
 
     op: Literal["substitute"]
     path: Pointer
@@ -117,7 +117,7 @@ class Substitute(_Table):
     by: str
 
     @model_validator(mode="after")
-    def _fits_the_pattern(self) -> Substitute:
+    def _check_replacement(self) -> Substitute:
         try:
             re.sub(self.pattern, self.by, "")
         except (re.error, IndexError) as exc:
@@ -125,27 +125,29 @@ class Substitute(_Table):
         return self
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         text = pointer.get(document, self.path)
         if not isinstance(text, str):
-            raise PatchError(f"{self.path}: is {_shown(text)}, which is no text")
+            raise PatchError(f"{self.path}: {_shorten(text)} is not a text")
         pointer.put(document, self.path, re.sub(self.pattern, self.by, text))
 
 
 class Cast(_Table):
-    """Turns a scalar into another type."""
+    """Convert a scalar to another type."""
 
     op: Literal["cast"]
     path: Pointer
     to: Literal["text", "integer", "number", "boolean"]
 
     def change(self, document: dict[str, Any]) -> None:
-        """Changes the document in place."""
+        """Change the document in place."""
         value = pointer.get(document, self.path)
         try:
             pointer.put(document, self.path, _CASTS[self.to](value))
         except (ValueError, TypeError, KeyError):
-            raise PatchError(f"{self.path}: {_shown(value)} is no {self.to}") from None
+            raise PatchError(
+                f"{self.path}: {_shorten(value)} can't be converted to {self.to}"
+            ) from None
 
 
 Change = Annotated[
@@ -154,43 +156,43 @@ Change = Annotated[
 
 
 class Match(_Table):
-    """What a rule wants of a rejected command; all of it must hold."""
+    """The conditions of a rule on a rejected command; all of them must hold."""
 
     resource: str | None = None
     op: Literal["create", "put", "delete"] | None = None
     #: The rejection's code.
     code: str | None = None
-    #: Found in the rejection's detail.
+    #: Searched in the rejection's detail.
     detail: Pattern | None = None
-    #: Found in the key as text.
+    #: Searched in the key as text.
     key: Pattern | None = None
-    #: By JSON Pointer into the body: found in the value, a text as it is, others as JSON.
+    #: By JSON Pointer into the body: searched in the value; a text as it is, other values as JSON.
     body: Mapping[str, Pattern] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _says_something(self) -> Match:
+    def _require_condition(self) -> Match:
         if not self.model_fields_set:
-            raise ValueError("a rule must say what it matches, such as resource and code")
+            raise ValueError("a rule needs a condition, such as resource or code")
         return self
 
     def holds(self, rejected: Rejected) -> bool:
-        """Whether the rule is for that command."""
+        """Return whether a command meets all conditions."""
         return (
             self.resource in {None, rejected.resource}
             and self.op in {None, rejected.op}
             and self.code in {None, rejected.code}
-            and _found(self.detail, rejected.detail)
-            and _found(self.key, str(rejected.key))
+            and _matches(self.detail, rejected.detail)
+            and _matches(self.key, str(rejected.key))
             and all(
                 pointer.has(rejected.body, where)
-                and _found(wanted, _text(pointer.get(rejected.body, where)))
-                for where, wanted in self.body.items()
+                and _matches(pattern, _to_text(pointer.get(rejected.body, where)))
+                for where, pattern in self.body.items()
             )
         )
 
 
 class Rejected(Protocol):
-    """What a rule looks at."""
+    """The properties of a rejected command that conditions can use."""
 
     @property
     def resource(self) -> str: ...  # noqa: D102
@@ -213,16 +215,16 @@ class Rule(_Table):
     match: Match
     patch: Annotated[Sequence[Change], Field(min_length=1)]
 
-    def mended(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The document with every change of the rule, in the file's order.
+    def mend(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of the document with all changes of the rule, in the file's order.
 
         Raises:
-            PatchError: a change does not fit; the message names its pointer.
+            PatchError: a change does not fit the document; the message names the pointer.
         """
-        made = copy.deepcopy(document)
+        changed = copy.deepcopy(document)
         for change in self.patch:
-            change.change(made)
-        return made
+            change.change(changed)
+        return changed
 
 
 class _File(_Table):
@@ -230,10 +232,10 @@ class _File(_Table):
 
 
 def load(file: Path) -> Sequence[Rule]:
-    """The rules of a file, in order.
+    """Return the rules of a file, in order.
 
     Raises:
-        SettingsError: it can't be read, is no TOML, or says something that is no rule; one line
+        SettingsError: the file can't be read, is not valid TOML, or has invalid rules; one line
             per problem, each with the place.
     """
     try:
@@ -243,46 +245,48 @@ def load(file: Path) -> Sequence[Rule]:
     try:
         return _File.model_validate(parsed).rule
     except ValidationError as exc:
-        raise SettingsError("\n".join(_problem(file, error) for error in exc.errors())) from exc
+        raise SettingsError(
+            "\n".join(_describe_error(file, error) for error in exc.errors())
+        ) from exc
 
 
-def first_match(rules: Sequence[Rule], rejected: Rejected) -> Rule | None:
-    """The rule that is used for a command, if any is for it."""
+def find_rule(rules: Sequence[Rule], rejected: Rejected) -> Rule | None:
+    """Return the first rule whose conditions a command meets, if any."""
     return next((rule for rule in rules if rule.match.holds(rejected)), None)
 
 
-def _problem(file: Path, error: Mapping[str, Any]) -> str:
+def _describe_error(file: Path, error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     reason = error["ctx"]["error"] if error["type"] == "value_error" else error["msg"]
     return f"{file}: {where}: {reason}"
 
 
-def _found(pattern: str | None, text: str) -> bool:
+def _matches(pattern: str | None, text: str) -> bool:
     return pattern is None or re.search(pattern, text) is not None
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _shown(value: object) -> str:
-    text = _text(value)
-    return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 - for the eye
+def _shorten(value: object) -> str:
+    text = _to_text(value)
+    return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 - a message stays short
 
 
-def _integer(value: object) -> int:
+def _to_integer(value: object) -> int:
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def _number(value: object) -> float:
+def _to_number(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def _boolean(value: object) -> bool:
-    return _BOOLEANS[_text(value).strip().lower()]
+def _to_boolean(value: object) -> bool:
+    return _BOOLEANS[_to_text(value).strip().lower()]
 
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_CASTS = {"text": _text, "integer": _integer, "number": _number, "boolean": _boolean}
+_CASTS = {"text": _to_text, "integer": _to_integer, "number": _to_number, "boolean": _to_boolean}

@@ -1,4 +1,4 @@
-"""Reads rejections and what was decided about them, and records decisions."""
+"""Read rejections with the operators' decisions about them, and record decisions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = 500  # rejections
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rejections are meant; every part that is set must hold."""
+    """Conditions that select rejections; all conditions that are set must hold."""
 
     state: State = "open"
     ids: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A rejection as the database has it, with what was decided about it."""
+    """A rejection in the database, with the operator's decision about it."""
 
     id: str
     resource: str | None
@@ -57,7 +57,7 @@ class Stored:
     object: str
     rejected_at: dt.datetime
     state: State
-    #: The command that amends it, if it was retried.
+    #: The id of the corrected command, if it was retried.
     command: str | None
     by: str | None
     decided_at: dt.datetime | None
@@ -67,7 +67,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an operator decided about one rejection."""
+    """An operator's decision about one rejection."""
 
     rejection: str
     decision: Kind
@@ -75,67 +75,67 @@ class Decision:
     run: str
     at: dt.datetime
     reason: str | None = None
-    #: Of a retry: the command that amends the rejected one, and its encoded line.
+    #: For a retry: the corrected command, and its encoded line.
     command: Command | None = None
     line: bytes | None = field(default=None, repr=False)
     rule: str | None = None
 
 
 def count(connection: Connection, selection: Selection) -> list[tuple[str | None, str, int]]:
-    """How many there are, by resource and code, the most first."""
+    """Count the selected rejections by resource and code, the largest count first."""
     rows = connection.execute(_COUNT + _WHERE + _GROUPED, selection.values).fetchall()
     return [(resource, code, int(number)) for resource, code, number in rows]
 
 
-def ids_of(connection: Connection, selection: Selection) -> list[str]:
-    """The ids of those that are selected, in order."""
+def list_ids(connection: Connection, selection: Selection) -> list[str]:
+    """Return the ids of the selected rejections, in order."""
     rows = connection.execute(_IDS + _WHERE + " ORDER BY r.id", selection.values).fetchall()
     return [row[0] for row in rows]
 
 
-def pages_of(
+def read_pages_of(
     connection: Connection, selection: Selection, ids: Sequence[str]
 ) -> Iterator[list[Stored]]:
-    """Those of the ids that are still selected, a page at a time.
+    """Yield pages of the rejections that have one of the ids and are still selected.
 
-    What is rejected after the ids were read is none of them.
+    So a rejection that was added after the ids were read is not included.
     """
     for start in range(0, len(ids), PAGE):
-        yield from pages(connection, replace(selection, ids=ids[start : start + PAGE]))
+        yield from read_pages(connection, replace(selection, ids=ids[start : start + PAGE]))
 
 
-def state_at(connection: Connection) -> dt.datetime:
-    """The time up to which the database shows rejections; a replica may be behind."""
+def read_state_time(connection: Connection) -> dt.datetime:
+    """Return the time up to which the database shows rejections; a replica may be behind."""
     row = connection.execute(_STATE_AT).fetchone()
-    assert row is not None  # noqa: S101 - a query of no table gives one row
+    assert row is not None  # noqa: S101 - a query without a table returns one row
     moment: dt.datetime = row[0]
     return moment
 
 
-def pages(connection: Connection, selection: Selection) -> Iterator[list[Stored]]:
-    """Those that are selected, in the order of their ids, a page at a time.
+def read_pages(connection: Connection, selection: Selection) -> Iterator[list[Stored]]:
+    """Yield pages of the selected rejections, in the order of their ids.
 
-    A page is read when it is asked for: what the caller decides meanwhile about earlier pages
-    changes nothing about later ones.
+    Each page is read on request, so decisions of the caller about earlier pages do not change
+    later pages.
     """
     after: str | None = None
     while True:
         values = {**selection.values, "after": after, "page": PAGE}
-        found = connection.execute(_SELECT + _WHERE + _PAGED, values).fetchall()
-        if found:
-            yield [_stored(row) for row in found]
-        if len(found) < PAGE:
+        rows = connection.execute(_SELECT + _WHERE + _PAGED, values).fetchall()
+        if rows:
+            yield [_build_stored(row) for row in rows]
+        if len(rows) < PAGE:
             return
-        after = str(found[-1][0])
+        after = str(rows[-1][0])
 
 
-def begun(connection: Connection, decision: Kind, selection: Selection) -> list[Decision]:
-    """Decisions that were begun and not finished: a call was killed, or nothing was accepted.
+def list_begun(connection: Connection, decision: Kind, selection: Selection) -> list[Decision]:
+    """Return unfinished decisions: a call was killed, or the archive did not accept the command.
 
     Args:
-        connection: to the primary.
-        decision: what was decided.
-        selection: of the rejections; its state does not count.
+        connection: a connection to the primary.
+        decision: the kind of the decisions.
+        selection: the rejections; its state is ignored.
     """
     values = {**selection.values, "state": "all", "decision": decision}
     rows = connection.execute(_BEGUN + _WHERE + _ONLY_BEGUN, values).fetchall()
@@ -155,10 +155,10 @@ def begun(connection: Connection, decision: Kind, selection: Selection) -> list[
 
 
 def claim(connection: Connection, decisions: Sequence[Decision]) -> set[str]:
-    """Notes decisions before they are carried out; the ids of the rejections that we now hold.
+    """Record decisions before they are carried out; return the ids of the claimed rejections.
 
-    One that somebody else has decided about meanwhile is left to them. A discarded one can still
-    be retried.
+    A rejection about which another call has decided in between is not claimed. A discarded
+    rejection can still be retried.
     """
     claimed: set[str] = set()
     with connection.transaction():
@@ -180,15 +180,15 @@ def claim(connection: Connection, decisions: Sequence[Decision]) -> set[str]:
 
 
 def record(connection: Connection, rejections: Sequence[str]) -> None:
-    """Notes that decisions hold: accepted by the pipeline, and written to the archive."""
+    """Mark decisions as finished: commands and audit record are in the archive."""
     connection.execute(_RECORD, [list(rejections)])
 
 
 def restore(connection: Connection, lines: Sequence[Mapping[str, Any]]) -> int:
-    """Takes over decisions from the archive's audit objects, the latest of each rejection.
+    """Add decisions from the archive's audit objects; the latest decision of a rejection wins.
 
     Returns:
-        How many rows were made or changed.
+        The number of rows that were added or changed.
     """
     changed = 0
     with connection.transaction():
@@ -197,7 +197,7 @@ def restore(connection: Connection, lines: Sequence[Mapping[str, Any]]) -> int:
     return changed
 
 
-def _stored(row: Sequence[Any]) -> Stored:
+def _build_stored(row: Sequence[Any]) -> Stored:
     values = list(row)
     values[7] = bytes(values[7])  # the line
     return Stored(*values)

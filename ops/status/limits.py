@@ -73,7 +73,7 @@ def _check_unapplied(report: Mapping[str, Any], limits: Limits) -> Iterator[str]
 def _check_replica(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     replica = report["replica"]
     if replica and replica["seconds_behind"] > limits.replica_lag_seconds:
-        receives = "" if replica["streaming"] else " and receives nothing"
+        receives = "" if replica["streaming"] else " and receives no WAL"
         yield f"the replica is {duration(replica['seconds_behind'])} behind{receives}"
 
 
@@ -95,7 +95,7 @@ def _check_outdated(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
     total = sum(rows.values())
     if total > limits.outdated_rows:
         tables = ", ".join(f"{count:,} of {path}" for path, count in rows.items() if count)
-        yield f"{total:,} outdated rows ({tables}): `forebay replay` writes them anew"
+        yield f"{total:,} outdated rows ({tables}): `forebay replay` writes them again"
 
 
 def _check_runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
@@ -103,6 +103,6 @@ def _check_runs(report: Mapping[str, Any], limits: Limits) -> Iterator[str]:
         if run["silent_seconds"] > limits.silent_run_seconds:
             watch = " --watch" if run["via_queue"] else ""
             yield (
-                f"the replay {run['run']} is called running and has done nothing for "
+                f"the replay {run['run']} is running and has made no progress for "
                 f"{duration(run['silent_seconds'])}: `forebay replay --resume {run['run']}{watch}`"
             )

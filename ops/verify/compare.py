@@ -23,7 +23,7 @@ from ops.verify.sql import Statements, row_statements, tombstone_statements
 
 _ROWS = 2_000  # in one statement: about a megabyte, and little time of the server
 _ABSENT = "absent"
-_OUTDATED = "outdated, `forebay replay` writes it anew"
+_OUTDATED = "outdated, `forebay replay` writes it again"
 _HASH = 2**64
 
 
@@ -56,6 +56,18 @@ class Compared:
     #: place of an expected tombstone is outdated and is itself a difference.
     changed_since: int = 0
     differing: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return the comparison for the operator."""
+        return {
+            "table": self.name,
+            "rows_archive": self.archive.rows,
+            "rows_database": self.database.rows,
+            "digest_archive": str(self.archive),
+            "digest_database": str(self.database),
+            "changed_since_cut": self.changed_since,
+            "differing": self.differing,
+        }
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ def check_counts(connection: Connection, findings: Findings, *, known: Collectio
             _LEDGER,
             key,
             f"{lines} lines, {commands} of them commands",
-            f"{lines} lines, outcomes {counts}, {histogram}: these contradict each other",
+            f"{lines} lines, counts {counts}, {histogram}: these contradict each other",
         )
     return len(rows)
 
@@ -49,7 +49,7 @@ def check_tombstones(
     """
     rows = connection.execute(_UNDECLARED, [[*resources, *retired_among(resources)]]).fetchall()
     for resource, key, version in rows:
-        findings.add(_TOMBSTONES, f"{resource} {key}", "no such resource is declared", version)
+        findings.add(_TOMBSTONES, f"{resource} {key}", "the resource is not declared", version)
     return len(rows)
 
 

@@ -30,7 +30,7 @@ from ops.folding.scan import INFLATION
 from ops.verify.compare import TableComparison
 
 _ROWS = 2_000  # in one statement
-_NO_COMMAND = "no such command of this key"
+_NO_COMMAND = "this key has no such command"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,20 @@ from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore, StoredObject
-from ops.console import Console
+from ops.console import Console, Meter
 from ops.context import Context
 from ops.cut import accepted, commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
-from ops.folding.scan import INFLATION, LedgerRow, Scanned, add_rejections, scan, up_to
+from ops.folding.scan import (
+    INFLATION,
+    Ledger,
+    LedgerRow,
+    Scanned,
+    add_rejections,
+    scan,
+    up_to,
+)
 from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
 from ops.verify.decisions import TABLE as DECISIONS
@@ -34,6 +42,7 @@ from ops.verify.rejections import check_members
 _PAGE = 5_000
 _REJECTIONS = "forebay.rejections"
 _LOG = "forebay.decision_log"
+_LEDGER = "forebay.ledger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,41 +125,21 @@ def verify(
             the cut is expected, whatever the ledger contains.
     """
     store = context.archive
-    crossing: dict[str, StoredObject] = {}
     total = size = 0
     for archive_object in commands_until(store, cut):
         total, size = total + 1, size + archive_object.size_bytes
-    with ExitStack() as resources:
-        folder = resources.enter_context(
-            tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch)
-        )
-        partition = resources.enter_context(
-            # Two writers: the records of the first, rejections, count as older than commands.
-            Partition(Path(folder) / "buckets", expected_bytes=size * INFLATION, writers=2)
-        )
-        connection = resources.enter_context(context.connect_for_reading(purpose="verify"))
+    with (
+        tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch) as folder,
+        # Two writers: the records of the first, rejections, count as older than commands.
+        Partition(
+            Path(folder) / "buckets", expected_bytes=size * INFLATION, writers=2
+        ) as partition,
+        context.connect_for_reading(purpose="verify") as connection,
+    ):
+        ledger = partial(_read_ledger, connection) if trust_ledger else None
         with console.progress("read the archive", unit="objects", total=total) as meter:
-            ledger = _Ledger(connection).rows if trust_ledger else None
-            with Writer(partition.files, 1) as writer:
-                scanned = scan(
-                    store,
-                    writer,
-                    cut=cut,
-                    objects=commands_until(store, cut),
-                    ledger=ledger,
-                    noted=lambda archive_object, _, later: crossing.update(
-                        {archive_object.key: archive_object} if later else {}
-                    ),
-                    advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
-                )
-            # The database is read before the archive, which is always written first. Both are read
-            # after the commands, so that decisions made since then are included.
-            log = _LogState.read(connection)
-            with Writer(partition.files, 0) as writer:
-                _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
-                for entry in add_rejections(store, writer, cut=cut, position=log.position):
-                    scanned.rejections += sum(1 for _ in up_to(cut, entry))
-                    log.meet(entry)
+            scanned, crossing = _add_commands(store, partition, cut, ledger, meter)
+            log = _add_rejections(connection, store, partition, cut, scanned)
         verifier = _Verifier(connection, context, cut, Findings(limit))
         with console.progress("compare", unit="commands", total=scanned.commands) as meter:
             for bucket in partition.buckets():
@@ -176,6 +165,47 @@ def verify(
         lack=describe_lack(store),
         missing=missing,
     )
+
+
+def _add_commands(
+    store: ObjectStore, partition: Partition, cut: str, ledger: Ledger | None, meter: Meter
+) -> tuple[Scanned, dict[str, StoredObject]]:
+    """Write the archive's commands into the partition.
+
+    Returns:
+        The counts, and by key the objects that also hold commands after the cut.
+    """
+    crossing: dict[str, StoredObject] = {}
+    with Writer(partition.files, 1) as writer:
+        scanned = scan(
+            store,
+            writer,
+            cut=cut,
+            objects=commands_until(store, cut),
+            ledger=ledger,
+            noted=lambda archive_object, _, later: crossing.update(
+                {archive_object.key: archive_object} if later else {}
+            ),
+            advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),
+        )
+    return scanned, crossing
+
+
+def _add_rejections(
+    connection: Connection, store: ObjectStore, partition: Partition, cut: str, scanned: Scanned
+) -> _LogState:
+    """Write the rejections of database and archive into the partition, and count the archive's.
+
+    The database is read before the archive, which is always written first. Both are read after the
+    commands, so that decisions made since then are included.
+    """
+    log = _LogState.read(connection)
+    with Writer(partition.files, 0) as writer:
+        _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
+        for entry in add_rejections(store, writer, cut=cut, position=log.position):
+            scanned.rejections += sum(1 for _ in up_to(cut, entry))
+            log.meet(entry)
+    return log
 
 
 class _Verifier:
@@ -264,7 +294,6 @@ class _Verifier:
         """Add the differences of the ledger; return the objects that are merely not applied yet."""
         for fault in scanned.ledger_faults:
             self.findings.add(**fault)
-        ledger = _Ledger(self._connection)
         # An earlier release has applied a part of them, and this release has not received them yet.
         held_before = {
             key
@@ -275,57 +304,25 @@ class _Verifier:
         }
         unapplied: list[str] = []
         for number, key in scanned.unapplied.items():
-            row = ledger.rows([key]).get(key)
+            row = _read_ledger(self._connection, [key]).get(key)
             if row is not None and row.complete:
                 continue  # it was being applied during the verification
             is_held = number in self._held_in or key in held_before
             if number in self.findings.ahead and not is_held:
-                state = "no row" if row is None else f"a row of {row.lines} lines, not complete"
-                self.findings.add("forebay.ledger", key, "its commands are in the tables", state)
+                state = "no row" if row is None else f"an incomplete row of {row.lines} lines"
+                self.findings.add(_LEDGER, key, "its commands are in the tables", state)
             else:
                 unapplied.append(key)
         return unapplied
 
     def tables(self, scanned: Scanned) -> list[dict[str, Any]]:
         """Return the comparison of each table."""
-        rows = [
-            {
-                "table": table.name,
-                "rows_archive": table.archive.rows,
-                "rows_database": table.database.rows,
-                "digest_archive": str(table.archive),
-                "digest_database": str(table.database),
-                "changed_since_cut": table.changed_since,
-                "differing": table.differing,
-            }
-            for table in (comparison.compared for comparison in self._comparisons)
-        ]
-        archive, database, differing = self._rejections
-        rows.append(
-            {
-                "table": _REJECTIONS,
-                "rows_archive": archive,
-                "rows_database": database,
-                "differing": differing,
-            }
-        )
-        if self._decisions is not None:
-            rows.append(
-                {
-                    "table": DECISIONS,
-                    "rows_archive": self._decisions.in_archive,
-                    "rows_database": self._decisions.in_database,
-                    "differing": self._decisions.differing,
-                }
-            )
-        rows.append(
-            {
-                "table": "forebay.ledger",
-                "rows_archive": scanned.objects,
-                "rows_database": scanned.ledger_rows,
-                "differing": len(scanned.ledger_faults) + self._ledger_faults,
-            }
-        )
+        rows = [comparison.compared.facts() for comparison in self._comparisons]
+        rows.append(_build_row(_REJECTIONS, *self._rejections))
+        if (check := self._decisions) is not None:
+            rows.append(_build_row(DECISIONS, check.in_archive, check.in_database, check.differing))
+        differing = len(scanned.ledger_faults) + self._ledger_faults
+        rows.append(_build_row(_LEDGER, scanned.objects, scanned.ledger_rows, differing))
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
@@ -338,7 +335,7 @@ class _Verifier:
             if line is None or rejected in winners.rejected:
                 self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
             else:
-                reason = f"no command: {line.code}: {line.detail}"
+                reason = f"invalid line: {line.code}: {line.detail}"
                 self.findings.add(_REJECTIONS, str(line), reason, "no rejection")
         extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
         for rejected in sorted(extra):
@@ -346,20 +343,23 @@ class _Verifier:
         self._rejections[2] += len(archived - in_database) + len(extra)
 
 
-class _Ledger:
-    """Reads the ledger."""
+def _build_row(table: str, archive: int, database: int, differing: int) -> dict[str, Any]:
+    return {
+        "table": table,
+        "rows_archive": archive,
+        "rows_database": database,
+        "differing": differing,
+    }
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
-    def rows(self, keys: Sequence[str]) -> Mapping[str, LedgerRow]:
-        """Return the rows of some objects."""
-        rows = self._connection.execute(
-            "SELECT object, lines, completed_at IS NOT NULL, first_id::text, last_id::text"
-            " FROM forebay.ledger WHERE object = ANY(%s)",
-            [list(keys)],
-        ).fetchall()
-        return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
+def _read_ledger(connection: Connection, keys: Sequence[str]) -> Mapping[str, LedgerRow]:
+    """Return the ledger's rows of some objects, by key."""
+    rows = connection.execute(
+        "SELECT object, lines, completed_at IS NOT NULL, first_id::text, last_id::text"
+        " FROM forebay.ledger WHERE object = ANY(%s)",
+        [list(keys)],
+    ).fetchall()
+    return {row[0]: LedgerRow(int(row[1]), row[2], row[3], row[4]) for row in rows}
 
 
 def _read_rejections(store: ObjectStore) -> Iterator[Mapping[str, Any]]:

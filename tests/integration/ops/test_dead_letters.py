@@ -11,7 +11,7 @@ from forebay.aws.events import object_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
 from forebay.failures import note_failure
-from ops.dead_letters import letters
+from ops import dead_letters
 from ops.errors import RefusedError
 from tests.fixtures import hostile
 from tests.fixtures.commands import city
@@ -27,7 +27,7 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     site.dead_letters.send(
         [object_event(site.bucket, done), object_event(site.bucket, open_), "not one of ours"]
     )
-    found = letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
     told = {tuple(letter.objects): letter.applied for letter in found}
     assert told == {(done,): "yes", (open_,): "no", (): "no"}
     assert site.dead_letters.depth().visible == 3
@@ -40,7 +40,7 @@ def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
     site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
     for _ in range(3):  # reading a letter does not count as a failure
-        found = letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+        found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
     told = {tuple(letter.objects): (letter.reason, letter.failures) for letter in found}
     assert told[(failed,)] == ("HeldError: still", 2)
     assert told[(quiet,)] == (None, None)
@@ -59,8 +59,8 @@ def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
     )
     site.queue.send(["a"])
     for _ in range(5):
-        with pytest.raises(RefusedError, match="no queue of dead letters"):
-            letters.read(site.queue, site.bucket, site.database.connection, 100)
+        with pytest.raises(RefusedError, match="is not a dead-letter queue"):
+            dead_letters.read(site.queue, site.bucket, site.database.connection, 100)
     (message,) = site.queue.receive()
     assert message.receives == 1
 
@@ -75,7 +75,7 @@ def test_no_letter_hides_the_others(site: Site) -> None:
         *(object_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
     ]
     site.dead_letters.send([*strange, object_event(site.bucket, done)])
-    found = letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
+    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
     assert sorted(letter.body for letter in found) == sorted(
         [*strange, object_event(site.bucket, done)]
     )
@@ -86,7 +86,7 @@ def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
     sent = [object_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
     site.dead_letters.send(sent)
     moved: list[int] = []
-    done = letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
+    done = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
     assert (done.moved, done.left, sum(moved)) == (37, 0, 37)
     assert (done.dead_before.total, done.dead_after.total) == (37, 0)
     assert (done.queue_before.total, done.queue_after.total) == (0, 37)
@@ -96,7 +96,7 @@ def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
 def test_only_the_chosen_letters_move(site: Site) -> None:
     site.dead_letters.send(["a", "b", "c"])
     chosen = next(found for found in site.dead_letters.peek(10) if found.body == "b")
-    done = letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
+    done = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
     assert (done.moved, done.left) == (1, 2)
     assert bodies(site.queue) == ["b"]
     assert bodies(site.dead_letters) == ["a", "c"], "the others can be received again at once"
@@ -134,11 +134,11 @@ def test_wherever_a_redrive_breaks_off_no_letter_is_lost(
     queue = Cut(site.queue._client, site.queue.url)
     queue.sends, dead.deletes = sends, deletes
     with pytest.raises(TransientError):
-        letters.redrive(dead, queue)
+        dead_letters.redrive(dead, queue)
 
     queue.sends = dead.deletes = 10**9
     while dead.depth().total:
-        letters.redrive(dead, queue)
+        dead_letters.redrive(dead, queue)
     assert set(bodies(site.queue)) == sent
 
 

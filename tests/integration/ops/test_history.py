@@ -10,8 +10,7 @@ import resources
 from forebay.apply.outdate import outdate
 from forebay.command import Command, Op
 from forebay.ids import accepted_ms
-from ops.history import reading
-from ops.history.reading import Entry
+from ops.history import Entry, find_commands, find_state, read_statuses
 from tests.fixtures.commands import CITY, city
 from tests.fixtures.site import Site
 
@@ -31,8 +30,8 @@ def moment(second: float) -> dt.datetime:
 
 
 def history(site: Site, key: int = 5) -> list[Entry]:
-    found = reading.commands_of(site.store, site.store.list("commands/"), "cities", key)
-    return reading.with_outcomes(site.database.connection, CITIES, key, found)[0]
+    found = find_commands(site.store, site.store.list("commands/"), "cities", key)
+    return read_statuses(site.database.connection, CITIES, key, found)[0]
 
 
 def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> None:
@@ -41,7 +40,7 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
     second = site.put_and_apply(at(4), at(2))
     waiting = site.put(at(5, "delete"))
     told = [
-        (entry.command.by, entry.outcome, entry.objects, (entry.reason or "").split(":")[0])
+        (entry.command.by, entry.status, entry.objects, (entry.reason or "").split(":")[0])
         for entry in history(site)
     ]
     both = sorted([first, second])
@@ -57,13 +56,13 @@ def test_each_command_of_the_key_is_told_once_with_its_outcome(site: Site) -> No
 def test_the_commands_of_an_outdated_row_have_the_outcomes_that_they_had(site: Site) -> None:
     site.put_and_apply(at(1), at(2))
     assert outdate(site.database.connection, CITIES, moment(2), moment(3)) == 1
-    assert [entry.outcome for entry in history(site)] == ["superseded", "applied"]
+    assert [entry.status for entry in history(site)] == ["superseded", "applied"]
 
 
 def test_what_the_ledger_calls_applied_and_no_table_shows_is_missing(site: Site) -> None:
     site.put_and_apply(at(1))
     site.database.connection.execute("DELETE FROM cities")
-    assert [entry.outcome for entry in history(site)] == ["missing"]
+    assert [entry.status for entry in history(site)] == ["missing"]
 
 
 def test_the_row_as_it_was(site: Site) -> None:
@@ -77,7 +76,7 @@ def test_the_row_as_it_was(site: Site) -> None:
     entries = history(site)
 
     def was(second: float) -> tuple[str, str | None]:
-        found = reading.as_of(entries, CITIES, moment(second))
+        found = find_state(entries, CITIES, moment(second))
         return found.state, found.row["name"] if found.row else None
 
     assert was(9.999) == ("absent", None)
@@ -87,9 +86,9 @@ def test_the_row_as_it_was(site: Site) -> None:
     assert was(30) == ("deleted", None)
     assert was(99) == ("row", "forty")
     bad = entries[2].command.id
-    assert reading.as_of(entries, CITIES, moment(27)).left_out == [bad]
-    assert [entry.outcome for entry in entries].count("rejected") == 0, "it lost in its batch"
-    row = reading.as_of(entries, CITIES, moment(20)).row
+    assert find_state(entries, CITIES, moment(27)).left_out == [bad]
+    assert [entry.status for entry in entries].count("rejected") == 0, "it lost in its batch"
+    row = find_state(entries, CITIES, moment(20)).row
     assert row == {"geonameid": 5, **CITY, "name": "twenty"}
 
 
@@ -101,13 +100,13 @@ def test_as_of_any_time_is_what_the_tables_held_when_only_that_had_been_applied(
     ops: list[Op] = ["create", "put", "put", "delete"]
     commands = [at(second, rng.choice(ops), name=f"{second}") for second in range(1, 25)]
     site.put(*rng.sample(commands, len(commands)))
-    found = reading.commands_of(site.store, site.store.list("commands/"), "cities", 5)
-    entries, asked = reading.with_outcomes(site.database.connection, CITIES, 5, found)
+    found = find_commands(site.store, site.store.list("commands/"), "cities", 5)
+    entries, asked = read_statuses(site.database.connection, CITIES, 5, found)
     assert asked.server == "primary"
     for count in range(len(commands) + 1):
         site.database.empty()
         site.database.apply(rng.sample(commands[:count], count), source=f"commands/{count}")
-        was = reading.as_of(entries, CITIES, moment(count + 0.5))
+        was = find_state(entries, CITIES, moment(count + 0.5))
         rows = site.database.rows("SELECT _version::text, name FROM cities")
         expected = [(was.version, was.row["name"])] if was.row else []
         assert rows == expected, count

@@ -76,8 +76,8 @@ def test_where_the_primary_is_away_what_the_replica_does_not_show_is_unknown(
     assert outcome(operator, 2) == ("unknown", "replica")
     ended = operator.run("history", "cities", "2")
     assert ended.code == 0
-    assert "the primary can't be asked" in ended.err
-    assert "outcomes by a replica, whose newest transaction" in ended.out
+    assert "can't query the primary" in ended.err
+    assert "statuses from a replica, whose newest transaction" in ended.out
     assert "pending" not in ended.out
 
     del operator.environment["FOREBAY_DATABASE_URL"]

@@ -219,8 +219,8 @@ def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Op
     told = operator.done("verify", code=ExitCode.FOUND)
 
     named = {one["key"]: one["archive"] for one in told["named"]}
-    assert named[f"line 1 of {HOUR}/a.gz"].startswith("no command: object_corrupt: ")
-    assert named[f"line 1 of {HOUR}/b.gz"].startswith("no command: object_empty: ")
+    assert named[f"line 1 of {HOUR}/a.gz"].startswith("invalid line: object_corrupt: ")
+    assert named[f"line 1 of {HOUR}/b.gz"].startswith("invalid line: object_empty: ")
 
 
 @pytest.mark.parametrize("command", [("replay", "--yes"), ("replay", "--dry-run")], ids=" ".join)
@@ -287,7 +287,7 @@ def test_history_says_which_objects_it_could_not_read(operator: Operator) -> Non
         one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in told["damaged"]
     } == damaged
     err = operator.run("history", "cities", "1").err
-    assert f"the rest can't be read of {HOUR}/cut-off.gz: line " in err
+    assert f"can't read the rest of {HOUR}/cut-off.gz: line " in err
 
 
 # Incomplete copies
@@ -330,7 +330,7 @@ def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
     assert ended.code == ExitCode.INCOMPLETE
     assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in ended.err
     assert f"({', '.join(MISSING)})" in ended.err
-    assert "`forebay replay` applies what is missing" not in ended.out + ended.err
+    assert "`forebay replay` applies missing commands" not in ended.out + ended.err
 
 
 def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
@@ -418,7 +418,7 @@ def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
     half = next(line for line in lines if f"{HOUR}/half-a-line.gz" in line)
     assert "line 2: the line is not JSON" in half
     assert any("put cities 30 " in line for line in lines)
-    assert any(line.startswith("(no command)  object_corrupt") for line in lines)
+    assert any(line.startswith("(invalid line)  object_corrupt") for line in lines)
     assert not any(" - " in line.replace("  ", " ") for line in lines), ended.out
 
     shown = operator.run("rejections", "retry", "--dry-run").out
@@ -470,7 +470,7 @@ def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
     ended = operator.run("replay", "--yes", "--id-file", f"{file}")
 
     assert ended.code == ExitCode.USAGE
-    assert "lines that are no command ids: line 1: 'id'; line 4: '42'" in ended.err
+    assert "lines that are not command ids: line 1: 'id'; line 4: '42'" in ended.err
 
 
 # Misplaced objects
@@ -487,7 +487,7 @@ def test_an_object_under_a_wrong_date_is_applied_and_named_as_misplaced(
 
     told = operator.done("verify")
     assert (told["agrees"], told["objects_misplaced"], told["misplaced"]) == (True, 1, [key])
-    assert f"the first is {key}: what looks for a time" in operator.run("verify").out
+    assert f"the first is {key}: a search by time" in operator.run("verify").out
     rebuilt = Operator(operator.archive, another_database())
     told = rebuilt.done("rebuild", "--yes")
     assert (told["rows"], told["objects_misplaced"], told["misplaced"]) == (5, 1, [key])

@@ -32,7 +32,7 @@ from forebay.resource.spec import ResourceSpec
 from lambdas.firehose_consumer.app import Consumer
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context
-from ops.history import reading
+from ops.history import find_commands, find_state, read_statuses
 from ops.rejections import store
 from ops.rejections.planning import Planner
 from ops.rejections.rules import Rule
@@ -174,11 +174,11 @@ def test_the_history_shows_old_bodies_as_they_were_and_rows_as_they_are_now(
     for name in FROZEN:
         put(site, name)
     replay(parcels, site)
-    found = reading.commands_of(site.store, site.store.list("commands/"), "parcels", "P-2")
-    entries, _ = reading.with_outcomes(parcels.connection, Parcel.spec_, "P-2", found)
+    found = find_commands(site.store, site.store.list("commands/"), "parcels", "P-2")
+    entries, _ = read_statuses(parcels.connection, Parcel.spec_, "P-2", found)
     assert [entry.command.schema for entry in entries] == [1, 2]
     assert (entries[0].command.body or {})["size"] == "80 m2"
-    row = reading.as_of(entries[:1], Parcel.spec_, entries[0].accepted_at).row
+    row = find_state(entries[:1], Parcel.spec_, entries[0].accepted_at).row
     assert row == {
         "number": "P-2", "owner": "B. Baker", "area_m2": "80.00", "status": "free", "tags": [],
     }  # fmt: skip
@@ -203,7 +203,7 @@ def test_a_retry_brings_an_old_body_up_to_date_after_it_was_mended(
         }
     )
     planner = Planner(SPECS, by="operator:anna", ids=IdSource(), rules=[rule])
-    (page,) = store.pages(parcels.connection, store.Selection())
+    (page,) = store.read_pages(parcels.connection, store.Selection())
     (attempt,) = planner.plan(parcels.connection, page)
     assert attempt.verdict == "ready", attempt.reason
     assert attempt.command is not None

@@ -82,7 +82,7 @@ class Operator:
             rules=rules or None,
             even_overtaken=even_overtaken,
         )
-        pages = store.pages(self.connection, selection)
+        pages = store.read_pages(self.connection, selection)
         return [attempt for page in pages for attempt in planner.plan(self.connection, page)]
 
     def verdicts(self, *rules: Rule, **options: Any) -> list[str]:
@@ -91,7 +91,9 @@ class Operator:
     def states(self) -> dict[str, str]:
         everything = Selection(state="all")
         return {
-            one.id: one.state for page in store.pages(self.connection, everything) for one in page
+            one.id: one.state
+            for page in store.read_pages(self.connection, everything)
+            for one in page
         }
 
     def deliver(self) -> None:
@@ -191,7 +193,7 @@ def test_what_no_rule_matches_or_mends_is_left_alone_and_says_why(
     reasons = {attempt.stored.id: attempt.reason for attempt in operator.plan()}
     assert "#/name" in str(reasons[command_id(1)])
     assert "#/latitude" in str(reasons[command_id(2)])
-    assert "no key of cities" in str(reasons[command_id(3)])
+    assert "not a key of cities" in str(reasons[command_id(3)])
     assert "'towns'" in str(reasons[command_id(4)])
 
     operator.decider().retry(operator.plan())
@@ -489,7 +491,7 @@ def test_a_discarded_rejection_is_no_longer_open_and_can_still_be_retried(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5))
-    (page,) = store.pages(operator.connection, Selection())
+    (page,) = store.read_pages(operator.connection, Selection())
     operator.decider().discard(page, "a test of somebody's")
     assert operator.states() == {command_id(1): "discarded"}
     assert operator.plan(SHORTEN) == []
@@ -505,7 +507,7 @@ def test_the_table_of_decisions_can_be_made_again_from_the_archive(
     site: Site, operator: Operator
 ) -> None:
     site.put_and_apply(too_long(1, 5), too_long(2, 6), too_long(3, 7))
-    (page,) = store.pages(operator.connection, Selection(ids=[command_id(1), command_id(2)]))
+    (page,) = store.read_pages(operator.connection, Selection(ids=[command_id(1), command_id(2)]))
     operator.decider().discard(page, "no")
     attempts = operator.plan(SHORTEN, selection=Selection(state="discarded", ids=[command_id(2)]))
     operator.decider().retry(attempts)
@@ -531,9 +533,9 @@ def test_many_are_selected_page_by_page(
         ("cities", "string_data_right_truncation", 30),
         ("towns", "unknown_resource", 1),
     ]
-    pages = list(store.pages(operator.connection, Selection(resource="cities")))
+    pages = list(store.read_pages(operator.connection, Selection(resource="cities")))
     assert [len(page) for page in pages] == [7, 7, 7, 7, 2]
-    (one,) = next(iter(store.pages(operator.connection, Selection(key="12"))))
+    (one,) = next(iter(store.read_pages(operator.connection, Selection(key="12"))))
     assert one.id == command_id(12)
     assert bytes(one.line) == bytes(one.line)
     assert decode(one.line).body == {**CITY, "name": "x" * 201}

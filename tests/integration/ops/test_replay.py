@@ -301,7 +301,7 @@ def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operato
     ("arguments", "said"),
     [
         (["--from", "yesterday"], "is not a time"),
-        (["--resource", "rivers"], "known are announcements"),
+        (["--resource", "rivers"], "the resources are announcements"),
         (["--resume", "00000000-0000-4000-8000-000000000000"], "has no run"),
         (["--source", "file:///nowhere"], "is not a folder"),
         (["--rate", "0"], "--rate"),

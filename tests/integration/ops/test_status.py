@@ -188,7 +188,7 @@ def test_outdated_rows_need_attention_until_they_are_replayed(
     operator = Operator(ROOT, site.database.url, settings)
 
     assert attention(operator) == [
-        "1 outdated rows (1 of cities): `forebay replay` writes them anew"
+        "1 outdated rows (1 of cities): `forebay replay` writes them again"
     ]
     operator.done("status", "--check", "--max-outdated", "1")
 

@@ -26,7 +26,7 @@ from lambdas.sweep.app import SweepApp
 from lambdas.sweep.settings import SweepSettings
 from local.settings import ROOT
 from ops.console import Console
-from ops.sweeping.waiting import wait_until_applied
+from ops.sweeping import wait_until_applied
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import REGION, Emulator, wait_until
 from tests.fixtures.operating import Operator

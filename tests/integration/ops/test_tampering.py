@@ -228,7 +228,7 @@ def test_a_changed_row_under_an_invented_newer_version_is_found(live: Operator) 
         " WHERE geonameid = 2"
     )
 
-    assert named(live) == [("public.cities", "2", "no such command of this key")]
+    assert named(live) == [("public.cities", "2", "this key has no such command")]
 
 
 def test_a_row_under_the_version_of_another_keys_newer_command_is_found(live: Operator) -> None:
@@ -237,7 +237,7 @@ def test_a_row_under_the_version_of_another_keys_newer_command_is_found(live: Op
         " WHERE geonameid = 2"
     )
 
-    assert named(live) == [("public.cities", "2", "no such command of this key")]
+    assert named(live) == [("public.cities", "2", "this key has no such command")]
 
 
 def test_a_changed_value_of_a_row_that_is_newer_than_the_cut_is_found(live: Operator) -> None:
@@ -254,7 +254,7 @@ def test_a_missing_row_behind_an_invented_newer_tombstone_is_found(live: Operato
         " ('cities', '9', '01a1f000-0000-7000-8000-0000000000fe')"
     )
 
-    assert named(live) == [("forebay.tombstones (cities)", "9", "no such command of this key")]
+    assert named(live) == [("forebay.tombstones (cities)", "9", "this key has no such command")]
 
 
 def test_a_row_of_a_newer_command_that_is_rejected_is_found(live: Operator) -> None:
@@ -288,7 +288,7 @@ def test_a_tombstone_of_a_resource_that_is_not_declared_is_found(live: Operator)
         " ('rivers', '9', '0199f0c2-0000-7000-8000-0000000000fe')"
     )
 
-    assert named(live) == [("forebay.tombstones", "rivers 9", "no such resource is declared")]
+    assert named(live) == [("forebay.tombstones", "rivers 9", "the resource is not declared")]
 
 
 @pytest.mark.parametrize(

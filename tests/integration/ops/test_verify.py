@@ -78,7 +78,7 @@ def test_an_outdated_row_is_drift_until_a_replay_has_written_it_anew(applied: Op
             "table": "public.cities",
             "key": str(key),
             "archive": version,
-            "database": "outdated, `forebay replay` writes it anew",
+            "database": "outdated, `forebay replay` writes it again",
         }
     ]
     assert (told["differences"], told["outdated"]) == (1, 1)

@@ -32,9 +32,9 @@ class Fixed(Resource, path="fixed"):
 )
 def test_text_that_means_something_else_is_not_sent_again(body: dict[str, Any]) -> None:
     with pytest.raises(planning._NotReadyError, match=r"#/\w+(/0)?: Input is no"):
-        planning._valid_body(Fixed.spec_, 1, body)
+        planning._validate_body(Fixed.spec_, 1, body)
 
 
 def test_a_body_is_kept_as_it_was_archived() -> None:
     body = {"day": "2026-02-28", "moments": ["2026-02-28T10:00:00+02:00"], "price": "1E+2"}
-    assert planning._valid_body(Fixed.spec_, 1, body) == body
+    assert planning._validate_body(Fixed.spec_, 1, body) == body

@@ -40,7 +40,7 @@ def rule(patch: list[dict[str, Any]] | None = None, **match: Any) -> Rule:
 
 def mended(body: dict[str, Any], *patch: dict[str, Any]) -> dict[str, Any]:
     document = {"resource": "cities", "key": 5, "body": body}
-    return rule(list(patch)).mended(document)
+    return rule(list(patch)).mend(document)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_rule_about_the_body_is_not_for_a_delete() -> None:
 
 def test_the_first_rule_that_matches_is_used() -> None:
     first, second = rule(resource="cities"), rule(code="check_violation")
-    assert rules.first_match([first, second], Rejected()) is first
-    assert rules.first_match([second], Rejected(resource="x")) is second
-    assert rules.first_match([first], Rejected(resource="x")) is None
+    assert rules.find_rule([first, second], Rejected()) is first
+    assert rules.find_rule([second], Rejected(resource="x")) is second
+    assert rules.find_rule([first], Rejected(resource="x")) is None
 
 
 BODY = {"a": "1", "b": {"c": [1, 2]}, "n": None}
@@ -184,7 +184,7 @@ def file_of(match: str, patch: str) -> str:
     [
         ("rule = [", "not valid TOML"),
         ("", "rule: Field required"),
-        (file_of("{}", NULL), "what it matches"),
+        (file_of("{}", NULL), "a rule needs a condition"),
         (file_of("{code='c'}", "[]"), "at least 1 item"),
         (file_of("{code='c', x=1}", NULL), "match.x"),
         (file_of("{detail='('}", NULL), "regular expression"),

@@ -48,12 +48,12 @@ def test_up_to_the_limits_nothing_needs_attention() -> None:
         (
             {"replica": {"bytes_behind": 9, "seconds_behind": 47.0, "streaming": False}},
             Limits(replica_lag_seconds=47),
-            "the replica is 47 s behind and receives nothing",
+            "the replica is 47 s behind and receives no WAL",
         ),
         (
             {"outdated": {"cities": 3, "countries": 0}},
             Limits(outdated_rows=3),
-            "3 outdated rows (3 of cities): `forebay replay` writes them anew",
+            "3 outdated rows (3 of cities): `forebay replay` writes them again",
         ),
         (
             {"replay_dead_letters": {"total": 1, "queue": "u"}},
@@ -79,7 +79,7 @@ def test_up_to_the_limits_nothing_needs_attention() -> None:
             {"runs": [{"run": "r", "via_queue": False, "silent_seconds": 240.0}]},
             Limits(silent_run_seconds=240),
             (
-                "the replay r is called running and has done nothing for 4 min 00 s: "
+                "the replay r is running and has made no progress for 4 min 00 s: "
                 "`forebay replay --resume r`"
             ),
         ),

@@ -66,8 +66,8 @@ def read(dead_letters: Queue, bucket: str, connection: Connection, limit: int) -
     """
     if dead_letters.gives_up():
         raise RefusedError(
-            f"{dead_letters.name} is no queue of dead letters: it gives up messages that are "
-            "received too often, and to look at one is to receive it; name its dead-letter queue"
+            f"{dead_letters.name} is not a dead-letter queue: it has a dead-letter queue itself, "
+            "to which reading could move its messages; give the address of that queue"
         )
     messages = dead_letters.peek(limit)
     keys = {message.id: keys_in(message.body, bucket) for message in messages}

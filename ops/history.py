@@ -23,7 +23,7 @@ from forebay.status import Traces, find_status
 from ops.archive.invalid import OF_OBJECTS, LineFault
 from ops.archive.store import ObjectStore, StoredObject
 
-Outcome = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
+Status = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Entry:
 
     command: Command
     objects: Sequence[str]
-    outcome: Outcome
+    status: Status
     #: The reason for the status, if known: a rejection's code and detail.
     reason: str | None = None
 
@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StatusSource:
     """The server that reported the statuses, and the age of its state."""
 
     server: Literal["primary", "replica"]
@@ -62,9 +62,9 @@ class Asked:
     def text(self) -> str:
         """The same as text for the operator."""
         if self.server == "primary":
-            return f"outcomes by the primary, at {self.state_at:%F %T}Z"
-        age = f"is of {self.state_at:%F %T}Z" if self.state_at else "is not known"
-        return f"outcomes by a replica, whose newest transaction {age}"
+            return f"statuses from the primary, at {self.state_at:%F %T}Z"
+        time = f"at {self.state_at:%F %T}Z" if self.state_at else "at an unknown time"
+        return f"statuses from a replica, whose newest transaction was {time}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def moment_of(command: Command) -> dt.datetime:
     return dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
 
 
-def commands_of(
+def find_commands(
     store: ObjectStore,
     objects: Iterable[StoredObject],
     resource: str,
@@ -125,9 +125,9 @@ def commands_of(
     return [by_id[command_id] for command_id in sorted(by_id)]
 
 
-def with_outcomes(
+def read_statuses(
     connection: Connection, spec: ResourceSpec, key: KeyValue, found: Sequence[Found]
-) -> tuple[list[Entry], Asked]:
+) -> tuple[list[Entry], StatusSource]:
     """Return the status of each command in one snapshot of a database, and the server.
 
     The status is `missing` if the ledger calls a command's object applied, but the tables have no
@@ -154,10 +154,10 @@ def with_outcomes(
 
 def needs_primary(entries: Sequence[Entry]) -> bool:
     """Return whether only the primary can report the status of a command."""
-    return any(entry.outcome in {"unknown", "missing"} for entry in entries)
+    return any(entry.status in {"unknown", "missing"} for entry in entries)
 
 
-def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
+def find_state(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> AsOf:
     """Return the state of a key by law 2, from the valid commands that were accepted until then.
 
     Rejected commands are known to be invalid, and the command of the current row to be valid; the
@@ -167,9 +167,9 @@ def as_of(entries: Sequence[Entry], spec: ResourceSpec, moment: dt.datetime) -> 
     invalid_ids: list[str] = []
     for entry in entries:
         command = entry.command
-        if entry.accepted_at > moment or entry.outcome == "rejected":
+        if entry.accepted_at > moment or entry.status == "rejected":
             continue
-        if entry.outcome != "applied" and not _is_valid(command, spec):
+        if entry.status != "applied" and not _is_valid(command, spec):
             invalid_ids.append(command.id)
         elif winner is None or command.beats(winner):
             winner = command
@@ -206,22 +206,22 @@ def _build_entry(
     command = occurrence.command
     if command.id in rejected:
         return Entry(command, occurrence.objects, "rejected", rejected[command.id])
-    status: Outcome = find_status(command.id, traces)
+    status: Status = find_status(command.id, traces)
     if status == "pending" and applied.intersection(occurrence.objects):
         status = "missing"
     return Entry(command, occurrence.objects, status)
 
 
 def _hide_pending(entry: Entry) -> Entry:
-    if entry.outcome != "pending":
+    if entry.status != "pending":
         return entry
-    return replace(entry, outcome="unknown", reason="the replica does not show it")
+    return replace(entry, status="unknown", reason="the replica has no trace of it")
 
 
-def _identify_server(connection: Connection) -> Asked:
+def _identify_server(connection: Connection) -> StatusSource:
     row = connection.execute(_ASKED).fetchone()
     assert row is not None  # noqa: S101 - a query without a table returns one row
-    return Asked("replica" if row[0] else "primary", row[1])
+    return StatusSource("replica" if row[0] else "primary", row[1])
 
 
 def _read_traces(connection: Connection, spec: ResourceSpec, key: KeyValue) -> Traces:

@@ -1,1 +1,0 @@
-"""Dead letters: events of archive objects that the consumer could not apply."""

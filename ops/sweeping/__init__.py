@@ -1,1 +1,0 @@
-"""The sweep as a command: why objects are not applied, and waiting until they are."""
