@@ -29,12 +29,14 @@ import orjson
 logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
+PAGE_BYTES = 4096
 RESERVE_BYTES = 64 * MIB  # of free space that puts must leave: removals and the log need some
 LARGEST_GROUP_BYTES = 16 * MIB  # of data in a transaction, plus one put
 WAITING_BEFORE_GROWTH = 2  # with this many sealed objects waiting, the open object grows instead
 GROWN_OBJECT_BYTES = 128 * MIB  # … to this size at most (AWS: "raises the buffer size dynamically")
 
-_SCHEMA = """
+_SCHEMA = f"""
+PRAGMA page_size = {PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -67,7 +69,6 @@ RETURNING number, records, bytes
 _PUT = "INSERT INTO puts (object, sizes, data, checksum) VALUES (?, ?, ?, ?)"
 _READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number"
 _SEAL = "UPDATE objects SET is_sealed = 1 WHERE stream = ? AND NOT is_sealed"
-_FREE_PAGES = "SELECT freelist_count, page_size FROM pragma_freelist_count, pragma_page_size"
 _LOG_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 
@@ -281,8 +282,9 @@ class Spool:
 
     def _has_space(self) -> bool:
         disk = os.statvfs(self._path.parent)
-        pages, page_bytes = self._writer.execute(_FREE_PAGES).fetchone()
-        return bool(disk.f_bavail * disk.f_frsize + pages * page_bytes >= RESERVE_BYTES)
+        (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+        free_bytes = disk.f_bavail * disk.f_frsize + int(free_pages) * PAGE_BYTES
+        return free_bytes >= RESERVE_BYTES
 
     def _shrink(self) -> None:
         """Return the space of delivered records to the file system when all are delivered."""
@@ -314,8 +316,10 @@ def check_log(path: Path) -> None:
     Format" (https://sqlite.org/walformat.html).
     """
     log = path.read_bytes() if path.exists() else b""
+    if len(log) < _LOG_HEADER_BYTES:
+        return
     order = ">" if log[3:4] == b"\x83" else "<"
-    frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(log[8:12], "big")
+    frame_bytes = _FRAME_HEADER_BYTES + PAGE_BYTES
     salts = {log[16:24], log[40:48]}  # of the log's header, and of the first frame's
     checksum = _add_to_log_checksum((0, 0), order, log[:24])
     is_valid = struct.pack(">II", *checksum) == log[24:32]

@@ -75,12 +75,12 @@ def killed(tmp_path: Path) -> tuple[Path, list[int]]:
     return asyncio.run(scenario())
 
 
-@pytest.fixture(params=[0, 5, 9, 17, 30, 2_000])
+@pytest.fixture(params=[(0, 0), (0, 9), (0, 17), (0, 25), (1, 0), (1, 5), (1, 9), (1, 2_000)])
 def damaged(killed: tuple[Path, list[int]], request: pytest.FixtureRequest) -> Path:
-    """A log with one changed byte in the frames of the second put, which three puts follow."""
+    """A log with one changed byte in its header, or in the second put; three puts follow."""
     directory, ends = killed
     content = bytearray(log(directory).read_bytes())
-    content[ends[0] + request.param] ^= 0xFF
+    content[[0, ends[0]][request.param[0]] + request.param[1]] ^= 0xFF
     log(directory).write_bytes(content)
     return directory
 
