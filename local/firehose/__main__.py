@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -21,29 +20,20 @@ from botocore.config import Config
 
 from local.credentials import ACCESS_KEY_ID, given_secret_key
 from local.errors import CredentialsMissingError
+from local.firehose.delivery import Equipment, Firehose
 from local.firehose.faults import PROBABILITIES, FaultError, Faults, FaultSettings
-from local.firehose.segment import SpoolCorruptError
 from local.firehose.server import FirehoseServer
-from local.firehose.service import Firehose
-from local.firehose.spool import Spool, SpoolUnusableError
-from local.firehose.stream import Equipment
+from local.firehose.spool import Spool, SpoolCorruptError, SpoolUnusableError
 from local.firehose.streams import StreamConfig, describe
 
 logger = logging.getLogger("local.firehose")
 
 EXIT_STOPPED = 0
 EXIT_DEFECT = 1
-EXIT_USAGE = 2
-EXIT_PORT_TAKEN = 3
-EXIT_SPOOL_UNUSABLE = 4
-EXIT_SPOOL_CORRUPT = 5
 
 HOST = "127.0.0.1"
 DESCRIBE_TIMEOUT_SECONDS = 5
 S3_TIMEOUT_SECONDS = 60  # an object of 128 MiB on a busy machine
-DISK_THREADS = 4
-S3_THREADS = 4
-CONTROL_THREADS = 4
 KEEPALIVE_SECONDS = 75.0
 
 
@@ -51,17 +41,12 @@ class PortTakenError(Exception):
     """The server can't listen on the port; the message gives the reason."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line."""
-
-    port: int
-    spool: Path
-    endpoint_url: str
-    region: str
-    refresh_seconds: float
-    stop_seconds: float
-    faults: FaultSettings
+_EXIT_CODES: dict[type[Exception], int] = {
+    CredentialsMissingError: 2,
+    PortTakenError: 3,
+    SpoolUnusableError: 4,
+    SpoolCorruptError: 5,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,53 +57,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         return asyncio.run(serve(options, given_secret_key()))
-    except CredentialsMissingError as error:
-        return _fail(EXIT_USAGE, error)
-    except PortTakenError as error:
-        return _fail(EXIT_PORT_TAKEN, error)
-    except SpoolUnusableError as error:
-        return _fail(EXIT_SPOOL_UNUSABLE, error)
-    except SpoolCorruptError as error:
-        return _fail(EXIT_SPOOL_CORRUPT, error)
+    except tuple(_EXIT_CODES) as error:
+        print(f"firehose: {error}", file=sys.stderr)  # noqa: T201
+        return _EXIT_CODES[type(error)]
 
 
-def parse_options(arguments: Sequence[str] | None) -> Options:
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; exits with code 2 and an error message if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m local.firehose",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=_port, required=True, help="0 takes a free one")
-    parser.add_argument("--spool", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--endpoint-url", required=True, help="where the emulator listens")
-    parser.add_argument("--region", default="us-east-1")
-    parser.add_argument(
-        "--refresh-seconds",
-        type=_positive_seconds,
-        default=5.0,
-        help="how often the deployed streams are looked at again (default %(default)s)",
-    )
-    parser.add_argument(
-        "--stop-seconds",
-        type=_seconds,
-        default=5.0,
-        help="how long a stop waits for S3 to take what is buffered; 0 leaves it in the spool",
-    )
-    faults = parser.add_argument_group("faults (see faults.py; also PUT /_faults)")
+    add = parser.add_argument
+    add("--port", type=_port, required=True, help="0 takes a free one")
+    add("--spool", type=Path, required=True, metavar="DIR")
+    add("--endpoint-url", required=True, help="where the emulator listens")
+    add("--region", default="us-east-1")
+    help_text = "how often the deployed streams are looked at again (default %(default)s)"
+    add("--refresh-seconds", type=_positive_seconds, default=5.0, help=help_text)
+    help_text = "how long a stop waits for S3 to take what is buffered; 0 leaves it in the spool"
+    add("--stop-seconds", type=_seconds, default=5.0, help=help_text)
+    add = parser.add_argument_group("faults (see faults.py; also PUT /_faults)").add_argument
     for name in PROBABILITIES:
-        faults.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="P")
-    faults.add_argument("--down", default="no", help="no, error or reset")
-    faults.add_argument("--seed", type=int)
-    values = vars(parser.parse_args(arguments))
+        add(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="P")
+    add("--down", default="no", help="no, error or reset")
+    add("--seed", type=int)
+    options = parser.parse_args(arguments)
     try:
-        fault_values = {name: values.pop(name) for name in (*PROBABILITIES, "down", "seed")}
-        return Options(**values, faults=FaultSettings.parse(fault_values))
+        options.faults = FaultSettings.parse(
+            {name: getattr(options, name) for name in (*PROBABILITIES, "down", "seed")}
+        )
     except FaultError as error:
         parser.error(str(error))
+    return options
 
 
-async def serve(options: Options, key: str) -> int:
+async def serve(options: argparse.Namespace, key: str) -> int:
     """Serve until a stop is requested; return the exit code.
 
     Args:
@@ -128,59 +103,50 @@ async def serve(options: Options, key: str) -> int:
     Raises:
         PortTakenError, SpoolUnusableError, SpoolCorruptError: the server did not start.
     """
-    stop = _stop_requests()
-    spool = Spool(options.spool)
+    stop: asyncio.Queue[int] = asyncio.Queue()  # receives an exit code for every reason to stop
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.put_nowait, EXIT_STOPPED)
     faults = Faults(options.faults)
-    firehose = Firehose(spool, _build_equipment(options, key, faults, stop))
+    firehose = Firehose(_build_equipment(options, key, faults, stop))
+    server = FirehoseServer(firehose, faults, endpoint_url=options.endpoint_url, key=key)
     runner = web.AppRunner(
-        FirehoseServer(firehose, faults, endpoint_url=options.endpoint_url, key=key).application(),
+        server.application(),
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=options.stop_seconds,
     )
     await runner.setup()
-    port = await _listen(runner, options.port, firehose)
+    try:
+        await web.TCPSite(runner, HOST, options.port).start()
+    except OSError as error:
+        raise PortTakenError(f"can't listen on {HOST}:{options.port}: {error.strerror}") from error
+    firehose.start()
     print(  # noqa: T201 - the process that starts the server waits for this line
-        f"firehose: ready on http://{HOST}:{port}, spool {options.spool}, "
+        f"firehose: ready on http://{HOST}:{runner.addresses[0][1]}, spool {options.spool}, "
         f"emulator {options.endpoint_url}",
         flush=True,
     )
-    exit_code = await stop.get()
-    await runner.cleanup()
-    await _flush_before_stop(firehose, options.stop_seconds, stop)
-    await firehose.stop()
+    try:
+        exit_code = await stop.get()
+        await runner.cleanup()
+        await _flush_before_stop(firehose, options.stop_seconds, stop)
+    finally:  # otherwise the spool's thread would keep the process alive
+        await firehose.stop()
     return exit_code
 
 
-def _stop_requests() -> asyncio.Queue[int]:
-    """Return a queue that receives an exit code for every reason to stop."""
-    stop: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.put_nowait, EXIT_STOPPED)
-    return stop
-
-
 def _build_equipment(
-    options: Options, key: str, faults: Faults, stop: asyncio.Queue[int]
+    options: argparse.Namespace, key: str, faults: Faults, stop: asyncio.Queue[int]
 ) -> Equipment:
-    session = boto3.Session(
-        # Never the user's own: every request signed here goes to the emulator.
-        aws_access_key_id=ACCESS_KEY_ID,
-        aws_secret_access_key=key,
-        region_name=options.region,
-    )
+    # Never the user's own credentials: every request signed here goes to the emulator.
+    session = boto3.Session(ACCESS_KEY_ID, key, region_name=options.region)
+    url = options.endpoint_url
     control_plane = session.client(
-        "firehose",
-        endpoint_url=options.endpoint_url,
-        config=_configure_client(DESCRIBE_TIMEOUT_SECONDS),
+        "firehose", endpoint_url=url, config=_configure_client(DESCRIBE_TIMEOUT_SECONDS)
     )
-    s3 = session.client(
-        "s3", endpoint_url=options.endpoint_url, config=_configure_client(S3_TIMEOUT_SECONDS)
-    )
-
+    s3 = session.client("s3", endpoint_url=url, config=_configure_client(S3_TIMEOUT_SECONDS))
     # Not asyncio's default executor: closing the event loop waits for its threads.
-    control_threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+    control_threads = ThreadPoolExecutor(4, "control")
 
     async def describe_stream(name: str) -> StreamConfig:
         loop = asyncio.get_running_loop()
@@ -192,10 +158,10 @@ def _build_equipment(
             stop.put_nowait(EXIT_DEFECT)
 
     return Equipment(
+        spool=Spool(options.spool),
         s3=s3,
+        s3_threads=ThreadPoolExecutor(4, "s3"),
         faults=faults,
-        disk_threads=ThreadPoolExecutor(DISK_THREADS, "disk"),
-        s3_threads=ThreadPoolExecutor(S3_THREADS, "s3"),
         describe=describe_stream,
         refresh_seconds=options.refresh_seconds,
         on_task_end=on_task_end,
@@ -209,20 +175,6 @@ def _configure_client(read_timeout_seconds: float) -> Config:
         retries={"total_max_attempts": 1},  # this server does its own retries, without a limit
         s3={"addressing_style": "path"},
     )
-
-
-async def _listen(runner: web.AppRunner, port: int, firehose: Firehose) -> int:
-    """Recover the spool and begin to serve; return the port.
-
-    Bind the port first: a second server on it must fail before it changes anything.
-    """
-    site = web.TCPSite(runner, HOST, port)
-    try:
-        await site.start()
-    except OSError as error:
-        raise PortTakenError(f"can't listen on {HOST}:{port}: {error.strerror}") from error
-    firehose.recover()
-    return int(runner.addresses[0][1])
 
 
 async def _flush_before_stop(firehose: Firehose, seconds: float, stop: asyncio.Queue[int]) -> None:
@@ -260,11 +212,6 @@ def _positive_seconds(text: str) -> float:
     if seconds == 0:
         raise argparse.ArgumentTypeError("0 seconds would never rest")
     return seconds
-
-
-def _fail(exit_code: int, error: Exception) -> int:
-    print(f"firehose: {error}", file=sys.stderr)  # noqa: T201
-    return exit_code
 
 
 if __name__ == "__main__":

@@ -1,27 +1,49 @@
-"""Build S3 objects from sealed segments and put them."""
+"""Delivery streams: they spool records, and deliver them to S3 by size and interval."""
 
+import asyncio
+import contextlib
+import logging
 import random
+import time
+import uuid
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.firehose.faults import Faults
 from local.firehose.keys import object_key
-from local.firehose.segment import Record, SpoolCorruptError
-from local.firehose.spool import Segment
-from local.firehose.streams import StreamConfig
+from local.firehose.spool import (
+    WAITING_BEFORE_GROWTH,
+    Spool,
+    SpoolCorruptError,
+    SpooledObject,
+    SpoolWriteError,
+    choose_limit,
+)
+from local.firehose.streams import ControlPlaneError, StreamConfig, StreamError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
+logger = logging.getLogger(__name__)
+
+ZERO_BUFFERING_SECONDS = 1.0  # AWS: an interval of 0 delivers "within a few seconds"
+SEAL_RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 30.0
+FLUSH_RETRY_SECONDS = 0.5  # shorter, because a client waits for the flush
 GZIP_LEVEL = 6
 GZIP_WINDOW_BITS = 31  # makes zlib write a gzip header and trailer
+
+Result = TypeVar("Result")
 
 
 class DeliveryError(Exception):
@@ -29,79 +51,364 @@ class DeliveryError(Exception):
 
 
 @dataclass(frozen=True)
-class S3Object:
-    """An object as Firehose writes it."""
+class Equipment:
+    """Resources that all streams of a server share."""
 
-    bucket: str
-    key: str
-    body: bytes
-    content_encoding: str | None
-
-
-def make_object(config: StreamConfig, segment: Segment, records: Iterable[Record]) -> S3Object:
-    """Concatenate the raw `records` into an object in the format of `config`.
-
-    The same segment, order and configuration give the same key and the same bytes.
-    """
-    oldest = datetime.fromtimestamp(segment.oldest_ms / 1000, UTC)
-    return S3Object(
-        bucket=config.bucket,
-        key=object_key(
-            prefix=config.prefix,
-            stream=config.name,
-            version=config.version,
-            oldest_arrival=oldest,
-            object_id=segment.object_id,
-            extension=config.extension,
-        ),
-        body=_encode_body(config, records),
-        content_encoding="gzip" if config.is_gzip else None,
-    )
+    spool: Spool
+    s3: "S3Client"
+    s3_threads: Executor
+    faults: Faults
+    describe: Callable[[str], Awaitable[StreamConfig]]  #: raises StreamError
+    refresh_seconds: float
+    on_task_end: Callable[[asyncio.Task[None]], None]  #: called when a background task ends
 
 
-def put_object(client: "S3Client", item: S3Object) -> None:
-    """Put `item`, once. Blocks.
+class Firehose:
+    """All delivery streams of a server. Call its methods on one event loop only."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        self._streams: dict[str, DeliveryStream] = {}
+        self._opening = asyncio.Lock()
+        self._spool_task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Resume the streams that have records in the spool.
+
+        Raises:
+            SpoolCorruptError: such a stream has no readable configuration.
+        """
+        spool, loop = self._equipment.spool, asyncio.get_running_loop()
+        for name, saved in spool.configurations().items():
+            try:
+                config = StreamConfig(**orjson.loads(saved or b""))
+            except (TypeError, ValueError) as error:
+                raise SpoolCorruptError(
+                    f"the configuration of the stream {name} in the spool can't be read: {error}"
+                ) from error
+            self._open(config)
+        spool.on_change = partial(loop.call_soon_threadsafe, self._wake_streams)
+        self._spool_task = asyncio.create_task(asyncio.to_thread(spool.make_changes))
+        self._spool_task.add_done_callback(self._equipment.on_task_end)
+
+    async def put(self, name: str, records: list[bytes]) -> None:
+        """Return when `records` are durable in the stream `name`.
+
+        Raises:
+            StreamError: there is no such stream, or it can't take records.
+            SpoolWriteError: the records were not stored.
+        """
+        stream = self._streams.get(name) or await self._find(name)
+        if stream.problem is not None:
+            await stream.refresh()  # it may have been deployed again just now
+        if stream.problem is not None:
+            raise stream.problem
+        if records:
+            await stream.put(records)
+
+    async def flush(self) -> None:
+        """Return when S3 has every record that was acknowledged before the call."""
+        await asyncio.gather(*(stream.flush() for stream in self._streams.values()))
+
+    async def stop(self) -> None:
+        """Stop delivering; buffered records stay in the spool."""
+        await asyncio.gather(*(stream.stop() for stream in self._streams.values()))
+        if self._spool_task is not None:
+            self._spool_task.remove_done_callback(self._equipment.on_task_end)
+            self._equipment.spool.close()
+            await self._spool_task
+
+    def status(self) -> dict[str, Any]:
+        """Return the status of each stream."""
+        return {name: stream.status() for name, stream in sorted(self._streams.items())}
+
+    async def _find(self, name: str) -> "DeliveryStream":
+        async with self._opening:  # concurrent first puts share one DescribeDeliveryStream call
+            if name not in self._streams:
+                config = await self._equipment.describe(name)
+                # Before the first record: a start without the control plane needs the destination.
+                await self._equipment.spool.save_configuration(name, orjson.dumps(config))
+                self._open(config)
+        return self._streams[name]
+
+    def _open(self, config: StreamConfig) -> None:
+        self._streams[config.name] = stream = DeliveryStream(config, self._equipment)
+        stream.start()
+        logger.info(
+            "stream %s: buffering %d MiB or %d s for s3://%s",
+            *(config.name, config.size_mib, config.interval_seconds, config.bucket),
+        )
+
+    def _wake_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.wake()
+
+
+class DeliveryStream:
+    """One delivery stream. Call its methods on one event loop only."""
+
+    def __init__(self, config: StreamConfig, equipment: Equipment) -> None:
+        self.config = config  #: the last usable configuration, also for records spooled earlier
+        self.problem: StreamError | None = None  #: the reason why the stream accepts no records now
+        self._equipment = equipment
+        self._spool = equipment.spool
+        self._changed = asyncio.Event()  # replaced by each change, so that every task sees it
+        self._late_copies: list[bytes] = []
+        self._held_back = ""  # the id of the object that `reorder` made wait last
+        self._flushes = 0
+        self._failures = 0
+        self._delivered_objects = 0
+        self._delivered_records = 0
+        self._last_error: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to buffer and deliver."""
+        loops = (self._seal_when_due, self._deliver, self._keep_refreshed)
+        self._tasks = [asyncio.create_task(loop()) for loop in loops]
+        for task in self._tasks:
+            task.add_done_callback(self._equipment.on_task_end)
+
+    async def stop(self) -> None:
+        """Stop delivering; buffered records stay in the spool."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Make the stream's tasks look at its objects and its configuration again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def put(self, records: list[bytes]) -> None:
+        """Return when `records` are durable.
+
+        Raises:
+            SpoolWriteError: none of the records was stored.
+        """
+        faults = self._equipment.faults
+        probability = faults.settings.duplicate
+        for copy in [record for record in records if faults.happens(probability)]:
+            (self._late_copies if faults.pick(2) else records).append(copy)
+        await self._store(records)
+
+    async def flush(self) -> None:
+        """Return when S3 has every record that was acknowledged before the call."""
+        self._flushes += 1
+        self.wake()
+        try:
+            await self._seal()
+            await self._seal()  # copies that the fault `duplicate` held back for a later object
+            ids = {item.id for item in self._objects()}
+            await self._wait_until(lambda: ids.isdisjoint(item.id for item in self._objects()))
+        finally:
+            self._flushes -= 1
+
+    async def refresh(self) -> None:
+        """Update the configuration from the control plane, if that answers."""
+        try:
+            config = await self._equipment.describe(self.config.name)
+        except ControlPlaneError:
+            return  # as on AWS, puts and deliveries do not need the control plane
+        except StreamError as error:
+            self.problem = error
+            return
+        self.problem = None
+        if config != self.config:
+            self.config = config
+            self.wake()
+            try:
+                await self._spool.save_configuration(config.name, orjson.dumps(config))
+            except SpoolWriteError as error:
+                logger.warning("stream %s: configuration not saved: %s", config.name, error)
+
+    def status(self) -> dict[str, Any]:
+        """Return the stream's part of the answer to `GET /_status`."""
+        objects = self._objects()
+        return {
+            "configuration": asdict(self.config),
+            "problem": None if self.problem is None else str(self.problem),
+            "buffered_records": sum(item.records for item in objects),
+            "buffered_bytes": sum(item.bytes for item in objects),
+            "objects_waiting": sum(item.is_sealed for item in objects),
+            "oldest_age_seconds": round(_compute_age(objects[0]), 3) if objects else None,
+            "delivered_objects": self._delivered_objects,
+            "delivered_records": self._delivered_records,
+            "last_error": self._spool.refusal or self._last_error,
+        }
+
+    def _objects(self) -> list[SpooledObject]:
+        return self._spool.objects(self.config.name)
+
+    async def _store(self, records: Sequence[bytes]) -> None:
+        await self._spool.put(self.config.name, records, self.config.size_bytes)
+
+    async def _store_late_copies(self) -> None:
+        copies, self._late_copies = self._late_copies, []
+        if copies:
+            await self._store(copies)
+
+    async def _wait_until(
+        self, condition: Callable[[], Result], seconds: float | None = None
+    ) -> Result:
+        """Return the condition's first true value; raise TimeoutError after `seconds`."""
+        async with asyncio.timeout(seconds):
+            while not (result := condition()):
+                await self._changed.wait()
+        return result
+
+    # Buffering
+
+    def _choose_interval(self) -> float:
+        return self.config.interval_seconds or ZERO_BUFFERING_SECONDS
+
+    def _compute_seconds_until_due(self) -> float | None:
+        """Return the seconds until the open object must be sealed; None if it has no due time."""
+        objects = self._objects()
+        if not objects or objects[-1].is_sealed:
+            return None
+        waiting = len(objects) - 1
+        if objects[-1].bytes >= choose_limit(waiting, self.config.size_bytes):
+            return 0
+        if waiting >= WAITING_BEFORE_GROWTH:
+            return None
+        age = max(0.0, _compute_age(objects[-1]))  # the clock may have been set back
+        return max(0.0, self._choose_interval() - age)
+
+    async def _seal_when_due(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._compute_seconds_until_due()):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._seal()
+
+    async def _seal(self) -> None:
+        """Seal the open object, and begin the next with the copies held back for it."""
+        try:
+            await self._spool.seal(self.config.name)
+            await self._store_late_copies()
+        except SpoolWriteError as error:
+            self._last_error = str(error)
+            logger.warning("stream %s: %s", self.config.name, error)
+            await asyncio.sleep(SEAL_RETRY_SECONDS)
+
+    # Delivering
+
+    def _sealed(self) -> list[SpooledObject]:
+        return [item for item in self._objects() if item.is_sealed]
+
+    async def _deliver(self) -> None:
+        while True:
+            item = await self._choose_object()
+            try:
+                await self._store_late_copies()
+                await self.refresh()
+                await self._deliver_one(item)
+            except (DeliveryError, SpoolCorruptError, SpoolWriteError) as error:
+                await self._back_off(item, str(error))
+            else:
+                self._failures = 0
+                self._last_error = None
+                self._delivered_objects += 1
+                self._delivered_records += item.records
+
+    async def _choose_object(self) -> SpooledObject:
+        """Wait for a sealed object; the fault `reorder` may skip the oldest."""
+        faults = self._equipment.faults
+        sealed = await self._wait_until(self._sealed)
+        if not faults.happens(faults.settings.reorder):
+            return sealed[self._failures % len(sealed)]
+        if len(sealed) == 1 and sealed[0].id != self._held_back and not self._flushes:
+            self._held_back = sealed[0].id
+            with contextlib.suppress(TimeoutError):
+                await self._wait_until(
+                    lambda: len(self._sealed()) > 1 or self._flushes, self._choose_interval()
+                )
+            sealed = self._sealed()
+        return sealed[faults.pick(len(sealed))]
+
+    async def _deliver_one(self, item: SpooledObject) -> None:
+        config, faults = self.config, self._equipment.faults
+        must_shuffle = faults.happens(faults.settings.reorder)
+
+        def read_and_put() -> str:
+            records = self._spool.read(item)
+            if must_shuffle:
+                faults.shuffle(records)
+            return put_object(self._equipment.s3, config, item, records)
+
+        loop = asyncio.get_running_loop()
+        key = await loop.run_in_executor(self._equipment.s3_threads, read_and_put)
+        await self._spool.remove(item)
+        logger.info(
+            "stream %s: delivered %d records (%d bytes) as s3://%s/%s",
+            *(config.name, item.records, item.bytes, config.bucket, key),
+        )
+
+    async def _back_off(self, item: SpooledObject, reason: str) -> None:
+        self._failures += 1
+        self._last_error = reason
+        exponential = FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16)
+        seconds = min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
+        logger.warning(
+            "stream %s: object %s not delivered, next try in %.1f s: %s",
+            *(self.config.name, item.id, seconds, reason),
+        )
+        if self._flushes:
+            await asyncio.sleep(min(seconds, FLUSH_RETRY_SECONDS))
+            return
+        with contextlib.suppress(TimeoutError):
+            await self._wait_until(lambda: self._flushes, seconds)
+
+    async def _keep_refreshed(self) -> None:
+        while True:
+            await asyncio.sleep(self._equipment.refresh_seconds)
+            await self.refresh()
+
+
+def put_object(
+    client: "S3Client", config: StreamConfig, item: SpooledObject, records: Sequence[bytes]
+) -> str:
+    """Put `records` as one object in the format of `config`, once; return its key. Blocks.
+
+    The same item, order and configuration give the same key and the same bytes.
 
     Raises:
         DeliveryError: S3 refused the object, or may not have it.
     """
+    key = object_key(
+        prefix=config.prefix,
+        stream=config.name,
+        version=config.version,
+        oldest_arrival=datetime.fromtimestamp(item.oldest_ms / 1000, UTC),
+        object_id=uuid.UUID(item.id),
+        extension=config.extension,
+    )
     request: PutObjectRequestTypeDef = {
-        "Bucket": item.bucket,
-        "Key": item.key,
-        "Body": item.body,
+        "Bucket": config.bucket,
+        "Key": key,
+        "Body": _encode_body(config, records),
         "ContentType": "application/octet-stream",
     }
-    if item.content_encoding is not None:
-        request["ContentEncoding"] = item.content_encoding
+    if config.is_gzip:
+        request["ContentEncoding"] = "gzip"
     try:
         client.put_object(**request)
     except (ClientError, BotoCoreError) as error:
-        raise DeliveryError(f"s3://{item.bucket}/{item.key}: {error}") from error
+        raise DeliveryError(f"s3://{config.bucket}/{key}: {error}") from error
+    return key
 
 
-def read_segment(segment: Segment) -> list[Record]:
-    """Return the segment's records. Blocks.
-
-    Raises:
-        DeliveryError: the file can't be read, or is damaged.
-    """
-    try:
-        return list(segment.read())
-    except (OSError, SpoolCorruptError) as error:
-        raise DeliveryError(str(error)) from error
-
-
-def retry_seconds(failures: int) -> float:
-    """Return the delay after `failures` failures in a row: exponential, capped, jittered."""
-    exponential = FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16)
-    return min(LONGEST_RETRY_SECONDS, exponential) * random.uniform(0.5, 1.0)
-
-
-def _encode_body(config: StreamConfig, records: Iterable[Record]) -> bytes:
+def _encode_body(config: StreamConfig, records: Sequence[bytes]) -> bytes:
     delimiter = config.delimiter.encode()
-    pieces = (record.data + delimiter if delimiter else record.data for record in records)
+    pieces = (record + delimiter for record in records)
     if not config.is_gzip:
         return b"".join(pieces)
     gzip = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW_BITS)
-    compressed = [gzip.compress(piece) for piece in pieces]
-    return b"".join([*compressed, gzip.flush()])
+    return b"".join([*map(gzip.compress, pieces), gzip.flush()])
+
+
+def _compute_age(item: SpooledObject) -> float:
+    """Return the age of the oldest record in seconds."""
+    return time.time() - item.oldest_ms / 1000

@@ -6,17 +6,29 @@ object name format" (Data Firehose developer guide).
 
 import re
 import uuid
-from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 
 EVALUATED_PREFIX_MAX_CHARS = 512  # AWS: neither prefix may be longer once evaluated
-DEFAULT_TIME_PREFIX = "yyyy/MM/dd/HH/"  # appended when a prefix has no timestamp expression
 RANDOM_STRING_CHARS = 11  # AWS: firehose:random-string
-
-Part = Callable[[datetime], str]
+# AWS appends it to a prefix without a timestamp expression.
+DEFAULT_TIME_EXPRESSION = "!{timestamp:yyyy/MM/dd/HH/}"
 
 _EXPRESSION = re.compile(r"!\{([A-Za-z]+):([^}]*)\}")
+# A java.time DateTimeFormatter pattern: fields, quoted literals, reserved characters. Two quotes
+# are one literal quote, inside and outside of a quoted literal.
+_TOKEN = re.compile(
+    r"(?P<field>([A-Za-z])\2*)|''|'(?P<quoted>(?:[^']|'')+)'|(?P<unsupported>['\[\]{}#])"
+)
+# Fields and their strftime equivalents. strftime's names are English unless the program sets a
+# locale, which this program does not.
+_FIELDS = dict(
+    re.findall(
+        r"(\w+)=(%\w)",
+        "yyyy=%Y uuuu=%Y yy=%y uu=%y MM=%m MMM=%b MMMM=%B dd=%d DDD=%j HH=%H hh=%I mm=%M ss=%S "
+        "a=%p E=%a EE=%a EEE=%a EEEE=%A",
+    )
+)
+_UNPADDED = dict(re.findall(r"(\w)=(%\w)", "y=%Y u=%Y M=%m d=%d D=%j H=%H h=%I m=%M s=%S"))
 
 
 class PrefixError(ValueError):
@@ -29,7 +41,11 @@ def evaluate_prefix(prefix: str, moment: datetime) -> str:
     Raises:
         PrefixError: Firehose would not have accepted the prefix for its data.
     """
-    return "".join(part(moment) for part in _compile(prefix))
+    if "!{" in _EXPRESSION.sub(" ", prefix):
+        raise PrefixError(f"'!{{' outside a !{{namespace:value}} expression in {prefix!r}")
+    if all(namespace != "timestamp" for namespace, _ in _EXPRESSION.findall(prefix)):
+        prefix += DEFAULT_TIME_EXPRESSION
+    return _EXPRESSION.sub(lambda match: _evaluate(match[1], match[2], moment), prefix)
 
 
 def check_prefix(prefix: str) -> None:
@@ -54,118 +70,33 @@ def object_key(
     return f"{evaluated}{stream}-{version}-{time}-{object_id}{extension}"
 
 
-@lru_cache(maxsize=256)
-def _compile(prefix: str) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    position = 0
-    has_timestamp = False
-    for match in _EXPRESSION.finditer(prefix):
-        parts.append(_compile_literal(_check_plain(prefix[position : match.start()])))
-        parts.extend(_compile_expression(match[1], match[2]))
-        has_timestamp = has_timestamp or match[1] == "timestamp"
-        position = match.end()
-    parts.append(_compile_literal(_check_plain(prefix[position:])))
-    if not has_timestamp:
-        parts.extend(_compile_timestamp(DEFAULT_TIME_PREFIX))
-    return tuple(parts)
-
-
-def _check_plain(text: str) -> str:
-    if "!{" in text:
-        raise PrefixError(f"'!{{' outside a !{{namespace:value}} expression in {text!r}")
-    return text
-
-
-def _compile_expression(namespace: str, value: str) -> list[Part]:
+def _evaluate(namespace: str, value: str, moment: datetime) -> str:
     if namespace == "timestamp":
-        return _compile_timestamp(value)
+        return _TOKEN.sub(lambda token: _evaluate_token(token, moment), value)
     if (namespace, value) == ("firehose", "random-string"):
         # AWS: each occurrence in a prefix is a new random string.
-        return [lambda _moment: str(uuid.uuid4())[:RANDOM_STRING_CHARS]]
+        return str(uuid.uuid4())[:RANDOM_STRING_CHARS]
     raise PrefixError(f"!{{{namespace}:{value}}} can't be evaluated in this server's S3 prefixes")
 
 
-def _compile_literal(text: str) -> Part:
-    return lambda _moment: text
+def _evaluate_token(token: re.Match[str], moment: datetime) -> str:
+    if token["field"]:
+        return _evaluate_field(token["field"], moment)
+    if token["unsupported"] == "'":
+        raise PrefixError(f"a quote is not closed in the timestamp pattern {token.string!r}")
+    if token["unsupported"]:
+        raise PrefixError(
+            f"{token[0]!r} is not supported in the timestamp pattern {token.string!r}"
+        )
+    return (token["quoted"] or "''").replace("''", "'")
 
 
-def _compile_timestamp(pattern: str) -> list[Part]:
-    """Compile a java.time DateTimeFormatter pattern, with English names."""
-    parts: list[Part] = []
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        if char == "'":
-            text, position = _read_quoted(pattern, position)
-            parts.append(_compile_literal(text))
-        elif char.isascii() and char.isalpha():
-            end = position
-            while end < len(pattern) and pattern[end] == char:
-                end += 1
-            parts.append(_compile_field(char * (end - position)))
-            position = end
-        elif char in "[]{}#":
-            raise PrefixError(f"{char!r} is not supported in the timestamp pattern {pattern!r}")
-        else:
-            parts.append(_compile_literal(char))
-            position += 1
-    return parts
-
-
-def _read_quoted(pattern: str, start: int) -> tuple[str, int]:
-    """Return the literal that starts with the quote at `start`, and the position after it."""
-    if pattern.startswith("''", start):
-        return "'", start + 2
-    text = ""
-    position = start + 1
-    while position < len(pattern):
-        if pattern.startswith("''", position):  # a quote inside a quoted literal
-            text += "'"
-            position += 2
-        elif pattern[position] == "'":
-            return text, position + 1
-        else:
-            text += pattern[position]
-            position += 1
-    raise PrefixError(f"a quote is not closed in the timestamp pattern {pattern!r}")
-
-
-# java.time letters and their strftime equivalents. strftime's names are English unless the program
-# sets a locale, which this program does not.
-_FIELDS = {
-    **dict.fromkeys(("yyyy", "uuuu"), "%Y"),
-    **dict.fromkeys(("yy", "uu"), "%y"),
-    "MM": "%m",
-    "MMM": "%b",
-    "MMMM": "%B",
-    "dd": "%d",
-    "DDD": "%j",
-    "HH": "%H",
-    "hh": "%I",
-    "mm": "%M",
-    "ss": "%S",
-    "a": "%p",
-    **dict.fromkeys(("E", "EE", "EEE"), "%a"),
-    "EEEE": "%A",
-}
-_UNPADDED = {
-    **dict.fromkeys(("y", "u"), "%Y"),
-    "M": "%m",
-    "d": "%d",
-    "D": "%j",
-    "H": "%H",
-    "h": "%I",
-    "m": "%M",
-    "s": "%S",
-}
-
-
-def _compile_field(letters: str) -> Part:
+def _evaluate_field(letters: str, moment: datetime) -> str:
     if letters in _FIELDS:
-        return lambda moment: moment.strftime(_FIELDS[letters])
+        return moment.strftime(_FIELDS[letters])
     if letters in _UNPADDED:
-        return lambda moment: str(int(moment.strftime(_UNPADDED[letters])))
+        return str(int(moment.strftime(_UNPADDED[letters])))
     if letters == "SSS":
-        return lambda moment: f"{moment.microsecond // 1000:03d}"
+        return f"{moment.microsecond // 1000:03d}"
     hint = " (a week-based year; the calendar's is 'yyyy')" if letters[0] == "Y" else ""
     raise PrefixError(f"the timestamp pattern {letters!r} is not supported{hint}")

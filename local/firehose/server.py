@@ -12,6 +12,10 @@ import datetime as dt
 import logging
 import math
 import uuid
+from collections.abc import Callable
+from functools import partial
+from itertools import compress
+from typing import TypeVar
 
 import aiohttp
 import orjson
@@ -20,14 +24,10 @@ from aiohttp.typedefs import Handler
 
 from local.callers import refusal
 from local.credentials import OWN_KEY_HEADER, own_key
-from local.firehose.faults import FaultError, Faults, FaultSettings
-from local.firehose.service import Firehose
+from local.firehose.delivery import Firehose
+from local.firehose.faults import Faults, FaultSettings
 from local.firehose.spool import SpoolWriteError
-from local.firehose.streams import (
-    ControlPlaneError,
-    StreamError,
-    StreamNotFoundError,
-)
+from local.firehose.streams import ControlPlaneError, StreamError, StreamNotFoundError
 from local.firehose.wire import (
     BATCH_MAX_BYTES,
     CONTENT_TYPE,
@@ -47,9 +47,11 @@ from local.signatures import Request, SignatureError, check, parse
 logger = logging.getLogger(__name__)
 
 PUT_OPERATIONS = frozenset({"PutRecord", "PutRecordBatch"})
-PARSE_OFF_LOOP_BYTES = 64 * 1024  # a 4 MiB batch takes tens of milliseconds to decode
+LARGE_BODY_BYTES = 64 * 1024  # a 4 MiB batch takes tens of milliseconds to decode
 FLUSH_TIMEOUT_SECONDS = 30.0
 _RELAYED_HEADERS = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target")
+
+Result = TypeVar("Result")
 
 
 class FirehoseServer:
@@ -82,59 +84,43 @@ class FirehoseServer:
     # Firehose's API
 
     async def _serve_api(self, request: web.Request) -> web.StreamResponse:
-        target = request.headers.get("X-Amz-Target", "")
-        operation = target.removeprefix(TARGET_PREFIX)
-        if not target.startswith(TARGET_PREFIX):
-            error = WireError("UnknownOperationException", f"not a Firehose target: {target!r}")
-            return _build_answer(error.body(), error.status)
         try:
-            body = await _read(request)
-            await self._check_signature(request, body)
-            if operation not in PUT_OPERATIONS:
-                return await self._relay(request, body)
-            return _build_answer(await self._put(request, operation, body))
-        except WireError as refusal:
-            return _build_answer(refusal.body(), refusal.status)
+            return await self._answer(request)
+        except WireError as error:
+            return _build_answer(error.body(), error.status)
 
-    async def _check_signature(self, request: web.Request, body: bytes) -> None:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        target = request.headers.get("X-Amz-Target", "")
+        if not target.startswith(TARGET_PREFIX):
+            raise WireError("UnknownOperationException", f"not a Firehose target: {target!r}")
+        body = await _read(request)
+        await _run(body, partial(self._check_signature, request, body))
+        operation = target.removeprefix(TARGET_PREFIX)
+        if operation not in PUT_OPERATIONS:
+            return await self._relay(request, body)
+        self._maybe_be_down(request)
+        if self._faults.happens(self._faults.settings.throttle):
+            raise slow_down()
+        answer = await self._store(await _run(body, partial(parse_put, operation, body)))
+        if self._faults.happens(self._faults.settings.lost_ack):
+            raise internal_failure()
+        return _build_answer(answer)
+
+    def _check_signature(self, request: web.Request, body: bytes) -> None:
         path, _, query = request.raw_path.partition("?")
         headers = [(name.lower(), value) for name, value in request.headers.items()]
         signed = Request(request.method, path, query, headers)
-
-        def check_request() -> None:
-            check(signed, parse(signed), key=self._key, body=body, now=dt.datetime.now(dt.UTC))
-
         try:
-            if len(body) > PARSE_OFF_LOOP_BYTES:
-                await asyncio.to_thread(check_request)
-            else:
-                check_request()
+            check(signed, parse(signed), key=self._key, body=body, now=dt.datetime.now(dt.UTC))
         except SignatureError as error:
             text = f"{error}; `make credentials` prints the stack's."
             raise WireError("AccessDeniedException", text, 403) from error
 
-    async def _put(self, request: web.Request, operation: str, body: bytes) -> bytes:
-        settings = self._faults.settings
-        self._maybe_be_down(request)
-        if self._faults.happens(settings.throttle):
-            raise slow_down()
-        if len(body) > PARSE_OFF_LOOP_BYTES:
-            put = await asyncio.to_thread(parse_put, operation, body)
-        else:
-            put = parse_put(operation, body)
-        answer = await self._store(put)
-        if self._faults.happens(settings.lost_ack):
-            raise internal_failure()
-        return answer
-
     async def _store(self, put: Put) -> bytes:
         probability = self._faults.settings.partial_failure if put.is_batch else 0.0
         is_accepted = [not self._faults.happens(probability) for _ in put.records]
-        accepted = [
-            record for record, is_taken in zip(put.records, is_accepted, strict=True) if is_taken
-        ]
         try:
-            await self._firehose.put(put.stream, accepted)
+            await self._firehose.put(put.stream, list(compress(put.records, is_accepted)))
         except StreamError as error:
             raise _translate_stream_error(put.stream, error) from error
         except SpoolWriteError as error:
@@ -172,7 +158,7 @@ class FirehoseServer:
 
     async def _serve_status(self, _request: web.Request) -> web.Response:
         return _build_json(
-            {"faults": self._faults.settings.as_dict(), "streams": self._firehose.status()}
+            {"faults": self._faults.settings.model_dump(), "streams": self._firehose.status()}
         )
 
     async def _serve_flush(self, request: web.Request) -> web.Response:
@@ -191,17 +177,14 @@ class FirehoseServer:
         return _build_json({"streams": self._firehose.status()})
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
-        return _build_json(self._faults.settings.as_dict())
+        return _build_json(self._faults.settings.model_dump())
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            values = orjson.loads(await request.read())
-            if not isinstance(values, dict):
-                raise FaultError("the faults must be a JSON object")
-            self._faults.replace(FaultSettings.parse(values))
+            self._faults.replace(FaultSettings.parse(orjson.loads(await request.read())))
         except ValueError as error:  # the base class of FaultError and of orjson's error
             return _build_json({"error": str(error)}, 400)
-        return _build_json(self._faults.settings.as_dict())
+        return _build_json(self._faults.settings.model_dump())
 
 
 @web.middleware
@@ -209,6 +192,11 @@ async def _refuse_foreign(request: web.Request, handler: Handler) -> web.StreamR
     """Refuse requests from pages of other origins; this server has no pages of its own."""
     reason = refusal(Policy(), request)
     return await handler(request) if reason is None else _build_json({"error": reason}, 403)
+
+
+async def _run(body: bytes, call: Callable[[], Result]) -> Result:
+    """Return the call's result; a call with a large body must not stop the event loop."""
+    return await asyncio.to_thread(call) if len(body) > LARGE_BODY_BYTES else call()
 
 
 async def _read(request: web.Request) -> bytes:

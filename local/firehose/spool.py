@@ -1,345 +1,380 @@
-"""The durable log: records that were acknowledged and are not yet known to be in S3.
+"""The spool: records that were acknowledged and are not yet known to be in S3.
 
-    SPOOL/lock                                   held by the server that uses the directory
-    SPOOL/stream-NAME/stream.json                the stream's last usable configuration
-    SPOOL/stream-NAME/00…01.4194304.sealed       the records of one object, and the file's length
-    SPOOL/stream-NAME/00…02.open                 the segment that new records are appended to
+    SPOOL/lock            held by the server that uses the directory
+    SPOOL/spool.sqlite3   the records, their objects, and the streams' configurations
 
-A segment is sealed before its delivery and deleted after S3 has confirmed it, so a process killed
-at any moment leaves exactly the records that may be missing in S3. All functions block: call them
-off the event loop, one call at a time per stream.
+A put is acknowledged after its transaction is synced. One thread makes all changes; the changes
+that wait at the same time share a transaction, and so a sync.
 """
 
+import asyncio
 import fcntl
-import json
 import logging
 import os
-import re
+import sqlite3
+import struct
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import NamedTuple
 
-from local.firehose.segment import (
-    HEADER_BYTES,
-    Record,
-    SpoolCorruptError,
-    encode_block,
-    encode_header,
-    read_records,
-    scan,
-)
+import orjson
 
 logger = logging.getLogger(__name__)
 
-sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+MIB = 1024 * 1024
+PAGE_BYTES = 4096
+RESERVE_BYTES = 64 * MIB  # of free space that puts must leave: removals and the log need some
+LARGEST_GROUP_BYTES = 16 * MIB  # of data in a transaction, plus one put
+WAITING_BEFORE_GROWTH = 2  # with this many sealed objects waiting, the open object grows instead
+GROWN_OBJECT_BYTES = 128 * MIB  # … to this size at most (AWS: "raises the buffer size dynamically")
 
-_STREAM_PREFIX = "stream-"  # "." and ".." are valid stream names, but not directory names
-_SEGMENT_NAME = re.compile(r"(?P<number>\d{20})\.(?:open|(?P<length>\d+)\.sealed)")
+_SCHEMA = f"""
+PRAGMA page_size = {PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS streams (name TEXT PRIMARY KEY, configuration TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS objects (
+  number INTEGER PRIMARY KEY,
+  stream TEXT NOT NULL,
+  id TEXT NOT NULL,
+  oldest_ms INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  is_sealed INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX IF NOT EXISTS open_object ON objects (stream) WHERE NOT is_sealed;
+CREATE TABLE IF NOT EXISTS puts (
+  number INTEGER PRIMARY KEY,
+  object INTEGER NOT NULL,
+  sizes BLOB NOT NULL,
+  data BLOB NOT NULL,
+  checksum INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS puts_of_object ON puts (object);
+"""
+_ADD_TO_OPEN_OBJECT = """
+INSERT INTO objects (stream, id, oldest_ms, records, bytes) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (stream) WHERE NOT is_sealed
+DO UPDATE SET records = records + excluded.records, bytes = bytes + excluded.bytes
+RETURNING number, records, bytes
+"""
+_PUT = "INSERT INTO puts (object, sizes, data, checksum) VALUES (?, ?, ?, ?)"
+_READ = "SELECT sizes, data, checksum FROM puts WHERE object = ? ORDER BY number"
+_SEAL = "UPDATE objects SET is_sealed = 1 WHERE stream = ? AND NOT is_sealed"
+_LOG_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
 
 
 class SpoolUnusableError(Exception):
     """The spool directory can't be used at all; the message gives the reason."""
 
 
+class SpoolCorruptError(Exception):
+    """Acknowledged data is damaged, by a disk fault or by hand; a retry does not help."""
+
+
 class SpoolWriteError(Exception):
-    """The records were not stored (disk full …). A later retry may succeed."""
+    """The change was not stored (disk full …). A later retry may succeed."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A sealed segment: the records of an S3 object."""
+class SpooledObject(NamedTuple):
+    """The records of an S3 object."""
 
-    number: int
-    path: Path
-    segment_id: uuid.UUID
-    length: int  #: bytes of the file that hold acknowledged records
+    number: int  #: increases from older to newer objects
+    id: str  #: the UUID in the object's name, the same for every attempt to deliver it
+    oldest_ms: int  #: arrival of the oldest record, UTC milliseconds since 1970
     records: int
-    data_bytes: int  #: size of the object before compression
-    oldest_ms: int  #: arrival of the oldest record
-
-    @property
-    def object_id(self) -> uuid.UUID:
-        """The id in the object's name: the same for every attempt to deliver these records.
-
-        So an attempt with a lost answer is repeated onto the same object. The id depends on the
-        length, because a seal that a power failure undid may be followed by more records, which
-        must not go into an object that a consumer has already read.
-        """
-        return uuid.uuid5(self.segment_id, str(self.length))
-
-    def read(self) -> Iterator[Record]:
-        """Yield the segment's records in order of arrival."""
-        return read_records(self.path, self.length)
+    bytes: int  #: size before compression
+    is_sealed: bool  #: it gets no more records, and waits for its delivery
 
 
-@dataclass
-class OpenSegment:
-    """The segment that records are appended to. Changed by its StreamSpool only."""
-
-    number: int
-    path: Path
-    segment_id: uuid.UUID
-    descriptor: int
-    length: int = HEADER_BYTES
-    blocks: int = 0
-    records: int = 0
-    data_bytes: int = 0
-    oldest_ms: int | None = None
-    since: float = 0.0  #: time.monotonic() at the oldest record's arrival: clocks get set
-    is_broken: bool = False  #: a sync or a rollback failed: it gets no more records
-
-    def count(self, records: Sequence[Record], block_bytes: int) -> None:
-        """Count `records`, which are durable now."""
-        if self.oldest_ms is None:
-            self.since = time.monotonic()
-        self.length += block_bytes
-        self.blocks += 1
-        self.records += len(records)
-        self.data_bytes += sum(len(record.data) for record in records)
-        arrivals = [record.arrival_ms for record in records]
-        self.oldest_ms = min(arrivals if self.oldest_ms is None else [self.oldest_ms, *arrivals])
+class _Change(NamedTuple):
+    make: Callable[[sqlite3.Connection], bool]  #: returns whether `on_change` must be called
+    future: "Future[bool]"
+    put_bytes: int  #: 0 for changes other than puts
 
 
-class StreamSpool:
-    """The segments of a delivery stream."""
-
-    def __init__(self, directory: Path) -> None:
-        """Recover the segments in `directory`; make it if it does not exist.
-
-        Raises:
-            SpoolCorruptError: acknowledged data is damaged.
-            OSError: the directory can't be used.
-        """
-        self.directory = directory
-        self.open_segment: OpenSegment | None = None
-        self.sealed: list[Segment] = []
-        self._last_number = 0
-        if not directory.is_dir():
-            directory.mkdir()
-            _sync_directory(directory.parent)
-        for path in sorted(directory.iterdir()):
-            match = _SEGMENT_NAME.fullmatch(path.name)
-            if match:
-                self._recover(path, int(match["number"]), match["length"])
-
-    def append(self, records: Sequence[Record]) -> None:
-        """Store `records` durably: all of them, or none and an error.
-
-        Raises:
-            SpoolWriteError: the records were not stored; the spool is unchanged.
-        """
-        try:
-            segment = self.open_segment or self._create()
-            if segment.is_broken:
-                raise SpoolWriteError(f"{segment.path} takes no more records")
-            block = encode_block(segment.segment_id, segment.blocks, records)
-            self._write(segment, block)
-        except OSError as error:
-            raise SpoolWriteError(f"{self.directory}: {error.strerror}") from error
-        segment.count(records, len(block))
-
-    def seal(self) -> Segment | None:
-        """Close the open segment for delivery; return None if it holds no records.
-
-        Raises:
-            OSError: the file can't be renamed; the segment is still open.
-        """
-        segment = self.open_segment
-        if segment is None or segment.oldest_ms is None:
-            return None
-        target = self.directory / f"{segment.number:020d}.{segment.length}.sealed"
-        segment.path.rename(target)
-        self.open_segment = None
-        os.close(segment.descriptor)
-        sealed = Segment(
-            number=segment.number,
-            path=target,
-            segment_id=segment.segment_id,
-            length=segment.length,
-            records=segment.records,
-            data_bytes=segment.data_bytes,
-            oldest_ms=segment.oldest_ms,
-        )
-        self.sealed.append(sealed)
-        return sealed
-
-    def remove(self, segment: Segment) -> None:
-        """Delete a segment that S3 has confirmed."""
-        segment.path.unlink(missing_ok=True)
-        self.sealed.remove(segment)
-
-    def save_configuration(self, configuration: Mapping[str, Any]) -> None:
-        """Save the stream's configuration for a start without the control plane."""
-        temporary = self.directory / "stream.json.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(configuration, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.directory / "stream.json")
-        _sync_directory(self.directory)
-
-    def load_configuration(self) -> dict[str, Any] | None:
-        """Return the configuration that was saved last, or None."""
-        path = self.directory / "stream.json"
-        try:
-            configuration = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise SpoolCorruptError(f"{path} is not JSON: {error}") from error
-        if not isinstance(configuration, dict):
-            raise SpoolCorruptError(f"{path} is not a JSON object")
-        return configuration
-
-    def close(self) -> None:
-        """Close the file of the open segment, which stays on disk."""
-        if self.open_segment is not None:
-            os.close(self.open_segment.descriptor)
-            self.open_segment = None
-
-    def _create(self) -> OpenSegment:
-        number = self._last_number + 1
-        path = self.directory / f"{number:020d}.open"
-        segment_id = uuid.uuid4()
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
-        try:
-            _write_all(descriptor, encode_header(segment_id))
-            # The first block's sync also writes the header, but not the file's name.
-            _sync_directory(self.directory)
-        except OSError:
-            os.close(descriptor)
-            path.unlink()
-            raise
-        self._last_number = number
-        self.open_segment = OpenSegment(number, path, segment_id, descriptor)
-        return self.open_segment
-
-    def _write(self, segment: OpenSegment, block: bytes) -> None:
-        try:
-            _write_all(segment.descriptor, block)
-        except OSError:
-            self._roll_back(segment)
-            raise
-        try:
-            sync_data(segment.descriptor)
-        except OSError:
-            # The kernel may have dropped the pages that it could not write, and it reports this
-            # only once: no later write to this file could be trusted.
-            segment.is_broken = True
-            self._roll_back(segment)
-            raise
-
-    def _roll_back(self, segment: OpenSegment) -> None:
-        try:
-            os.ftruncate(segment.descriptor, segment.length)
-        except OSError:
-            segment.is_broken = True
-        if segment.is_broken and segment.records == 0:
-            self.close()
-            segment.path.unlink()
-
-    def _recover(self, path: Path, number: int, sealed_length: str | None) -> None:
-        self._last_number = max(self._last_number, number)
-        if sealed_length is not None:
-            self._recover_sealed(path, number, int(sealed_length))
-        elif path.stat().st_size < HEADER_BYTES:
-            path.unlink()  # killed while creating it: it holds no acknowledged record
-        else:
-            self._recover_open(path, number)
-
-    def _recover_sealed(self, path: Path, number: int, length: int) -> None:
-        content = scan(path, length)
-        if content.oldest_ms is None or content.length != length:
-            raise SpoolCorruptError(f"{path} does not hold the {length} bytes that its name says")
-        self.sealed.append(
-            Segment(
-                number=number,
-                path=path,
-                segment_id=content.segment_id,
-                length=length,
-                records=content.records,
-                data_bytes=content.data_bytes,
-                oldest_ms=content.oldest_ms,
-            )
-        )
-
-    def _recover_open(self, path: Path, number: int) -> None:
-        if self.open_segment is not None:
-            raise SpoolCorruptError(f"{self.directory} holds two open segments")
-        content = scan(path)
-        torn_bytes = path.stat().st_size - content.length
-        if torn_bytes:
-            logger.warning("%s: cut off %d bytes never acknowledged", path, torn_bytes)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.ftruncate(descriptor, content.length)
-        self.open_segment = OpenSegment(
-            number=number,
-            path=path,
-            segment_id=content.segment_id,
-            descriptor=descriptor,
-            length=content.length,
-            blocks=content.blocks,
-            records=content.records,
-            data_bytes=content.data_bytes,
-            oldest_ms=content.oldest_ms,
-            since=time.monotonic() - max(0.0, time.time() - (content.oldest_ms or 0) / 1000),
-        )
+def choose_limit(waiting_objects: int, configured_bytes: int) -> int:
+    """Return the size at which the open object is sealed."""
+    if waiting_objects < WAITING_BEFORE_GROWTH:
+        return configured_bytes
+    return max(GROWN_OBJECT_BYTES, configured_bytes)
 
 
 class Spool:
-    """The spool directory of a server."""
+    """The spool directory of a server. Its futures raise SpoolWriteError."""
 
     def __init__(self, directory: Path) -> None:
-        """Lock `directory` for this process; make it if it does not exist.
+        """Lock `directory` and check its contents; make it if it does not exist.
 
         Raises:
-            SpoolUnusableError: the directory can't be written, or another server uses it.
+            SpoolUnusableError: it can't be used, or holds records of an older release.
+            SpoolCorruptError: acknowledged data is damaged.
         """
-        self.directory = directory
+        self.on_change: Callable[[], object] = lambda: None  #: called when the objects changed
+        self.refusal: str | None = None  #: the reason why no records are stored now
+        self._changes: SimpleQueue[_Change | None] = SimpleQueue()
+        self._path = directory / "spool.sqlite3"
+        self._lock = _lock(directory)
+        _refuse_older_release(directory)
+        check_log(Path(f"{self._path}-wal"))
+        self._path.touch(0o600)  # SQLite gives its other files the same mode
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as error:
+            self._writer = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
+            self._writer.executescript(_SCHEMA)
+            self._reader = sqlite3.connect(self._path, check_same_thread=False)
+            self._check()
+        except sqlite3.OperationalError as error:
             raise SpoolUnusableError(
-                f"the spool directory {directory} can't be written: {error.strerror}"
+                f"the spool file {self._path} can't be used: {error}"
             ) from error
+        except sqlite3.DatabaseError as error:
+            raise SpoolCorruptError(f"{self._path} is damaged: {error}") from error
+
+    def put(
+        self, stream: str, records: Sequence[bytes], object_bytes: int
+    ) -> "asyncio.Future[bool]":
+        """Store `records` durably, all or none; an open object of `object_bytes` is sealed."""
+        arrival_ms = time.time_ns() // 1_000_000
+        data = b"".join(records)
+        sizes = orjson.dumps([len(record) for record in records])
+        checksum = _compute_checksum(sizes, data)
+        addition = (stream, str(uuid.uuid4()), arrival_ms, len(records), len(data))
+
+        def make(connection: sqlite3.Connection) -> bool:
+            number, count, size = connection.execute(_ADD_TO_OPEN_OBJECT, addition).fetchone()
+            connection.execute(_PUT, (number, sizes, data, checksum))
+            is_full = size >= object_bytes and size >= choose_limit(
+                _count_sealed(connection, stream), object_bytes
+            )
+            if is_full:
+                connection.execute(_SEAL, (stream,))
+            return bool(is_full or count == len(records))
+
+        return self._submit(make, len(data) + 1)
+
+    def seal(self, stream: str) -> "asyncio.Future[bool]":
+        """End the stream's open object, if there is one, so that it can be delivered."""
+        return self._submit(lambda connection: connection.execute(_SEAL, (stream,)).rowcount > 0)
+
+    def remove(self, item: SpooledObject) -> "asyncio.Future[bool]":
+        """Delete an object that S3 has confirmed."""
+
+        def make(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM puts WHERE object = ?", (item.number,))
+            connection.execute("DELETE FROM objects WHERE number = ?", (item.number,))
+            return True
+
+        return self._submit(make)
+
+    def save_configuration(self, stream: str, configuration: bytes) -> "asyncio.Future[bool]":
+        """Save the stream's configuration for a start without the control plane."""
+
+        def make(connection: sqlite3.Connection) -> bool:
+            connection.execute("REPLACE INTO streams VALUES (?, ?)", (stream, configuration))
+            return False
+
+        return self._submit(make)
+
+    def configurations(self) -> dict[str, bytes | None]:
+        """Return the saved configuration of each stream that has records."""
+        return dict(
+            self._reader.execute(
+                "SELECT DISTINCT stream, configuration FROM objects "
+                "LEFT JOIN streams ON name = stream ORDER BY stream"
+            )
+        )
+
+    def objects(self, stream: str) -> list[SpooledObject]:
+        """Return the stream's objects, oldest first; only the last may be open."""
+        rows = self._reader.execute(
+            "SELECT number, id, oldest_ms, records, bytes, is_sealed FROM objects "
+            "WHERE stream = ? ORDER BY number",
+            (stream,),
+        )
+        return [SpooledObject(*row) for row in rows]
+
+    def read(self, item: SpooledObject) -> list[bytes]:
+        """Return an object's records in the order of arrival. May be called on any thread.
+
+        Raises:
+            SpoolCorruptError: they are damaged, or can't be read.
+        """
+        records: list[bytes] = []
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise SpoolUnusableError(
-                f"the spool directory {directory} is in use by another server"
-            ) from error
+            with closing(sqlite3.connect(self._path)) as connection:
+                for sizes, data, checksum in connection.execute(_READ, (item.number,)):
+                    if _compute_checksum(sizes, data) != checksum:
+                        break
+                    ends = accumulate(orjson.loads(sizes), initial=0)
+                    records += [data[start:end] for start, end in pairwise(ends)]
+        except sqlite3.Error as error:
+            raise SpoolCorruptError(f"{self._path}: {error}") from error
+        if len(records) != item.records:
+            raise SpoolCorruptError(f"{self._path} is damaged in object {item.id}")
+        return records
 
-    def stream_names(self) -> list[str]:
-        """Return the streams with records that an earlier process left in the spool."""
-        return [
-            directory.name.removeprefix(_STREAM_PREFIX)
-            for directory in sorted(self.directory.glob(f"{_STREAM_PREFIX}*"))
-            if any(_SEGMENT_NAME.fullmatch(path.name) for path in directory.iterdir())
-        ]
-
-    def stream(self, name: str) -> StreamSpool:
-        """Open the spool of the stream `name`; raises the errors of StreamSpool."""
-        return StreamSpool(self.directory / f"{_STREAM_PREFIX}{name}")
-
-    def close(self) -> None:
-        """Unlock the directory for other servers."""
+    def make_changes(self) -> None:
+        """Make the submitted changes until `close`. Blocks, so it needs a thread."""
+        is_open = True
+        while is_open:
+            group: list[_Change] = []
+            put_bytes = 0
+            while not group or (put_bytes < LARGEST_GROUP_BYTES and not self._changes.empty()):
+                change = self._changes.get()
+                if change is None:
+                    is_open = False
+                    break
+                if change.future.set_running_or_notify_cancel():
+                    group.append(change)
+                    put_bytes += change.put_bytes
+            self._commit(group)
+        self._reader.close()
+        self._writer.close()
         os.close(self._lock)
 
+    def close(self) -> None:
+        """End `make_changes` after the changes that are submitted already."""
+        self._changes.put(None)
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    def _submit(
+        self, make: Callable[[sqlite3.Connection], bool], put_bytes: int = 0
+    ) -> "asyncio.Future[bool]":
+        future: Future[bool] = Future()
+        self._changes.put(_Change(make, future, put_bytes))
+        return asyncio.wrap_future(future)
+
+    def _commit(self, group: list[_Change]) -> None:
+        """Make the changes of `group` in one transaction."""
+        puts = [change for change in group if change.put_bytes]
+        try:
+            if puts and not self._has_space():
+                self._refuse(puts, f"less than {RESERVE_BYTES // MIB} MiB are free")
+                puts, group = [], [change for change in group if not change.put_bytes]
+            with self._writer:
+                results = [change.make(self._writer) for change in group]
+        except (sqlite3.Error, OSError) as error:
+            self._refuse(group, str(error))
+            return
+        for change, result in zip(group, results, strict=True):
+            change.future.set_result(result)
+        if puts and self.refusal is not None:
+            logger.warning("%s takes records again", self._path)
+            self.refusal = None
+        if any(results):
+            self.on_change()
+            self._shrink()
+
+    def _refuse(self, group: list[_Change], reason: str) -> None:
+        if self.refusal is None:  # log once, not for every put that a full disk refuses
+            logger.warning("%s takes no records: %s", self._path, reason)
+        self.refusal = f"{self._path}: {reason}"
+        for change in group:
+            change.future.set_exception(SpoolWriteError(self.refusal))
+
+    def _has_space(self) -> bool:
+        disk = os.statvfs(self._path.parent)
+        (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+        free_bytes = disk.f_bavail * disk.f_frsize + int(free_pages) * PAGE_BYTES
+        return free_bytes >= RESERVE_BYTES
+
+    def _shrink(self) -> None:
+        """Return the space of delivered records to the file system when all are delivered."""
+        try:
+            if self._writer.execute("SELECT 1 FROM objects LIMIT 1").fetchone() is None:
+                # Not `execute`, which would free only the first page.
+                self._writer.executescript(
+                    "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
+                )
+        except sqlite3.Error as error:  # the next delivery tries it again
+            logger.warning("%s keeps its size: %s", self._path, error)
+
+    def _check(self) -> None:
+        """Raise SpoolCorruptError if a record can't be read."""
+        for (problem,) in self._reader.execute("PRAGMA quick_check(1)"):
+            if problem != "ok":
+                raise SpoolCorruptError(f"{self._path} is damaged: {problem}")
+        for stream in self.configurations():
+            for item in self.objects(stream):
+                self.read(item)
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def check_log(path: Path) -> None:
+    """Raise SpoolCorruptError if acknowledged changes follow a damaged frame of the log.
+
+    SQLite drops a log's end from the first damaged frame on, without an error. A crash can damage
+    only the last transaction, because each is synced before the next begins. So two commits after
+    the damaged frame prove that the damage has another cause. The format is that of "WAL-mode File
+    Format" (https://sqlite.org/walformat.html).
+    """
+    log = path.read_bytes() if path.exists() else b""
+    if len(log) < _LOG_HEADER_BYTES:
+        return
+    order = ">" if log[3:4] == b"\x83" else "<"
+    frame_bytes = _FRAME_HEADER_BYTES + PAGE_BYTES
+    salts = {log[16:24], log[40:48]}  # of the log's header, and of the first frame's
+    checksum = _add_to_log_checksum((0, 0), order, log[:24])
+    is_valid = struct.pack(">II", *checksum) == log[24:32]
+    lost_commits = 0
+    for start in range(_LOG_HEADER_BYTES, len(log) - frame_bytes + 1, frame_bytes):
+        header = log[start : start + _FRAME_HEADER_BYTES]
+        if is_valid:
+            page = log[start + _FRAME_HEADER_BYTES : start + frame_bytes]
+            checksum = _add_to_log_checksum(checksum, order, header[:8] + page)
+            is_valid = header[8:] == log[16:24] + struct.pack(">II", *checksum)
+        if not is_valid:
+            lost_commits += header[4:8] != bytes(4) and header[8:16] in salts
+    if lost_commits > 1:
+        raise SpoolCorruptError(f"{path} is damaged, and acknowledged changes follow")
+
+
+def _add_to_log_checksum(checksum: tuple[int, int], order: str, data: bytes) -> tuple[int, int]:
+    first, second = checksum
+    for one, other in struct.iter_unpack(f"{order}II", data):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
+
+
+def _compute_checksum(sizes: bytes, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(sizes))
+
+
+def _count_sealed(connection: sqlite3.Connection, stream: str) -> int:
+    query = "SELECT count(*) FROM objects WHERE stream = ? AND is_sealed"
+    return int(connection.execute(query, (stream,)).fetchone()[0])
+
+
+def _lock(directory: Path) -> int:
+    """Lock the directory for this process until it ends or closes the returned descriptor."""
     try:
-        os.fsync(descriptor)
-    finally:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise SpoolUnusableError(
+            f"the spool directory {directory} can't be written: {error.strerror}"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         os.close(descriptor)
+        raise SpoolUnusableError(
+            f"the spool directory {directory} is in use by another server"
+        ) from error
+    return descriptor
+
+
+def _refuse_older_release(directory: Path) -> None:
+    if any((*directory.glob("stream-*/*.open"), *directory.glob("stream-*/*.sealed"))):
+        raise SpoolUnusableError(
+            f"{directory} holds records of an older release; start that release again to deliver "
+            f"them, or delete {directory}/stream-* to give them up"
+        )

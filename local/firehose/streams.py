@@ -1,7 +1,7 @@
 """Configurations of the deployed streams, as the emulator's control plane describes them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -59,10 +59,6 @@ class StreamConfig:
         """The size before compression at which an object is due."""
         return self.size_mib * MIB
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON object."""
-        return asdict(self)
-
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "StreamConfig":
         """Parse a DeliveryStreamDescription.
@@ -73,7 +69,7 @@ class StreamConfig:
         destination = _find_s3_destination(description)
         _refuse_unsupported(destination)
         size_mib, interval_seconds = _parse_hints(destination.get("BufferingHints") or {})
-        is_gzip = _is_gzip(destination.get("CompressionFormat") or "UNCOMPRESSED")
+        is_gzip = destination.get("CompressionFormat") == "GZIP"
         prefix = destination.get("Prefix") or ""
         try:
             check_prefix(prefix)
@@ -101,11 +97,9 @@ def describe(client: "FirehoseClient", name: str) -> StreamConfig:
     """
     try:
         answer = client.describe_delivery_stream(DeliveryStreamName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            raise StreamNotFoundError(error.response["Error"]["Message"]) from error
-        raise ControlPlaneError(f"DescribeDeliveryStream: {error}") from error
-    except BotoCoreError as error:
+    except client.exceptions.ResourceNotFoundException as error:
+        raise StreamNotFoundError(str(error)) from error
+    except (ClientError, BotoCoreError) as error:
         raise ControlPlaneError(f"DescribeDeliveryStream: {error}") from error
     return StreamConfig.from_description(answer["DeliveryStreamDescription"])
 
@@ -131,6 +125,9 @@ def _refuse_unsupported(destination: Mapping[str, Any]) -> None:
             raise StreamUnsupportedError(f"{feature} is not supported")
     if destination.get("CustomTimeZone") not in {None, "", "UTC"}:
         raise StreamUnsupportedError("CustomTimeZone other than UTC is not supported")
+    compression = destination.get("CompressionFormat") or "UNCOMPRESSED"
+    if compression not in {"GZIP", "UNCOMPRESSED"}:
+        raise StreamUnsupportedError(f"CompressionFormat {compression} is not supported")
     if destination.get("S3BackupMode", "Disabled") != "Disabled":
         raise StreamUnsupportedError("S3BackupMode is not supported")
 
@@ -147,12 +144,6 @@ def _parse_hints(hints: Mapping[str, Any]) -> tuple[int, int]:
             f"BufferingHints {dict(hints)} are outside AWS's 1-128 MiB and 0-900 s"
         )
     return size_mib, interval_seconds
-
-
-def _is_gzip(compression: str) -> bool:
-    if compression not in {"GZIP", "UNCOMPRESSED"}:
-        raise StreamUnsupportedError(f"CompressionFormat {compression} is not supported")
-    return compression == "GZIP"
 
 
 def _parse_delimiter(processing: Mapping[str, Any]) -> str:

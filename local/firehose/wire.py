@@ -62,7 +62,12 @@ def parse_put(operation: str, body: bytes) -> Put:
     Raises:
         WireError: the service would have refused the put.
     """
-    request = _parse_object(body)
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise WireError("SerializationException", f"not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise WireError("SerializationException", "the request is not a JSON object")
     stream = _read_stream_name(request)
     if operation == "PutRecord":
         record = request.get("Record")
@@ -95,27 +100,12 @@ def put_record_batch_answer(is_accepted: list[bool]) -> bytes:
         else {"ErrorCode": "ServiceUnavailableException", "ErrorMessage": "Slow down."}
         for accepted in is_accepted
     ]
-    return orjson.dumps(
-        {
-            "FailedPutCount": is_accepted.count(False),
-            "Encrypted": False,
-            "RequestResponses": results,
-        }
-    )
+    failed = is_accepted.count(False)
+    return orjson.dumps({"FailedPutCount": failed, "Encrypted": False, "RequestResponses": results})
 
 
 def _make_record_id() -> str:
     return f"{uuid.uuid4().hex}{uuid.uuid4().hex}"
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        request = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise WireError("SerializationException", f"not JSON: {error}") from error
-    if not isinstance(request, dict):
-        raise WireError("SerializationException", "the request is not a JSON object")
-    return request
 
 
 def _read_stream_name(request: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """Failed starts report the reason in one sentence, and in the exit code."""
 
 import json
+import sqlite3
 import subprocess
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,15 +68,16 @@ def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> 
     for data in (b"one\n", b"two\n"):
         client.put_record(DeliveryStreamName=stream.name, Record={"Data": data})
     firehose.kill()
-    (segment,) = firehose.spool.rglob("*.open")
-    segment.write_bytes(segment.read_bytes().replace(b"one\n", b"0ne\n"))
+    log = firehose.spool / "spool.sqlite3-wal"
+    content = log.read_bytes()
+    log.write_bytes(content.replace(b"one\n", b"0ne\n"))
 
     code, said = run_to_its_end(firehose)
 
     assert code == 5
     assert said.count("\n") == 1
-    assert f"{segment} is damaged in block 0" in said
-    segment.write_bytes(segment.read_bytes().replace(b"0ne\n", b"one\n"))
+    assert f"{log} is damaged" in said
+    log.write_bytes(content)
     firehose.start()
     firehose.flush()
     assert stream.lines() == ["one", "two"]
@@ -82,14 +85,27 @@ def test_a_corrupt_spool_is_code_5(firehose: FirehoseServer, stream: Stream) -> 
 
 def test_a_spool_that_can_not_be_read_is_code_4(firehose: FirehoseServer) -> None:
     firehose.stop()
-    (firehose.spool / "stream-x").mkdir()
-    (firehose.spool / "stream-x" / f"{1:020d}.open").mkdir()
+    (firehose.spool / "spool.sqlite3").unlink()
+    (firehose.spool / "spool.sqlite3").mkdir()
 
     code, said = run_to_its_end(firehose)
 
     assert code == 4
     assert said.count("\n") == 1
-    assert "can't be used: Is a directory" in said
+    assert "can't be used: unable to open database file" in said
+
+
+def test_records_of_an_older_release_are_code_4(emulator: Emulator, tmp_path: Path) -> None:
+    segment = tmp_path / "spool" / "stream-commands" / f"{1:020d}.open"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(b"forebay-firehose-spool-1\n")
+
+    code, said = run_to_its_end(FirehoseServer(tmp_path / "spool", emulator.url))
+
+    assert code == 4
+    assert said.count("\n") == 1
+    assert f"{tmp_path / 'spool'} holds records of an older release" in said
+    assert segment.exists()
 
 
 def test_records_without_a_configuration_are_code_5(
@@ -98,20 +114,20 @@ def test_records_without_a_configuration_are_code_5(
     client = firehose.client()
     client.put_record(DeliveryStreamName=stream.name, Record={"Data": b"one\n"})
     firehose.kill()
-    (configuration,) = firehose.spool.rglob("stream.json")
-    configuration.unlink()
+    with closing(sqlite3.connect(firehose.spool / "spool.sqlite3")) as spool, spool:
+        spool.execute("DELETE FROM streams")
 
     code, said = run_to_its_end(firehose)
 
     assert code == 5
-    assert "stream.json is missing" in said
+    assert f"the configuration of the stream {stream.name} in the spool can't be read" in said
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--throttle", "2"), "throttle must be a number from 0 to 1"),
-        (("--down", "perhaps"), "down must be one of no, error, reset"),
+        (("--throttle", "2"), "throttle: Input should be less than or equal to 1"),
+        (("--down", "perhaps"), "down: Input should be 'no', 'error' or 'reset'"),
         (("--stop-seconds", "-1"), "stop-seconds"),
         (("--refresh-seconds", "0"), "refresh-seconds"),
         (("--chaos",), "--chaos"),

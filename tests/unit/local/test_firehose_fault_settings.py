@@ -37,7 +37,7 @@ def test_an_unknown_or_impossible_setting_is_named(values: dict[str, Any], named
 def test_settings_survive_a_round_trip() -> None:
     settings = FaultSettings.parse({"throttle": 0.5, "down": "reset", "seed": 7})
 
-    assert FaultSettings.parse(settings.as_dict()) == settings
+    assert FaultSettings.parse(settings.model_dump()) == settings
 
 
 def test_a_seed_repeats_the_choices() -> None:

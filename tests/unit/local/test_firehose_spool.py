@@ -1,241 +1,321 @@
-"""The durable log: the records that are read back after any end of a process."""
+"""The spool: the records that are read back after any end of a process."""
 
-import errno
+import asyncio
+import contextlib
 import os
 import shutil
-import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.firehose.segment import (
-    HEADER_BYTES,
-    Record,
+from local.firehose import spool as spools
+from local.firehose.spool import (
+    Spool,
     SpoolCorruptError,
-    encode_block,
-    encode_header,
-    read_records,
-    scan,
+    SpoolUnusableError,
+    SpoolWriteError,
+    check_log,
 )
-from local.firehose.spool import Spool, SpoolUnusableError, SpoolWriteError, StreamSpool
 
-FIRST = [Record(1_000, b"one\n"), Record(1_001, b""), Record(999, b"\x00FHBK\xff" * 3)]
-SECOND = [Record(1_002, b"four\n" * 100)]
-THIRD = [Record(1_003, b"five\n")]
-
-records = st.builds(Record, st.integers(0, 2**63), st.binary(max_size=200))
-commits = st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=5)
+FIRST = [b"one\n", b"", b"\x00\xff" * 9]
+SECOND = [b"four\n" * 2_000]
+THIRD = [b"five\n"]
+LARGE = 2**40
 
 
-def open_file(directory: Path) -> Path:
-    (path,) = directory.glob("*.open")
-    return path
-
-
-def read_back(directory: Path) -> list[Record]:
-    """Return all records that a new process recovers, in order."""
-    spool = StreamSpool(directory)
-    spool.seal()
-    return [record for segment in spool.sealed for record in segment.read()]
-
-
-@given(commits, st.data())
-@settings(max_examples=200)
-def test_a_cut_anywhere_leaves_the_commits_before_it(
-    blocks: list[list[Record]], data: st.DataObject
-) -> None:
-    segment_id = uuid.uuid4()
-    encoded = [encode_block(segment_id, number, block) for number, block in enumerate(blocks)]
-    whole = encode_header(segment_id) + b"".join(encoded)
-    cut = data.draw(st.integers(HEADER_BYTES, len(whole)))
-    ends = [HEADER_BYTES + sum(map(len, encoded[: n + 1])) for n in range(len(encoded))]
-    kept = [
-        record for block, end in zip(blocks, ends, strict=True) for record in block if end <= cut
-    ]
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"segment-{segment_id}"
+@contextlib.asynccontextmanager
+async def running(directory: Path) -> AsyncIterator[Spool]:
+    """Open a spool, and make its changes in a thread as the server does."""
+    spool = Spool(directory)
+    changes = asyncio.create_task(asyncio.to_thread(spool.make_changes))
     try:
-        path.write_bytes(whole[:cut])
-
-        found = scan(path)
-
-        assert list(read_records(path, found.length)) == kept
-        assert found.records == len(kept)
-        assert found.data_bytes == sum(len(record.data) for record in kept)
-        assert found.oldest_ms == min((record.arrival_ms for record in kept), default=None)
+        yield spool
     finally:
-        path.unlink(missing_ok=True)
+        spool.close()
+        await changes
 
 
-def test_a_new_process_goes_on_where_the_old_one_was_killed(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    with open_file(tmp_path / "s").open("ab") as file:
-        file.write(encode_block(uuid.uuid4(), 1, SECOND)[:50])  # a torn write
-
-    again = StreamSpool(tmp_path / "s")
-    again.append(THIRD)
-
-    assert read_back(tmp_path / "s") == FIRST + THIRD
+def image(directory: Path, target: Path) -> Path:
+    """Copy the files as a kill leaves them: the log is there, the index in memory is not."""
+    target.mkdir()
+    for name in ("spool.sqlite3", "spool.sqlite3-wal"):
+        shutil.copy(directory / name, target / name)
+    return target
 
 
-def test_a_segment_killed_while_being_made_is_forgotten(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    os.truncate(open_file(tmp_path / "s"), HEADER_BYTES - 1)
-
-    assert read_back(tmp_path / "s") == []
+def log(directory: Path) -> Path:
+    return directory / "spool.sqlite3-wal"
 
 
-@pytest.mark.parametrize("distance_from_first_block", [0, 5, 25, 30, 40])
-def test_damage_before_a_whole_commit_is_refused(
-    tmp_path: Path, distance_from_first_block: int
+def read_back(directory: Path, stream: str = "s") -> list[bytes]:
+    """Return all records that a new process recovers, in order."""
+
+    async def scenario() -> list[bytes]:
+        async with running(directory) as spool:
+            return [record for item in spool.objects(stream) for record in spool.read(item)]
+
+    return asyncio.run(scenario())
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> tuple[Path, list[int]]:
+    """The files after a kill that followed five puts, and the log's length after each put."""
+
+    async def scenario() -> tuple[Path, list[int]]:
+        async with running(tmp_path / "running") as spool:
+            ends = []
+            for records in (FIRST, SECOND, THIRD, SECOND, FIRST):
+                await spool.put("s", records, LARGE)
+                ends.append(log(tmp_path / "running").stat().st_size)
+            return image(tmp_path / "running", tmp_path / "killed"), ends
+
+    return asyncio.run(scenario())
+
+
+@pytest.fixture(params=[(0, 0), (0, 9), (0, 17), (0, 25), (1, 0), (1, 5), (1, 9), (1, 2_000)])
+def damaged(killed: tuple[Path, list[int]], request: pytest.FixtureRequest) -> Path:
+    """A log with one changed byte in its header, or in the second put; three puts follow."""
+    directory, ends = killed
+    content = bytearray(log(directory).read_bytes())
+    content[[0, ends[0]][request.param[0]] + request.param[1]] ^= 0xFF
+    log(directory).write_bytes(content)
+    return directory
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[None]:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_cut_anywhere_leaves_the_puts_before_it(
+    killed: tuple[Path, list[int]], data: st.DataObject
 ) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    spool.append(SECOND)
-    path = open_file(tmp_path / "s")
-    damage(path, HEADER_BYTES + distance_from_first_block)
-
-    with pytest.raises(SpoolCorruptError, match="block 0"):
-        StreamSpool(tmp_path / "s")
-
-
-def test_damage_in_a_sealed_segment_is_refused_even_at_its_end(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    segment = spool.seal()
-    assert segment is not None
-    damage(segment.path, segment.length - 1)
-
-    with pytest.raises(SpoolCorruptError, match=segment.path.name):
-        StreamSpool(tmp_path / "s")
+    directory, ends = killed
+    cut = data.draw(st.integers(0, ends[-1]))
+    target = image(directory, directory.parent / "cut")
+    os.truncate(log(target), cut)
+    puts = zip((FIRST, SECOND, THIRD, SECOND, FIRST), ends, strict=True)
+    try:
+        assert read_back(target) == [r for records, end in puts if end <= cut for r in records]
+    finally:
+        shutil.rmtree(target)
 
 
-def test_a_sealed_segment_that_lost_its_end_is_refused(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    spool.append(SECOND)
-    segment = spool.seal()
-    assert segment is not None
-    os.truncate(segment.path, HEADER_BYTES + 200)
+def test_a_new_process_goes_on_where_the_old_was_killed_in_a_write(
+    killed: tuple[Path, list[int]],
+) -> None:
+    directory, ends = killed
+    os.truncate(log(directory), ends[1] - 50)
 
-    with pytest.raises(SpoolCorruptError, match=segment.path.name):
-        StreamSpool(tmp_path / "s")
+    async def scenario() -> None:
+        async with running(directory) as spool:
+            assert [item.records for item in spool.objects("s")] == [len(FIRST)]
+            await spool.put("s", THIRD, LARGE)
+            assert [item.records for item in spool.objects("s")] == [len(FIRST) + len(THIRD)]
 
-
-def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    damage(open_file(tmp_path / "s"), 3)
-
-    with pytest.raises(SpoolCorruptError, match="does not begin"):
-        StreamSpool(tmp_path / "s")
+    asyncio.run(scenario())
+    assert read_back(directory) == FIRST + THIRD
 
 
-def test_an_object_keeps_its_id_over_a_restart_unless_it_grew(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    shutil.copytree(tmp_path / "s", tmp_path / "grown")
-    sealed = spool.seal()
-    grown = StreamSpool(tmp_path / "grown")
-    grown.append(SECOND)
-    longer = grown.seal()
+def test_damage_before_whole_commits_is_refused(damaged: Path) -> None:
+    content = log(damaged).read_bytes()
 
-    assert sealed is not None
-    assert longer is not None
-    assert StreamSpool(tmp_path / "s").sealed[0].object_id == sealed.object_id
-    assert longer.object_id != sealed.object_id
+    with pytest.raises(SpoolCorruptError, match="sqlite3-wal is damaged"):
+        Spool(damaged)
+
+    assert log(damaged).read_bytes() == content  # what can be rescued is left as it is
 
 
-def test_a_removed_segment_does_not_come_back(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
-    first = spool.seal()
-    spool.append(SECOND)
-    assert first is not None
-    spool.remove(first)
-
-    assert read_back(tmp_path / "s") == SECOND
+def test_an_undamaged_log_passes(killed: tuple[Path, list[int]]) -> None:
+    check_log(log(killed[0]))
+    assert read_back(killed[0]) == FIRST + SECOND + THIRD + SECOND + FIRST
 
 
+def test_damage_in_the_database_is_refused(killed: tuple[Path, list[int]]) -> None:
+    directory, _ends = killed
+    read_back(directory)  # a clean end moves the log into the database
+    content = (directory / "spool.sqlite3").read_bytes()
+
+    for name, damaged, reason in (
+        ("record", content.replace(b"four\nfour\n", b"four\nf0ur\n", 1), "is damaged in object"),
+        ("header", b"x" + content[1:], "not a database"),
+        ("page", content[:8192] + bytes(4096) + content[12288:], "is damaged"),
+    ):
+        (directory.parent / name).mkdir()
+        (directory.parent / name / "spool.sqlite3").write_bytes(damaged)
+        with pytest.raises(SpoolCorruptError, match=reason):
+            Spool(directory.parent / name)
+
+
+def test_an_acknowledgement_waits_for_the_sync(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    assert spool._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert spool._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_other_users_can_not_read_the_records(killed: tuple[Path, list[int]]) -> None:
+    files = list((killed[0].parent / "running").glob("spool.*")) + list(killed[0].iterdir())
+
+    assert len(files) >= 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_puts_that_wait_share_a_commit(tmp_path: Path) -> None:
+    statements: list[str] = []
+
+    async def scenario() -> None:
+        spool = Spool(tmp_path / "spool")
+        spool._writer.set_trace_callback(statements.append)
+        puts = [spool.put("s", [b"x"], LARGE) for _ in range(50)]
+        changes = asyncio.create_task(asyncio.to_thread(spool.make_changes))
+        await asyncio.gather(*puts)
+        spool.close()
+        await changes
+
+    asyncio.run(scenario())
+    assert statements.count("COMMIT") == 1
+    assert read_back(tmp_path / "spool") == [b"x"] * 50
+
+
+def test_puts_that_share_a_commit_do_not_share_a_full_object(tmp_path: Path) -> None:
+    async def scenario() -> list[int]:
+        spool = Spool(tmp_path / "spool")
+        puts = [spool.put("s", [b"x" * 60], 100) for _ in range(3)]
+        changes = asyncio.create_task(asyncio.to_thread(spool.make_changes))
+        await asyncio.gather(*puts)
+        sizes = [item.bytes for item in spool.objects("s")]
+        spool.close()
+        await changes
+        return sizes
+
+    assert asyncio.run(scenario()) == [120, 60]
+
+
+def test_a_caller_that_goes_away_does_not_disturb_its_neighbours(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        spool = Spool(tmp_path / "spool")
+        leaving, staying = spool.put("s", FIRST, LARGE), spool.put("s", SECOND, LARGE)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        changes = asyncio.create_task(asyncio.to_thread(spool.make_changes))
+        await staying
+        spool.close()
+        await changes
+
+    asyncio.run(scenario())
+    assert read_back(tmp_path / "spool") == SECOND
+
+
+def test_an_object_keeps_its_id_over_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path / "running") as spool:
+            await spool.put("s", FIRST, LARGE)
+            await spool.seal("s")
+            await spool.put("s", SECOND, LARGE)
+            before = spool.objects("s")
+            image(tmp_path / "running", tmp_path / "killed")
+        async with running(tmp_path / "killed") as spool:
+            assert spool.objects("s") == before
+            assert [item.is_sealed for item in before] == [True, False]
+
+    asyncio.run(scenario())
+
+
+def test_a_removed_object_does_not_come_back_and_takes_no_room(tmp_path: Path) -> None:
+    async def scenario() -> int:
+        async with running(tmp_path / "spool") as spool:
+            await spool.put("s", [os.urandom(1_000_000)], LARGE)
+            await spool.seal("s")
+            await spool.remove(spool.objects("s")[0])
+            await spool.seal("s")  # the space is returned before the next change
+            return sum(path.stat().st_size for path in (tmp_path / "spool").glob("*3*"))
+
+    assert asyncio.run(scenario()) < 100_000
+    assert read_back(tmp_path / "spool") == []
+
+
+@pytest.mark.usefixtures("file_size_limit")
 def test_a_write_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
-    spool = StreamSpool(tmp_path / "s")
-    spool.append(FIRST)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    room = open_file(tmp_path / "s").stat().st_size + 100
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        with pytest.raises(SpoolWriteError, match="too large"):
-            spool.append(SECOND)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    spool.append(THIRD)
 
-    assert read_back(tmp_path / "s") == FIRST + THIRD
+    async def scenario() -> None:
+        async with running(tmp_path / "spool") as spool:
+            await spool.put("s", FIRST, LARGE)
+            room = log(tmp_path / "spool").stat().st_size + 20_000
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+            refused = [spool.put("s", [b"x" * 30_000], LARGE) for _ in range(2)]
+            for outcome in await asyncio.gather(*refused, return_exceptions=True):
+                assert isinstance(outcome, SpoolWriteError)
+            assert spool.refusal is not None
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            await spool.put("s", THIRD, LARGE)
+            assert spool.refusal is None
+
+    asyncio.run(scenario())
+    assert read_back(tmp_path / "spool") == FIRST + THIRD
 
 
-@pytest.mark.parametrize("earlier", [[], FIRST])
-def test_a_file_whose_sync_failed_takes_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: list[Record]
+def test_without_free_space_deliveries_go_on_and_puts_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real disk can't be made to fail a sync on request, so the call is patched."""
-    spool = StreamSpool(tmp_path / "s")
-    if earlier:
-        spool.append(earlier)
+    async def scenario() -> None:
+        async with running(tmp_path / "spool") as spool:
+            await spool.put("s", FIRST, LARGE)
+            monkeypatch.setattr(spools, "RESERVE_BYTES", LARGE * LARGE)
+            put = spool.put("s", SECOND, LARGE)
+            await spool.seal("s")
+            with pytest.raises(SpoolWriteError, match="free"):
+                await put
+            await spool.remove(spool.objects("s")[0])
+            assert spool.objects("s") == []
 
-    def fail(_descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("local.firehose.spool.sync_data", fail)
-        with pytest.raises(SpoolWriteError, match="Input/output"):
-            spool.append(SECOND)
-    if earlier:
-        with pytest.raises(SpoolWriteError, match="no more"):
-            spool.append(SECOND)
-        assert spool.seal() is not None
-    spool.append(THIRD)
-
-    assert read_back(tmp_path / "s") == earlier + THIRD
+    asyncio.run(scenario())
 
 
 def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
-    first = Spool(tmp_path / "spool")
-    with pytest.raises(SpoolUnusableError, match="in use"):
+    async def scenario() -> None:
+        async with running(tmp_path / "spool"):
+            with pytest.raises(SpoolUnusableError, match="in use"):
+                Spool(tmp_path / "spool")
+        async with running(tmp_path / "spool"):
+            pass
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", [f"{1:020d}.open", f"{1:020d}.4194304.sealed"])
+def test_records_of_an_older_release_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "spool" / "stream-s" / name
+    path.parent.mkdir(parents=True)
+    (path.parent / "stream.json").write_text("{}")
+    path.touch()
+
+    with pytest.raises(SpoolUnusableError, match="older release; start that release again"):
         Spool(tmp_path / "spool")
 
-    first.close()
-
-    Spool(tmp_path / "spool").close()
-
-
-def test_only_streams_with_records_are_taken_up_again(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool")
-    spool.stream("empty").save_configuration({"name": "empty"})
-    for name in ("..", "full"):  # ".." is a valid stream name, and must stay inside the spool
-        spool.stream(name).append(FIRST)
-
-    assert spool.stream_names() == ["..", "full"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool"]
-    spool.close()
+    path.unlink()  # that release has delivered them
+    assert read_back(shutil.copytree(tmp_path / "spool", tmp_path / "delivered")) == []
 
 
-def test_a_configuration_is_kept(tmp_path: Path) -> None:
-    spool = StreamSpool(tmp_path / "s")
-    assert spool.load_configuration() is None
-    spool.save_configuration({"name": "s", "size_mib": 5})
+def test_only_streams_with_records_are_resumed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path / "spool") as spool:
+            await spool.save_configuration("empty", b"1")
+            for name in ("..", "full"):
+                await spool.save_configuration(name, b"old")
+                await spool.save_configuration(name, name.encode())
+                await spool.put(name, FIRST, LARGE)
+        async with running(tmp_path / "spool") as spool:
+            assert spool.configurations() == {"..": b"..", "full": b"full"}
 
-    assert StreamSpool(tmp_path / "s").load_configuration() == {"name": "s", "size_mib": 5}
-    (tmp_path / "s" / "stream.json").write_text("{")
-    with pytest.raises(SpoolCorruptError, match=r"stream\.json"):
-        spool.load_configuration()
-
-
-def damage(path: Path, offset: int) -> None:
-    """Change one byte of a file."""
-    content = bytearray(path.read_bytes())
-    content[offset] ^= 0xFF
-    path.write_bytes(content)
+    asyncio.run(scenario())

@@ -1,5 +1,6 @@
 """The configuration read from a described stream, and the refusal of unsupported features."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_description_is_read(kind: str) -> None:
         extension=".gz",
         delimiter="",
     )
-    assert StreamConfig(**config.as_dict()) == config
+    assert StreamConfig(**asdict(config)) == config
 
 
 def test_what_is_left_out_is_awss_default() -> None:
