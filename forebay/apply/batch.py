@@ -15,18 +15,21 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from forebay.apply.decisions import DecisionLog
 from forebay.apply.fold import Folded, Target
 from forebay.apply.habits import Habits
 from forebay.apply.ledger import OvertakenError
-from forebay.apply.outcome import Counts, InvalidLine, Source, Undecided
+from forebay.apply.outcome import Counts, Source
 from forebay.apply.prepare import Contest, Prepared, in_order
-from forebay.apply.rejections import Rejection, find_rejected, line_id
 from forebay.apply.rows import unfit_keys
 from forebay.apply.staging import Refusal
-from forebay.apply.table import TableApplier, lock_for_chunk, lock_resources
+from forebay.apply.table import TableApplier
+from forebay.archive.lines import InvalidLine
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.db.locks import lock_for_chunk, lock_resources
+from forebay.decisions.log import DecisionLog
+from forebay.decisions.refusals import Undecided
+from forebay.decisions.rejections import Rejection, find_rejected, line_id
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 

@@ -6,20 +6,25 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import psycopg
 
-from forebay.apply.ahead import ReadAhead
 from forebay.apply.batch import Applied, ChunkApplier
-from forebay.apply.decisions import DecisionLog, LogMovedError, UnsettledError
 from forebay.apply.habits import Habits
 from forebay.apply.ledger import Ledger, OvertakenError
-from forebay.apply.outcome import Counts, Entry, Outcome, Source
+from forebay.apply.outcome import Counts, Outcome, Source
 from forebay.apply.prepare import Prepared, prepare
+from forebay.archive.ahead import ReadAhead
+from forebay.archive.lines import Entry
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
+from forebay.decisions.log import DecisionLog, LogMovedError, UnsettledError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
+
+#: The chunks of an object, read and prepared ahead.
+PreparedChunks: TypeAlias = ReadAhead[Prepared]
 
 _INSTANT_RETRIES = 5
 _RETRY_PAUSE_SECONDS = 0.1
@@ -27,7 +32,7 @@ _RETRY_PAUSE_SECONDS = 0.1
 
 def read_ahead(
     chunks: Iterable[Sequence[Entry]], resources: Mapping[str, ResourceSpec]
-) -> ReadAhead:
+) -> PreparedChunks:
     """Start to read an object for a later call of `apply`.
 
     Args:
@@ -40,7 +45,7 @@ def read_ahead(
 
 def apply(
     connection: Connection,
-    chunks: Iterable[Sequence[Entry]] | ReadAhead,
+    chunks: Iterable[Sequence[Entry]] | PreparedChunks,
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],

@@ -4,25 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
-from forebay.command import Command
-from forebay.db.faults import CONFLICTS
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidLine:
-    """An invalid line: a line of an archive object that is not a command."""
-
-    #: Position in the object, from 0.
-    number: int
-    #: The line's bytes, or their beginning if the line is too long or its rest can't be read.
-    raw: bytes
-    code: str
-    detail: str
-
-
-Entry: TypeAlias = Command | InvalidLine
+from forebay.decisions.refusals import Undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +22,6 @@ class Source:
     def __post_init__(self) -> None:
         if self.partial and not self.replay:
             raise ValueError(f"{self.object}: only a replay may apply a part of an object")
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """A candidate: a command or line that could not be applied, and is not decided yet."""
-
-    #: As it was archived.
-    entry: Entry
-    #: A stable name of the reason.
-    code: str
-    detail: str
-    sqlstate: str | None = None
-
-    @property
-    def needs_other_release(self) -> bool:
-        """True if the reason is this release's code or declarations, not Postgres or the line."""
-        return not isinstance(self.entry, InvalidLine) and self.sqlstate is None
-
-    @property
-    def depends_on_other_rows(self) -> bool:
-        """True if the command may apply after other commands."""
-        return self.sqlstate in CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from forebay.apply.fold import Folded, fold
-from forebay.apply.outcome import Entry, InvalidLine
 from forebay.apply.upcast import are_all_current, upcast
+from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from forebay.apply import InvalidLine
-from forebay.apply.rejections import line_id
+from forebay.archive.lines import InvalidLine
+from forebay.decisions.rejections import line_id
 
 #: Code of an empty file in a copied folder. Nothing stores an empty object: it was never copied.
 EMPTY: Final = "object_empty"

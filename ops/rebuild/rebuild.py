@@ -14,10 +14,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.apply import DecisionLog, Rejection
 from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.decisions.log import DecisionLog
+from forebay.decisions.rejections import Rejection
+from forebay.decisions.undo import undo
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
 from ops.cut import EVERYTHING, accepted, commands_until
@@ -255,16 +257,16 @@ class _Filling:
             RefusedError: a command whose row was loaded has been rejected meanwhile.
         """
         context = self._context
-        log = DecisionLog(self._connection, context.archive, context.resources)
         for entry in read_log(context.archive, after=self._position):
             rejections = list(map(Rejection.from_archive, up_to(self._cut, entry)))
-            if log.undo(rejections):
+            if undo(self._connection, context.resources, rejections):
                 raise RefusedError(
                     "commands were rejected while the archive was being read; nothing was "
                     "changed. Rebuild again"
                 )
         if self._cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded: the rest is taken over later.
+            log = DecisionLog(self._connection, context.archive, context.resources)
             log.begin_at(self._position, self._owner)
 
     def _load(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:

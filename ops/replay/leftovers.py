@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from forebay.apply import Counts, DecisionLog, Entry, InvalidLine, Outcome, Source, Undecided, apply
+from forebay.apply import Counts, Outcome, Source, apply
 from forebay.apply.ledger import Ledger
-from forebay.apply.lines import CHUNK_COMMANDS
+from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog
+from forebay.decisions.refusals import Undecided
 from forebay.resource.spec import ResourceSpec
 
 #: Commands kept in memory; an object beyond it fails, and a resumed run tries it again.

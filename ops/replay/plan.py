@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply import DecisionLog, Entry, InvalidLine, Source, rehearse
-from forebay.apply.lines import read_chunks
+from forebay.apply import Source, rehearse
 from forebay.apply.prepare import made_current
+from forebay.archive.lines import Entry, InvalidLine, read_chunks
 from forebay.command import Command
+from forebay.decisions.log import DecisionLog
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection

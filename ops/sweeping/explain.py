@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from forebay.apply import InvalidLine
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.db.connect import Connection
 from forebay.errors import PermanentError
 from forebay.resource.spec import ResourceSpec

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from forebay.apply.lines import read_lines
 from forebay.apply.prepare import made_current
-from forebay.apply.rejections import noted_keys
 from forebay.apply.rows import bodies_completer
+from forebay.archive.lines import read_lines
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.rejections import noted_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands

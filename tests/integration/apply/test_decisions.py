@@ -12,19 +12,13 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import (
-    Counts,
-    DecisionLog,
-    NotOwnerError,
-    Rejection,
-    Source,
-    Undecided,
-    apply,
-)
-from forebay.apply.decisions import UnsettledError
+from forebay.apply import Counts, Source, apply
 from forebay.archive.decisions import DecisionLogError, encode_rejections, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog, NotOwnerError, UnsettledError
+from forebay.decisions.refusals import Undecided
+from forebay.decisions.rejections import Rejection
 from forebay.errors import TransientError
 from forebay.ids import mark_orphaned
 from tests.crossings.releases import RELEASES

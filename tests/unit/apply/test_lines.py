@@ -12,8 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks, read_lines
-from forebay.apply.outcome import Entry, InvalidLine
+from forebay.archive.lines import (
+    MAX_BAD_BYTES,
+    MAX_BAD_LINES,
+    Entry,
+    InvalidLine,
+    read_chunks,
+    read_lines,
+)
 from forebay.codec import MAX_LINE_BYTES, encode
 from tests.fixtures.bombs import BOMBS
 from tests.fixtures.commands import city

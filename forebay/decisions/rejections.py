@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Self
 
-from forebay.apply.outcome import InvalidLine, Undecided
+from forebay.archive.lines import InvalidLine
 from forebay.codec import encode
 from forebay.db.connect import Connection
+from forebay.decisions.refusals import Undecided
 
 _LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
 # An archived line may contain any resource and key. Truncated, because the line must become a

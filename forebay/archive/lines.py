@@ -9,8 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from forebay.apply.outcome import Entry, InvalidLine
 from forebay.codec import MAX_LINE_BYTES, decode, decode_all
 from forebay.command import Command
 from forebay.errors import InvalidLineError
@@ -36,6 +36,21 @@ _NO_COMMANDS = (
     f"more than {MAX_BAD_LINES:,} lines of the object, or {MAX_BAD_BYTES:,} bytes of them, are no "
     "commands; from here on it is not read"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidLine:
+    """An invalid line: a line of an archive object that is not a command."""
+
+    #: Position in the object, from 0.
+    number: int
+    #: The line's bytes, or their beginning if the line is too long or its rest can't be read.
+    raw: bytes
+    code: str
+    detail: str
+
+
+Entry: TypeAlias = Command | InvalidLine
 
 
 class _CorruptError(Exception):
