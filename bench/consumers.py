@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench import orders
 from bench.machine import own_peak_mebibytes
-from forebay.apply import Counts, Habits, Outcome, PreparedChunks, Source, apply, read_ahead
-from forebay.archive.ahead import one_ahead
+from forebay.apply import Chunk, Counts, Habits, Outcome, Source, apply, read_ahead
+from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.lines import read_chunks
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
@@ -127,5 +127,5 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
             pipe.send(Done(counts, own_peak_mebibytes()))
 
 
-def _begin(archive: Folder, key: str) -> PreparedChunks:
+def _begin(archive: Folder, key: str) -> ReadAhead[Chunk]:
     return read_ahead(read_chunks(archive.read(key)), orders.RESOURCES)

@@ -1,14 +1,19 @@
-"""Apply: turns chunks of commands into table changes."""
+"""Apply: turns chunks of commands into table changes.
 
-from forebay.apply.engine import PreparedChunks, apply, read_ahead, rehearse
-from forebay.apply.habits import Habits
-from forebay.apply.outcome import Counts, Outcome, Source
+Data walks one way: the archive's lines (`forebay.archive`) → `prepare` decides in memory → `chunk`,
+`table` and `copying` write → `results` has the ledger, and `forebay.decisions` the rejections.
+"""
+
+from forebay.apply.engine import apply, read_ahead, rehearse
+from forebay.apply.prepare import Chunk
+from forebay.apply.results import Counts, Outcome, Source
+from forebay.apply.table import Habits
 
 __all__ = [
+    "Chunk",
     "Counts",
     "Habits",
     "Outcome",
-    "PreparedChunks",
     "Source",
     "apply",
     "read_ahead",

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forebay.apply import Counts, Outcome, Source, apply
-from forebay.apply.ledger import Ledger
+from forebay.apply.results import Ledger
 from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
-from forebay.decisions.refusals import Undecided
+from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import ResourceSpec
 
 #: Commands kept in memory; an object beyond it fails, and a resumed run tries it again.
@@ -45,7 +45,7 @@ class _Object:
 
     size_bytes: int
     outcome: Outcome
-    left: Sequence[Undecided]
+    left: Sequence[Refusal]
     added: Counts = Counts()  # noqa: RUF009 - frozen
 
 
@@ -175,7 +175,7 @@ class _Trying:
         self._apply("leftovers of all objects", entries, decides=False)
 
     def decide(
-        self, key: str, item: _Object, *, keep: Callable[[Undecided], bool], in_turn: bool
+        self, key: str, item: _Object, *, keep: Callable[[Refusal], bool], in_turn: bool
     ) -> None:
         """Rejects what can't be applied, but for keys with a command that is to be kept.
 
@@ -232,7 +232,7 @@ def _note_in_ledger(connection: Connection, key: str, total: Outcome) -> None:
     )
 
 
-def _error(left: Sequence[Undecided]) -> str | None:
+def _error(left: Sequence[Refusal]) -> str | None:
     if not left:
         return None
     first = left[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.apply import Source, rehearse
-from forebay.apply.prepare import made_current
+from forebay.apply.prepare import make_current
 from forebay.archive.lines import Entry, InvalidLine, read_chunks
 from forebay.command import Command
 from forebay.decisions.log import DecisionLog
@@ -79,7 +79,7 @@ class Plan:
 
     def _try_body(self, command: Command, spec: ResourceSpec) -> None:
         try:
-            body = made_current(command, spec).body
+            body = make_current(command, spec).body
         except BodyError as exc:
             # What an upcaster raises may hold the body's values; without them reasons are few.
             reason: str | None = (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.apply.outcome import Counts
+from forebay.apply.results import Counts
 from forebay.command import Op
 from forebay.ids import mark_orphaned, mark_outdated, original_version
 from forebay.replay.selection import Selection
