@@ -49,8 +49,9 @@ class NewRows:
         incomplete: list[Rows] = []
         result = self._insert([RowStream(self._encode(fresh, incomplete, refusals))])
         result += Result(refusals=refusals)
-        for rows in _group_by_missing(Rows.joined(incomplete)):
-            result += self._insert_incomplete(rows)
+        if incomplete:
+            for rows in _group_by_missing(Rows.joined(incomplete)):
+                result += self._insert_incomplete(rows)
         return result
 
     def _encode(
@@ -60,7 +61,8 @@ class NewRows:
         for start in range(0, len(commands), PIECE):
             encoded = self._encoder.encode(commands[start : start + PIECE])
             refusals += encoded.refusals
-            incomplete.append(encoded.incomplete)
+            if encoded.incomplete:
+                incomplete.append(encoded.incomplete)
             yield encoded.complete
 
     def _insert(self, streams: list[RowStream]) -> Result:
@@ -78,8 +80,11 @@ class NewRows:
                 streams += [RowStream([rows]) for rows in parts]
             else:
                 result += Result(Counts(applied=copied))
-                uncopied.append(missing_rows)
-        return result + Result(refusals=self._table.refuse_unread(Rows.joined(uncopied)))
+                if missing_rows:
+                    uncopied.append(missing_rows)
+        if uncopied:
+            result += Result(refusals=self._table.refuse_unread(Rows.joined(uncopied)))
+        return result
 
     def _copy(self, stream: RowStream) -> tuple[int, Rows]:
         """Copy rows; return how many the table has accepted, and the rows that it has not.

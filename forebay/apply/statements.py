@@ -103,9 +103,7 @@ class Table:
         return faults
 
     def refuse_unread(self, rows: Rows) -> list[Refusal]:
-        """The refusals of rows that COPY has left out."""
-        if not rows:
-            return []
+        """The refusals of rows that COPY has left out; at least one row."""
         faults = self.find_input_faults(rows)
         return [
             _refuse_unread(command, faults.get(place))

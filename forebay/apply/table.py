@@ -172,7 +172,9 @@ class TableApplier:
         up) is resolved in two passes, whichever end comes first.
         """
         counts, refusals, tries = result.counts, result.refusals, 0
-        while tries < _CONFLICT_TRIES and any(refusal.conflict for refusal in refusals):
+        if not any(refusal.conflict for refusal in refusals):
+            return result
+        while tries < _CONFLICT_TRIES:
             refusals = self._mark_hopeless(refusals)
             conflicts = [refusal for refusal in reversed(refusals) if refusal.conflict]
             final = [refusal for refusal in refusals if not refusal.conflict]
@@ -183,7 +185,7 @@ class TableApplier:
                 unresolved += retried.refusals
             tries += len(conflicts)
             refusals = [*final, *unresolved]
-            if len(unresolved) == len(conflicts):  # no progress
+            if len(unresolved) == len(conflicts):  # no progress, or no conflict is left
                 break
         return Result(counts) + self._swap(refusals)
 
