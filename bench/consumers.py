@@ -13,20 +13,12 @@ from pathlib import Path
 
 from bench import orders
 from bench.machine import own_peak_mebibytes
-from forebay.apply import (
-    Counts,
-    DecisionLog,
-    Habits,
-    Outcome,
-    ReadAhead,
-    Source,
-    apply,
-    one_ahead,
-    read_ahead,
-)
-from forebay.apply.lines import read_chunks
+from forebay.apply import Chunk, Counts, Habits, Outcome, Source, apply, read_ahead
+from forebay.archive.ahead import ReadAhead, one_ahead
+from forebay.archive.lines import read_chunks
 from forebay.collector import collect_seldom
 from forebay.db.connect import connect
+from forebay.decisions.log import DecisionLog
 from ops.archive.store import Folder
 
 _STATEMENT_TIMEOUT_MS = 240_000
@@ -135,5 +127,5 @@ def _consume(pipe: Pipe, url: str, folder: Path) -> None:
             pipe.send(Done(counts, own_peak_mebibytes()))
 
 
-def _begin(archive: Folder, key: str) -> ReadAhead:
+def _begin(archive: Folder, key: str) -> ReadAhead[Chunk]:
     return read_ahead(read_chunks(archive.read(key)), orders.RESOURCES)

@@ -74,14 +74,16 @@ class Package:
 PACKAGES: Final[Mapping[PackageName, Package]] = {
     "write": Package(
         group="write",
-        without=("forebay/db", "forebay/apply"),
+        without=("forebay/db", "forebay/decisions", "forebay/apply"),
         certificates=False,
         compiled=True,
     ),
-    "read": Package(group="read", without=("forebay/aws", "forebay/apply"), compiled=True),
+    "read": Package(
+        group="read", without=("forebay/aws", "forebay/decisions", "forebay/apply"), compiled=True
+    ),
     "about": Package(
         group="about",
-        without=("forebay/apply", "forebay/db/schema"),
+        without=("forebay/decisions", "forebay/apply", "forebay/db/schema"),
         npm={
             f"lambdas/about/swagger-ui/{name}": f"swagger-ui-dist/{name}"
             for name in (
@@ -90,9 +92,15 @@ PACKAGES: Final[Mapping[PackageName, Package]] = {
             )
         },
     ),
-    "imports": Package(group="write", without=("forebay/db", "forebay/apply"), certificates=False),
+    "imports": Package(
+        group="write",
+        without=("forebay/db", "forebay/decisions", "forebay/apply"),
+        certificates=False,
+    ),
     "firehose_consumer": Package(group="consumer"),
-    "sweep": Package(group="consumer", without=("forebay/apply", "forebay/intake")),
+    "sweep": Package(
+        group="consumer", without=("forebay/decisions", "forebay/apply", "forebay/intake")
+    ),
     "migrate": Package(group="migrate", extra=("migrations", "alembic.ini")),
 }
 

@@ -10,9 +10,8 @@ from typing import Any, Literal
 import orjson
 from psycopg import sql
 
-from forebay.apply import InvalidLine
-from forebay.apply.lines import read_chunks
-from forebay.apply.upcast import upcast
+from forebay.apply.prepare import upcast
+from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.command import Command, KeyValue
 from forebay.db.connect import Connection
 from forebay.errors import BodyError

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from forebay.apply import InvalidLine
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.aws.archive import IMPORTS_PREFIX
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection

@@ -1,27 +1,21 @@
-"""Apply: turns chunks of commands into table changes; the only writer of resource tables."""
+"""Apply: turns chunks of commands into table changes.
 
-from forebay.apply.ahead import ReadAhead, one_ahead
-from forebay.apply.decisions import DecisionLog, NotOwnerError, Ownership
+Data walks one way: the archive's lines (`forebay.archive`) → `prepare` decides in memory → `chunk`,
+`table` and `copying` write → `results` has the ledger, and `forebay.decisions` the rejections.
+"""
+
 from forebay.apply.engine import apply, read_ahead, rehearse
-from forebay.apply.habits import Habits
-from forebay.apply.outcome import Counts, Entry, InvalidLine, Outcome, Source, Undecided
-from forebay.apply.rejections import Rejection
+from forebay.apply.prepare import Chunk
+from forebay.apply.results import Counts, Outcome, Source
+from forebay.apply.table import Habits
 
 __all__ = [
+    "Chunk",
     "Counts",
-    "DecisionLog",
-    "Entry",
     "Habits",
-    "InvalidLine",
-    "NotOwnerError",
     "Outcome",
-    "Ownership",
-    "ReadAhead",
-    "Rejection",
     "Source",
-    "Undecided",
     "apply",
-    "one_ahead",
     "read_ahead",
     "rehearse",
 ]

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from forebay.apply.rowset import Encoded
-from forebay.apply.staging import Refusal, as_copied
-from forebay.apply.statements import ORIGINAL_VERSION
-from forebay.db.connect import Connection
+from forebay.apply.rows import Rows, as_copied
+from forebay.apply.statements import ORIGINAL_VERSION, Table
 from forebay.db.faults import fault_code, is_conflict_with_neighbours
-from forebay.resource.spec import ResourceSpec
+from forebay.decisions.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +46,13 @@ class _Obstacle:
 class Conflicts:
     """Finds the conflicts of a table over a connection."""
 
-    def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
-        self._connection = connection
-        self._table = spec.table
-        self._key = spec.key.name
-        self._places = {column.name: place for place, column in enumerate(spec.columns)}
+    def __init__(self, table: Table) -> None:
+        self._connection = table.connection
+        self._table = table.spec.table
+        self._key = table.spec.key.name
+        self._places = {column.name: place for place, column in enumerate(table.spec.columns)}
 
-    def find(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
+    def find(self, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
         """Find rows that the constraint of an error refuses, whatever happens to the other rows.
 
         A row is refused if the row of another key has its unique value, if the row that it refers
@@ -79,7 +77,7 @@ class Conflicts:
             if obstacle.by is None
         }
 
-    def hopeless(self, rows: Sequence[Encoded], error: psycopg.Error) -> dict[int, Refusal]:
+    def find_hopeless(self, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
         """Find rows that stay refused in any order of `rows`: a row outside `rows` is in the way.
 
         Args, returns: as `find`; a single row is examined too.
@@ -93,31 +91,30 @@ class Conflicts:
                 waiting[obstacle.by][place] = obstacle.refusal
         pending = list(hopeless)
         while pending:
-            for place, refusal in waiting[str(rows[pending.pop()].command.key)].items():
+            for place, refusal in waiting[str(rows.commands[pending.pop()].key)].items():
                 if place not in hopeless:
                     hopeless[place] = refusal
                     pending.append(place)
         return hopeless
 
     def _find_obstacles(
-        self, rows: Sequence[Encoded], error: psycopg.Error, *, among: bool
+        self, rows: Rows, error: psycopg.Error, *, among: bool
     ) -> Iterator[tuple[int, _Obstacle]]:
-        keys = [str(row.command.key) for row in rows]
+        keys = [str(command.key) for command in rows.commands]
         for constraint in self._read_constraints(error):
-            checked = {
-                place: row
-                for place, row in enumerate(rows)
-                if (row.command.op == "delete") is constraint.is_referred_to
-            }
-            if not checked:
+            places = [
+                place
+                for place, command in enumerate(rows.commands)
+                if (command.op == "delete") is constraint.is_referred_to
+            ]
+            if not places:
                 continue
             statement = self._build_statement(constraint, among=among)
-            values = {**self._build_values(constraint, list(checked.values())), "keys": keys}
-            places = list(checked)
+            values = {**self._build_values(constraint, rows.at(places)), "keys": keys}
             for number, value, blocking_key in self._connection.execute(
                 statement, values
             ).fetchall():
-                command = rows[places[number]].command
+                command = rows.commands[places[number]]
                 detail = self._describe_conflict(error, constraint, value)
                 refusal = Refusal(command, fault_code(error), detail, error.sqlstate, error)
                 yield places[number], _Obstacle(refusal, blocking_key)
@@ -140,16 +137,16 @@ class Conflicts:
                 yield constraint
 
     def _build_values(
-        self, constraint: _Constraint, rows: Sequence[Encoded]
+        self, constraint: _Constraint, rows: Rows
     ) -> Mapping[str, Sequence[str | None]]:
         values: dict[str, Sequence[str | None]] = {
-            "ids": [row.command.id for row in rows],
-            "own_keys": [str(row.command.key) for row in rows],
+            "ids": [command.id for command in rows.commands],
+            "own_keys": [str(command.key) for command in rows.commands],
         }
         for number, name in enumerate(constraint.columns):
-            place = self._places[name]
             values[f"v{number}"] = [
-                None if row.row[place] is None else as_copied(row.row[place]) for row in rows
+                None if value is None else as_copied(value)
+                for value in rows.columns[self._places[name]]
             ]
         return values
 

@@ -9,15 +9,15 @@ from functools import partial
 
 import psycopg
 
-from forebay.apply.ahead import ReadAhead
-from forebay.apply.batch import Applied, ChunkApplier
-from forebay.apply.decisions import DecisionLog, LogMovedError, UnsettledError
-from forebay.apply.habits import Habits
-from forebay.apply.ledger import Ledger, OvertakenError
-from forebay.apply.outcome import Counts, Entry, Outcome, Source
-from forebay.apply.prepare import Prepared, prepare
+from forebay.apply.chunk import Applied, ChunkApplier
+from forebay.apply.prepare import Chunk, prepare
+from forebay.apply.results import Ledger, Outcome, OvertakenError, Result, Source
+from forebay.apply.table import Habits
+from forebay.archive.ahead import ReadAhead
+from forebay.archive.lines import Entry
 from forebay.db.connect import Connection
 from forebay.db.faults import is_worth_an_instant_retry
+from forebay.decisions.log import DecisionLog, LogMovedError, UnsettledError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
 
@@ -27,7 +27,7 @@ _RETRY_PAUSE_SECONDS = 0.1
 
 def read_ahead(
     chunks: Iterable[Sequence[Entry]], resources: Mapping[str, ResourceSpec]
-) -> ReadAhead:
+) -> ReadAhead[Chunk]:
     """Start to read an object for a later call of `apply`.
 
     Args:
@@ -40,7 +40,7 @@ def read_ahead(
 
 def apply(
     connection: Connection,
-    chunks: Iterable[Sequence[Entry]] | ReadAhead,
+    chunks: Iterable[Sequence[Entry]] | ReadAhead[Chunk],
     source: Source,
     *,
     resources: Mapping[str, ResourceSpec],
@@ -111,10 +111,11 @@ def rehearse(
         chunk = prepare(entries, resources)
         with connection.transaction(force_rollback=True):
             applied = applier.apply(chunk)
-            counts = applied.counts
+            result = applied.result
             if applied.candidates:
-                counts += applier.decide(chunk, applied.candidates, alone=False)[0]
-        outcome = outcome.plus(len(entries), chunk.ids, counts, held=applied.held)
+                decided = applier.decide(chunk, applied.candidates, is_alone=False)
+                result += Result(decided.counts)
+        outcome = outcome.plus(len(entries), chunk.ids, result)
     return outcome
 
 
@@ -143,7 +144,7 @@ class _Run:
         self._done: int | None = None
         self._is_complete = False
 
-    def take(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
+    def take(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """Apply the lines of the next chunk that are not applied; False if the object is complete.
 
         A deadlock is retried over the same connection.
@@ -167,7 +168,7 @@ class _Run:
         if not self._is_complete and self._may_complete(self.outcome):
             self.take(prepare((), self._resources), lambda: True)
 
-    def _apply_chunk(self, chunk: Prepared, is_last: Callable[[], bool]) -> bool:
+    def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """One chunk in one transaction; a second transaction if candidates have to be decided."""
         with self._connection.transaction():
             lines_done = self._ledger.lines_done() if self._done is None else self._done
@@ -181,18 +182,18 @@ class _Run:
                 return True
             applied = self._applier.apply(chunk)
             if not applied.candidates:
-                outcome, is_complete = self._advance(chunk, applied, Counts(), start, is_last)
+                outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
         if applied.candidates and self._decides:
             outcome, is_complete = self._decide(chunk, applied, start, is_last)
         elif applied.candidates:
-            undecided = list(applied.candidates.undecided(chunk))
-            outcome, is_complete = self._add_chunk(chunk, applied).with_undecided(undecided), False
+            undecided = Result(refusals=list(applied.candidates.find_undecided(chunk)))
+            outcome, is_complete = self._add_chunk(chunk, applied.result + undecided), False
         # The outcome contains committed work only.
         self.outcome, self._done, self._is_complete = outcome, lines_done, is_complete
         return True
 
     def _decide(
-        self, chunk: Prepared, applied: Applied, start: int, is_last: Callable[[], bool]
+        self, chunk: Chunk, applied: Applied, start: int, is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
         """The second transaction: rejects candidates, or applies them after all."""
         attempt = 0
@@ -200,30 +201,26 @@ class _Run:
             try:
                 with self._log.next_slot() as slot, self._connection.transaction():
                     slot.begin()
-                    counts, rejections = self._applier.decide(chunk, applied.candidates)
-                    result = self._advance(chunk, applied, counts, start, is_last)
-                    slot.record(rejections)
+                    decided = self._applier.decide(chunk, applied.candidates)
+                    result = applied.result + Result(decided.counts)
+                    advanced = self._advance(chunk, result, start, is_last)
+                    slot.record(decided.rejections)
             except LogMovedError:
                 self._log.follow()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:
-                return result
+                return advanced
 
     def _advance(
-        self,
-        chunk: Prepared,
-        applied: Applied,
-        decided: Counts,
-        start: int,
-        is_last: Callable[[], bool],
+        self, chunk: Chunk, result: Result, start: int, is_last: Callable[[], bool]
     ) -> tuple[Outcome, bool]:
         """Advance the ledger; return the outcome so far, and whether the object is complete.
 
         Held or undecided commands keep the ledger at its position, so that the next run tries them
         again.
         """
-        outcome = self._add_chunk(chunk, applied, decided)
+        outcome = self._add_chunk(chunk, result)
         if not self._may_complete(outcome):
             return outcome, False
         is_complete = is_last()
@@ -231,20 +228,14 @@ class _Run:
             start=start,
             end=start + len(chunk.entries),
             ids=chunk.ids,
-            counts=applied.counts + decided,
+            counts=result.counts,
             total=outcome,
             is_last=is_complete,
         )
         return outcome, is_complete
 
-    def _add_chunk(
-        self,
-        chunk: Prepared,
-        applied: Applied,
-        decided: Counts = Counts(),  # noqa: B008 - frozen
-    ) -> Outcome:
-        counts = applied.counts + decided
-        return self.outcome.plus(len(chunk.entries), chunk.ids, counts, held=applied.held)
+    def _add_chunk(self, chunk: Chunk, result: Result) -> Outcome:
+        return self.outcome.plus(len(chunk.entries), chunk.ids, result)
 
     @staticmethod
     def _may_complete(outcome: Outcome) -> bool:

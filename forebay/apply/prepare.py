@@ -1,83 +1,99 @@
-"""The part of apply that needs no database; the read-ahead thread runs it."""
+"""Decides in memory what a chunk comes to: upcasts its commands, and folds them to winners (law 2).
+
+Needs no database; the read-ahead thread runs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import TypeAlias
 
-from forebay.apply.fold import Folded, fold
-from forebay.apply.outcome import Entry, InvalidLine
-from forebay.apply.upcast import are_all_current, upcast
-from forebay.command import Command
+from forebay.archive.lines import Entry, InvalidLine
+from forebay.command import Command, KeyValue
+from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among
 
+Target: TypeAlias = tuple[str, KeyValue]
+
+#: The order of a resource's commands in every transaction, which prevents deadlocks between
+#: consumers.
+in_order = attrgetter("key")
+
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A chunk that is ready to be applied."""
+class Folded:
+    """The winners among some commands, and the losers of keys with more than one command."""
+
+    #: By resource, in the order of their keys.
+    winners: Mapping[str, list[Command]]
+    losers: Mapping[Target, list[Command]]
+    superseded: int
+    duplicates: int
+    #: Resources with a delete among the commands.
+    deleting: frozenset[str]
+
+    def runner_up(self, rejected: Command, refused_ids: Collection[str]) -> Command | None:
+        """The best loser of the command's key that is not refused; None if there is none.
+
+        Args:
+            rejected: a command of the key.
+            refused_ids: the ids of all refused commands.
+        """
+        best: Command | None = None
+        for candidate in self.losers.get((rejected.resource, rejected.key), ()):
+            if candidate.id not in refused_ids and (best is None or candidate.beats(best)):
+                best = candidate
+        return best
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk that is ready to be applied.
+
+    It is prepared once and may be applied several times, so callers must not change it.
+    """
 
     entries: Sequence[Entry]
     #: Ids of all commands in the chunk, ascending.
     ids: Sequence[str]
     #: Commands that may apply, under the current schema versions.
     commands: Sequence[Command]
-    #: Commands that can't apply, as they were archived, with the reason.
-    unfit: Sequence[tuple[Command, BodyError]]
+    folded: Folded
+    #: Commands that this release can't apply, as they were archived.
+    unfit: Sequence[Refusal] = ()
+    invalid_lines: Sequence[Refusal] = ()
     #: Upcast commands in their archived form, for rejections.
-    archived: Mapping[str, Command]
+    archived: Mapping[str, Command] = field(default_factory=dict)
     #: Why commands are held for newer code, if any are.
-    held: str | None
-    contest: Contest
+    held: str | None = None
     #: The number of commands of retired resources; `ids` has them, `commands` does not.
     skipped: int = 0
 
-    @property
-    def bad_lines(self) -> Iterator[InvalidLine]:
-        """The invalid lines."""
-        return (entry for entry in self.entries if isinstance(entry, InvalidLine))
+    def as_archived(self, entry: Entry) -> Entry:
+        """The entry with the body that the archive has."""
+        return entry if isinstance(entry, InvalidLine) else self.archived.get(entry.id, entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """The winners among some commands."""
-
-    folded: Folded
-    #: The winners by resource, in the order of their keys, which prevents deadlocks between
-    #: consumers.
-    winners: Mapping[str, list[Command]]
-    #: Resources with a delete among the commands.
-    deleting: frozenset[str]
-
-    @classmethod
-    def among(cls, commands: Sequence[Command]) -> Contest:
-        """Fold commands of the current schema versions."""
-        folded = fold(commands)
-        winners = {
-            path: sorted(of_resource.values(), key=in_order)
-            for path, of_resource in folded.winners.items()
-        }
-        deleting = {command.resource for command in commands if command.op == "delete"}
-        return cls(folded, winners, frozenset(deleting))
-
-
-#: The order of a resource's commands in every transaction.
-in_order = attrgetter("key")
-
-
-def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Prepared:
+def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Chunk:
     """Classify a chunk's entries, upcast its commands, and fold them."""
-    present = [entry for entry in entries if isinstance(entry, Command)]
-    ids = sorted([command.id for command in present])
-    present, skipped = without_retired(present, resources)
-    if are_all_current(present, resources):
-        return Prepared(entries, ids, present, (), {}, None, Contest.among(present), skipped)
-    commands: list[Command] = []
-    unfit: list[tuple[Command, BodyError]] = []
+    commands = [entry for entry in entries if isinstance(entry, Command)]
+    invalid_lines: Sequence[Refusal] = ()
+    if len(commands) < len(entries):
+        invalid_lines = [Refusal.of_line(e) for e in entries if isinstance(e, InvalidLine)]
+    ids = sorted([command.id for command in commands])
+    commands, skipped = _drop_retired(commands, resources)
+    if are_all_current(commands, resources):
+        folded = fold(commands)
+        return Chunk(entries, ids, commands, folded, invalid_lines=invalid_lines, skipped=skipped)
+    current: list[Command] = []
+    unfit: list[Refusal] = []
     archived: dict[str, Command] = {}
     held: str | None = None
-    for command in present:
+    for command in commands:
         spec = resources.get(command.resource)
         if spec is not None and spec.fits_key(command.key) and command.schema > spec.schema_version:
             held = held or (
@@ -86,18 +102,75 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
             )
             continue
         try:
-            current = made_current(command, spec)
+            upcasted = make_current(command, spec)
         except BodyError as exc:
-            unfit.append((command, exc))
+            unfit.append(Refusal.of_body(command, exc))
             continue
-        if current is not command:
+        if upcasted is not command:
             archived[command.id] = command
-        commands.append(current)
-    contest = Contest.among(commands)
-    return Prepared(entries, ids, commands, unfit, archived, held, contest, skipped)
+        current.append(upcasted)
+    return Chunk(
+        entries, ids, current, fold(current), unfit, invalid_lines, archived, held, skipped
+    )
 
 
-def without_retired(
+def fold(commands: Sequence[Command]) -> Folded:
+    """Fold commands of the current schema versions to one winner per key of every resource."""
+    winners = {
+        path: {command.key: command for command in of_resource}
+        for path, of_resource in by_resource(commands).items()
+    }
+    losers: dict[Target, list[Command]] = {}
+    superseded = duplicates = 0
+    # In the common case, no key and no id occurs twice.
+    if not sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
+        winners, losers, duplicates = _fold_contested(commands)
+        superseded = sum(map(len, losers.values()))
+    return Folded(
+        {path: sorted(by_key.values(), key=in_order) for path, by_key in winners.items()},
+        losers,
+        superseded,
+        duplicates,
+        frozenset({command.resource for command in commands if command.op == "delete"}),
+    )
+
+
+def _fold_contested(
+    commands: Iterable[Command],
+) -> tuple[dict[str, dict[KeyValue, Command]], dict[Target, list[Command]], int]:
+    """The winners by resource and key, the losers, and the number of repeated commands."""
+    winners: dict[str, dict[KeyValue, Command]] = {}
+    losers: dict[Target, list[Command]] = {}
+    ids: set[str] = set()
+    duplicates = 0
+    for command in commands:
+        if command.id in ids:
+            duplicates += 1
+            continue
+        ids.add(command.id)
+        of_resource = winners.setdefault(command.resource, {})
+        best = of_resource.setdefault(command.key, command)
+        if best is command:
+            continue
+        loser = command
+        if command.beats(best):
+            of_resource[command.key], loser = command, best
+        losers.setdefault((loser.resource, loser.key), []).append(loser)
+    return winners, losers, duplicates
+
+
+def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
+    """The commands of each resource, in their order."""
+    paths = {command.resource for command in commands}
+    if len(paths) == 1:  # the common case
+        return dict.fromkeys(paths, commands)
+    grouped: dict[str, list[Command]] = {path: [] for path in paths}
+    for command in commands:
+        grouped[command.resource].append(command)
+    return grouped
+
+
+def _drop_retired(
     commands: list[Command], resources: Mapping[str, ResourceSpec]
 ) -> tuple[list[Command], int]:
     """The commands of resources that are not retired, and the number of the others."""
@@ -108,7 +181,21 @@ def without_retired(
     return remaining, len(commands) - len(remaining)
 
 
-def made_current(command: Command, spec: ResourceSpec | None) -> Command:
+def are_all_current(commands: Sequence[Command], resources: Mapping[str, ResourceSpec]) -> bool:
+    """Return whether every command has a declared resource, its schema version and its key type.
+
+    The common case; one check per chunk is ten times faster than a check per command.
+    """
+    for path, of_resource in by_resource(commands).items():
+        spec = resources.get(path)
+        if spec is None or {command.schema for command in of_resource} != {spec.schema_version}:
+            return False
+        if not spec.fit_keys([command.key for command in of_resource]):
+            return False
+    return True
+
+
+def make_current(command: Command, spec: ResourceSpec | None) -> Command:
     """The command under its resource's current schema version.
 
     Args:
@@ -121,5 +208,29 @@ def made_current(command: Command, spec: ResourceSpec | None) -> Command:
     if spec is None:
         raise BodyError("unknown_resource", f"no resource {command.resource!r}")
     if not spec.fits_key(command.key):
-        raise BodyError("key_invalid", f"{command.key!r} is no key of {spec.path}")
+        raise BodyError("key_invalid", f"{command.key!r} is not a key of {spec.path}")
     return upcast(command, spec)
+
+
+def upcast(command: Command, spec: ResourceSpec) -> Command:
+    """The command with its body in the resource's current schema version.
+
+    Raises:
+        BodyError: an upcaster failed on this body.
+    """
+    if command.body is None or command.schema == spec.schema_version:
+        return command
+    # A deep copy: an upcaster may change nested values, and a rejection contains the archived body.
+    body = deepcopy(command.body)
+    for version in range(command.schema, spec.schema_version):
+        try:
+            body = spec.upcasters[version](body)
+        except Exception as exc:  # user code: any exception is its refusal of the body
+            raise BodyError(
+                "upcast_failed", f"the upcaster from version {version} raised {exc!r}"
+            ) from exc
+        if not isinstance(body, dict):
+            raise BodyError(
+                "upcast_failed", f"the upcaster from version {version} returned no object"
+            )
+    return command._replace(body=body, schema=spec.schema_version)

@@ -1,16 +1,141 @@
-"""The SQL of apply for a resource, made from its declaration."""
+"""The SQL of apply for a resource, made from its declaration, and the queries about rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from psycopg import sql
 
+from forebay.apply.results import Counts
+from forebay.apply.rows import Rows, as_copied
+from forebay.command import Command
+from forebay.db.connect import Connection
+from forebay.db.faults import code_of_state
+from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import Kind, ResourceSpec
 
 
+class Probed(NamedTuple):
+    """Puts and creates, classified by the contents of the table at their keys."""
+
+    #: The key has neither a row nor a tombstone.
+    fresh: list[Command]
+    #: The key has a row or a tombstone that the command beats.
+    contested: list[Command]
+    #: The other commands: the table has them already, or they lose to a row or a tombstone.
+    counts: Counts
+
+
+class Table:
+    """A resource's table over a connection: its statements, and queries about rows."""
+
+    def __init__(self, connection: Connection, spec: ResourceSpec) -> None:
+        self.connection = connection
+        self.spec = spec
+        self.sql = _build_statements(spec)
+
+    def probe(self, puts: Sequence[Command]) -> Probed:
+        """Compare puts and creates with the rows and tombstones at their keys, without bodies.
+
+        While the resource's lock is held, other consumers may add or change rows after the query,
+        but neither delete nor bury any.
+        """
+        row = self.connection.execute(
+            self.sql.probe,
+            {
+                "count": len(puts),
+                "keys": self._build_keys(puts),
+                "versions": _build_ids(puts),
+                "creates": "{" + ",".join([_IS_CREATE[command.op] for command in puts]) + "}",
+            },
+        ).fetchone()
+        duplicates, beaten, winning_places, losing_places = row or (0, 0, None, None)
+        contested = [puts[place] for place in winning_places or ()]
+        fresh = list(puts)
+        if beaten + len(contested) == len(puts):
+            fresh = []
+        elif beaten or contested:
+            met_places = {*(losing_places or ()), *(winning_places or ())}
+            fresh = [command for place, command in enumerate(puts) if place not in met_places]
+        counts = Counts(duplicates=duplicates, superseded=beaten - duplicates)
+        return Probed(fresh, contested, counts)
+
+    def are_buried(self, puts: Sequence[Command]) -> bool:
+        """Return whether any key has a tombstone; valid while the resource's lock is held."""
+        values = {"keys": self._build_keys(puts)}
+        row = self.connection.execute(self.sql.are_buried, values).fetchone()
+        return row is None or bool(row[0])
+
+    def has_triggers(self) -> bool:
+        """Return whether the table has triggers of its own."""
+        row = self.connection.execute(self.sql.has_triggers).fetchone()
+        return row is None or bool(row[0])
+
+    def find_absent(self, rows: Rows) -> Rows:
+        """The rows that are not in the table with their versions."""
+        if not rows:
+            return rows
+        values = {"keys": self._build_keys(rows.commands), "versions": _build_ids(rows.commands)}
+        places = self.connection.execute(self.sql.not_copied, values)
+        return rows.at(place for (place,) in places)
+
+    def find_input_faults(self, rows: Rows) -> dict[int, tuple[str, str]]:
+        """The SQLSTATE and message of each row that the columns' types can't read, by place.
+
+        Checks all values in one query.
+        """
+        values = [
+            (place, spec.name, as_copied(value))
+            for spec, column in zip(self.spec.columns, rows.columns, strict=False)
+            for place, value in enumerate(column)
+            if value is not None
+        ]
+        places, names, texts = zip(*values, strict=True)
+        records = self.connection.execute(
+            self.sql.input_errors,
+            {"positions": list(places), "names": list(names), "texts": list(texts)},
+        )
+        faults: dict[int, tuple[str, str]] = {}
+        for place, state, message in records:
+            faults.setdefault(place, (state, message))
+        return faults
+
+    def refuse_unread(self, rows: Rows) -> list[Refusal]:
+        """The refusals of rows that COPY has left out; at least one row."""
+        faults = self.find_input_faults(rows)
+        return [
+            _refuse_unread(command, faults.get(place))
+            for place, command in enumerate(rows.commands)
+        ]
+
+    def _build_keys(self, commands: Sequence[Command]) -> str | list[object]:
+        """The commands' keys as an array parameter."""
+        keys = [command.key for command in commands]
+        if self.spec.key.kind is Kind.TEXT:  # may need quotes, which the driver adds to a list
+            return list(keys)
+        return "{" + ",".join(map(str, keys)) + "}"
+
+
+def _build_ids(commands: Sequence[Command]) -> str:
+    """The commands' ids as an array parameter."""
+    return "{" + ",".join([command.id for command in commands]) + "}"
+
+
+def _refuse_unread(command: Command, fault: tuple[str, str] | None) -> Refusal:
+    if fault is None:
+        # The types can read the row, and the values of our own columns were decoded.
+        return Refusal(command, "unreadable_row", "a trigger of the table leaves the row out")
+    sqlstate, message = fault
+    return Refusal(command, code_of_state(sqlstate), message, sqlstate)
+
+
+_IS_CREATE = {"create": "t", "put": "f"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statements:
+class _Statements:
     """Set-based statements over a staging table, in the order in which they run."""
 
     probe: sql.Composed
@@ -35,7 +160,7 @@ class Statements:
     count_tombstones_at_version: sql.Composed
 
 
-def statements(spec: ResourceSpec) -> Statements:
+def _build_statements(spec: ResourceSpec) -> _Statements:
     """Every statement that applies commands of this resource."""
     names = [column.name for column in spec.columns]
     stage = sql.Identifier("pg_temp", f"forebay_in_{spec.table}")
@@ -57,7 +182,7 @@ def statements(spec: ResourceSpec) -> Statements:
         ),
     }
     statements_by_name = {name: sql.SQL(text).format(**parts) for name, text in _TEMPLATES.items()}
-    return Statements(**statements_by_name)
+    return _Statements(**statements_by_name)
 
 
 #: The types of archived keys, whatever range the column has.
@@ -76,10 +201,17 @@ ORIGINAL_VERSION = """
 # `t` is a row of the resource, `s` a staged command, `d` a tombstone, `a` a probed command. "Beats"
 # is law 2: a put or delete beats a create; among puts and deletes the greater id wins, among
 # creates the smaller.
+_BEATS_VERSION = """
+    CASE WHEN <new>._by_create
+         THEN t._by_create AND <new>._version < <version>
+         ELSE t._by_create OR <new>._version > <version> END
+"""
+# An outdated row loses to its own command too. The first case is the common one.
 _BEATS_ROW = f"""
-    CASE WHEN <new>._version = {ORIGINAL_VERSION} THEN t._version <> <new>._version  -- outdated
-         WHEN <new>._by_create THEN t._by_create AND <new>._version < {ORIGINAL_VERSION}
-         ELSE t._by_create OR <new>._version > {ORIGINAL_VERSION} END
+    CASE WHEN t._version < 'e0000000-0000-0000-0000-000000000000'::uuid
+         THEN {_BEATS_VERSION.replace("<version>", "t._version")}
+         ELSE <new>._version = {ORIGINAL_VERSION}
+              OR {_BEATS_VERSION.replace("<version>", ORIGINAL_VERSION)} END
 """
 _IS_BURIED = "(<new>._by_create OR d.version > <new>._version)"
 _UPSERT_HEAD = """

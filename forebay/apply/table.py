@@ -8,160 +8,138 @@ only if it does not accept all new rows.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
 from forebay.apply.conflicts import Conflicts
-from forebay.apply.habits import Habits
-from forebay.apply.newrows import NewRows
-from forebay.apply.outcome import Counts
-from forebay.apply.probe import are_buried, probe
-from forebay.apply.rows import RowsEncoder, Unfit, row_encoder, unfit_keys
-from forebay.apply.rowset import PIECE, Encoded, Pieces, RowSet
-from forebay.apply.staging import Refusal, Stage, refused
-from forebay.apply.statements import statements
+from forebay.apply.copying import NewRows, Stage
+from forebay.apply.results import Counts, Result
+from forebay.apply.rows import PIECE, Encoder, Rows, RowStream
+from forebay.apply.statements import Table
 from forebay.command import Command
 from forebay.db.connect import Connection
 from forebay.db.faults import is_data_fault, needs_newer_code
+from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import ResourceSpec
 
-_LOCK_CLASS = 0x46424159  # "FBAY": the first key of the advisory locks of resources
 # Commands in conflict can take as many passes as there are commands. Hours of that would delay all
 # other commands, so conflicts that remain after so many single tries (about a minute) are rejected.
 _CONFLICT_TRIES = 20_000
 
 
-def lock_resources(connection: Connection, paths: Iterable[str], *, exclusive: bool) -> None:
-    """Take the resources' locks until the transaction ends, in the same order everywhere.
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How many chunks in a row brought a table new keys only.
 
-    Chunks without deletes share a lock. Chunks with deletes need it exclusively: a delete of a key
-    without a row meets no lock of a row that another transaction is about to insert. Decisions need
-    it exclusively too, so that no other transaction applies the command at the same time.
+    A performance hint; it never changes the result. With the habit, apply inserts rows without a
+    probe, and probes only the rows that could not be inserted. Threads may share an instance.
     """
-    function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-    for lock in sorted({_hash_path(path) for path in paths}):
-        connection.execute(f"SELECT {function}(%s, %s)", [_LOCK_CLASS, lock])
 
+    #: Chunks in a row that make a habit. With a single chunk, a rare existing key (one in ten
+    #: thousand) would waste more COPYs than the skipped probes save.
+    needed: int = 3
+    _in_a_row: Counter[str] = field(default_factory=Counter)
 
-def lock_for_chunk(
-    connection: Connection, paths: Collection[str], deleting: AbstractSet[str]
-) -> None:
-    """Take the locks of a chunk: exclusively for the resources in `deleting`."""
-    for path in sorted(paths, key=_hash_path):
-        lock_resources(connection, [path], exclusive=path in deleting)
+    def is_used_to_new_keys(self, path: str) -> bool:
+        """Return whether a resource's next chunk probably has new keys only."""
+        return self._in_a_row[path] >= self.needed
 
-
-def _hash_path(path: str) -> int:
-    return zlib.crc32(path.encode()) - 2**31
+    def note(self, path: str, *, all_new: bool) -> None:
+        """Record whether a chunk of a resource had new keys only."""
+        self._in_a_row[path] = self._in_a_row[path] + 1 if all_new else 0
 
 
 class TableApplier:
     """Applies commands of a resource over a connection."""
 
-    def __init__(
-        self, connection: Connection, spec: ResourceSpec, habits: Habits | None = None
-    ) -> None:
-        self.spec = spec
-        self._habits = habits or Habits()
+    def __init__(self, connection: Connection, spec: ResourceSpec, habits: Habits) -> None:
+        self._spec = spec
+        self._habits = habits
         self._connection = connection
-        self._encode = RowsEncoder(spec)
-        self._encode_one = row_encoder(spec)
-        self._sql = statements(spec)
-        self._new_rows = NewRows(connection, spec, self._sql)
-        self._stage = Stage(connection, spec, self._sql)
-        self._conflicts = Conflicts(connection, spec)
+        self._table = Table(connection, spec)
+        self._encoder = Encoder(spec)
+        self._conflicts = Conflicts(self._table)
+        self._new_rows = NewRows(self._table, self._encoder, self._conflicts)
+        self._stage = Stage(self._table)
 
-    def begin(self, *, anew: bool = False) -> None:
+    def begin(self, *, recreate: bool = False) -> None:
         """Begin a transaction; call it before `apply`.
 
         Args:
-            anew: recreate the staging table, because its columns' types may have changed.
+            recreate: recreate the staging table, because its columns' types may have changed.
         """
-        self._stage.begin(anew=anew)
+        self._stage.begin(recreate=recreate)
 
-    def apply(self, winners: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Apply commands of different keys; return counts, and refusals of the other commands.
+    def apply(self, winners: Sequence[Command]) -> Result:
+        """Apply commands of different keys.
 
         Raises:
             psycopg.Error: not the data's fault.
         """
-        unfit = unfit_keys(self.spec, winners)
-        if unfit:
-            unfit_ids = {command.id for command, _ in unfit}
-            winners = [command for command in winners if command.id not in unfit_ids]
+        unstorable = self._encoder.refuse_keys(winners)
+        if unstorable:
+            unstorable_ids = {refusal.command.id for refusal in unstorable}
+            winners = [command for command in winners if command.id not in unstorable_ids]
         # Deletes first: they may free values of unique columns.
-        counts, failures = self._stage_all([item for item in winners if item.op == "delete"])
-        put_counts, put_failures = self._apply_puts(
-            [item for item in winners if item.op != "delete"]
-        )
-        retry_counts, refusals = self._retry_conflicts(failures + put_failures)
-        return counts + put_counts + retry_counts, refusals + _build_refusals(unfit)
+        result = self._stage_all([item for item in winners if item.op == "delete"])
+        result += self._apply_puts([item for item in winners if item.op != "delete"])
+        return self._retry_conflicts(result) + Result(refusals=unstorable)
 
-    def _apply_puts(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
-        """Apply puts and creates."""
-        if not puts:
-            return Counts(), []
-        if not self._habits.is_used_to_new_keys(self.spec.path) or are_buried(
-            self._connection, self.spec, self._sql, puts
-        ):
-            return self._probe_and_apply(puts)
-        inserted = self._new_rows.insert(puts)
-        existing = [command for rows in inserted.others for command in rows.commands]
-        beaten_counts, refusals = self._drop_beaten(inserted.refusals)
-        counts, failures = self._probe_and_apply(existing)
-        return counts + beaten_counts + Counts(applied=inserted.rows), refusals + failures
-
-    def _drop_beaten(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
-        """Drop refusals of commands that lose to the table: they need no decision."""
-        if not refusals:
-            return Counts(), []
-        counts, unbeaten_ids = self.without_beaten([refusal.command for refusal in refusals])
-        return counts, [refusal for refusal in refusals if refusal.command.id in unbeaten_ids]
-
-    def without_beaten(self, puts: Sequence[Command]) -> tuple[Counts, set[str]]:
-        """Count the commands that the table has or that lose to it; return the ids of the others.
+    def drop_beaten(self, refusals: Sequence[Refusal]) -> Result:
+        """Count the refused commands that the table has, or that lose to it: no decision is needed.
 
         Args:
-            puts: puts and creates.
+            refusals: of puts and creates with keys that Postgres can store.
         """
-        probed = probe(self._connection, self.spec, self._sql, puts)
+        if not refusals:
+            return Result()
+        probed = self._table.probe([refusal.command for refusal in refusals])
         unbeaten_ids = {command.id for command in (*probed.fresh, *probed.contested)}
-        return Counts(duplicates=probed.here, superseded=probed.beaten), unbeaten_ids
+        return Result(probed.counts, [r for r in refusals if r.command.id in unbeaten_ids])
 
-    def _probe_and_apply(self, puts: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+    def refuse_keys(self, commands: Sequence[Command]) -> list[Refusal]:
+        """Refuse the commands whose keys Postgres can't store."""
+        return self._encoder.refuse_keys(commands)
+
+    def _apply_puts(self, puts: Sequence[Command]) -> Result:
+        """Apply puts and creates."""
+        if not puts:
+            return Result()
+        if not self._habits.is_used_to_new_keys(self._spec.path) or self._table.are_buried(puts):
+            return self._probe_and_apply(puts)
+        inserted = self._new_rows.insert(puts)
+        result = Result(inserted.counts) + self.drop_beaten(inserted.refusals)
+        return result + self._probe_and_apply(inserted.deferred)
+
+    def _probe_and_apply(self, puts: Sequence[Command]) -> Result:
         """Probe, then apply; a command that loses to the table is compared by its id only."""
         if not puts:
-            return Counts(), []
-        probed = probe(self._connection, self.spec, self._sql, puts)
-        self._habits.note(self.spec.path, all_new=len(probed.fresh) == len(puts))
-        counts = Counts(duplicates=probed.here, superseded=probed.beaten)
+            return Result()
+        probed = self._table.probe(puts)
+        self._habits.note(self._spec.path, all_new=len(probed.fresh) == len(puts))
         inserted = self._new_rows.insert(probed.fresh)
-        changed_counts, failures = self._stage_all(probed.contested)
-        if inserted.others:
-            late_counts, refused_late = self._bisect(Pieces(inserted.others))
-            changed_counts, failures = changed_counts + late_counts, failures + refused_late
-        counts += Counts(applied=inserted.rows) + changed_counts
-        return counts, inserted.refusals + failures
+        result = Result(probed.counts + inserted.counts, inserted.refusals)
+        result += self._stage_all(probed.contested)
+        return result + self._stage_all(inserted.deferred)
 
-    def _stage_all(self, commands: Sequence[Command]) -> tuple[Counts, list[Refusal]]:
+    def _stage_all(self, commands: Sequence[Command]) -> Result:
         if not commands:
-            return Counts(), []
-        unfit: Unfit = []
-        counts, refusals = self._bisect(Pieces(self._encode_rows(commands, unfit)))
-        return counts, refusals + _build_refusals(unfit)
+            return Result()
+        refusals: list[Refusal] = []
+        result = self._bisect(RowStream(self._encode(commands, refusals)))
+        return result + Result(refusals=refusals)
 
-    def _encode_rows(self, commands: Sequence[Command], unfit: Unfit) -> Iterator[RowSet]:
+    def _encode(self, commands: Sequence[Command], refusals: list[Refusal]) -> Iterator[Rows]:
         """Yield rows in pieces, encoded while Postgres processes the piece before."""
         for start in range(0, len(commands), PIECE):
-            rows = self._encode(commands[start : start + PIECE])
-            unfit += rows.unfit
-            yield from rows.parts
+            encoded = self._encoder.encode(commands[start : start + PIECE])
+            refusals += encoded.refusals
+            yield encoded.rows
 
-    def _bisect(self, group: Pieces) -> tuple[Counts, list[Refusal]]:
+    def _bisect(self, stream: RowStream) -> Result:
         """Apply all rows together; if that fails on the data, apply them without the guilty rows.
 
         If the guilty rows can't be identified, try each half separately.
@@ -169,124 +147,123 @@ class TableApplier:
         self._stage.clear()
         try:
             with self._connection.transaction():
-                return self._apply_staged(group)
+                return self._apply_staged(stream)
         except psycopg.Error as exc:
-            if not is_data_fault(exc) or needs_newer_code(exc, self.spec):
+            if not is_data_fault(exc) or needs_newer_code(exc, self._spec):
                 raise
-            rows = group.whole()
+            rows = stream.collect()
             if not rows:  # an error without data
                 raise
             if len(rows) == 1:
-                return Counts(), [refused(rows.commands[0], exc, self.spec)]
+                return Result(refusals=[Refusal.of_row(rows.commands[0], exc, self._spec)])
             error = exc
-        if conflicts := self._conflicts.find(list(rows), error):
+        if conflicts := self._conflicts.find(rows, error):
             remaining = rows.without(conflicts)
-            counts, other_refusals = (
-                self._bisect(Pieces([remaining])) if remaining else (Counts(), [])
-            )
-            return counts, [*conflicts.values(), *other_refusals]
+            result = Result(refusals=list(conflicts.values()))
+            return result + self._bisect(RowStream([remaining])) if remaining else result
         middle = len(rows) // 2
-        left_counts, left_refusals = self._bisect(Pieces([rows.part(0, middle)]))
-        right_counts, right_refusals = self._bisect(Pieces([rows.part(middle)]))
-        return left_counts + right_counts, left_refusals + right_refusals
+        first_result = self._bisect(RowStream([rows.part(0, middle)]))
+        return first_result + self._bisect(RowStream([rows.part(middle)]))
 
-    def _retry_conflicts(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+    def _retry_conflicts(self, result: Result) -> Result:
         """Retry commands that conflicted with a neighbour, after all others are applied.
 
         Each pass reverses the order, so a chain (each key takes the value that the next key gives
         up) is resolved in two passes, whichever end comes first.
         """
-        counts, tries = Counts(), 0
+        counts, refusals, tries = result.counts, result.refusals, 0
+        if not any(refusal.conflict for refusal in refusals):
+            return result
         while tries < _CONFLICT_TRIES:
             refusals = self._mark_hopeless(refusals)
             conflicts = [refusal for refusal in reversed(refusals) if refusal.conflict]
             final = [refusal for refusal in refusals if not refusal.conflict]
             unresolved: list[Refusal] = []
             for refusal in conflicts:
-                item = Encoded(refusal.command, self._encode_one(refusal.command))
-                applied, remaining = self._bisect(Pieces([RowSet.of([item])]))
-                counts += applied
-                unresolved += remaining
+                retried = self._bisect(RowStream([self._encode_again([refusal])]))
+                counts += retried.counts
+                unresolved += retried.refusals
             tries += len(conflicts)
-            refusals = final + unresolved
-            if len(unresolved) == len(conflicts):  # no progress, or nothing to do
+            refusals = [*final, *unresolved]
+            if len(unresolved) == len(conflicts):  # no progress, or no conflict is left
                 break
-        swapped, refusals = self._swap(refusals)
-        return counts + swapped, refusals
+        return Result(counts) + self._swap(refusals)
 
-    def _mark_hopeless(self, refusals: list[Refusal]) -> list[Refusal]:
+    def _mark_hopeless(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Mark refusals that no other refused command can resolve as final."""
-        rows = [
-            Encoded(refusal.command, self._encode_one(refusal.command))
-            for refusal in refusals
-            if refusal.conflict
-        ]
+        conflicts = [refusal for refusal in refusals if refusal.conflict]
+        rows = self._encode_again(conflicts)
         by_constraint = {
             refusal.conflict.diag.constraint_name: refusal.conflict
-            for refusal in refusals
+            for refusal in conflicts
             if refusal.conflict
         }
         final = {
             refusal.command.id: replace(refusal, conflict=None)
             for error in by_constraint.values()
-            for refusal in self._conflicts.hopeless(rows, error).values()
+            for refusal in self._conflicts.find_hopeless(rows, error).values()
         }
         return [final.get(refusal.command.id, refusal) for refusal in refusals]
 
-    def _swap(self, refusals: list[Refusal]) -> tuple[Counts, list[Refusal]]:
+    def _swap(self, refusals: Sequence[Refusal]) -> Result:
         """Apply commands that block each other in a ring, such as two keys that swap a value.
 
         Deletes the rows that they replace first. If the ring still fails, all changes are undone.
         """
         ring = [refusal for refusal in refusals if refusal.conflict]
         if len(ring) < 2:  # noqa: PLR2004 - a ring has at least two
-            return Counts(), refusals
-        rows = RowSet.of(
-            [Encoded(candidate.command, self._encode_one(candidate.command)) for candidate in ring]
-        )
+            return Result(refusals=refusals)
         self._stage.clear()
         try:
             with self._connection.transaction():
-                counts, unreadable = self._apply_staged(Pieces([rows]), swapping=True)
+                result = self._apply_staged(RowStream([self._encode_again(ring)]), replaces=True)
         except psycopg.Error as exc:
             if not is_data_fault(exc):
                 raise
-            return Counts(), refusals
-        return counts, [candidate for candidate in refusals if not candidate.conflict] + unreadable
+            return Result(refusals=refusals)
+        return Result(refusals=[refusal for refusal in refusals if not refusal.conflict]) + result
 
-    def _apply_staged(
-        self, group: Pieces, *, swapping: bool = False
-    ) -> tuple[Counts, list[Refusal]]:
-        run = self._connection.execute
-        staged, refusals = self._stage.fill(group)
-        if swapping:
-            run(self._sql.delete_replaced)
-        deletes = sum(command.op == "delete" for command in staged)
-        puts = len(staged) - deletes
+    def _encode_again(self, refusals: Sequence[Refusal]) -> Rows:
+        """The rows of commands that had a row before."""
+        return self._encoder.encode([refusal.command for refusal in refusals]).rows
+
+    def _apply_staged(self, stream: RowStream, *, replaces: bool = False) -> Result:
+        """Stage rows, and apply them by statements for all rows.
+
+        Args:
+            stream: the rows.
+            replaces: first delete the rows that puts and creates replace.
+        """
+        run, sql = self._connection.execute, self._table.sql
+        refusals = self._stage.fill(stream)
+        is_delete = Counter(
+            command.op == "delete" for rows in stream.sent for command in rows.commands
+        )
+        is_delete.subtract(refusal.command.op == "delete" for refusal in refusals)
+        deletes, puts = is_delete[True], is_delete[False]
+        if replaces:
+            run(sql.delete_replaced)
         deleted = 0
         if deletes:
-            run(self._sql.delete_rows)
-            deleted = run(self._sql.bury).rowcount
+            run(sql.delete_rows)
+            deleted = run(sql.bury).rowcount
         upserted = self._upsert() if puts else 0
-        rows = self._count_unchanged(puts, upserted, self._sql.count_rows_at_version)
-        graves = self._count_unchanged(deletes, deleted, self._sql.count_tombstones_at_version)
+        unchanged = self._count_unchanged(puts, upserted, sql.count_rows_at_version)
+        unchanged += self._count_unchanged(deletes, deleted, sql.count_tombstones_at_version)
         applied = upserted + deleted
-        counts = Counts(
-            applied=applied,
-            duplicates=rows + graves,
-            superseded=len(staged) - applied - rows - graves,
-        )
-        return counts, refusals
+        superseded = puts + deletes - applied - unchanged
+        return Result(Counts(applied, superseded, duplicates=unchanged), refusals)
 
     def _upsert(self) -> int:
         # Only chunks with the exclusive lock make tombstones, so the result holds until the commit.
         buried = self._connection.execute(
-            "SELECT FROM forebay.tombstones WHERE resource = %s LIMIT 1", [self.spec.path]
+            "SELECT FROM forebay.tombstones WHERE resource = %s LIMIT 1", [self._spec.path]
         ).fetchone()
+        sql = self._table.sql
         if buried is None:
-            return self._connection.execute(self._sql.upsert_unburied).rowcount
-        upserted = self._connection.execute(self._sql.upsert).rowcount
-        self._connection.execute(self._sql.unbury)
+            return self._connection.execute(sql.upsert_unburied).rowcount
+        upserted = self._connection.execute(sql.upsert).rowcount
+        self._connection.execute(sql.unbury)
         return upserted
 
     def _count_unchanged(self, total: int, changed_rows: int, count: psycopg.sql.Composed) -> int:
@@ -295,7 +272,3 @@ class TableApplier:
             return 0
         row = self._connection.execute(count).fetchone()
         return int(row[0]) - changed_rows if row else 0
-
-
-def _build_refusals(unfit: Unfit) -> list[Refusal]:
-    return [Refusal(command, exc.code, str(exc)) for command, exc in unfit]

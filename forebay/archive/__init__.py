@@ -1,1 +1,1 @@
-"""The archive's layout: the names and contents of its objects."""
+"""The archive: the names and contents of its objects, and how they are read."""

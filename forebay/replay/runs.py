@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
-from forebay.apply.outcome import Counts, Outcome
+from forebay.apply.results import Counts, Outcome
 from forebay.db.connect import Connection
 
 State = Literal["running", "paused", "stopped", "done"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from forebay.apply.outcome import Entry, InvalidLine
+from forebay.archive.lines import Entry, InvalidLine
 from forebay.ids import least_id
 
 

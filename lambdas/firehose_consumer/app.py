@@ -13,22 +13,15 @@ import psycopg
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from forebay.apply import (
-    DecisionLog,
-    Habits,
-    Outcome,
-    ReadAhead,
-    Source,
-    apply,
-    one_ahead,
-    read_ahead,
-)
-from forebay.apply.lines import read_chunks
+from forebay.apply import Chunk, Habits, Outcome, Source, apply, read_ahead
+from forebay.archive.ahead import ReadAhead, one_ahead
+from forebay.archive.lines import read_chunks
 from forebay.aws.archive import COMMANDS_PREFIX, Archive, holds_amendments
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
+from forebay.decisions.log import DecisionLog
 from forebay.errors import ForebayError, TransientError
 from forebay.failures import note_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
@@ -149,11 +142,11 @@ class Consumer:
             except Exception as exc:  # noqa: BLE001 - it must not fail the batch's other messages
                 errors[message_id] = self._strip_traceback(exc)
 
-    def _begin(self, archive_object: _Object) -> ReadAhead:
+    def _begin(self, archive_object: _Object) -> ReadAhead[Chunk]:
         chunks = read_chunks(self._archive.read(archive_object.key))
         return read_ahead(archive_object.selection.chunks(chunks), self._resources)
 
-    def _try(self, archive_object: _Object, ahead: ReadAhead) -> Exception | None:
+    def _try(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> Exception | None:
         """Apply an object; return the error, or None."""
         try:
             self._apply_when_there(archive_object, ahead)
@@ -169,7 +162,7 @@ class Consumer:
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _apply_when_there(self, archive_object: _Object, ahead: ReadAhead) -> None:
+    def _apply_when_there(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
         """Apply an object; while the primary is away, retry until the patience ends.
 
         After a restart of the primary, a warm function finds its connection dead, or meets a
@@ -191,7 +184,7 @@ class Consumer:
             ahead = self._begin(archive_object)
             pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
-    def _apply_object(self, archive_object: _Object, ahead: ReadAhead) -> None:
+    def _apply_object(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
         started = time.monotonic()
         key, replaying = archive_object.key, archive_object.replaying
         partly = not archive_object.selection.is_everything

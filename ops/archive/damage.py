@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from forebay.apply import InvalidLine
-from forebay.apply.lines import is_damaged, read_lines
 from forebay.archive.decisions import read_log
+from forebay.archive.lines import InvalidLine, is_damaged, read_lines
 from ops.archive.invalid import OF_OBJECTS, LineFault, describe
 from ops.archive.store import ObjectStore, StoredObject
 from ops.console import Console

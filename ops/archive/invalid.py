@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from forebay.apply import InvalidLine
-from forebay.apply.rejections import line_id
+from forebay.archive.lines import InvalidLine
+from forebay.decisions.rejections import line_id
 
 #: The code of an empty file in a copied folder. Archive objects are never empty, so the file was
 #: not copied completely.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.apply import DecisionLog
+from forebay.decisions.log import DecisionLog
 from ops import options
 from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, Context

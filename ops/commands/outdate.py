@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from forebay.apply.outdate import count_rows
-from forebay.apply.outdate import outdate as mark
 from ops import options
 from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console
 from ops.context import DATABASE, Context
+from ops.replay.outdate import count_rows
+from ops.replay.outdate import outdate as mark
 
 _Orphaned = Annotated[
     bool,

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forebay.apply.prepare import made_current
-from forebay.apply.rows import bodies_completer
-from forebay.apply.rowset import RowSet
-from forebay.apply.upcast import are_all_current
+from forebay.apply.prepare import are_all_current, make_current
+from forebay.apply.rows import Rows
 from forebay.command import Command, KeyValue
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec, retired_among
 from ops.archive.invalid import LineFault
+from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Content, Kind
 
 Target = tuple[str, KeyValue]
@@ -64,7 +63,7 @@ class Winners:
     #: The winner of each key among the commands that the ledger calls applied.
     applied: dict[Target, Command] = field(default_factory=dict)
     #: The rows of the winners with a body, by the paths of their resources.
-    rows: dict[str, RowSet] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     #: Commands that the ledger does not call applied and that beat the winner: one of them may have
     #: been applied since the ledger was read.
     candidates: dict[Target, list[Command]] = field(default_factory=dict)
@@ -122,7 +121,7 @@ class _Folding:
         #: Keys with a winner that can't have a row. Every command of these keys is validated, since
         #: any number of them can be invalid, and each would cost a pass.
         self._suspect = {(command.resource, command.key) for command, _ in unfit.values()}
-        self._completers = {path: bodies_completer(spec) for path, spec in resources.items()}
+        self._completers = {path: build_completer(spec) for path, spec in resources.items()}
         self._seen: set[str] = set()
         self._ids: dict[Kind, set[str]] = {
             Kind.REJECTED: self.winners.rejected,
@@ -155,10 +154,10 @@ class _Folding:
             resource_commands = [
                 c for c in winners.applied.values() if c.resource == path and c.id not in misfits
             ]
-            commands, rows = self._completers[path](resource_commands)
-            winners.rows[path] = RowSet.joined(rows.parts)
+            commands, encoded = self._completers[path](resource_commands)
+            winners.rows[path] = encoded.rows
             winners.applied.update({(path, command.key): command for command in commands})
-            misfits |= {command.id: (command, str(exc)) for command, exc in rows.unfit}
+            misfits |= {r.command.id: (r.command, r.detail) for r in encoded.refusals}
         if misfits:
             return misfits
         winners.unfit += self._excluded.values()
@@ -173,7 +172,7 @@ class _Folding:
         misfits: dict[str, tuple[Command, str]] = {}
         for command in commands:
             try:
-                made_current(command, self._resources.get(command.resource))
+                make_current(command, self._resources.get(command.resource))
             except BodyError as exc:
                 misfits[command.id] = (command, str(exc))
         return misfits
@@ -181,11 +180,11 @@ class _Folding:
     def _find_reason_against(self, command: Command) -> str | None:
         """Return the reason why a command can't have a row; None if it can."""
         try:
-            made_current(command, self._resources.get(command.resource))
+            make_current(command, self._resources.get(command.resource))
         except BodyError as exc:
             return str(exc)
-        _, rows = self._completers[command.resource]([command])
-        return str(rows.unfit[0][1]) if rows.unfit else None
+        _, encoded = self._completers[command.resource]([command])
+        return encoded.refusals[0].detail if encoded.refusals else None
 
     def _filter_unrejected(
         self, kind: Kind, commands: Sequence[Command], numbers: Sequence[int]
@@ -220,7 +219,7 @@ class _Folding:
                     winners.held_in.add(number)
                     continue
                 try:
-                    current = made_current(command, spec)
+                    current = make_current(command, spec)
                 except BodyError:
                     # An invalid body matters only if the command wins: losers were never validated.
                     if kind is not Kind.APPLIED:

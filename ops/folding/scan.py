@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from forebay.apply import Entry, InvalidLine, Source
-from forebay.apply.lines import read_lines
-from forebay.apply.rejections import noted_keys
+from forebay.apply import Source
 from forebay.archive.decisions import LogEntry, read_log
+from forebay.archive.lines import Entry, InvalidLine, read_lines
 from forebay.command import Command
+from forebay.decisions.rejections import noted_keys
 from ops.archive.invalid import LineFault
 from ops.archive.listing import is_misplaced
 from ops.archive.store import ObjectStore, StoredObject

@@ -10,11 +10,11 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from forebay.apply import Rejection
 from forebay.archive.decisions import LogEntry
 from forebay.aws.archive import COMMANDS_PREFIX
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.decisions.rejections import Rejection
 from forebay.resource.spec import ResourceSpec
 from ops.archive.strays import is_stray
 from ops.errors import RefusedError

@@ -18,10 +18,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from forebay.apply import DecisionLog, Rejection
 from forebay.archive.decisions import NOTHING_READ, read_log
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
+from forebay.decisions.log import DecisionLog
+from forebay.decisions.rejections import Rejection
+from forebay.decisions.undo import undo
 from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
@@ -283,17 +285,17 @@ class _Filling:
         Raises:
             RefusedError: the live run has rejected a command whose row was loaded.
         """
-        archive = self.context.archive
-        log = DecisionLog(self.connection, archive, self.context.resources)
+        archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):
             rejections = list(map(Rejection.from_archive, up_to(self.cut, entry)))
-            if log.undo(rejections):
+            if undo(self.connection, resources, rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "
                     "was changed. Rebuild again"
                 )
         if self.cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
+            log = DecisionLog(self.connection, archive, resources)
             log.begin_at(self.position, self.owner)
 
     def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import orjson
 
-from forebay.apply.copytext import copy_texts
+from forebay.apply.rows import copy_texts
 from ops.archive.invalid import LineFault
 from ops.archive.store import StoredObject
 from ops.context import Context

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from forebay.apply import Entry
+from forebay.archive.lines import Entry
 from ops.errors import StoppedError
 
 _LOOK_SECONDS = 0.5

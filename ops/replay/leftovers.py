@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from forebay.apply import Counts, DecisionLog, Entry, InvalidLine, Outcome, Source, Undecided, apply
-from forebay.apply.ledger import Ledger
-from forebay.apply.lines import CHUNK_COMMANDS
+from forebay.apply import Counts, Outcome, Source, apply
+from forebay.apply.results import Ledger
+from forebay.archive.lines import CHUNK_COMMANDS, Entry, InvalidLine
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog
+from forebay.decisions.refusals import Refusal
 from forebay.resource.spec import ResourceSpec
 
 #: The maximum number of leftovers in memory. Further objects fail; a resumed run tries them again.
@@ -43,7 +45,7 @@ class _Object:
 
     size_bytes: int
     outcome: Outcome
-    remaining: Sequence[Undecided]
+    remaining: Sequence[Refusal]
     added: Counts = Counts()  # noqa: RUF009 - frozen
 
 
@@ -126,7 +128,7 @@ class Leftovers:
         self._try_again(retries)
         rejects_conflicts = is_everything and decides_conflicts and log.may_extend()
 
-        def is_kept(command: Undecided) -> bool:
+        def is_kept(command: Refusal) -> bool:
             return not rejects_all and (
                 command.needs_other_release
                 or (command.depends_on_other_rows and not rejects_conflicts)
@@ -177,7 +179,7 @@ class _Retries:
         self._apply("leftovers of all objects", entries, decides=False)
 
     def decide(
-        self, key: str, item: _Object, *, keep: Callable[[Undecided], bool], in_turn: bool
+        self, key: str, item: _Object, *, keep: Callable[[Refusal], bool], in_turn: bool
     ) -> None:
         """Reject the commands that can't be applied, except the commands of keys that are kept.
 
@@ -239,7 +241,7 @@ def _mark_applied(connection: Connection, key: str, total: Outcome) -> None:
     )
 
 
-def _describe_error(undecided: Sequence[Undecided]) -> str | None:
+def _describe_error(undecided: Sequence[Refusal]) -> str | None:
     if not undecided:
         return None
     first = undecided[0]

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.apply import DecisionLog, Entry, InvalidLine, Source, rehearse
-from forebay.apply.lines import read_chunks
-from forebay.apply.prepare import made_current
+from forebay.apply import Source, rehearse
+from forebay.apply.prepare import make_current
+from forebay.archive.lines import Entry, InvalidLine, read_chunks
 from forebay.command import Command
+from forebay.decisions.log import DecisionLog
 from forebay.errors import BodyError
 from forebay.ids import accepted_ms
 from forebay.replay.selection import Selection
@@ -78,7 +79,7 @@ class Plan:
 
     def _check_body(self, command: Command, spec: ResourceSpec) -> None:
         try:
-            body = made_current(command, spec).body
+            body = make_current(command, spec).body
         except BodyError as exc:
             # An upcaster's error may contain values of the body; without them, reasons are few.
             reason: str | None = (

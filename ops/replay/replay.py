@@ -10,8 +10,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from forebay.apply import Counts, DecisionLog
+from forebay.apply import Counts
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog
 from forebay.ids import accepted_ms
 from forebay.replay import runs
 from forebay.replay.selection import Selection

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from forebay.apply import DecisionLog, Habits, Outcome, Source, apply, rehearse
-from forebay.apply.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
+from forebay.apply import Habits, Outcome, Source, apply, rehearse
+from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog
 from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay.runs import note_failure, note_object
 from forebay.replay.selection import Selection

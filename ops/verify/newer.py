@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from forebay.apply.lines import read_lines
-from forebay.apply.prepare import made_current
-from forebay.apply.rejections import noted_keys
-from forebay.apply.rows import bodies_completer
+from forebay.apply.prepare import make_current
+from forebay.archive.lines import read_lines
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.rejections import noted_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore, StoredObject
 from ops.cut import accepted
+from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Kind, Partition, Writer
 from ops.folding.scan import INFLATION
 from ops.verify.compare import TableComparison
@@ -114,7 +114,7 @@ class NewerCheck:
     ) -> Iterator[Command]:
         """Yield the rows' commands, with bodies as in a row; report the rows without a command."""
         spec = comparison.spec
-        complete = bodies_completer(spec)
+        complete = build_completer(spec)
         for key, version in newer:
             command = commands.get(version)
             if command is None or not comparison.is_of(command, key):
@@ -123,12 +123,12 @@ class NewerCheck:
             if command.schema > spec.schema_version:
                 continue  # only the newer release that made this row knows its values
             try:
-                complete_commands, row_set = complete([made_current(command, spec)])
+                complete_commands, encoded = complete([make_current(command, spec)])
             except BodyError as exc:
                 comparison.report(key, f"{version} can't apply: {exc}", version)
                 continue
-            for _, reason in row_set.unfit:
-                comparison.report(key, f"{version} can't apply: {reason}", version)
+            for refusal in encoded.refusals:
+                comparison.report(key, f"{version} can't apply: {refusal.detail}", version)
             yield from complete_commands
 
     def _compare(self, comparison: TableComparison, commands: Sequence[Command]) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import quote_plus
 
 import psycopg
 
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import read_chunks
 from forebay.aws.archive import Archive
 from forebay.db.session import Session
 from forebay.replay import runs

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from forebay.apply.fold import fold
+from forebay.apply.prepare import fold
 from forebay.codec import decode
 from forebay.command import Command
 from local.settings import ROOT
@@ -85,9 +85,9 @@ def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_i
     archived = archived_commands(stack)
     copies = Counter(command.id for command in archived)
     winners = {
-        (path, key): winner.id
+        (path, winner.key): winner.id
         for path, of_resource in fold(archived).winners.items()
-        for key, winner in of_resource.items()
+        for winner in of_resource
     }
     assert versions(stack) == winners
     assert stack.rows("SELECT count(*) FROM announcements") == [(0,)]

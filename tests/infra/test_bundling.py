@@ -38,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in (
         "alembic.ini",
         "forebay/__init__.py",
-        "forebay/apply/fold.py",
+        "forebay/apply/prepare.py",
         "forebay/aws/firehose.py",
         "forebay/db/schema.py",
         "forebay/db/queries.sql",

@@ -12,19 +12,13 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import (
-    Counts,
-    DecisionLog,
-    NotOwnerError,
-    Rejection,
-    Source,
-    Undecided,
-    apply,
-)
-from forebay.apply.decisions import UnsettledError
+from forebay.apply import Counts, Source, apply
 from forebay.archive.decisions import DecisionLogError, encode_rejections, key_of, read_log
 from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.log import DecisionLog, NotOwnerError, UnsettledError
+from forebay.decisions.refusals import Refusal
+from forebay.decisions.rejections import Rejection
 from forebay.errors import TransientError
 from forebay.ids import mark_orphaned
 from tests.crossings.releases import RELEASES
@@ -433,7 +427,7 @@ def test_a_rejected_row_and_the_rejected_rows_that_refer_to_it_are_removed(
     source = Source("commands/a.gz", replay=True)
     apply(database.connection, [[owner, thing]], source, resources=declared, log=log, decides=False)
     rejected = [
-        Rejection.of(Undecided(command, "code", "detail"), "o", dt.datetime.now(dt.UTC))
+        Rejection.of(Refusal(command, "code", "detail"), command, "o", dt.datetime.now(dt.UTC))
         for command in (owner, thing)
     ]
     content = encode_rejections([one.to_archive() for one in rejected], "database")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.apply.outcome import Counts
-from forebay.apply.outdate import count_rows, outdate
+from forebay.apply.results import Counts
 from forebay.command import Op
 from forebay.ids import mark_orphaned, mark_outdated, original_version
 from forebay.replay.selection import Selection
 from forebay.status import Traces, find_status
+from ops.replay.outdate import count_rows, outdate
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.tables import Database
 

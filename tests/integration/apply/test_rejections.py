@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import Counts, Entry, InvalidLine
-from forebay.apply.lines import read_chunks
+from forebay.apply import Counts
+from forebay.archive.lines import Entry, InvalidLine, read_chunks
 from forebay.codec import decode, encode
 from forebay.command import Command, Op
 from forebay.errors import HeldError, TransientError

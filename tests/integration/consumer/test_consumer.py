@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from forebay.apply.prepare import Prepared
+from forebay.apply.prepare import Chunk
 from forebay.archive.decisions import key_of
 from forebay.codec import encode
 from tests.fixtures.commands import city, command_id
@@ -48,7 +48,7 @@ def test_objects_that_fail_leave_no_commands_in_memory(
     left: list[int] = []
 
     def note(*_: object) -> None:
-        left.append(sum(isinstance(found, Prepared) for found in gc.get_objects()))
+        left.append(sum(isinstance(found, Chunk) for found in gc.get_objects()))
 
     monkeypatch.setattr(bench.consumer, "_failed", note)
     gc.collect()

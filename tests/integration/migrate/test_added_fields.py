@@ -14,7 +14,7 @@ import pytest
 from pydantic import Field
 
 from forebay.apply import Source, apply
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import read_chunks
 from forebay.command import Command
 from forebay.resource import Key, Resource
 from forebay.resource.spec import ResourceSpec

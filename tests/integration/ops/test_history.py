@@ -7,10 +7,10 @@ import random
 from typing import Any
 
 import resources
-from forebay.apply.outdate import outdate
 from forebay.command import Command, Op
 from forebay.ids import accepted_ms
 from ops.history import Entry, find_commands, find_state, read_statuses
+from ops.replay.outdate import outdate
 from tests.fixtures.commands import CITY, city
 from tests.fixtures.site import Site
 

@@ -414,7 +414,7 @@ def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
     ended = operator.run("rejections", "list")
     lines = {line.split(" UTC")[0] for line in ended.out.splitlines()}
     page = next(line for line in lines if f"{HOUR}/page.gz" in line)
-    assert "line 1: here should be gzip data" in page
+    assert "line 1: expected gzip data" in page
     half = next(line for line in lines if f"{HOUR}/half-a-line.gz" in line)
     assert "line 2: the line is not JSON" in half
     assert any("put cities 30 " in line for line in lines)

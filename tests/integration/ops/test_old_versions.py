@@ -21,7 +21,7 @@ from aws_lambda_powertools.metrics import Metrics
 from pydantic import Field
 
 from forebay.apply import Source, apply
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import read_chunks
 from forebay.aws.events import object_event
 from forebay.db.schema import metadata
 from forebay.db.session import Session

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 import resources
-from forebay.apply import Rejection, Source, apply
-from forebay.apply.lines import read_chunks
+from forebay.apply import Source, apply
 from forebay.archive.decisions import encode_rejections, key_of
+from forebay.archive.lines import read_chunks
 from forebay.codec import encode
+from forebay.decisions.rejections import Rejection
 from local.postgres.config import SUPERUSER
 from ops.archive.store import Folder
 from tests.fixtures.archives import id_at

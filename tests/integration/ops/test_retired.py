@@ -13,7 +13,7 @@ from pydantic import Field
 
 import resources
 from forebay.apply import Outcome, Source, apply
-from forebay.apply.lines import read_chunks
+from forebay.archive.lines import read_chunks
 from forebay.command import Command, Op
 from forebay.db.schema import metadata
 from forebay.errors import HeldError

@@ -14,13 +14,13 @@ import pytest
 from psycopg import sql
 
 import resources
-from forebay.apply.outdate import outdate
 from forebay.command import Command
 from forebay.conditional import version_of
 from forebay.errors import NotYetVisibleError
 from forebay.ids import IdSource, accepted_ms
 from lambdas.read.sql.statement import Query
 from local.postgres.config import SUPERUSER
+from ops.replay.outdate import outdate
 from tests.fixtures.commands import CITY, city, command_id
 from tests.fixtures.postgres import ReplicatedCluster
 from tests.fixtures.reading import Reader, close, reader_of

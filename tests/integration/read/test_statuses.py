@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.apply.outdate import outdate
 from forebay.command import Op
 from forebay.http import Response
 from forebay.ids import IdSource, accepted_ms
+from ops.replay.outdate import outdate
 from tests.fixtures.commands import city, command_id
 from tests.fixtures.reading import Reader, session_of
 from tests.fixtures.tables import Database

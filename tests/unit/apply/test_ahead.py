@@ -12,7 +12,8 @@ from threading import Event, Timer
 import pytest
 
 import resources
-from forebay.apply import ReadAhead, one_ahead, read_ahead
+from forebay.apply import Chunk, read_ahead
+from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.command import Command
 from tests.fixtures.commands import city
 from tests.fixtures.emulator import wait_until
@@ -26,7 +27,7 @@ class Objects:
         self.noted: list[str] = []
         self.broken: set[str] = set()
 
-    def begin(self, name: str) -> ReadAhead:
+    def begin(self, name: str) -> ReadAhead[Chunk]:
         if f"{name} can't begin" in self.broken:
             raise OSError(name)
         return read_ahead(self._read(name), resources.load())
@@ -45,7 +46,7 @@ class Objects:
         wait_until(lambda: note in self.noted, note)
 
 
-def ids(ahead: ReadAhead) -> list[str]:
+def ids(ahead: ReadAhead[Chunk]) -> list[str]:
     return [command.id for chunk, _ in ahead for command in chunk.commands]
 
 
@@ -90,7 +91,7 @@ def test_whoever_stops_while_the_next_object_is_being_begun_leaves_none_open() -
     objects = Objects(a=1, b=1)
     at_the_end, go_on = Event(), Event()
 
-    def begin(name: str) -> ReadAhead:
+    def begin(name: str) -> ReadAhead[Chunk]:
         return objects.begin(name) if name == "b" else read_ahead(slowly(), resources.load())
 
     def slowly() -> Iterator[Sequence[Command]]:
@@ -174,7 +175,7 @@ def test_what_preparing_raises_is_raised_where_the_chunk_is_asked_for() -> None:
         raise ValueError("not this one")
 
     with (
-        ReadAhead([[city(1)]], partial(refuse)) as ahead,  # type: ignore[arg-type]
+        ReadAhead([[city(1)]], partial(refuse)) as ahead,
         pytest.raises(ValueError, match="not this one"),
     ):
         next(iter(ahead))

@@ -12,8 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.apply.lines import MAX_BAD_BYTES, MAX_BAD_LINES, read_chunks, read_lines
-from forebay.apply.outcome import Entry, InvalidLine
+from forebay.archive.lines import (
+    MAX_INVALID_BYTES,
+    MAX_INVALID_LINES,
+    Entry,
+    InvalidLine,
+    read_chunks,
+    read_lines,
+)
 from forebay.codec import MAX_LINE_BYTES, encode
 from tests.fixtures.bombs import BOMBS
 from tests.fixtures.commands import city
@@ -144,24 +150,24 @@ def test_an_object_of_nothing_but_bad_lines_is_given_up_and_its_good_ones_before
     """Every invalid line becomes a rejection: 30 KB of gzip once made 15 million of them."""
     found = entries(gzip.compress(LINES + b"x\n" * 1_000_000), 100_000)
     assert found[: len(COMMANDS)] == COMMANDS
-    assert len(found) == len(COMMANDS) + MAX_BAD_LINES + 1
+    assert len(found) == len(COMMANDS) + MAX_INVALID_LINES + 1
     assert bad_codes(gzip.compress(b"x\n" * 1_000_000)) == ["line_not_json", "object_refused"]
 
 
 def test_so_is_one_whose_bad_lines_are_long() -> None:
     line = b"[" * (MAX_LINE_BYTES - 2) + b"\n"
     found = entries(gzip.compress(line * 100), 100_000)
-    assert len(found) == MAX_BAD_BYTES // (len(line) - 1) + 1
+    assert len(found) == MAX_INVALID_BYTES // (len(line) - 1) + 1
     assert codes(found)[-1] == "object_refused"
 
 
 def test_bad_lines_below_the_limit_cost_no_good_one() -> None:
-    data = (b"x\n" * (MAX_BAD_LINES // len(COMMANDS))).join(
+    data = (b"x\n" * (MAX_INVALID_LINES // len(COMMANDS))).join(
         encode(command) for command in (*COMMANDS, COMMANDS[0])
     )
     found = entries(gzip.compress(data), 100_000)
-    assert codes(found) == ["line_not_json"] * MAX_BAD_LINES
-    assert len(found) == MAX_BAD_LINES + len(COMMANDS) + 1
+    assert codes(found) == ["line_not_json"] * MAX_INVALID_LINES
+    assert len(found) == MAX_INVALID_LINES + len(COMMANDS) + 1
 
 
 @pytest.mark.parametrize("name", ["2 GiB of lines of a byte", "2 GiB of long lines"])

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import resources
-from forebay.apply.rows import RowsEncoder, row_encoder
+from forebay.apply.rows import Encoder, Rows
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
@@ -36,6 +36,11 @@ KEYS = st.sampled_from(
 )
 
 
+def rows_by_id(rows: Rows) -> dict[str, tuple[object, ...]]:
+    singles = zip(*rows.columns, strict=True)
+    return {command.id: row for command, row in zip(rows.commands, singles, strict=True)}
+
+
 @given(st.lists(BODIES, max_size=60))
 @example([{**CITY, "name": None}])
 def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, Any]]) -> None:
@@ -43,24 +48,24 @@ def test_commands_become_the_rows_that_each_of_them_does(bodies: list[dict[str, 
     commands = [city(n, key=n)._replace(body=body) for n, body in enumerate(bodies)]
     rows: dict[str, tuple[object, ...]] = {}
     unfit: dict[str, tuple[str, str]] = {}
-    one = row_encoder(spec)
+    encoder = Encoder(spec)
     for command in commands:
         try:
-            rows[command.id] = one(command)
+            rows[command.id] = encoder.encode_row(command)
         except BodyError as exc:
             unfit[command.id] = (exc.code, str(exc))
 
-    found = RowsEncoder(spec)(commands)
+    encoded = encoder.encode(commands)
 
-    assert {command.id: row for rows_ in found.parts for command, row in rows_} == rows
-    assert {command.id: (exc.code, str(exc)) for command, exc in found.unfit} == unfit
+    assert rows_by_id(encoded.rows) == rows
+    assert {r.command.id: (r.code, r.detail) for r in encoded.refusals} == unfit
     required = [place for place, column in enumerate(spec.columns) if not column.nullable]
-    assert [command.id for command, _ in found.lacking] == [
+    assert [command.id for command in encoded.incomplete.commands] == [
         command.id
         for command in commands
         if command.id in rows and any(rows[command.id][place] is None for place in required)
     ]
-    assert [command.id for whole in found.whole for command in whole.commands] == [
+    assert [command.id for command in encoded.complete.commands] == [
         command.id
         for command in commands
         if command.id in rows and all(rows[command.id][place] is not None for place in required)
@@ -76,4 +81,4 @@ def test_keys_fit_if_each_of_them_does(path: str, keys: list[int | str]) -> None
 
 def test_no_command_has_no_row() -> None:
     commands: list[Command] = []
-    assert RowsEncoder(SPECS["cities"])(commands).parts == []
+    assert len(Encoder(SPECS["cities"]).encode(commands).rows) == 0

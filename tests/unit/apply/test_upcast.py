@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from forebay.apply.upcast import upcast
+from forebay.apply.prepare import upcast
 from forebay.command import Command
 from forebay.errors import BodyError
 from forebay.resource import Resource

@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 import resources
-from forebay.apply import Rejection
 from forebay.codec import FORMAT_VERSION, MAX_LINE_BYTES, decode, encode
 from forebay.command import Command
 from forebay.db.schema import PIPELINE_SCHEMA, metadata
+from forebay.decisions.rejections import Rejection
 from forebay.ids import is_command_id, is_create_id
 from forebay.intake.commands import MAX_BATCH_ITEMS
 from forebay.problem import CATALOGUE
@@ -62,7 +62,9 @@ def rejection_codes() -> Iterator[str]:
         "reject",
         "Refusal",
     }
-    for file in [*(ROOT / "forebay/apply").glob("*.py"), ROOT / "forebay/codec.py"]:
+    folders = ("forebay/apply", "forebay/archive", "forebay/decisions")
+    files = [file for folder in folders for file in (ROOT / folder).glob("*.py")]
+    for file in [*files, ROOT / "forebay/codec.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

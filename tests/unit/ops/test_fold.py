@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import resources
-from forebay.apply import Rejection
 from forebay.archive.decisions import encode_rejections, key_of
 from forebay.codec import decode, encode
+from forebay.decisions.rejections import Rejection
 from ops.archive.store import Folder
 from ops.folding.fold import ObjectCounts, Winners, fold_bucket
 from ops.folding.partition import Bucket, Kind, Partition, Writer

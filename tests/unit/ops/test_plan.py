@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from forebay.apply.outcome import Entry
+from forebay.archive.lines import Entry
 from forebay.command import Command, Op
 from forebay.resource import Key, Resource
 from ops.replay.plan import Plan

@@ -14,9 +14,9 @@ import datetime as dt
 from psycopg import sql
 
 from forebay.apply.statements import ORIGINAL_VERSION
-from forebay.apply.table import lock_resources
 from forebay.command import KeyValue
 from forebay.db.connect import Connection
+from forebay.db.locks import lock_resources
 from forebay.ids import NIL, ORPHANED_DIGIT, OUTDATED_DIGIT, least_id
 from forebay.resource.spec import ResourceSpec
 

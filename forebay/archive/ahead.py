@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-from forebay.apply.outcome import Entry
-from forebay.apply.prepare import Prepared
+from forebay.archive.lines import Entry
 
 Item = TypeVar("Item")
-#: Prepares a chunk for apply.
-Preparing = Callable[[Sequence[Entry]], Prepared]
+Prepared = TypeVar("Prepared")
 
 _PATIENCE_SECONDS = 1.0  # ten times as long as reading a chunk takes
 
 
-class ReadAhead:
+class ReadAhead(Generic[Prepared]):
     """The chunks of one object, each read and prepared while the chunk before it is applied.
 
     The first chunk is read immediately, so that an object can be started while another is applied.
     Close it, or use it as a context manager, to stop the reading thread.
     """
 
-    def __init__(self, chunks: Iterable[Sequence[Entry]], preparing: Preparing) -> None:
+    def __init__(
+        self,
+        chunks: Iterable[Sequence[Entry]],
+        prepare: Callable[[Sequence[Entry]], Prepared],
+    ) -> None:
         """Start to read.
 
         Args:
             chunks: as `read_chunks` yields them; their exceptions are raised by the iteration.
-            preparing: called with each chunk, in the thread.
+            prepare: called with each chunk, in the thread.
         """
         self._chunks = iter(chunks)
-        self._preparing = preparing
+        self._prepare = prepare
         #: Done when the last chunk has been read.
         self.read_out: Future[None] = Future()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="forebay-read-ahead")
@@ -57,7 +59,7 @@ class ReadAhead:
 
         An object without lines yields one empty chunk.
         """
-        chunk: Prepared | None = self._first.pop().result() or self._preparing(())
+        chunk: Prepared | None = self._first.pop().result() or self._prepare(())
         while chunk is not None:
             following = self._reader.submit(self._read_chunk)
             yield chunk, partial(_is_end, following)
@@ -66,15 +68,15 @@ class ReadAhead:
     def _read_chunk(self) -> Prepared | None:
         chunk = next(self._chunks, None)
         if chunk is not None:
-            return self._preparing(chunk)
+            return self._prepare(chunk)
         if not self.read_out.done():  # an empty object ends twice: before and after its empty chunk
             self.read_out.set_result(None)
         return None
 
 
 def one_ahead(
-    items: Sequence[Item], begin: Callable[[Item], ReadAhead]
-) -> Generator[tuple[Item, ReadAhead]]:
+    items: Sequence[Item], begin: Callable[[Item], ReadAhead[Prepared]]
+) -> Generator[tuple[Item, ReadAhead[Prepared]]]:
     """Yield each item with its chunks; start the next item when all chunks of this item are read.
 
     Not earlier: S3 closes a stream that is idle for minutes. Each item's reader is closed when the
@@ -84,7 +86,7 @@ def one_ahead(
         Exception: raised by `begin`, when the item is requested.
     """
     place = 0
-    started: list[ReadAhead] = []
+    started: list[ReadAhead[Prepared]] = []
 
     def begin_next(_: object = None) -> None:
         if not started and place + 1 < len(items):

@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Self
 
-from forebay.apply.outcome import InvalidLine, Undecided
+from forebay.archive.lines import Entry, InvalidLine
 from forebay.codec import encode
 from forebay.db.connect import Connection
+from forebay.decisions.refusals import Refusal
 
 _LINE_NAMESPACE = uuid.UUID("5b2f6f0e-6c0a-5d39-9a0f-64d3a3a4f7b1")
 # An archived line may contain any resource and key. Truncated, because the line must become a
@@ -39,13 +40,20 @@ class Rejection:
     rejected_at: dt.datetime
 
     @classmethod
-    def of(cls, undecided: Undecided, object_key: str, at: dt.datetime) -> Self:
-        """The rejection of a command or a line that could not be applied."""
-        entry, detail = undecided.entry, undecided.detail
+    def of(cls, refusal: Refusal, archived: Entry, object_key: str, at: dt.datetime) -> Self:
+        """The rejection of a command or a line that could not be applied.
+
+        Args:
+            refusal: the reason.
+            archived: the refused entry as it was archived.
+            object_key: of the archive object that contains it.
+            at: time of the decision.
+        """
+        entry, detail = archived, refusal.detail
         if isinstance(entry, InvalidLine):
             names: tuple[str | None, str | None, str | None] = (None, None, None)
             rejection_id, line = line_id(object_key, entry), entry.raw
-            # Nothing else in a rejection says where in the object the line is.
+            # No other member of a rejection has the line's position in the object.
             detail = f"line {entry.number + 1}: {detail}"
         else:
             resource, key = noted(entry.resource), noted(str(entry.key))
@@ -54,8 +62,8 @@ class Rejection:
         return cls(
             rejection_id,
             *names,
-            code=undecided.code,
-            sqlstate=undecided.sqlstate,
+            code=refusal.code,
+            sqlstate=refusal.sqlstate,
             detail=_make_storable(detail, _MAX_DETAIL),
             line=line,
             object=object_key,
@@ -77,9 +85,9 @@ class Rejection:
         return {**values, "line": self.line.decode("utf-8", "backslashreplace")}
 
 
-def line_id(object_key: str, bad: InvalidLine) -> str:
+def line_id(object_key: str, line: InvalidLine) -> str:
     """The id of an invalid line's rejection: the same in every replay."""
-    digest = f"{object_key}\n{bad.number}\n".encode() + bad.raw
+    digest = f"{object_key}\n{line.number}\n".encode() + line.raw
     return str(uuid.uuid5(_LINE_NAMESPACE, digest.hex()))
 
 

@@ -14,17 +14,11 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-import psycopg
-from psycopg import sql
-
-from forebay.apply.rejections import Rejection, insert_rejections
-from forebay.apply.table import lock_resources
 from forebay.archive.decisions import (
     NOTHING_READ,
     LogEntry,
@@ -36,8 +30,9 @@ from forebay.archive.decisions import (
     read_log,
 )
 from forebay.db.connect import Connection
+from forebay.decisions.rejections import Rejection, insert_rejections
+from forebay.decisions.undo import undo
 from forebay.errors import PermanentError
-from forebay.ids import mark_orphaned, mark_outdated
 from forebay.resource.spec import ResourceSpec
 
 #: How a database may change the archive's owner. `follow`: never. `claim`: become the owner of an
@@ -192,59 +187,6 @@ class DecisionLog:
         """
         self._connection.execute(_MOVE, [position, owner])
 
-    def undo(self, rejected: Sequence[Rejection]) -> int:
-        """Remove rows and tombstones made by rejected commands; return their number.
-
-        Needed if this database applied commands before they were decided, for example in a rebuild
-        for inspection while another database owned the archive. A replay restores the rows that
-        the removed rows had replaced. Call it inside a transaction.
-        """
-        by_path: dict[str, list[Rejection]] = defaultdict(list)
-        for rejection in rejected:
-            path = rejection.resource
-            if path is not None and path in self._resources and rejection.key is not None:
-                by_path[path].append(rejection)
-        lock_resources(self._connection, by_path, exclusive=True)
-        count, remaining = 0, list(by_path)
-        while remaining:
-            # Rows can be removed only after the rows that refer to them.
-            attempted, remaining = remaining, []
-            for path in attempted:
-                removed_count = self._remove(self._resources[path], by_path[path])
-                count += removed_count or 0
-                if removed_count is None:
-                    remaining.append(path)
-            if remaining == attempted:
-                break
-        # Rows with references from other rows stay, marked until a replay.
-        for path in remaining:
-            spec, statements = self._resources[path], _build_undo_statements(self._resources[path])
-            for statement in (statements.mark, statements.tombstones):
-                count += self._run_undo(statement, spec, by_path[path])
-        return count
-
-    def _remove(self, spec: ResourceSpec, rejections: Sequence[Rejection]) -> int | None:
-        """Remove rows and tombstones; return their number, or None if other rows refer to them."""
-        statements = _build_undo_statements(spec)
-        try:
-            with self._connection.transaction():
-                rows = self._run_undo(statements.rows, spec, rejections)
-                return rows + self._run_undo(statements.tombstones, spec, rejections)
-        except psycopg.errors.ForeignKeyViolation:
-            return None
-
-    def _run_undo(
-        self, statement: sql.Composed, spec: ResourceSpec, rejections: Sequence[Rejection]
-    ) -> int:
-        values = {
-            "resource": spec.path,
-            "keys": [rejection.key for rejection in rejections],
-            "ids": [rejection.id for rejection in rejections],
-            "outdated": [mark_outdated(rejection.id) for rejection in rejections],
-            "orphaned": [mark_orphaned(rejection.id) for rejection in rejections],
-        }
-        return self._connection.execute(statement, values).rowcount
-
     def check(self, first_id: str | None, last_id: str | None) -> bool:
         """Return whether any command between two ids was rejected; one query, in the transaction.
 
@@ -337,7 +279,7 @@ class DecisionLog:
             rejected = [
                 Rejection.from_archive(members) for entry in entries for members in entry.rejections
             ]
-            self.undone += self.undo(rejected)
+            self.undone += undo(self._connection, self._resources, rejected)
             for entry in entries:
                 members_by_id = {members["id"]: members for members in entry.rejections}
                 rejections = list(map(Rejection.from_archive, members_by_id.values()))
@@ -445,24 +387,6 @@ class _OwnSlot:
         insert_rejections(self.connection, rejections, None)
 
 
-class _Undoing(NamedTuple):
-    """Statements that undo commands of a resource."""
-
-    rows: sql.Composed
-    mark: sql.Composed
-    tombstones: sql.Composed
-
-
-def _build_undo_statements(spec: ResourceSpec) -> _Undoing:
-    parts: dict[str, sql.Composable] = {
-        "table": sql.Identifier("public", spec.table),
-        "key": sql.Identifier(spec.key.name),
-        "type": sql.SQL(spec.key.sql_type),
-    }
-    statements = (_UNDO_ROWS, _MARK_ROWS, _UNDO_TOMBSTONES)
-    return _Undoing(*(sql.SQL(text).format(**parts) for text in statements))
-
-
 _STATE = """
     SELECT database::text, position, owner::text, pending, was_owner FROM forebay.decision_log
 """
@@ -486,28 +410,7 @@ _IDENTIFY = """
     INSERT INTO forebay.decision_log (database, position) VALUES (%s, -1)
     ON CONFLICT (singleton) DO UPDATE SET database = excluded.database
 """
-# A key that the column's type can't read made no row. By key first: the key has an index.
-_UNDO_ROWS = """
-    DELETE FROM {table} AS t
-    USING unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[]) AS r (key, id, outdated)
-    WHERE pg_input_is_valid(r.key, '{type}')
-      AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
-      AND t._version IN (r.id, r.outdated)
-"""
-_MARK_ROWS = """
-    UPDATE {table} AS t SET _version = r.orphaned, _by_create = true
-    FROM unnest(%(keys)s::text[], %(ids)s::uuid[], %(outdated)s::uuid[], %(orphaned)s::uuid[])
-         AS r (key, id, outdated, orphaned)
-    WHERE pg_input_is_valid(r.key, '{type}')
-      AND t.{key} = CASE WHEN pg_input_is_valid(r.key, '{type}') THEN r.key::{type} END
-      AND t._version IN (r.id, r.outdated)
-"""
 _OWN = """
     SELECT id::text, resource, key, op, code, sqlstate, detail, line, object, rejected_at
     FROM forebay.rejections WHERE slot IS NULL ORDER BY id LIMIT %s
-"""
-_UNDO_TOMBSTONES = """
-    DELETE FROM forebay.tombstones AS d
-    USING unnest(%(keys)s::text[], %(ids)s::uuid[]) AS r (key, id)
-    WHERE d.resource = %(resource)s AND d.key = r.key AND d.version = r.id
 """

@@ -9,8 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from forebay.apply.outcome import Entry, InvalidLine
 from forebay.codec import MAX_LINE_BYTES, decode, decode_all
 from forebay.command import Command
 from forebay.errors import InvalidLineError
@@ -23,19 +23,34 @@ CHUNK_BYTES = 8 * 1024 * 1024  # of lines; commands take about five times as muc
 MAX_OBJECT_BYTES = 1024 * 1024 * 1024
 #: Invalid lines of an object, and their bytes, after which the object is not read further. Each
 #: invalid line becomes a rejection, so 30 KB of gzip could otherwise cause millions of rejections.
-MAX_BAD_LINES = 10_000
-MAX_BAD_BYTES = 64 * 1024 * 1024
+MAX_INVALID_LINES = 10_000
+MAX_INVALID_BYTES = 64 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _INFLATE_STEP = 256 * 1024  # bytes; the limits are checked after each step
-_FEW_LINES = 1_000  # lines decoded together
+_BATCH_LINES = 1_000  # lines decoded together
 _SALVAGE_STEPS = (4096, 64, 1)  # bytes
 _SHOWN_BYTES = 4096  # of a line that is too long or cut off, kept in its rejection
-_NO_COMMANDS = (
-    f"more than {MAX_BAD_LINES:,} lines of the object, or {MAX_BAD_BYTES:,} bytes of them, are no "
-    "commands; from here on it is not read"
+_TOO_MANY_INVALID = (
+    f"more than {MAX_INVALID_LINES:,} lines of the object, or {MAX_INVALID_BYTES:,} bytes of them, "
+    "are invalid; the rest of it is not read"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidLine:
+    """An invalid line: a line of an archive object that is not a command."""
+
+    #: Position in the object, from 0.
+    number: int
+    #: The line's bytes, or their beginning if the line is too long or its rest can't be read.
+    raw: bytes
+    code: str
+    detail: str
+
+
+Entry: TypeAlias = Command | InvalidLine
 
 
 class _CorruptError(Exception):
@@ -114,22 +129,22 @@ def is_damaged(blocks: Iterable[bytes]) -> bool:
 def _decode_in_batches(
     line_lists: Iterable[list[bytes]],
 ) -> Iterator[tuple[list[bytes], list[Entry]]]:
-    number, bad_lines = 0, _InvalidLines()
+    number, invalid_lines = 0, _InvalidLines()
     for lines in _split_lists(line_lists):
         entries = _decode_entries(number, lines)
-        fitting = bad_lines.note(entries)
+        fitting = invalid_lines.note(entries)
         if fitting:
             yield lines[:fitting], entries[:fitting]
         if fitting < len(entries):
-            raise _CorruptError("object_refused", _NO_COMMANDS, lines[fitting])
+            raise _CorruptError("object_refused", _TOO_MANY_INVALID, lines[fitting])
         number += len(lines)
 
 
 def _split_lists(line_lists: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
     """Yield the lines in smaller lists: a step may hold 128 Ki lines, each a KiB when decoded."""
     for lines in line_lists:
-        for start in range(0, len(lines), _FEW_LINES):
-            yield lines[start : start + _FEW_LINES]
+        for start in range(0, len(lines), _BATCH_LINES):
+            yield lines[start : start + _BATCH_LINES]
 
 
 def _decode_entries(number: int, lines: Sequence[bytes]) -> list[Entry]:
@@ -157,7 +172,7 @@ class _InvalidLines:
             if isinstance(entry, InvalidLine):
                 self.lines += 1
                 self.size += len(entry.raw)
-                if self.lines > MAX_BAD_LINES or self.size > MAX_BAD_BYTES:
+                if self.lines > MAX_INVALID_LINES or self.size > MAX_INVALID_BYTES:
                     return place
         return len(entries)
 
@@ -169,8 +184,8 @@ def _limit_size(blocks: Iterable[bytes]) -> Iterator[bytes]:
         size += len(block)
         if size > MAX_OBJECT_BYTES:
             detail = (
-                f"the object inflates to more than {MAX_OBJECT_BYTES:,} bytes, as nothing does "
-                "that Forebay writes; what comes after them is not read"
+                f"the object inflates to more than {MAX_OBJECT_BYTES:,} bytes, which no object of "
+                "Forebay does; the rest of it is not read"
             )
             raise _CorruptError("object_too_large", detail)
         yield block
@@ -233,17 +248,17 @@ def _inflate(blocks: Iterable[bytes]) -> Iterator[bytes]:
     if member is not None:
         yield member.flush()
     if pending or not (member is None or member.eof):
-        raise _CorruptError("object_corrupt", "the gzip data ends in the middle")
+        raise _CorruptError("object_corrupt", "the gzip data is cut off")
 
 
 def _open_member(data: bytes) -> zlib._Decompress:
     if not data.startswith(_GZIP_MAGIC):
-        raise _CorruptError("object_not_gzip", "here should be gzip data", data)
+        raise _CorruptError("object_not_gzip", "expected gzip data", data)
     return zlib.decompressobj(_GZIP_WBITS)
 
 
 def _salvage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Inflate the bytes before the corrupt place.
+    """Inflate the bytes before the corrupt bytes.
 
     A failing call returns no part of its step, so the steps get smaller.
     """

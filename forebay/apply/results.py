@@ -1,17 +1,126 @@
-"""The ledger: how far each archive object is applied, written in the transactions of apply."""
+"""The results of apply: of a step, of a chunk and of a run; and the ledger that records them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from forebay.apply.outcome import Counts, Outcome, Source
+from forebay.command import Command
 from forebay.db.connect import Connection
+from forebay.decisions.refusals import Refusal
 from forebay.lag import histogram
 
 
 class OvertakenError(Exception):
     """Another consumer advanced this object's ledger row; this chunk is rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The origin of commands."""
+
+    #: The archive object's key: the ledger's primary key.
+    object: str
+    #: True in a replay, which applies an object however often it was applied before.
+    replay: bool = False
+    #: True if only chosen commands of the object are replayed: the object is not marked complete.
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.partial and not self.replay:
+            raise ValueError(f"{self.object}: only a replay may apply a part of an object")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The number of lines per status; the sum is the number of lines."""
+
+    #: Changed a table.
+    applied: int = 0
+    #: Lost to another command of the same key.
+    superseded: int = 0
+    #: Applied or decided before.
+    duplicates: int = 0
+    #: Can never apply.
+    rejected: int = 0
+    #: Belongs to a retired resource.
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """The sums of both."""
+        return Counts(
+            self.applied + other.applied,
+            self.superseded + other.superseded,
+            self.duplicates + other.duplicates,
+            self.rejected + other.rejected,
+            self.skipped + other.skipped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a step for some commands; every command is in exactly one of its parts.
+
+    The results of steps for different commands add up.
+    """
+
+    counts: Counts = Counts()
+    refusals: Sequence[Refusal] = ()
+    #: Commands that the step left to another step.
+    deferred: Sequence[Command] = ()
+    #: Why commands are held for another release, if any are.
+    held: str | None = None
+
+    def __add__(self, other: Result) -> Result:
+        """The result for the commands of both."""
+        return Result(
+            self.counts + other.counts,
+            (*self.refusals, *other.refusals),
+            (*self.deferred, *other.deferred),
+            self.held or other.held,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a run of apply."""
+
+    #: Lines of this run, without the lines that an earlier, interrupted run applied.
+    lines: int = 0
+    counts: Counts = Counts()
+    #: Smallest and greatest command id of the lines; None without commands.
+    first_id: str | None = None
+    last_id: str | None = None
+    #: Why commands are held for newer code, if any are.
+    held: str | None = None
+    #: Commands that a run without decisions could not apply, with all other commands of their keys
+    #: in the object; no count includes them.
+    undecided: tuple[Refusal, ...] = ()
+    #: True if the object was complete before, and the run made no change.
+    already_applied: bool = False
+
+    def plus(self, lines: int, ids: Sequence[str], result: Result) -> Outcome:
+        """This outcome after another chunk.
+
+        Args:
+            lines: the number of its lines.
+            ids: of its commands, ascending.
+            result: of its lines; refusals are undecided.
+        """
+        first_id, last_id = self.first_id, self.last_id
+        if ids:
+            first_id = ids[0] if first_id is None else min(first_id, ids[0])
+            last_id = ids[-1] if last_id is None else max(last_id, ids[-1])
+        return replace(
+            self,
+            lines=self.lines + lines,
+            counts=self.counts + result.counts,
+            first_id=first_id,
+            last_id=last_id,
+            held=self.held or result.held,
+            undecided=(*self.undecided, *result.refusals),
+        )
 
 
 class Ledger:

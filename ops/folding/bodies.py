@@ -1,0 +1,39 @@
+"""Complete the bodies of archived commands with defaults, as their rows have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from forebay.apply.rows import Encoded, Encoder
+from forebay.command import Command
+from forebay.resource.spec import ResourceSpec
+
+#: Completes commands of a resource.
+Completer = Callable[[Sequence[Command]], tuple[list[Command], Encoded]]
+
+
+def build_completer(spec: ResourceSpec) -> Completer:
+    """A function that completes commands' bodies.
+
+    It returns the commands, and the rows of the puts and creates with the refusals of all commands
+    that can't have a row; these are left out.
+    """
+    encoder = Encoder(spec)
+
+    def complete(command: Command) -> Command:
+        body = command.body
+        if body is None or len(body) == len(spec.fields):
+            return command
+        return command._replace(body=encoder.complete_body(body))
+
+    def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Encoded]:
+        deletes = [command for command in commands if command.body is None]
+        encoded = encoder.encode([command for command in commands if command.body is not None])
+        refusals = [*encoded.refusals, *encoder.refuse_keys(deletes)]
+        refused_ids = {refusal.command.id for refusal in refusals}
+        complete_commands = [
+            complete(command) for command in commands if command.id not in refused_ids
+        ]
+        return complete_commands, encoded._replace(refusals=refusals)
+
+    return complete_all
