@@ -7,7 +7,6 @@ ForebayError
 │   ├── InvalidLineError    an archive line is not a command of a known format
 │   └── BodyError           a command's body does not fit the resource's table
 └── TransientError          retry later: no data was changed or lost
-    ├── NotAcceptedError    neither Firehose nor the archive accepted the records
     ├── NotYetVisibleError  a version that the client has seen has not arrived here yet
     └── HeldError           needs a newer release of this code (a newer schema version)
 """
@@ -49,10 +48,6 @@ class BodyError(PermanentError):
 
 class TransientError(ForebayError):
     """A later retry may help; no data has been changed."""
-
-
-class NotAcceptedError(TransientError):
-    """Neither the delivery stream nor the archive acknowledged the records."""
 
 
 class NotYetVisibleError(TransientError):

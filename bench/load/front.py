@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _build_writing() -> Callable[[], App]:
-    app = writing.build(WriteSettings.from_env(os.environ))
+    app = writing.build(WriteSettings.from_env(os.environ), Log(writing.SERVICE))
     return lambda: app
 
 
@@ -113,7 +113,7 @@ def _build_reading() -> Callable[[], App]:
 
     def app() -> App:
         if not hasattr(local, "app"):
-            local.app = reading.build(ReadSettings.from_env(os.environ))
+            local.app = reading.build(ReadSettings.from_env(os.environ), Log(reading.SERVICE))
         instance: App = local.app
         return instance
 

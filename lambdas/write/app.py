@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
@@ -16,6 +16,14 @@ from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
 from forebay.intake.json_text import JsonText
 from forebay.keys import read_key
 from forebay.log import Log
+from forebay.metrics import (
+    COMMANDS_ACCEPTED,
+    COMMANDS_BY_FALLBACK,
+    COMMANDS_NOT_ACCEPTED,
+    ITEMS_REFUSED,
+    WRITES_REFUSED,
+    Metric,
+)
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
@@ -32,7 +40,14 @@ if TYPE_CHECKING:
 _Result = Line | Problem
 #: Converts an item to the current schema version.
 _Upgrade = Callable[[JsonText], JsonText]
-_Writer = Callable[[ResourceSpec, WriteRequest, Caller], Response]
+
+
+class _Answer(NamedTuple):
+    response: Response
+    metrics: Mapping[Metric, float]
+
+
+_Writer = Callable[[ResourceSpec, WriteRequest, Caller], _Answer]
 
 
 class WriteApp:
@@ -84,14 +99,19 @@ class WriteApp:
         """Answer a proxy event; a refused request is answered with a problem document."""
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
+        route = self._routes.get((request.method, request.resource))
         try:
-            response = self._dispatch(request)
+            response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
             # A problem with a hint answers something that PostgREST's clients send by themselves.
             to_client = exc.problem.hint is not None
             response = problem_response(exc.problem, request.path, to_read=to_client)
+            is_lost = exc.problem.code == "not_accepted"
+            metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
         self._log.event(
             "write_answered",
+            metrics=metrics,
+            route=route.name if route else None,
             method=request.method,
             path=ascii(request.path)[1:-1],
             status=response.status,
@@ -99,8 +119,7 @@ class WriteApp:
         )
         return response
 
-    def _dispatch(self, request: WriteRequest) -> Response:
-        route = self._routes.get((request.method, request.resource))
+    def _dispatch(self, route: Route | None, request: WriteRequest) -> _Answer:
         if route is None:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
@@ -115,13 +134,13 @@ class WriteApp:
         if request.query:
             raise ProblemError(_describe_query(spec, request.query))
         caller = request.caller(self._ids.now_ms())
-        response = self._writers[route.action](spec, request, caller)
-        if not preferences:
-            return response
-        applied_header = {"Preference-Applied": ", ".join(preferences)}
-        return replace(response, headers={**response.headers, **applied_header})
+        response, metrics = self._writers[route.action](spec, request, caller)
+        if preferences:
+            applied_header = {"Preference-Applied": ", ".join(preferences)}
+            response = replace(response, headers={**response.headers, **applied_header})
+        return _Answer(response, metrics)
 
-    def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> Response:
+    def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         media = request.media_type()
         if media in NDJSON_TYPES:
             return self._accept_batch(spec, request, caller, parse_lines(request.body()))
@@ -133,7 +152,7 @@ class WriteApp:
         item = self._choose_upgrade(spec, request)(sent)
         return self._accept_one(self._make.post(spec, item, caller))
 
-    def _put(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> Response:
+    def _put(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         key = _read_path_key(spec, request)
         media = request.media_type()
         if media not in JSON_TYPES:
@@ -143,13 +162,14 @@ class WriteApp:
         create = request.must_not_exist()
         return self._accept_one(self._make.put(spec, key, item, caller, create=create))
 
-    def _delete(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> Response:
+    def _delete(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         return self._accept_one(self._make.delete(spec, _read_path_key(spec, request), caller))
 
-    def _accept_one(self, line: Line) -> Response:
-        if self._acceptor.accept([line]).not_accepted:
+    def _accept_one(self, line: Line) -> _Answer:
+        acceptance = self._acceptor.accept([line])
+        if acceptance.not_accepted:
             raise ProblemError(not_accepted())
-        return self._answers.accepted(line.command)
+        return _Answer(self._answers.accepted(line.command), _count(acceptance))
 
     def _accept_batch(
         self,
@@ -157,7 +177,7 @@ class WriteApp:
         request: WriteRequest,
         caller: Caller,
         items: Sequence[ParsedItem],
-    ) -> Response:
+    ) -> _Answer:
         results: list[_Result] = []
         names = BatchItems()
         upgrade = self._choose_upgrade(spec, request)
@@ -166,7 +186,8 @@ class WriteApp:
             caller = _advance_caller(caller, results[-1])
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
-        return self._answers.batch(_list_outcomes(results, acceptance), request.path)
+        response = self._answers.batch(_list_outcomes(results, acceptance), request.path)
+        return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
 
     def _make_line(
         self,
@@ -225,6 +246,17 @@ def _list_outcomes(results: Sequence[_Result], acceptance: Acceptance) -> list[C
         else result.command
         for result in results
     ]
+
+
+def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
+    """Return the metrics of an accepted request; `refused` is the number of its refused items."""
+    values = {
+        COMMANDS_ACCEPTED: len(acceptance.accepted),
+        COMMANDS_BY_FALLBACK: acceptance.by_fallback,
+        COMMANDS_NOT_ACCEPTED: len(acceptance.not_accepted),
+        ITEMS_REFUSED: refused,
+    }
+    return {metric: value for metric, value in values.items() if value}
 
 
 def _advance_caller(caller: Caller, result: _Result) -> Caller:
