@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 NAMESPACE: Final = "Forebay"
@@ -112,11 +113,16 @@ def describe(metrics: Iterable[Metric], milliseconds: int) -> dict[str, Any]:
         metrics: the metrics; the line has their values as members of the same names.
         milliseconds: the line's time, since the Unix epoch.
     """
+    return {"Timestamp": milliseconds, "CloudWatchMetrics": _list_directives(tuple(metrics))}
+
+
+@cache
+def _list_directives(metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
     names_by_split: dict[str | None, list[dict[str, str]]] = {}
     for metric in metrics:
         name = {"Name": metric.name, "Unit": metric.unit}
         names_by_split.setdefault(metric.split_by, []).append(name)
-    directives = [
+    return [
         {
             "Namespace": NAMESPACE,
             "Dimensions": [["service", "environment", *([split_by] if split_by else [])]],
@@ -124,4 +130,3 @@ def describe(metrics: Iterable[Metric], milliseconds: int) -> dict[str, Any]:
         }
         for split_by, names in names_by_split.items()
     ]
-    return {"Timestamp": milliseconds, "CloudWatchMetrics": directives}

@@ -134,11 +134,12 @@ class WriteApp:
         if request.query:
             raise ProblemError(_describe_query(spec, request.query))
         caller = request.caller(self._ids.now_ms())
-        response, metrics = self._writers[route.action](spec, request, caller)
-        if preferences:
-            applied_header = {"Preference-Applied": ", ".join(preferences)}
-            response = replace(response, headers={**response.headers, **applied_header})
-        return _Answer(response, metrics)
+        answer = self._writers[route.action](spec, request, caller)
+        if not preferences:
+            return answer
+        applied_header = {"Preference-Applied": ", ".join(preferences)}
+        headers = {**answer.response.headers, **applied_header}
+        return answer._replace(response=replace(answer.response, headers=headers))
 
     def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         media = request.media_type()
