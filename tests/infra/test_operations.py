@@ -243,9 +243,9 @@ def _drawn(operations: Template) -> Iterator[Identity]:
     (dashboard,) = properties(operations, "AWS::CloudWatch::Dashboard")
     for widget in json.loads(readable(dashboard["DashboardBody"]))["widgets"]:
         for metric in widget["properties"].get("metrics", ()):
-            namespace, name, *parts = (part for part in metric if isinstance(part, str))
-            if namespace == NAMESPACE:
-                yield name, frozenset(zip(parts[::2], parts[1::2], strict=True))
+            texts = [part for part in metric if isinstance(part, str)]
+            if texts[:1] == [NAMESPACE]:  # an expression has no texts
+                yield texts[1], frozenset(zip(texts[2::2], texts[3::2], strict=True))
 
 
 def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
