@@ -8,9 +8,10 @@ from typing import Any
 from bench.orders import command_id
 from bench.postgres import Database
 from forebay.db.connect import Connection
+from forebay.log import Log
 from forebay.resource import ResourceSpec
 from lambdas.read.app import ReadApp
-from lambdas.read.bootstrap import build
+from lambdas.read.bootstrap import SERVICE, build
 from lambdas.read.settings import ReadSettings
 from local.load import data
 from resources import load
@@ -40,7 +41,7 @@ def reader(database: Database) -> ReadApp:
         "FOREBAY_DATABASE_URL": database.url,
         "FOREBAY_AUTHORIZATION": "none",
     }
-    return build(ReadSettings.from_env(environment))
+    return build(ReadSettings.from_env(environment), Log(SERVICE))
 
 
 def _copy(connection: Connection, spec: ResourceSpec, bodies: Sequence[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import orjson
 from forebay.problem import CONTENT_TYPE, Problem
 
 JSON = "application/json"
+_FIRST_ERROR = 400  # of the status codes (RFC 9110 §15)
 #: Headers that scripts of other origins may read, besides those that the Fetch standard exposes.
 _EXPOSED = "Content-Location, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After"
 
@@ -24,6 +25,11 @@ class Response:
     body: str = ""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """True for a 4xx or 5xx status."""
+        return self.status >= _FIRST_ERROR
 
     def to_head(self) -> Response:
         """The answer to HEAD: status and headers of GET without the body (RFC 9110 §9.3.2)."""

@@ -24,16 +24,6 @@ TASK_ROOT: Final = "/var/task"
 #: packages.
 NEVER_IMPORTED: Final = (
     "alembic/testing",
-    "aws_lambda_powertools/event_handler",
-    "aws_lambda_powertools/utilities/auth_alpha",
-    "aws_lambda_powertools/utilities/circuit_breaker",
-    "aws_lambda_powertools/utilities/data_classes",
-    "aws_lambda_powertools/utilities/data_masking",
-    "aws_lambda_powertools/utilities/feature_flags",
-    "aws_lambda_powertools/utilities/idempotency",
-    "aws_lambda_powertools/utilities/kafka",
-    "aws_lambda_powertools/utilities/parameters",
-    "aws_lambda_powertools/utilities/parser",
     "mako/testing",
     "pydantic/mypy",
     "pydantic/v1",

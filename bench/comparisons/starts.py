@@ -59,6 +59,7 @@ def compare(stage: Stage) -> Findings:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "FOREBAY_ENV": "bench",
             "FOREBAY_STREAMS": "commands",
             "FOREBAY_ARCHIVE_BUCKET": "archive",
             "FOREBAY_DATABASE_URL": database.url,

@@ -30,7 +30,7 @@ from forebay.aws.firehose import FirehoseSink
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
 from forebay.intake.commands import CommandMaker
-from forebay.intake.json_text import parse
+from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from lambdas.write.answers import Answers
 from lambdas.write.app import WriteApp
@@ -229,16 +229,16 @@ def breakdown(events: list[dict[str, Any]]) -> dict[str, float]:
     requests = [request_of(event) for event in events]
     callers = [request.caller(ids.now_ms()) for request in requests]
     raw = [request.body().data for request in requests]
-    items = [orders.SPEC.body.read(item) for item in raw]
+    items = [parse_text(text) for text in raw]
     lines = [
-        maker.post(orders.SPEC, item, caller) for item, caller in zip(raw, callers, strict=True)
+        maker.post(orders.SPEC, item, caller) for item, caller in zip(items, callers, strict=True)
     ]
     responses = [answers.accepted(line.command) for line in lines]
     steps: dict[str, Callable[[int], object]] = {
         "event to request and caller": lambda i: request_of(events[i]).caller(ids.now_ms()),
-        "body, strict JSON": lambda i: parse(requests[i].body().data),
+        "body, strict JSON": lambda i: parse_text(requests[i].body().data),
         "exact decimals, validation": lambda i: orders.SPEC.body.read(raw[i]),
-        "validation to archive line": lambda i: maker.post(orders.SPEC, raw[i], callers[i]),
+        "validation to archive line": lambda i: maker.post(orders.SPEC, items[i], callers[i]),
         "stream": lambda i: sink.put([lines[i].data]),
         "answer": lambda i: answers.accepted(lines[i].command),
         "log": lambda _: log.event("write_answered", status=202, path="/v1/orders"),

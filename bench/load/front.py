@@ -24,6 +24,7 @@ from aiohttp import web
 import resources
 from forebay.http import Response
 from forebay.ids import IdSource, is_create_id
+from forebay.intake.acceptance import Acceptance
 from forebay.intake.commands import Line
 from forebay.log import Log
 from lambdas.read import bootstrap as reading
@@ -52,9 +53,13 @@ class Inserting:
         self._url = url
         self._own = threading.local()
 
-    def accept(self, lines: Sequence[Line]) -> set[int]:
-        """Insert the lines; return the indexes of those that the database did not accept."""
-        return {index for index, line in enumerate(lines) if not self._insert(line)}
+    def accept(self, lines: Sequence[Line]) -> Acceptance:
+        """Insert the lines, each in a transaction of its own."""
+        accepted: list[Line] = []
+        not_accepted: list[Line] = []
+        for line in lines:
+            (accepted if self._insert(line) else not_accepted).append(line)
+        return Acceptance(accepted, not_accepted)
 
     def _insert(self, line: Line) -> bool:
         command = line.command
@@ -86,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _build_writing() -> Callable[[], App]:
-    app = writing.build(WriteSettings.from_env(os.environ))
+    app = writing.build(WriteSettings.from_env(os.environ), Log(writing.SERVICE))
     return lambda: app
 
 
@@ -108,7 +113,7 @@ def _build_reading() -> Callable[[], App]:
 
     def app() -> App:
         if not hasattr(local, "app"):
-            local.app = reading.build(ReadSettings.from_env(os.environ))
+            local.app = reading.build(ReadSettings.from_env(os.environ), Log(reading.SERVICE))
         instance: App = local.app
         return instance
 

@@ -1,1 +1,1 @@
-"""AWS: delivery streams, the archive bucket, queues and metrics."""
+"""AWS: delivery streams, the archive bucket, and queues."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from forebay.errors import TransientError
@@ -30,6 +31,18 @@ class CommandStore(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The lines that are durably stored, and the others; each in the order of the request."""
+
+    accepted: Sequence[Line]
+    #: No store acknowledged these lines. Such a line may be stored, because an acknowledgement can
+    #: get lost. A client that repeats the write creates another command.
+    not_accepted: Sequence[Line] = ()
+    #: The number of accepted lines that the archive stored in the stream's place.
+    by_fallback: int = 0
+
+
 class Acceptor:
     """Storage of commands under law 1: a line reported as accepted is durably stored."""
 
@@ -38,20 +51,15 @@ class Acceptor:
         self._store = store
         self._log = log
 
-    def accept(self, lines: Sequence[Line]) -> set[int]:
-        """Store lines; return the indexes of those that no store acknowledged.
-
-        Such a line is not accepted, but it may be stored, because an acknowledgement can get lost.
-        A client that repeats the write creates another command.
-        """
-        unacknowledged = sorted(self._sink.put([line.data for line in lines]))
+    def accept(self, lines: Sequence[Line]) -> Acceptance:
+        """Store lines in the stream; those that it does not acknowledge, in the archive."""
+        unacknowledged = self._sink.put([line.data for line in lines])
         if not unacknowledged:
-            return set()
-        remaining = [lines[index] for index in unacknowledged]
-        first_id = remaining[0].command.id
+            return Acceptance(lines)
+        remaining = [lines[index] for index in sorted(unacknowledged)]
         reason = self._sink.last_error
         try:
-            self._store.write_commands([line.data for line in remaining], first_id)
+            self._store.write_commands([line.data for line in remaining], remaining[0].command.id)
         except TransientError as exc:
             self._log.event(
                 "not_accepted",
@@ -60,6 +68,7 @@ class Acceptor:
                 stream=reason,
                 archive=str(exc),
             )
-            return set(unacknowledged)
+            streamed = [line for index, line in enumerate(lines) if index not in unacknowledged]
+            return Acceptance(streamed, remaining)
         self._log.event("fallback_used", level="WARNING", commands=len(remaining), stream=reason)
-        return set()
+        return Acceptance(lines, by_fallback=len(remaining))

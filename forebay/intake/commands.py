@@ -10,8 +10,8 @@ from typing import Protocol
 
 from forebay.codec import MAX_LINE_BYTES, encode
 from forebay.command import Body, Command, KeyValue, Op
-from forebay.intake.json_text import dump, parse
-from forebay.intake.numbers import number_faults, with_exact_numbers
+from forebay.intake.json_text import JsonText, dump
+from forebay.intake.numbers import read_body, read_member_key
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import pointer
 from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
@@ -58,13 +58,9 @@ class BatchItems:
 
     _counts: Counter[str] = field(default_factory=Counter)
 
-    def name(self, item: bytes) -> str:
-        """Return the name of the next item.
-
-        Args:
-            item: well-formed JSON text.
-        """
-        digest = hashlib.sha256(dump(parse(item), sort_members=True)).hexdigest()
+    def name(self, item: JsonText) -> str:
+        """Return the name of the next item."""
+        digest = hashlib.sha256(dump(item.value, sort_members=True)).hexdigest()
         self._counts[digest] += 1
         return f"{digest}.{self._counts[digest] - 1}"
 
@@ -82,68 +78,57 @@ class CommandMaker:
     def __init__(self, ids: MakesIds) -> None:
         self._ids = ids
 
-    def post(self, spec: ResourceSpec, item: bytes, caller: Caller, *, name: str = "0") -> Line:
+    def post(self, spec: ResourceSpec, item: JsonText, caller: Caller, *, name: str = "0") -> Line:
         """Create a `create` command; the key is in the body, or is generated.
 
         Args:
             spec: the resource.
-            item: well-formed JSON text.
+            item: the item as sent.
             caller: a server-made key derives from its idempotency key, if present.
             name: distinguishes items with the same idempotency key; part of the derived key.
 
         Raises:
             ProblemError: the item is refused.
         """
-        read_body = _read(spec, item)
+        valid = _read(spec, item)
         if not spec.key_is_made:
-            if read_body.key is None:
-                fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
-                raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
-            return self._build_line(spec, "create", read_body.key, read_body.body, caller)
-        if read_body.key is not None:
+            return self._build_line(spec, "create", _require_key(spec, valid), valid.body, caller)
+        if valid.key is not None:
             fault = {"pointer": f"#/{spec.key.name}", "detail": "Use PUT to choose the key"}
             raise ProblemError(Problem("key_not_allowed", "the server makes this key", [fault]))
         if caller.idempotency_key is None:  # a new random key has no earlier version
             caller = replace(caller, after=None)
-        return self._build_line(
-            spec, "create", _make_key(spec, caller, name), read_body.body, caller
-        )
+        return self._build_line(spec, "create", _make_key(spec, caller, name), valid.body, caller)
 
     def put(
-        self, spec: ResourceSpec, key: KeyValue, item: bytes, caller: Caller, *, create: bool
+        self, spec: ResourceSpec, key: KeyValue, item: JsonText, caller: Caller, *, create: bool
     ) -> Line:
         """Create a `put` command for a key, or a `create` if it must not overwrite.
 
         Raises:
             ProblemError: the item is refused.
         """
-        read_body = _read(spec, item)
-        if read_body.key is not None and read_body.key != key:
+        valid = _read(spec, item)
+        if valid.key is not None and valid.key != key:
             fault = {"pointer": f"#/{spec.key.name}", "detail": f"the path says {key}"}
-            raise ProblemError(
-                Problem(
-                    "key_mismatch", f"the body's key is {read_body.key}, the path's {key}", [fault]
-                )
-            )
-        return self._build_line(spec, "create" if create else "put", key, read_body.body, caller)
+            detail = f"the body's key is {valid.key}, the path's {key}"
+            raise ProblemError(Problem("key_mismatch", detail, [fault]))
+        return self._build_line(spec, "create" if create else "put", key, valid.body, caller)
 
-    def put_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
+    def put_item(self, spec: ResourceSpec, item: JsonText, caller: Caller) -> Line:
         """Create a `put` command for the key in the item.
 
         Raises:
             ProblemError: the item is refused.
         """
-        read_body = _read(spec, item)
-        if read_body.key is None:
-            fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
-            raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
-        return self._build_line(spec, "put", read_body.key, read_body.body, caller)
+        valid = _read(spec, item)
+        return self._build_line(spec, "put", _require_key(spec, valid), valid.body, caller)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
         """Create a `delete` command for a key."""
         return self._build_line(spec, "delete", key, None, caller)
 
-    def delete_item(self, spec: ResourceSpec, item: bytes, caller: Caller) -> Line:
+    def delete_item(self, spec: ResourceSpec, item: JsonText, caller: Caller) -> Line:
         """Create a `delete` command for the key in an item; only the names of other fields matter.
 
         Raises:
@@ -176,33 +161,37 @@ class CommandMaker:
         return Line(command, data)
 
 
-def _read(spec: ResourceSpec, item: bytes) -> ReadBody:
-    item, numbers = with_exact_numbers(spec, item)
+def _read(spec: ResourceSpec, item: JsonText) -> ReadBody:
     try:
-        read_body = spec.body.read(item)
+        return read_body(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
-    faults = tuple(number_faults(numbers, read_body.body)) if numbers is not None else ()
-    if faults:
-        raise ProblemError(_describe_invalid(spec, faults))
-    return read_body
 
 
-def _read_key(spec: ResourceSpec, item: bytes) -> KeyValue:
-    members = parse(with_exact_numbers(spec, item)[0])
-    if not isinstance(members, dict):
+def _read_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+    if not isinstance(item.value, dict):
         raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
-    unknown = [name for name in members if spec.column(name) is None]
+    unknown = [name for name in item.value if spec.column(name) is None]
     if unknown:
         faults = [Fault(pointer([name]), "Extra inputs are not permitted") for name in unknown]
         raise ProblemError(_describe_invalid(spec, tuple(faults)))
-    if spec.key.name not in members:
-        fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
-        raise ProblemError(Problem("key_missing", "the item has no key", [fault]))
+    if spec.key.name not in item.value:
+        raise ProblemError(_describe_missing_key(spec))
     try:
-        return spec.body.read_member_key(dump(members[spec.key.name]))
+        return read_member_key(spec, item)
     except BodyInvalidError as exc:
         raise ProblemError(_describe_invalid(spec, exc.faults)) from None
+
+
+def _require_key(spec: ResourceSpec, valid: ReadBody) -> KeyValue:
+    if valid.key is None:
+        raise ProblemError(_describe_missing_key(spec))
+    return valid.key
+
+
+def _describe_missing_key(spec: ResourceSpec) -> Problem:
+    fault = {"pointer": f"#/{spec.key.name}", "detail": "Field required"}
+    return Problem("key_missing", "the item has no key", [fault])
 
 
 def _describe_invalid(spec: ResourceSpec, faults: tuple[Fault, ...]) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jiter
 import orjson
@@ -12,10 +12,31 @@ import orjson
 from forebay.problem import Problem, ProblemError
 
 #: Codes of faults in an item that leave the array around it well-formed.
-_FAULTS_OF_ITEMS = frozenset({"duplicate_member", "not_utf8", "too_deep", "unstorable_text"})
+FAULTS_OF_ITEMS = frozenset({"duplicate_member", "not_utf8", "too_deep", "unstorable_text"})
 # A whole string (brackets and commas inside it are not separators), or a separator.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 _WHITE_SPACE = b" \t\n\r"  # RFC 8259 §2
+
+
+class JsonText(NamedTuple):
+    """A JSON text and its value, parsed once.
+
+    Validation reads the text: pydantic-core accepts dates, UUIDs and decimals as JSON strings only
+    when it parses JSON itself. All other steps use the value.
+    """
+
+    text: bytes
+    #: Numbers with a fraction or an exponent are `jiter.LosslessFloat`.
+    value: Any
+
+
+def parse_text(raw: bytes) -> JsonText:
+    """Parse a JSON text and keep it with its value.
+
+    Raises:
+        ProblemError: as `parse`.
+    """
+    return JsonText(raw, parse(raw))
 
 
 def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -33,17 +54,14 @@ def parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise ProblemError(_describe_problem(raw, str(exc))) from None
 
 
-def item_texts(raw: bytes) -> list[bytes] | None:
-    """Split a JSON array into the texts of its items; `parse` may refuse some of them.
+def split_array(raw: bytes) -> list[bytes] | None:
+    """Split a JSON array at its commas into the texts of its items, which are not parsed.
 
     Returns:
-        The texts; None if the whole is not a JSON array.
+        The texts; None if brackets don't enclose the whole.
     """
     text = raw.strip(_WHITE_SPACE)
-    items = _split(text) if text.startswith(b"[") else None
-    if items is None or not all(map(_may_be_an_item, items)):
-        return None
-    return items
+    return _split(text) if text.startswith(b"[") else None
 
 
 def dump(value: object, *, sort_members: bool = False) -> bytes:
@@ -70,14 +88,6 @@ def _split(text: bytes) -> list[bytes] | None:
             items.append(text[start : token.start()].strip(_WHITE_SPACE))
             start = token.end()
     return None
-
-
-def _may_be_an_item(text: bytes) -> bool:
-    try:
-        parse(text)
-    except ProblemError as exc:
-        return exc.problem.code in _FAULTS_OF_ITEMS
-    return True
 
 
 def _convert_long_integers(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -9,15 +9,16 @@ exact (the same double), but `9007199254740993.0` is not, because the nearest do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 import jiter
 
-from forebay.intake.json_text import dump, parse
+from forebay.command import KeyValue
+from forebay.intake.json_text import JsonText, dump
 from forebay.resource.body import INT64_MAX, INT64_MIN, pointer
-from forebay.resource.reading import Fault
+from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.resource.spellings import is_text_of
 
@@ -30,37 +31,40 @@ _INTEGER_DIGITS = 19  # of 64 bits
 _INT64 = range(INT64_MIN, INT64_MAX + 1)
 
 
-def with_exact_numbers(spec: ResourceSpec, raw: bytes) -> tuple[bytes, Mapping[str, Any] | None]:
-    """Rewrite an item's numbers into forms that `BodyReader` preserves.
+def read_body(spec: ResourceSpec, item: JsonText) -> ReadBody:
+    """Validate an item; its body contains each of its numbers exactly.
 
-    Returns:
-        The item's JSON text, and the parsed item if some of its numbers may be inexact.
+    Raises:
+        BodyInvalidError: the item is invalid, or a number would change.
     """
-    is_doubtful = _MAYBE_INEXACT.search(raw) is not None
-    if not is_doubtful and all(column.kind is not Kind.DECIMAL for column in spec.columns):
-        return raw, None
-    item = parse(raw)
-    if not isinstance(item, dict):
-        return raw, None
-    converted = {
-        column.name: _convert_exactly(column, item[column.name])
-        for column in spec.columns
-        if column.name in item
-    }
-    converted = {name: value for name, value in converted.items() if value is not item[name]}
-    return dump(item | converted) if converted else raw, item if is_doubtful else None
+    may_change = _MAYBE_INEXACT.search(item.text) is not None
+    converted = _convert_numbers(spec, item.value, may_change=may_change)
+    valid = spec.body.read(dump(item.value | converted) if converted else item.text)
+    faults = tuple(number_faults(item.value, valid.body)) if may_change else ()
+    if faults:
+        raise BodyInvalidError(faults)
+    return valid
 
 
-def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[Fault]:
+def read_member_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
+    """Validate the key in an item, an object with that member.
+
+    Raises:
+        BodyInvalidError: the key is invalid.
+    """
+    may_change = _MAYBE_INEXACT.search(item.text) is not None
+    converted = _convert_numbers(spec, item.value, may_change=may_change)
+    return spec.body.read_member_key(dump((item.value | converted)[spec.key.name]))
+
+
+def number_faults(sent: object, body: object) -> Iterator[Fault]:
     """Yield a fault for each number of an item that differs in its body.
 
     Args:
-        sent: the item as parsed by `with_exact_numbers`.
+        sent: the item's value, as `parse` returns it.
         body: the validated body of the same item.
     """
-    stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [
-        (sent[name], stored, (name,)) for name, stored in body.items() if name in sent
-    ]
+    stack: list[tuple[Any, Any, tuple[str | int, ...]]] = [(sent, body, ())]
     while stack:
         value, stored, place = stack.pop()
         if isinstance(value, dict) and isinstance(stored, dict):
@@ -72,6 +76,20 @@ def number_faults(sent: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[
             stack += [(*pair, (*place, index)) for index, pair in enumerate(pairs)]
         elif _is_number(value) and not _is_kept(value, stored):
             yield Fault(pointer(place), f"it would be kept as {stored}; send that, or text")
+
+
+def _convert_numbers(spec: ResourceSpec, item: object, *, may_change: bool) -> dict[str, Any]:
+    """Return the members whose numbers need another form, in which `BodyReader` preserves them."""
+    if not isinstance(item, dict) or not (
+        may_change or any(column.kind is Kind.DECIMAL for column in spec.columns)
+    ):
+        return {}
+    converted = {
+        column.name: _convert_exactly(column, item[column.name])
+        for column in spec.columns
+        if column.name in item
+    }
+    return {name: value for name, value in converted.items() if value is not item[name]}
 
 
 def _convert_exactly(column: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -8,7 +8,7 @@ from typing import Any
 
 import jiter
 
-from forebay.intake.json_text import dump, parse
+from forebay.intake.json_text import JsonText, dump, parse_text
 from forebay.intake.numbers import number_faults
 from forebay.problem import Problem, ProblemError
 from forebay.resource.body import pointer
@@ -18,23 +18,22 @@ from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
 
-def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> bytes:
+def current_item(spec: ResourceSpec, version: int, old: Shape, item: JsonText) -> JsonText:
     """Convert an item to the current schema version.
 
     Args:
         spec: the resource.
         version: the item's schema version, earlier than the resource's.
         old: the shape of bodies of that version.
-        item: well-formed JSON text.
+        item: the item as sent.
 
     Raises:
         ProblemError: the item does not fit that version, or an upcaster refuses it.
     """
-    item_members = parse(item)
-    if not isinstance(item_members, dict):
+    if not isinstance(item.value, dict):
         return item  # the current version refuses it with the usual message
-    key = {name: item_members[name] for name in item_members if name == spec.key.name}
-    members = {name: value for name, value in item_members.items() if name not in key}
+    key = {name: item.value[name] for name in item.value if name == spec.key.name}
+    members = {name: value for name, value in item.value.items() if name not in key}
     body = {
         name: _convert_to_archived(old.fields.get(name), value) for name, value in members.items()
     }
@@ -42,7 +41,8 @@ def current_item(spec: ResourceSpec, version: int, old: Shape, item: bytes) -> b
     if faults:
         raise ProblemError(_describe_problem(spec, version, faults))
     filled = {name: field.default for name, field in old.fields.items() if name not in body}
-    return dump({**_upcast(spec, version, body | deepcopy(filled)), **key})
+    # Parsed again, because an upcaster may return any values that have a JSON form.
+    return parse_text(dump({**_upcast(spec, version, body | deepcopy(filled)), **key}))
 
 
 def _convert_to_archived(field: FieldShape | None, value: Any) -> Any:  # noqa: ANN401 - any JSON value

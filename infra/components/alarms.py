@@ -15,6 +15,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from forebay import metrics
 from infra.components.watched import Watched
 from infra.operations import OperationsSettings
 
@@ -101,7 +102,7 @@ class Alarms(Construct):
         # Lambda does not count a failed message of a batch as a function error.
         failures = [
             watched.function_metric("firehose_consumer", "Errors", "Sum"),
-            watched.consumer_metric("MessagesFailed", "Sum"),
+            watched.own_metric(metrics.MESSAGES_FAILED, "Sum"),
         ]
         self._add_alarm(
             "consumer-failing",
@@ -113,7 +114,7 @@ class Alarms(Construct):
         self._add_alarm(
             "commands-rejected",
             "Accepted commands can't be applied.",
-            watched.consumer_metric("CommandsRejected", "Sum"),
+            watched.own_metric(metrics.COMMANDS_REJECTED, "Sum"),
             threshold=0,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from forebay import metrics
 from infra.components.watched import Watched
 
 
@@ -39,7 +40,19 @@ class Dashboard(Construct):
 
     def _graph_delivery(self) -> list[cloudwatch.GraphWidget]:
         streams, function = self._watched.stream_metrics, self._watched.function_metric
+        own = self._watched.own_metric
         return [
+            _graph(
+                "Commands",
+                own(metrics.COMMANDS_ACCEPTED, "Sum"),
+                own(metrics.COMMANDS_BY_FALLBACK, "Sum"),
+                own(metrics.COMMANDS_NOT_ACCEPTED, "Sum"),
+            ),
+            _graph(
+                "Refused requests, and items of batches",
+                own(metrics.WRITES_REFUSED, "Sum"),
+                own(metrics.ITEMS_REFUSED, "Sum"),
+            ),
             _graph(
                 "Write function",
                 function("write", "Invocations", "Sum"),
@@ -59,7 +72,7 @@ class Dashboard(Construct):
 
     def _graph_apply(self) -> list[cloudwatch.GraphWidget]:
         watched = self._watched
-        consumer = watched.consumer_metric
+        own = watched.own_metric
         visible = "ApproximateNumberOfMessagesVisible"
         return [
             _graph(
@@ -69,14 +82,14 @@ class Dashboard(Construct):
             ),
             _graph(
                 "Commands",
-                consumer("CommandsApplied", "Sum"),
-                consumer("CommandsSuperseded", "Sum"),
-                consumer("CommandsRejected", "Sum"),
+                own(metrics.COMMANDS_APPLIED, "Sum"),
+                own(metrics.COMMANDS_SUPERSEDED, "Sum"),
+                own(metrics.COMMANDS_REJECTED, "Sum"),
             ),
             _graph(
                 "Lag from acceptance to applied, ms",
-                consumer("ApplyLagOldest", "Maximum"),
-                consumer("ApplyLagNewest", "Maximum"),
+                own(metrics.APPLY_LAG_OLDEST, "Maximum"),
+                own(metrics.APPLY_LAG_NEWEST, "Maximum"),
             ),
         ]
 
@@ -84,6 +97,14 @@ class Dashboard(Construct):
         api, function = self._watched.api_metric, self._watched.function_metric
         return [
             _graph("Stage cache", api("CacheHitCount", "Sum"), api("CacheMissCount", "Sum")),
+            _graph(
+                "Answers of the read function, by kind",
+                *(
+                    self._watched.own_metric(metrics.READS_ANSWERED, "Sum", value=kind)
+                    for kind in metrics.READS_ANSWERED.values
+                ),
+                self._watched.own_metric(metrics.READS_REFUSED, "Sum"),
+            ),
             _graph(
                 "Read function, ms",
                 function("read", "Duration", "p50"),

@@ -86,7 +86,7 @@ class ProductFunction(Construct):
             vpc_subnets=network.subnets if network else None,
             security_groups=[network.security_group] if network else None,
             environment={
-                "POWERTOOLS_LOG_LEVEL": log_level,
+                "FOREBAY_LOG_LEVEL": log_level,
                 **environment,
             },
         )

@@ -13,15 +13,13 @@ from typing import Final, Literal, Self
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from forebay.aws.metrics import NAMESPACE, dimensions
+from forebay.metrics import NAMESPACE, Metric, dimensions
 from forebay.routes import API_PREFIX
 from infra.database import AuroraDatabase, ExternalDatabase
 from infra.settings import Settings
 
 Statistic = Literal["Sum", "Maximum", "Minimum", "Average", "p50", "p99"]
 
-#: The consumer's name in its metrics.
-CONSUMER: Final = "consumer"  # lambdas/firehose_consumer/bootstrap.py; a test compares
 _MINUTE: Final = cdk.Duration.minutes(1)
 
 
@@ -85,9 +83,15 @@ class Watched:
         dimensions = {"FunctionName": f"{self.prefix}-{function.replace('_', '-')}"}
         return _build_metric("AWS/Lambda", name, dimensions, statistic)
 
-    def consumer_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
-        """A metric that the consumer itself emits."""
-        return _build_metric(NAMESPACE, name, dimensions(CONSUMER, self.environment), statistic)
+    def own_metric(
+        self, metric: Metric, statistic: Statistic, *, value: str | None = None
+    ) -> cloudwatch.Metric:
+        """A metric that a function itself emits; with the value of the field that splits it."""
+        dimensions_map = {**dimensions(metric.service, self.environment)}
+        if metric.split_by is not None:
+            assert value is not None  # noqa: S101 - without it, no such metric exists
+            dimensions_map[metric.split_by] = value
+        return _build_metric(NAMESPACE, metric.name, dimensions_map, statistic)
 
     def api_metric(self, name: str, statistic: Statistic) -> cloudwatch.Metric:
         """A metric of the API's one stage."""

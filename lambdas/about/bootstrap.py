@@ -35,9 +35,8 @@ _AWS = Config(
 )
 
 
-def build(settings: AboutSettings) -> AboutApp:
+def build(settings: AboutSettings, log: Log) -> AboutApp:
     """Build the app with the replicas, the archive and the queue that the settings name."""
-    log = Log(SERVICE)
     specs = resources.load()
     database = HealthDatabase(
         Session(

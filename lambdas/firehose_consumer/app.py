@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
+from forebay import metrics
 from forebay.apply import Chunk, Habits, Outcome, Source, apply, read_ahead
 from forebay.archive.ahead import ReadAhead, one_ahead
 from forebay.archive.lines import read_chunks
@@ -25,6 +25,7 @@ from forebay.decisions.log import DecisionLog
 from forebay.errors import ForebayError, TransientError
 from forebay.failures import note_failure
 from forebay.ids import MAX_AHEAD_MS, accepted_ms
+from forebay.log import Log
 from forebay.replay.messages import Replaying
 from forebay.replay.runs import note_failure as note_failed_replay
 from forebay.replay.runs import note_object
@@ -86,16 +87,14 @@ class Consumer:
         resources: Mapping[str, ResourceSpec],
         archive: Archive,
         session: Session,
-        logger: Logger,
-        metrics: Metrics,
+        log: Log,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._patience_seconds = patience_seconds
         self._resources = resources
         self._archive = archive
         self._session = session
-        self._logger = logger
-        self._metrics = metrics
+        self._log = log
         self._habits = Habits()
         #: The connection that last read the decision log, and the log.
         self._followed: tuple[Connection, DecisionLog] | None = None
@@ -157,7 +156,8 @@ class Consumer:
     def _strip_traceback(self, error: Exception) -> Exception:
         """The error without its traceback; a defect of this code is logged first."""
         if not isinstance(error, ForebayError | psycopg.Error):
-            self._logger.error("defect", action="defect", exc_info=error)
+            trace = "".join(traceback.format_exception(error))
+            self._log.event("defect", level="ERROR", exception=trace)
         # Its frames hold chunks, and the error is kept until the end of the batch.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
@@ -216,7 +216,7 @@ class Consumer:
         log = DecisionLog(connection, self._archive, self._resources, ownership="adopt")
         log.follow()
         if log.undone:
-            self._logger.warning("rows_undone", action="rows_undone", rows=log.undone)
+            self._log.event("rows_undone", level="WARNING", rows=log.undone)
         self._followed = (connection, log)
         return log
 
@@ -236,29 +236,15 @@ class Consumer:
             "seconds": round(seconds, 3),
         }
         if outcome.already_applied:
-            self._count("ObjectsAlreadyApplied", 1)
-            self._logger.info("object_already_applied", action="object_already_applied", **fields)
+            already = {metrics.OBJECTS_ALREADY_APPLIED: 1}
+            self._log.event("object_already_applied", metrics=already, **fields)
             return
         if replaying is not None:
             # Its commands are old: counted as the lag of live traffic, they would raise alarms.
-            self._count("CommandsReplayed", outcome.lines)
-            fields["run"] = replaying.run
-            self._logger.info("object_replayed", action="object_replayed", **fields)
+            replayed = {metrics.COMMANDS_REPLAYED: outcome.lines}
+            self._log.event("object_replayed", metrics=replayed, **fields, run=replaying.run)
             return
-        self._logger.info("object_applied", action="object_applied", **fields)
-        self._count("ObjectsApplied", 1)
-        self._count("CommandsApplied", counts.applied)
-        self._count("CommandsSuperseded", counts.superseded)
-        self._count("CommandsDuplicate", counts.duplicates)
-        self._count("CommandsRejected", counts.rejected)
-        if outcome.first_id and outcome.last_id and not holds_amendments(key):
-            now = time.time() * 1000
-            for name, command_id in (("Oldest", outcome.first_id), ("Newest", outcome.last_id)):
-                self._metrics.add_metric(
-                    name=f"ApplyLag{name}",
-                    unit=MetricUnit.Milliseconds,
-                    value=max(0.0, now - accepted_ms(command_id)),
-                )
+        self._log.event("object_applied", metrics=_measure(key, outcome), **fields)
 
     def _warn_of_the_future(self, key: str, outcome: Outcome) -> None:
         """Warn of an object with ids from the future: its commands beat all others until then.
@@ -267,11 +253,8 @@ class Consumer:
         winner must not depend on when commands are applied.
         """
         if outcome.last_id and accepted_ms(outcome.last_id) > time.time() * 1000 + MAX_AHEAD_MS:
-            self._logger.warning(
-                "ids_from_the_future",
-                action="ids_from_the_future",
-                object=key,
-                last_id=outcome.last_id,
+            self._log.event(
+                "ids_from_the_future", level="WARNING", object=key, last_id=outcome.last_id
             )
 
     def _note_failure(self, archive_object: _Object, error: Exception) -> None:
@@ -287,17 +270,31 @@ class Consumer:
                         connection, archive_object.replaying.run, archive_object.key, reason
                     )
         except psycopg.Error as exc:
-            self._logger.warning("failure_not_noted", action="failure_not_noted", reason=str(exc))
+            self._log.event("failure_not_noted", level="WARNING", reason=str(exc))
 
     def _failed(self, message_id: str, error: Exception) -> None:
-        self._count("MessagesFailed", 1)
-        self._logger.warning(
+        self._log.event(
             "message_failed",
-            action="message_failed",
+            level="WARNING",
+            metrics={metrics.MESSAGES_FAILED: 1},
             message_id=message_id,
             error=type(error).__name__,
             reason=str(error).strip(),
         )
 
-    def _count(self, name: str, value: int) -> None:
-        self._metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+
+def _measure(key: str, outcome: Outcome) -> dict[metrics.Metric, float]:
+    """Return the metrics of an applied object."""
+    counts = outcome.counts
+    values: dict[metrics.Metric, float] = {
+        metrics.OBJECTS_APPLIED: 1,
+        metrics.COMMANDS_APPLIED: counts.applied,
+        metrics.COMMANDS_SUPERSEDED: counts.superseded,
+        metrics.COMMANDS_DUPLICATE: counts.duplicates,
+        metrics.COMMANDS_REJECTED: counts.rejected,
+    }
+    if outcome.first_id and outcome.last_id and not holds_amendments(key):
+        now = time.time() * 1000
+        values[metrics.APPLY_LAG_OLDEST] = max(0.0, now - accepted_ms(outcome.first_id))
+        values[metrics.APPLY_LAG_NEWEST] = max(0.0, now - accepted_ms(outcome.last_id))
+    return values

@@ -6,14 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import botocore.session
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 from botocore.config import Config
 
 import resources
 from forebay.aws.archive import Archive
 from forebay.db.connect import connect
 from forebay.db.session import Session
+from forebay.log import Log
 from lambdas.firehose_consumer.app import Consumer
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ SERVICE = "consumer"
 _S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
-def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
+def build(settings: ConsumerSettings, log: Log) -> Consumer:
     """Build the consumer with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
     return Consumer(
@@ -43,6 +42,5 @@ def build(settings: ConsumerSettings, metrics: Metrics) -> Consumer:
                 may_wake=True,
             )
         ),
-        logger=Logger(service=SERVICE),
-        metrics=metrics,
+        log=log,
     )

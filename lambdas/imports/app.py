@@ -18,7 +18,7 @@ from forebay.aws.archive import (
 from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
 from forebay.intake.commands import Caller, CommandMaker, Line
-from forebay.intake.json_text import parse
+from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
@@ -165,11 +165,11 @@ class _Maker:
     """Makes the commands of a file's items."""
 
     def __init__(self, spec: ResourceSpec, op: str, ids: ObjectIds, caller: Caller) -> None:
-        self._find_spec = spec
+        self._spec = spec
         self._op = op
         self._ids = ids
         self._maker = CommandMaker(ids)
-        self._build_caller = caller
+        self._caller = caller
 
     def __call__(self, item: Item) -> Line | Problem:
         """Make an item's command, or return the problem with the item."""
@@ -177,14 +177,12 @@ class _Maker:
         try:
             if item.fault is not None:
                 return Problem("validation_failed", item.fault)
-            parse(item.text)
+            sent = parse_text(item.text)
             if self._op == "delete":
-                return self._maker.delete_item(self._find_spec, item.text, self._build_caller)
+                return self._maker.delete_item(self._spec, sent, self._caller)
             if self._op == "put":
-                return self._maker.put_item(self._find_spec, item.text, self._build_caller)
-            return self._maker.post(
-                self._find_spec, item.text, self._build_caller, name=str(item.line)
-            )
+                return self._maker.put_item(self._spec, sent, self._caller)
+            return self._maker.post(self._spec, sent, self._caller, name=str(item.line))
         except ProblemError as exc:
             return exc.problem
 

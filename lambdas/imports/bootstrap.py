@@ -22,11 +22,11 @@ SERVICE = "imports"
 _S3 = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 
 
-def build(settings: ImportSettings) -> Importer:
+def build(settings: ImportSettings, log: Log) -> Importer:
     """Build the import with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     client = cast("S3Client", botocore.session.get_session().create_client("s3", config=_S3))
     return Importer(
         resources=resources.load(),
         archive=Archive(client, settings.archive_bucket),
-        log=Log(SERVICE),
+        log=log,
     )

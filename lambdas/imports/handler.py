@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from forebay.log import Log
 from lambdas.imports import bootstrap
 from lambdas.imports.settings import ImportSettings
 
-importer = bootstrap.build(ImportSettings.from_env(os.environ))  # once per cold start
+log = Log.of(bootstrap.SERVICE, os.environ)
+importer = bootstrap.build(ImportSettings.from_env(os.environ), log)  # once per cold start
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

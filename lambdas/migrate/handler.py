@@ -21,5 +21,5 @@ def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, str]:
     if users:
         writer, reader = users.split(",")
         make_users_of(url, writer=writer, reader=reader)
-    Log("migrate").event("schema_migrated", outcome=status)
+    Log.of("migrate", os.environ).event("schema_migrated", outcome=status)
     return {"status": status}

@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.http import Response, problem_response
 from forebay.log import Log
+from forebay.metrics import READS_ANSWERED, READS_REFUSED
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, RequestView, Route, routes
@@ -73,6 +74,8 @@ class ReadApp:
             response = problem_response(exc.problem, instance, to_read=True)
         self._log.event(
             "read_answered",
+            metrics={READS_REFUSED if response.is_error else READS_ANSWERED: 1},
+            kind=route.action,
             path=ascii(instance)[1:-1],
             route=route.name,
             status=response.status,

@@ -22,7 +22,9 @@ from lambdas.read.visibility import Visibility
 SERVICE = "read"
 
 
-def build(settings: ReadSettings, open_connection: Callable[..., Connection] = connect) -> ReadApp:
+def build(
+    settings: ReadSettings, log: Log, open_connection: Callable[..., Connection] = connect
+) -> ReadApp:
     """Build the app with the databases that the settings name.
 
     Raises:
@@ -60,5 +62,5 @@ def build(settings: ReadSettings, open_connection: Callable[..., Connection] = c
             buffer_seconds=settings.buffer_seconds,
             wait_cap_seconds=settings.wait_cap_seconds,
         ),
-        log=Log(SERVICE),
+        log=log,
     )

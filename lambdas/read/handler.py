@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 from forebay import starting
+from forebay.log import Log
 from lambdas.read import bootstrap
 from lambdas.read.settings import ReadSettings
 
 settings = ReadSettings.from_env(os.environ)
-app = bootstrap.build(settings)  # once per cold start
+app = bootstrap.build(settings, Log.of(bootstrap.SERVICE, os.environ))  # once per cold start
 starting.finish()
 
 

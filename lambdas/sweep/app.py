@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import psycopg
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
+from forebay import metrics
 from forebay.aws.archive import COMMANDS_PREFIX, IMPORTS_PREFIX, Archive, Listed
 from forebay.aws.queue import Queue
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
+from forebay.log import Log
 from forebay.sweep import (
     Survey,
     Sweep,
@@ -41,8 +41,7 @@ class SweepApp:
         imports: Queue,
         dead_imports: Queue,
         session: Session,
-        logger: Logger,
-        metrics: Metrics,
+        log: Log,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._settings = settings
@@ -52,8 +51,7 @@ class SweepApp:
         self._imports = imports
         self._dead_imports = dead_imports
         self._session = session
-        self._logger = logger
-        self._metrics = metrics
+        self._log = log
         self._now = now
 
     def sweep(self) -> dict[str, Any]:
@@ -131,11 +129,9 @@ class SweepApp:
             "result": result,
             "imports": imports,
         }
-        self._logger.info("swept", action="swept", **fields)
         missed = survey.missed if result == "enqueued" else 0
         missed += imports["missed"] if imports["result"] == "enqueued" else 0
-        self._metrics.add_metric(name="ObjectsMissed", unit=MetricUnit.Count, value=missed)
-        self._metrics.add_metric(
-            name="ObjectsDead", unit=MetricUnit.Count, value=survey.dead + imports["dead"]
-        )
+        dead = survey.dead + imports["dead"]
+        values = {metrics.OBJECTS_MISSED: missed, metrics.OBJECTS_DEAD: dead}
+        self._log.event("swept", metrics=values, **fields)
         return fields

@@ -6,14 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import botocore.session
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 from botocore.config import Config
 
 from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.db.connect import connect
 from forebay.db.session import Session
+from forebay.log import Log
 from lambdas.sweep.app import SweepApp
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _AWS = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard"})
 _STATEMENT_TIMEOUT_MS = 60_000
 
 
-def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
+def build(settings: SweepSettings, log: Log) -> SweepApp:
     """Build the sweep with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     session = botocore.session.get_session()
     s3 = cast("S3Client", session.create_client("s3", config=_AWS))
@@ -50,6 +49,5 @@ def build(settings: SweepSettings, metrics: Metrics) -> SweepApp:
                 may_wake=True,
             )
         ),
-        logger=Logger(service=SERVICE),
-        metrics=metrics,
+        log=log,
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from forebay.aws.metrics import metrics_of
+from forebay.log import Log
 from lambdas.sweep import bootstrap
 from lambdas.sweep.settings import SweepSettings
 
-metrics = metrics_of(bootstrap.SERVICE, os.environ)
-app = bootstrap.build(SweepSettings.from_env(os.environ), metrics)  # once per cold start
+log = Log.of(bootstrap.SERVICE, os.environ)
+app = bootstrap.build(SweepSettings.from_env(os.environ), log)  # once per cold start
 
 
-@metrics.log_metrics
 def lambda_handler(_event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Sweep once."""
     return app.sweep()

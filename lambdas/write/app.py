@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
-from forebay.intake.acceptance import Acceptor
-from forebay.intake.commands import MAX_BATCH_ITEMS, BatchItems, Caller, CommandMaker, Line
-from forebay.intake.json_text import dump, item_texts, parse
+from forebay.intake.acceptance import Acceptance, Acceptor
+from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
+from forebay.intake.json_text import JsonText
 from forebay.keys import read_key
 from forebay.log import Log
+from forebay.metrics import (
+    COMMANDS_ACCEPTED,
+    COMMANDS_BY_FALLBACK,
+    COMMANDS_NOT_ACCEPTED,
+    ITEMS_REFUSED,
+    WRITES_REFUSED,
+    Metric,
+)
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
+from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
 from lambdas.write.preferences import Method, honoured_preferences
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, Body, WriteRequest
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from forebay.resource.shape import Recorded
 
-#: The result of one item before anything is sent.
-_Item = Line | Problem
-#: Converts an item's JSON text to the current schema version.
-_Upgrade = Callable[[bytes], bytes]
+#: An item's encoded command, or the reason for the item's refusal.
+_Result = Line | Problem
+#: Converts an item to the current schema version.
+_Upgrade = Callable[[JsonText], JsonText]
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """The items of one request."""
+class _Answer(NamedTuple):
+    response: Response
+    metrics: Mapping[Metric, float]
 
-    body: Body
-    #: The items' JSON texts.
-    items: Sequence[bytes]
-    #: True if the items are known to be well-formed and undamaged.
-    parsed: bool = False
-    names: BatchItems = field(default_factory=BatchItems)
+
+_Writer = Callable[[ResourceSpec, WriteRequest, Caller], _Answer]
 
 
 class WriteApp:
@@ -78,6 +83,11 @@ class WriteApp:
             for route in routes(resources)
             if route.function == "write"
         }
+        self._writers: Mapping[str, _Writer] = {
+            "post": self._post,
+            "put": self._put,
+            "delete": self._delete,
+        }
         self._acceptor = acceptor
         self._ids = ids
         self._make = CommandMaker(ids)
@@ -89,14 +99,19 @@ class WriteApp:
         """Answer a proxy event; a refused request is answered with a problem document."""
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
+        route = self._routes.get((request.method, request.resource))
         try:
-            response = self._dispatch(request)
+            response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
             # A problem with a hint answers something that PostgREST's clients send by themselves.
             to_client = exc.problem.hint is not None
             response = problem_response(exc.problem, request.path, to_read=to_client)
+            is_lost = exc.problem.code == "not_accepted"
+            metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
         self._log.event(
             "write_answered",
+            metrics=metrics,
+            route=route.name if route else None,
             method=request.method,
             path=ascii(request.path)[1:-1],
             status=response.status,
@@ -104,8 +119,7 @@ class WriteApp:
         )
         return response
 
-    def _dispatch(self, request: WriteRequest) -> Response:
-        route = self._routes.get((request.method, request.resource))
+    def _dispatch(self, route: Route | None, request: WriteRequest) -> _Answer:
         if route is None:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
@@ -120,83 +134,77 @@ class WriteApp:
         if request.query:
             raise ProblemError(_describe_query(spec, request.query))
         caller = request.caller(self._ids.now_ms())
-        response = _ACTIONS[route.action](self, route, spec, request, caller)
+        answer = self._writers[route.action](spec, request, caller)
         if not preferences:
-            return response
+            return answer
         applied_header = {"Preference-Applied": ", ".join(preferences)}
-        return replace(response, headers={**response.headers, **applied_header})
+        headers = {**answer.response.headers, **applied_header}
+        return answer._replace(response=replace(answer.response, headers=headers))
 
-    def _post(
-        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
-    ) -> Response:
+    def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         media = request.media_type()
         if media in NDJSON_TYPES:
-            body = request.body()
-            lines = [line for line in body.data.splitlines() if line.strip()]
-            return self._accept_batch(spec, request, caller, _Batch(body, lines))
+            return self._accept_batch(spec, request, caller, parse_lines(request.body()))
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        body = request.body()
-        batch = _parse_array(body)
-        if batch is not None:
-            return self._accept_batch(spec, request, caller, batch)
-        item = self._choose_upgrade(spec, request)(body.data)
+        sent = parse_item_or_array(request.body())
+        if isinstance(sent, list):
+            return self._accept_batch(spec, request, caller, sent)
+        item = self._choose_upgrade(spec, request)(sent)
         return self._accept_one(self._make.post(spec, item, caller))
 
-    def _put(
-        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
-    ) -> Response:
+    def _put(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         key = _read_path_key(spec, request)
         media = request.media_type()
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES))
-        body = request.body()
-        raw = body.check(body.data)
-        parse(raw)
-        raw = self._choose_upgrade(spec, request)(raw)
+        sent = parse_item(request.body())
+        item = self._choose_upgrade(spec, request)(sent)
         create = request.must_not_exist()
-        return self._accept_one(self._make.put(spec, key, raw, caller, create=create))
+        return self._accept_one(self._make.put(spec, key, item, caller, create=create))
 
-    def _delete(
-        self, _route: Route, spec: ResourceSpec, request: WriteRequest, caller: Caller
-    ) -> Response:
+    def _delete(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
         return self._accept_one(self._make.delete(spec, _read_path_key(spec, request), caller))
 
-    def _accept_one(self, line: Line) -> Response:
-        if self._acceptor.accept([line]):
+    def _accept_one(self, line: Line) -> _Answer:
+        acceptance = self._acceptor.accept([line])
+        if acceptance.not_accepted:
             raise ProblemError(not_accepted())
-        return self._answers.accepted(line.command)
+        return _Answer(self._answers.accepted(line.command), _count(acceptance))
 
     def _accept_batch(
-        self, spec: ResourceSpec, request: WriteRequest, caller: Caller, batch: _Batch
-    ) -> Response:
-        if not batch.items:
-            raise ProblemError(Problem("empty_batch", "the batch has no item"))
-        if len(batch.items) > MAX_BATCH_ITEMS:
-            raise ProblemError(
-                Problem(
-                    "batch_too_large",
-                    f"the batch has {len(batch.items)} items, the limit is {MAX_BATCH_ITEMS}",
-                )
-            )
-        items: list[_Item] = []
+        self,
+        spec: ResourceSpec,
+        request: WriteRequest,
+        caller: Caller,
+        items: Sequence[ParsedItem],
+    ) -> _Answer:
+        results: list[_Result] = []
+        names = BatchItems()
         upgrade = self._choose_upgrade(spec, request)
-        for item in batch.items:
-            items.append(self._make_item(spec, item, caller, batch, upgrade))
-            caller = _advance_caller(caller, items[-1])
-        return self._answers.batch(self._accept_items(items), request.path)
+        for item in items:
+            results.append(self._make_line(spec, item, caller, names, upgrade))
+            caller = _advance_caller(caller, results[-1])
+        lines = [result for result in results if isinstance(result, Line)]
+        acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
+        response = self._answers.batch(_list_outcomes(results, acceptance), request.path)
+        return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
 
-    def _make_item(
-        self, spec: ResourceSpec, item: bytes, caller: Caller, batch: _Batch, upgrade: _Upgrade
-    ) -> _Item:
+    def _make_line(
+        self,
+        spec: ResourceSpec,
+        item: ParsedItem,
+        caller: Caller,
+        names: BatchItems,
+        upgrade: _Upgrade,
+    ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
+        if isinstance(item, Problem):
+            return item
         try:
-            if not batch.parsed:
-                parse(batch.body.check(item))
-            # The name is needed only for a key that the server derives, and it costs as much as
-            # parsing.
+            # The name is needed only for a key that the server derives.
             derives = spec.key_is_made and caller.idempotency_key is not None
-            name = batch.names.name(item) if derives else ""
+            name = names.name(item) if derives else ""
             return self._make.post(spec, upgrade(item), caller, name=name)
         except ProblemError as exc:
             return exc.problem
@@ -224,58 +232,39 @@ class WriteApp:
 
         return partial(current_item, spec, version, old)
 
-    def _accept_items(self, items: Sequence[_Item]) -> list[Command | Problem]:
-        lines = [item for item in items if isinstance(item, Line)]
-        refused_indexes = self._acceptor.accept(lines) if lines else set()
-        results = iter(
-            not_accepted() if index in refused_indexes else line.command
-            for index, line in enumerate(lines)
-        )
-        return [next(results) if isinstance(item, Line) else item for item in items]
 
-
-def _keep_unchanged(item: bytes) -> bytes:
+def _keep_unchanged(item: JsonText) -> JsonText:
     return item
 
 
-_ACTIONS: Mapping[
-    str, Callable[[WriteApp, Route, ResourceSpec, WriteRequest, Caller], Response]
-] = {
-    "post": WriteApp._post,  # noqa: SLF001 - the table of this very class
-    "put": WriteApp._put,  # noqa: SLF001
-    "delete": WriteApp._delete,  # noqa: SLF001
-}
+def _list_outcomes(results: Sequence[_Result], acceptance: Acceptance) -> list[Command | Problem]:
+    lost_ids = {line.command.id for line in acceptance.not_accepted}
+    return [
+        result
+        if isinstance(result, Problem)
+        else not_accepted()
+        if result.command.id in lost_ids
+        else result.command
+        for result in results
+    ]
 
 
-def _parse_array(body: Body) -> _Batch | None:
-    """Parse the body as a batch; None if it is not an array but a single item.
-
-    Raises:
-        ProblemError: the body is not JSON, or is a single item that is refused.
-    """
-    if body.may_be_damaged:
-        items = item_texts(body.data)
-        if items is not None:
-            return _Batch(body, items)
-        body.check(body.data)
-    try:
-        value = parse(body.data)
-    except ProblemError:
-        # If the array itself is valid JSON, only its malformed items are refused.
-        items = item_texts(body.data)
-        if items is None:
-            raise
-        return _Batch(body, items)
-    if not isinstance(value, list):
-        return None
-    return _Batch(body, [dump(item) for item in value], parsed=True)
+def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
+    """Return the metrics of an accepted request; `refused` is the number of its refused items."""
+    values = {
+        COMMANDS_ACCEPTED: len(acceptance.accepted),
+        COMMANDS_BY_FALLBACK: acceptance.by_fallback,
+        COMMANDS_NOT_ACCEPTED: len(acceptance.not_accepted),
+        ITEMS_REFUSED: refused,
+    }
+    return {metric: value for metric, value in values.items() if value}
 
 
-def _advance_caller(caller: Caller, item: _Item) -> Caller:
+def _advance_caller(caller: Caller, result: _Result) -> Caller:
     """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
-    if caller.after is None or isinstance(item, Problem):
+    if caller.after is None or isinstance(result, Problem):
         return caller
-    return replace(caller, after=max(caller.after, item.command.id))
+    return replace(caller, after=max(caller.after, result.command.id))
 
 
 def _describe_query(spec: ResourceSpec, query: Iterable[str]) -> Problem:

@@ -56,10 +56,9 @@ class LazyArchive:
         )
 
 
-def build(settings: WriteSettings) -> WriteApp:
+def build(settings: WriteSettings, log: Log) -> WriteApp:
     """Build the app with AWS clients, or with clients of AWS_ENDPOINT_URL."""
     session = botocore.session.get_session()
-    log = Log(SERVICE)
     firehose = cast("FirehoseClient", session.create_client("firehose", config=_FIREHOSE))
     return WriteApp(
         resources=resources.load(),

@@ -39,26 +39,19 @@ class Body:
     #: True if API Gateway has decoded it, and may have replaced bytes that were not UTF-8.
     is_text: bool
 
-    @property
-    def may_be_damaged(self) -> bool:
-        """True if some item may contain replaced bytes."""
-        return self.is_text and _REPLACEMENT_CHARACTER in self.data
+    def find_damage(self, part: bytes) -> Problem | None:
+        """Return the problem with a part of the body, or all of it, that may have replaced bytes.
 
-    def check(self, part: bytes) -> bytes:
-        """Return a part of the body, or all of it, if its bytes are those that the client sent.
-
-        Raises:
-            ProblemError: the part may contain replaced bytes.
+        Returns:
+            None if the bytes are those that the client sent.
         """
-        if self.is_text and _REPLACEMENT_CHARACTER in part:
-            raise ProblemError(
-                Problem(
-                    "not_utf8",
-                    "there are bytes that are no UTF-8, or the character U+FFFD that stands for "
-                    "such; encode the text as UTF-8, and write that character as \\ufffd",
-                )
-            )
-        return part
+        if not self.is_text or _REPLACEMENT_CHARACTER not in part:
+            return None
+        return Problem(
+            "not_utf8",
+            "there are bytes that are no UTF-8, or the character U+FFFD that stands for such; "
+            "encode the text as UTF-8, and write that character as \\ufffd",
+        )
 
 
 @dataclass(frozen=True, slots=True)

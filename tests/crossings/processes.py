@@ -44,30 +44,14 @@ SCRATCH_OPERATOR = "scratch operator"
 
 
 class _Log:
-    """Records warnings and errors, in place of the logger of Lambda Powertools."""
+    """Records warnings and errors, in the place of the functions' log."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def info(self, *_: Any, **__: Any) -> None:
-        """Do nothing."""
-
-    def warning(self, message: str, **fields: Any) -> None:
-        self.lines.append(f"{message} {fields}")
-
-    def error(self, message: str, **fields: Any) -> None:
-        self.lines.append(f"{message} {fields}")
-
     def event(self, name: str, **fields: Any) -> None:
-        if fields.get("level") == "WARNING":
+        if fields.get("level") in {"WARNING", "ERROR"}:
             self.lines.append(f"{name} {fields}")
-
-
-class _Metrics:
-    """Accepts metrics and drops them."""
-
-    def add_metric(self, **_: Any) -> None:
-        """Do nothing."""
 
 
 @dataclass
@@ -196,8 +180,7 @@ class ConsumerProcess:
                 resources=self._resources,
                 archive=Archive(cast("Any", client), BUCKET),
                 session=Session(lambda: connect(world.live.url, world.scheduler, actor)),
-                logger=cast("Any", world.log),
-                metrics=cast("Any", _Metrics()),
+                log=cast("Any", world.log),
             )
         return self._actor, self._consumer
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,14 @@ from aws_cdk.assertions import Template
 from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
+from forebay.log import Log
+from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, dimensions
 from infra.app import build_app
 from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
 from infra.settings import Settings
 from infra.stacks.operations import OperationsStack
+from lambdas.firehose_consumer.bootstrap import SERVICE
 from tests.infra.templates import ROOT, readable
 from tests.infra.variants import STANDBY, properties, settings_of
 
@@ -154,21 +155,12 @@ def test_every_queue_of_dead_letters_rings_and_so_does_a_sweep_that_fails(
     assert "forebay-dev-sweep" in told
 
 
-_EMITTED = """
-from forebay.aws.metrics import metrics_of
-from lambdas.firehose_consumer.bootstrap import SERVICE
-metrics = metrics_of(SERVICE, {"FOREBAY_ENV": "dev"})
-metrics.add_metric(name="CommandsRejected", unit="Count", value=1)
-metrics.flush_metrics()
-"""
-
-
-def test_alarms_look_at_the_metrics_that_the_consumer_writes(operations: Template) -> None:
-    """Runs in a process of its own, because the library shares dimensions within a process."""
-    done = subprocess.run(
-        [sys.executable, "-c", _EMITTED], check=True, capture_output=True, text=True, cwd=ROOT
-    )
-    emitted = json.loads(done.stdout)
+def test_alarms_look_at_the_metrics_that_the_consumer_writes(
+    operations: Template, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Log.of(SERVICE, {"FOREBAY_ENV": "dev"})
+    log.event("object_applied", metrics={COMMANDS_REJECTED: 1})
+    emitted = json.loads(capsys.readouterr().out)
     (told,) = emitted["_aws"]["CloudWatchMetrics"]
     alarm = alarms(operations)["commands-rejected"]
 
@@ -221,6 +213,53 @@ def test_the_dashboard_follows_the_data(operations: Template) -> None:
 
     assert headings == sorted(headings)
     assert headings[:4] == ["1", "2", "3", "4"]
+
+
+#: The name and the dimensions of a metric.
+Identity = tuple[str, frozenset[tuple[str, str]]]
+
+
+def _declared() -> Iterator[Identity]:
+    for metric in METRICS:
+        common = dimensions(metric.service, "dev")
+        for value in metric.values or ("",):
+            split = {metric.split_by: value} if metric.split_by else {}
+            yield metric.name, frozenset({**common, **split}.items())
+
+
+def _alarmed(value: Any) -> Iterator[Identity]:
+    """Find the functions' own metrics anywhere in a part of a template."""
+    if isinstance(value, Mapping):
+        if value.get("Namespace") == NAMESPACE:
+            pairs = ((pair["Name"], pair["Value"]) for pair in value["Dimensions"])
+            yield value["MetricName"], frozenset(pairs)
+        value = list(value.values())
+    if isinstance(value, list):
+        for child in value:
+            yield from _alarmed(child)
+
+
+def _drawn(operations: Template) -> Iterator[Identity]:
+    (dashboard,) = properties(operations, "AWS::CloudWatch::Dashboard")
+    for widget in json.loads(readable(dashboard["DashboardBody"]))["widgets"]:
+        for metric in widget["properties"].get("metrics", ()):
+            texts = [part for part in metric if isinstance(part, str)]
+            if texts[:1] == [NAMESPACE]:  # an expression has no texts
+                yield texts[1], frozenset(zip(texts[2::2], texts[3::2], strict=True))
+
+
+def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
+    operations: Template,
+) -> None:
+    """CloudWatch has no data of an undeclared metric, so an alarm on it would never fire."""
+    declared = set(_declared())
+    alarmed = set(_alarmed(dict(alarms(operations))))
+    drawn = set(_drawn(operations))
+
+    assert alarmed <= declared
+    assert drawn <= declared
+    assert {name for name, _ in alarmed} == {"CommandsRejected", "MessagesFailed"}
+    assert {name for name, _ in drawn} >= {"CommandsAccepted", "ReadsAnswered", "CommandsApplied"}
 
 
 def test_what_is_watched_is_what_the_other_stacks_make(

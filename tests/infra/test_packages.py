@@ -23,8 +23,8 @@ CARRIED: dict[PackageName, set[str]] = {
     "imports": _CORE | {"jiter"},
     "read": _CORE | _POSTGRES,
     "about": _CORE | _POSTGRES | {"jiter"},
-    "firehose_consumer": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath", "msgspec"},
-    "sweep": _CORE | _POSTGRES | {"aws_lambda_powertools", "jmespath", "msgspec"},
+    "firehose_consumer": _CORE | _POSTGRES | {"msgspec"},
+    "sweep": _CORE | _POSTGRES | {"msgspec"},
     "migrate": _CORE | _POSTGRES | {"alembic", "mako", "markupsafe", "sqlalchemy"},
 }
 #: Unpacked sizes, because the amount of data to load determines a cold start.

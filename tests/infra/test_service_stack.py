@@ -57,7 +57,7 @@ FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
 _SWEPT = ("ArchiveEvents", "ImportEvents")
 COMMON_VARIABLES = {
     "FOREBAY_ENV",
-    "POWERTOOLS_LOG_LEVEL",
+    "FOREBAY_LOG_LEVEL",
 }
 
 

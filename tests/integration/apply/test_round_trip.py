@@ -23,7 +23,7 @@ from forebay.codec import decode
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
 from forebay.intake.commands import Caller, CommandMaker, Line
-from forebay.intake.json_text import dump, parse
+from forebay.intake.json_text import JsonText, dump, parse
 from forebay.problem import ProblemError
 from forebay.resource import Resource
 from lambdas.read.sql.rows import item_query
@@ -120,7 +120,7 @@ def samples(database: Database) -> Database:
 def accepted(raw: str, *, in_array: bool) -> Line:
     """Build the command of a JSON text that is sent by itself, or as an item of an array."""
     value = parse(f"[{raw}]".encode())
-    item = dump(value[0]) if in_array else raw.encode()
+    item = JsonText(dump(value[0]) if in_array else raw.encode(), value[0])
     return CommandMaker(IdSource()).post(Sample.spec_, item, Caller("test"))
 
 

@@ -49,7 +49,6 @@ def bench(one_bench: Bench) -> Bench:
     one_bench.database.empty()
     for found in one_bench.s3.list_objects_v2(Bucket=one_bench.bucket).get("Contents", []):
         one_bench.s3.delete_object(Bucket=one_bench.bucket, Key=found["Key"])
-    one_bench.metrics.clear_metrics()
     return one_bench
 
 
@@ -151,13 +150,13 @@ REFUSED: Mapping[str, tuple[object, object]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
-    caplog: pytest.LogCaptureFixture, bench: Bench, case: str
+    capsys: pytest.CaptureFixture[str], bench: Bench, case: str
 ) -> None:
     bucket, key = json.loads(json.dumps(REFUSED[case]).replace(OURS, bench.bucket))
     bad = text_message(event(bucket, key))
     with no_call_of_s3(bench):
         assert bench.handle(bad) == {bad["messageId"]}
-    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
     assert line["error"] == "EventRefusedError"
     assert line["message_id"] == bad["messageId"]
     assert "is not under s3://" in line["reason"] or "no bucket or no object" in line["reason"]
@@ -181,7 +180,7 @@ def test_an_event_of_anything_else_is_refused_without_a_call_of_s3(
     ],
 )
 def test_a_strange_key_names_that_object_and_no_other(
-    caplog: pytest.LogCaptureFixture, bench: Bench, key: str
+    capsys: pytest.CaptureFixture[str], bench: Bench, key: str
 ) -> None:
     """There is no object of that name, so the message fails, with one line in the log."""
     bench.put("reports/a.gz", city(7, key=7))
@@ -189,7 +188,7 @@ def test_a_strange_key_names_that_object_and_no_other(
     good = bench.message(bench.put("commands/good.gz", city(1, key=1)))
     assert bench.handle(bad, good) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1}
-    assert sum(found["action"] == "message_failed" for found in _logged(caplog)) == 1
+    assert sum(found["action"] == "message_failed" for found in _logged(capsys)) == 1
 
 
 @pytest.mark.parametrize(
@@ -229,9 +228,9 @@ def test_a_forged_order_to_replay_is_refused(bench: Bench, told: object) -> None
     assert bench.database.cities() == {}
 
 
-def _logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """Return the logged events."""
-    return [vars(record) for record in caplog.records if hasattr(record, "action")]
+def _logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return the events that the consumer has logged since the last call."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 # Foreign lines
@@ -259,13 +258,13 @@ def test_a_strange_line_is_rejected_by_name_or_applied_and_hurts_no_neighbour(
 
 
 def test_a_body_of_a_newer_schema_is_held_and_its_neighbours_apply(
-    caplog: pytest.LogCaptureFixture, bench: Bench
+    capsys: pytest.CaptureFixture[str], bench: Bench
 ) -> None:
     raw = gzip.compress(encode(city(1, key=1)) + strange_line(schema=99) + encode(city(2, key=2)))
     bad = bench.message(bench.put("commands/a.gz", raw=raw))
     assert bench.handle(bad) == {bad["messageId"]}
     assert set(bench.database.cities()) == {1, 2}
-    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
     assert "deploy the newer release" in line["reason"]
 
 
@@ -278,7 +277,7 @@ def _ahead(ms: int, **changes: Any) -> Command:
 
 
 def test_ids_from_the_future_are_applied_and_their_object_is_named(
-    caplog: pytest.LogCaptureFixture, bench: Bench
+    capsys: pytest.CaptureFixture[str], bench: Bench
 ) -> None:
     """Order must not matter, so these commands win; a warning names them."""
     forged = _ahead(365 * 86_400_000, name="forged")
@@ -289,9 +288,9 @@ def test_ids_from_the_future_are_applied_and_their_object_is_named(
         assert bench.handle(bench.message(f"commands/{name}.gz")) == set()
     assert bench.database.cities()[1][2] == "forged"
     assert bench.database.ledger()["commands/later.gz"]["superseded"] == 1
-    (line,) = [found for found in _logged(caplog) if found["action"] == "ids_from_the_future"]
+    (line,) = [found for found in _logged(capsys) if found["action"] == "ids_from_the_future"]
     assert (line["object"], line["last_id"]) == ("commands/forged.gz", forged.id)
-    assert line["levelname"] == "WARNING"
+    assert line["level"] == "WARNING"
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
@@ -323,7 +322,7 @@ def test_of_two_contents_under_one_id_the_first_that_comes_stays(
     ],
 )
 def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
-    caplog: pytest.LogCaptureFixture, bench: Bench, content: bytes
+    capsys: pytest.CaptureFixture[str], bench: Bench, content: bytes
 ) -> None:
     """No command is applied that a decision may concern; removing the entry leaves no trace."""
     forged = "decisions/00000000000000000001.ndjson"
@@ -332,7 +331,7 @@ def test_a_forged_entry_of_the_decision_log_stops_everything_by_name(
     message = bench.message(bench.put("commands/a.gz", city(1, key=1)))
     assert bench.handle(message) == {message["messageId"]}
     assert bench.database.cities() == {}
-    (line,) = [found for found in _logged(caplog) if found["action"] == "message_failed"]
+    (line,) = [found for found in _logged(capsys) if found["action"] == "message_failed"]
     assert line["error"] == "DecisionLogError"
     assert f"{forged} is not a valid object of the decision log" in line["reason"]
     bench.s3.delete_object(Bucket=bench.bucket, Key=forged)

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.metrics import Metrics
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from forebay.db.connect import CONNECT_TIMEOUT_SECONDS
+from forebay.log import Log
 from lambdas.firehose_consumer import bootstrap as consumer
 from lambdas.firehose_consumer.settings import ConsumerSettings
 from lambdas.sweep import bootstrap as sweep
@@ -64,11 +64,11 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _consumer(environment: dict[str, str]) -> Any:
-    return consumer.build(ConsumerSettings.from_env(environment), Metrics(namespace="Test"))
+    return consumer.build(ConsumerSettings.from_env(environment), Log("test"))
 
 
 def _sweep(environment: dict[str, str]) -> Any:
-    return sweep.build(SweepSettings.from_env(environment), Metrics(namespace="Test"))
+    return sweep.build(SweepSettings.from_env(environment), Log("test"))
 
 
 @pytest.mark.parametrize("build", [_consumer, _sweep])

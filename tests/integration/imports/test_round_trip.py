@@ -25,6 +25,7 @@ from forebay.command import Command
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
 from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.json_text import parse_text
 from forebay.log import Log
 from forebay.resource import Key, Resource
 from lambdas.imports.app import Importer
@@ -172,7 +173,7 @@ def commands_of(rows: list[dict[str, Any]]) -> list[Command]:
     """Return the commands of PUTs of the rows."""
     maker = CommandMaker(IdSource())
     return [
-        maker.put_item(Sheet.spec_, json.dumps(row).encode(), Caller("test")).command
+        maker.put_item(Sheet.spec_, parse_text(json.dumps(row).encode()), Caller("test")).command
         for row in rows
     ]
 

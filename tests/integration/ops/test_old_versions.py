@@ -16,8 +16,6 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import sqlalchemy as sa
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 from pydantic import Field
 
 from forebay.apply import Source, apply
@@ -26,6 +24,7 @@ from forebay.aws.events import object_event
 from forebay.db.schema import metadata
 from forebay.db.session import Session
 from forebay.ids import IdSource
+from forebay.log import Log
 from forebay.replay.selection import Selection
 from forebay.resource import Key, Resource
 from forebay.resource.spec import ResourceSpec
@@ -123,8 +122,7 @@ def test_the_consumer_brings_every_version_into_the_current_table(
         resources=SPECS,
         archive=site.archive,
         session=Session(lambda: open_connection(parcels.url)),
-        logger=Logger(service="test"),
-        metrics=Metrics(namespace="test", service="test"),
+        log=Log("test"),
     )
     messages = [
         {"messageId": name, "body": object_event(site.bucket, put(site, name))} for name in order

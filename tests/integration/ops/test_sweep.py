@@ -11,8 +11,6 @@ from contextlib import closing
 from functools import partial
 
 import pytest
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import Metrics
 
 import resources
 from forebay import sweep as sweeping
@@ -62,8 +60,7 @@ def app(site: Site, *, now: dt.datetime | None = None, **settings: float) -> Swe
         imports=site.imports,
         dead_imports=site.dead_imports,
         session=Session(lambda: site.database.connection),
-        logger=Logger(service="test"),
-        metrics=Metrics(namespace="test", service="test"),
+        log=Log("test"),
         now=lambda: now or later(),
     )
 

@@ -177,6 +177,7 @@ def test_a_function_that_clients_wait_for_starts_without_pydantic(
         "sys.exit('pydantic' in sys.modules)"
     )
     settings = {
+        "FOREBAY_ENV": "test",
         "FOREBAY_STREAMS": "commands",
         "FOREBAY_ARCHIVE_BUCKET": "archive",
         "FOREBAY_DATABASE_URL": "postgresql://nobody@localhost/none",

@@ -21,7 +21,7 @@ from pydantic.functional_validators import AfterValidator
 from forebay.errors import DeclarationError
 from forebay.ids import IdSource
 from forebay.intake.commands import Caller, CommandMaker
-from forebay.intake.json_text import parse
+from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.query.ast import Filter, Operand, OrderTerm
 from forebay.query.cursor import make_cursor, read_cursor
@@ -152,8 +152,7 @@ def imported(field: str, cell: str) -> Any:
 
 def _body(item: bytes, field: str) -> Any:
     try:
-        parse(item)
-        line = CommandMaker(IdSource()).post(SPEC, item, Caller("test"))
+        line = CommandMaker(IdSource()).post(SPEC, parse_text(item), Caller("test"))
     except ProblemError:
         return None
     assert line.command.body is not None
@@ -309,8 +308,9 @@ def test_text_that_is_read_as_something_else_is_refused_with_its_place(
         loaded = load(dump({"spelled": SPEC}))
         assert loaded is not None
         spec = loaded["spelled"]
+    item = parse_text(body.encode())
     with pytest.raises(ProblemError) as caught:
-        CommandMaker(IdSource()).post(spec, body.encode(), Caller("test"))
+        CommandMaker(IdSource()).post(spec, item, Caller("test"))
     assert [fault["pointer"] for fault in caught.value.problem.errors] == [pointer]
 
 
@@ -334,8 +334,9 @@ def test_what_is_well_spelled_is_kept(body: str, kept: object) -> None:
 
 def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
     for sent, told in (("3", "is odd"), ("12", "is large")):
+        item = parse_text(f'{{"even":{sent}}}'.encode())
         with pytest.raises(ProblemError) as caught:
-            CommandMaker(IdSource()).post(SPEC, f'{{"even":{sent}}}'.encode(), Caller("test"))
+            CommandMaker(IdSource()).post(SPEC, item, Caller("test"))
         assert [fault["detail"] for fault in caught.value.problem.errors] == [told]
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from forebay.ids import IdSource
 from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.resource import Resource
 
@@ -25,12 +26,14 @@ class Invoice(Resource, path="invoices"):
 )
 def test_no_digit_of_a_decimal_is_lost(text: str) -> None:
     maker = CommandMaker(IdSource())
-    line = maker.post(Invoice.spec_, f'{{"amount":{text}}}'.encode(), Caller("test"))
+    item = parse_text(f'{{"amount":{text}}}'.encode())
+    line = maker.post(Invoice.spec_, item, Caller("test"))
     assert line.command.body == {"amount": text.strip('"')}
 
 
 @pytest.mark.parametrize("text", ["1.23456", "1e30", '"NaN"', '"Infinity"', '"x"', "true"])
 def test_a_decimal_that_does_not_fit_the_column_is_refused(text: str) -> None:
     maker = CommandMaker(IdSource())
+    item = parse_text(f'{{"amount":{text}}}'.encode())
     with pytest.raises(ProblemError):
-        maker.post(Invoice.spec_, f'{{"amount":{text}}}'.encode(), Caller("test"))
+        maker.post(Invoice.spec_, item, Caller("test"))

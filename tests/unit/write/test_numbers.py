@@ -13,6 +13,7 @@ from pydantic import Field
 from forebay.codec import decode
 from forebay.ids import IdSource
 from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.resource import Key, Resource
 
@@ -30,7 +31,7 @@ class Reading(Resource, path="readings"):
 
 
 def body(text: str) -> dict[str, Any]:
-    line = CommandMaker(IdSource()).post(Reading.spec_, text.encode(), Caller("test"))
+    line = CommandMaker(IdSource()).post(Reading.spec_, parse_text(text.encode()), Caller("test"))
     assert decode(line.data) == line.command
     assert line.command.body is not None
     return dict(line.command.body)
@@ -68,9 +69,8 @@ def test_a_number_that_its_place_holds_is_kept(field: str, value: str, found: An
 
 
 def test_the_key_of_an_item_is_exact_whatever_its_spelling() -> None:
-    line = CommandMaker(IdSource()).post(
-        Reading.spec_, b'{"number": 9007199254740993.0}', Caller("test")
-    )
+    item = parse_text(b'{"number": 9007199254740993.0}')
+    line = CommandMaker(IdSource()).post(Reading.spec_, item, Caller("test"))
     assert line.command.key == 9007199254740993
 
 
