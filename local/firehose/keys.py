@@ -17,7 +17,7 @@ _EXPRESSION = re.compile(r"!\{([A-Za-z]+):([^}]*)\}")
 # A java.time DateTimeFormatter pattern: fields, quoted literals, reserved characters. Two quotes
 # are one literal quote, inside and outside of a quoted literal.
 _TOKEN = re.compile(
-    r"(?P<field>([A-Za-z])\2*)|''|'(?P<quoted>(?:[^']|'')+)'|(?P<unsupported>['\[\]{}#])"
+    r"(?P<field>([A-Za-z])\2*)|'(?P<quoted>(?:[^']|'')++)'|''|(?P<unsupported>['\[\]{}#])"
 )
 # Fields and their strftime equivalents. strftime's names are English unless the program sets a
 # locale, which this program does not.
