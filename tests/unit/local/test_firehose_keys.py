@@ -90,6 +90,7 @@ def test_a_prefix_without_timestamp_gets_the_hour_appended(prefix: str, moment: 
             "year=2018/month=08/day=07/hour=04/",
         ),
         ("!{timestamp:EEE d MMM yyyy h 'o''clock' a}/", "Tue 7 Aug 2018 4 o'clock AM/"),
+        ("!{timestamp:yyyy''''}/", "2018'/"),
     ],
 )
 def test_the_guides_examples(prefix: str, evaluated: str) -> None:
