@@ -264,11 +264,11 @@ class Spool:
         except (sqlite3.Error, OSError) as error:
             self._refuse(group, str(error))
             return
-        for change, result in zip(group, results, strict=True):
-            change.future.set_result(result)
         if puts and self.refusal is not None:
             logger.warning("%s takes records again", self._path)
             self.refusal = None
+        for change, result in zip(group, results, strict=True):
+            change.future.set_result(result)
         if any(results):
             self.on_change()
             self._shrink()

@@ -68,8 +68,9 @@ def stub(client: S3Client, *answers: HTTPStatus) -> Iterator[Stubber]:
 
 @pytest.mark.parametrize("last", [HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED])
 def test_a_conflict_with_a_concurrent_write_is_tried_again(
-    emulator: Emulator, last: HTTPStatus
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, last: HTTPStatus
 ) -> None:
+    monkeypatch.setattr("forebay.aws.archive._CONFLICT_SECONDS", 60.0)
     client = emulator.s3
     with stub(client, HTTPStatus.CONFLICT, HTTPStatus.CONFLICT, last) as stubber:
         created = Archive(client, "bucket")._create("key", b"", gzipped=False)

@@ -82,7 +82,7 @@ def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
 def test_too_little_room_is_a_sentence(tmp_path: Path) -> None:
     check_free_space(tmp_path, 1)
 
-    with pytest.raises(DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are needed"):
+    with pytest.raises(DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are required"):
         check_free_space(tmp_path, 1024**5)
 
 
@@ -92,5 +92,5 @@ def test_a_running_stack_stops_before_its_disk_is_full(
     monkeypatch.setattr("local.stack.MIN_FREE_BYTES_RUNNING", 1024**5)
     stack = LocalStack(LocalSettings(tmp_path, Ports(1)))
 
-    with pytest.raises(DiskFullError, match=r"1073741824 MiB are needed"):
+    with pytest.raises(DiskFullError, match=r"1073741824 MiB are required"):
         stack.check()
