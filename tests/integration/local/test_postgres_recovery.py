@@ -271,7 +271,10 @@ def test_a_folder_on_which_a_server_runs_is_left_alone(machine: Machine) -> None
         machine.write("kept")
         second = Machine(machine.folder)
         with (
-            pytest.raises(StateUnusableError, match=r"PostgreSQL server .* uses .*; stop it with `kill -INT \d+`"),
+            pytest.raises(
+                StateUnusableError,
+                match=r"PostgreSQL server .* uses .*; stop it with `kill -INT \d+`",
+            ),
             second.running(),
         ):
             pass

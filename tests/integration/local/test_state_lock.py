@@ -82,7 +82,9 @@ def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
 def test_too_little_room_is_a_sentence(tmp_path: Path) -> None:
     check_free_space(tmp_path, 1)
 
-    with pytest.raises(DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are required"):
+    with pytest.raises(
+        DiskFullError, match=r"only \d+ MiB are free .* 1073741824 MiB are required"
+    ):
         check_free_space(tmp_path, 1024**5)
 
 
