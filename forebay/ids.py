@@ -126,6 +126,11 @@ def is_outdated(version: str) -> bool:
     return version.startswith((OUTDATED_DIGIT, ORPHANED_DIGIT))
 
 
+def is_orphaned(version: str) -> bool:
+    """Return whether a row's version marks a row that loses to every command of its key."""
+    return version.startswith(ORPHANED_DIGIT)
+
+
 def original_version(version: str) -> str:
     """The id of the command that made a row: its version, or the version before it was marked.
 

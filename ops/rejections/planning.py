@@ -18,7 +18,7 @@ from forebay.codec import MAX_LINE_BYTES, decode, encode
 from forebay.command import Command, Op
 from forebay.db.connect import Connection
 from forebay.errors import BodyError, InvalidLineError
-from forebay.ids import IdSource, is_outdated, original_version
+from forebay.ids import IdSource, is_orphaned, is_outdated, original_version
 from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from ops.rejections.placing import Placer, is_overtaken
@@ -197,7 +197,7 @@ class Planner:
             return attempt
         if self._even_overtaken:
             # Only a row with an id from the future still wins over a current id.
-            is_ready = is_outdated(state.version) or state.version < command.id
+            is_ready = is_orphaned(state.version) or original_version(state.version) < command.id
         else:
             is_ready = not is_overtaken(attempt.place, command.op, state.version)
         return attempt if is_ready else _build_overtaken(attempt, command, state)

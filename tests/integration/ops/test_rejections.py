@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -15,7 +16,14 @@ from forebay.aws.archive import Archive, ObjectDiffersError
 from forebay.codec import decode, encode
 from forebay.command import Command
 from forebay.errors import TransientError
-from forebay.ids import IdSource, accepted_ms, is_create_id, make_id_at, mark_outdated
+from forebay.ids import (
+    IdSource,
+    accepted_ms,
+    is_create_id,
+    make_id_at,
+    mark_orphaned,
+    mark_outdated,
+)
 from ops.archive.listing import list_commands
 from ops.rejections import audit, store
 from ops.rejections.deciding import Decider
@@ -279,6 +287,19 @@ def test_an_outdated_row_that_does_not_name_its_command_may_be_newer(
     site.put_and_apply(city(1, key=5))
     outdate(site, "ffffffff-ffff-ffff-ffff-ffffffffffff")  # the mark of earlier releases
     assert operator.verdicts(SHORTEN) == ["overtaken"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "verdict"), [(mark_outdated, "overtaken"), (mark_orphaned, "ready")]
+)
+def test_a_current_id_replaces_an_orphaned_row_from_the_future_but_not_an_outdated_one(
+    site: Site, operator: Operator, mark: Callable[[str], str], verdict: str
+) -> None:
+    future = make_id_at(operator.ids.now_ms() + HOUR_MS, create=False)
+    site.put_and_apply(too_long(2, 5))
+    site.put_and_apply(city(3, key=5)._replace(id=future))
+    outdate(site, mark(future))
+    assert operator.verdicts(SHORTEN, even_overtaken=True) == [verdict]
 
 
 def outdate(site: Site, version: str) -> None:
