@@ -21,7 +21,7 @@ from local.credentials import secret_key
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
-from tests.fixtures.runbooks import run_again, run_book, session_value
+from tests.fixtures.runbooks import Shell
 from tests.fixtures.stack import RunningStack, gzipped, new_city
 
 pytestmark = pytest.mark.runbook
@@ -38,8 +38,9 @@ def fresh(stack: RunningStack) -> RunningStack:
 
 
 @pytest.fixture
-def environment(fresh: RunningStack) -> dict[str, str]:
-    return {"FOREBAY_STATE": str(fresh.settings.state)}
+def shell(fresh: RunningStack, tmp_path: Path) -> Shell:
+    environment = {"FOREBAY_STATE": str(fresh.settings.state)}
+    return Shell(tmp_path, fresh.machine.root, environment)
 
 
 def dead_letters(stack: RunningStack) -> Queue:
@@ -64,7 +65,7 @@ def names(stack: RunningStack) -> dict[int, str]:
     return dict(stack.rows("SELECT geonameid, name FROM public.cities"))
 
 
-def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:
+def test_database_down(fresh: RunningStack, shell: Shell) -> None:
     before, status = put_city(fresh)
     assert fresh.wait_for_status(status)["status"] == "applied"
 
@@ -79,10 +80,8 @@ def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_pat
         dead = dead_letters(fresh)
         key = max(fresh.keys("commands/"))
         dead.send([object_event(fresh.deployed.archive_bucket, key)])
-        printed = run_book(
+        printed = shell.run_book(
             "database-down.md",
-            tmp_path,
-            environment,
             before={
                 "3. When it answers again": lambda: fresh.as_superuser("ALTER ROLE forebay LOGIN")
             },
@@ -96,9 +95,7 @@ def test_database_down(fresh: RunningStack, environment: dict[str, str], tmp_pat
     assert dead.depth().total == 0
 
 
-def test_replay_after_a_bad_deploy(
-    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_replay_after_a_bad_deploy(fresh: RunningStack, shell: Shell) -> None:
     written = [put_city(fresh) for _ in range(5)]
     for _, status in written:
         assert fresh.wait_for_status(status)["status"] == "applied"
@@ -111,22 +108,20 @@ def test_replay_after_a_bad_deploy(
     second = moment()
     wait_until(lambda: moment() > second, "the second in which they were written is over")
     hour = {"SINCE": moment(-3600), "UNTIL": moment()}
-    printed = run_book(
-        "replay-after-a-bad-deploy.md", tmp_path, {**environment, **hour, "RESOURCE": "cities"}
-    )
+    printed = shell.run_book("replay-after-a-bad-deploy.md", {**hour, "RESOURCE": "cities"})
     assert "5 rows of cities are marked" in printed
     assert names(fresh) == right
     assert fresh.rows("SELECT geonameid, _version FROM public.cities ORDER BY 1") == versions
 
 
-def test_poison_command(fresh: RunningStack, environment: dict[str, str], tmp_path: Path) -> None:
+def test_poison_command(fresh: RunningStack, shell: Shell) -> None:
     long = hand_made(new_city(), name="x" * 300)
     other = hand_made(new_city(), population="many")
     good = hand_made(new_city())
     lines = [encode(made) for made in (long, good, other)]
     fresh.wait_until_applied(fresh.archive(f"poison-{uuid.uuid4()}", gzipped(lines)))
 
-    printed = run_book("poison-command.md", tmp_path, environment)
+    printed = shell.run_book("poison-command.md")
     assert "1 would be sent again" in printed
     assert "1 sent again" in printed
     assert "1 rejections discarded" in printed
@@ -137,9 +132,7 @@ def test_poison_command(fresh: RunningStack, environment: dict[str, str], tmp_pa
     assert long.id in printed.split("amends")[-1], "the history says what was amended"
 
 
-def test_lost_bucket_notification(
-    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_lost_bucket_notification(fresh: RunningStack, shell: Shell) -> None:
     bucket = fresh.deployed.archive_bucket
     told = fresh.s3.get_bucket_notification_configuration(Bucket=bucket)
     wanted = {"QueueConfigurations": told["QueueConfigurations"]}
@@ -148,10 +141,8 @@ def test_lost_bucket_notification(
         _, status = put_city(fresh)
         wait_until(lambda: fresh.keys("commands/") != [], "the write is archived")
         assert fresh.client.get(status).status == 202
-        printed = run_book(
+        printed = shell.run_book(
             "lost-bucket-notification.md",
-            tmp_path,
-            environment,
             before={
                 "3. Enqueue them": lambda: fresh.s3.put_bucket_notification_configuration(
                     Bucket=bucket,
@@ -201,42 +192,38 @@ def copied(stack: RunningStack, folder: Path) -> Path:
 
 
 def proves_the_new_database(
-    page: str, heading: str, folder: Path, environment: dict[str, str]
+    shell: Shell, page: str, heading: str, environment: dict[str, str]
 ) -> None:
     """Check that the page's proof detects a change in the new database, and names that database."""
     url = environment["NEW_DATABASE_URL"]
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE public.cities SET population = population + 1")
-    done = run_again(page, heading, folder, environment)
+    done = shell.run_again(page, heading, environment)
     assert done.returncode == 1, done.stdout
     assert "with other values" in done.stdout
     assert f"database {conninfo_to_dict(url)['dbname']}" in done.stdout
 
 
-def test_region_lost(
-    fresh: RunningStack, environment: dict[str, str], tmp_path: Path, new_database: str
-) -> None:
+def test_region_lost(fresh: RunningStack, shell: Shell, new_database: str) -> None:
     for _ in range(3):
         put_city(fresh)
     bad = hand_made(new_city(), name="x" * 300)
     fresh.wait_until_applied(fresh.archive(f"bad-{uuid.uuid4()}", gzipped([encode(bad)])))
     fresh.settle()
-    copy = copied(fresh, tmp_path / "copy")
-    settings = {**environment, "COPY": f"file://{copy}", "NEW_DATABASE_URL": new_database}
-    run_book("region-lost.md", tmp_path, settings)
+    copy = copied(fresh, shell.folder / "copy")
+    settings = {"COPY": f"file://{copy}", "NEW_DATABASE_URL": new_database}
+    shell.run_book("region-lost.md", settings)
     for query in (
         "SELECT * FROM public.cities ORDER BY 1",
         "SELECT id, code, line FROM forebay.rejections ORDER BY 1",
         "SELECT * FROM forebay.tombstones ORDER BY 1, 2",
     ):
         assert fetch(new_database, query) == fresh.rows(query), query
-    proves_the_new_database("region-lost.md", "3. Prove it", tmp_path, settings)
+    proves_the_new_database(shell, "region-lost.md", "3. Prove it", settings)
     shutil.rmtree(copy)
 
 
-def test_point_in_time_restore(
-    fresh: RunningStack, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_point_in_time_restore(fresh: RunningStack, shell: Shell) -> None:
     city, status = put_city(fresh, name="as it was")
     assert fresh.wait_for_status(status)["status"] == "applied"
     key = city["geonameid"]
@@ -252,22 +239,21 @@ def test_point_in_time_restore(
     fresh.settle()
 
     settings = {
-        **environment,
         "RESOURCE": "cities",
         "KEY": str(key),
         "MOMENT": then,
         "PORT": str(fresh.settings.ports.base),
     }
-    printed = run_book("point-in-time-restore.md", tmp_path, settings)
+    printed = shell.run_book("point-in-time-restore.md", settings)
     assert "as it was" in printed
-    made = session_value(tmp_path, "NEW_DATABASE_URL")
+    made = shell.get_value("NEW_DATABASE_URL")
     try:
         assert fetch(made, "SELECT * FROM public.cities ORDER BY 1") == snapshot
         assert key not in names(fresh), "the live tables are not touched"
         proves_the_new_database(
+            shell,
             "point-in-time-restore.md",
             "Everything, in a database beside",
-            tmp_path,
             {**settings, "NEW_DATABASE_URL": made},
         )
     finally:
