@@ -89,10 +89,20 @@ def milliseconds(moment: dt.datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
+def format_ms(ms: int) -> str:
+    """The beginning of ids of that millisecond; ids of earlier milliseconds sort before it."""
+    text = f"{max(0, ms):012x}"
+    return f"{text[:8]}-{text[8:]}"
+
+
 def least_id(moment: dt.datetime) -> str:
     """A UUID that sorts before every command id of that millisecond or later."""
-    text = f"{max(0, milliseconds(moment)):012x}"
-    return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
+    return f"{format_ms(milliseconds(moment))}-0000-0000-000000000000"
+
+
+def greatest_id(moment: dt.datetime) -> str:
+    """The greatest command id of that millisecond."""
+    return f"{format_ms(milliseconds(moment))}-7fff-bfff-ffffffffffff"
 
 
 def mark_outdated(version: str) -> str:

@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
+from forebay.ids import format_ms
+
 FIRST_SECONDS: Final = 0.1
 RATIO: Final = 2 ** (1 / 8)
 BUCKETS: Final = 184  # the last begins at about nine days: Firehose and SQS keep data for less
@@ -34,7 +36,7 @@ def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
     for end_ms in _ENDS:
         if not older:
             return counts
-        still_older = bisect_left(ids, _format_prefix(now_ms - end_ms), 0, older)
+        still_older = bisect_left(ids, format_ms(now_ms - end_ms), 0, older)
         counts.append(older - still_older)
         older = still_older
     return [*counts, older] if older else counts
@@ -59,9 +61,3 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
             return float(FIRST_SECONDS * RATIO ** (bucket - 1 + fraction))
         count_below += count
     return None
-
-
-def _format_prefix(ms: int) -> str:
-    """The prefix of ids of that millisecond; ids of earlier milliseconds sort before it."""
-    text = f"{max(0, ms):012x}"
-    return f"{text[:8]}-{text[8:]}"

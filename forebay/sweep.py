@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
-from forebay.aws.archive import COMMANDS_PREFIX, REPORT_SUFFIX
+from forebay.archive.layout import COMMANDS_PREFIX, REPORT_SUFFIX
 from forebay.aws.events import EventRefusedError, object_event, object_keys
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
@@ -241,11 +241,6 @@ def keys_in(body: str, bucket: str, prefix: str = COMMANDS_PREFIX) -> list[str]:
         return list(object_keys(body, bucket=bucket, prefix=prefix))
     except EventRefusedError:
         return []
-
-
-def start_of_listing(since: dt.datetime) -> str:
-    """A key that sorts just before every object of commands of that hour or later."""
-    return f"{COMMANDS_PREFIX}{since.astimezone(dt.UTC):%Y/%m/%d/%H}"
 
 
 def backlog_explains(

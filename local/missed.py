@@ -8,7 +8,7 @@ the archive before (`local.restored`).
 
 import datetime as dt
 
-from forebay.aws.archive import COMMANDS_PREFIX, IMPORTS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
 from forebay.db.connect import connect
 from forebay.sweep import Sweep, enqueue, survey_imports
 from local.aws import Emulated

@@ -8,7 +8,7 @@ program: the stack does not import the operators' tools.
 import sys
 from enum import Enum
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.db.connect import connect
 from local import emulator
 from local.aws import Emulated

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 
-from forebay.ids import accepted_ms, is_command_id, milliseconds
+from forebay.archive.layout import StoredObject
+from forebay.ids import accepted_ms, greatest_id, is_command_id
 from ops.archive.listing import list_commands
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.options import moment
 
 #: Greater than every command id.
@@ -26,13 +27,7 @@ def cut_of(text: str, option: str) -> str:
     """
     if is_command_id(text):
         return text
-    return last_id_at(moment(text, option))
-
-
-def last_id_at(time: dt.datetime) -> str:
-    """Return the greatest id that a command accepted at this time can have."""
-    ms = f"{milliseconds(time):012x}"
-    return f"{ms[:8]}-{ms[8:]}-7fff-bfff-ffffffffffff"
+    return greatest_id(moment(text, option))
 
 
 def accepted(cut: str) -> dt.datetime | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.aws.events import EventRefusedError, object_keys
 from forebay.aws.queue import Depth, Message, Queue
 from forebay.db.connect import Connection

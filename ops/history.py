@@ -11,6 +11,7 @@ import orjson
 from psycopg import sql
 
 from forebay.apply.prepare import upcast
+from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, read_chunks
 from forebay.command import Command, KeyValue
 from forebay.db.connect import Connection
@@ -20,7 +21,7 @@ from forebay.resource.reading import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 from forebay.status import Traces, find_status
 from ops.archive.invalid import OF_OBJECTS, LineFault
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 
 Status = Literal["applied", "superseded", "rejected", "pending", "missing", "unknown"]
 

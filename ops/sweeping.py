@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
+from forebay.archive.layout import IMPORTS_PREFIX
 from forebay.archive.lines import InvalidLine, read_chunks
-from forebay.aws.archive import IMPORTS_PREFIX
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 from forebay.errors import PermanentError

@@ -16,12 +16,10 @@ from typing import Any, Protocol
 
 import orjson
 
+from forebay.archive.layout import DECISIONS_PREFIX, LEGACY_REJECTIONS_PREFIX, StoredObject
 from forebay.errors import PermanentError
 from forebay.ids import is_rejection_id, is_uuid
 
-DECISIONS_PREFIX = "decisions/"
-#: Prefix of the rejections of releases before the decision log; read, but never written.
-LEGACY_PREFIX = "rejections/"
 #: The position before the log's start and before the rejections of older releases.
 NOTHING_READ = -1
 _DIGITS = 20
@@ -36,15 +34,6 @@ class DecisionLogError(PermanentError):
     """An object of the decision log is missing or damaged."""
 
 
-class StoredKey(Protocol):
-    """An object of a listing."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def modified(self) -> dt.datetime: ...  # noqa: D102
-
-
 class Store(Protocol):
     """The part of an archive's storage that the decision log uses."""
 
@@ -53,7 +42,7 @@ class Store(Protocol):
         """The archive's URL in operators' commands."""
         ...
 
-    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredKey]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """Iterate over the objects with this prefix and a key greater than `after`, by key."""
         ...
 
@@ -153,7 +142,7 @@ def _read_entry(store: Store, slot: int) -> LogEntry:
 
 
 def _read_legacy(store: Store) -> Iterator[Mapping[str, Any]]:
-    for stored in store.list(LEGACY_PREFIX):
+    for stored in store.list(LEGACY_REJECTIONS_PREFIX):
         name = f"{store.url}/{stored.key}"
         for line in _parse_lines(name, store.read(stored.key)):
             yield _check_members(name, {"rejected_at": stored.modified.isoformat(), **line})

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from forebay.archive.layout import AUDIT_PREFIX, STANDARD, StoredObject, build_key, format_hour
 from forebay.errors import PermanentError, TransientError
-from forebay.ids import accepted_ms
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
         PutObjectRequestTypeDef,
     )
 
-COMMANDS_PREFIX = "commands/"
-AUDIT_PREFIX = "audit/"
-#: Prefix of files to import, and suffix of the keys of their reports.
-IMPORTS_PREFIX = "imports/"
-REPORT_SUFFIX = ".report.json"
 _READ_BLOCK_BYTES = 256 * 1024
 _GZIP_LEVEL = 6
 #: S3 answers 409 to one of two simultaneous conditional writes of a key. Retry for this time, which
@@ -45,15 +40,6 @@ class ObjectGoneError(PermanentError):
 
 class ObjectDiffersError(PermanentError):
     """An object of the archive has other content than the object that was to be created."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object in a listing of the archive."""
-
-    key: str
-    #: When it was stored.
-    modified: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +113,7 @@ class Archive:
         except (BotoCoreError, HTTPClientError, OSError) as exc:
             raise TransientError(f"s3://{self.bucket}/{key}: {exc}") from exc
 
-    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """Yield the objects with that prefix whose keys sort after `after`, by key, in pages.
 
         Raises:
@@ -139,7 +125,12 @@ class Archive:
         try:
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield Listed(entry["Key"], entry["LastModified"])
+                    yield StoredObject(
+                        key=entry["Key"],
+                        size_bytes=entry["Size"],
+                        modified=entry["LastModified"],
+                        storage_class=entry.get("StorageClass", STANDARD),
+                    )
         except (BotoCoreError, ClientError) as exc:
             raise TransientError(f"s3://{self.bucket}/{prefix} can't be listed: {exc}") from exc
 
@@ -196,7 +187,7 @@ class Archive:
         content = b"".join(lines)
         name = f"{command_id}-{hashlib.sha256(content).hexdigest()[:16]}"
         created = self._create_commands("amend", lines, name)
-        key = _build_key("amend", name)
+        key = build_key("amend", name)
         if not created and self._inflate(key) != content:
             raise ObjectDiffersError(
                 f"s3://{self.bucket}/{key} exists, but its lines do not match its name; Forebay "
@@ -211,7 +202,7 @@ class Archive:
             ObjectGoneError: the object does not exist.
             TransientError: S3 did not answer.
         """
-        return self.open(_build_key("import", name_id))
+        return self.open(build_key("import", name_id))
 
     def create(self, key: str, content: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Store a text under a new key; False if the key has an object.
@@ -248,7 +239,7 @@ class Archive:
         Raises:
             TransientError: possibly not stored.
         """
-        key = f"{AUDIT_PREFIX}{at.astimezone(dt.UTC):%Y/%m/%d/%H}/{name}.ndjson"
+        key = f"{format_hour(at, AUDIT_PREFIX)}/{name}.ndjson"
         self._create(key, b"".join(lines), gzipped=False)
         return key
 
@@ -260,7 +251,7 @@ class Archive:
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
         content = gzip.compress(b"".join(lines), _GZIP_LEVEL, mtime=0)
-        return self._create(_build_key(source, name_id), content, gzipped=True, metadata=metadata)
+        return self._create(build_key(source, name_id), content, gzipped=True, metadata=metadata)
 
     def _inflate(self, key: str) -> bytes | None:
         """The lines of a small object; None if it is not a gzip file."""
@@ -323,12 +314,6 @@ class Archive:
         return TransientError(f"s3://{self.bucket}/{key}: {exc}")
 
 
-def _build_key(source: str, name_id: str) -> str:
-    """The key of an object of commands, in the hour of the id in its name."""
-    hour = dt.datetime.fromtimestamp(accepted_ms(name_id) / 1000, dt.UTC)
-    return f"{COMMANDS_PREFIX}{hour:%Y/%m/%d/%H}/{source}-{name_id}.gz"
-
-
 def _get_status(error: ClientError) -> int | None:
     """The HTTP status of an answer of S3."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -355,16 +340,3 @@ class _Blocks(io.RawIOBase):
         buffer[:size] = block[:size]
         self._rest = block[size:]
         return size
-
-
-def holds_amendments(key: str) -> bool:
-    """Return whether an object has amendments: their ids don't show how long apply took.
-
-    An amendment's id has the time of the command that it amends.
-    """
-    return key.rpartition("/")[2].startswith("amend-")
-
-
-def commands_from(hour: dt.datetime) -> str:
-    """A key that sorts before the keys of all objects of that hour (UTC) and later hours."""
-    return f"{COMMANDS_PREFIX}{hour.astimezone(dt.UTC):%Y/%m/%d/%H}/"

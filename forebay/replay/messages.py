@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 
 import orjson
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.replay.selection import Selection
 

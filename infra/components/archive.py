@@ -10,21 +10,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
 from infra.components.findings import accept, accept_objects_below
 from infra.pipeline import ArchiveSettings, CopySettings, LockSettings
 
-#: The prefix of commands; every object below it is applied.
-COMMANDS: Final = "commands/"
-#: The prefix of data that Firehose could not deliver as intended.
-DELIVERY_ERRORS: Final = "delivery-errors/"
-#: The prefix of the consumer's decisions, such as rejections.
-DECISIONS: Final = "decisions/"
-#: The prefix of rejections by releases before the decision log.
-REJECTIONS: Final = "rejections/"
-#: The prefix of files whose items become commands; users store them.
-IMPORTS: Final = "imports/"
-#: The suffix of an imported file's report.
-REPORT: Final = ".report.json"
 #: The condition for a function's PutObject: the request has `If-None-Match`, whose only value is
 #: `*`. S3 then creates objects and never overwrites them.
 #: (Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".) Copies and multipart
@@ -103,8 +92,8 @@ class Archive(Construct):
         bucket = _unwrap(self.bucket)
         bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             queue_configurations=[
-                _notify_created(queue_arn, prefix=COMMANDS),
-                _notify_created(imports_arn, prefix=IMPORTS),
+                _notify_created(queue_arn, prefix=COMMANDS_PREFIX),
+                _notify_created(imports_arn, prefix=IMPORTS_PREFIX),
             ]
         )
         bucket.node.add_dependency(*after)
@@ -192,7 +181,7 @@ def _build_lifecycle(settings: ArchiveSettings) -> list[s3.LifecycleRule]:
     if settings.glacier_after_days is not None:
         rules.append(
             s3.LifecycleRule(
-                prefix=COMMANDS,
+                prefix=COMMANDS_PREFIX,
                 # Moving smaller objects would cost more than it saves.
                 object_size_greater_than=_WORTH_MOVING_BYTES,
                 transitions=[

@@ -10,7 +10,8 @@ from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.components.archive import COMMANDS, DELIVERY_ERRORS, Archive
+from forebay.archive.layout import COMMANDS_PREFIX, DELIVERY_ERRORS_PREFIX
+from infra.components.archive import Archive
 from infra.components.findings import accept_objects_below
 
 _HOUR: Final = "!{timestamp:yyyy/MM/dd/HH}/"  # UTC; the arrival of the object's oldest record
@@ -93,9 +94,9 @@ class Delivery(Construct):
                 firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty(
                     bucket_arn=self._archive.bucket.bucket_arn,
                     role_arn=role_arn,
-                    prefix=f"{COMMANDS}{_HOUR}",
+                    prefix=f"{COMMANDS_PREFIX}{_HOUR}",
                     error_output_prefix=(
-                        f"{DELIVERY_ERRORS}!{{firehose:error-output-type}}/{_HOUR}"
+                        f"{DELIVERY_ERRORS_PREFIX}!{{firehose:error-output-type}}/{_HOUR}"
                     ),
                     compression_format="GZIP",
                     file_extension=FILE_EXTENSION,
@@ -122,8 +123,8 @@ class Delivery(Construct):
         """
         patterns = [
             # The first stream's name is a prefix of the others' names.
-            f"{archive.arn}/{COMMANDS}*/{self.names[0]}-*",
-            archive.objects(DELIVERY_ERRORS),
+            f"{archive.arn}/{COMMANDS_PREFIX}*/{self.names[0]}-*",
+            archive.objects(DELIVERY_ERRORS_PREFIX),
         ]
         role = iam.Role(
             self,

@@ -9,18 +9,17 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda_event_sources as event_sources
 from constructs import Construct
 
+from forebay.archive.layout import (
+    COMMANDS_PREFIX,
+    DECISIONS_PREFIX,
+    IMPORTS_PREFIX,
+    LEGACY_REJECTIONS_PREFIX,
+    REPORT_SUFFIX,
+)
 from forebay.routes import Route
 from infra.bundling import Packages
 from infra.components.api import STAGE_NAME, RoutesApi
-from infra.components.archive import (
-    COMMANDS,
-    DECISIONS,
-    IMPORTS,
-    ONLY_CREATE,
-    ONLY_REPLACE,
-    REJECTIONS,
-    REPORT,
-)
+from infra.components.archive import ONLY_CREATE, ONLY_REPLACE
 from infra.components.edge_secret import make_edge_secrets
 from infra.components.functions import FunctionNetwork, ProductFunction
 from infra.components.migration import MigrationOnDeploy
@@ -185,26 +184,30 @@ class ServiceStack(EnvironmentStack):
         archive = data.archive
         for stream in data.delivery.arns:
             self.write.allow("firehose:PutRecord", "firehose:PutRecordBatch", on=stream)
-        self.write.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
-        only_commands = {"StringEquals": {"s3:prefix": COMMANDS}}
+        self.write.allow("s3:PutObject", on=archive.objects(COMMANDS_PREFIX), where=ONLY_CREATE)
+        only_commands = {"StringEquals": {"s3:prefix": COMMANDS_PREFIX}}
         self.about.allow("s3:ListBucket", on=archive.arn, where=only_commands)
-        self.imports.allow("s3:GetObject", "s3:GetObjectVersion", on=archive.objects(IMPORTS))
-        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS), where=ONLY_CREATE)
+        self.imports.allow(
+            "s3:GetObject", "s3:GetObjectVersion", on=archive.objects(IMPORTS_PREFIX)
+        )
+        self.imports.allow("s3:PutObject", on=archive.objects(COMMANDS_PREFIX), where=ONLY_CREATE)
         # The decisions of another run of an import.
-        self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS}*/import-*")
+        self.imports.allow("s3:GetObject", on=f"{archive.arn}/{COMMANDS_PREFIX}*/import-*")
         for condition in (ONLY_CREATE, ONLY_REPLACE):
             self.imports.allow(
-                "s3:PutObject", on=f"{archive.objects(IMPORTS)}{REPORT}", where=condition
+                "s3:PutObject",
+                on=f"{archive.objects(IMPORTS_PREFIX)}{REPORT_SUFFIX}",
+                where=condition,
             )
-        self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS))
-        self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS), where=ONLY_CREATE)
+        self.consumer.allow("s3:GetObject", on=archive.objects(COMMANDS_PREFIX))
+        self.consumer.allow("s3:PutObject", on=archive.objects(DECISIONS_PREFIX), where=ONLY_CREATE)
         # Decisions of another database, or of a run that failed before its commit.
-        prefixes = {"StringEquals": {"s3:prefix": [DECISIONS, REJECTIONS]}}
+        prefixes = {"StringEquals": {"s3:prefix": [DECISIONS_PREFIX, LEGACY_REJECTIONS_PREFIX]}}
         self.consumer.allow("s3:ListBucket", on=archive.arn, where=prefixes)
-        for folder in (DECISIONS, REJECTIONS):
+        for folder in (DECISIONS_PREFIX, LEGACY_REJECTIONS_PREFIX):
             self.consumer.allow("s3:GetObject", on=archive.objects(folder))
         self.about.allow("sqs:GetQueueAttributes", on=data.events.dead_letters.queue_arn)
-        sweep_prefixes = {"StringEquals": {"s3:prefix": [COMMANDS, IMPORTS]}}
+        sweep_prefixes = {"StringEquals": {"s3:prefix": [COMMANDS_PREFIX, IMPORTS_PREFIX]}}
         self.sweep.allow("s3:ListBucket", on=archive.arn, where=sweep_prefixes)
         for events in (data.events, data.imports):
             self.sweep.allow("sqs:SendMessage", "sqs:GetQueueAttributes", on=events.queue.queue_arn)

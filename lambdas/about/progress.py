@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from forebay.aws.archive import COMMANDS_PREFIX, Archive, Listed, commands_from
+from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour, parse_hour
+from forebay.aws.archive import Archive
 from lambdas.about.database import HealthDatabase
 
 #: An older object that is not applied is a dead letter, and an alarm reports it.
@@ -27,7 +28,7 @@ class Progress:
     """The result of a comparison of the archive with the ledger."""
 
     #: The oldest object that is not applied.
-    oldest: Listed | None
+    oldest: StoredObject | None
     #: The number of objects that are not applied.
     unapplied: int
     #: The hour (UTC) from which objects are compared with the ledger.
@@ -68,7 +69,7 @@ class ArchiveProgress:
         Raises:
             TransientError: the archive or the database does not answer.
         """
-        window = commands_from(self._now() - WINDOW)
+        window = format_hour(self._now() - WINDOW)
         if self._whole_due is not None and self._clock() >= self._whole_due:
             self._after, self._whole_due = window, None
         start = max(self._after, window)
@@ -82,23 +83,17 @@ class ArchiveProgress:
         return Progress(
             oldest=min(unapplied, key=lambda listed: listed.modified, default=None),
             unapplied=len(unapplied),
-            since=_parse_hour(window),
+            since=parse_hour(window),
             complete=complete,
         )
 
     def _find_settled_key(
-        self, stored: Sequence[Listed], unapplied: set[str], *, complete: bool
+        self, stored: Sequence[StoredObject], unapplied: set[str], *, complete: bool
     ) -> str:
         """The key up to which no object has to be compared again."""
         applied_items = takewhile(lambda listed: listed.key not in unapplied, stored)
         last_applied = max((listed.key for listed in applied_items), default="")
-        settled = commands_from(self._now() - _STRAGGLERS)
+        settled = format_hour(self._now() - _STRAGGLERS)
         if not complete:
             return last_applied
         return settled if not unapplied else min(last_applied, settled)
-
-
-def _parse_hour(key: str) -> dt.datetime:
-    """The hour in a key: `commands/2026/11/21/09/…`."""
-    hour = "/".join(key.split("/")[1:5])
-    return dt.datetime.strptime(hour, "%Y/%m/%d/%H").replace(tzinfo=dt.UTC)

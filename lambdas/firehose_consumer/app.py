@@ -15,8 +15,9 @@ import psycopg
 from forebay import metrics
 from forebay.apply import Chunk, Habits, Outcome, Source, apply, read_ahead
 from forebay.archive.ahead import ReadAhead, one_ahead
+from forebay.archive.layout import COMMANDS_PREFIX, holds_amendments
 from forebay.archive.lines import read_chunks
-from forebay.aws.archive import COMMANDS_PREFIX, Archive, holds_amendments
+from forebay.aws.archive import Archive
 from forebay.aws.events import EventRefusedError, object_records
 from forebay.db.connect import Connection
 from forebay.db.faults import is_connection_lost

@@ -8,13 +8,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from forebay.aws.archive import (
-    IMPORTS_PREFIX,
-    REPORT_SUFFIX,
-    Archive,
-    ObjectGoneError,
-    OpenObject,
-)
+from forebay.archive.layout import IMPORTS_PREFIX, REPORT_SUFFIX
+from forebay.aws.archive import Archive, ObjectGoneError, OpenObject
 from forebay.aws.events import object_records, principal_of
 from forebay.errors import ForebayError
 from forebay.intake.commands import Caller, CommandMaker, Line

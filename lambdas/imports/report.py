@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from forebay.aws.archive import REPORT_SUFFIX, Archive, OpenObject
+from forebay.archive.layout import REPORT_SUFFIX
+from forebay.aws.archive import Archive, OpenObject
 from forebay.problem import Problem
 
 #: The report lists this many refused items; it counts all of them.

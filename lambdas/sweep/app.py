@@ -9,7 +9,8 @@ from typing import Any, Literal
 import psycopg
 
 from forebay import metrics
-from forebay.aws.archive import COMMANDS_PREFIX, IMPORTS_PREFIX, Archive, Listed
+from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX, StoredObject, format_hour
+from forebay.aws.archive import Archive
 from forebay.aws.queue import Queue
 from forebay.db.faults import is_connection_lost
 from forebay.db.session import Session
@@ -20,7 +21,6 @@ from forebay.sweep import (
     backlog_explains,
     dead_objects,
     enqueue,
-    start_of_listing,
     survey_imports,
 )
 from lambdas.sweep.settings import SweepSettings
@@ -116,9 +116,9 @@ class SweepApp:
                 result = "enqueued"
         return self._report(survey, waiting, result, imports)
 
-    def _list_objects(self, now: dt.datetime) -> Iterator[Listed]:
+    def _list_objects(self, now: dt.datetime) -> Iterator[StoredObject]:
         since = now - dt.timedelta(seconds=self._settings.lookback_seconds)
-        return self._archive.list(COMMANDS_PREFIX, after=start_of_listing(since))
+        return self._archive.list(COMMANDS_PREFIX, after=format_hour(since))
 
     def _report(
         self, survey: Survey, waiting: int, result: Result, imports: dict[str, Any]

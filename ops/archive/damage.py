@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from forebay.archive.decisions import read_log
+from forebay.archive.layout import StoredObject
 from forebay.archive.lines import InvalidLine, is_damaged, read_lines
 from ops.archive.invalid import OF_OBJECTS, LineFault, describe
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.console import Console
 from ops.errors import RefusedError
 

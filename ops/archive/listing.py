@@ -12,9 +12,9 @@ import datetime as dt
 from collections.abc import Iterator
 from itertools import takewhile
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
 from forebay.ids import accepted_ms
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 
 #: How much earlier than a command the hour of its object may be: the longest buffer interval
 #: (900 s, Firehose's limit) plus the time by which an id may be ahead of the archive's clock
@@ -86,5 +86,5 @@ def _get_acceptance_time(command_id: str) -> dt.datetime:
 
 def _compute_bounds(since: dt.datetime | None, until: dt.datetime | None) -> tuple[str, str | None]:
     """Return the key after which objects of the period sort, and the greatest prefix of keys."""
-    after = f"{COMMANDS_PREFIX}{since - EARLIER:%Y/%m/%d/%H}" if since else ""
-    return after, f"{COMMANDS_PREFIX}{until + LATER:%Y/%m/%d/%H}" if until else None
+    after = format_hour(since - EARLIER) if since else ""
+    return after, format_hour(until + LATER) if until else None

@@ -8,14 +8,12 @@ import re
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from forebay.aws.archive import IMPORTS_PREFIX, Archive, ObjectGoneError
+from forebay.archive.layout import IMPORTS_PREFIX, StoredObject
+from forebay.aws.archive import Archive, ObjectGoneError
 from forebay.errors import TransientError
 from ops.archive.strays import Strays, is_stray, is_stray_file, is_stray_folder
 from ops.errors import RefusedError, UsageError
@@ -24,22 +22,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _READ_BLOCK_BYTES = 256 * 1024
-STANDARD = "STANDARD"
 #: Storage classes whose objects must be restored before they can be read.
 #: Source: Amazon S3 User Guide, "Working with archived objects".
 COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 # Names of the files from which `Folder.create` makes objects; another process may be writing them.
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object of the archive, as a listing describes it."""
-
-    key: str
-    size_bytes: int
-    modified: dt.datetime
-    storage_class: str = STANDARD
 
 
 class ObjectStore(Protocol):
@@ -87,7 +74,6 @@ class Bucket:
     is_copy = False
 
     def __init__(self, client: S3Client, bucket: str, strays: Strays | None = None) -> None:
-        self._client = client
         self.strays = Strays() if strays is None else strays
         self._archive = Archive(client, bucket)
         self.url = f"s3://{bucket}"
@@ -95,23 +81,11 @@ class Bucket:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         """See ObjectStore."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=prefix, StartAfter=after
-        )
-        try:
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    if is_stray(entry["Key"], entry["Size"]):
-                        self.strays.add(entry["Key"])
-                        continue
-                    yield StoredObject(
-                        key=entry["Key"],
-                        size_bytes=entry["Size"],
-                        modified=entry["LastModified"],
-                        storage_class=entry.get("StorageClass", STANDARD),
-                    )
-        except (BotoCoreError, ClientError) as exc:
-            raise TransientError(f"{self.url}/{prefix} can't be listed: {exc}") from exc
+        for stored in self._archive.list(prefix, after=after):
+            if is_stray(stored.key, stored.size_bytes):
+                self.strays.add(stored.key)
+            else:
+                yield stored
 
     def read(self, key: str) -> Iterator[bytes]:
         """See ObjectStore."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from forebay.aws.archive import IMPORTS_PREFIX
+from forebay.archive.layout import IMPORTS_PREFIX
 
 #: Names of files, in lower case.
 _NAMES: Final = frozenset({"desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"})

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from forebay.archive.layout import StoredObject
 from ops import options
 from ops.archive.layout import describe_lack
 from ops.archive.listing import list_commands
-from ops.archive.store import StoredObject
 from ops.console import Console, table
 from ops.context import ARCHIVE, Context
 

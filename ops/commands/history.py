@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from forebay.archive.layout import StoredObject
 from forebay.command import KeyValue
 from forebay.resource.spec import ResourceSpec
 from ops import options
 from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
-from ops.archive.store import StoredObject
 from ops.commands.arguments import find_spec, parse_key
 from ops.console import Console, pairs, short, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
-from forebay.sweep import Survey, Sweep, dead_objects, enqueue, start_of_listing
+from forebay.sweep import Survey, Sweep, dead_objects, enqueue
 from ops import options
-from ops.archive.store import ObjectStore, StoredObject, bucket_name
+from ops.archive.store import ObjectStore, bucket_name
 from ops.commands.arguments import DeadLetterQueueUrl, QueueUrl
 from ops.console import Console
 from ops.context import (
@@ -94,7 +94,7 @@ def sweep(
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     queue = Queue(context.sqs, context.get(QUEUE))
     begin = options.moment(since, "--from") if since else None
-    after = start_of_listing(begin) if begin else ""
+    after = format_hour(begin) if begin else ""
     imports = MissedImports(context, since=begin, grace=dt.timedelta(seconds=grace))
     with context.connect(purpose="sweep") as connection:
         inspection = _Inspection(context, connection, after, dt.timedelta(seconds=grace))

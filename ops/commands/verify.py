@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from forebay.ids import greatest_id
 from ops import options
 from ops.archive.listing import EARLIER
 from ops.console import Console, table
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
-from ops.cut import accepted, cut_of, last_id_at
+from ops.cut import accepted, cut_of
 from ops.errors import IncompleteError, UsageError
 from ops.exit_codes import ExitCode
 from ops.verify import verify as verifying
@@ -51,7 +52,7 @@ def verify(
     """Compare the tables with the archive's commands up to a cut. Changes nothing."""
     context = Context({ARCHIVE: source, DATABASE: database_url, REPLICA: replica_url}, env)
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
-    cut = cut_of(at, "--at") if at else last_id_at(dt.datetime.now(dt.UTC) - EARLIER)
+    cut = cut_of(at, "--at") if at else greatest_id(dt.datetime.now(dt.UTC) - EARLIER)
     now = dt.datetime.now(dt.UTC)
     if (time := accepted(cut)) and time > now:
         raise UsageError(f"--at {at} is in the future; use an earlier time, or now")

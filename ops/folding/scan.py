@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from forebay.apply import Source
 from forebay.archive.decisions import LogEntry, read_log
+from forebay.archive.layout import StoredObject
 from forebay.archive.lines import Entry, InvalidLine, read_lines
 from forebay.command import Command
 from forebay.decisions.rejections import noted_keys
 from ops.archive.invalid import LineFault
 from ops.archive.listing import is_misplaced
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.folding.partition import Kind, Writer
 
 _PAGE = 500

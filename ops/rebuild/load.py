@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from forebay.archive.decisions import LogEntry
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX
 from forebay.db.connect import Connection
 from forebay.db.faults import fault_detail, is_data_fault
 from forebay.decisions.rejections import Rejection

@@ -11,8 +11,8 @@ from zlib import crc32
 import orjson
 
 from forebay.apply.rows import copy_texts
+from forebay.archive.layout import StoredObject
 from ops.archive.invalid import LineFault
-from ops.archive.store import StoredObject
 from ops.context import Context
 from ops.cut import commands_until
 from ops.folding.fold import Tally, Winners, fold_bucket

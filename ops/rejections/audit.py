@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from forebay.aws.archive import AUDIT_PREFIX, Archive
+from forebay.archive.layout import AUDIT_PREFIX
+from forebay.aws.archive import Archive
 from forebay.codec import decode
 from forebay.db.connect import Connection
 from ops.archive.store import ObjectStore

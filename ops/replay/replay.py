@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from forebay.apply import Counts
+from forebay.archive.layout import StoredObject
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
 from forebay.ids import accepted_ms
@@ -18,7 +19,7 @@ from forebay.replay import runs
 from forebay.replay.selection import Selection
 from ops.archive.listing import list_commands
 from ops.archive.missing import Missing, find_missing
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
 from ops.context import REPLICA, Context
 from ops.errors import RefusedError, StoppedError, UsageError

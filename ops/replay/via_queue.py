@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from forebay.archive.layout import StoredObject
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
 from forebay.replay import runs
 from forebay.replay.messages import ReplayMessage, keys_of_run
 from forebay.replay.selection import Selection
-from ops.archive.store import StoredObject
 from ops.console import Console, Meter
 from ops.context import REPLAY_DEAD_LETTERS, REPLAY_QUEUE, Context
 from ops.errors import IncompleteError, RefusedError, StoppedError, UsageError

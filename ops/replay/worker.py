@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from forebay.apply import Habits, Outcome, Source, apply, rehearse
+from forebay.archive.layout import StoredObject
 from forebay.archive.lines import CHUNK_BYTES, CHUNK_COMMANDS, read_chunks
 from forebay.db.connect import Connection
 from forebay.decisions.log import DecisionLog
@@ -20,7 +21,7 @@ from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay.runs import note_failure, note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
 from ops.replay.leftovers import reject_permanent_failures

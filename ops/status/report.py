@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX, StoredObject, format_hour
 from forebay.aws.queue import Queue
 from forebay.db.connect import Connection
-from forebay.sweep import Sweep, start_of_listing
-from ops.archive.store import StoredObject
+from forebay.sweep import Sweep
 from ops.context import (
     DEAD_LETTERS,
     IMPORT_DEAD_LETTERS,
@@ -179,7 +178,7 @@ class _Report:
         ]
 
     def _list_objects(self) -> list[StoredObject]:
-        after = start_of_listing(self._now - self._lookback)
+        after = format_hour(self._now - self._lookback)
         return list(self._context.archive.list(COMMANDS_PREFIX, after=after))
 
     def _ask_position(self) -> None:

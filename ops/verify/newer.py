@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from forebay.apply.prepare import make_current
+from forebay.archive.layout import StoredObject
 from forebay.archive.lines import read_lines
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -22,7 +23,7 @@ from forebay.decisions.rejections import noted_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.cut import accepted
 from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Kind, Partition, Writer

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from forebay.archive.decisions import NOTHING_READ, LogEntry, read_log
+from forebay.archive.layout import StoredObject
 from forebay.db.connect import Connection
 from forebay.errors import HeldError
 from forebay.failures import failures_of
 from forebay.ids import is_command_id
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing, find_missing
-from ops.archive.store import ObjectStore, StoredObject
+from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
 from ops.context import Context
 from ops.cut import accepted, commands_until

@@ -3,7 +3,7 @@
 import re
 import time
 
-from forebay.aws.archive import COMMANDS_PREFIX
+from forebay.archive.layout import COMMANDS_PREFIX
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.faults import LONG_SECONDS, Sent, lasting
 from tests.fixtures.faulty import FaultyStack

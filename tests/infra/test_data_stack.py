@@ -6,9 +6,7 @@ import datetime as dt
 import uuid
 from fnmatch import fnmatchcase
 
-from forebay.archive import decisions
-from forebay.aws import archive as core
-from infra.components.archive import COMMANDS, DECISIONS, IMPORTS, REJECTIONS
+from forebay.archive.layout import COMMANDS_PREFIX, IMPORTS_PREFIX
 from infra.settings import FunctionName
 from local.firehose.keys import object_key
 from tests.infra.templates import Synthesised, readable
@@ -56,7 +54,7 @@ def test_the_archive_tells_the_queue_of_new_commands_and_of_nothing_else(
 
     notified, *imports = bucket["NotificationConfiguration"]["QueueConfigurations"]
     assert notified["Event"] == "s3:ObjectCreated:*"
-    assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": COMMANDS}]
+    assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": COMMANDS_PREFIX}]
     assert "ArchiveEvents" in readable(notified["Queue"])
     for found in imports:
         assert "ImportEvents" in readable(found["Queue"])
@@ -71,7 +69,7 @@ def test_files_to_import_have_a_queue_of_their_own(either: Synthesised) -> None:
         for found in imports
     ]
     # S3 sends events for all objects below it, so that files that aren't imported get a report too.
-    assert rules == [{"prefix": IMPORTS}]
+    assert rules == [{"prefix": IMPORTS_PREFIX}]
 
 
 def test_only_the_archive_may_send_to_the_queue(either: Synthesised) -> None:
@@ -138,7 +136,7 @@ def test_the_stream_delivers_compressed_objects_by_hour(either: Synthesised) -> 
     destination = stream["ExtendedS3DestinationConfiguration"]
 
     assert stream["DeliveryStreamType"] == "DirectPut"
-    assert destination["Prefix"] == f"{COMMANDS}!{{timestamp:yyyy/MM/dd/HH}}/"
+    assert destination["Prefix"] == f"{COMMANDS_PREFIX}!{{timestamp:yyyy/MM/dd/HH}}/"
     assert destination["ErrorOutputPrefix"] == (
         "delivery-errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd/HH}/"
     )
@@ -206,11 +204,6 @@ def test_every_log_is_forgotten_in_time(either: Synthesised) -> None:
             for group in either.properties(stack, "AWS::Logs::LogGroup")
         ]
         assert set(kept) == {either.settings.logs.retention_days}
-
-
-def test_the_prefixes_are_those_of_the_core() -> None:
-    assert core.COMMANDS_PREFIX == COMMANDS
-    assert (DECISIONS, REJECTIONS) == (decisions.DECISIONS_PREFIX, decisions.LEGACY_PREFIX)
 
 
 def test_operators_and_tools_find_what_they_need(either: Synthesised) -> None:

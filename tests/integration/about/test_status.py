@@ -12,7 +12,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 import resources
-from forebay.aws.archive import Archive, commands_from
+from forebay.archive.layout import format_hour
+from forebay.aws.archive import Archive
 from forebay.command import Command
 from forebay.ids import IdSource
 from forebay.openapi import describe
@@ -29,7 +30,7 @@ NOW = dt.datetime.now(dt.UTC)
 
 
 def hours_ago(hours: int, name: str = "a") -> str:
-    return f"{commands_from(NOW - dt.timedelta(hours=hours))}{name}.gz"
+    return f"{format_hour(NOW - dt.timedelta(hours=hours))}{name}.gz"
 
 
 def late(seconds: float, key: int) -> Command:
