@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -20,9 +19,10 @@ from forebay.db.faults import is_worth_an_instant_retry
 from forebay.decisions.log import DecisionLog, LogMovedError, UnsettledError
 from forebay.errors import HeldError
 from forebay.resource.spec import ResourceSpec
+from forebay.retry import backoff_seconds
 
 _INSTANT_RETRIES = 5
-_RETRY_PAUSE_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.2
 
 
 def read_ahead(
@@ -247,5 +247,5 @@ def _pause(attempt: int, error: psycopg.Error) -> int:
     attempt += 1
     if attempt > _INSTANT_RETRIES or not is_worth_an_instant_retry(error):
         raise error
-    time.sleep(random.uniform(0, _RETRY_PAUSE_SECONDS * 2**attempt))
+    time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
     return attempt

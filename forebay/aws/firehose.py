@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.codec import MAX_LINE_BYTES
+from forebay.retry import backoff_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_firehose import FirehoseClient
@@ -24,7 +25,7 @@ MAX_CALL_RECORDS = 500
 MAX_CALL_BYTES = 4 * 1024 * 1024
 
 ATTEMPTS = 4
-BACKOFF_SECONDS = 0.1  # doubles with each attempt, with full jitter
+FIRST_PAUSE_SECONDS = 0.2
 DEADLINE_SECONDS = 5.0  # no attempt begins after it; leaves time for the fallback
 
 # From the operating system: the state of `random` would be part of a Lambda snapshot, and all
@@ -85,7 +86,7 @@ class FirehoseSink:
         first_stream = _CHANCE.randrange(len(self._streams))
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._sleep(_CHANCE.uniform(0, BACKOFF_SECONDS * 2**attempt))
+                self._sleep(backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS))
             stream = self._streams[(first_stream + attempt) % len(self._streams)]
             pending, final = self._put_once(stream, pending)
             if not pending or final or self._clock() >= deadline:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.errors import TransientError
+from forebay.retry import backoff_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 10  # maximum number of messages in a call
 _SEND_ATTEMPTS = 3
-_RETRY_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS = 0.8
 #: How long a received message is hidden from other receivers, if this process dies.
 _HIDDEN_SECONDS = 60
 #: A long poll queries all servers of the queue; a short poll queries only some, and so misses
@@ -183,7 +184,7 @@ class Queue:
         reason: object = None
         for attempt in range(_SEND_ATTEMPTS):
             if attempt:
-                time.sleep(_RETRY_SECONDS * 2**attempt)
+                time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)
             ]

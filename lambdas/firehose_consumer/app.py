@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,12 +31,13 @@ from forebay.replay.runs import note_failure as note_failed_replay
 from forebay.replay.runs import note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
+from forebay.retry import backoff_seconds
 
 # How long a call waits for an unreachable primary: enough for a restart, not for an outage. The
 # last attempt begins within this time and takes CONNECT_TIMEOUT_SECONDS at most; the sum must be
 # below the function's time-out.
 PATIENCE_SECONDS = 10.0
-_FIRST_PAUSE_SECONDS = 0.1  # doubles up to the greatest, with full jitter
+_FIRST_PAUSE_SECONDS = 0.1
 _GREATEST_PAUSE_SECONDS = 2.0
 
 
@@ -171,19 +171,26 @@ class Consumer:
         visibility time-out.
         """
         deadline = time.monotonic() + self._patience_seconds
-        pause = 0.0
+        failures = 0
         while True:
             try:
                 self._apply_object(archive_object, ahead)
             except psycopg.OperationalError as exc:
                 # The first retry is immediate and ignores the deadline: the primary may be healthy.
-                if not _is_away(exc) or (pause and time.monotonic() + pause > deadline):
+                pause = (
+                    0.0
+                    if not failures
+                    else backoff_seconds(
+                        failures, first=_FIRST_PAUSE_SECONDS, greatest=_GREATEST_PAUSE_SECONDS
+                    )
+                )
+                if not _is_away(exc) or (failures and time.monotonic() + pause > deadline):
                     raise
             else:
                 return
-            time.sleep(random.uniform(0, pause))
+            failures += 1
+            time.sleep(pause)
             ahead = self._begin(archive_object)
-            pause = min(2 * pause or _FIRST_PAUSE_SECONDS, _GREATEST_PAUSE_SECONDS)
 
     def _apply_object(self, archive_object: _Object, ahead: ReadAhead[Chunk]) -> None:
         started = time.monotonic()

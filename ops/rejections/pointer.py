@@ -1,11 +1,12 @@
-"""Read and change a JSON document in place, at a JSON Pointer (RFC 6901).
-
-Limited to the needs of a rule: the document is an object and stays an object.
-"""
+"""Read and change a JSON document in place, at a JSON Pointer (RFC 6901)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from jsonpointer import EndOfList, JsonPointer, JsonPointerException
 
 
 class PatchError(Exception):
@@ -18,10 +19,11 @@ def get(document: Any, pointer: str) -> Any:  # noqa: ANN401 - any JSON value
     Raises:
         PatchError: there is no such value.
     """
-    value = document
-    for token in _split_pointer(pointer):
-        value = _get_child(value, token, pointer)
-    return value
+    with _name_in_errors(pointer):
+        value = JsonPointer(pointer).resolve(document)
+        if isinstance(value, EndOfList):
+            raise JsonPointerException("the end of an array has no value")
+        return value
 
 
 def has(document: Any, pointer: str) -> bool:  # noqa: ANN401 - any JSON value
@@ -34,16 +36,13 @@ def has(document: Any, pointer: str) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def put(document: Any, pointer: str, value: object) -> None:  # noqa: ANN401 - any JSON value
-    """Set a member of an object, or replace an element of an array.
+    """Set a member of an object, replace an element of an array, or append one (`-`).
 
     Raises:
         PatchError: the containing object or array does not exist, or the array lacks the element.
     """
-    parent, token = _find_parent(document, pointer)
-    if isinstance(parent, dict):
-        parent[token] = value
-    else:
-        parent[_parse_index(parent, token, pointer)] = value
+    with _name_in_errors(pointer):
+        JsonPointer(pointer).set(document, value)
 
 
 def remove(document: Any, pointer: str) -> Any:  # noqa: ANN401 - any JSON value
@@ -52,40 +51,15 @@ def remove(document: Any, pointer: str) -> Any:  # noqa: ANN401 - any JSON value
     Raises:
         PatchError: there is no such value.
     """
-    parent, token = _find_parent(document, pointer)
-    value = _get_child(parent, token, pointer)
-    if isinstance(parent, dict):
-        del parent[token]
-    else:
-        del parent[_parse_index(parent, token, pointer)]
+    value = get(document, pointer)
+    parent, place = JsonPointer(pointer).to_last(document)
+    del parent[place]
     return value
 
 
-def _find_parent(document: Any, pointer: str) -> tuple[dict[str, Any] | list[Any], str]:  # noqa: ANN401
-    *path, last = _split_pointer(pointer)
-    parent = document
-    for token in path:
-        parent = _get_child(parent, token, pointer)
-    if not isinstance(parent, dict | list):
-        raise PatchError(f"{pointer}: its parent is neither an object nor an array")
-    return parent, last
-
-
-def _get_child(value: Any, token: str, pointer: str) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict) and token in value:
-        return value[token]
-    if isinstance(value, list):
-        return value[_parse_index(value, token, pointer)]
-    raise PatchError(f"{pointer}: there is no member {token!r}")
-
-
-def _parse_index(array: list[Any], token: str, pointer: str) -> int:
-    # RFC 6901 §4: digits without a leading zero.
-    if not token.isdecimal() or str(int(token)) != token or int(token) >= len(array):
-        raise PatchError(f"{pointer}: the array has no element {token!r}")
-    return int(token)
-
-
-def _split_pointer(pointer: str) -> list[str]:
-    """Return the pointer's parts, unescaped; the pointer of the whole document is not supported."""
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+@contextmanager
+def _name_in_errors(pointer: str) -> Iterator[None]:
+    try:
+        yield
+    except JsonPointerException as exc:
+        raise PatchError(f"{pointer}: {exc}") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import orjson
+from jsonpointer import JsonPointer, JsonPointerException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forebay.errors import SettingsError
@@ -36,6 +37,10 @@ def _check_pattern(text: str) -> str:
 def _check_pointer(text: str) -> str:
     if not re.fullmatch(r"/(resource|key|body(/.*)?)", text, re.DOTALL):
         raise ValueError("must be /resource, /key or a JSON Pointer below /body")
+    try:
+        JsonPointer(text)
+    except JsonPointerException as exc:
+        raise ValueError(f"is not a JSON Pointer: {exc}") from None
     return text
 
 

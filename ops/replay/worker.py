@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,13 +20,14 @@ from forebay.errors import HeldError, PermanentError, TransientError
 from forebay.replay.runs import note_failure, note_object
 from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
+from forebay.retry import backoff_seconds
 from ops.archive.store import ObjectStore
 from ops.errors import StoppedError
 from ops.replay.gate import Gate
 from ops.replay.leftovers import reject_permanent_failures
 
 _ATTEMPTS = 6
-_PAUSE_SECONDS = 0.5  # doubles with each attempt, with full jitter; half a minute in total
+_FIRST_PAUSE_SECONDS = 1.0  # all pauses together: half a minute
 _MIN_CHUNK = 100
 
 
@@ -181,7 +181,7 @@ def _apply_with_retries(
             attempt += 1
             if isinstance(exc, HeldError) or attempt >= _ATTEMPTS:
                 raise
-            time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))
+            time.sleep(backoff_seconds(attempt, first=_FIRST_PAUSE_SECONDS))
         except BaseException:
             if connection is not None:
                 connection.close()

@@ -139,6 +139,9 @@ def test_key_and_resource_can_be_mended_too() -> None:
         ({"op": "cast", "path": "/body/a", "to": "integer"}, "/body/a"),
         ({"op": "cast", "path": "/body/c", "to": "integer"}, "/body/c"),
         ({"op": "cast", "path": "/body/half", "to": "integer"}, "/body/half"),
+        ({"op": "remove", "path": "/body/c/-"}, "/body/c/-"),
+        ({"op": "set", "path": "/body/c/\uff11", "value": 1}, "/body/c/"),
+        ({"op": "set", "path": "/body/a/0", "value": 1}, "/body/a/0"),
     ],
 )
 def test_a_change_that_does_not_fit_names_its_place(patch: dict[str, Any], where: str) -> None:
@@ -189,6 +192,7 @@ def file_of(match: str, patch: str) -> str:
         (file_of("{code='c', x=1}", NULL), "match.x"),
         (file_of("{detail='('}", NULL), "regular expression"),
         (file_of("{code='c'}", "[{op='null', path='/by'}]"), "/resource, /key or"),
+        (file_of("{code='c'}", "[{op='null', path='/body/a~2b'}]"), "not a JSON Pointer"),
         (file_of("{code='c'}", "[{op='set', path='/body/a'}]"), "value: Field required"),
         (file_of("{code='c'}", "[{op='drop', path='/body/a'}]"), "rule.0.patch.0"),
         (
