@@ -52,8 +52,8 @@ _READ_AFTER: Final = {
 _PREFER: Final = {
     "name": "Prefer",
     "in": "header",
-    "description": "RFC 7240. With `handling=strict`, unknown preferences are refused. "
-    "`tx=rollback`, and `resolution=merge-duplicates` on a POST, are always refused.",
+    "description": "RFC 7240. `return=minimal` requests an answer without a body. With "
+    "`handling=strict`, unknown preferences are refused; `tx=rollback` is always refused.",
     "schema": {"type": "string", OWN_FORMAT: "write-preferences"},
 }
 _TRACEPARENT: Final = {
@@ -177,7 +177,11 @@ class Operations:
             # and generators warn about media types that they don't support.
             "description": f"One object, or up to {MAX_BATCH_ITEMS} objects as an array, or as "
             "NDJSON with one object per line (`application/x-ndjson`, `application/ndjson` or "
-            "`application/jsonl`). Each object is a `create`: it never overwrites an item.",
+            "`application/jsonl`). Each object is a `create`, which never overwrites an item; with "
+            "`Prefer: resolution=merge-duplicates` it is a `put`. As sent by PostgREST's clients, "
+            "`columns` (the members that count) and `on_conflict` (the key) are accepted, and "
+            "`return=representation` returns an array of results; with `columns` or `return`, the "
+            "items are accepted together or not at all.",
             "parameters": [
                 *([_IDEMPOTENCY_KEY] if self._spec.key_is_made else []),
                 _READ_AFTER,

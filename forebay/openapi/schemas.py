@@ -346,12 +346,15 @@ def _build_problem() -> Schema:
             },
             "message": {
                 "type": "string",
-                "description": "As `detail`; in problems of reads or with a hint.",
+                "description": "As `detail`.",
             },
             "details": {"type": ["string", "null"], "description": "As in PostgREST."},
             "hint": {"type": ["string", "null"], "description": "As in PostgREST."},
         },
-        "required": ["type", "title", "status", "detail", "instance", "code"],
+        "required": [
+            *("type", "title", "status", "detail", "instance", "code"),
+            *("message", "details", "hint"),
+        ],
     }
 
 

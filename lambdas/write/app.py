@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -13,7 +13,7 @@ from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
 from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
-from forebay.intake.json_text import JsonText
+from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
 from forebay.log import Log
 from forebay.metrics import (
@@ -29,8 +29,16 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
 from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
-from lambdas.write.preferences import Method, honoured_preferences
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+from lambdas.write.parameters import (
+    COLUMNS,
+    ON_CONFLICT,
+    SELECT,
+    check_on_conflict,
+    read_columns,
+    refuse_unknown,
+)
+from lambdas.write.preferences import Method, Preferences, read_preferences
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, OBJECT_TYPE, WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -47,7 +55,27 @@ class _Answer(NamedTuple):
     metrics: Mapping[Metric, float]
 
 
-_Writer = Callable[[ResourceSpec, WriteRequest, Caller], _Answer]
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A request to a resource, and how it is to be carried out."""
+
+    spec: ResourceSpec
+    request: WriteRequest
+    caller: Caller
+    preferences: Preferences
+    #: The members of items that count; None for all.
+    columns: frozenset[str] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the items are accepted together or not at all.
+
+        The clients that send these, PostgREST's, don't look for refused items in an answer.
+        """
+        return self.columns is not None or self.preferences.returns != "outcome"
+
+
+_Writer = Callable[[_Write], _Answer]
 
 
 class WriteApp:
@@ -103,9 +131,7 @@ class WriteApp:
         try:
             response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
-            # A problem with a hint answers something that PostgREST's clients send by themselves.
-            to_client = exc.problem.hint is not None
-            response = problem_response(exc.problem, request.path, to_read=to_client)
+            response = problem_response(exc.problem, request.path)
             is_lost = exc.problem.code == "not_accepted"
             metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
         self._log.event(
@@ -125,97 +151,111 @@ class WriteApp:
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
         spec = self._resources[route.resource]
-        preferences = honoured_preferences(
+        preferences = read_preferences(
             request.prefer,
-            spec,
             cast("Method", route.method),
             must_not_exist=route.method == "PUT" and request.must_not_exist(),
         )
-        if request.query:
-            raise ProblemError(_describe_query(spec, request.query))
+        if preferences.returns == "representation" and request.accepts_object():
+            preferences = replace(preferences, returns="object")
+        columns = _read_query(spec, route, request.query, preferences) if request.query else None
         caller = request.caller(self._ids.now_ms())
-        answer = self._writers[route.action](spec, request, caller)
-        if not preferences:
+        write = _Write(spec, request, caller, preferences, columns)
+        answer = self._writers[route.action](write)
+        if not preferences.applied:
             return answer
-        applied_header = {"Preference-Applied": ", ".join(preferences)}
+        applied_header = {"Preference-Applied": ", ".join(preferences.applied)}
         headers = {**answer.response.headers, **applied_header}
         return answer._replace(response=replace(answer.response, headers=headers))
 
-    def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        media = request.media_type()
+    def _post(self, write: _Write) -> _Answer:
+        media = write.request.media_type()
         if media in NDJSON_TYPES:
-            return self._accept_batch(spec, request, caller, parse_lines(request.body()))
+            return self._accept_batch(write, parse_lines(write.request.body()))
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        sent = parse_item_or_array(request.body())
+        sent = parse_item_or_array(write.request.body())
         if isinstance(sent, list):
-            return self._accept_batch(spec, request, caller, sent)
-        item = self._choose_upgrade(spec, request)(sent)
-        return self._accept_one(self._make.post(spec, item, caller))
+            return self._accept_batch(write, sent)
+        item = self._choose_upgrade(write)(_keep_columns(sent, write.columns))
+        return self._accept_one(write, self._make_posted(write, item))
 
-    def _put(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        key = _read_path_key(spec, request)
-        media = request.media_type()
+    def _put(self, write: _Write) -> _Answer:
+        key = _read_path_key(write)
+        media = write.request.media_type()
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES))
-        sent = parse_item(request.body())
-        item = self._choose_upgrade(spec, request)(sent)
-        create = request.must_not_exist()
-        return self._accept_one(self._make.put(spec, key, item, caller, create=create))
+        item = self._choose_upgrade(write)(parse_item(write.request.body()))
+        create = write.request.must_not_exist()
+        line = self._make.put(write.spec, key, item, write.caller, create=create)
+        return self._accept_one(write, line)
 
-    def _delete(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        return self._accept_one(self._make.delete(spec, _read_path_key(spec, request), caller))
+    def _delete(self, write: _Write) -> _Answer:
+        line = self._make.delete(write.spec, _read_path_key(write), write.caller)
+        return self._accept_one(write, line)
 
-    def _accept_one(self, line: Line) -> _Answer:
+    def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
             raise ProblemError(not_accepted())
-        return _Answer(self._answers.accepted(line.command), _count(acceptance))
+        response = self._answers.accepted(line.command, write.preferences.returns)
+        return _Answer(response, _count(acceptance))
 
-    def _accept_batch(
-        self,
-        spec: ResourceSpec,
-        request: WriteRequest,
-        caller: Caller,
-        items: Sequence[ParsedItem],
-    ) -> _Answer:
+    def _accept_batch(self, write: _Write, items: Sequence[ParsedItem]) -> _Answer:
         results: list[_Result] = []
-        names = BatchItems()
-        upgrade = self._choose_upgrade(spec, request)
+        names, upgrade = BatchItems(), self._choose_upgrade(write)
         for item in items:
-            results.append(self._make_line(spec, item, caller, names, upgrade))
-            caller = _advance_caller(caller, results[-1])
+            results.append(self._make_line(write, item, names, upgrade))
+            caller = _advance_caller(write.caller, results[-1])
+            write = write if caller is write.caller else replace(write, caller=caller)
+        if write.is_whole:
+            _refuse_whole(results)
+        if write.preferences.returns == "object" and len(results) != 1:
+            raise ProblemError(
+                Problem("PGRST116", f"{OBJECT_TYPE} has room for one item, not {len(results)}")
+            )
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
-        response = self._answers.batch(_list_outcomes(results, acceptance), request.path)
+        if write.is_whole and acceptance.not_accepted:
+            raise ProblemError(not_accepted())
+        if write.preferences.returns == "outcome":
+            outcomes = _list_outcomes(results, acceptance)
+            response = self._answers.batch(outcomes, write.request.path)
+        else:
+            commands = [line.command for line in lines]
+            response = self._answers.many(commands, write.preferences.returns)
         return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
 
     def _make_line(
-        self,
-        spec: ResourceSpec,
-        item: ParsedItem,
-        caller: Caller,
-        names: BatchItems,
-        upgrade: _Upgrade,
+        self, write: _Write, item: ParsedItem, names: BatchItems, upgrade: _Upgrade
     ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
         if isinstance(item, Problem):
             return item
         try:
             # The name is needed only for a key that the server derives.
-            derives = spec.key_is_made and caller.idempotency_key is not None
+            derives = write.spec.key_is_made and write.caller.idempotency_key is not None
             name = names.name(item) if derives else ""
-            return self._make.post(spec, upgrade(item), caller, name=name)
+            item = upgrade(_keep_columns(item, write.columns))
+            return self._make_posted(write, item, name=name)
         except ProblemError as exc:
             return exc.problem
 
-    def _choose_upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
+    def _make_posted(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
+        """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
+        spec = write.spec
+        if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
+            return self._make.put_item(spec, item, write.caller)
+        return self._make.post(spec, item, write.caller, name=name)
+
+    def _choose_upgrade(self, write: _Write) -> _Upgrade:
         """The function that converts the request's items to the current schema version.
 
         Raises:
             ProblemError: the version that the request names is unknown.
         """
-        version = request.schema_version()
+        spec = write.spec
+        version = write.request.schema_version()
         if version is None or version == spec.schema_version:
             return _keep_unchanged
         recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
@@ -267,25 +307,40 @@ def _advance_caller(caller: Caller, result: _Result) -> Caller:
     return replace(caller, after=max(caller.after, result.command.id))
 
 
-def _describe_query(spec: ResourceSpec, query: Iterable[str]) -> Problem:
-    names = sorted(query)
-    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
-    hints = {
-        "columns": "PostgREST's clients add `columns` when they insert an array: insert the items "
-        "one by one, or send the array without it; all members of an item count",
-        "on_conflict": "PostgREST's clients add `on_conflict` to an upsert: a POST never "
-        f"overwrites an item, PUT {item} does",
-        "select": "a write answers with the address of its status, not with rows: read the item "
-        f"at {item} with `Read-After`",
-    }
-    known_names = [name for name in names if name in hints]
-    names_text = ", ".join(map(ascii, known_names or names[:1]))
-    hint = "; ".join(hints[name] for name in known_names) or None
-    return Problem("unknown_parameter", f"a write has no parameter {names_text}", hint=hint)
+def _read_path_key(write: _Write) -> KeyValue:
+    return read_key(write.spec, write.request.path_parameters.get("key", ""))
 
 
-def _read_path_key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
-    return read_key(spec, request.path_parameters.get("key", ""))
+def _read_query(
+    spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
+) -> frozenset[str] | None:
+    """Return the members of items that count; refuse parameters that the write does not have."""
+    known = [COLUMNS, ON_CONFLICT] if route.action == "post" else []
+    if known and preferences.returns in {"representation", "object"}:
+        known.append(SELECT)
+    refuse_unknown(spec, query, known)
+    check_on_conflict(spec, query)
+    return read_columns(spec, query)
+
+
+def _has_member(item: JsonText, name: str) -> bool:
+    return isinstance(item.value, dict) and name in item.value
+
+
+def _keep_columns(item: JsonText, columns: frozenset[str] | None) -> JsonText:
+    """The item without the members that don't count."""
+    if columns is None or not isinstance(item.value, dict) or item.value.keys() <= columns:
+        return item
+    value = {name: item.value[name] for name in item.value if name in columns}
+    return JsonText(dump(value), value)
+
+
+def _refuse_whole(results: Sequence[_Result]) -> None:
+    """Refuse a request whose items are accepted together, if an item is refused."""
+    for index, result in enumerate(results):
+        if isinstance(result, Problem):
+            detail = f"item {index}: {result.detail}; no item was accepted"
+            raise ProblemError(replace(result, detail=detail))
 
 
 def _describe_media(media: str, allowed: frozenset[str]) -> Problem:
