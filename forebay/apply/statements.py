@@ -136,7 +136,7 @@ _IS_CREATE = {"create": "t", "put": "f"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Statements:
-    """Set-based statements over a staging table, in the order in which they run."""
+    """The statements that apply commands of one resource."""
 
     probe: sql.Composed
     are_buried: sql.Composed

@@ -17,7 +17,7 @@ NOT_ACCEPTED_RETRY_SECONDS = 5
 
 
 class Answers:
-    """Builds the answers of writes; their `Retry-After` is the buffering interval."""
+    """Builds the answers of writes; their `Retry-After` is the buffer interval."""
 
     def __init__(self, buffer_seconds: float) -> None:
         #: A command waits for half the interval on average; sooner polls are wasted.

@@ -21,7 +21,7 @@ class WriteSettings:
     streams: tuple[str, ...]
     #: The archive bucket, for the fallback.
     archive_bucket: str
-    #: The stream's buffering interval; `Retry-After` derives from it.
+    #: The stream's buffer interval; `Retry-After` derives from it.
     buffer_seconds: float
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
