@@ -17,7 +17,7 @@ from forebay.resource.relations import Relation, relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
-    "list", "query", "item", "status", "post", "put", "delete",
+    "list", "query", "item", "status", "post", "put", "delete", "delete_many",
     "index", "openapi", "docs", "asset", "health",
 ]  # fmt: skip
 Location = Literal["path", "query", "header"]
@@ -216,6 +216,8 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
     yield _build_write(spec, "POST", collection, "post", ())
     yield _build_write(spec, "PUT", item, "put", (key,))
     yield _build_write(spec, "DELETE", item, "delete", (key,))
+    key_filter = Parameter("query", spec.key.name)
+    yield _build_write(spec, "DELETE", collection, "delete_many", (key_filter,))
 
 
 def _build_write(

@@ -87,8 +87,13 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
     "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
+    "delete_many": (
+        *("bad_filter", "bad_key", "bad_header", "empty_batch", "batch_too_large", "not_accepted"),
+        *("unknown_parameter", "repeated_parameter"),
+        *("PGRST100", "PGRST116", "PGRST122", "PGRST127"),
+    ),
 }
-_WRITES: Final = frozenset({"post", "put", "delete"})
+_WRITES: Final = frozenset({"post", "put", "delete", "delete_many"})
 
 
 def headers(*names: str) -> dict[str, Schema]:

@@ -83,6 +83,7 @@ class Operations:
             "post": self._describe_post,
             "put": self._describe_put,
             "delete": self._describe_delete,
+            "delete_many": self._describe_delete_many,
         }
 
     def of(self, route: Route) -> Schema:
@@ -202,11 +203,7 @@ class Operations:
             },
             "responses": {
                 "202": self._describe_accepted(),
-                "207": {
-                    "description": "The result of each item: valid items are accepted.",
-                    "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
-                    "content": content(reference("BatchResult")),
-                },
+                "207": self._describe_results(),
             },
         }
 
@@ -227,6 +224,22 @@ class Operations:
             "summary": "Delete an item",
             "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "responses": {"202": self._describe_accepted()},
+        }
+
+    def _describe_delete_many(self) -> Schema:
+        return {
+            "summary": "Delete the items with some keys",
+            "description": "The key's filter is `eq.` with one key, or `in.()` with up to "
+            f"{MAX_BATCH_ITEMS} keys, which has a result for each key.",
+            "parameters": [_READ_AFTER, _PREFER, _TRACEPARENT],
+            "responses": {"202": self._describe_accepted(), "207": self._describe_results()},
+        }
+
+    def _describe_results(self) -> Schema:
+        return {
+            "description": "The result of each item: valid items are accepted.",
+            "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
+            "content": content(reference("BatchResult")),
         }
 
     def _describe_accepted(self) -> Schema:

@@ -74,6 +74,13 @@ class _Write:
         """
         return self.columns is not None or self.preferences.returns != "outcome"
 
+    def after(self, result: _Result) -> _Write:
+        """The write of the next item; a lower bound for ids makes them rise in their order."""
+        if self.caller.after is None or isinstance(result, Problem):
+            return self
+        after = max(self.caller.after, result.command.id)
+        return replace(self, caller=replace(self.caller, after=after))
+
 
 _Writer = Callable[[_Write], _Answer]
 
@@ -115,6 +122,7 @@ class WriteApp:
             "post": self._post,
             "put": self._put,
             "delete": self._delete,
+            "delete_many": self._delete_many,
         }
         self._acceptor = acceptor
         self._ids = ids
@@ -194,6 +202,20 @@ class WriteApp:
         line = self._make.delete(write.spec, _read_path_key(write), write.caller)
         return self._accept_one(write, line)
 
+    def _delete_many(self, write: _Write) -> _Answer:
+        from lambdas.write.targets import read_targets  # noqa: PLC0415 - few requests need it
+
+        targets = read_targets(write.spec, write.request.query)
+        lines: list[Line] = []
+        for key in targets.keys:
+            lines.append(self._make.delete(write.spec, key, write.caller))
+            write = write.after(lines[-1])
+        return (
+            self._accept_results(write, lines)
+            if targets.is_list
+            else self._accept_one(write, lines[0])
+        )
+
     def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
@@ -206,8 +228,10 @@ class WriteApp:
         names, upgrade = BatchItems(), self._choose_upgrade(write)
         for item in items:
             results.append(self._make_line(write, item, names, upgrade))
-            caller = _advance_caller(write.caller, results[-1])
-            write = write if caller is write.caller else replace(write, caller=caller)
+            write = write.after(results[-1])
+        return self._accept_results(write, results)
+
+    def _accept_results(self, write: _Write, results: Sequence[_Result]) -> _Answer:
         if write.is_whole:
             _refuse_whole(results)
         if write.preferences.returns == "object" and len(results) != 1:
@@ -300,13 +324,6 @@ def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
     return {metric: value for metric, value in values.items() if value}
 
 
-def _advance_caller(caller: Caller, result: _Result) -> Caller:
-    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
-    if caller.after is None or isinstance(result, Problem):
-        return caller
-    return replace(caller, after=max(caller.after, result.command.id))
-
-
 def _read_path_key(write: _Write) -> KeyValue:
     return read_key(write.spec, write.request.path_parameters.get("key", ""))
 
@@ -315,10 +332,16 @@ def _read_query(
     spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
 ) -> frozenset[str] | None:
     """Return the members of items that count; refuse parameters that the write does not have."""
-    known = [COLUMNS, ON_CONFLICT] if route.action == "post" else []
+    known: list[str] = []
+    if route.action == "post":
+        known += [COLUMNS, ON_CONFLICT]
+    elif route.action == "delete_many":
+        known += [column.name for column in spec.columns]
     if known and preferences.returns in {"representation", "object"}:
         known.append(SELECT)
     refuse_unknown(spec, query, known)
+    if route.action != "post":  # a field may be called `columns`
+        return None
     check_on_conflict(spec, query)
     return read_columns(spec, query)
 

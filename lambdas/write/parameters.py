@@ -24,7 +24,7 @@ def read_columns(spec: ResourceSpec, query: Mapping[str, object]) -> frozenset[s
     Raises:
         ProblemError: `columns` is repeated, is no list of names, or names no field of the resource.
     """
-    text = _get_text(query, COLUMNS)
+    text = get_parameter(query, COLUMNS)
     if text is None:
         return None
     names = _parse_names(COLUMNS, text)
@@ -42,7 +42,7 @@ def check_on_conflict(spec: ResourceSpec, query: Mapping[str, object]) -> None:
     Raises:
         ProblemError: it is repeated, or names other fields.
     """
-    text = _get_text(query, ON_CONFLICT)
+    text = get_parameter(query, ON_CONFLICT)
     if text is not None and _parse_names(ON_CONFLICT, text) != [spec.key.name]:
         raise ProblemError(
             Problem(
@@ -78,8 +78,12 @@ def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Seque
     )
 
 
-def _get_text(query: Mapping[str, object], name: str) -> str | None:
-    """Return a parameter's value; None if it is not given."""
+def get_parameter(query: Mapping[str, object], name: str) -> str | None:
+    """Return a parameter's value; None if it is not given.
+
+    Raises:
+        ProblemError: it is given twice.
+    """
     value = query.get(name)
     if isinstance(value, list):
         if len(value) > 1:
