@@ -54,8 +54,15 @@ def check_on_conflict(spec: ResourceSpec, query: Mapping[str, object]) -> None:
         )
 
 
-def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Sequence[str]) -> None:
+def refuse_unknown(
+    query: Mapping[str, object], known: Sequence[str], spec: ResourceSpec | None = None
+) -> None:
     """Refuse parameters that a write does not have.
+
+    Args:
+        query: the request's parameters.
+        known: the parameters of the write.
+        spec: the resource, if the write is of one resource.
 
     Raises:
         ProblemError: the query has such a parameter.
@@ -63,7 +70,7 @@ def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Seque
     unknown = sorted(query.keys() - set(known))
     if not unknown:
         return
-    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
+    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}" if spec else "its address"
     hints = {
         COLUMNS: "only a POST has `columns`",
         ON_CONFLICT: "only a POST has `on_conflict`",
