@@ -144,7 +144,7 @@ class Alarms(Construct):
         if lags:
             self._add_alarm(
                 "replicas-behind",
-                "Reads return outdated rows.",
+                "Reads return old rows.",
                 _take_greatest(lags),
                 threshold=self._settings.replica_lag_seconds,
                 minutes=5,
