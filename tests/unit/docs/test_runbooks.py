@@ -1,4 +1,4 @@
-"""Every runbook is listed on the overview page; those of the first table have tests that run them."""
+"""Every runbook is listed on the overview page; the first table's have tests that run them."""
 
 from __future__ import annotations
 
