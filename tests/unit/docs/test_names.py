@@ -169,7 +169,7 @@ def test_every_module_that_a_page_runs_is_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_variable_of_a_chore_is_read_by_the_makefile(page: str) -> None:
+def test_every_variable_of_a_target_is_read_by_the_makefile(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for line in shell_lines(page):
         for call in re.findall(r"\bmake ((?:-s )?[a-z-]+(?: \w+=\S+)+)", line):

@@ -1,4 +1,4 @@
-"""Links in the pages lead to existing files, and every chore that a page names exists."""
+"""Links in the pages lead to existing files, and every target that a page names exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from local.settings import ROOT
 from tests.fixtures.pages import anchors, links, pages, rows, section, text_of
 
-CHORES = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 SOURCES = ("forebay", "lambdas", "resources", "migrations", "infra", "local", "tests")
 
 
@@ -45,16 +45,16 @@ def test_every_page_that_a_source_names_is_there() -> None:
     assert lost == set()
 
 
-@pytest.mark.parametrize("chore", CHORES)
-def test_every_chore_is_told_to_users_or_contributors(chore: str) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_is_told_to_users_or_contributors(target: str) -> None:
     told = text_of("README.md") + text_of("CONTRIBUTING.md")
-    assert re.search(rf"`make {chore}\b|^make {chore}\b", told, re.MULTILINE)
+    assert re.search(rf"`make {target}\b|^make {target}\b", told, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", names(pages()))
-def test_every_chore_that_a_page_names_is_there(page: str) -> None:
+def test_every_target_that_a_page_names_is_there(page: str) -> None:
     found = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
-    assert set(found) <= set(CHORES)
+    assert set(found) <= set(TARGETS)
 
 
 def test_every_page_of_the_documentation_is_in_the_readme() -> None:
