@@ -239,8 +239,10 @@ class WriteApp:
             raise ProblemError(
                 Problem("unsupported_media_type", "schema versions are those of one resource")
             )
-        sent = _parse_items(request)
-        operations = sent if isinstance(sent, list) else [sent]
+        operations = _parse_items(request)
+        if not isinstance(operations, list):
+            detail = "send an array of operations, or lines with an operation each"
+            raise ProblemError(Problem("validation_failed", detail))
         names, context = BatchItems(), request.event.get("requestContext") or {}
         results: list[_Result] = []
         for operation in operations:

@@ -87,7 +87,7 @@ def request_of(
     if name in RESOURCES and method == "POST" and not RESOURCES[name].key_is_made:
         own = KEYS[name]
         good[RESOURCES[name].key.name] = int(own) if own.isdigit() else own
-    text = json.dumps(good) if body is None else body
+    text = json.dumps([good] if name == "commands" else good) if body is None else body
     return event(
         method,
         path,

@@ -182,6 +182,8 @@ def test_what_is_not_accepted_is_told_by_operation() -> None:
     [
         ({"raw": "[]"}, 400, "empty_batch"),
         ({"raw": "{"}, 400, "malformed_json"),
+        ({"raw": "{}"}, 422, "validation_failed"),
+        ({"raw": "5"}, 422, "validation_failed"),
         ({"raw": ""}, 400, "empty_body"),
         ({"raw": "[]", "media": "text/plain"}, 415, "unsupported_media_type"),
         ({"raw": "[1]", "media": "application/json;schema=1"}, 415, "unsupported_media_type"),
