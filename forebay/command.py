@@ -13,7 +13,7 @@ Body: TypeAlias = dict[str, Any]
 
 
 class Command(NamedTuple):
-    """One accepted write. Immutable; a replay never re-stamps any part of it.
+    """One accepted write. Immutable; a replay never changes any part of it.
 
     A tuple, because apply creates many: a frozen dataclass takes eight times as long to create.
     """
@@ -32,7 +32,7 @@ class Command(NamedTuple):
     trace: str | None
     #: The validated body as JSON values; None for a delete.
     body: Body | None
-    #: The rejected command (or invalid line) that an operator resubmitted as this command; see
+    #: The rejected command (or invalid line) that an operator retried as this command; see
     #: docs/archive-format.md, "Amendments". It records the origin only: apply never depends on it.
     amends: str | None = None
 

@@ -61,12 +61,11 @@ def json_response(
     return Response(status, orjson.dumps(document).decode(), headers=headers or {})
 
 
-def problem_response(problem: Problem, instance: str, *, to_read: bool = False) -> Response:
-    """The problem as an answer; with `to_read`, also with the members for PostgREST clients."""
-    document = problem.read_document(instance) if to_read else problem.document(instance)
+def problem_response(problem: Problem, instance: str) -> Response:
+    """The problem as an answer; `instance` is the request's path."""
     return Response(
         problem.status,
-        orjson.dumps(_make_encodable(document)).decode(),
+        orjson.dumps(_make_encodable(problem.document(instance))).decode(),
         content_type=CONTENT_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )

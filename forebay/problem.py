@@ -33,6 +33,7 @@ CATALOGUE: Mapping[str, tuple[int, str]] = {
     "unknown_resource": (404, "The resource does not exist"),
     "not_found": (404, "The item does not exist"),
     # Codes in capitals are PostgREST's: its clients check for them.
+    "PGRST204": (400, "The field does not exist"),
     "PGRST205": (404, "The resource does not exist"),
     "PGRST201": (300, "The relation is ambiguous"),
     "PGRST100": (400, "A parameter can't be parsed"),
@@ -79,7 +80,7 @@ class Problem:
     #: For validation: `{"pointer", "detail"}` of each fault.
     errors: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Shown by PostgREST's clients besides the message; problems of reads have them.
+    #: `details` and `hint` are members of PostgREST's errors, which its clients show.
     details: str | Sequence[Mapping[str, str]] | None = None
     hint: str | None = None
 
@@ -98,15 +99,20 @@ class Problem:
             "detail": self.detail,
             "instance": instance,
             "code": self.code,
+            # PostgREST's members; its clients show nothing else.
+            "message": self.detail,
+            "details": self._list_details(),
+            "hint": self.hint,
         }
         if self.errors:
             document["errors"] = [dict(error) for error in self.errors]
         return document
 
-    def read_document(self, instance: str) -> dict[str, Any]:
-        """The document with PostgREST's members, which its clients expect in answers to reads."""
-        members = {"message": self.detail, "details": self.details, "hint": self.hint}
-        return {**self.document(instance), **members}
+    def _list_details(self) -> str | Sequence[Mapping[str, str]] | None:
+        """The details, or the faults of an invalid item as text."""
+        if self.details is not None or not self.errors:
+            return self.details
+        return "; ".join(f"{error['pointer']}: {error['detail']}" for error in self.errors)
 
 
 class ProblemError(Exception):

@@ -115,14 +115,17 @@ class CommandMaker:
             raise ProblemError(Problem("key_mismatch", detail, [fault]))
         return self._build_line(spec, "create" if create else "put", key, valid.body, caller)
 
-    def put_item(self, spec: ResourceSpec, item: JsonText, caller: Caller) -> Line:
-        """Create a `put` command for the key in the item.
+    def put_item(
+        self, spec: ResourceSpec, item: JsonText, caller: Caller, *, create: bool = False
+    ) -> Line:
+        """Create a `put` command for the key in the item, or a `create`.
 
         Raises:
             ProblemError: the item is refused.
         """
         valid = _read(spec, item)
-        return self._build_line(spec, "put", _require_key(spec, valid), valid.body, caller)
+        op: Op = "create" if create else "put"
+        return self._build_line(spec, op, _require_key(spec, valid), valid.body, caller)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, caller: Caller) -> Line:
         """Create a `delete` command for a key."""

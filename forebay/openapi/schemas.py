@@ -287,6 +287,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "required": ["index", "outcome", "status", "problem"],
         },
     )
+    yield "Operation", _build_operation(key)
     yield "Problem", _build_problem()
     yield "Health", _build_health()
     yield (
@@ -302,6 +303,24 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "required": ["links"],
         },
     )
+
+
+def _build_operation(key: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {
+            "op": {"type": "string", "enum": ["create", "put", "delete"]},
+            "resource": {"type": "string"},
+            "key": key,
+            "body": {
+                "type": "object",
+                "description": "The item, as in a request to the resource; not for `delete`.",
+                "additionalProperties": True,
+            },
+        },
+        "required": ["op", "resource"],
+        "additionalProperties": False,
+    }
 
 
 def _build_word(value: str) -> Schema:
@@ -346,12 +365,15 @@ def _build_problem() -> Schema:
             },
             "message": {
                 "type": "string",
-                "description": "As `detail`; in problems of reads or with a hint.",
+                "description": "As `detail`.",
             },
             "details": {"type": ["string", "null"], "description": "As in PostgREST."},
             "hint": {"type": ["string", "null"], "description": "As in PostgREST."},
         },
-        "required": ["type", "title", "status", "detail", "instance", "code"],
+        "required": [
+            *("type", "title", "status", "detail", "instance", "code"),
+            *("message", "details", "hint"),
+        ],
     }
 
 

@@ -235,13 +235,11 @@ function refused(request, code, detail, names, allowed, hint) {
     detail: detail,
     instance: request.uri,
     code: code,
+    // PostgREST's members; its clients show nothing else.
+    message: detail,
+    details: null,
+    hint: hint || null,
   };
-  if (request.method === "GET" || request.method === "HEAD") {
-    // What PostgREST's clients look for.
-    document.message = detail;
-    document.details = null;
-    document.hint = hint || null;
-  }
   if (names) {
     document.parameters = unique(names);
     document.allowed = allowed;

@@ -63,7 +63,7 @@ class ReadApp:
         route = self._routes.get((event["httpMethod"], event["resource"]))
         if route is None:
             problem = Problem("unknown_resource", "nothing is read here")
-            return problem_response(problem, API_PREFIX, to_read=True)
+            return problem_response(problem, API_PREFIX)
         view = route.view(event)
         instance = API_PREFIX + route.path.format(**view.path)
         try:
@@ -71,7 +71,7 @@ class ReadApp:
                 view = replace(view, query=read_form(event))
             response = self._readers[route.action](self._resources[route.resource], view)
         except ProblemError as exc:
-            response = problem_response(exc.problem, instance, to_read=True)
+            response = problem_response(exc.problem, instance)
         self._log.event(
             "read_answered",
             metrics={READS_REFUSED if response.is_error else READS_ANSWERED: 1},

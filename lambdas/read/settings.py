@@ -26,7 +26,7 @@ class ReadSettings:
     replica_url: str
     #: libpq URL of the primary, queried once if a replica is behind.
     primary_url: str
-    #: The stream's buffering interval; `Retry-After` derives from it.
+    #: The stream's buffer interval; `Retry-After` derives from it.
     buffer_seconds: float
     statement_timeout_seconds: float
     #: The longest `Prefer: wait`.

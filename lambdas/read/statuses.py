@@ -38,7 +38,7 @@ class StatusReader:
 
         Args:
             visibility: looks up commands.
-            buffer_seconds: the stream's buffering interval; `Retry-After` derives from it.
+            buffer_seconds: the stream's buffer interval; `Retry-After` derives from it.
             wait_cap_seconds: the longest `Prefer: wait`.
             wait_window_seconds: the age, beyond the buffering, up to which a command is waited for:
                 an older one that is not visible is late, or was never accepted.

@@ -11,30 +11,39 @@ from forebay.command import Command
 from forebay.http import Response, json_response
 from forebay.problem import Problem
 from forebay.routes import API_PREFIX
+from lambdas.write.preferences import Returns
 
 NOT_ACCEPTED_RETRY_SECONDS = 5
 
 
 class Answers:
-    """Builds the answers of writes; their `Retry-After` is the buffering interval."""
+    """Builds the answers of writes; their `Retry-After` is the buffer interval."""
 
     def __init__(self, buffer_seconds: float) -> None:
-        #: A command waits for half the interval on average; sooner polls are wasted.
+        #: The whole interval, after which the stream has stored the command. The status function
+        #: returns half of it, because its commands have waited already.
         self._retry_after = str(max(1, math.ceil(buffer_seconds)))
 
-    def accepted(self, command: Command) -> Response:
+    def accepted(self, command: Command, returns: Returns = "outcome") -> Response:
         """Answer 202 for one command; `Location` is its status monitor (RFC 9110 §15.3.3)."""
         document = _describe_accepted(command, status="pending")
-        return json_response(
-            202,
-            document,
-            {
-                "Location": document["links"]["status"],
-                "Content-Location": document["links"]["item"],
-                "Retry-After": self._retry_after,
-                "Cache-Control": "no-store",
-            },
-        )
+        headers = {
+            "Location": document["links"]["status"],
+            "Content-Location": document["links"]["item"],
+            "Retry-After": self._retry_after,
+            "Cache-Control": "no-store",
+        }
+        if returns == "minimal":
+            return Response(202, headers=headers)
+        return json_response(202, [document] if returns == "representation" else document, headers)
+
+    def many(self, commands: Sequence[Command], returns: Returns) -> Response:
+        """Answer 202 for commands that were accepted together, with one document for each."""
+        headers = {"Retry-After": self._retry_after, "Cache-Control": "no-store"}
+        if returns == "minimal":
+            return Response(202, headers=headers)
+        documents = [_describe_accepted(command, status="pending") for command in commands]
+        return json_response(202, documents[0] if returns == "object" else documents, headers)
 
     def batch(self, results: Sequence[Command | Problem], instance: str) -> Response:
         """Answer 207 with one result per item, in the items' order (RFC 4918 §13)."""

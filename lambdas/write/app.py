@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from forebay.access import Access
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
 from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
-from forebay.intake.json_text import JsonText
+from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
 from forebay.log import Log
 from forebay.metrics import (
@@ -29,8 +30,17 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, not_accepted
 from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
-from lambdas.write.preferences import Method, honoured_preferences
-from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, WriteRequest
+from lambdas.write.operations import OperationMaker
+from lambdas.write.parameters import (
+    COLUMNS,
+    ON_CONFLICT,
+    SELECT,
+    check_on_conflict,
+    read_columns,
+    refuse_unknown,
+)
+from lambdas.write.preferences import Method, Preferences, read_preferences
+from lambdas.write.requests import JSON_TYPES, NDJSON_TYPES, OBJECT_TYPE, WriteRequest
 from lambdas.write.settings import DEFAULT_MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -47,7 +57,24 @@ class _Answer(NamedTuple):
     metrics: Mapping[Metric, float]
 
 
-_Writer = Callable[[ResourceSpec, WriteRequest, Caller], _Answer]
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A request to a resource, and how it is to be carried out."""
+
+    spec: ResourceSpec
+    request: WriteRequest
+    caller: Caller
+    preferences: Preferences
+    #: The members of items that count; None for all.
+    columns: frozenset[str] | None = None
+
+    def after(self, result: _Result) -> _Write:
+        """The write of the next item."""
+        caller = _follow(self.caller, result)
+        return self if caller is self.caller else replace(self, caller=caller)
+
+
+_Writer = Callable[[_Write], _Answer]
 
 
 class WriteApp:
@@ -61,6 +88,7 @@ class WriteApp:
         ids: IdSource,
         answers: Answers,
         log: Log,
+        access: Access,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         shapes: Callable[[], Mapping[str, Recorded]] = dict,
     ) -> None:
@@ -72,6 +100,7 @@ class WriteApp:
             ids: creates command ids.
             answers: builds responses.
             log: gets one line per request.
+            access: the callers' scopes.
             max_body_bytes: limit for a request's inflated body; a larger body is refused.
             shapes: returns the recorded earlier schema versions; called only when a request names
                 one of them.
@@ -87,10 +116,12 @@ class WriteApp:
             "post": self._post,
             "put": self._put,
             "delete": self._delete,
+            "delete_many": self._delete_many,
         }
         self._acceptor = acceptor
         self._ids = ids
         self._make = CommandMaker(ids)
+        self._operations = OperationMaker(resources, self._make, access)
         self._answers = answers
         self._log = log
         self._shapes = shapes
@@ -100,12 +131,12 @@ class WriteApp:
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
         route = self._routes.get((request.method, request.resource))
+        refusal: dict[str, Any] = {}
         try:
             response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
-            # A problem with a hint answers something that PostgREST's clients send by themselves.
-            to_client = exc.problem.hint is not None
-            response = problem_response(exc.problem, request.path, to_read=to_client)
+            response = problem_response(exc.problem, request.path)
+            refusal = {"code": exc.problem.code}
             is_lost = exc.problem.code == "not_accepted"
             metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
         self._log.event(
@@ -115,6 +146,7 @@ class WriteApp:
             method=request.method,
             path=ascii(request.path)[1:-1],
             status=response.status,
+            **refusal,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
         return response
@@ -124,98 +156,173 @@ class WriteApp:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        spec = self._resources[route.resource]
-        preferences = honoured_preferences(
+        preferences = read_preferences(
             request.prefer,
-            spec,
             cast("Method", route.method),
             must_not_exist=route.method == "PUT" and request.must_not_exist(),
         )
-        if request.query:
-            raise ProblemError(_describe_query(spec, request.query))
+        if preferences.returns == "representation" and request.accepts_object():
+            preferences = replace(preferences, returns="object")
         caller = request.caller(self._ids.now_ms())
-        answer = self._writers[route.action](spec, request, caller)
-        if not preferences:
+        if route.action == "commands":
+            answer = self._accept_operations(request, caller, preferences)
+        else:
+            spec = self._resources[route.resource]
+            query = request.query
+            columns = _read_query(spec, route, query, preferences) if query else None
+            write = _Write(spec, request, caller, preferences, columns)
+            answer = self._writers[route.action](write)
+        if not preferences.applied:
             return answer
-        applied_header = {"Preference-Applied": ", ".join(preferences)}
+        applied_header = {"Preference-Applied": ", ".join(preferences.applied)}
         headers = {**answer.response.headers, **applied_header}
         return answer._replace(response=replace(answer.response, headers=headers))
 
-    def _post(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        media = request.media_type()
-        if media in NDJSON_TYPES:
-            return self._accept_batch(spec, request, caller, parse_lines(request.body()))
-        if media not in JSON_TYPES:
-            raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        sent = parse_item_or_array(request.body())
+    def _post(self, write: _Write) -> _Answer:
+        sent = _parse_items(write.request)
         if isinstance(sent, list):
-            return self._accept_batch(spec, request, caller, sent)
-        item = self._choose_upgrade(spec, request)(sent)
-        return self._accept_one(self._make.post(spec, item, caller))
+            return self._accept_batch(write, sent)
+        item = self._choose_upgrade(write)(_keep_columns(sent, write.columns))
+        return self._accept_one(write, self._make_posted(write, item))
 
-    def _put(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        key = _read_path_key(spec, request)
-        media = request.media_type()
+    def _put(self, write: _Write) -> _Answer:
+        key = _read_path_key(write)
+        media = write.request.media_type()
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES))
-        sent = parse_item(request.body())
-        item = self._choose_upgrade(spec, request)(sent)
-        create = request.must_not_exist()
-        return self._accept_one(self._make.put(spec, key, item, caller, create=create))
+        item = self._choose_upgrade(write)(parse_item(write.request.body()))
+        create = write.request.must_not_exist()
+        line = self._make.put(write.spec, key, item, write.caller, create=create)
+        return self._accept_one(write, line)
 
-    def _delete(self, spec: ResourceSpec, request: WriteRequest, caller: Caller) -> _Answer:
-        return self._accept_one(self._make.delete(spec, _read_path_key(spec, request), caller))
+    def _delete(self, write: _Write) -> _Answer:
+        line = self._make.delete(write.spec, _read_path_key(write), write.caller)
+        return self._accept_one(write, line)
 
-    def _accept_one(self, line: Line) -> _Answer:
+    def _delete_many(self, write: _Write) -> _Answer:
+        from lambdas.write.targets import read_targets  # noqa: PLC0415 - few requests need it
+
+        targets = read_targets(write.spec, write.request.query)
+        lines: list[Line] = []
+        for key in targets.keys:
+            lines.append(self._make.delete(write.spec, key, write.caller))
+            write = write.after(lines[-1])
+        return (
+            self._accept_results(lines, write.request, write.preferences)
+            if targets.is_list
+            else self._accept_one(write, lines[0])
+        )
+
+    def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
             raise ProblemError(not_accepted())
-        return _Answer(self._answers.accepted(line.command), _count(acceptance))
+        response = self._answers.accepted(line.command, write.preferences.returns)
+        return _Answer(response, _count(acceptance))
 
-    def _accept_batch(
-        self,
-        spec: ResourceSpec,
-        request: WriteRequest,
-        caller: Caller,
-        items: Sequence[ParsedItem],
-    ) -> _Answer:
+    def _accept_batch(self, write: _Write, items: Sequence[ParsedItem]) -> _Answer:
         results: list[_Result] = []
-        names = BatchItems()
-        upgrade = self._choose_upgrade(spec, request)
+        names, upgrade = BatchItems(), self._choose_upgrade(write)
         for item in items:
-            results.append(self._make_line(spec, item, caller, names, upgrade))
-            caller = _advance_caller(caller, results[-1])
+            results.append(self._make_line(write, item, names, upgrade))
+            write = write.after(results[-1])
+        is_whole = write.columns is not None
+        return self._accept_results(results, write.request, write.preferences, is_whole=is_whole)
+
+    def _accept_operations(
+        self, request: WriteRequest, caller: Caller, preferences: Preferences
+    ) -> _Answer:
+        """Accept operations on any resources."""
+        if request.query:
+            refuse_unknown(request.query, ())
+        if request.schema_version() is not None:
+            raise ProblemError(
+                Problem("unsupported_media_type", "schema versions are those of one resource")
+            )
+        operations = _parse_items(request)
+        if not isinstance(operations, list):
+            detail = "send an array of operations, or lines with an operation each"
+            raise ProblemError(Problem("validation_failed", detail))
+        names, context = BatchItems(), request.event.get("requestContext") or {}
+        results: list[_Result] = []
+        for operation in operations:
+            if isinstance(operation, Problem):
+                results.append(operation)
+                continue
+            try:
+                name = names.name(operation) if caller.idempotency_key is not None else ""
+                results.append(self._operations.make(operation, caller, context, name=name))
+            except ProblemError as exc:
+                results.append(exc.problem)
+            caller = _follow(caller, results[-1])
+        return self._accept_results(results, request, preferences)
+
+    def _accept_results(
+        self,
+        results: Sequence[_Result],
+        request: WriteRequest,
+        preferences: Preferences,
+        *,
+        is_whole: bool = False,
+    ) -> _Answer:
+        """Accept the commands, and answer with a result for each item.
+
+        Args:
+            results: the items' commands or problems, in their order.
+            request: the request.
+            preferences: of the request.
+            is_whole: accept all items or none. So are requests that request another answer than
+                usual: clients of PostgREST don't look for refused items in an answer.
+        """
+        is_whole = is_whole or preferences.returns != "outcome"
+        if is_whole:
+            _refuse_whole(results)
+        if preferences.returns == "object" and len(results) != 1:
+            raise ProblemError(
+                Problem("PGRST116", f"{OBJECT_TYPE} has room for one item, not {len(results)}")
+            )
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
-        response = self._answers.batch(_list_outcomes(results, acceptance), request.path)
+        if is_whole and acceptance.not_accepted:
+            raise ProblemError(not_accepted())
+        if preferences.returns == "outcome":
+            outcomes = _list_outcomes(results, acceptance)
+            response = self._answers.batch(outcomes, request.path)
+        else:
+            commands = [line.command for line in lines]
+            response = self._answers.many(commands, preferences.returns)
         return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
 
     def _make_line(
-        self,
-        spec: ResourceSpec,
-        item: ParsedItem,
-        caller: Caller,
-        names: BatchItems,
-        upgrade: _Upgrade,
+        self, write: _Write, item: ParsedItem, names: BatchItems, upgrade: _Upgrade
     ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
         if isinstance(item, Problem):
             return item
         try:
             # The name is needed only for a key that the server derives.
-            derives = spec.key_is_made and caller.idempotency_key is not None
+            derives = write.spec.key_is_made and write.caller.idempotency_key is not None
             name = names.name(item) if derives else ""
-            return self._make.post(spec, upgrade(item), caller, name=name)
+            item = upgrade(_keep_columns(item, write.columns))
+            return self._make_posted(write, item, name=name)
         except ProblemError as exc:
             return exc.problem
 
-    def _choose_upgrade(self, spec: ResourceSpec, request: WriteRequest) -> _Upgrade:
+    def _make_posted(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
+        """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
+        spec = write.spec
+        if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
+            return self._make.put_item(spec, item, write.caller)
+        return self._make.post(spec, item, write.caller, name=name)
+
+    def _choose_upgrade(self, write: _Write) -> _Upgrade:
         """The function that converts the request's items to the current schema version.
 
         Raises:
             ProblemError: the version that the request names is unknown.
         """
-        version = request.schema_version()
+        spec = write.spec
+        version = write.request.schema_version()
         if version is None or version == spec.schema_version:
             return _keep_unchanged
         recorded = self._shapes().get(spec.path) if version < spec.schema_version else None
@@ -231,6 +338,23 @@ class WriteApp:
         from forebay.intake.versions import current_item  # noqa: PLC0415 - few requests need it
 
         return partial(current_item, spec, version, old)
+
+
+def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
+    """Parse one item, or the items of an array or of lines."""
+    media = request.media_type()
+    if media in NDJSON_TYPES:
+        return parse_lines(request.body())
+    if media not in JSON_TYPES:
+        raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
+    return parse_item_or_array(request.body())
+
+
+def _follow(caller: Caller, result: _Result) -> Caller:
+    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
+    if caller.after is None or isinstance(result, Problem):
+        return caller
+    return replace(caller, after=max(caller.after, result.command.id))
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:
@@ -260,32 +384,46 @@ def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
     return {metric: value for metric, value in values.items() if value}
 
 
-def _advance_caller(caller: Caller, result: _Result) -> Caller:
-    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
-    if caller.after is None or isinstance(result, Problem):
-        return caller
-    return replace(caller, after=max(caller.after, result.command.id))
+def _read_path_key(write: _Write) -> KeyValue:
+    return read_key(write.spec, write.request.path_parameters.get("key", ""))
 
 
-def _describe_query(spec: ResourceSpec, query: Iterable[str]) -> Problem:
-    names = sorted(query)
-    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
-    hints = {
-        "columns": "PostgREST's clients add `columns` when they insert an array: insert the items "
-        "one by one, or send the array without it; all members of an item count",
-        "on_conflict": "PostgREST's clients add `on_conflict` to an upsert: a POST never "
-        f"overwrites an item, PUT {item} does",
-        "select": "a write answers with the address of its status, not with rows: read the item "
-        f"at {item} with `Read-After`",
-    }
-    known_names = [name for name in names if name in hints]
-    names_text = ", ".join(map(ascii, known_names or names[:1]))
-    hint = "; ".join(hints[name] for name in known_names) or None
-    return Problem("unknown_parameter", f"a write has no parameter {names_text}", hint=hint)
+def _read_query(
+    spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
+) -> frozenset[str] | None:
+    """Return the members of items that count; refuse parameters that the write does not have."""
+    known: list[str] = []
+    if route.action == "post":
+        known += [COLUMNS, ON_CONFLICT]
+    elif route.action == "delete_many":
+        known += [column.name for column in spec.columns]
+    if known and preferences.returns in {"representation", "object"}:
+        known.append(SELECT)
+    refuse_unknown(query, known, spec)
+    if route.action != "post":  # a field may be called `columns`
+        return None
+    check_on_conflict(spec, query)
+    return read_columns(spec, query)
 
 
-def _read_path_key(spec: ResourceSpec, request: WriteRequest) -> KeyValue:
-    return read_key(spec, request.path_parameters.get("key", ""))
+def _has_member(item: JsonText, name: str) -> bool:
+    return isinstance(item.value, dict) and name in item.value
+
+
+def _keep_columns(item: JsonText, columns: frozenset[str] | None) -> JsonText:
+    """The item without the members that don't count."""
+    if columns is None or not isinstance(item.value, dict) or item.value.keys() <= columns:
+        return item
+    value = {name: item.value[name] for name in item.value if name in columns}
+    return JsonText(dump(value), value)
+
+
+def _refuse_whole(results: Sequence[_Result]) -> None:
+    """Refuse a request whose items are accepted together, if an item is refused."""
+    for index, result in enumerate(results):
+        if isinstance(result, Problem):
+            detail = f"item {index}: {result.detail}; no item was accepted"
+            raise ProblemError(replace(result, detail=detail))
 
 
 def _describe_media(media: str, allowed: frozenset[str]) -> Problem:

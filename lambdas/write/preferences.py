@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from forebay.problem import Problem, ProblemError
-from forebay.resource.spec import ResourceSpec
-from forebay.routes import API_PREFIX
 
 Method = Literal["POST", "PUT", "DELETE"]
 
@@ -24,8 +23,22 @@ _PREFERENCE = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+"?)++')
 _TRIAL: Final = "tx=rollback"
 _UPSERT: Final = "resolution=merge-duplicates"
 _IGNORE: Final = "resolution=ignore-duplicates"
-#: Preferences that describe the behaviour of every write.
-_ALWAYS: Final = frozenset({"handling=strict", "handling=lenient", "tx=commit", "respond-async"})
+_MINIMAL: Final = "return=minimal"
+_REPRESENTATION: Final = "return=representation"
+#: Preferences that every write honours.
+_ALWAYS: Final = frozenset(
+    {"handling=strict", "handling=lenient", "tx=commit", "respond-async", _MINIMAL}
+)
+
+#: The content of an answer: the usual document, nothing, a list with a document for each command,
+#: or the document of the only command. The last two take the place of PostgREST's rows.
+Returns = Literal["outcome", "minimal", "representation", "object"]
+
+
+_RETURNS: Final[Mapping[str, Returns]] = {
+    _MINIMAL: "minimal",
+    _REPRESENTATION: "representation",
+}
 
 
 class _Preference(NamedTuple):
@@ -34,14 +47,24 @@ class _Preference(NamedTuple):
     name: str
 
 
-def honoured_preferences(
-    headers: Sequence[str], spec: ResourceSpec, method: Method, *, must_not_exist: bool
-) -> tuple[str, ...]:
-    """The preferences that the write honours, for `Preference-Applied`.
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The preferences of one write."""
+
+    #: For `Preference-Applied`.
+    applied: tuple[str, ...] = ()
+    returns: Returns = "outcome"
+    #: A POST replaces the items that exist.
+    upserts: bool = False
+
+
+def read_preferences(
+    headers: Sequence[str], method: Method, *, must_not_exist: bool
+) -> Preferences:
+    """Read the preferences of a write.
 
     Args:
         headers: the values of all `Prefer` headers.
-        spec: the resource.
         method: the method of the write.
         must_not_exist: whether a PUT has `If-None-Match: *`.
 
@@ -50,16 +73,17 @@ def honoured_preferences(
             while `handling=strict` is given.
     """
     if not headers:
-        return ()
+        return Preferences()
     preferences = list(_parse(headers))
-    refused_hints = _list_refused(spec, method, must_not_exist=must_not_exist)
+    refused_hints = _list_refused(method, must_not_exist=must_not_exist)
     for preference in preferences:
         if preference.text in refused_hints:
             detail = f"Prefer: {preference.text} can't be honoured by a {method}"
             raise ProblemError(
                 _describe_problem(detail, preference.text, refused_hints[preference.text])
             )
-    known_texts = _list_known(method, must_not_exist=must_not_exist)
+    honoured_texts = _list_honoured(method, must_not_exist=must_not_exist)
+    known_texts = honoured_texts | {_REPRESENTATION}
     unknown = [preference.text for preference in preferences if preference.text not in known_texts]
     handling = next((item.text for item in preferences if item.name == "handling"), None)
     if unknown and handling == "handling=strict":
@@ -72,10 +96,13 @@ def honoured_preferences(
     first_by_name = {
         item.name: item.text for item in reversed(preferences) if item.text in known_texts
     }
-    return tuple(
-        dict.fromkeys(
-            first_by_name[item.name] for item in preferences if item.name in first_by_name
-        )
+    texts = dict.fromkeys(
+        first_by_name[item.name] for item in preferences if item.name in first_by_name
+    )
+    return Preferences(
+        applied=tuple(text for text in texts if text in honoured_texts),
+        returns=_RETURNS.get(first_by_name.get("return", ""), "outcome"),
+        upserts=method == "POST" and _UPSERT in texts,
     )
 
 
@@ -87,27 +114,26 @@ def _parse(headers: Sequence[str]) -> Iterator[_Preference]:
             yield _Preference(f"{name}={value}" if equals and value else name, name)
 
 
-def _list_refused(spec: ResourceSpec, method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
+def _list_refused(method: Method, *, must_not_exist: bool) -> Mapping[str, str]:
     """The preferences refused under any handling, each with a hint."""
-    address = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
     hints = {
         _TRIAL: "a write that is accepted is applied, so there is no trial; leave the request out"
     }
-    if method == "POST":
-        hints[_UPSERT] = f"a POST never overwrites an item; PUT {address} does"
-    elif method == "PUT" and must_not_exist:
+    if method == "PUT" and must_not_exist:
         hints[_UPSERT] = "If-None-Match: * never overwrites an item; leave out one of the two"
     elif method == "PUT":
         hints[_IGNORE] = "a PUT overwrites an item, unless it has If-None-Match: *"
     return hints
 
 
-def _list_known(method: Method, *, must_not_exist: bool) -> frozenset[str]:
+def _list_honoured(method: Method, *, must_not_exist: bool) -> frozenset[str]:
     if method == "DELETE":
         return _ALWAYS
-    overwrites = method == "PUT" and not must_not_exist
     # Omitted fields get their defaults.
-    return _ALWAYS | {"missing=default", _UPSERT if overwrites else _IGNORE}
+    with_body = _ALWAYS | {"missing=default"}
+    if method == "POST":
+        return with_body | {_UPSERT, _IGNORE}
+    return with_body | {_IGNORE if must_not_exist else _UPSERT}
 
 
 def _describe_problem(detail: str, details: str, hint: str) -> Problem:

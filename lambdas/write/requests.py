@@ -17,6 +17,8 @@ from forebay.problem import Problem, ProblemError
 
 JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+#: The media type by which PostgREST's clients request a single row.
+OBJECT_TYPE = "application/vnd.pgrst.object+json"
 ANONYMOUS = "anonymous"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -97,6 +99,10 @@ class WriteRequest:
     def media_type(self) -> str:
         """The content type in lower case, without its parameters; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def accepts_object(self) -> bool:
+        """Return True if a client of PostgREST expects one row as an object, not in an array."""
+        return OBJECT_TYPE in self.headers.get("accept", "")
 
     def schema_version(self) -> int | None:
         """The schema version that the content type names: `application/json;schema=1`.
@@ -221,7 +227,7 @@ class WriteRequest:
                 continue
             version = version_of(text)
             if version is None:
-                expected = "one item's ETag, or a command id"
+                expected = "one item's ETag, a command id, or the path of a command's status"
                 raise ProblemError(Problem("bad_header", f"{header} must name {expected}"))
             if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
                 raise ProblemError(

@@ -62,7 +62,7 @@ def unheard_of(deployed: Deployed, request: Incoming, below: str) -> Answer | No
         f"The resource `{name[:LONGEST_NAME]}` does not exist; the page docs lists all.",
         hint=suggestion and f"Perhaps you mean `{suggestion}`.",
     )
-    return problem_answer(problem, request.path, to_read=True)
+    return problem_answer(problem, request.path)
 
 
 def _choose_hint(unknown: list[str]) -> str | None:
@@ -77,7 +77,6 @@ def _refuse(
     return problem_answer(
         problem,
         request.path,
-        to_read=request.method in {"GET", "HEAD"},
         parameters=list(dict.fromkeys(names)),
         allowed=allowed,
     )

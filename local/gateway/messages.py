@@ -159,14 +159,8 @@ class Answer:
         return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
 
 
-def problem_answer(
-    problem: Problem, instance: str, *, to_read: bool = False, **members: object
-) -> Answer:
-    """Return the problem as an answer that caches don't store; `members` extend its document.
-
-    The answer to a read has the members that PostgREST's clients expect.
-    """
-    document = problem.read_document(instance) if to_read else problem.document(instance)
+def problem_answer(problem: Problem, instance: str, **members: object) -> Answer:
+    """Return the problem as an answer that caches don't store; `members` extend its document."""
     return Answer(
         problem.status,
         (
@@ -174,7 +168,7 @@ def problem_answer(
             ("Cache-Control", "no-store"),
             *problem.headers.items(),
         ),
-        orjson.dumps({**document, **members}),
+        orjson.dumps({**problem.document(instance), **members}),
     )
 
 

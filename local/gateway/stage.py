@@ -281,4 +281,4 @@ def _explain_failure(cause: EmulatorUnreachableError | HungUpError) -> str:
 def _build_unavailable(request: Incoming, detail: str) -> Answer:
     """Return the API's own 503 problem `unavailable`."""
     problem = Problem("unavailable", detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
-    return problem_answer(problem, request.path, to_read=request.method in {"GET", "HEAD"})
+    return problem_answer(problem, request.path)

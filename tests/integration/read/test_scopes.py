@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 import pytest
 from pydantic import Field
@@ -26,9 +27,10 @@ from forebay.resource.relations import relations
 from forebay.resource.spec import Kind
 from local.postgres.config import OWNER
 from tests.fixtures import model
+from tests.fixtures.api import OPEN
 from tests.fixtures.commands import command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
-from tests.fixtures.reading import OPEN, Reader, close, reader_for
+from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
 QUESTIONS = 400
@@ -332,7 +334,8 @@ def test_a_relation_takes_the_scope_of_what_it_leads_to(
     def statuses(*readable: str) -> set[int]:
         reader = worlds.readers[frozenset(), kind]
         who = caller(kind, frozenset(readable))
-        return {
+        form = reader.ask(path, urlencode(query), caller=who)
+        return {form.status} | {
             reader.get(path, query=query, method=method, caller=who).status
             for method in ("GET", "HEAD")
         }

@@ -16,7 +16,7 @@ from forebay.openapi import describe
 from forebay.problem import CATALOGUE
 from forebay.resource.relations import relations
 from forebay.routes import Route, routes
-from local.description import check, written
+from local.description import check, write, written
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)
@@ -56,6 +56,16 @@ def test_make_check_finds_a_description_that_is_not_up_to_date(
     is_current = document == "current"
     assert check(tmp_path) == (0 if is_current else 1)
     assert ("run make openapi" in capsys.readouterr().err) is not is_current
+
+
+def test_make_openapi_names_the_file_that_it_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    assert write(tmp_path) == 0
+    assert (tmp_path / "docs/openapi.json").read_bytes() == written()
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "wrote docs/openapi.json\n")
 
 
 def test_the_same_declarations_make_the_same_bytes() -> None:
@@ -123,9 +133,11 @@ def test_the_example_of_an_item_is_accepted(path: str) -> None:
 def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms_apart() -> None:
     """A strict client must accept values of a later release or of an earlier declaration."""
     schemas = DOCUMENT["components"]["schemas"]
-    requests = {f"New{spec.name}" for spec in RESOURCES.values()} | {
-        f"{spec.name}Content" for spec in RESOURCES.values()
-    }
+    requests = (
+        {f"New{spec.name}" for spec in RESOURCES.values()}
+        | {f"{spec.name}Content" for spec in RESOURCES.values()}
+        | {"Operation"}
+    )
     closed = {
         (name, path)
         for name, schema in schemas.items()
