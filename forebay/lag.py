@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
-from forebay.ids import format_ms
+from forebay.ids import accepted_ms, format_ms
 
 FIRST_SECONDS: Final = 0.1
 RATIO: Final = 2 ** (1 / 8)
@@ -31,9 +31,13 @@ def histogram(ids: Sequence[str], now_ms: int) -> list[int]:
         ids: of the commands, ascending: their texts sort by acceptance time.
         now_ms: milliseconds since the Unix epoch.
     """
-    counts: list[int] = []
+    if not ids:
+        return []
+    # Buckets up to that of the newest command are empty.
+    newest = bisect_left(_ENDS, now_ms - accepted_ms(ids[-1]))
+    counts = [0] * newest
     older = len(ids)
-    for end_ms in _ENDS:
+    for end_ms in _ENDS[newest:]:
         if not older:
             return counts
         still_older = bisect_left(ids, format_ms(now_ms - end_ms), 0, older)

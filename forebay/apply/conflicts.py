@@ -7,7 +7,7 @@ statements each, while the transaction holds its locks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -34,179 +34,169 @@ class _Constraint:
     is_referred_to: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Obstacle:
-    """The reason why a row is refused."""
+def find_conflicts(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
+    """Find rows that the constraint of an error refuses, whatever happens to the other rows.
 
-    refusal: Refusal
-    #: The key of the row in the way, if the same chunk is to change that row.
-    by: str | None
+    A row is refused if the row of another key has its unique value, if the row that it refers to
+    is missing, or if it is to be deleted and other rows refer to it. Rows of keys in `rows` don't
+    count: they may give up their values. Of rows with a unique value in common, all are refused
+    except the row with the smallest command id.
+
+    Args:
+        table: their table.
+        rows: of different keys.
+        error: Postgres's error for one of the rows.
+
+    Returns:
+        Refusals by the rows' places. Empty if the values that are sent can't decide, as with an
+        index over an expression, or with a trigger, which may change the values. Then each row has
+        to be tried.
+    """
+    if len(rows) == 1 or not is_conflict_with_neighbours(error):
+        return {}
+    obstacles = _find_obstacles(table, rows, error, among=True)
+    return {place: refusal for place, refusal, blocking_key in obstacles if blocking_key is None}
 
 
-class Conflicts:
-    """Finds the conflicts of a table over a connection."""
+def find_hopeless(table: Table, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
+    """Find rows that stay refused in any order of `rows`: a row outside `rows` is in the way.
 
-    def __init__(self, table: Table) -> None:
-        self._connection = table.connection
-        self._table = table.spec.table
-        self._key = table.spec.key.name
-        self._places = {column.name: place for place, column in enumerate(table.spec.columns)}
+    Args, returns: as `find_conflicts`; a single row is examined too.
+    """
+    waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
+    hopeless: dict[int, Refusal] = {}
+    for place, refusal, blocking_key in _find_obstacles(table, rows, error, among=False):
+        by_place = hopeless if blocking_key is None else waiting[blocking_key]
+        by_place[place] = refusal
+    pending = list(hopeless)
+    while pending:
+        for place, refusal in waiting[str(rows.commands[pending.pop()].key)].items():
+            if place not in hopeless:
+                hopeless[place] = refusal
+                pending.append(place)
+    return hopeless
 
-    def find(self, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
-        """Find rows that the constraint of an error refuses, whatever happens to the other rows.
 
-        A row is refused if the row of another key has its unique value, if the row that it refers
-        to is missing, or if it is to be deleted and other rows refer to it. Rows of keys in `rows`
-        don't count: they may give up their values. Of rows with a unique value in common, all are
-        refused except the row with the smallest command id.
+def _find_obstacles(
+    table: Table, rows: Rows, error: psycopg.Error, *, among: bool
+) -> Iterator[tuple[int, Refusal, str | None]]:
+    """Yield each refused row's place, its refusal, and the key of the row in the way.
 
-        Args:
-            rows: of different keys.
-            error: Postgres's error for one of the rows.
+    The key is None if `rows` do not change the row in the way. With `among`, `rows` are compared
+    with each other too.
+    """
+    keys = [str(command.key) for command in rows.commands]
+    for constraint in _read_constraints(table, error):
+        places = [
+            place
+            for place, command in enumerate(rows.commands)
+            if (command.op == "delete") is constraint.is_referred_to
+        ]
+        if not places:
+            continue
+        statement = _build_statement(table, constraint, among=among)
+        values = {**_build_values(table, constraint, rows.at(places)), "keys": keys}
+        for number, value, blocking_key in table.connection.execute(statement, values).fetchall():
+            place = places[number]
+            detail = _describe_conflict(table, error, constraint, value)
+            yield (
+                place,
+                Refusal(rows.commands[place], fault_code(error), detail, error.sqlstate, error),
+                blocking_key,
+            )
 
-        Returns:
-            Refusals by the rows' places. Empty if the values that are sent can't decide, as with
-            an index over an expression, or with a trigger, which may change the values. Then each
-            row has to be tried.
-        """
-        if len(rows) == 1 or not is_conflict_with_neighbours(error):
-            return {}
-        return {
-            place: obstacle.refusal
-            for place, obstacle in self._find_obstacles(rows, error, among=True)
-            if obstacle.by is None
-        }
 
-    def find_hopeless(self, rows: Rows, error: psycopg.Error) -> dict[int, Refusal]:
-        """Find rows that stay refused in any order of `rows`: a row outside `rows` is in the way.
+def _read_constraints(table: Table, error: psycopg.Error) -> Iterator[_Constraint]:
+    """The constraint that an error names; twice if the table refers to itself."""
+    diag, spec = error.diag, table.spec
+    query = _UNIQUE if isinstance(error, psycopg.errors.UniqueViolation) else _FOREIGN
+    parameters = {"name": diag.constraint_name, "table": spec.table, "at": diag.table_name}
+    names = {column.name for column in spec.columns}
+    for row in table.connection.execute(query, parameters).fetchall():
+        constraint = _Constraint(str(diag.constraint_name), *row)
+        # A delete has no values besides its key; of the other rows only the keys are known.
+        by_key = constraint.columns if constraint.is_referred_to else constraint.other_columns
+        is_own = constraint.other == _quote(table)
+        if (constraint.is_referred_to or is_own) and list(by_key) != [spec.key.name]:
+            continue
+        if names >= set(constraint.columns):
+            yield constraint
 
-        Args, returns: as `find`; a single row is examined too.
-        """
-        waiting: dict[str, dict[int, Refusal]] = defaultdict(dict)
-        hopeless: dict[int, Refusal] = {}
-        for place, obstacle in self._find_obstacles(rows, error, among=False):
-            if obstacle.by is None:
-                hopeless[place] = obstacle.refusal
-            else:
-                waiting[obstacle.by][place] = obstacle.refusal
-        pending = list(hopeless)
-        while pending:
-            for place, refusal in waiting[str(rows.commands[pending.pop()].key)].items():
-                if place not in hopeless:
-                    hopeless[place] = refusal
-                    pending.append(place)
-        return hopeless
 
-    def _find_obstacles(
-        self, rows: Rows, error: psycopg.Error, *, among: bool
-    ) -> Iterator[tuple[int, _Obstacle]]:
-        keys = [str(command.key) for command in rows.commands]
-        for constraint in self._read_constraints(error):
-            places = [
-                place
-                for place, command in enumerate(rows.commands)
-                if (command.op == "delete") is constraint.is_referred_to
-            ]
-            if not places:
-                continue
-            statement = self._build_statement(constraint, among=among)
-            values = {**self._build_values(constraint, rows.at(places)), "keys": keys}
-            for number, value, blocking_key in self._connection.execute(
-                statement, values
-            ).fetchall():
-                command = rows.commands[places[number]]
-                detail = self._describe_conflict(error, constraint, value)
-                refusal = Refusal(command, fault_code(error), detail, error.sqlstate, error)
-                yield places[number], _Obstacle(refusal, blocking_key)
+def _build_values(
+    table: Table, constraint: _Constraint, rows: Rows
+) -> dict[str, Sequence[str | None]]:
+    """The values of the columns as `v0`, `v1` and so on, beside the commands' ids and keys."""
+    columns = dict(zip([column.name for column in table.spec.columns], rows.columns, strict=False))
+    return {
+        "ids": [command.id for command in rows.commands],
+        "own_keys": [str(command.key) for command in rows.commands],
+        **{
+            f"v{number}": [None if value is None else as_copied(value) for value in columns[name]]
+            for number, name in enumerate(constraint.columns)
+        },
+    }
 
-    def _read_constraints(self, error: psycopg.Error) -> Iterator[_Constraint]:
-        """The constraint that an error names; twice if the table refers to itself."""
-        diag = error.diag
-        is_unique = isinstance(error, psycopg.errors.UniqueViolation)
-        parameters = {"name": diag.constraint_name, "table": self._table, "at": diag.table_name}
-        for row in self._connection.execute(
-            _UNIQUE if is_unique else _FOREIGN, parameters
-        ).fetchall():
-            constraint = _Constraint(str(diag.constraint_name), *row)
-            # A delete has no values besides its key; of the other rows only the keys are known.
-            by_key = constraint.columns if constraint.is_referred_to else constraint.other_columns
-            is_own = constraint.other == self._own_name
-            if (constraint.is_referred_to or is_own) and list(by_key) != [self._key]:
-                continue
-            if self._places.keys() >= set(constraint.columns):
-                yield constraint
 
-    def _build_values(
-        self, constraint: _Constraint, rows: Rows
-    ) -> Mapping[str, Sequence[str | None]]:
-        values: dict[str, Sequence[str | None]] = {
-            "ids": [command.id for command in rows.commands],
-            "own_keys": [str(command.key) for command in rows.commands],
-        }
-        for number, name in enumerate(constraint.columns):
-            values[f"v{number}"] = [
-                None if value is None else as_copied(value)
-                for value in rows.columns[self._places[name]]
-            ]
-        return values
+def _build_statement(table: Table, constraint: _Constraint, *, among: bool) -> sql.Composed:
+    numbered = [f"v{number}" for number in range(len(constraint.columns))]
+    names = list(map(sql.Identifier, numbered))
+    others = map(sql.Identifier, constraint.other_columns or constraint.columns)
+    # In a CASE: a text that the type can't read must not be cast.
+    typed = "CASE WHEN pg_input_is_valid({0}, {1}) THEN {0}::{2} END AS {0}"
+    types = map(sql.Literal, constraint.types), map(sql.SQL, constraint.types)
+    is_own = constraint.other == _quote(table)
+    key = sql.Identifier(table.spec.key.name)
+    parts: dict[str, sql.Composable] = {
+        "arrays": _join(", ", "{}::text[]", map(sql.Placeholder, numbered)),
+        "names": _join(", ", "{}", names),
+        "typed": _join(", ", typed, names, *types),
+        "complete": _join(" AND ", "{} IS NOT NULL", names),
+        "meets": _join(" AND ", "t.{1} = a.{0}", names, others),
+        "other": sql.SQL(constraint.other or _quote(table)),
+        "is_second": sql.SQL("nth > 1" if among else "false"),
+        # Rows of other tables don't change.
+        "their_key": sql.SQL("t.{}::text").format(key)
+        if constraint.other is None or is_own
+        else sql.SQL("NULL::text"),
+        "table": sql.SQL(_quote(table)),
+        "key": key,
+        "key_that_comes": sql.SQL("v0::text" if is_own else "NULL::text"),
+    }
+    template = _TAKEN if constraint.other is None else _MISSING
+    if constraint.is_referred_to:
+        template = _REFERRED_TO
+    return sql.SQL(_ASKED + template).format(**parts)
 
-    def _build_statement(self, constraint: _Constraint, *, among: bool) -> sql.Composed:
-        names = [sql.Identifier(f"v{number}") for number in range(len(constraint.columns))]
-        is_own = constraint.other == self._own_name
-        other_columns = constraint.other_columns or constraint.columns
-        parts: dict[str, sql.Composable] = {
-            "arrays": sql.SQL(", ").join(
-                sql.SQL("{}::text[]").format(sql.Placeholder(f"v{number}"))
-                for number in range(len(names))
-            ),
-            "names": sql.SQL(", ").join(names),
-            # In a CASE: a text that the type can't read must not be cast.
-            "typed": sql.SQL(", ").join(
-                sql.SQL("CASE WHEN pg_input_is_valid({0}, {1}) THEN {0}::{2} END AS {0}").format(
-                    name, sql.Literal(type_), sql.SQL(type_)
-                )
-                for name, type_ in zip(names, constraint.types, strict=True)
-            ),
-            "complete": sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(n) for n in names),
-            "other": sql.SQL(constraint.other or self._own_name),
-            "meets": sql.SQL(" AND ").join(
-                sql.SQL("t.{} = a.{}").format(sql.Identifier(other_column), name)
-                for other_column, name in zip(other_columns, names, strict=True)
-            ),
-            "is_second": sql.SQL("nth > 1" if among else "false"),
-            # Rows of other tables don't change.
-            "their_key": sql.SQL("t.{}::text").format(sql.Identifier(self._key))
-            if constraint.other is None or is_own
-            else sql.SQL("NULL::text"),
-            "table": sql.SQL(self._own_name),
-            "key": sql.Identifier(self._key),
-            "key_that_comes": sql.SQL("v0::text" if is_own else "NULL::text"),
-        }
-        template = _TAKEN if constraint.other is None else _MISSING
-        if constraint.is_referred_to:
-            template = _REFERRED_TO
-        return sql.SQL(_ASKED + template).format(**parts)
 
-    def _describe_conflict(self, error: psycopg.Error, constraint: _Constraint, value: str) -> str:
-        """The message of Postgres for the row, on one line."""
-        diag, table = error.diag, self._table
-        if constraint.other is None:
-            violation = f'duplicate key value violates unique constraint "{constraint.name}"'
-            state = "already exists"
-        elif constraint.is_referred_to:
-            violation = f'update or delete on table "{table}" violates foreign key constraint'
-            violation += f' "{constraint.name}" on table "{diag.table_name}"'
-            state = f'is still referenced from table "{diag.table_name}"'
-        else:
-            violation = f'insert or update on table "{table}" violates foreign key constraint'
-            violation += f' "{constraint.name}"'
-            state = f"is not present in table {constraint.other}"
-        columns = ", ".join(constraint.columns)
-        return f"{violation}; Key ({columns})=({value}) {state}."[:2000]
+def _join(separator: str, template: str, *columns: Iterable[sql.Composable]) -> sql.Composed:
+    """Fill the template with the values of each row of the columns, and join the results."""
+    return sql.SQL(separator).join(
+        sql.SQL(template).format(*values) for values in zip(*columns, strict=True)
+    )
 
-    @property
-    def _own_name(self) -> str:
-        return f'"public"."{self._table}"'
+
+def _describe_conflict(
+    table: Table, error: psycopg.Error, constraint: _Constraint, value: str
+) -> str:
+    """The message of Postgres for the row, on one line."""
+    own, other, name = table.spec.table, error.diag.table_name, constraint.name
+    if constraint.other is None:
+        violation = f'duplicate key value violates unique constraint "{name}"'
+        state = "already exists"
+    elif constraint.is_referred_to:
+        violation = f'update or delete on table "{own}" violates foreign key constraint "{name}"'
+        violation += f' on table "{other}"'
+        state = f'is still referenced from table "{other}"'
+    else:
+        violation = f'insert or update on table "{own}" violates foreign key constraint "{name}"'
+        state = f"is not present in table {constraint.other}"
+    columns = ", ".join(constraint.columns)
+    return f"{violation}; Key ({columns})=({value}) {state}."[:2000]
+
+
+def _quote(table: Table) -> str:
+    return f'"public"."{table.spec.table}"'
 
 
 # Per row: its place, its values, and the key in the way if that key is in `rows`.

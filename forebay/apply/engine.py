@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import psycopg
 
-from forebay.apply.chunk import Applied, ChunkApplier
+from forebay.apply.chunk import ChunkApplier
 from forebay.apply.prepare import Chunk, prepare
 from forebay.apply.results import Ledger, Outcome, OvertakenError, Result, Source
 from forebay.apply.table import Habits
@@ -77,7 +78,7 @@ def apply(
         if not connection.autocommit:
             raise ValueError("apply needs an autocommit connection: each chunk commits by itself")
         applier = ChunkApplier(connection, source, resources, log, habits or Habits())
-        run = _Run(connection, applier, Ledger(connection, source), resources, log, decides=decides)
+        run = _Run(applier, Ledger(connection, source), decides)
         for chunk, is_last in ahead:
             admit(len(chunk.entries))
             if not run.take(chunk, is_last):
@@ -112,37 +113,27 @@ def rehearse(
         with connection.transaction(force_rollback=True):
             applied = applier.apply(chunk)
             result = applied.result
-            if applied.candidates:
-                decided = applier.decide(chunk, applied.candidates, is_alone=False)
-                result += Result(decided.counts)
+            if applied.candidates is not None:
+                counts, _ = applier.decide(applied.candidates, is_alone=False)
+                result += Result(counts)
         outcome = outcome.plus(len(entries), chunk.ids, result)
     return outcome
 
 
+@dataclass(slots=True)
 class _Run:
     """The run of apply over an object."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        applier: ChunkApplier,
-        ledger: Ledger,
-        resources: Mapping[str, ResourceSpec],
-        log: DecisionLog,
-        *,
-        decides: bool,
-    ) -> None:
-        self.outcome = Outcome()
-        self._connection = connection
-        self._applier = applier
-        self._ledger = ledger
-        self._resources = resources
-        self._log = log
-        self._decides = decides
-        self._position = 0
-        #: Lines that are applied already; None until a transaction has read it from the ledger.
-        self._done: int | None = None
-        self._is_complete = False
+    applier: ChunkApplier
+    ledger: Ledger
+    decides: bool
+    #: Of committed transactions only.
+    outcome: Outcome = field(default_factory=Outcome)
+    #: Lines of the chunks that were taken.
+    position: int = 0
+    #: Lines that are applied already; None until a transaction has read it from the ledger.
+    lines_done: int | None = None
+    is_complete: bool = False
 
     def take(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """Apply the lines of the next chunk that are not applied; False if the object is complete.
@@ -154,59 +145,65 @@ class _Run:
             try:
                 is_taken = self._apply_chunk(chunk, is_last)
             except OvertakenError:  # another consumer has this object too, and is further
-                self._done = None
+                self.lines_done = None
             except UnsettledError:
-                self._log.settle()
+                self.applier.log.settle()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:
-                self._position += len(chunk.entries)
+                self.position += len(chunk.entries)
                 return is_taken
 
     def finish(self) -> None:
         """Mark the object as complete, if its last chunk was not known to be the last."""
-        if not self._is_complete and self._may_complete(self.outcome):
-            self.take(prepare((), self._resources), lambda: True)
+        if not self.is_complete and _may_complete(self.outcome):
+            self.take(prepare((), self.applier.resources), lambda: True)
 
     def _apply_chunk(self, chunk: Chunk, is_last: Callable[[], bool]) -> bool:
         """One chunk in one transaction; a second transaction if candidates have to be decided."""
-        with self._connection.transaction():
-            lines_done = self._ledger.lines_done() if self._done is None else self._done
+        with self.applier.connection.transaction():
+            lines_done = self.ledger.lines_done() if self.lines_done is None else self.lines_done
             if lines_done is None:
                 return False
-            start = max(self._position, lines_done)
-            if start > self._position:
-                chunk = prepare(chunk.entries[start - self._position :], self._resources)
+            start = max(self.position, lines_done)
+            if start > self.position:
+                remaining = chunk.entries[start - self.position :]
+                chunk = prepare(remaining, self.applier.resources)
             if not chunk.entries and not is_last():
-                self._done = lines_done
+                self.lines_done = lines_done
                 return True
-            applied = self._applier.apply(chunk)
-            if not applied.candidates:
+            applied = self.applier.apply(chunk)
+            candidates = applied.candidates
+            if candidates is None:
                 outcome, is_complete = self._advance(chunk, applied.result, start, is_last)
-        if applied.candidates and self._decides:
-            outcome, is_complete = self._decide(chunk, applied, start, is_last)
-        elif applied.candidates:
-            undecided = Result(refusals=list(applied.candidates.find_undecided(chunk)))
-            outcome, is_complete = self._add_chunk(chunk, applied.result + undecided), False
-        # The outcome contains committed work only.
-        self.outcome, self._done, self._is_complete = outcome, lines_done, is_complete
+        if candidates is not None and self.decides:
+            outcome, is_complete = self._decide(chunk, applied.result, candidates, start, is_last)
+        elif candidates is not None:
+            undecided = list(candidates.explain(applied.refusals))
+            result = applied.result + Result(refusals=undecided)
+            outcome, is_complete = self.outcome.plus(len(chunk.entries), chunk.ids, result), False
+        self.outcome, self.lines_done, self.is_complete = outcome, lines_done, is_complete
         return True
 
     def _decide(
-        self, chunk: Chunk, applied: Applied, start: int, is_last: Callable[[], bool]
+        self,
+        chunk: Chunk,
+        applied: Result,
+        candidates: Chunk,
+        start: int,
+        is_last: Callable[[], bool],
     ) -> tuple[Outcome, bool]:
         """The second transaction: rejects candidates, or applies them after all."""
         attempt = 0
         while True:
             try:
-                with self._log.next_slot() as slot, self._connection.transaction():
+                with self.applier.log.next_slot() as slot, self.applier.connection.transaction():
                     slot.begin()
-                    decided = self._applier.decide(chunk, applied.candidates)
-                    result = applied.result + Result(decided.counts)
-                    advanced = self._advance(chunk, result, start, is_last)
-                    slot.record(decided.rejections)
+                    counts, rejections = self.applier.decide(candidates)
+                    advanced = self._advance(chunk, applied + Result(counts), start, is_last)
+                    slot.record(rejections)
             except LogMovedError:
-                self._log.follow()
+                self.applier.log.follow()
             except psycopg.Error as exc:
                 attempt = _pause(attempt, exc)
             else:
@@ -220,11 +217,11 @@ class _Run:
         Held or undecided commands keep the ledger at its position, so that the next run tries them
         again.
         """
-        outcome = self._add_chunk(chunk, result)
-        if not self._may_complete(outcome):
+        outcome = self.outcome.plus(len(chunk.entries), chunk.ids, result)
+        if not _may_complete(outcome):
             return outcome, False
         is_complete = is_last()
-        self._ledger.advance(
+        self.ledger.advance(
             start=start,
             end=start + len(chunk.entries),
             ids=chunk.ids,
@@ -234,12 +231,9 @@ class _Run:
         )
         return outcome, is_complete
 
-    def _add_chunk(self, chunk: Chunk, result: Result) -> Outcome:
-        return self.outcome.plus(len(chunk.entries), chunk.ids, result)
 
-    @staticmethod
-    def _may_complete(outcome: Outcome) -> bool:
-        return outcome.held is None and not outcome.undecided
+def _may_complete(outcome: Outcome) -> bool:
+    return outcome.held is None and not outcome.undecided
 
 
 def _pause(attempt: int, error: psycopg.Error) -> int:

@@ -5,17 +5,19 @@ Needs no database; the read-ahead thread runs it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TypeAlias
 
+from forebay.apply.results import Counts
+from forebay.apply.rows import are_storable, check_text
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command, KeyValue
 from forebay.decisions.refusals import Refusal
 from forebay.errors import BodyError
-from forebay.resource.spec import ResourceSpec, retired_among
+from forebay.resource.spec import Kind, ResourceSpec, retired_among
 
 Target: TypeAlias = tuple[str, KeyValue]
 
@@ -31,28 +33,33 @@ class Folded:
     #: By resource, in the order of their keys.
     winners: Mapping[str, list[Command]]
     losers: Mapping[Target, list[Command]]
-    superseded: int
-    duplicates: int
+    #: Of the commands that lost or occurred before; all others are winners.
+    counts: Counts
     #: Resources with a delete among the commands.
     deleting: frozenset[str]
 
-    def runner_up(self, rejected: Command, refused_ids: Collection[str]) -> Command | None:
-        """The best loser of the command's key that is not refused; None if there is none.
+    def find_runners_up(
+        self, refusals: Sequence[Refusal], refused_ids: Collection[str]
+    ) -> list[Command]:
+        """The best loser of each refused command's key that is not refused, in order.
 
         Args:
-            rejected: a command of the key.
+            refusals: of winners, or of runners-up in their place.
             refused_ids: the ids of all refused commands.
         """
-        best: Command | None = None
-        for candidate in self.losers.get((rejected.resource, rejected.key), ()):
-            if candidate.id not in refused_ids and (best is None or candidate.beats(best)):
-                best = candidate
-        return best
+        best: dict[Target, Command] = {}
+        for target in [(refusal.command.resource, refusal.command.key) for refusal in refusals]:
+            for loser in self.losers.get(target, ()):
+                if loser.id not in refused_ids and (
+                    target not in best or loser.beats(best[target])
+                ):
+                    best[target] = loser
+        return sorted(best.values(), key=in_order)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk that is ready to be applied.
+    """A chunk that is ready to be applied, or the part of a chunk that is not applied yet.
 
     It is prepared once and may be applied several times, so callers must not change it.
     """
@@ -63,19 +70,59 @@ class Chunk:
     #: Commands that may apply, under the current schema versions.
     commands: Sequence[Command]
     folded: Folded
-    #: Commands that this release can't apply, as they were archived.
+    #: Commands that this release can't apply, each once, as they were archived.
     unfit: Sequence[Refusal] = ()
     invalid_lines: Sequence[Refusal] = ()
     #: Upcast commands in their archived form, for rejections.
     archived: Mapping[str, Command] = field(default_factory=dict)
     #: Why commands are held for newer code, if any are.
     held: str | None = None
-    #: The number of commands of retired resources; `ids` has them, `commands` does not.
-    skipped: int = 0
+    #: Of the lines that no other field but `entries` and `ids` contains: commands of retired
+    #: resources, repeated lines, and lines that were rejected before.
+    dropped: Counts = Counts()  # noqa: RUF009 - immutable
 
     def as_archived(self, entry: Entry) -> Entry:
         """The entry with the body that the archive has."""
         return entry if isinstance(entry, InvalidLine) else self.archived.get(entry.id, entry)
+
+    def without(self, rejected_ids: Collection[str], lines: Sequence[Refusal]) -> Chunk:
+        """The chunk without commands that were rejected before, and with these invalid lines."""
+        commands = [command for command in self.commands if command.id not in rejected_ids]
+        unfit = [refusal for refusal in self.unfit if refusal.command.id not in rejected_ids]
+        dropped = len(self.commands) + len(self.unfit) + len(self.invalid_lines)
+        dropped -= len(commands) + len(unfit) + len(lines)
+        return replace(
+            self,
+            commands=commands,
+            folded=fold(commands),
+            unfit=unfit,
+            invalid_lines=lines,
+            dropped=self.dropped + Counts(duplicates=dropped),
+        )
+
+    def select(self, refused: Sequence[Refusal], unfit: Sequence[Refusal]) -> Chunk:
+        """The part that awaits decisions: all commands of refused keys, and all invalid lines.
+
+        Args:
+            refused: winners that could not be applied.
+            unfit: the unfit commands that need a decision.
+        """
+        keys = {(refusal.command.resource, refusal.command.key) for refusal in refused}
+        commands = [command for command in self.commands if (command.resource, command.key) in keys]
+        ids = sorted([c.id for c in commands] + [refusal.command.id for refusal in unfit])
+        return Chunk((), ids, commands, fold(commands), unfit, self.invalid_lines, self.archived)
+
+    def explain(self, refused: Sequence[Refusal]) -> Iterator[Refusal]:
+        """Every line of the selected part, with the reason why it is not applied."""
+        causes = {(cause.command.resource, cause.command.key): cause for cause in refused}
+        for command in self.commands:
+            cause = causes[command.resource, command.key]
+            detail = cause.detail
+            if cause.command.id != command.id:
+                detail = f"depends on {cause.command.id}: {detail}"
+            yield Refusal(self.as_archived(command), cause.code, detail, cause.sqlstate)
+        yield from self.unfit
+        yield from self.invalid_lines
 
 
 def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> Chunk:
@@ -85,12 +132,12 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
     if len(commands) < len(entries):
         invalid_lines = [Refusal.of_line(e) for e in entries if isinstance(e, InvalidLine)]
     ids = sorted([command.id for command in commands])
-    commands, skipped = _drop_retired(commands, resources)
+    commands, dropped = _drop_retired(commands, resources)
     if are_all_current(commands, resources):
         folded = fold(commands)
-        return Chunk(entries, ids, commands, folded, invalid_lines=invalid_lines, skipped=skipped)
+        return Chunk(entries, ids, commands, folded, (), invalid_lines, dropped=dropped)
     current: list[Command] = []
-    unfit: list[Refusal] = []
+    unfit: dict[str, Refusal] = {}
     archived: dict[str, Command] = {}
     held: str | None = None
     for command in commands:
@@ -104,13 +151,15 @@ def prepare(entries: Sequence[Entry], resources: Mapping[str, ResourceSpec]) -> 
         try:
             upcasted = make_current(command, spec)
         except BodyError as exc:
-            unfit.append(Refusal.of_body(command, exc))
+            dropped += Counts(duplicates=command.id in unfit)
+            unfit.setdefault(command.id, Refusal.of_body(command, exc))
             continue
         if upcasted is not command:
             archived[command.id] = command
         current.append(upcasted)
+    refusals = list(unfit.values())
     return Chunk(
-        entries, ids, current, fold(current), unfit, invalid_lines, archived, held, skipped
+        entries, ids, current, fold(current), refusals, invalid_lines, archived, held, dropped
     )
 
 
@@ -121,16 +170,14 @@ def fold(commands: Sequence[Command]) -> Folded:
         for path, of_resource in by_resource(commands).items()
     }
     losers: dict[Target, list[Command]] = {}
-    superseded = duplicates = 0
+    duplicates = 0
     # In the common case, no key and no id occurs twice.
     if not sum(map(len, winners.values())) == len(commands) == len({c.id for c in commands}):
         winners, losers, duplicates = _fold_contested(commands)
-        superseded = sum(map(len, losers.values()))
     return Folded(
         {path: sorted(by_key.values(), key=in_order) for path, by_key in winners.items()},
         losers,
-        superseded,
-        duplicates,
+        Counts(superseded=sum(map(len, losers.values())), duplicates=duplicates),
         frozenset({command.resource for command in commands if command.op == "delete"}),
     )
 
@@ -172,17 +219,17 @@ def by_resource(commands: Sequence[Command]) -> Mapping[str, Sequence[Command]]:
 
 def _drop_retired(
     commands: list[Command], resources: Mapping[str, ResourceSpec]
-) -> tuple[list[Command], int]:
-    """The commands of resources that are not retired, and the number of the others."""
+) -> tuple[list[Command], Counts]:
+    """The commands of resources that are not retired, and the counts of the others."""
     retired_paths = retired_among(resources)
     if not retired_paths:
-        return commands, 0
+        return commands, Counts()
     remaining = [command for command in commands if command.resource not in retired_paths]
-    return remaining, len(commands) - len(remaining)
+    return remaining, Counts(skipped=len(commands) - len(remaining))
 
 
 def are_all_current(commands: Sequence[Command], resources: Mapping[str, ResourceSpec]) -> bool:
-    """Return whether every command has a declared resource, its schema version and its key type.
+    """Return whether `make_current` would return each command unchanged.
 
     The common case; one check per chunk is ten times faster than a check per command.
     """
@@ -190,7 +237,9 @@ def are_all_current(commands: Sequence[Command], resources: Mapping[str, Resourc
         spec = resources.get(path)
         if spec is None or {command.schema for command in of_resource} != {spec.schema_version}:
             return False
-        if not spec.fit_keys([command.key for command in of_resource]):
+        keys = [command.key for command in of_resource]
+        is_text = spec.key.kind is Kind.TEXT
+        if not spec.fit_keys(keys) or (is_text and not are_storable(map(str, keys))):
             return False
     return True
 
@@ -209,6 +258,7 @@ def make_current(command: Command, spec: ResourceSpec | None) -> Command:
         raise BodyError("unknown_resource", f"no resource {command.resource!r}")
     if not spec.fits_key(command.key):
         raise BodyError("key_invalid", f"{command.key!r} is not a key of {spec.path}")
+    check_text(spec.key.name, str(command.key))
     return upcast(command, spec)
 
 

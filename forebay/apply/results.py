@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import add, sub
+from typing import NamedTuple
 
 from forebay.command import Command
 from forebay.db.connect import Connection
@@ -32,8 +34,7 @@ class Source:
             raise ValueError(f"{self.object}: only a replay may apply a part of an object")
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """The number of lines per status; the sum is the number of lines."""
 
     #: Changed a table.
@@ -47,15 +48,13 @@ class Counts:
     #: Belongs to a retired resource.
     skipped: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        """The sums of both."""
-        return Counts(
-            self.applied + other.applied,
-            self.superseded + other.superseded,
-            self.duplicates + other.duplicates,
-            self.rejected + other.rejected,
-            self.skipped + other.skipped,
-        )
+    def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
+        """The counts of the lines of both."""
+        return Counts(*map(add, self, other))
+
+    def __sub__(self, other: Counts) -> Counts:
+        """The counts without the lines of `other`."""
+        return Counts(*map(sub, self, other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Result:
     The results of steps for different commands add up.
     """
 
-    counts: Counts = Counts()
+    counts: Counts = Counts()  # noqa: RUF009 - immutable
     refusals: Sequence[Refusal] = ()
     #: Commands that the step left to another step.
     deferred: Sequence[Command] = ()
@@ -88,7 +87,7 @@ class Outcome:
 
     #: Lines of this run, without the lines that an earlier, interrupted run applied.
     lines: int = 0
-    counts: Counts = Counts()
+    counts: Counts = Counts()  # noqa: RUF009 - immutable
     #: Smallest and greatest command id of the lines; None without commands.
     first_id: str | None = None
     last_id: str | None = None
@@ -108,47 +107,35 @@ class Outcome:
             ids: of its commands, ascending.
             result: of its lines; refusals are undecided.
         """
-        first_id, last_id = self.first_id, self.last_id
-        if ids:
-            first_id = ids[0] if first_id is None else min(first_id, ids[0])
-            last_id = ids[-1] if last_id is None else max(last_id, ids[-1])
+        bounds = sorted(filter(None, [self.first_id, self.last_id, *ids[:1], *ids[-1:]]))
         return replace(
             self,
             lines=self.lines + lines,
             counts=self.counts + result.counts,
-            first_id=first_id,
-            last_id=last_id,
+            first_id=bounds[0] if bounds else None,
+            last_id=bounds[-1] if bounds else None,
             held=self.held or result.held,
             undecided=(*self.undecided, *result.refusals),
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The ledger row of one object."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        source: Source,
-        *,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
-        self._connection = connection
-        self._source = source
-        self._now_ms = now_ms
+    connection: Connection
+    source: Source
 
     def lines_done(self) -> int | None:
         """The number of lines that earlier runs applied; None if the object is complete."""
-        if self._source.replay:
+        if self.source.replay:
             return 0
-        row = self._connection.execute(
+        row = self.connection.execute(
             "SELECT lines, completed_at IS NOT NULL FROM forebay.ledger WHERE object = %s",
-            [self._source.object],
+            [self.source.object],
         ).fetchone()
-        if row is None:
-            return 0
-        lines, completed = row
-        return None if completed else int(lines)
+        lines, is_complete = row or (0, False)
+        return None if is_complete else int(lines)
 
     def advance(
         self,
@@ -176,29 +163,20 @@ class Ledger:
         Raises:
             OvertakenError: another run has advanced the row since `start` was read.
         """
-        if not self._source.replay:
-            values = self._build_values(counts, total, end) | {
-                "start": start,
-                "last": is_last,
-                "lags": histogram(ids, self._now_ms()),
-            }
-            if self._connection.execute(_ADVANCE, values).rowcount != 1:
-                raise OvertakenError
-        elif is_last and not self._source.partial:
-            self._connection.execute(_REPLAYED, self._build_values(total.counts, total, end))
-
-    def _build_values(self, counts: Counts, total: Outcome, end: int) -> dict[str, object]:
-        return {
-            "object": self._source.object,
+        source, replay = self.source, self.source.replay
+        if replay and (source.partial or not is_last):
+            return
+        values = (total.counts if replay else counts)._asdict() | {
+            "object": source.object,
+            "start": start,
             "end": end,
-            "applied": counts.applied,
-            "superseded": counts.superseded,
-            "duplicates": counts.duplicates,
-            "rejected": counts.rejected,
-            "skipped": counts.skipped,
+            "last": is_last,
             "first_id": total.first_id,
             "last_id": total.last_id,
+            "lags": histogram(ids, time.time_ns() // 1_000_000),
         }
+        if self.connection.execute(_REPLAYED if replay else _ADVANCE, values).rowcount != 1:
+            raise OvertakenError
 
 
 _ADVANCE = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, groupby
+from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,7 +29,7 @@ PIECE = 500
 # Commands encoded together after a larger group failed.
 _SMALL_PIECE = 20
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_TOO_LARGE = 10**4_000
+_TOO_LARGE = 10**4_000  # Python can't write much larger integers (`sys.set_int_max_str_digits`)
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _BOOLS = {True: "t", False: "f"}
 _NULL = r"\N"
@@ -128,19 +128,47 @@ class Encoder:
         self._pick_values = _build_picker(spec)
         self._required = [i for i, column in enumerate(spec.columns) if not column.nullable]
 
+    def stream(
+        self,
+        commands: Sequence[Command],
+        refusals: list[Refusal],
+        incomplete: list[Rows] | None = None,
+    ) -> RowStream:
+        """The rows of commands, each piece encoded while Postgres processes the piece before.
+
+        Args:
+            commands: to be encoded.
+            refusals: the refusals of commands that can't have a row are added here.
+            incomplete: incomplete rows are added here; without it, they are among the others.
+        """
+
+        def encode_pieces() -> Iterator[Rows]:
+            for start in range(0, len(commands), PIECE):
+                encoded = self.encode(commands[start : start + PIECE])
+                refusals.extend(encoded.refusals)
+                if incomplete is None:
+                    yield encoded.rows
+                    continue
+                if encoded.incomplete:
+                    incomplete.append(encoded.incomplete)
+                yield encoded.complete
+
+        return RowStream(encode_pieces())
+
     def encode(self, commands: Sequence[Command]) -> Encoded:
         """Encode commands; each part of the result is in their order.
 
         Nearly always, all bodies are complete and all values valid. So whole columns are checked,
-        which takes a third of the time of `encode_row`.
+        which takes a third of the time of `encode_row`. If a check fails, smaller groups are tried.
         """
         encoded = self._encode_columns(commands)
         if encoded is not None:
             return encoded
+        if len(commands) <= _SMALL_PIECE or not any(map(self._is_complete, commands)):
+            return self._encode_each(commands)
+        size = max(_SMALL_PIECE, len(commands) // 5)
         parts = [
-            part
-            for is_complete, run in groupby(commands, self._is_complete)
-            for part in self._encode_run(list(run), is_complete=is_complete)
+            self.encode(commands[start : start + size]) for start in range(0, len(commands), size)
         ]
         return Encoded(
             Rows.joined([part.complete for part in parts]),
@@ -183,33 +211,9 @@ class Encoder:
             raise BodyError("missing_field", f"the body lacks {', '.join(sorted(missing))}")
         return {name: body.get(name, field.default) for name, field in self._fields.items()}
 
-    def refuse_keys(self, commands: Sequence[Command]) -> list[Refusal]:
-        """Refuse the commands whose keys Postgres can't store: no statement can contain them."""
-        if self._key.kind is not Kind.TEXT or _is_storable("".join([str(c.key) for c in commands])):
-            return []
-        refusals: list[Refusal] = []
-        for command in commands:
-            try:
-                _encode_scalar(self._key.name, command.key)
-            except BodyError as exc:
-                refusals.append(Refusal.of_body(command, exc))
-        return refusals
-
     def _is_complete(self, command: Command) -> bool:
         """Return whether the body has exactly the declared fields."""
         return command.body is not None and command.body.keys() == self._names
-
-    def _encode_run(self, commands: Sequence[Command], *, is_complete: bool) -> Iterator[Encoded]:
-        encoded = self._encode_columns(commands) if is_complete else None
-        if encoded is not None:
-            yield encoded
-        elif is_complete and len(commands) > _SMALL_PIECE:
-            for start in range(0, len(commands), _SMALL_PIECE):
-                yield from self._encode_run(
-                    commands[start : start + _SMALL_PIECE], is_complete=True
-                )
-        else:
-            yield self._encode_each(commands)
 
     def _encode_columns(self, commands: Sequence[Command]) -> Encoded | None:
         """The rows; None unless all bodies are complete and their values can be stored."""
@@ -333,23 +337,35 @@ def _read_kinds(columns: Sequence[Sequence[Any]]) -> list[set[type]] | None:
             return None
         if str in types:
             texts = column if len(types) == 1 else [v for v in column if isinstance(v, str)]
-            if not _is_storable("".join(texts)):
+            if not are_storable(texts):
                 return None
         if int in types:
             numbers = column if len(types) == 1 else [v for v in column if type(v) is int]
-            if not _is_writable(min(numbers), max(numbers)):
+            if min(numbers) <= -_TOO_LARGE or max(numbers) >= _TOO_LARGE:
                 return None
         kinds.append(types)
     return kinds
 
 
-def _is_storable(text: str) -> bool:
-    return "\x00" not in text and _is_encodable(text)
+def are_storable(texts: Iterable[str]) -> bool:
+    """Return whether Postgres can store all texts: without NUL, and with an encoding in UTF-8."""
+    joined = "".join(texts)
+    return "\x00" not in joined and (joined.isascii() or _is_encodable(joined))
+
+
+def check_text(name: str, text: str) -> None:
+    """Check that Postgres can store a text.
+
+    Raises:
+        BodyError: the text of a field or key of that name can't be stored.
+    """
+    if "\x00" in text:
+        raise BodyError("unstorable_text", f"{name} holds NUL")
+    if not _is_encodable(text):  # made by an upcaster: a decoded line has no lone surrogates
+        raise BodyError("unstorable_text", f"{name} holds half a surrogate pair")
 
 
 def _is_encodable(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -368,30 +384,18 @@ def _is_demanded(field: FieldSpec) -> bool:
 def _encode_scalar(name: str, value: object) -> object:
     """The value as a plain type: upcasters may return subclasses, such as enumeration members."""
     if isinstance(value, str):
-        _check_text(name, value)
+        check_text(name, value)
         return str.__str__(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        if not _is_writable(int(value)):
+        if abs(int(value)) >= _TOO_LARGE:
             raise BodyError("wrong_type", f"{name} holds an integer of thousands of digits")
         return int(value)
     if isinstance(value, float):
         return float(value)
     kind = "an object or array" if isinstance(value, dict | list) else type(value).__name__
     raise BodyError("wrong_type", f"{name} holds {kind}; the column can't")
-
-
-def _is_writable(*integers: int) -> bool:
-    """Return whether Python can write them as text (`sys.set_int_max_str_digits`)."""
-    return all(-_TOO_LARGE < integer < _TOO_LARGE for integer in integers)
-
-
-def _check_text(name: str, text: str) -> None:
-    if "\x00" in text:
-        raise BodyError("unstorable_text", f"{name} holds NUL")
-    if not _is_encodable(text):  # made by an upcaster: a decoded line has no lone surrogates
-        raise BodyError("unstorable_text", f"{name} holds half a surrogate pair")
 
 
 def _encode_json(name: str, value: object) -> str | None:

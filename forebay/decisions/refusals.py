@@ -8,9 +8,8 @@ import psycopg
 
 from forebay.archive.lines import Entry, InvalidLine
 from forebay.command import Command
-from forebay.db.faults import CONFLICTS, fault_code, fault_detail, null_column
+from forebay.db.faults import CONFLICTS, fault_code, fault_detail
 from forebay.errors import BodyError
-from forebay.resource.spec import ResourceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,6 @@ class Refusal:
     sqlstate: str | None = None
     #: The error, if other rows caused it: the command may apply after its neighbours.
     conflict: psycopg.Error | None = None
-    #: The column that must have a value, if that is the reason.
-    null_column: str | None = None
 
     @classmethod
     def of_body(cls, command: Command, error: BodyError) -> Refusal:
@@ -38,7 +35,7 @@ class Refusal:
         return cls(line, line.code, line.detail)
 
     @classmethod
-    def of_row(cls, command: Command, error: psycopg.Error, spec: ResourceSpec) -> Refusal:
+    def of_row(cls, command: Command, error: psycopg.Error) -> Refusal:
         """The refusal of a command whose row failed alone."""
         return cls(
             command,
@@ -46,7 +43,6 @@ class Refusal:
             fault_detail(error),
             error.sqlstate,
             conflict=error if error.sqlstate in CONFLICTS else None,
-            null_column=null_column(error, spec.table),
         )
 
     @property

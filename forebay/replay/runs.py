@@ -119,14 +119,7 @@ def note_object(connection: Connection, run_id: str, key: str, outcome: Outcome)
 
     The last object of a run by the queue marks the run as done, because no process may follow it.
     """
-    counts = outcome.counts
-    connection.execute(
-        _NOTE,
-        [
-            *(run_id, key, outcome.lines, counts.applied, counts.superseded),
-            *(counts.duplicates, counts.rejected, counts.skipped, None),
-        ],
-    )
+    connection.execute(_NOTE, [run_id, key, outcome.lines, *outcome.counts, None])
     # A separate statement after the commit: if several consumers record objects concurrently, the
     # last to commit then sees all of them.
     _finish_run(connection, run_id)

@@ -112,6 +112,10 @@ class ResourceSpec:
     upcasters: Mapping[int, Upcaster]
     body: BodyReader
 
+    def __hash__(self) -> int:
+        """Hash the path: upcasters are a dictionary, which has no hash."""
+        return hash(self.path)
+
     @property
     def columns(self) -> tuple[FieldSpec, ...]:
         """The key and the fields: the columns of a row in answers."""

@@ -231,16 +231,11 @@ class Consumer:
     def _report(
         self, key: str, outcome: Outcome, seconds: float, replaying: Replaying | None
     ) -> None:
-        counts = outcome.counts
         self._warn_of_the_future(key, outcome)
         fields: dict[str, Any] = {
             "object": key,
             "lines": outcome.lines,
-            "applied": counts.applied,
-            "superseded": counts.superseded,
-            "duplicates": counts.duplicates,
-            "rejected": counts.rejected,
-            "skipped": counts.skipped,
+            **outcome.counts._asdict(),
             "seconds": round(seconds, 3),
         }
         if outcome.already_applied:

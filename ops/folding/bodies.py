@@ -15,8 +15,9 @@ Completer = Callable[[Sequence[Command]], tuple[list[Command], Encoded]]
 def build_completer(spec: ResourceSpec) -> Completer:
     """A function that completes commands' bodies.
 
-    It returns the commands, and the rows of the puts and creates with the refusals of all commands
-    that can't have a row; these are left out.
+    The commands must be of the current schema version (`make_current`). It returns them, and the
+    rows of the puts and creates with the refusals of those that can't have a row; these are left
+    out.
     """
     encoder = Encoder(spec)
 
@@ -27,13 +28,8 @@ def build_completer(spec: ResourceSpec) -> Completer:
         return command._replace(body=encoder.complete_body(body))
 
     def complete_all(commands: Sequence[Command]) -> tuple[list[Command], Encoded]:
-        deletes = [command for command in commands if command.body is None]
         encoded = encoder.encode([command for command in commands if command.body is not None])
-        refusals = [*encoded.refusals, *encoder.refuse_keys(deletes)]
-        refused_ids = {refusal.command.id for refusal in refusals}
-        complete_commands = [
-            complete(command) for command in commands if command.id not in refused_ids
-        ]
-        return complete_commands, encoded._replace(refusals=refusals)
+        refused_ids = {refusal.command.id for refusal in encoded.refusals}
+        return [complete(c) for c in commands if c.id not in refused_ids], encoded
 
     return complete_all

@@ -69,11 +69,7 @@ class Tally:
             "objects": self.objects,
             "objects_failed": self.failed,
             "commands": self.lines,
-            "applied": self.counts.applied,
-            "superseded": self.counts.superseded,
-            "duplicates": self.counts.duplicates,
-            "rejected": self.counts.rejected,
-            "skipped": self.counts.skipped,
+            **self.counts._asdict(),
         }
 
 

@@ -154,11 +154,7 @@ class _RunState:
             "objects": self.done.objects,
             "objects_missing": self.missing,
             "commands": self.done.lines,
-            "applied": self.done.counts.applied,
-            "superseded": self.done.counts.superseded,
-            "duplicates": self.done.counts.duplicates,
-            "rejected": self.done.counts.rejected,
-            "skipped": self.done.counts.skipped,
+            **self.done.counts._asdict(),
             "dead_letters": len(self.dead),
         }
 
