@@ -9,11 +9,10 @@ from typing import Any
 import jiter
 
 from forebay.intake.json_text import JsonText, dump, parse_text
-from forebay.intake.numbers import number_faults
+from forebay.intake.validation import find_changed_numbers
 from forebay.problem import Problem, ProblemError
-from forebay.resource.body import pointer
+from forebay.resource.body import Fault, pointer
 from forebay.resource.fitting import value_reason
-from forebay.resource.reading import Fault
 from forebay.resource.shape import FieldShape, Shape
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 
@@ -37,7 +36,7 @@ def current_item(spec: ResourceSpec, version: int, old: Shape, item: JsonText) -
     body = {
         name: _convert_to_archived(old.fields.get(name), value) for name, value in members.items()
     }
-    faults = [*_find_faults(old, body), *number_faults(members, body)]
+    faults = [*_find_faults(old, body), *find_changed_numbers(members, body)]
     if faults:
         raise ProblemError(_describe_problem(spec, version, faults))
     filled = {name: field.default for name, field in old.fields.items() if name not in body}

@@ -26,7 +26,6 @@ from pydantic_core import (
 )
 
 from forebay.command import Body, KeyValue
-from forebay.resource.reading import BodyInvalidError, Fault, ReadBody
 
 _DELETE = 0x7F
 _PREFIXES = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
@@ -34,7 +33,33 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # levels of a JSON value; typical values have a few, attacks thousands
 
 
-class Item:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault in a body: its location (a JSON Pointer in URI form) and a description."""
+
+    pointer: str
+    detail: str
+    #: A stable code: `validation_failed`, unless no resource could store the value.
+    code: str = "validation_failed"
+
+
+class BodyInvalidError(Exception):
+    """The body doesn't match the declaration; `faults` lists all faults."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidItem:
+    """A valid body as JSON values, without the key, and the key if the body contained it."""
+
+    body: Body
+    key: KeyValue | None
+
+
+class ItemModel:
     """The object that pydantic-core validates an item into: a minimal pydantic model."""
 
     __slots__ = (
@@ -49,7 +74,7 @@ class Item:
 class BodySchema:
     """The schemas that validate bodies and keys of one resource."""
 
-    #: Schema of a whole item, validated into an `Item`; the key is optional.
+    #: Schema of a whole item, validated into an `ItemModel`; the key is optional.
     item: CoreSchema
     #: Default configuration of `item`.
     config: CoreConfig
@@ -74,7 +99,7 @@ class BodySource(Protocol):
         """Return the JSON Schema of the bodies; their members include the key."""
 
 
-class BodyReader:
+class BodyValidator:
     """Validator for bodies and keys of one resource.
 
     Validators are built on first use, so a cold start builds only those of the requested resource.
@@ -83,7 +108,7 @@ class BodyReader:
     def __init__(self, source: BodySource) -> None:
         self.source = source
 
-    def read(self, raw: bytes) -> ReadBody:
+    def validate(self, raw: bytes) -> ValidItem:
         """Validate the body of one item.
 
         Args:
@@ -103,7 +128,7 @@ class BodyReader:
         if faults:
             raise BodyInvalidError(faults)
         key = getattr(item, key_name)
-        return ReadBody(body, str(key) if isinstance(key, uuid.UUID) else key)
+        return ValidItem(body, str(key) if isinstance(key, uuid.UUID) else key)
 
     def read_key(self, text: str) -> KeyValue:
         """Parse the key in a path segment (already percent-decoded).
@@ -120,7 +145,7 @@ class BodyReader:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
 
-    def read_member_key(self, raw: bytes) -> KeyValue:
+    def validate_key(self, raw: bytes) -> KeyValue:
         """Parse the key in a member of an item.
 
         Args:
@@ -143,10 +168,10 @@ class BodyReader:
         ]
 
     def json_schema(self) -> Mapping[str, Any]:
-        """Return the JSON Schema of the bodies that `read` accepts; members include the key."""
+        """Return the JSON Schema of the bodies that `validate` accepts; members include the key."""
         return self.source.json_schema()
 
-    def _normalize(self, item: Item, body: Body) -> Iterator[Fault]:
+    def _normalize(self, item: ItemModel, body: Body) -> Iterator[Fault]:
         """Replace values in the body by the spellings that Postgres accepts and returns."""
         for name in self._schema.timestamps:
             moment: dt.datetime | None = getattr(item, name)

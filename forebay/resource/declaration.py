@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, PydanticUserError
 
 from forebay.errors import DeclarationError
-from forebay.resource.body import BodyReader
+from forebay.resource.body import BodyValidator
 from forebay.resource.declared import DeclaredBody
 from forebay.resource.fields import (
     RESERVED_NAMES,
@@ -83,7 +83,7 @@ class Resource(BaseModel):
             indexes=_check_indexes(cls, indexes, fields),
             schema_version=schema_version,
             upcasters=_check_upcasters(cls, schema_version, upcasters or {}),
-            body=BodyReader(DeclaredBody(cls, key or made_key(), fields)),
+            body=BodyValidator(DeclaredBody(cls, key or made_key(), fields)),
         )
 
 

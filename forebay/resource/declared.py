@@ -23,7 +23,7 @@ from forebay.resource.body import (
     INT64_MAX,
     INT64_MIN,
     BodySchema,
-    Item,
+    ItemModel,
     integral,
     plain_key,
 )
@@ -111,7 +111,7 @@ class DeclaredBody:
 
 
 def _build_item_schema(schema: CoreSchema) -> CoreSchema:
-    """Return a model's schema that creates an `Item` instead of the model.
+    """Return a model's schema that creates an `ItemModel` instead of the model.
 
     If the model contains other models or recursive types, its schema is inside `definitions`.
     """
@@ -119,7 +119,7 @@ def _build_item_schema(schema: CoreSchema) -> CoreSchema:
     if item_schema["type"] == "definitions":
         item_schema["schema"] = _build_item_schema(item_schema["schema"])
     else:
-        item_schema["cls"] = Item
+        item_schema["cls"] = ItemModel
         for name in ("ref", "metadata"):  # they name the model, and validation doesn't need them
             item_schema.pop(name, None)
     return item_schema

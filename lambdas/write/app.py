@@ -12,7 +12,7 @@ from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptance, Acceptor
-from forebay.intake.commands import BatchItems, Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, ItemNames, Line, Origin
 from forebay.intake.json_text import JsonText, dump
 from forebay.keys import read_key
 from forebay.log import Log
@@ -27,7 +27,7 @@ from forebay.metrics import (
 from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
-from lambdas.write.answers import Answers, not_accepted
+from lambdas.write.answers import Answers, describe_not_accepted
 from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
 from lambdas.write.parameters import (
     COLUMNS,
@@ -61,7 +61,7 @@ class _Write:
 
     spec: ResourceSpec
     request: WriteRequest
-    caller: Caller
+    origin: Origin
     preferences: Preferences
     #: The members of items that count; None for all.
     columns: frozenset[str] | None = None
@@ -118,7 +118,7 @@ class WriteApp:
         }
         self._acceptor = acceptor
         self._ids = ids
-        self._make = CommandMaker(ids)
+        self._commands = CommandMaker(ids)
         self._answers = answers
         self._log = log
         self._shapes = shapes
@@ -127,13 +127,13 @@ class WriteApp:
         """Answer a proxy event; a refused request is answered with a problem document."""
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
-        route = self._routes.get((request.method, request.resource))
+        route = self._routes.get((request.method, request.route_path))
         try:
             response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
             response = problem_response(exc.problem, request.path)
-            is_lost = exc.problem.code == "not_accepted"
-            metrics = {COMMANDS_NOT_ACCEPTED if is_lost else WRITES_REFUSED: 1}
+            is_refused = exc.problem.code != "not_accepted"
+            metrics = {WRITES_REFUSED if is_refused else COMMANDS_NOT_ACCEPTED: 1}
         self._log.event(
             "write_answered",
             metrics=metrics,
@@ -159,8 +159,8 @@ class WriteApp:
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
         columns = _read_query(spec, route, request.query, preferences) if request.query else None
-        caller = request.caller(self._ids.now_ms())
-        write = _Write(spec, request, caller, preferences, columns)
+        origin = request.origin(self._ids.now_ms())
+        write = _Write(spec, request, origin, preferences, columns)
         answer = self._writers[route.action](write)
         if not preferences.applied:
             return answer
@@ -174,11 +174,11 @@ class WriteApp:
             return self._accept_batch(write, parse_lines(write.request.body()))
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        sent = parse_item_or_array(write.request.body())
-        if isinstance(sent, list):
-            return self._accept_batch(write, sent)
-        item = self._choose_upgrade(write)(_keep_columns(sent, write.columns))
-        return self._accept_one(write, self._make_posted(write, item))
+        parsed = parse_item_or_array(write.request.body())
+        if isinstance(parsed, list):
+            return self._accept_batch(write, parsed)
+        item = self._choose_upgrade(write)(_keep_columns(parsed, write.columns))
+        return self._accept_one(write, self._make_line(write, item))
 
     def _put(self, write: _Write) -> _Answer:
         key = _read_path_key(write)
@@ -187,27 +187,27 @@ class WriteApp:
             raise ProblemError(_describe_media(media, JSON_TYPES))
         item = self._choose_upgrade(write)(parse_item(write.request.body()))
         create = write.request.must_not_exist()
-        line = self._make.put(write.spec, key, item, write.caller, create=create)
+        line = self._commands.put(write.spec, key, item, write.origin, create=create)
         return self._accept_one(write, line)
 
     def _delete(self, write: _Write) -> _Answer:
-        line = self._make.delete(write.spec, _read_path_key(write), write.caller)
+        line = self._commands.delete(write.spec, _read_path_key(write), write.origin)
         return self._accept_one(write, line)
 
     def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
-            raise ProblemError(not_accepted())
-        response = self._answers.accepted(line.command, write.preferences.returns)
-        return _Answer(response, _count(acceptance))
+            raise ProblemError(describe_not_accepted())
+        response = self._answers.answer_one(line.command, write.preferences.returns)
+        return _Answer(response, _measure(acceptance))
 
     def _accept_batch(self, write: _Write, items: Sequence[ParsedItem]) -> _Answer:
         results: list[_Result] = []
-        names, upgrade = BatchItems(), self._choose_upgrade(write)
+        names, upgrade = ItemNames(), self._choose_upgrade(write)
         for item in items:
-            results.append(self._make_line(write, item, names, upgrade))
-            caller = _advance_caller(write.caller, results[-1])
-            write = write if caller is write.caller else replace(write, caller=caller)
+            results.append(self._try_make_line(write, item, names, upgrade))
+            origin = _advance_origin(write.origin, results[-1])
+            write = write if origin is write.origin else replace(write, origin=origin)
         if write.is_whole:
             _refuse_whole(results)
         if write.preferences.returns == "object" and len(results) != 1:
@@ -217,36 +217,36 @@ class WriteApp:
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
         if write.is_whole and acceptance.not_accepted:
-            raise ProblemError(not_accepted())
+            raise ProblemError(describe_not_accepted())
         if write.preferences.returns == "outcome":
             outcomes = _list_outcomes(results, acceptance)
-            response = self._answers.batch(outcomes, write.request.path)
+            response = self._answers.answer_batch(outcomes, write.request.path)
         else:
             commands = [line.command for line in lines]
-            response = self._answers.many(commands, write.preferences.returns)
-        return _Answer(response, _count(acceptance, refused=len(results) - len(lines)))
+            response = self._answers.answer_many(commands, write.preferences.returns)
+        return _Answer(response, _measure(acceptance, refused=len(results) - len(lines)))
 
-    def _make_line(
-        self, write: _Write, item: ParsedItem, names: BatchItems, upgrade: _Upgrade
+    def _try_make_line(
+        self, write: _Write, item: ParsedItem, names: ItemNames, upgrade: _Upgrade
     ) -> _Result:
         """Make one item's command, or return the problem; the other items are not affected."""
         if isinstance(item, Problem):
             return item
         try:
             # The name is needed only for a key that the server derives.
-            derives = write.spec.key_is_made and write.caller.idempotency_key is not None
-            name = names.name(item) if derives else ""
+            derives = write.spec.key_is_made and write.origin.idempotency_key is not None
+            name = names.next_for(item) if derives else ""
             item = upgrade(_keep_columns(item, write.columns))
-            return self._make_posted(write, item, name=name)
+            return self._make_line(write, item, name=name)
         except ProblemError as exc:
             return exc.problem
 
-    def _make_posted(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
+    def _make_line(self, write: _Write, item: JsonText, *, name: str = "0") -> Line:
         """Make the command of an item of a POST: a `put` if the request upserts items with keys."""
         spec = write.spec
         if write.preferences.upserts and (not spec.key_is_made or _has_member(item, spec.key.name)):
-            return self._make.put_item(spec, item, write.caller)
-        return self._make.post(spec, item, write.caller, name=name)
+            return self._commands.put_item(spec, item, write.origin)
+        return self._commands.create(spec, item, write.origin, name=name)
 
     def _choose_upgrade(self, write: _Write) -> _Upgrade:
         """The function that converts the request's items to the current schema version.
@@ -278,18 +278,18 @@ def _keep_unchanged(item: JsonText) -> JsonText:
 
 
 def _list_outcomes(results: Sequence[_Result], acceptance: Acceptance) -> list[Command | Problem]:
-    lost_ids = {line.command.id for line in acceptance.not_accepted}
+    not_accepted_ids = {line.command.id for line in acceptance.not_accepted}
     return [
         result
         if isinstance(result, Problem)
-        else not_accepted()
-        if result.command.id in lost_ids
+        else describe_not_accepted()
+        if result.command.id in not_accepted_ids
         else result.command
         for result in results
     ]
 
 
-def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
+def _measure(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
     """Return the metrics of an accepted request; `refused` is the number of its refused items."""
     values = {
         COMMANDS_ACCEPTED: len(acceptance.accepted),
@@ -300,11 +300,11 @@ def _count(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]:
     return {metric: value for metric, value in values.items() if value}
 
 
-def _advance_caller(caller: Caller, result: _Result) -> Caller:
-    """The caller for the next item; a lower bound for ids makes them rise in the items' order."""
-    if caller.after is None or isinstance(result, Problem):
-        return caller
-    return replace(caller, after=max(caller.after, result.command.id))
+def _advance_origin(origin: Origin, result: _Result) -> Origin:
+    """The origin for the next item: its lower bound makes ids rise in the order of the items."""
+    if origin.after is None or isinstance(result, Problem):
+        return origin
+    return replace(origin, after=max(origin.after, result.command.id))
 
 
 def _read_path_key(write: _Write) -> KeyValue:

@@ -22,7 +22,7 @@ from forebay.apply import Source, apply
 from forebay.codec import decode
 from forebay.db.schema import metadata
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker, Line
+from forebay.intake.commands import CommandMaker, Line, Origin
 from forebay.intake.json_text import JsonText, dump, parse
 from forebay.problem import ProblemError
 from forebay.resource import Resource
@@ -121,7 +121,7 @@ def accepted(raw: str, *, in_array: bool) -> Line:
     """Build the command of a JSON text that is sent by itself, or as an item of an array."""
     value = parse(f"[{raw}]".encode())
     item = JsonText(dump(value[0]) if in_array else raw.encode(), value[0])
-    return CommandMaker(IdSource()).post(Sample.spec_, item, Caller("test"))
+    return CommandMaker(IdSource()).create(Sample.spec_, item, Origin("test"))
 
 
 def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field
 import resources
 from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import Key, Resource, ResourceSpec, compiled
-from forebay.resource.reading import BodyInvalidError
+from forebay.resource.body import BodyInvalidError
 from infra.bundling import COMPILED, build_asset
 from infra.compiling import compiled_resources
 from infra.settings import PackageName
@@ -77,7 +77,7 @@ WHOLE = {
 
 def _outcome(spec: ResourceSpec, raw: bytes) -> object:
     try:
-        read = spec.body.read(raw)
+        read = spec.body.validate(raw)
     except BodyInvalidError as exc:
         return exc.faults
     return read, list(read.body)
@@ -99,7 +99,7 @@ def test_bodies_are_read_as_by_the_declaration(path: str) -> None:
     assert outcomes == [_outcome(declared, raw) for raw in _bodies(declared)]
     assert isinstance(outcomes[0], tuple)
     assert {type(outcome[0]).__name__ for outcome in outcomes if isinstance(outcome, tuple)} == {
-        "ReadBody",
+        "ValidItem",
         "Fault",
     }, "the bodies tried should be of both kinds"
 

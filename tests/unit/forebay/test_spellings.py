@@ -20,7 +20,7 @@ from pydantic.functional_validators import AfterValidator
 
 from forebay.errors import DeclarationError
 from forebay.ids import IdSource
-from forebay.intake.commands import Caller, CommandMaker
+from forebay.intake.commands import CommandMaker, Origin
 from forebay.intake.json_text import parse_text
 from forebay.problem import ProblemError
 from forebay.query.ast import Filter, Operand, OrderTerm
@@ -152,7 +152,7 @@ def imported(field: str, cell: str) -> Any:
 
 def _body(item: bytes, field: str) -> Any:
     try:
-        line = CommandMaker(IdSource()).post(SPEC, parse_text(item), Caller("test"))
+        line = CommandMaker(IdSource()).create(SPEC, parse_text(item), Origin("test"))
     except ProblemError:
         return None
     assert line.command.body is not None
@@ -310,7 +310,7 @@ def test_text_that_is_read_as_something_else_is_refused_with_its_place(
         spec = loaded["spelled"]
     item = parse_text(body.encode())
     with pytest.raises(ProblemError) as caught:
-        CommandMaker(IdSource()).post(spec, item, Caller("test"))
+        CommandMaker(IdSource()).create(spec, item, Origin("test"))
     assert [fault["pointer"] for fault in caught.value.problem.errors] == [pointer]
 
 
@@ -336,7 +336,7 @@ def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
     for sent, told in (("3", "is odd"), ("12", "is large")):
         item = parse_text(f'{{"even":{sent}}}'.encode())
         with pytest.raises(ProblemError) as caught:
-            CommandMaker(IdSource()).post(SPEC, item, Caller("test"))
+            CommandMaker(IdSource()).create(SPEC, item, Origin("test"))
         assert [fault["detail"] for fault in caught.value.problem.errors] == [told]
 
 

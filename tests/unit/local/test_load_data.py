@@ -9,7 +9,7 @@ from local.load.data import Item, cities, countries
 def _is_valid(item: Item) -> bool:
     spec = resources.load()[item.resource]
     assert spec.key.name == item.key_name
-    read = spec.body.read(orjson.dumps(item.body))
+    read = spec.body.validate(orjson.dumps(item.body))
     return bool(read.key == item.key)
 
 
