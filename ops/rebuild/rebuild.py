@@ -296,7 +296,7 @@ class _Filling:
         if self.cut == EVERYTHING:
             # Up to a cut, only the rejections up to it were loaded; a later run reads the rest.
             log = DecisionLog(self.connection, archive, resources)
-            log.begin_at(self.position, self.owner)
+            log.set_position(self.position, self.owner)
 
     def _load_all(self, loader: Loader, folded: Iterator[Folded], meter: Meter) -> int:
         """Load all rows and the ledger; return the number of commands of retired resources.

@@ -231,7 +231,7 @@ def _follow_log(
     if selection.is_everything:
         audit.restore(connection, context.archive)
         if is_new:
-            log.forget_own()
+            log.forget_private()
     return log
 
 
