@@ -92,11 +92,11 @@ def _replay_all(context: Context, console: Console, *, cut: str, workers: int) -
     Raises:
         IncompleteError: objects were not applied completely.
     """
-    tally = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
-    console.facts({"cut": cut, **tally.facts()})
-    if tally.failed:
+    totals = rebuilding.rebuild_leniently(context, console, cut=cut, workers=workers)
+    console.facts({"cut": cut, **totals.facts()})
+    if totals.failed:
         raise IncompleteError(
-            f"{tally.failed:,} objects were not applied completely; the causes are above"
+            f"{totals.failed:,} objects were not applied completely; the causes are above"
         )
 
 

@@ -38,7 +38,7 @@ from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
 from ops.rebuild.target import PutOff, check_empty, put_off, tables
 from ops.rejections import audit
-from ops.replay.replay import Pace, Tally, begin, replay
+from ops.replay.replay import Pace, Totals, replay, start_run
 
 #: The size of the archive's objects below which one process is faster than the start of several.
 _SMALL_BYTES = 16 * 1024 * 1024
@@ -156,7 +156,7 @@ def rebuild(
             return filling.fill(crew.fold(partition.files.of), meter)
 
 
-def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Tally:
+def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: int) -> Totals:
     """Fill an empty database like the live run, object by object, and reject what can't apply.
 
     As in the live run, the order of objects determines which of two conflicting commands is
@@ -177,7 +177,7 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
         audit.restore(connection, context.archive, until=time)
     until = time + dt.timedelta(milliseconds=1) if time else None
     selection = Selection(until=until)
-    run = begin(context, selection)
+    run = start_run(context, selection)
     return replay(context, console, run, selection, Pace(workers=workers), rejects_all=True)
 
 

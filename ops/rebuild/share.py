@@ -119,7 +119,7 @@ class Share:
                 objects=filter(self._is_mine, commands_until(store, self.cut)),
                 ledger=None,
                 advance=advance,
-                noted=write_row,
+                add_ledger_row=write_row,
                 numbers=self.numbers,
             )
 

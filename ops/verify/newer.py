@@ -19,7 +19,7 @@ from forebay.archive.layout import StoredObject
 from forebay.archive.lines import read_lines
 from forebay.command import Command
 from forebay.db.connect import Connection
-from forebay.decisions.rejections import noted_keys
+from forebay.decisions.rejections import truncate_keys
 from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands
@@ -85,7 +85,7 @@ class NewerCheck:
                 commands = [
                     entry for entry in entries if isinstance(entry, Command) and entry.id > self.cut
                 ]
-                keys = noted_keys([str(command.key) for command in commands])
+                keys = truncate_keys([str(command.key) for command in commands])
                 writer.add_all(
                     Kind.UNAPPLIED,
                     zip(keys, commands, strict=True),

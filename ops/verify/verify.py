@@ -184,7 +184,7 @@ def _add_commands(
             cut=cut,
             objects=commands_until(store, cut),
             ledger=ledger,
-            noted=lambda archive_object, _, later: crossing.update(
+            add_ledger_row=lambda archive_object, _, later: crossing.update(
                 {archive_object.key: archive_object} if later else {}
             ),
             advance=lambda commands: meter.advance(1, note=f"{commands:,} commands"),

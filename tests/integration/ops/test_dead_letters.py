@@ -10,7 +10,7 @@ import pytest
 from forebay.aws.events import object_event
 from forebay.aws.queue import Message, Queue
 from forebay.errors import TransientError
-from forebay.failures import note_failure
+from forebay.failures import record_failure
 from ops import dead_letters
 from ops.errors import RefusedError
 from tests.fixtures import hostile
@@ -36,7 +36,7 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
 def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
     failed, quiet = site.put(city(1, key=1)), site.put(city(2, key=2))
     for error in ("HeldError: deploy the newer release", "HeldError: still"):
-        note_failure(site.database.connection, failed, error)
+        record_failure(site.database.connection, failed, error)
     site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
     for _ in range(3):  # reading a letter does not count as a failure

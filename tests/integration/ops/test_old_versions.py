@@ -145,20 +145,20 @@ class WithParcels(Context):
         return SPECS
 
 
-def replay(parcels: Database, site: Site) -> replaying.Tally:
+def replay(parcels: Database, site: Site) -> replaying.Totals:
     options = {DATABASE: parcels.url, ARCHIVE: f"s3://{site.bucket}"}
     context = WithParcels(options, environment={})
     context.__dict__["s3"] = site.s3  # the emulator's client instead of the region's
-    run = replaying.begin(context, Selection())
+    run = replaying.start_run(context, Selection())
     return replaying.replay(context, Console(), run, Selection(), Pace(workers=2))
 
 
 def test_a_replay_makes_the_same_table(parcels: Database, site: Site) -> None:
     for name in FROZEN:
         put(site, name)
-    tally = replay(parcels, site)
+    totals = replay(parcels, site)
     rows, rejections, _ = contents(parcels)
-    assert (tally.objects, tally.failed, tally.lines) == (3, 0, 15)
+    assert (totals.objects, totals.failed, totals.lines) == (3, 0, 15)
     assert rows == EXPECTED
     assert rejections == {}, "it has lost by the end, and a replay decides last"
     before = contents(parcels)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forebay.aws.queue import Message, Queue
-from forebay.replay.runs import note_failure
+from forebay.replay.runs import record_failure
 from local.settings import ROOT
 from ops.replay import via_queue
 from tests.fixtures.commands import city
@@ -152,7 +152,7 @@ def test_dead_letters_of_the_run_end_the_watch_and_are_named(replays: Replays) -
     replays.site.s3.delete_object(Bucket=replays.site.bucket, Key=lost)
     replays.consume()
     replays.bury()
-    note_failure(replays.site.database.connection, run, lost, "it is not there")
+    record_failure(replays.site.database.connection, run, lost, "it is not there")
     ended = replays.operator.run("replay", "--resume", run, "--watch", "--json")
     assert ended.code == 5
     assert (ended.json["objects"], ended.json["objects_missing"]) == (1, 1)

@@ -173,9 +173,9 @@ def test_live_a_replay_and_a_rebuild_give_the_same_and_verify_agrees(
     live = fruits(site.database)
     context = context_of(site, site.database)
 
-    run = replaying.begin(context, Selection())
-    tally = replaying.replay(context, Console(), run, Selection(), Pace(workers=1))
-    assert (tally.failed, tally.counts.skipped, tally.counts.rejected) == (0, 5, 0)
+    run = replaying.start_run(context, Selection())
+    totals = replaying.replay(context, Console(), run, Selection(), Pace(workers=1))
+    assert (totals.failed, totals.counts.skipped, totals.counts.rejected) == (0, 5, 0)
     assert fruits(site.database) == live
 
     create_tables(scratch, {"fruits": Fruit.spec_})

@@ -19,7 +19,7 @@ import pytest
 
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
-from forebay.replay.runs import note_failure, start_run
+from forebay.replay.runs import record_failure, start_run
 from local.postgres.config import OWNER, SUPERUSER
 from local.settings import ROOT
 from ops.status import probes
@@ -210,7 +210,7 @@ def test_a_run_that_does_nothing_for_minutes_needs_attention(
     assert "5 min" in said
     assert f"forebay replay --resume {run.id}" in said
     operator.done("status", "--check", "--max-silent-run", "3600")
-    note_failure(site.database.connection, run.id, "commands/a", "x")
+    record_failure(site.database.connection, run.id, "commands/a", "x")
     operator.done("status", "--check")
 
 

@@ -53,11 +53,11 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
     passes: list[Bucket] = []
     read = Bucket.runs
 
-    def noted(bucket: Bucket) -> Iterator[tuple[Kind, list[Any]]]:
+    def record_runs(bucket: Bucket) -> Iterator[tuple[Kind, list[Any]]]:
         passes.append(bucket)
         return read(bucket)
 
-    monkeypatch.setattr(Bucket, "runs", noted)
+    monkeypatch.setattr(Bucket, "runs", record_runs)
     winners, _ = folded(tmp_path / "p", *(encode(city(n, key=1, mayor="x")) for n in range(500)))
     assert (len(winners.unfit), winners.applied) == (500, {})
     assert len(passes) == 2
@@ -65,15 +65,15 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
 
 @pytest.mark.parametrize("key", ["a\x00b", "x" * 300], ids=["NUL", "long"])
 def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key: str) -> None:
-    """Such a key is noted in a changed form, which must not put the rejection into another file."""
+    """Such a key is stored in a changed form, and the rejection must stay in the same file."""
     name = "commands/2025/10/17/00/a.gz"
     command = country(1, key)
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(gzip.compress(encode(command)))
     store = Folder(tmp_path)
-    noted = key[:255].replace("\x00", "\ufffd")
+    stored_key = key[:255].replace("\x00", "\ufffd")
     rejection = Rejection(
-        *(command.id, "countries", noted, "put", "key_invalid", None, "no key"),
+        *(command.id, "countries", stored_key, "put", "key_invalid", None, "no key"),
         encode(command),
         name,
         dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
