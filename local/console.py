@@ -60,7 +60,7 @@ class Display:
 def welcome(stack: LocalStack, seconds: float) -> str:
     """Return instructions for the started stack; every command in them works when pasted."""
     url = stack.base_url
-    hints = _CREDENTIALS if stack.wants_credentials else commands(resources.load(), url)
+    hints = _CREDENTIALS if stack.requires_credentials else commands(resources.load(), url)
     primary, replica = stack.primary.address(OWNER), stack.replica.address(READER)
     port = stack.settings.ports.base
     option = "" if port == DEFAULT_BASE_PORT else f" PORT={port}"

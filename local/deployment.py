@@ -78,7 +78,7 @@ class Deployment:
     primary: Cluster
     replica: Cluster
 
-    def wants_credentials(self) -> bool:
+    def requires_credentials(self) -> bool:
         """Whether callers of the API have to show who they are, or a key.
 
         Raises:

@@ -102,9 +102,9 @@ class LocalStack:
         return self._deployed
 
     @property
-    def wants_credentials(self) -> bool:
-        """Whether callers of the API have to show who they are, or a key."""
-        return self._deployment.wants_credentials()
+    def requires_credentials(self) -> bool:
+        """True if the API requires credentials or an API key of its callers."""
+        return self._deployment.requires_credentials()
 
     def is_current(self) -> bool:
         """Return whether the deployment was made from the current sources."""
@@ -153,9 +153,9 @@ class LocalStack:
         firehose = pool.submit(self._start_firehose)
         replica.result()
         firehose.result()
-        self._requeue_missed(deployed)
+        self._enqueue_missed(deployed)
         self._start_gateway(deployed)
-        self._ask_once()
+        self._start_functions()
         return deployed
 
     def _check_surroundings(self) -> None:
@@ -232,8 +232,8 @@ class LocalStack:
             restoration = restored.restore(self._supervisor, self.settings, deployed, url)
         self._remark(restoration.value)
 
-    def _requeue_missed(self, deployed: Deployed) -> None:
-        count = missed.requeue(Emulated(self.settings), deployed, self.primary.url())
+    def _enqueue_missed(self, deployed: Deployed) -> None:
+        count = missed.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())
         if count:
             self._remark(f"{count} archived objects were not applied yet and have been enqueued")
 
@@ -247,10 +247,10 @@ class LocalStack:
                 self._supervisor, self.settings, deployed, rank=StopOrder.GATEWAY
             )
 
-    def _ask_once(self) -> None:
-        with step("first answers", self._listener):
-            problems = servers.first_answers(
-                self.settings, wants_credentials=self.wants_credentials
+    def _start_functions(self) -> None:
+        with step("functions", self._listener):
+            problems = servers.start_functions(
+                self.settings, requires_credentials=self.requires_credentials
             )
         for problem in problems:
             self._remark(problem)

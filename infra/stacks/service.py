@@ -107,6 +107,7 @@ class ServiceStack(EnvironmentStack):
             "RestApi",
             name=settings.prefix,
             routes=routes,
+            # `entry` may be an alias, with snapshots or instances; see `ProductFunction.entry`.
             functions={
                 "read": self.read.entry,
                 "status": self.status.entry,

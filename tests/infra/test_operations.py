@@ -16,7 +16,7 @@ from cdk_nag import AwsSolutionsChecks
 from pydantic import ValidationError
 
 from forebay.log import Log
-from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, dimensions
+from forebay.metrics import COMMANDS_REJECTED, METRICS, NAMESPACE, build_dimensions
 from infra.app import build_app
 from infra.components.alarms import LATE_MINUTES, RUNBOOKS
 from infra.components.watched import Watched, WatchedDatabase
@@ -221,7 +221,7 @@ Identity = tuple[str, frozenset[tuple[str, str]]]
 
 def _declared() -> Iterator[Identity]:
     for metric in METRICS:
-        common = dimensions(metric.service, "dev")
+        common = build_dimensions(metric.service, "dev")
         for value in metric.values or ("",):
             split = {metric.split_by: value} if metric.split_by else {}
             yield metric.name, frozenset({**common, **split}.items())

@@ -11,7 +11,7 @@ from infra.settings import FunctionName
 from local.deployment import Deployment
 from local.postgres.config import primary_of, replica_of
 from local.secret import make_secret
-from local.servers import first_answers
+from local.servers import start_functions
 from local.settings import ROOT, LocalSettings, Ports
 
 OUTPUTS = {
@@ -154,6 +154,6 @@ def test_the_environment_says_whether_callers_show_credentials(
     file.parent.mkdir(parents=True)
     file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
     made = deployment(tmp_path)
-    assert made.wants_credentials() is wanted
+    assert made.requires_credentials() is wanted
     if wanted:
-        assert first_answers(made.settings, wants_credentials=True) == []
+        assert start_functions(made.settings, requires_credentials=True) == []
