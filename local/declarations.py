@@ -31,7 +31,7 @@ def read_shapes(root: Path = ROOT) -> dict[str, Recorded]:
 def check(root: Path = ROOT) -> int:
     """Run `make check`; return 1, with every problem on standard error, or 0."""
     specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    problems = [*shape.find_problems(shapes, specs), *upcaster_problems(shapes, specs)]
     if not problems and _update_shapes(shapes, specs) != shapes:
         problems.append(f"{shape.FILE} is not up to date: run make migration, and commit the file")
     for problem in problems:
@@ -47,7 +47,7 @@ def write_migration(message: str, root: Path = ROOT) -> int:
         LocalStackError: there is no database to compare with.
     """
     specs, shapes = resources.load(), read_shapes(root)
-    problems = [*shape.problems(shapes, specs), *upcaster_problems(shapes, specs)]
+    problems = [*shape.find_problems(shapes, specs), *upcaster_problems(shapes, specs)]
     if problems:
         raise DeclarationsError("\n".join(problems))
     code = alembic(["revision", "--autogenerate", "-m", message])
@@ -101,4 +101,4 @@ def _update_shapes(
 ) -> dict[str, Recorded]:
     from forebay.db.schema import index_names  # noqa: PLC0415 - SQLAlchemy
 
-    return shape.updated(shapes, specs, index_names(specs))
+    return shape.update_record(shapes, specs, index_names(specs))

@@ -13,7 +13,7 @@ from forebay.command import Body, Command, KeyValue, Op
 from forebay.intake.json_text import JsonText, dump
 from forebay.intake.validation import validate_item, validate_key
 from forebay.problem import Problem, ProblemError
-from forebay.resource.body import BodyInvalidError, Fault, ValidItem, pointer
+from forebay.resource.body import BodyInvalidError, Fault, ValidItem, format_pointer
 from forebay.resource.spec import ResourceSpec
 
 #: Items in one request.
@@ -174,7 +174,9 @@ def _validate_key(spec: ResourceSpec, item: JsonText) -> KeyValue:
         raise ProblemError(_describe_invalid(spec, (Fault("#", "Input should be an object"),)))
     unknown = [name for name in item.value if spec.column(name) is None]
     if unknown:
-        faults = [Fault(pointer([name]), "Extra inputs are not permitted") for name in unknown]
+        faults = [
+            Fault(format_pointer([name]), "Extra inputs are not permitted") for name in unknown
+        ]
         raise ProblemError(_describe_invalid(spec, tuple(faults)))
     if spec.key.name not in item.value:
         raise ProblemError(_describe_missing_key(spec))

@@ -17,7 +17,14 @@ import jiter
 
 from forebay.command import KeyValue
 from forebay.intake.json_text import JsonText, dump
-from forebay.resource.body import INT64_MAX, INT64_MIN, BodyInvalidError, Fault, ValidItem, pointer
+from forebay.resource.body import (
+    INT64_MAX,
+    INT64_MIN,
+    BodyInvalidError,
+    Fault,
+    ValidItem,
+    format_pointer,
+)
 from forebay.resource.spec import FieldSpec, Kind, ResourceSpec
 from forebay.resource.spellings import is_text_of
 
@@ -74,7 +81,7 @@ def find_changed_numbers(sent: object, body: object) -> Iterator[Fault]:
             pairs = zip(value, stored, strict=False)
             stack += [(*pair, (*place, index)) for index, pair in enumerate(pairs)]
         elif _is_number(value) and not _is_kept(value, stored):
-            yield Fault(pointer(place), f"it would be kept as {stored}; send that, or text")
+            yield Fault(format_pointer(place), f"it would be kept as {stored}; send that, or text")
 
 
 def _convert_numbers(spec: ResourceSpec, item: object, *, may_change: bool) -> dict[str, Any]:

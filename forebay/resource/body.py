@@ -140,7 +140,7 @@ class BodyValidator:
         try:
             value = self._key_validator.validate_strings(text, strict=False)  # type: ignore[arg-type]
         except ValidationError as exc:
-            raise ValueError(message(exc.errors(include_url=False)[0])) from None
+            raise ValueError(get_message(exc.errors(include_url=False)[0])) from None
         if str(value) != text:
             raise ValueError(f"Input should be in canonical form: {value}")
         return value if isinstance(value, int) else str(value)
@@ -163,7 +163,7 @@ class BodyValidator:
     @staticmethod
     def _list_faults(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Fault]:
         return [
-            Fault(pointer((*prefix, *detail["loc"])), message(detail))
+            Fault(format_pointer((*prefix, *detail["loc"])), get_message(detail))
             for detail in error.errors(include_url=False, include_input=False)
         ]
 
@@ -180,7 +180,7 @@ class BodyValidator:
             try:  # Postgres supports offsets up to 15:59 only
                 body[name] = moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
             except OverflowError:  # a validator in the declaration can create such a value
-                yield Fault(pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
+                yield Fault(format_pointer((name,)), "Input is outside the years 1 to 9999 in UTC")
         for name in self._schema.decimals:
             if getattr(item, name) == 0:
                 body[name] = "0"  # the exponent of a zero is unbounded
@@ -207,18 +207,18 @@ class BodyValidator:
         return SchemaValidator(self._schema.key)
 
 
-def message(error: ErrorDetails) -> str:
+def get_message(error: ErrorDetails) -> str:
     """Return pydantic's message, without the prefix for a ValueError or an AssertionError."""
     prefix = _PREFIXES.get(error["type"])
     return error["msg"].removeprefix(prefix) if prefix else error["msg"]
 
 
-def integral(value: object) -> object:
+def convert_integral(value: object) -> object:
     """Convert a float without fraction: `5.0` is the integer 5 (JSON Schema 2020-12, §4.2.3)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def plain_key(key: str) -> str:
+def check_plain_key(key: str) -> str:
     """Refuse a str key that would change in a URL's path if proxies decode it repeatedly."""
     if any(char in "%/\\?#" or ord(char) < ord(" ") or ord(char) == _DELETE for char in key):
         raise ValueError("a key must not contain control characters or any of % / \\ ? #")
@@ -227,7 +227,7 @@ def plain_key(key: str) -> str:
     return key
 
 
-def pointer(location: Sequence[str | int]) -> str:
+def format_pointer(location: Sequence[str | int]) -> str:
     """Return the location as a JSON Pointer in URI fragment form (RFC 6901 §6): `#/tags/0`."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
@@ -241,11 +241,17 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
         if isinstance(member, str):
             yield from _check_text(member, path)
         elif isinstance(member, float) and not math.isfinite(member):
-            yield Fault(pointer(path), "the number is too large for a double", "number_too_large")
+            yield Fault(
+                format_pointer(path), "the number is too large for a double", "number_too_large"
+            )
         elif isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
-            yield Fault(pointer(path), "the integer does not fit into 64 bits", "number_too_large")
+            yield Fault(
+                format_pointer(path), "the integer does not fit into 64 bits", "number_too_large"
+            )
         elif isinstance(member, dict | list) and len(path) > MAX_DEPTH:
-            yield Fault(pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep")
+            yield Fault(
+                format_pointer(path[:1]), f"nested deeper than {MAX_DEPTH} levels", "too_deep"
+            )
         elif isinstance(member, dict):
             for name, child in member.items():
                 yield from _check_text(name, (*path, name))
@@ -256,4 +262,4 @@ def _walk(value: object, location: tuple[str | int, ...]) -> Iterator[Fault]:
 
 def _check_text(text: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if "\x00" in text:
-        yield Fault(pointer(path), "NUL can't be stored in Postgres", "unstorable_text")
+        yield Fault(format_pointer(path), "NUL can't be stored in Postgres", "unstorable_text")

@@ -268,9 +268,9 @@ class WriteApp:
                     f"is {spec.schema_version}; leave the parameter schema out to send that",
                 )
             )
-        from forebay.intake.versions import current_item  # noqa: PLC0415 - few requests need it
+        from forebay.intake.versions import upgrade_item  # noqa: PLC0415 - few requests need it
 
-        return partial(current_item, spec, version, old)
+        return partial(upgrade_item, spec, version, old)
 
 
 def _keep_unchanged(item: JsonText) -> JsonText:

@@ -12,7 +12,7 @@ import pytest
 from forebay.http import Response
 from forebay.query.grammar import list_parameters
 from forebay.query.parse import parse_list
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from local.postgres.config import OWNER
 from tests.fixtures import festival
 from tests.fixtures.postgres import PostgresServer, cloned_database
@@ -20,7 +20,7 @@ from tests.fixtures.read_cases import FORMS, KEYS, REFUSED, ROWS
 from tests.fixtures.reading import Reader, close, next_query, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
-RELATIONS = relations(festival.RESOURCES)
+RELATIONS = find_relations(festival.RESOURCES)
 Case = tuple[str, str]
 
 

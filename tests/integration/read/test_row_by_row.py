@@ -25,7 +25,7 @@ from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
 from forebay.query.select import casts_of
 from forebay.resource import Key, Kind, References, Resource, ResourceSpec
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
 from lambdas.read.links import links
@@ -68,7 +68,7 @@ class Extreme(Resource, path="extremes"):
 
 
 SPECS: dict[str, ResourceSpec] = {"shelves": Shelf.spec_, "extremes": Extreme.spec_}
-RELATIONS = relations(SPECS)
+RELATIONS = find_relations(SPECS)
 SPEC = SPECS["extremes"]
 #: For each column, its longest values and its special spellings, as Postgres reads them. Some are
 #: outside of the declaration: a table may be older than a declaration.

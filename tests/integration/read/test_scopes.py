@@ -22,7 +22,7 @@ from forebay.command import Command
 from forebay.http import Response
 from forebay.query.grammar import LOGIC, list_parameters
 from forebay.resource import Key, References, Resource
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.resource.spec import Kind
 from local.postgres.config import OWNER
 from tests.fixtures import model
@@ -46,7 +46,7 @@ class Visit(Resource, path="visits"):
 
 
 RESOURCES: Final = {**model.RESOURCES, "visits": Visit.spec_}
-RELATIONS: Final = relations(RESOURCES)
+RELATIONS: Final = find_relations(RESOURCES)
 #: For each resource, its rows, and its rows in a database in which it differs.
 ROWS: Final[Mapping[str, tuple[list[tuple[Any, dict[str, Any]]], ...]]] = {
     "shelves": (

@@ -15,13 +15,13 @@ import resources
 from forebay.db.connect import connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from lambdas.read.pages import asked_for
 from lambdas.read.sql.page import page_query
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
 SPECS = resources.load()
-RELATIONS = relations(SPECS)
+RELATIONS = find_relations(SPECS)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 import resources
 from forebay.openapi import describe
 from forebay.problem import CATALOGUE
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
 from local.description import check, written
 
@@ -153,7 +153,7 @@ def enumerations(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 def test_the_examples_of_parameters_are_understood(path: str) -> None:
     from forebay.query.parse import parse_list  # noqa: PLC0415
 
-    known = relations(RESOURCES)[path]
+    known = find_relations(RESOURCES)[path]
     for parameter in DOCUMENT["paths"][f"/{path}"]["get"]["parameters"]:
         name = parameter["name"]
         if parameter["in"] != "query":

@@ -18,7 +18,7 @@ import resources
 from forebay.db.schema import index_names
 from forebay.errors import DeclarationError
 from forebay.resource import Indexed, Key, Resource, Resources, shape
-from forebay.resource.shape import Recorded, problems
+from forebay.resource.shape import Recorded, find_problems
 from forebay.resource.spec import ResourceSpec
 from local import declarations
 from local.declarations import upcaster_problems
@@ -46,13 +46,13 @@ def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> Resour
 
 def record(*specs: ResourceSpec, before: dict[str, Recorded] | None = None) -> dict[str, Recorded]:
     declared = Resources({spec.path: spec for spec in specs})
-    made = shape.updated(before or {}, declared, index_names(declared))
+    made = shape.update_record(before or {}, declared, index_names(declared))
     assert shape.load(shape.dump(made)) == made
     return made
 
 
 def found(recorded: dict[str, Recorded], spec: ResourceSpec) -> list[str]:
-    return list(problems(recorded, Resources({"lakes": spec})))
+    return list(find_problems(recorded, Resources({"lakes": spec})))
 
 
 Text = Annotated[str, Field(max_length=20)]
@@ -113,9 +113,9 @@ def test_a_change_that_old_bodies_fit_needs_nothing(change: Body) -> None:
 
 def test_a_resource_that_is_gone_must_be_declared_retired() -> None:
     recorded = record(declare(**OLD))
-    (problem,) = problems(recorded, Resources())
+    (problem,) = find_problems(recorded, Resources())
     assert 'Replace its class by `lakes = Retired("lakes")`' in problem
-    assert list(problems(recorded, Resources(retired=["lakes"]))) == []
+    assert list(find_problems(recorded, Resources(retired=["lakes"]))) == []
 
 
 def test_another_type_of_key_is_refused() -> None:

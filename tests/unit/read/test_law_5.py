@@ -16,7 +16,7 @@ from forebay.db.session import Session
 from forebay.log import Log
 from forebay.problem import ProblemError
 from forebay.query.parse import parse_list
-from forebay.resource.relations import relations
+from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
 from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase, Rows, Texts
@@ -27,7 +27,7 @@ from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
 from tests.fixtures.api import event
 
-RELATIONS = relations(resources.load())
+RELATIONS = find_relations(resources.load())
 GETS = [
     route
     for route in routes(resources.load())

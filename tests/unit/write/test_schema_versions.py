@@ -52,7 +52,7 @@ class New(Resource, path="authors", schema_version=3, upcasters={1: split, 2: di
 
 def recorded() -> dict[str, Recorded]:
     declared = Resources({"authors": Old.spec_})
-    return shape.updated({}, declared, index_names(declared))
+    return shape.update_record({}, declared, index_names(declared))
 
 
 @pytest.fixture
