@@ -17,7 +17,7 @@ from aws_cdk.assertions import Annotations, Match
 
 from forebay.errors import SettingsError
 from infra.app import build_app
-from infra.bundling import PACKAGES, PYTHON_VERSION, asset_hash, build_asset
+from infra.bundling import PACKAGES, PYTHON_VERSION, build_asset, compute_asset_hash
 from infra.bytecode import NEVER_IMPORTED, Compiler, NoCompiler, find_compiler
 from infra.settings import PackageName, Settings
 from tests.infra.runtime import RUNTIME, link, start, variables
@@ -255,8 +255,8 @@ def _names(package: Path, pattern: str) -> list[str]:
 
 def _hashes() -> dict[str, str]:
     return {
-        "bundled": asset_hash("write", with_dependencies=True),
-        "sources": asset_hash("write", with_dependencies=False),
+        "bundled": compute_asset_hash("write", with_dependencies=True),
+        "sources": compute_asset_hash("write", with_dependencies=False),
     }
 
 

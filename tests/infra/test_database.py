@@ -13,7 +13,7 @@ from aws_cdk.assertions import Template
 from infra.components.database_servers import CERTIFICATES, OWNER, READER, WRITER
 from infra.database import ExternalDatabase
 from infra.stacks.base import EnvironmentStack
-from infra.stacks.database import DatabaseStack, Reach, external_reach
+from infra.stacks.database import DatabaseStack, Reach, build_external_reach
 from tests.infra.templates import readable
 from tests.infra.variants import properties, settings_of
 
@@ -314,7 +314,7 @@ def test_a_database_that_is_there_is_reached_as_it_says(flags: Mapping[str, Any]
     )
     assert isinstance(settings.database, ExternalDatabase)
     stack = EnvironmentStack(cdk.App(context=dict(flags)), "service", settings=settings)
-    reach = external_reach(stack, settings.database)
+    reach = build_external_reach(stack, settings.database)
 
     logins = _logins(stack, reach)
     assert [arn.rpartition(":")[2] for login in logins.values() for arn in login["arns"]] == [

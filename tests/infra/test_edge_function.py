@@ -12,7 +12,7 @@ import pytest
 import resources
 from forebay.errors import SettingsError
 from forebay.routes import Parameter, Route, routes
-from infra.components.edge_function import edge_function
+from infra.components.edge_function import build_edge_function
 from local import node
 from local.gateway.deployed import Deployed, Method
 from local.gateway.deployed import Parameter as Declared
@@ -84,7 +84,7 @@ def event(target: str, method: str = "GET", **headers: str) -> dict[str, Any]:
 
 def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS) -> list[Any]:
     """The function's result for each event: a response, or the request to forward."""
-    code = edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+    code = build_edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
     finished = subprocess.run(
         [str(node.folder() / "node"), "-e", HARNESS],
         input=json.dumps([code, events]),
@@ -285,11 +285,11 @@ def test_too_many_parameters_for_one_function_are_refused_at_synth() -> None:
     ]
 
     with pytest.raises(SettingsError, match="10240"):
-        edge_function(wide, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
+        build_edge_function(wide, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
 
 
 def test_the_function_leaves_room_for_more_resources() -> None:
-    code = edge_function(
+    code = build_edge_function(
         routes(resources.load()), max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*"
     )
 

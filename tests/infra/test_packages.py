@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, staged_asset
+from infra.bundling import PACKAGES, PLATFORM, PYTHON_VERSION, build_asset, stage_asset
 from infra.bytecode import NEVER_IMPORTED
 from infra.settings import PackageName
 from tests.infra.runtime import RUNTIME, link, start, variables
@@ -42,7 +42,7 @@ LIMITS_MEBIBYTES: dict[PackageName, int] = {
 @pytest.fixture(scope="module")
 def built() -> dict[PackageName, Path]:
     """Every package, as built for Lambda."""
-    return {name: staged_asset(name, with_dependencies=True) for name in PACKAGES}
+    return {name: stage_asset(name, with_dependencies=True) for name in PACKAGES}
 
 
 @pytest.mark.parametrize("name", PACKAGES)

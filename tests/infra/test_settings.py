@@ -12,7 +12,7 @@ import pytest
 
 from forebay.errors import SettingsError
 from infra.database import ExternalDatabase
-from infra.settings import CONTEXT_VARIABLE, ENVIRONMENTS, Settings, given_context
+from infra.settings import CONTEXT_VARIABLE, ENVIRONMENTS, Settings, read_context
 from tests.infra.templates import LOCAL_CONTEXT, Synthesised, readable
 from tests.infra.variants import settings_of
 
@@ -310,11 +310,11 @@ def test_a_key_of_the_database_is_named_without_its_kind(tmp_path: Path) -> None
 
 def test_values_with_passwords_are_given_by_the_environment() -> None:
     """Other users of a machine can read command lines."""
-    assert given_context({CONTEXT_VARIABLE: json.dumps(LOCAL_CONTEXT)}) == LOCAL_CONTEXT
-    assert given_context({}) == {}
+    assert read_context({CONTEXT_VARIABLE: json.dumps(LOCAL_CONTEXT)}) == LOCAL_CONTEXT
+    assert read_context({}) == {}
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"unknown": "x"}', '{"database_url": 1}'])
 def test_an_environment_variable_that_is_no_context_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=CONTEXT_VARIABLE):
-        given_context({CONTEXT_VARIABLE: text})
+        read_context({CONTEXT_VARIABLE: text})

@@ -19,7 +19,7 @@ from forebay.errors import DeclarationError, SettingsError
 from forebay.resource import Key, Resource, ResourceSpec, compiled
 from forebay.resource.body import BodyInvalidError
 from infra.bundling import COMPILED, build_asset
-from infra.compiling import compiled_resources
+from infra.compiling import compile_resources
 from infra.settings import PackageName
 from local.settings import ROOT
 from tests.fixtures.hostile import TEXTS
@@ -210,4 +210,4 @@ def test_a_declaration_that_cannot_work_stops_the_build(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"DeclarationError: Bad: path='Bad' must be a lower-case"
     ):
-        compiled_resources(tmp_path)
+        compile_resources(tmp_path)
