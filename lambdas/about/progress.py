@@ -75,7 +75,7 @@ class ArchiveProgress:
         start = max(self._after, window)
         stored = list(islice(self._archive.list(COMMANDS_PREFIX, after=start), self._max_objects))
         complete = len(stored) < self._max_objects
-        keys = self._database.unapplied([listed.key for listed in stored])
+        keys = self._database.find_unapplied([listed.key for listed in stored])
         unapplied = [listed for listed in stored if listed.key in keys]
         self._after = max(start, self._find_last_compared_key(stored, keys, complete=complete))
         if complete and self._whole_due is None:

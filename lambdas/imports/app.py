@@ -19,9 +19,9 @@ from forebay.problem import Problem, ProblemError
 from forebay.resource.spec import ResourceSpec
 from lambdas.imports import report as reports
 from lambdas.imports.csv_rows import UnreadableFileError
-from lambdas.imports.formats import has_known_ending, source_file
+from lambdas.imports.formats import has_known_ending, open_source
 from lambdas.imports.ids import ObjectIds
-from lambdas.imports.items import Item, items
+from lambdas.imports.items import Item, read_items
 from lambdas.imports.lines import ForeignObjectError, Lines
 from lambdas.imports.report import Report
 
@@ -114,7 +114,7 @@ class Importer:
         try:
             spec = self._find_spec(name)
             make_line = _LineMaker(spec, op, ids, _build_origin(report, uploader))
-            for item in items(source_file(key, opened), spec):
+            for item in read_items(open_source(key, opened), spec):
                 lines.add(item.line, make_line(item))
         except UnreadableFileError as exc:
             lines.end(str(exc))

@@ -32,7 +32,7 @@ class Item:
     fault: str | None = None
 
 
-def items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
+def read_items(file: SourceFile, spec: ResourceSpec) -> Iterator[Item]:
     """Read a file's items as a stream; the file is never in memory as a whole.
 
     Args:

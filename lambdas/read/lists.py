@@ -28,8 +28,8 @@ from forebay.resource.relations import Relation
 from forebay.resource.spec import ResourceSpec
 from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
-from lambdas.read.links import form_links, links
-from lambdas.read.pages import Asked, Page, asked_for, read_page
+from lambdas.read.links import build_form_links, build_links
+from lambdas.read.pages import Page, PagePlan, plan_page, read_page
 
 #: The parts of a list request that determine its statement, for one resource.
 _Request: TypeAlias = tuple[str, frozenset[tuple[str, str]], RowRange | None, Media, Count | None]
@@ -54,7 +54,7 @@ class ListReader:
         self._database = database
         self._relations = relations
         self._access = access
-        self._kept: OrderedDict[_Request, Asked] = OrderedDict()
+        self._kept: OrderedDict[_Request, PagePlan] = OrderedDict()
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
         """Answer 200 or 206 with the page, or 304 if the client has it.
@@ -72,7 +72,7 @@ class ListReader:
         page, query = self._read_page(
             representation, self._parse_request(spec, view, representation), view
         )
-        link = links(spec, view, query, page, states_limit=representation.range is not None)
+        link = build_links(spec, view, query, page, states_limit=representation.range is not None)
         response = _build_answer(representation, query, page, link)
         headers = {**response.headers, "Cache-Control": _CACHE_CONTROL, "Vary": _VARY}
         texts = [text.encode() for text in (representation.media, *headers.values())]
@@ -94,13 +94,13 @@ class ListReader:
         query = parse_list(spec, relations, view.query, representation.range, is_form=True)
         # Not kept for later requests: such texts are long and rarely repeated.
         page, query = self._read_page(
-            representation, asked_for(spec, query, representation.media, representation.count), view
+            representation, plan_page(spec, query, representation.media, representation.count), view
         )
-        response = _build_answer(representation, query, page, form_links(spec, query, page))
+        response = _build_answer(representation, query, page, build_form_links(spec, query, page))
         return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
 
     def _read_page(
-        self, representation: Representation, page_request: Asked, view: RequestView
+        self, representation: Representation, page_request: PagePlan, view: RequestView
     ) -> tuple[Page, ListQuery]:
         self._access.require(view.caller, map(read_scope, page_request.others))
         page = read_page(self._database, page_request)
@@ -112,7 +112,7 @@ class ListReader:
 
     def _parse_request(
         self, spec: ResourceSpec, view: RequestView, representation: Representation
-    ) -> Asked:
+    ) -> PagePlan:
         """Parse the query and build its statement; both depend on the request only.
 
         The results are kept for a while: clients repeat queries, and parsing takes as long as
@@ -129,7 +129,7 @@ class ListReader:
         page_request = self._kept.get(request)
         if page_request is None:
             query = parse_list(spec, self._relations[spec.path], view.query, representation.range)
-            page_request = self._kept[request] = asked_for(
+            page_request = self._kept[request] = plan_page(
                 spec, query, representation.media, representation.count
             )
             if len(self._kept) > _KEPT:

@@ -16,7 +16,7 @@ from forebay.aws.archive import Archive
 from forebay.log import Log
 from forebay.resource import Key, Resource
 from lambdas.imports.app import Importer
-from lambdas.imports.formats import source_file
+from lambdas.imports.formats import open_source
 from tests.fixtures.emulator import Emulator
 from tests.fixtures.memory_s3 import MemoryS3
 from tests.integration.imports.test_imports import Bench
@@ -236,7 +236,7 @@ def test_the_encoding_of_the_upload_is_none_of_the_file() -> None:
     s3 = MemoryS3()
     s3.put_object(Key="a.csv", Body=b"number\n1\n", ContentEncoding="aws-chunked")
     opened = Archive(s3.client, "archive").open("a.csv")
-    assert source_file("a.csv", opened).source.read() == b"number\n1\n"
+    assert open_source("a.csv", opened).source.read() == b"number\n1\n"
 
 
 @pytest.mark.parametrize(

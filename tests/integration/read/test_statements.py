@@ -16,7 +16,7 @@ from forebay.db.connect import connect
 from forebay.query.parse import parse_list
 from forebay.query.representation import Count, Media
 from forebay.resource.relations import find_relations
-from lambdas.read.pages import asked_for
+from lambdas.read.pages import plan_page
 from lambdas.read.sql.page import page_query
 from tests.fixtures.reading import Reader, close, linked_query, reader_of
 
@@ -49,7 +49,7 @@ def plan(
 ) -> dict[str, Any]:
     """Execute a page's statement with EXPLAIN; return its plan."""
     parsed = parse_list(SPECS[path], RELATIONS[path], query)
-    statement = asked_for(SPECS[path], parsed, Media.JSON, count).statement
+    statement = plan_page(SPECS[path], parsed, Media.JSON, count).statement
     text = b"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT JSON) " + statement.as_bytes()
     row = connection.execute(text, statement.values).fetchone()
     assert row is not None

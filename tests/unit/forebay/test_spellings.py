@@ -29,7 +29,7 @@ from forebay.query.parse import parse_list
 from forebay.resource import Kind, Resource
 from forebay.resource.compiled import dump, load
 from lambdas.imports.formats import Dialect, SourceFile
-from lambdas.imports.items import items
+from lambdas.imports.items import read_items
 
 MOST = Field(max_digits=1000, decimal_places=500)
 
@@ -146,7 +146,7 @@ def imported(field: str, cell: str) -> Any:
         [["text", field], ["x", cell]] if field != "text" else [["text", "whole"], [cell, "1"]]
     )
     file = SourceFile(io.BytesIO(content.getvalue().encode()), "csv", Dialect())
-    (item,) = items(file, SPEC)
+    (item,) = read_items(file, SPEC)
     return _body(item.text, field) if item.fault is None else None
 
 
