@@ -13,7 +13,7 @@ from forebay.resource.body import BodyInvalidError
 from forebay.resource.spec import ResourceSpec
 
 
-def commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
+def build_commands(resources: Mapping[str, ResourceSpec], url: str) -> str:
     """Lines for a shell, each of which works when it is pasted after those before.
 
     The write is a create: pasted a second time, or where the item is there, it changes nothing.

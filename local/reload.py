@@ -120,7 +120,9 @@ class Reloader:
 
 
 @contextmanager
-def reloading(reloader: Reloader, root: Path, is_current: Callable[[], bool]) -> Iterator[None]:
+def reload_in_background(
+    reloader: Reloader, root: Path, is_current: Callable[[], bool]
+) -> Iterator[None]:
     """Reload changed sources of the checkout in the background while the block runs."""
     stop = threading.Event()
     thread = threading.Thread(target=_watch, args=(reloader, root, is_current, stop), daemon=True)

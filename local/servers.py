@@ -9,7 +9,7 @@ import resources
 from forebay.routes import API_PREFIX, routes
 from local.child import Child, Spec
 from local.deployment import Deployed
-from local.emulator import client_environment
+from local.emulator import build_client_environment
 from local.settings import LocalSettings
 from local.supervisor import Supervisor
 
@@ -124,7 +124,7 @@ def flush_cache(settings: LocalSettings) -> None:
 
 def _build_environment(settings: LocalSettings) -> dict[str, str]:
     return {
-        **client_environment(settings),
+        **build_client_environment(settings),
         "PYTHONPATH": str(settings.root),
         "PYTHONUNBUFFERED": "1",
     }

@@ -92,7 +92,7 @@ class StageCache:
         self._hits += 1
         return entry.answer
 
-    def miss(self, key: Key, *, now: float) -> Ticket:
+    def count_miss(self, key: Key, *, now: float) -> Ticket:
         """Count a miss; return the ticket to pass to `store` with the function's answer."""
         self._misses += 1
         return Ticket(key, now, self._generation)
@@ -125,7 +125,7 @@ class StageCache:
         self._generation += 1
         return count
 
-    def stats(self) -> Stats:
+    def read_stats(self) -> Stats:
         """Return the counters and the size; expired entries count until they are looked up."""
         return Stats(self._hits, self._misses, len(self._entries), self._bytes, self._evictions)
 

@@ -173,7 +173,7 @@ def render(responses: Responses, fault: Fault, context: Context) -> Answer:
     return Answer(status, tuple(headers.values()), body.encode())
 
 
-def cross_origin_headers(responses: Responses) -> Headers:
+def select_cross_origin_headers(responses: Responses) -> Headers:
     """Return the fixed `Access-Control-` headers of the API's errors.
 
     For answers without a deployed gateway response, so that pages of other origins can read them.
@@ -186,7 +186,7 @@ def cross_origin_headers(responses: Responses) -> Headers:
     )
 
 
-def origin(answer: Answer, responses: Responses, context: Context) -> Origin:
+def find_origin(answer: Answer, responses: Responses, context: Context) -> Origin:
     """Find the origin of an answer from the emulator."""
     if answer.header("x-amzn-errortype"):
         return Origin.GATEWAY

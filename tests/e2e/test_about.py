@@ -14,7 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from forebay.codec import encode
-from local.description import written
+from local.description import render_file
 from tests.fixtures.emulator import wait_until
 from tests.fixtures.hand import hand_made
 from tests.fixtures.stack import RunningStack, gzipped, new_city
@@ -38,7 +38,7 @@ def unreachable(stack: RunningStack) -> set[str]:
 def test_the_served_description_is_that_of_make_openapi(stack: RunningStack) -> None:
     reply = stack.send("GET", "/openapi.json")
     assert reply.status == 200
-    assert reply.json() == json.loads(written())
+    assert reply.json() == json.loads(render_file())
     again = stack.send("GET", "/openapi.json", If_None_Match=reply["ETag"] or "")
     assert (again.status, again.body) == (304, b"")
 

@@ -24,7 +24,7 @@ import psycopg
 import pytest
 from selenium.webdriver import Chrome
 
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from local.postgres.config import OWNER, READER, SUPERUSER, primary_of, replica_of
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack, new_city
@@ -123,7 +123,7 @@ def addresses(port: int) -> list[str]:
 
 
 def emulated(stack: RunningStack, service: str) -> Any:
-    return aws_client(service, stack.settings.emulator_url, key=secret_key(stack.settings))
+    return aws_client(service, stack.settings.emulator_url, key=read_secret_key(stack.settings))
 
 
 def function_order(name: str) -> str:
@@ -311,7 +311,7 @@ def test_the_stack_listens_on_its_five_ports_of_the_loopback_address_only(
     stack: RunningStack,
 ) -> None:
     """Each new listener needs a security test of its own before it is added here."""
-    ports = stack.settings.ports.named().values()
+    ports = stack.settings.ports.list_by_name().values()
     assert listeners(stack) == {("127.0.0.1", port) for port in ports}
 
 
@@ -319,7 +319,7 @@ def test_no_password_is_on_a_command_line_or_in_what_is_printed(stack: RunningSt
     """Every user of the machine can read command lines."""
     primary = primary_of(stack.settings)
     secrets = [primary.password(role) for role in (SUPERUSER, OWNER, READER)]
-    secrets.append(secret_key(stack.settings))
+    secrets.append(read_secret_key(stack.settings))
     seen = [stack.process.said()]
     for process in stack.process.family():
         with suppress(psutil.Error):

@@ -12,14 +12,14 @@ import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
 from postgrest._sync.request_builder import SyncSelectRequestBuilder
 
-from local.load.data import cities, countries
+from local.load.data import read_cities, read_countries
 from tests.fixtures.stack import RunningStack
 
 Row = Mapping[str, Any]
 Ask = Callable[[Any], Any]
 
-COUNTRIES: list[Row] = [item.body for item in countries()]
-CITIES: list[Row] = [item.body for item in cities(500)]
+COUNTRIES: list[Row] = [item.body for item in read_countries()]
+CITIES: list[Row] = [item.body for item in read_cities(500)]
 NEWS: list[dict[str, Any]] = [
     {"title": "Roads", "tags": ["roads", "a,b"], "pinned": True, "expires_at": None},
     {"title": "rats & cats", "tags": ["cats", 'say "x"'], "pinned": False, "expires_at": None},

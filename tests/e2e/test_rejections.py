@@ -5,7 +5,7 @@ import uuid
 import orjson
 
 from forebay.codec import encode
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.hand import hand_made, status_path
 from tests.fixtures.stack import RunningStack, gzipped, new_city
@@ -114,7 +114,7 @@ def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
     """Retries can't repair bad data, so a message must not fail because of it."""
     garbage = stack.archive(f"garbage-{uuid.uuid4()}", b"garbage")
     stack.wait_until_applied(garbage)
-    queues = aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings))
+    queues = aws_client("sqs", stack.settings.emulator_url, key=read_secret_key(stack.settings))
     for url in (stack.deployed.queue_url, stack.deployed.dead_letter_queue_url):
         found = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         assert found["ApproximateNumberOfMessages"] == "0"

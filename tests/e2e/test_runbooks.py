@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from forebay.aws.events import object_event
 from forebay.aws.queue import Queue
 from forebay.codec import encode
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from local.postgres.config import OWNER, SUPERUSER, primary_of
 from tests.fixtures.emulator import aws_client, wait_until
 from tests.fixtures.hand import hand_made
@@ -45,7 +45,7 @@ def shell(fresh: RunningStack, tmp_path: Path) -> Shell:
 
 def dead_letters(stack: RunningStack) -> Queue:
     return Queue(
-        aws_client("sqs", stack.settings.emulator_url, key=secret_key(stack.settings)),
+        aws_client("sqs", stack.settings.emulator_url, key=read_secret_key(stack.settings)),
         stack.deployed.dead_letter_queue_url,
     )
 

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 from typing import Any
 
-from local.credentials import secret_key
+from local.credentials import read_secret_key
 from tests.fixtures.emulator import aws_client
 from tests.fixtures.stack import RunningStack
 
@@ -55,7 +55,7 @@ def split_documents(text: str) -> list[str]:
 
 def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:
     """Path and status of the first answer that the function has logged since the start."""
-    logs = aws_client("logs", stack.settings.emulator_url, key=secret_key(stack.settings))
+    logs = aws_client("logs", stack.settings.emulator_url, key=read_secret_key(stack.settings))
     found = logs.filter_log_events(logGroupName=f"/aws/lambda/forebay-local-{function}")["events"]
     lines = [event["message"] for event in sorted(found, key=lambda event: event["timestamp"])]
     answered = next(line for line in lines if f'"{function}_answered"' in line)

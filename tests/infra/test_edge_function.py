@@ -16,7 +16,7 @@ from infra.components.edge_function import build_edge_function
 from local import node
 from local.gateway.deployed import Deployed, Method
 from local.gateway.deployed import Parameter as Declared
-from local.gateway.edge import refusal, unheard_of
+from local.gateway.edge import find_refusal, find_unknown_resource
 from local.gateway.messages import Incoming
 from tests.fixtures import edge_cases
 
@@ -86,7 +86,7 @@ def called(events: Sequence[Mapping[str, Any]], served: Sequence[Route] = ITEMS)
     """The function's result for each event: a response, or the request to forward."""
     code = build_edge_function(served, max_body_bytes=MAX_BODY_BYTES, cors_allow_origin="*")
     finished = subprocess.run(
-        [str(node.folder() / "node"), "-e", HARNESS],
+        [str(node.find_folder() / "node"), "-e", HARNESS],
         input=json.dumps([code, events]),
         capture_output=True,
         text=True,
@@ -111,7 +111,7 @@ def told(answer: Mapping[str, Any]) -> Any:
 
 def of_the_gateway(target: str, method: str = "GET") -> Any:
     """The local gateway's problem document for the same list, or None."""
-    refused = refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
+    refused = find_refusal(local_method(method), Incoming.parse(method, target, [], peer=""))
     return None if refused is None else json.loads(refused.body)
 
 
@@ -201,7 +201,7 @@ def test_a_read_of_no_resource_is_told_the_nearest_name(path: str, hint: str | N
         methods=[local_method("GET")],
     )
     request = Incoming.parse("GET", path, [], peer="")
-    refused = unheard_of(deployed, request, request.path.removeprefix("/v1"))
+    refused = find_unknown_resource(deployed, request, request.path.removeprefix("/v1"))
     assert refused is not None
     assert document == json.loads(refused.body)
     assert (document["code"], document["status"], document["hint"]) == ("PGRST205", 404, hint)

@@ -12,7 +12,7 @@ import pytest
 from local.outputs import kept_deployment
 from local.secret import make_secret
 from local.settings import LocalSettings, Ports
-from local.tokens import access_token
+from local.tokens import fetch_access_token
 from tests.fixtures.gateway import Reply
 from tests.fixtures.guarded import BURST, Guarded
 
@@ -106,7 +106,7 @@ def test_make_token_prints_a_token_of_the_program_that_it_names(
     settings = stack_of(guarded, tmp_path)
 
     for program, expected in (("reader", 200), ("writer", 401)):
-        token = access_token(settings, program)
+        token = fetch_access_token(settings, program)
         sent = {"Authorization": f"Bearer {token}", "x-api-key": guarded.api_key()}
         assert guarded.client.get("/v1/cities?limit=4", sent).status == expected
 

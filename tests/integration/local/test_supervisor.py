@@ -15,7 +15,7 @@ from local.child import Child, Spec
 from local.errors import ChildDiedError, StartTimeoutError, StoppingError, ToolFailedError
 from local.processes import read_register
 from local.settings import ROOT
-from local.state import locked
+from local.state import lock_state
 from local.supervisor import Supervisor, stop_leftovers
 from tests.fixtures.emulator import wait_until
 
@@ -197,7 +197,7 @@ def test_a_next_start_waits_until_the_servers_of_a_killed_one_have_ended(
     supervising.kill()
     supervising.wait()
 
-    with locked(tmp_path):
+    with lock_state(tmp_path):
         assert gone(server)
         wait_until(lambda: gone(worker), "the end of the killed worker")
 

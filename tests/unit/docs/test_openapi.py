@@ -16,7 +16,7 @@ from forebay.openapi import describe
 from forebay.problem import CATALOGUE
 from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
-from local.description import check, written
+from local.description import check, render_file
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)
@@ -51,7 +51,7 @@ def test_make_check_finds_a_description_that_is_not_up_to_date(
 ) -> None:
     (tmp_path / "docs").mkdir()
     if document != "missing":
-        content = written() if document == "current" else b"{}"
+        content = render_file() if document == "current" else b"{}"
         (tmp_path / "docs" / "openapi.json").write_bytes(content)
     is_current = document == "current"
     assert check(tmp_path) == (0 if is_current else 1)

@@ -21,7 +21,7 @@ from forebay.resource import Indexed, Key, Resource, Resources, shape
 from forebay.resource.shape import Recorded, find_problems
 from forebay.resource.spec import ResourceSpec
 from local import declarations
-from local.declarations import upcaster_problems
+from local.declarations import find_upcaster_problems
 from local.errors import DeclarationsError
 
 Body = dict[str, Any]
@@ -147,7 +147,7 @@ def test_a_damaged_record_is_named() -> None:
 
 def up(old: Body, new: Body, upcaster: Callable[[Body], Any]) -> list[str]:
     spec = declare(version=2, upcasters={1: upcaster}, **new)
-    return list(upcaster_problems(record(declare(**old)), {"lakes": spec}))
+    return list(find_upcaster_problems(record(declare(**old)), {"lakes": spec}))
 
 
 def split(body: Body) -> Body:
@@ -257,13 +257,13 @@ class Checkout:
         (self.root / shape.FILE).write_bytes(shape.dump(record(*specs)))
 
     def declare(self, *specs: ResourceSpec, code: int = 0) -> None:
-        def alembic(arguments: Sequence[str]) -> int:
+        def run_alembic(arguments: Sequence[str]) -> int:
             self.ran.append(arguments)
             return code
 
         declared = Resources({spec.path: spec for spec in specs})
         self.patch.setattr(resources, "load", lambda: declared)
-        self.patch.setattr(declarations, "alembic", alembic)
+        self.patch.setattr(declarations, "run_alembic", run_alembic)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from forebay.resource import Key, References, Resource
 from forebay.resource.spec import ResourceSpec
-from local.hints import commands
+from local.hints import build_commands
 
 COMMAND_ID = "01a1fc5d-903c-779d-961e-d3f40d76fc6e"
 Name = Annotated[str, Field(max_length=40, examples=["l'Aube & co"]), Key()]
@@ -92,7 +92,7 @@ def declared(*classes: type[Resource]) -> dict[str, ResourceSpec]:
 
 def paste(api: Api, *classes: type[Resource]) -> None:
     """Runs what is printed, as a user who pastes it."""
-    text = commands(declared(*classes), api.url)
+    text = build_commands(declared(*classes), api.url)
     subprocess.run(["sh", "-eu"], input=text, text=True, capture_output=True, check=True)
 
 
@@ -141,4 +141,4 @@ def test_without_an_example_that_is_taken_only_a_read_is_printed(api: Api) -> No
 
 
 def test_without_a_resource_the_start_says_how_to_declare_one() -> None:
-    assert "docs/resources.md" in commands({}, "http://127.0.0.1:8080/v1")
+    assert "docs/resources.md" in build_commands({}, "http://127.0.0.1:8080/v1")

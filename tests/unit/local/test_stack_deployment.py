@@ -62,11 +62,11 @@ def kept(tmp_path: Path) -> Deployment:
 
 
 def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
-    assert deployment(tmp_path).kept() is None
+    assert deployment(tmp_path).find_kept() is None
 
 
 def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> None:
-    found = kept.kept()
+    found = kept.find_kept()
 
     assert found is not None
     assert (found.api_id, found.archive_bucket) == ("api", "archive")
@@ -103,11 +103,11 @@ def test_a_changed_checkout_is_deployed_anew(
 ) -> None:
     change(kept.settings.root)
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 def test_other_ports_are_deployed_anew(kept: Deployment, tmp_path: Path) -> None:
-    assert deployment(tmp_path, 9100).kept() is None
+    assert deployment(tmp_path, 9100).find_kept() is None
 
 
 def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment) -> None:
@@ -115,21 +115,21 @@ def test_what_python_leaves_beside_the_sources_changes_nothing(kept: Deployment)
     cache.mkdir()
     (cache / "ids.cpython-311.pyc").touch()
 
-    assert kept.kept() is not None
+    assert kept.find_kept() is not None
 
 
 def test_a_damaged_emulator_s_state_is_deployed_anew(kept: Deployment) -> None:
     state = kept.settings.emulator / "deployed" / "state"
     (state / "lambda.json").write_text("")
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 @pytest.mark.parametrize("outputs", ["", "{}", '{"forebay-local-data": {}}'])
 def test_unreadable_outputs_are_deployed_anew(kept: Deployment, outputs: str) -> None:
     (kept.settings.emulator / "deployed" / "outputs.json").write_text(outputs)
 
-    assert kept.kept() is None
+    assert kept.find_kept() is None
 
 
 COGNITO = """
