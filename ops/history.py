@@ -47,7 +47,7 @@ class Entry:
     @property
     def accepted_at(self) -> dt.datetime:
         """The time of acceptance, from its id."""
-        return moment_of(self.command)
+        return get_acceptance_time(self.command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class AsOf:
     left_out: Sequence[str] = ()
 
 
-def moment_of(command: Command) -> dt.datetime:
+def get_acceptance_time(command: Command) -> dt.datetime:
     """Return the command's time of acceptance, from its id."""
     return dt.datetime.fromtimestamp(accepted_ms(command.id) / 1000, dt.UTC)
 

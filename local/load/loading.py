@@ -71,7 +71,7 @@ async def _load(api: Api, options: Options, bars: Bars) -> Report:
         _select_pending(posted.accepted, statuses),
         connections=options.connections,
         patience_seconds=options.visible_patience_seconds,
-        on_known=bars.confirmed,
+        on_known=bars.add_confirmed,
     )
     return _build_report(
         items,

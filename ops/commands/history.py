@@ -17,7 +17,7 @@ from ops.archive.invalid import LineFault, describe
 from ops.archive.listing import list_commands
 from ops.archive.missing import find_missing
 from ops.commands.arguments import find_spec, parse_key
-from ops.console import Console, pairs, short, table
+from ops.console import Console, build_pairs_table, build_table, shorten
 from ops.context import ARCHIVE, DATABASE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.history import (
@@ -59,11 +59,11 @@ def history(
     context = Context({DATABASE: database_url, REPLICA: replica_url, ARCHIVE: source}, env)
     spec = find_spec(context, resource)
     key_value = parse_key(spec, key)
-    moment = options.moment(as_of, "--as-of") if as_of else None
+    moment = options.parse_moment(as_of, "--as-of") if as_of else None
     if moment and (since or until):
         raise UsageError("--as-of uses all commands before its time; leave out --from and --to")
-    first = options.moment(since, "--from") if since else None
-    last = options.moment(until, "--to") if until else moment
+    first = options.parse_moment(since, "--from") if since else None
+    last = options.parse_moment(until, "--to") if until else moment
     objects = list(list_commands(context.archive, since=first, until=last))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     damaged: list[LineFault] = []
@@ -133,7 +133,7 @@ def _print_commands(
             f"{entry.accepted_at:%F %T.%f}"[:-3],
             entry.command.op,
             entry.command.by,
-            entry.status + (f" ({short(entry.reason)})" if entry.reason else ""),
+            entry.status + (f" ({shorten(entry.reason)})" if entry.reason else ""),
             entry.command.id,
             entry.command.amends,
             [name.rpartition("/")[2] for name in entry.objects],
@@ -151,7 +151,7 @@ def _print_commands(
             "commands": [_describe_entry(entry) for entry in entries],
             **gaps,
         },
-        table([*columns, *(("body",) if bodies else ())], rows)
+        build_table([*columns, *(("body",) if bodies else ())], rows)
         if rows
         else f"the archive has no commands of {spec.path} {key}",
     )
@@ -191,7 +191,9 @@ def _print_state(
     if state.row is None:
         console.result(value, sentences[state.state])
         return
-    console.result(value, pairs({**state.row, "(version)": state.version, "(by)": state.by}))
+    console.result(
+        value, build_pairs_table({**state.row, "(version)": state.version, "(by)": state.by})
+    )
 
 
 def _describe_entry(entry: Entry) -> dict[str, Any]:

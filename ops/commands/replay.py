@@ -17,7 +17,7 @@ from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing
 from ops.commands.arguments import check_resources
-from ops.console import Console, short
+from ops.console import Console, shorten
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.replay import replay as replaying
@@ -118,8 +118,8 @@ def replay(
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     check_resources(context, resource or ())
     selection = Selection(
-        since=options.moment(since, "--from") if since else None,
-        until=options.moment(until, "--to") if until else None,
+        since=options.parse_moment(since, "--from") if since else None,
+        until=options.parse_moment(until, "--to") if until else None,
         resources=frozenset(resource or ()),
         keys=frozenset(key or ()),
         by=frozenset(by or ()),
@@ -253,7 +253,7 @@ def _read_ids(file: Path) -> frozenset[str]:
     ]
     if invalid_numbers:
         named = "; ".join(
-            f"line {number:,}: {short(lines[number - 1])!r}" for number in invalid_numbers[:5]
+            f"line {number:,}: {shorten(lines[number - 1])!r}" for number in invalid_numbers[:5]
         )
         more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
         raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")

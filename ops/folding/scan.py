@@ -149,13 +149,13 @@ def add_rejections(
     for entry in read_log(store):
         is_known = position is None or entry.slot <= position
         kind = Kind.REJECTED if is_known else Kind.MAYBE_REJECTED
-        for members in up_to(cut, entry):
+        for members in select_up_to(cut, entry):
             key = members["key"] if members["resource"] is not None else members["id"]
             writer.add(kind, str(key), members["id"])
         yield entry
 
 
-def up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
+def select_up_to(cut: str, entry: LogEntry) -> Iterator[Mapping[str, Any]]:
     """Return an entry's rejections of commands up to the cut, and of invalid lines."""
     return (
         members

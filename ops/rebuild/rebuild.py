@@ -27,16 +27,16 @@ from forebay.decisions.undo import undo
 from forebay.replay.selection import Selection
 from ops.console import Console, Meter
 from ops.context import DATABASE, Context
-from ops.cut import EVERYTHING, accepted, commands_until
+from ops.cut import EVERYTHING, get_cut_time, list_commands_until
 from ops.errors import RefusedError
 from ops.folding.fold import ObjectCounts
 from ops.folding.partition import Partition, Writer
-from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, up_to
+from ops.folding.scan import INFLATION, NAMED, Numbers, Scanned, add_rejections, select_up_to
 from ops.rebuild.crew import Crew
 from ops.rebuild.load import Loader
 from ops.rebuild.refusals import NotRebuiltError, Refusals
 from ops.rebuild.share import Folded, Share
-from ops.rebuild.target import PutOff, check_empty, put_off, tables
+from ops.rebuild.target import PutOff, check_empty, list_tables, put_off
 from ops.rejections import audit
 from ops.replay.replay import Pace, Totals, replay, start_run
 
@@ -129,7 +129,7 @@ def rebuild(
             not rejected. The database was not changed.
     """
     total = size = 0
-    for stored in commands_until(context.archive, cut):
+    for stored in list_commands_until(context.archive, cut):
         total, size = total + 1, size + stored.size_bytes
     readers = processes or (1 if size < _SMALL_BYTES else min(_MAX_PROCESSES, _count_processors()))
     with ExitStack() as stack:
@@ -170,7 +170,7 @@ def rebuild_leniently(context: Context, console: Console, *, cut: str, workers: 
         cut: the greatest command id that is included.
         workers: the number of connections.
     """
-    time = accepted(cut)
+    time = get_cut_time(cut)
     with context.connect(purpose="rebuild") as connection, connection.transaction():
         # A database that was emptied by hand may have followed the decision log before.
         connection.execute("DELETE FROM forebay.decision_log")
@@ -228,14 +228,14 @@ class _Filling:
             indexes = self._empty_tables()
             entries = takewhile(lambda entry: entry.slot <= self.position, read_log(archive))
             rejections = loader.load_rejections(entries, self.cut)
-            decisions = audit.restore(connection, archive, until=accepted(self.cut))
+            decisions = audit.restore(connection, archive, until=get_cut_time(self.cut))
             skipped = self._load_all(loader, folded, meter)
             _fire_deferred_triggers(connection)
             for index in reversed(indexes):
                 meter.advance(0, note=f"creating {index.name}")
                 _create(connection, index)
             self._follow_log()
-            for table in tables(self.context.resources):
+            for table in list_tables(self.context.resources):
                 connection.execute(sql.SQL("ANALYZE {}").format(table))
             row = connection.execute("SELECT count(*) FROM forebay.ledger").fetchone()
         return Rebuilt(
@@ -266,7 +266,7 @@ class _Filling:
         connection, resources = self.connection, self.context.resources
         # Other sessions must wait for the whole result. COPY FREEZE needs a table that was
         # truncated in the same transaction.
-        targets = sql.SQL(", ").join(tables(resources))
+        targets = sql.SQL(", ").join(list_tables(resources))
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(targets))
         check_empty(connection, resources)
         connection.execute(sql.SQL("TRUNCATE {}").format(targets))
@@ -287,7 +287,7 @@ class _Filling:
         """
         archive, resources = self.context.archive, self.context.resources
         for entry in read_log(archive, after=self.position):
-            rejections = list(map(Rejection.from_archive, up_to(self.cut, entry)))
+            rejections = list(map(Rejection.from_archive, select_up_to(self.cut, entry)))
             if undo(self.connection, resources, rejections):
                 raise RefusedError(
                     "the live run rejected commands while the rebuild read the archive; nothing "

@@ -14,7 +14,7 @@ from forebay.apply.rows import copy_texts
 from forebay.archive.layout import StoredObject
 from ops.archive.invalid import LineFault
 from ops.context import Context
-from ops.cut import commands_until
+from ops.cut import list_commands_until
 from ops.folding.fold import Tally, Winners, fold_bucket
 from ops.folding.partition import Bucket, Files, Writer
 from ops.folding.scan import LedgerRow, Numbers, Scanned, scan
@@ -116,7 +116,7 @@ class Share:
                 store,
                 writer,
                 cut=self.cut,
-                objects=filter(self._is_mine, commands_until(store, self.cut)),
+                objects=filter(self._is_mine, list_commands_until(store, self.cut)),
                 ledger=None,
                 advance=advance,
                 add_ledger_row=write_row,

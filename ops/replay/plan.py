@@ -21,7 +21,7 @@ from forebay.replay.selection import Selection
 from forebay.resource.fitting import misfit
 from forebay.resource.spec import ResourceSpec, retired_among
 from ops.archive.store import COLD_CLASSES
-from ops.console import Console, duration
+from ops.console import Console, format_duration
 from ops.context import Context
 from ops.replay.replay import count_objects, list_objects
 
@@ -116,7 +116,7 @@ class Plan:
             "objects_to_restore": cold,
             "commands_per_second": round(speed) if speed else None,
             "estimated_seconds": None if seconds is None else round(seconds, 1),
-            "estimated_duration": None if seconds is None else duration(seconds),
+            "estimated_duration": None if seconds is None else format_duration(seconds),
         }
 
     def _estimate_speed(self, workers: int, rate_per_second: float | None) -> float | None:

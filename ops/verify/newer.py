@@ -24,7 +24,7 @@ from forebay.errors import BodyError
 from forebay.resource.spec import ResourceSpec
 from ops.archive.listing import list_commands
 from ops.archive.store import ObjectStore
-from ops.cut import accepted
+from ops.cut import get_cut_time
 from ops.folding.bodies import build_completer
 from ops.folding.partition import Bucket, Kind, Partition, Writer
 from ops.folding.scan import INFLATION
@@ -65,7 +65,7 @@ class NewerCheck:
 
     def _list_objects(self) -> Iterator[StoredObject]:
         yield from self.crossing.values()
-        for archive_object in list_commands(self.store, since=accepted(self.cut)):
+        for archive_object in list_commands(self.store, since=get_cut_time(self.cut)):
             if archive_object.key not in self.crossing:
                 yield archive_object
 
@@ -73,7 +73,7 @@ class NewerCheck:
         """Add table, key and version of every newer row; return their number."""
         count = 0
         for number, comparison in enumerate(self.comparisons):
-            for key, version in comparison.newer():
+            for key, version in comparison.list_newer():
                 writer.add(Kind.IN_DATABASE, key, (number, key, version))
                 count += 1
         return count

@@ -20,7 +20,7 @@ from ops.archive.missing import Missing, find_missing
 from ops.archive.store import ObjectStore
 from ops.console import Console, Meter
 from ops.context import Context
-from ops.cut import accepted, commands_until
+from ops.cut import get_cut_time, list_commands_until
 from ops.folding.fold import Winners, fold_bucket
 from ops.folding.partition import Kind, Partition, Writer
 from ops.folding.scan import (
@@ -30,7 +30,7 @@ from ops.folding.scan import (
     Scanned,
     add_rejections,
     scan,
-    up_to,
+    select_up_to,
 )
 from ops.rejections import audit
 from ops.verify.compare import Findings, TableComparison
@@ -80,7 +80,7 @@ class Verified:
 
     def facts(self) -> dict[str, Any]:
         """Return the result for the operator."""
-        cut = accepted(self.cut)
+        cut = get_cut_time(self.cut)
         return {
             "archive": self.archive,
             "cut": self.cut,
@@ -127,7 +127,7 @@ def verify(
     """
     store = context.archive
     total = size = 0
-    for archive_object in commands_until(store, cut):
+    for archive_object in list_commands_until(store, cut):
         total, size = total + 1, size + archive_object.size_bytes
     with (
         tempfile.TemporaryDirectory(prefix="forebay-", dir=scratch) as folder,
@@ -182,7 +182,7 @@ def _add_commands(
             store,
             writer,
             cut=cut,
-            objects=commands_until(store, cut),
+            objects=list_commands_until(store, cut),
             ledger=ledger,
             add_ledger_row=lambda archive_object, _, later: crossing.update(
                 {archive_object.key: archive_object} if later else {}
@@ -204,7 +204,7 @@ def _add_rejections(
     with Writer(partition.files, 0) as writer:
         _add_database_rejections(connection, writer, cut, is_owner=log.is_owner)
         for entry in add_rejections(store, writer, cut=cut, position=log.position):
-            scanned.rejections += sum(1 for _ in up_to(cut, entry))
+            scanned.rejections += sum(1 for _ in select_up_to(cut, entry))
             log.meet(entry)
     return log
 

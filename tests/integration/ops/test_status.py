@@ -98,7 +98,7 @@ def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
     """Their ids have the time of the amended commands."""
     site.put_and_apply(city(1, key=1))
     site.apply(site.put(city(2, key=2), name="amend-of-a-command"))
-    assert probes.way(site.database.connection, []).objects == 1
+    assert probes.measure_delivery(site.database.connection, []).objects == 1
 
 
 @pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def test_wal_without_commits_is_no_lag(
             age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '2 s'"
             wait_until(lambda: replica.execute(age).fetchone() == (True,), "no commit for 2 s")
             for _ in range(20):
-                found = probes.replica(replica, lambda: probes.position(primary))
+                found = probes.measure_replica(replica, lambda: probes.read_position(primary))
                 assert found.seconds_behind < 1
-            without = probes.replica(replica, lambda: None)
+            without = probes.measure_replica(replica, lambda: None)
             assert (without.seconds_behind, without.streaming) == (0, True)
     finally:
         stop.set()

@@ -159,7 +159,7 @@ def test_an_answer_that_was_asked_for_before_a_flush_is_not_kept() -> None:
 
 def test_a_slow_answer_does_not_replace_one_that_was_asked_for_later() -> None:
     cache = StageCache(max_bytes=10_000)
-    slow, fast = cache.count_miss(key("a"), now=0), cache.miss(key("a"), now=1)
+    slow, fast = cache.count_miss(key("a"), now=0), cache.count_miss(key("a"), now=1)
     assert cache.store(fast, answer(b"new"), ttl_seconds=60, now=2)
     assert not cache.store(slow, answer(b"old"), ttl_seconds=60, now=3)
     kept = cache.get(key("a"), now=3)
