@@ -112,7 +112,7 @@ def _rebuild(
     try:
         result = rebuilding.rebuild(context, console, cut=cut, scratch=scratch, processes=processes)
     except NotRebuiltError as exc:
-        exc.tell(console)
+        exc.print_to(console)
         raise
     console.facts({"cut": cut, **result.facts()})
     if result.missing:

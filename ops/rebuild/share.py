@@ -34,7 +34,7 @@ class Block:
     text: bytes
 
 
-class Unfit(NamedTuple):
+class RefusedCommand(NamedTuple):
     """A command that can't apply, with its key for `forebay history`, and the reason."""
 
     id: str
@@ -59,7 +59,7 @@ class Folded:
     tombstones: Sequence[tuple[str, str, str]]
     tally: Tally
     #: Commands that can't apply and have no rejection.
-    unfit: Sequence[Unfit]
+    refused: Sequence[RefusedCommand]
     #: Invalid lines without a rejection in the archive.
     invalid: Sequence[LineFault]
     #: Commands that need a newer release.
@@ -152,13 +152,13 @@ class Share:
                 if command.op == "delete"
             ],
             tally=winners.tally,
-            unfit=[
-                Unfit(command.id, command.resource, str(command.key), reason)
-                for command, reason in winners.unfit
+            refused=[
+                RefusedCommand(command.id, command.resource, str(command.key), reason)
+                for command, reason in winners.refused
             ],
             invalid=[
                 line
-                for rejection, line in winners.bad_lines.items()
+                for rejection, line in winners.invalid_lines.items()
                 if rejection not in winners.rejected
             ],
             held=winners.held,

@@ -238,7 +238,7 @@ class _Verifier:
         self.compared += len(winners.applied) + sum(map(is_command_id, winners.rejected))
         self.skipped += winners.tally.skipped.total()
         self._held_in |= winners.held_in
-        for command, reason in winners.unfit:
+        for command, reason in winners.refused:
             self.findings.add(
                 _REJECTIONS, command.id, f"{command.id} can't apply: {reason}", "no rejection"
             )
@@ -327,18 +327,18 @@ class _Verifier:
         return rows
 
     def _compare_rejections(self, winners: Winners) -> None:
-        archived = winners.rejected | winners.bad_lines.keys()
+        archived = winners.rejected | winners.invalid_lines.keys()
         in_database = winners.in_database
         self._rejections[0] += len(archived)
         self._rejections[1] += len(in_database)
         for rejected in sorted(archived - in_database):
-            line = winners.bad_lines.get(rejected)
+            line = winners.invalid_lines.get(rejected)
             if line is None or rejected in winners.rejected:
                 self.findings.add(_REJECTIONS, rejected, "rejected", "absent")
             else:
                 reason = f"invalid line: {line.code}: {line.detail}"
                 self.findings.add(_REJECTIONS, str(line), reason, "no rejection")
-        extra = in_database - archived - winners.maybe_rejected - winners.own_rejected
+        extra = in_database - archived - winners.maybe_rejected - winners.privately_rejected
         for rejected in sorted(extra):
             self.findings.add(_REJECTIONS, rejected, "absent", "rejected")
         self._rejections[2] += len(archived - in_database) + len(extra)
@@ -421,5 +421,5 @@ def _add_database_rejections(
             place = key if resource is not None else rejected
             writer.add(Kind.IN_DATABASE, place, rejected)
             if slot is None and not is_owner:
-                writer.add(Kind.OWN_REJECTED, place, rejected)
+                writer.add(Kind.PRIVATELY_REJECTED, place, rejected)
         last = page[-1][0]

@@ -43,7 +43,7 @@ def test_a_winner_that_cannot_apply_is_named_and_the_next_one_has_won(tmp_path: 
     winners, counts = folded(tmp_path / "p", *lines)
     assert [command.id for command in winners.applied.values()] == [command_id(1)]
     # The loser as well: for a key with an invalid winner, every body is checked.
-    assert {command.id for command, _ in winners.unfit} == {command_id(n) for n in (3, 2, 0)}
+    assert {command.id for command, _ in winners.refused} == {command_id(n) for n in (3, 2, 0)}
     assert counts.applied[0] == 1
 
 
@@ -59,7 +59,7 @@ def test_however_many_commands_of_a_key_cannot_apply_they_are_read_twice(
 
     monkeypatch.setattr(Bucket, "runs", record_runs)
     winners, _ = folded(tmp_path / "p", *(encode(city(n, key=1, mayor="x")) for n in range(500)))
-    assert (len(winners.unfit), winners.applied) == (500, {})
+    assert (len(winners.refused), winners.applied) == (500, {})
     assert len(passes) == 2
 
 
@@ -93,9 +93,9 @@ def test_a_rejection_for_its_key_is_found_beside_its_command(tmp_path: Path, key
         with Writer(partition.files, 0) as writer:
             entries = add_rejections(store, writer, cut=cut, position=None)
             assert [len(entry.rejections) for entry in entries] == [0, 1]
-        unfit = [
+        refusals = [
             refused
             for bucket in partition.buckets()
-            for refused in fold_bucket(bucket, resources.load()).unfit
+            for refused in fold_bucket(bucket, resources.load()).refused
         ]
-    assert unfit == []
+    assert refusals == []
