@@ -78,8 +78,8 @@ class Emulated:
         """The secret of a program that fetches tokens."""
         with self.translated():
             pools = self._session.client("cognito-idp", endpoint_url=self._url, config=_CONFIG)
-            found = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
-        secret: str = found["UserPoolClient"]["ClientSecret"]
+            answer = pools.describe_user_pool_client(UserPoolId=user_pool_id, ClientId=client_id)
+        secret: str = answer["UserPoolClient"]["ClientSecret"]
         return secret
 
     def update_code(self, function: str, package: bytes) -> None:

@@ -62,14 +62,14 @@ def _wait(stack: LocalStack) -> None:
 
 def _obey_signals(stack: LocalStack) -> None:
     """Stop the stack at the first signal; later signals, or those during a stop, hurry it."""
-    asked = False
+    was_signalled = False
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked or stack.is_stopping():
+        nonlocal was_signalled
+        if was_signalled or stack.is_stopping():
             stack.hurry()
             return
-        asked = True
+        was_signalled = True
         raise StopRequested
 
     for number in _SIGNALS:

@@ -43,9 +43,9 @@ def fetch_access_token(settings: LocalSettings, client: str) -> str:
 
 def _client_id(identity: Mapping[str, str], client: str) -> str:
     name = client.title().replace("-", "")
-    known = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
-    if name not in known:
-        programs = ", ".join(sorted(known)) or "none"
+    names = {key.removeprefix(_OUTPUT) for key in identity if key.startswith(_OUTPUT)} - _NO_PROGRAM
+    if name not in names:
+        programs = ", ".join(sorted(names)) or "none"
         raise ToolFailedError(
             f"{client!r} is not in api.authorization.machine_clients of the running stack; "
             f"it contains: {programs}"

@@ -273,12 +273,12 @@ def shorten(text: str, length: int = 60) -> str:
 
 def format_duration(seconds: float) -> str:
     """Format seconds for people: `48 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    total = round(seconds)
+    if total < 60:  # noqa: PLR2004
+        return f"{total} s"
+    minutes, remainder = divmod(total, 60)
     if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes} min {remainder:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 

@@ -174,10 +174,10 @@ class WriteApp:
             return self._accept_batch(write, parse_lines(write.request.body()))
         if media not in JSON_TYPES:
             raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        parsed = parse_item_or_array(write.request.body())
-        if isinstance(parsed, list):
-            return self._accept_batch(write, parsed)
-        item = self._choose_upgrade(write)(_keep_columns(parsed, write.columns))
+        item_or_array = parse_item_or_array(write.request.body())
+        if isinstance(item_or_array, list):
+            return self._accept_batch(write, item_or_array)
+        item = self._choose_upgrade(write)(_keep_columns(item_or_array, write.columns))
         return self._accept_one(write, self._make_line(write, item))
 
     def _put(self, write: _Write) -> _Answer:
@@ -315,10 +315,10 @@ def _read_query(
     spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
 ) -> frozenset[str] | None:
     """Return the members of items that count; refuse parameters that the write does not have."""
-    known = [COLUMNS, ON_CONFLICT] if route.action == "post" else []
-    if known and preferences.returns in {"representation", "object"}:
-        known.append(SELECT)
-    refuse_unknown(spec, query, known)
+    names = [COLUMNS, ON_CONFLICT] if route.action == "post" else []
+    if names and preferences.returns in {"representation", "object"}:
+        names.append(SELECT)
+    refuse_unknown(spec, query, names)
     check_on_conflict(spec, query)
     return read_columns(spec, query)
 

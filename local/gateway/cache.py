@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from local.gateway.deployed import CacheRule, Found, Parameter
+from local.gateway.deployed import CacheRule, Parameter, RouteMatch
 from local.gateway.messages import Answer, Incoming
 
 MAX_ANSWER_BYTES = 1_048_576
@@ -21,7 +21,7 @@ Value = str | None
 Key = tuple[str, str, tuple[tuple[Parameter, Value], ...]]
 
 
-def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
+def cache_key(rule: CacheRule, match: RouteMatch, request: Incoming) -> Key:
     """Return the cache key of the request.
 
     An absent parameter and an empty parameter are two different values. If a query parameter is
@@ -29,7 +29,7 @@ def cache_key(rule: CacheRule, found: Found, request: Incoming) -> Key:
     """
     query = dict(request.query)
     sources: Mapping[str, Mapping[str, str]] = {
-        "path": found.path,
+        "path": match.path,
         "querystring": query,
         "header": request.headers,
     }

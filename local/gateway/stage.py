@@ -11,7 +11,7 @@ from forebay.problem import Problem
 from local.gateway.admission import Admissions
 from local.gateway.cache import StageCache, Ticket, cache_key
 from local.gateway.compression import BodyTooLargeError, UndecodableError, compress, inflate
-from local.gateway.deployed import CacheRule, Deployed, Found
+from local.gateway.deployed import CacheRule, Deployed, RouteMatch
 from local.gateway.edge import find_refusal, find_unknown_resource
 from local.gateway.errors import EmulatorUnreachableError, HungUpError, IntegrationTimeoutError
 from local.gateway.forward import Emulator
@@ -129,7 +129,7 @@ class Stage:
     async def _answer_request(
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> Answer:
-        match = context.found
+        match = context.match
         rule = match.method.cache if match else None
         if match is None or rule is None or request.method != "GET":
             answer, _ = await self._ask(request, deployed, context)
@@ -141,7 +141,7 @@ class Stage:
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        match: Found,
+        match: RouteMatch,
         rule: CacheRule,
     ) -> Answer:
         wants_fresh = _is_refresh(request)
@@ -163,7 +163,7 @@ class Stage:
         request: Incoming,
         deployed: Deployed,
         context: Context,
-        match: Found,
+        match: RouteMatch,
         lookup: _Lookup,
     ) -> Answer:
         answer, made_by = await self._ask(request, deployed, context)
@@ -185,7 +185,7 @@ class Stage:
         self, request: Incoming, deployed: Deployed, context: Context
     ) -> tuple[Answer, Origin]:
         """Return the answer and its origin; format the errors of failed integrations."""
-        match = context.found
+        match = context.match
         seconds = match.method.timeout_seconds if match else _UNMATCHED_TIMEOUT_SECONDS
         try:
             answer = await self._emulator.send(deployed.api_id, request, timeout_seconds=seconds)
@@ -211,10 +211,10 @@ def _refuse(request: Incoming, deployed: Deployed, context: Context, path: str) 
         return render(deployed.responses, HEADERS_TOO_LARGE, context)
     if len(request.path) + len(request.query_string) > MAX_URL_CHARACTERS:
         return render(deployed.responses, URL_TOO_LONG, context)
-    if context.found is None:
+    if context.match is None:
         answer = find_unknown_resource(deployed, request, path)
     else:
-        answer = find_refusal(context.found.method, request)
+        answer = find_refusal(context.match.method, request)
     return answer and answer.adding(*select_cross_origin_headers(deployed.responses))
 
 

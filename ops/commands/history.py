@@ -67,17 +67,29 @@ def history(
     objects = list(list_commands(context.archive, since=first, until=last))
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     damaged: list[LineFault] = []
-    entries, asked = _read_entries(context, console, spec, key_value, objects, damaged=damaged)
+    entries, status_source = _read_entries(
+        context, console, spec, key_value, objects, damaged=damaged
+    )
     with context.connect_for_reading(purpose="history") as connection:
         missing = find_missing(connection, context.archive, since=first, until=last)
     gaps = {**missing.facts(), "damaged": [fault.facts() for fault in damaged]}
     for text in describe(damaged):
         console.note(f"can't read the rest of {text}")
     if moment is None:
-        _print_commands(console, spec, key_value, entries, gaps, asked=asked, bodies=bodies)
+        _print_commands(
+            console, spec, key_value, entries, gaps, status_source=status_source, bodies=bodies
+        )
     else:
         state = find_state(entries, spec, moment)
-        _print_state(console, spec, key_value, state, gaps, asked=asked, moment=f"{moment:%F %T}Z")
+        _print_state(
+            console,
+            spec,
+            key_value,
+            state,
+            gaps,
+            status_source=status_source,
+            moment=f"{moment:%F %T}Z",
+        )
     if missing:
         raise IncompleteError(missing.sentence)
 
@@ -103,9 +115,9 @@ def _read_entries(
             on_object=lambda _: meter.advance(1),
             on_damage=damaged.append,
         )
-        entries, asked = read_statuses(connection, spec, key, occurrences)
-    if asked.server == "primary" or not needs_primary(entries):
-        return entries, asked
+        entries, status_source = read_statuses(connection, spec, key, occurrences)
+    if status_source.server == "primary" or not needs_primary(entries):
+        return entries, status_source
     try:
         with context.connect(purpose="history") as primary:
             return read_statuses(primary, spec, key, occurrences)
@@ -114,7 +126,7 @@ def _read_entries(
         console.note(
             f"can't query the primary about commands that the replica does not show: {reason}"
         )
-        return entries, asked
+        return entries, status_source
 
 
 def _print_commands(
@@ -124,7 +136,7 @@ def _print_commands(
     entries: Sequence[Entry],
     gaps: Mapping[str, Any],
     *,
-    asked: StatusSource,
+    status_source: StatusSource,
     bodies: bool,
 ) -> None:
     columns = ["accepted at", "op", "by", "status", "command", "amends", "object"]
@@ -142,12 +154,14 @@ def _print_commands(
         for entry in entries
     ]
     if rows:
-        console.show(asked.text)  # first: `history … | grep -q` ends at the row that it looks for
+        console.show(
+            status_source.text
+        )  # first: `history … | grep -q` ends at the row that it looks for
     console.result(
         {
             "resource": spec.path,
             "key": key,
-            "asked": dataclasses.asdict(asked),
+            "asked": dataclasses.asdict(status_source),
             "commands": [_describe_entry(entry) for entry in entries],
             **gaps,
         },
@@ -164,14 +178,14 @@ def _print_state(
     state: AsOf,
     gaps: Mapping[str, Any],
     *,
-    asked: StatusSource,
+    status_source: StatusSource,
     moment: str,
 ) -> None:
     value = {
         "resource": spec.path,
         "key": key,
         "as_of": moment,
-        "asked": dataclasses.asdict(asked),
+        "asked": dataclasses.asdict(status_source),
         "state": state.state,
         "version": state.version,
         "by": state.by,

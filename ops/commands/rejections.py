@@ -188,9 +188,9 @@ def retry(
         planner = make_planner()
         with console.progress("retry", unit="commands", total=survey.ready) as meter:
             for page in store.read_pages_of(connection, selection, survey.ids):
-                sent = decider.retry(planner.plan(connection, page), reason=reason)
-                counts += sent
-                meter.advance(sent.recorded)
+                page_counts = decider.retry(planner.plan(connection, page), reason=reason)
+                counts += page_counts
+                meter.advance(page_counts.recorded)
     _print_retry(console, survey, counts, dry_run=False)
     _require_sent(counts)
 
@@ -251,9 +251,9 @@ def restore(
     """Restore the operators' decisions from the archive; a rebuild includes this step."""
     context = Context({DATABASE: database_url, ARCHIVE: source}, env)
     with context.connect(purpose=_PURPOSE) as connection:
-        changed = audit.restore(connection, context.archive)
+        count = audit.restore(connection, context.archive)
     Console(as_json=as_json, databases=context.databases, strays=context.strays).result(
-        {"decisions": changed}, f"{changed:,} decisions restored from {context.archive.url}"
+        {"decisions": count}, f"{count:,} decisions restored from {context.archive.url}"
     )
 
 

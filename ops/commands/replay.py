@@ -182,10 +182,10 @@ def _replay_here(
     if totals.failed:
         if missing:
             console.note(missing.sentence)
-        again = f"`forebay replay --resume {run.id}`" if run else "this command again"
+        next_step = f"`forebay replay --resume {run.id}`" if run else "this command again"
         raise IncompleteError(
             f"{totals.failed:,} objects were not applied completely; repair the causes above, then "
-            f"run {again}"
+            f"run {next_step}"
         )
     if not is_resumed:  # the previous call may have applied all selected commands
         _require_commands(totals.lines, totals.objects, selection)

@@ -201,17 +201,17 @@ class _Watch:
             self._explain(connection, state)
 
     def _wait_until_over(self, connection: Connection, state: _RunState, meter: Meter) -> _RunState:
-        shown = 0
+        shown_objects = 0
         quiet_since = time.monotonic()
         while True:
             meter.advance(
-                state.done.objects - shown,
+                state.done.objects - shown_objects,
                 note=f"{state.done.lines:,} commands; {state.waiting:,} waiting, "
                 f"{len(state.dead):,} dead letters",
             )
-            if state.waiting or state.done.objects > shown:
+            if state.waiting or state.done.objects > shown_objects:
                 quiet_since = time.monotonic()
-            shown = state.done.objects
+            shown_objects = state.done.objects
             if state.is_over or time.monotonic() - quiet_since >= QUIET_SECONDS:
                 return state
             time.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from local.gateway.cache import MAX_ANSWER_BYTES, Key, StageCache, cache_key
-from local.gateway.deployed import CacheRule, Found, Method, Parameter
+from local.gateway.deployed import CacheRule, Method, Parameter, RouteMatch
 from local.gateway.messages import Answer, Incoming
 
 QUERY = ("limit", "cursor")
@@ -65,7 +65,7 @@ def key_of(parts: Parts, rest: Mapping[str, object], *, upper: bool = False) -> 
         peer=str(rest.get("peer", "127.0.0.1")),
     ).with_body(bytes(rest.get("body", b"")))  # type: ignore[call-overload]
     path = {**_dict(rest.get("path")), **parts["path"]}
-    return cache_key(RULE, Found(METHOD, path), request)
+    return cache_key(RULE, RouteMatch(METHOD, path), request)
 
 
 def _dict(value: object) -> dict[str, str]:
@@ -107,13 +107,13 @@ def test_requests_that_differ_in_undeclared_parts_only_always_share_one(
 def test_of_a_repeated_query_parameter_the_last_value_counts() -> None:
     request = Incoming.parse("GET", "/v1/items/x?limit=1&limit=2", [], peer="")
     single = Incoming.parse("GET", "/v1/items/x?limit=2", [], peer="")
-    found = Found(METHOD, {"key": "x"})
+    found = RouteMatch(METHOD, {"key": "x"})
     assert cache_key(RULE, found, request) == cache_key(RULE, found, single)
 
 
 def test_methods_share_entries_only_where_they_share_the_namespace() -> None:
     request = Incoming.parse("GET", "/v1/items/x", [], peer="")
-    found = Found(METHOD, {"key": "x"})
+    found = RouteMatch(METHOD, {"key": "x"})
     other = replace(RULE, namespace="other")
     assert cache_key(RULE, found, request) != cache_key(other, found, request)
     assert cache_key(RULE, found, request) == cache_key(replace(RULE), found, request)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.gateway.deployed import CustomResponse, Found, Method
+from local.gateway.deployed import CustomResponse, Method, RouteMatch
 from local.gateway.messages import Answer, Incoming
 from local.gateway.responses import (
     FUNCTION_FAILED,
@@ -30,7 +30,7 @@ METHOD = Method(
     cache=None,
 )
 REQUEST = Incoming.parse("GET", "/v1/items/5?limit=1", [("Origin", "http://a")], peer="10.0.0.9")
-CONTEXT = Context(REQUEST, "id-1", "api", "v1", Found(METHOD, {"key": "5"}))
+CONTEXT = Context(REQUEST, "id-1", "api", "v1", RouteMatch(METHOD, {"key": "5"}))
 
 
 def custom(
@@ -178,7 +178,7 @@ def test_a_customized_answer_for_a_missing_key_is_told_by_its_words() -> None:
 
 def test_an_integration_that_is_no_function_cannot_fail_as_one() -> None:
     mock = Method(**{**_fields(METHOD), "is_function": False})  # type: ignore[arg-type]
-    context = Context(REQUEST, "id-1", "api", "v1", Found(mock, {}))
+    context = Context(REQUEST, "id-1", "api", "v1", RouteMatch(mock, {}))
     answer = from_emulator(502, {"message": RUNTIME_ERROR})
     assert find_origin(answer, {}, context) is Origin.UNKNOWN
 
