@@ -112,8 +112,8 @@ class Database:
 
     def tombstones(self) -> dict[tuple[str, str], str]:
         """The version of each tombstone, by resource and key."""
-        found = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
-        return {(resource, key): version for resource, key, version in found}
+        rows = self.rows("SELECT resource, key, version::text FROM forebay.tombstones")
+        return {(resource, key): version for resource, key, version in rows}
 
     def ledger(self) -> dict[str, dict[str, Any]]:
         """The ledger rows, by object key."""

@@ -25,8 +25,8 @@ PAGE_SECONDS = 30
 def status(stack: RunningStack) -> dict[str, Any]:
     reply = stack.send("GET", "/status")
     assert (reply.status, reply["Cache-Control"], reply["X-Cache"]) == (200, "no-store", None)
-    told: dict[str, Any] = reply.json()
-    return told
+    document: dict[str, Any] = reply.json()
+    return document
 
 
 def unreachable(stack: RunningStack) -> set[str]:
@@ -173,8 +173,8 @@ def test_a_write_that_is_tried_out_on_the_page_is_accepted_and_applied(
     answer = f"{block} .live-responses-table .response"
     assert page.find(f"{answer} .response-col_status").text.split()[0] == "202"
     text = page.find(f"{answer} .highlight-code code").text
-    told = json.loads(text)
-    assert told["status"] == "pending"
-    assert told["resource"] == "announcements"
-    assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
+    document = json.loads(text)
+    assert document["status"] == "pending"
+    assert document["resource"] == "announcements"
+    assert stack.wait_for_status(document["links"]["status"])["status"] == "applied"
     assert page.complaints() == []

@@ -255,8 +255,8 @@ def test_chunks_with_extensions_and_trailers_are_one_body(wire: Wire) -> None:
     )
     (reply,) = wire.send(post(b"Transfer-Encoding: chunked\r\n", sent))
     assert reply.status == 202, reply.body
-    told = wire.stack.wait_for_status(reply["Location"] or "")
-    assert told["status"] == "applied"
+    status = wire.stack.wait_for_status(reply["Location"] or "")
+    assert status["status"] == "applied"
 
 
 def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire) -> None:

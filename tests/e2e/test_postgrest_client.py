@@ -171,17 +171,17 @@ ON_NEWS: Mapping[str, tuple[Ask, list[str]]] = {
 @pytest.mark.parametrize("name", ON_COUNTRIES)
 def test_a_filter_of_the_client_finds_what_it_means(client: SyncPostgrestClient, name: str) -> None:
     ask, holds = ON_COUNTRIES[name]
-    found = ask(client.from_("countries").select("*").limit(1000)).execute().data
+    rows = ask(client.from_("countries").select("*").limit(1000)).execute().data
     expected = [country for country in COUNTRIES if holds(country)]
     assert expected
-    assert found == sorted(expected, key=lambda country: str(country["code"]))
+    assert rows == sorted(expected, key=lambda country: str(country["code"]))
 
 
 @pytest.mark.parametrize("name", ON_NEWS)
 def test_a_filter_of_the_client_on_lists_and_texts(client: SyncPostgrestClient, name: str) -> None:
     ask, expected = ON_NEWS[name]
-    found = ask(client.from_("announcements").select("title")).execute().data
-    assert sorted(row["title"] for row in found) == sorted(expected)
+    rows = ask(client.from_("announcements").select("title")).execute().data
+    assert sorted(row["title"] for row in rows) == sorted(expected)
 
 
 # Queries that the client can send and Forebay refuses, as listed in docs/reading.md.

@@ -18,8 +18,8 @@ def counts(stack: RunningStack, key: str) -> tuple[int, ...]:
 
 
 def rejected_codes(stack: RunningStack, key: str) -> list[str]:
-    found = stack.rows("SELECT code FROM forebay.rejections WHERE object = %s ORDER BY 1", key)
-    return [code for (code,) in found]
+    rows = stack.rows("SELECT code FROM forebay.rejections WHERE object = %s ORDER BY 1", key)
+    return [code for (code,) in rows]
 
 
 def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
@@ -35,10 +35,10 @@ def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     for made in good:
         assert stack.wait_for_status(status_path(made))["status"] == "applied"
     for made in (too_long, no_number):
-        told = stack.wait_for_status(status_path(made))
-        assert told["status"] == "rejected"
-        assert told["error"]["code"]
-        assert told["error"]["detail"]
+        status = stack.wait_for_status(status_path(made))
+        assert status["status"] == "rejected"
+        assert status["error"]["code"]
+        assert status["error"]["detail"]
         assert stack.send("GET", f"/cities/{made.key}").status == 404
     assert counts(stack, key) == (5, 3, 0, 0, 2)
 
@@ -116,5 +116,5 @@ def test_nothing_bad_ends_in_the_dead_letter_queue(stack: RunningStack) -> None:
     stack.wait_until_applied(garbage)
     queues = aws_client("sqs", stack.settings.emulator_url, key=read_secret_key(stack.settings))
     for url in (stack.deployed.queue_url, stack.deployed.dead_letter_queue_url):
-        found = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        assert found["ApproximateNumberOfMessages"] == "0"
+        attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert attributes["ApproximateNumberOfMessages"] == "0"

@@ -181,12 +181,12 @@ def _delivered(stack: FaultyStack) -> bool:
 def _redrive(stack: FaultyStack) -> None:
     queue = stack.deployed
     while True:
-        found = stack.sqs.receive_message(
+        response = stack.sqs.receive_message(
             QueueUrl=queue.dead_letter_queue_url, MaxNumberOfMessages=10
         ).get("Messages", [])
-        if not found:
+        if not response:
             return
-        for message in found:
+        for message in response:
             stack.sqs.send_message(QueueUrl=queue.queue_url, MessageBody=message["Body"])
             stack.sqs.delete_message(
                 QueueUrl=queue.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]

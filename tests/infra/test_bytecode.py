@@ -245,8 +245,8 @@ def _look(compiler: Compiler, package: Path) -> dict[str, Any]:
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def _names(package: Path, pattern: str) -> list[str]:
@@ -264,7 +264,7 @@ def _warnings(
     name: str, monkeypatch: pytest.MonkeyPatch, flags: Mapping[str, Any], package: Path
 ) -> Annotations:
     """The warnings of an environment's synthesis; packages are not built."""
-    monkeypatch.setattr("infra.app.staged_asset", lambda _name, **_: package)
+    monkeypatch.setattr("infra.app.stage_asset", lambda _name, **_: package)
     settings = Settings.load(name, LOCAL_CONTEXT if name == "local" else {})
     app = build_app(settings, app=cdk.App(context=dict(flags)))
     service = app.node.find_child(f"{settings.prefix}-service")

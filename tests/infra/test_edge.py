@@ -217,5 +217,5 @@ def test_what_the_edge_is_told_no_length_of_meets_the_same_limit(
     edge = settings_of("dev", CHANGES).edge
 
     assert edge is not None
-    told = write["Environment"]["Variables"]["FOREBAY_MAX_BODY_BYTES"]
-    assert told == str(edge.max_body_bytes)
+    limit = write["Environment"]["Variables"]["FOREBAY_MAX_BODY_BYTES"]
+    assert limit == str(edge.max_body_bytes)

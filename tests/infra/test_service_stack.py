@@ -62,8 +62,8 @@ COMMON_VARIABLES = {
 
 
 def _variables(synthesised: Synthesised, name: FunctionName) -> dict[str, Any]:
-    found: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
-    return found
+    variables: dict[str, Any] = synthesised.function(name)["Environment"]["Variables"]
+    return variables
 
 
 def _own(granted: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -263,13 +263,13 @@ def test_the_function_that_tells_about_the_api_knows_no_primary(either: Synthesi
 
 
 def test_the_status_calls_for_an_operator_when_the_alarm_does(either: Synthesised) -> None:
-    told = _variables(either, "about")["FOREBAY_STATUS_ATTENTION_SECONDS"]
-    assert told == str(either.settings.operations.apply_lag_seconds)
+    seconds = _variables(either, "about")["FOREBAY_STATUS_ATTENTION_SECONDS"]
+    assert seconds == str(either.settings.operations.apply_lag_seconds)
 
 
 def test_the_description_says_that_a_key_is_needed_where_it_is(either: Synthesised) -> None:
-    told = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
-    assert told == str(either.settings.api.require_api_key).lower()
+    value = _variables(either, "about")["FOREBAY_REQUIRE_API_KEY"]
+    assert value == str(either.settings.api.require_api_key).lower()
 
 
 def test_the_consumer_may_take_from_its_queues_and_not_send(either: Synthesised) -> None:

@@ -104,8 +104,8 @@ def methods(template: Template) -> Mapping[tuple[str, str], Mapping[str, Any]]:
     def path(resource: Mapping[str, Any]) -> str:
         match resource:
             case {"Ref": name}:
-                found = everything[name]["Properties"]
-                return path(found["ParentId"]) + "/" + str(found["PathPart"])
+                properties = everything[name]["Properties"]
+                return path(properties["ParentId"]) + "/" + str(properties["PathPart"])
             case _:
                 return ""
 

@@ -129,11 +129,11 @@ def test_rows_that_lack_the_same_value_are_refused_by_one_try(database: Database
     assert (counts.applied, counts.rejected) == (70, 30)
     # Once to apply, and once to decide, when only the refused rows are left.
     assert len(targets) == (1 + 3) + (1 + 3)
-    found = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
-    assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in found} == dict.fromkeys(
+    rows = database.rows("SELECT key, code, sqlstate, detail FROM forebay.rejections")
+    assert {int(key): (code, sqlstate) for key, code, sqlstate, _ in rows} == dict.fromkeys(
         range(30), ("not_null_violation", "23502")
     )
-    for key, _, _, detail in found:  # Postgres names the first missing column, in the table's order
+    for key, _, _, detail in rows:  # Postgres names the first missing column, in the table's order
         assert detail.endswith(
             "; column " + ("population" if int(key) in range(0, 20, 2) else "name")
         )

@@ -138,9 +138,9 @@ def stored(database: Database, raw: str, *, in_array: bool = False) -> dict[str,
     assert outcome.counts.applied == 1, database.archived
     row = database.connection.execute(*item_query(Sample.spec_, line.command.key)).fetchone()
     assert row is not None
-    found: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
-    assert found.pop("id") == line.command.key
-    return found
+    document: dict[str, Any] = json.loads(row[1], parse_float=Decimal)
+    assert document.pop("id") == line.command.key
+    return document
 
 
 def same(sent: Any, found: Any) -> bool:

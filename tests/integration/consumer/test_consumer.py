@@ -50,7 +50,7 @@ def test_objects_that_fail_leave_no_commands_in_memory(
     def note(*_: object) -> None:
         left.append(sum(isinstance(found, Chunk) for found in gc.get_objects()))
 
-    monkeypatch.setattr(bench.consumer, "_failed", note)
+    monkeypatch.setattr(bench.consumer, "_report_failure", note)
     gc.collect()
     assert len(bench.handle(*messages)) == 10
     assert max(left) <= 2

@@ -136,10 +136,10 @@ class Site:
 
     def report(self, file: tuple[str, str], version: str = "") -> dict[str, Any]:
         key = f"{file[0]}{version}.report.json"
-        found: dict[str, Any] = json.loads(
+        document: dict[str, Any] = json.loads(
             self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         )
-        return found
+        return document
 
     def commands(self) -> list[Command]:
         """Return the commands of the archive, after checking that no object was overwritten."""

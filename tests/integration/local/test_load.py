@@ -176,9 +176,9 @@ def test_a_row_that_is_not_as_sent_is_asked_about() -> None:
 
 def test_without_an_api_the_command_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--port", str(find_free_port())]) == 3
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "start the stack with `make run`" in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "start the stack with `make run`" in output.err
 
 
 @pytest.mark.parametrize(

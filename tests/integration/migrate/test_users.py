@@ -65,10 +65,10 @@ def test_the_users_log_in_by_token_only(users: Users) -> None:
     with psycopg.connect(users.owner) as connection:
         for user in (users.writer, users.reader):
             name = psycopg.conninfo.conninfo_to_dict(user)["user"]
-            found = connection.execute(
+            row = connection.execute(
                 "SELECT pg_has_role(%s, 'rds_iam', 'member')", [name]
             ).fetchone()
-            assert found == (True,)
+            assert row == (True,)
 
 
 def test_the_writer_may_change_rows_and_no_table(users: Users) -> None:

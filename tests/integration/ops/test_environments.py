@@ -73,8 +73,8 @@ def test_the_name_leads_to_archive_database_and_queues(
     site.dead_letters.send([object_event(site.bucket, key)])
     operator = somebody(emulator.url)
 
-    told = operator.done("replay", "--env", deployed, "--yes")
-    assert (told["objects"], told["applied"]) == (1, 1)
+    result = operator.done("replay", "--env", deployed, "--yes")
+    assert (result["objects"], result["applied"]) == (1, 1)
     assert set(site.database.cities()) == {1}
     assert "applied" in operator.run("history", "cities", "1", "--env", deployed).out
     assert key in operator.run("dlq", "list", "--env", deployed).out

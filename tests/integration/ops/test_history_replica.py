@@ -48,9 +48,9 @@ def paused(cluster: ReplicatedCluster) -> Iterator[None]:
 
 def outcome(operator: Operator, key: int) -> tuple[str, str]:
     """Return a command's status, and the server that reported it."""
-    told = operator.done("history", "cities", str(key))
-    (command,) = told["commands"]
-    return command["outcome"], told["asked"]["server"]
+    result = operator.done("history", "cities", str(key))
+    (command,) = result["commands"]
+    return command["outcome"], result["asked"]["server"]
 
 
 def test_an_applied_command_is_not_pending_because_the_replica_is_behind(

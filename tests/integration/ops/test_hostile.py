@@ -154,8 +154,8 @@ def test_a_strange_name_is_a_name_like_any_other(operator: Operator) -> None:
         good = encode(city(10 + number, key=10 + number))
         put(operator, f"{HOUR}/{name}", gzip.compress(good + b"no command\n"))
     put(operator, f"{HOUR}/.hidden.gz", SECRET)
-    told = operator.done("replay", "--yes")
-    assert (told["applied"], told["rejected"]) == (2 + len(NAMES), len(NAMES))
+    result = operator.done("replay", "--yes")
+    assert (result["applied"], result["rejected"]) == (2 + len(NAMES), len(NAMES))
     assert operator.done("verify")["agrees"] is True
     for number in range(len(NAMES)):
         ended = operator.run("history", "cities", f"{10 + number}")
@@ -196,8 +196,8 @@ def test_keys_without_hours_are_read_and_ids_decide(operator: Operator) -> None:
     put(operator, "commands/part-00000.gz", gzip.compress(encode(city(3, key=3))))
     put(operator, "commands/dt=2025-10-17/part-1.gz", gzip.compress(encode(city(4, key=4))))
     put(operator, "commands/!first.gz", gzip.compress(b""))
-    told = operator.done("replay", "--yes")
-    assert (told["objects"], told["applied"], told["rejected"]) == (4, 4, 0)
+    result = operator.done("replay", "--yes")
+    assert (result["objects"], result["applied"], result["rejected"]) == (4, 4, 0)
     assert set(cities(operator)) == {1, 2, 3, 4}
     assert operator.done("verify")["agrees"] is True
     operator.rows("DELETE FROM cities")
@@ -251,8 +251,8 @@ def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Ope
     operator.done("replay", "--yes")
     assert cities(operator)[1] == "forged"
 
-    told = operator.done("history", "cities", "1")
-    (shown,) = [found for found in told["commands"] if found["id"] == forged.id]
+    result = operator.done("history", "cities", "1")
+    (shown,) = [found for found in result["commands"] if found["id"] == forged.id]
     assert (shown["by"], shown["outcome"]) == ("nobody", "applied")
     assert f"{HOUR}/forged.gz" in str(shown)
 
@@ -271,8 +271,8 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
     put(operator, f"{HOUR}/0.gz", gzip.compress(encode(city(5, key=7, name="b"))))
     operator.done("replay", "--yes")
     assert cities(operator)[7] == "a"
-    told = operator.done("verify", code=ExitCode.FOUND)
-    assert [(found["key"], found["database"]) for found in told["named"]] == [
+    result = operator.done("verify", code=ExitCode.FOUND)
+    assert [(found["key"], found["database"]) for found in result["named"]] == [
         ("7", f"{command_id(5)} with other values")
     ]
 

@@ -107,8 +107,8 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
 def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compare(
     applied: Operator,
 ) -> None:
-    told = applied.done("verify", "--at", "2025-12-31", code=5)
-    assert (told["agrees"], told["differences"], told["compared"]) == (False, 0, 0)
+    result = applied.done("verify", "--at", "2025-12-31", code=5)
+    assert (result["agrees"], result["differences"], result["compared"]) == (False, 0, 0)
 
     ended = applied.run("verify", "--at", "2025-12-31")
     assert ended.code == 5
@@ -119,9 +119,9 @@ def test_nothing_up_to_the_cut_is_no_agreement_and_the_message_says_how_to_compa
 
 
 def test_nothing_applied_is_no_agreement(operator: Operator) -> None:
-    told = operator.done("verify", "--at", "2026-02-01", code=5)
+    result = operator.done("verify", "--at", "2026-02-01", code=5)
 
-    assert (told["agrees"], told["differences"]) == (False, 0)
+    assert (result["agrees"], result["differences"]) == (False, 0)
     assert "none of these objects is applied" in operator.run("verify", "--at", "2026-02-01").out
 
 

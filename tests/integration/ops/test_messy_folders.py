@@ -70,10 +70,10 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
     litter(operator)
 
     for command in READERS:
-        told = operator.done(*command)
-        assert told["strays"]["objects"] >= NUMBER, command
-        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(told["strays"]["named"]), command
-        assert TREE in told["strays"]["named"], command
+        result = operator.done(*command)
+        assert result["strays"]["objects"] >= NUMBER, command
+        assert {f"{HOUR}/{name}" for name in STRAYS} <= set(result["strays"]["named"]), command
+        assert TREE in result["strays"]["named"], command
         ended = operator.run(*command)
         assert ended.code == ExitCode.OK, (command, ended.err)
         assert (
@@ -91,11 +91,11 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
 def test_a_rebuild_leaves_strays_out_and_counts_them(operator: Operator, processes: str) -> None:
     litter(operator)
 
-    told = operator.done("rebuild", "--yes", "--processes", processes)
+    result = operator.done("rebuild", "--yes", "--processes", processes)
 
-    assert (told["objects"], told["rows"], told["rejections"]) == (2, 3, 0)
-    assert told["strays"]["objects"] == NUMBER + 2
-    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(told["strays"]["named"])
+    assert (result["objects"], result["rows"], result["rejections"]) == (2, 3, 0)
+    assert result["strays"]["objects"] == NUMBER + 2
+    assert {"decisions/.DS_Store", "audit/Thumbs.db"} <= set(result["strays"]["named"])
 
 
 def test_a_clean_folder_counts_nothing(operator: Operator) -> None:
@@ -133,8 +133,8 @@ def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator)
     )
 
     for command in (("verify", "--at", "now"), ("replay", "--yes")):
-        told = operator.done(*command)
-        assert told["strays"]["objects"] == 3
+        result = operator.done(*command)
+        assert result["strays"]["objects"] == 3
     assert site.database.rows("SELECT 1 FROM forebay.rejections") == []
 
 
@@ -180,10 +180,10 @@ def test_a_rebuild_names_every_object_that_cannot_be_read_with_its_line_at_once(
     for table in ("cities", "forebay.ledger", "forebay.rejections"):
         assert operator.rows(f"SELECT FROM {table}") == []
 
-    told = operator.done("rebuild", "--yes", "--processes", processes, code=ExitCode.REFUSED)
+    result = operator.done("rebuild", "--yes", "--processes", processes, code=ExitCode.REFUSED)
     assert {
         one["object"].rpartition("/")[2]: (one["line"], one["code"])
-        for one in told["refused"]["invalid_lines"]
+        for one in result["refused"]["invalid_lines"]
     } == damaged
 
 
@@ -216,9 +216,9 @@ def test_verify_names_the_object_and_the_line_of_what_is_no_command(operator: Op
     for name, size in (("a.gz", 60), ("b.gz", 0)):
         os.truncate(operator.archive / HOUR / name, size)
 
-    told = operator.done("verify", code=ExitCode.FOUND)
+    result = operator.done("verify", code=ExitCode.FOUND)
 
-    named = {one["key"]: one["archive"] for one in told["named"]}
+    named = {one["key"]: one["archive"] for one in result["named"]}
     assert named[f"line 1 of {HOUR}/a.gz"].startswith("invalid line: object_corrupt: ")
     assert named[f"line 1 of {HOUR}/b.gz"].startswith("invalid line: object_empty: ")
 
@@ -243,10 +243,10 @@ def test_a_replay_of_a_damaged_copy_names_every_object_and_applies_nothing(
     assert operator.rows("SELECT FROM forebay.runs") == []
     assert not (operator.archive / "decisions").exists()
 
-    told = operator.done(*command, code=ExitCode.REFUSED)
+    result = operator.done(*command, code=ExitCode.REFUSED)
     assert {
         one["object"].rpartition("/")[2]: (one["line"], one["code"])
-        for one in told["refused"]["invalid_lines"]
+        for one in result["refused"]["invalid_lines"]
     } == damaged
 
 
@@ -271,8 +271,8 @@ def test_a_rebuild_that_may_reject_refuses_empty_files_and_rejects_the_rest(
     assert "1 objects of file://" in ended.err
 
     (operator.archive / HOUR / "empty.gz").unlink()
-    told = operator.done("rebuild", "--yes", "--allow-new-rejections")
-    assert told["rejected"] == 4
+    result = operator.done("rebuild", "--yes", "--allow-new-rejections")
+    assert result["rejected"] == 4
 
 
 def test_history_says_which_objects_it_could_not_read(operator: Operator) -> None:
@@ -280,11 +280,11 @@ def test_history_says_which_objects_it_could_not_read(operator: Operator) -> Non
     damaged = damage(operator)
     del damaged["half-a-line.gz"]
 
-    told = operator.done("history", "cities", "1")
+    result = operator.done("history", "cities", "1")
 
-    assert len(told["commands"]) == 1
+    assert len(result["commands"]) == 1
     assert {
-        one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in told["damaged"]
+        one["object"].rpartition("/")[2]: (one["line"], one["code"]) for one in result["damaged"]
     } == damaged
     err = operator.run("history", "cities", "1").err
     assert f"can't read the rest of {HOUR}/cut-off.gz: line " in err
@@ -322,9 +322,9 @@ MISSING = [f"{HOUR}/10.gz", f"{HOUR}/good.gz"]
 def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
     incomplete: Operator, command: tuple[str, ...]
 ) -> None:
-    told = incomplete.done(*command, code=ExitCode.INCOMPLETE)
-    assert told["objects_missing_in_archive"] == 2
-    assert told["missing_in_archive"] == MISSING
+    result = incomplete.done(*command, code=ExitCode.INCOMPLETE)
+    assert result["objects_missing_in_archive"] == 2
+    assert result["missing_in_archive"] == MISSING
 
     ended = incomplete.run(*command)
     assert ended.code == ExitCode.INCOMPLETE
@@ -339,8 +339,8 @@ def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
     incomplete.done("replay", "--yes", code=ExitCode.INCOMPLETE)
 
     assert {key for (key,) in incomplete.rows("SELECT geonameid FROM cities")} == {2, 3, 10, 11}
-    told = incomplete.done("verify", code=ExitCode.INCOMPLETE)
-    assert told["agrees"] is False
+    result = incomplete.done("verify", code=ExitCode.INCOMPLETE)
+    assert result["agrees"] is False
 
 
 def test_a_copy_that_is_completed_is_mended_by_a_replay(
@@ -356,8 +356,8 @@ def test_a_copy_that_is_completed_is_mended_by_a_replay(
 
 
 def test_objects_of_another_time_are_not_missed(incomplete: Operator) -> None:
-    told = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
-    assert told["objects_missing_in_archive"] == 0
+    result = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
+    assert result["objects_missing_in_archive"] == 0
     ended = incomplete.run("replay", "--plan", "--from", "2026-01-01")
     assert "nothing was selected" in ended.err
 
@@ -382,9 +382,9 @@ def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
     freeing.unlink()
     put(operator, f"{HOUR}/22.gz", gzip.compress(encode(city(22, key=21, name="x"))))
 
-    told = operator.done("replay", "--yes", code=ExitCode.INCOMPLETE)
+    result = operator.done("replay", "--yes", code=ExitCode.INCOMPLETE)
 
-    assert (told["rejected"], told["objects_failed"]) == (0, 1)
+    assert (result["rejected"], result["objects_failed"]) == (0, 1)
     assert operator.rows("SELECT FROM forebay.rejections") == []
     assert "is incomplete: it lacks 1 objects" in operator.run("replay", "--yes").err
 
@@ -485,12 +485,12 @@ def test_an_object_under_a_wrong_date_is_applied_and_named_as_misplaced(
     put(operator, "commands/part-00000.gz", gzip.compress(encode(city(41, key=41))))
     apply_live(operator)
 
-    told = operator.done("verify")
-    assert (told["agrees"], told["objects_misplaced"], told["misplaced"]) == (True, 1, [key])
+    result = operator.done("verify")
+    assert (result["agrees"], result["objects_misplaced"], result["misplaced"]) == (True, 1, [key])
     assert f"the first is {key}: a search by time" in operator.run("verify").out
     rebuilt = Operator(operator.archive, another_database())
-    told = rebuilt.done("rebuild", "--yes")
-    assert (told["rows"], told["objects_misplaced"], told["misplaced"]) == (5, 1, [key])
+    result = rebuilt.done("rebuild", "--yes")
+    assert (result["rows"], result["objects_misplaced"], result["misplaced"]) == (5, 1, [key])
 
 
 def test_a_rebuild_from_a_copy_without_an_object_of_the_decision_log_is_incomplete(
@@ -506,7 +506,7 @@ def test_a_rebuild_from_a_copy_without_an_object_of_the_decision_log_is_incomple
     (operator.archive / key).unlink()
     rebuilt = Operator(operator.archive, another_database())
 
-    told = rebuilt.done("rebuild", "--yes", code=ExitCode.INCOMPLETE)
+    result = rebuilt.done("rebuild", "--yes", code=ExitCode.INCOMPLETE)
 
-    assert (told["objects_missing_in_archive"], told["missing_in_archive"]) == (1, [key])
-    assert told["rows"] == 3
+    assert (result["objects_missing_in_archive"], result["missing_in_archive"]) == (1, [key])
+    assert result["rows"] == 3

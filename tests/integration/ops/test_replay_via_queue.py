@@ -122,8 +122,8 @@ def test_a_resumed_run_sends_nothing_that_was_stored_after_its_start(replays: Re
     replays.site.put(city(1, key=1))
     run = replays.begin()
     put_later(replays, run, 9)
-    told = replays.operator.done("replay", "--resume", run)
-    assert (told["objects"], told["sent"]) == (1, 1)
+    result = replays.operator.done("replay", "--resume", run)
+    assert (result["objects"], result["sent"]) == (1, 1)
     replays.consume()
     assert replays.state(run) == "done"
     assert replays.watch(run)["objects_missing"] == 0

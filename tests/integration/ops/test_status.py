@@ -67,17 +67,17 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
     site.dead_letters.send([object_event(site.bucket, "commands/b")])
     someone = Operator(ROOT, site.database.url, settings)
 
-    told = someone.done("status")
+    result = someone.done("status")
 
-    assert (told["queue"]["visible"], told["dead_letters"]["total"]) == (2, 1)
-    assert told["rejections"] == {"open": 1, "last_hour": 1}
-    stages = {stage["stage"]: stage for stage in told["stages"]}
+    assert (result["queue"]["visible"], result["dead_letters"]["total"]) == (2, 1)
+    assert result["rejections"] == {"open": 1, "last_hour": 1}
+    stages = {stage["stage"]: stage for stage in result["stages"]}
     waiting = stages["archived → applied"]
     assert waiting["objects_waiting"] == 1
     assert 0 <= waiting["oldest_waiting_seconds"] < 3_600
     assert waiting["recent_max_seconds"] is not None
-    assert told["unanswered"] == {}
-    said = " ".join(told["needs_attention"])
+    assert result["unanswered"] == {}
+    said = " ".join(result["needs_attention"])
     assert "forebay dlq list" in said
     assert "forebay rejections list" in said
     assert someone.run("status", "--check").code == 1
@@ -117,19 +117,19 @@ def test_a_server_that_is_down_is_named_and_the_rest_is_told(
     put_now(site, apply=True)
     broken = {**settings, variable: value.format(port=free_port())}
 
-    told = Operator(ROOT, site.database.url, broken).done("status", code=5)
+    result = Operator(ROOT, site.database.url, broken).done("status", code=5)
 
-    assert named in told["unanswered"]
-    assert any(text.startswith(f"{named} does not answer") for text in told["needs_attention"])
+    assert named in result["unanswered"]
+    assert any(text.startswith(f"{named} does not answer") for text in result["needs_attention"])
     rest = {"queue": "queue", "dead_letters": "dead_letters", "primary": "rejections"}
     for server, member in rest.items():
-        assert (told[member] is None) == (server in told["unanswered"]), server
+        assert (result[member] is None) == (server in result["unanswered"]), server
 
 
 def attention(operator: Operator, *arguments: str) -> list[str]:
     """Return the reasons for attention, of which there must be some."""
-    told = operator.done("status", "--check", *arguments, code=1)
-    needs: list[str] = told["needs_attention"]
+    result = operator.done("status", "--check", *arguments, code=1)
+    needs: list[str] = result["needs_attention"]
     return needs
 
 
@@ -223,8 +223,8 @@ def test_a_stream_that_delivers_nothing_needs_attention(
     firehose.client().put_record(DeliveryStreamName=name, Record={"Data": b"{}\n"})
     settings["FOREBAY_STREAMS"] = name
     operator = Operator(ROOT, site.database.url, settings)
-    told = operator.done("status", "--check")
-    assert told["streams"][0]["interval_seconds"] == 900
+    result = operator.done("status", "--check")
+    assert result["streams"][0]["interval_seconds"] == 900
 
     (said,) = attention(operator, "--max-undelivered-age", "0")
 
@@ -249,9 +249,9 @@ def test_a_replica_that_stands_still_needs_attention(
         finally:
             admin.execute("SELECT pg_wal_replay_resume()")
     replicated_cluster.wait_for_replica()
-    told = operator.done("status", "--check")
-    assert told["replica"] == {"bytes_behind": 0, "seconds_behind": 0.0, "streaming": True}
-    assert {one["role"] for one in told["databases"]} == {"primary", "replica"}
+    result = operator.done("status", "--check")
+    assert result["replica"] == {"bytes_behind": 0, "seconds_behind": 0.0, "streaming": True}
+    assert {one["role"] for one in result["databases"]} == {"primary", "replica"}
 
 
 def test_wal_without_commits_is_no_lag(
@@ -296,13 +296,13 @@ def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
         settings["FOREBAY_DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{port}/none"
         operator = Operator(ROOT, site.database.url, settings)
         started = time.monotonic()
-        told = operator.done("status", code=5)
+        result = operator.done("status", code=5)
         seconds = time.monotonic() - started
 
-    assert list(told["unanswered"]) == ["primary"]
-    assert told["ledger_from"] == "replica"
-    assert told["rejections"]["open"] == 1
-    assert told["replica"] is not None
+    assert list(result["unanswered"]) == ["primary"]
+    assert result["ledger_from"] == "replica"
+    assert result["rejections"]["open"] == 1
+    assert result["replica"] is not None
     assert seconds < 9, "twice the usual five seconds of a connection are too many"
 
 

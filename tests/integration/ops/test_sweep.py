@@ -202,8 +202,8 @@ def test_an_import_whose_event_is_lost_is_told_of_again(site: Site) -> None:
     done, lost = store_import(site, "done.ndjson"), store_import(site, "a lost+one.zip")
     importer(site).import_object(done)
     site.s3.put_object(Bucket=site.bucket, Key="imports/cities/", Body=b"")
-    found = app(site).sweep()["imports"]
-    assert found == {
+    imports = app(site).sweep()["imports"]
+    assert imports == {
         "listed": 2, "young": 0, "dead": 0, "missed": 1, "waiting": 0, "result": "enqueued",
     }  # fmt: skip
     assert told_imports(site) == {lost}
@@ -230,8 +230,8 @@ def test_young_old_and_dead_imports_and_those_in_the_queue_are_left_alone(site: 
     site.imports.send([object_event(site.bucket, key)])
     assert app(site).sweep()["imports"]["result"] == "waiting_in_queue"
     site.dead_imports.send([object_event(site.bucket, key)])
-    found = app(site).sweep()["imports"]
-    assert (found["dead"], found["missed"], found["result"]) == (1, 0, "nothing_missed")
+    imports = app(site).sweep()["imports"]
+    assert (imports["dead"], imports["missed"], imports["result"]) == (1, 0, "nothing_missed")
 
 
 @pytest.fixture
@@ -261,12 +261,12 @@ def test_an_operator_is_told_why_each_object_is_not_applied(site: Site, operator
     held = site.put(city(5, key=5)._replace(schema=99))
     site.dead_letters.send([object_event(site.bucket, dead)])
 
-    told = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
-    why = {one["object"]: one["why"] for one in told["not_applied"]}
+    result = operator.done("sweep", "--grace", "0", "--dry-run", code=5)
+    why = {one["object"]: one["why"] for one in result["not_applied"]}
     assert why == {
         interrupted: "interrupted", dead: "dead_letter", missed: "missed", held: "held",
     }  # fmt: skip
-    assert "schema version 99" in str(told["not_applied"])
+    assert "schema version 99" in str(result["not_applied"])
     young = operator.done("sweep", "--grace", "3600", "--dry-run", code=5)
     assert {one["why"] for one in young["not_applied"]} == {"young", "dead_letter", "held"}
 
@@ -291,9 +291,9 @@ def test_waiting_ends_when_everything_is_applied(site: Site, operator: Operator)
             site.apply(key)
 
         work = pool.submit(consume)
-        told = operator.done("sweep", "--grace", "0", "--wait", "60", "--yes")
+        result = operator.done("sweep", "--grace", "0", "--wait", "60", "--yes")
         work.result()
-    assert (told["enqueued"], told["applied"], told["not_applied"]) == (1, 1, [])
+    assert (result["enqueued"], result["applied"], result["not_applied"]) == (1, 1, [])
 
 
 def test_nobody_waits_for_a_command_that_needs_a_newer_release(
@@ -301,15 +301,15 @@ def test_nobody_waits_for_a_command_that_needs_a_newer_release(
 ) -> None:
     site.put(city(1, key=1)._replace(schema=99))
     started = time.monotonic()
-    told = operator.done("sweep", "--grace", "0", "--wait", "3600", "--yes", code=5)
+    result = operator.done("sweep", "--grace", "0", "--wait", "3600", "--yes", code=5)
     assert time.monotonic() - started < 60
-    assert [one["why"] for one in told["not_applied"]] == ["held"]
+    assert [one["why"] for one in result["not_applied"]] == ["held"]
 
 
 def test_a_wait_that_is_over_says_what_is_not_applied(site: Site, operator: Operator) -> None:
     site.put(city(1, key=1))
-    told = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
-    assert [one["why"] for one in told["not_applied"]] == ["missed"]
+    result = operator.done("sweep", "--grace", "0", "--dry-run", "--wait", "1", code=5)
+    assert [one["why"] for one in result["not_applied"]] == ["missed"]
 
 
 def test_the_sweep_needs_a_read_only_connection_only(site: Site) -> None:

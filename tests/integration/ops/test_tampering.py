@@ -218,8 +218,8 @@ def test_a_row_of_up_to_the_cut_that_is_removed_is_found(
 
 
 def named(operator: Operator) -> list[tuple[str, str, str]]:
-    told = operator.done("verify", *AT, code=1)
-    return [(row["table"], row["key"], row["archive"]) for row in told["named"]]
+    result = operator.done("verify", *AT, code=1)
+    return [(row["table"], row["key"], row["archive"]) for row in result["named"]]
 
 
 def test_a_changed_row_under_an_invented_newer_version_is_found(live: Operator) -> None:

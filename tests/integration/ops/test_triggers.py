@@ -63,8 +63,8 @@ def heard(operator: Operator) -> list[tuple[int, str]]:
 
 
 def rejections(operator: Operator) -> dict[str, tuple[str, str | None]]:
-    found = operator.rows("SELECT id::text, code, sqlstate FROM forebay.rejections")
-    return {rejected: (code, sqlstate) for rejected, code, sqlstate in found}
+    rows = operator.rows("SELECT id::text, code, sqlstate FROM forebay.rejections")
+    return {rejected: (code, sqlstate) for rejected, code, sqlstate in rows}
 
 
 def test_a_trigger_sees_one_command_of_each_key_of_an_object(operator: Operator) -> None:
@@ -113,8 +113,8 @@ def test_the_documented_trigger_is_left_out_of_a_rebuild(
 def test_a_value_that_a_trigger_changes_is_a_difference_to_verify(operator: Operator) -> None:
     changing = trigger("BEFORE INSERT OR UPDATE", "NEW.name := upper(NEW.name);")
     live(operator, changing, [city(1, key=1), city(2, key=2)])
-    found = operator.done("verify", "--at", "now", code=1)
-    assert {one["key"] for one in found["named"]} == {"1", "2"}
+    result = operator.done("verify", "--at", "now", code=1)
+    assert {one["key"] for one in result["named"]} == {"1", "2"}
 
 
 def test_a_column_that_no_declaration_has_may_be_filled_by_a_trigger(
@@ -161,8 +161,8 @@ def test_what_a_trigger_raises_is_rejected_under_a_documented_code(
 def test_a_new_row_that_a_trigger_leaves_out_is_rejected_for_that(operator: Operator) -> None:
     hiding = trigger("BEFORE INSERT", "IF NEW.geonameid = 2 THEN RETURN NULL; END IF;")
     live(operator, hiding, [city(1, key=1), city(2, key=2)])
-    found = operator.rows("SELECT code, detail FROM forebay.rejections")
-    assert found == [("unreadable_row", "a trigger of the table leaves the row out")]
+    rows = operator.rows("SELECT code, detail FROM forebay.rejections")
+    assert rows == [("unreadable_row", "a trigger of the table leaves the row out")]
 
 
 def test_an_update_that_a_trigger_leaves_out_is_a_difference_to_verify(operator: Operator) -> None:

@@ -16,8 +16,8 @@ from tests.fixtures.tables import Database
 
 def rows(response: Response) -> list[dict[str, Any]]:
     assert response.status in {200, 206}, response.body
-    found: list[dict[str, Any]] = json.loads(response.body)
-    return found
+    document: list[dict[str, Any]] = json.loads(response.body)
+    return document
 
 
 def test_a_row_holds_the_one_that_it_refers_to(geonames: Reader) -> None:

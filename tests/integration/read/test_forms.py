@@ -32,9 +32,9 @@ def keys(response: Response) -> list[int]:
 
 
 def problem(response: Response) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(response.body)
-    assert found["status"] == response.status
-    return found
+    document: dict[str, Any] = json.loads(response.body)
+    assert document["status"] == response.status
+    return document
 
 
 def pages(reader: Reader, form: str, relation: str = "next", **page: str) -> Iterator[list[int]]:
@@ -158,8 +158,8 @@ def test_a_query_without_a_body_needs_no_content_type(
     cities: Database, reader: Reader, form: str | None
 ) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
-    found = reader.ask("cities", form, page={"offset": "4"}, Content_Type="")
-    assert keys(found) == [*range(5, 105)]
+    response = reader.ask("cities", form, page={"offset": "4"}, Content_Type="")
+    assert keys(response) == [*range(5, 105)]
 
 
 def test_all_but_the_page_goes_into_the_body(reader: Reader) -> None:
@@ -172,5 +172,5 @@ def test_a_page_in_the_address_takes_the_place_of_that_in_the_body(
     cities: Database, reader: Reader
 ) -> None:
     assert cities.rows("SELECT count(*) FROM cities") == [(1000,)]
-    found = reader.ask("cities", "limit=2&offset=10&cursor=x", page={"offset": "4"})
-    assert keys(found) == [5, 6]
+    response = reader.ask("cities", "limit=2&offset=10&cursor=x", page={"offset": "4"})
+    assert keys(response) == [5, 6]

@@ -250,9 +250,9 @@ def forged(cursor: str, **changes: Any) -> str:
     content = json.loads(raw[8:])
     version, owner, backward, values = content
     told = {"version": version, "owner": owner, "backward": backward, "values": values, **changes}
-    made = json.dumps(list(told.values()), separators=(",", ":")).encode()
-    digest = hashlib.sha256(made).digest()[:8]
-    return base64.urlsafe_b64encode(digest + made).rstrip(b"=").decode()
+    line = json.dumps(list(told.values()), separators=(",", ":")).encode()
+    digest = hashlib.sha256(line).digest()[:8]
+    return base64.urlsafe_b64encode(digest + line).rstrip(b"=").decode()
 
 
 def ask_list(target: Target, path: str, query: dict[str, str]) -> Response:
@@ -324,8 +324,8 @@ def test_keys_that_look_alike_are_keys_of_their_own(postgres_cluster: PostgresSe
         assert outcome.counts.applied == len(TWINS)
         reader = reader_for(url, model.RESOURCES)
         for number, key in enumerate(TWINS):
-            found = reader.get("shelves", key=quote(key, safe=""))
-            assert json.loads(found.body) == {"code": key, "label": f"{number}"}
+            response = reader.get("shelves", key=quote(key, safe=""))
+            assert json.loads(response.body) == {"code": key, "label": f"{number}"}
             listed = reader.get("shelves", query={"code": f"eq.{key}"})
             assert len(json.loads(listed.body)) == 1
         close(reader)

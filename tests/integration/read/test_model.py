@@ -36,8 +36,8 @@ class Both:
         """Return the rows of the read function's answer."""
         response = self.reader.get(path, query=query)
         assert response.status == 200, (query, response.body)
-        found: list[dict[str, Any]] = json.loads(response.body, parse_float=Decimal)
-        return found
+        document: list[dict[str, Any]] = json.loads(response.body, parse_float=Decimal)
+        return document
 
     def keys(self, query: Mapping[str, str]) -> list[int]:
         return [row["number"] for row in self.ask({**query, "select": "number"})]

@@ -65,8 +65,8 @@ def got(reader: Reader, request: str) -> Response:
 
 def said(response: Response) -> tuple[int, Any]:
     """Return the status, and the rows or the code of the refusal."""
-    found = json.loads(response.body)
-    return response.status, found if response.status == 200 else found["code"]
+    document = json.loads(response.body)
+    return response.status, document if response.status == 200 else document["code"]
 
 
 def keys(response: Response, path: str) -> str:
@@ -84,10 +84,10 @@ def test_a_list_has_these_rows_in_this_order(reader: Reader, request_: str, expe
 def test_a_list_shows_these_members(reader: Reader, request_: str, expected: str) -> None:
     response = got(reader, request_)
     assert response.status == 200, response.body
-    found = json.loads(response.body)
-    assert found == json.loads(expected)
+    document = json.loads(response.body)
+    assert document == json.loads(expected)
     # The order of members is the request's, too.
-    assert json.dumps(found) == json.dumps(json.loads(expected))
+    assert json.dumps(document) == json.dumps(json.loads(expected))
 
 
 @pytest.mark.parametrize(("request_", "code", "words"), REFUSED)

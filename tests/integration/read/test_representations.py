@@ -21,8 +21,8 @@ OBJECT = "application/vnd.pgrst.object+json"
 
 def problem(response: Response) -> dict[str, Any]:
     assert response.content_type == "application/problem+json"
-    found: dict[str, Any] = json.loads(response.body)
-    return found
+    document: dict[str, Any] = json.loads(response.body)
+    return document
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ def test_programs_read_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--reads", "100", "--hit-rate", "0.8", "--writes", "50", "--bytes", "500", "--json"]
 
     assert cli.run(["cost", *given]) == ExitCode.OK
-    told = json.loads(capsys.readouterr().out)
-    assert told["buffered"]["dollars"] == pytest.approx(estimate_buffered(LOAD).dollars, abs=0.01)
-    assert told["quotas"][0]["name"] == estimate_quotas(LOAD)[0].name
-    assert len(told["largest"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["buffered"]["dollars"] == pytest.approx(
+        estimate_buffered(LOAD).dollars, abs=0.01
+    )
+    assert document["quotas"][0]["name"] == estimate_quotas(LOAD)[0].name
+    assert len(document["largest"]) == 3

@@ -82,13 +82,13 @@ def test_every_reason_for_a_rejection_is_documented() -> None:
 
 
 def test_every_route_of_a_resource_is_in_the_contract() -> None:
-    told = text_of("README.md")
+    text = text_of("README.md")
     for route in routes(resources.load()):
         if not route.resource:
             assert f"`{route.method} {route.path}`" in HTTP, route.name
             continue
         path = route.path.replace(f"/{route.resource}", "/{resource}", 1)
-        assert f"`{route.method} {path}`" in told, route.name
+        assert f"`{route.method} {path}`" in text, route.name
         assert f"{route.method} {path}" in HTTP, route.name
 
 

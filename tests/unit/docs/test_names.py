@@ -119,10 +119,10 @@ def test_every_command_of_forebay_has_a_section_with_its_options() -> None:
     # Where everything is, and how to answer, is told once for all commands.
     common = set(_OPTION.findall(section(page, "## Where it works"))) | {"--help", "--source"}
     for (group, *_), options in forebay_commands().items():
-        told = _OPTION.findall(section(page, f"## forebay {group}"))
-        assert options - common - set(told) - {one for one in options if one[0] != "-"} == set(), (
-            group
-        )
+        matches = _OPTION.findall(section(page, f"## forebay {group}"))
+        assert (
+            options - common - set(matches) - {one for one in options if one[0] != "-"} == set()
+        ), group
 
 
 def test_every_option_in_a_section_of_the_command_line_is_that_command_s() -> None:
@@ -280,10 +280,10 @@ def test_every_module_and_table_of_ours_that_a_page_names_is_there(page: str) ->
         table.name for table in metadata({}).tables.values() if table.schema == PIPELINE_SCHEMA
     }
     for span in spans(page):
-        found = re.match(r"((?:forebay|lambdas|ops|infra|bench)(?:\.\w+)+)(?:\(.*\))?$", span)
-        if found is None or found[1].removeprefix("forebay.") in tables | {"alembic_version"}:
+        match = re.match(r"((?:forebay|lambdas|ops|infra|bench)(?:\.\w+)+)(?:\(.*\))?$", span)
+        if match is None or match[1].removeprefix("forebay.") in tables | {"alembic_version"}:
             continue
-        assert resolves(found[1]), span
+        assert resolves(match[1]), span
 
 
 def resolves(name: str) -> bool:

@@ -136,9 +136,9 @@ def test_answers_have_no_closed_enumerations_but_the_word_that_tells_their_forms
         ("AcceptedItem", ("properties", "outcome")),
         ("RefusedItem", ("properties", "outcome")),
     }
-    told = schemas["Announcement"]["properties"]["status"]
-    assert told["type"] == "string"
-    assert all(f"`{value}`" in told["description"] for value in told["examples"])
+    status = schemas["Announcement"]["properties"]["status"]
+    assert status["type"] == "string"
+    assert all(f"`{value}`" in status["description"] for value in status["examples"])
 
 
 def enumerations(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -53,8 +53,8 @@ def test_every_chore_is_told_to_users_or_contributors(chore: str) -> None:
 
 @pytest.mark.parametrize("page", names(pages()))
 def test_every_chore_that_a_page_names_is_there(page: str) -> None:
-    found = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
-    assert set(found) <= set(CHORES)
+    matches = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
+    assert set(matches) <= set(CHORES)
 
 
 def test_every_page_of_the_documentation_is_in_the_readme() -> None:

@@ -107,16 +107,16 @@ def test_requests_that_differ_in_undeclared_parts_only_always_share_one(
 def test_of_a_repeated_query_parameter_the_last_value_counts() -> None:
     request = Incoming.parse("GET", "/v1/items/x?limit=1&limit=2", [], peer="")
     single = Incoming.parse("GET", "/v1/items/x?limit=2", [], peer="")
-    found = RouteMatch(METHOD, {"key": "x"})
-    assert cache_key(RULE, found, request) == cache_key(RULE, found, single)
+    route_match = RouteMatch(METHOD, {"key": "x"})
+    assert cache_key(RULE, route_match, request) == cache_key(RULE, route_match, single)
 
 
 def test_methods_share_entries_only_where_they_share_the_namespace() -> None:
     request = Incoming.parse("GET", "/v1/items/x", [], peer="")
-    found = RouteMatch(METHOD, {"key": "x"})
+    route_match = RouteMatch(METHOD, {"key": "x"})
     other = replace(RULE, namespace="other")
-    assert cache_key(RULE, found, request) != cache_key(other, found, request)
-    assert cache_key(RULE, found, request) == cache_key(replace(RULE), found, request)
+    assert cache_key(RULE, route_match, request) != cache_key(other, route_match, request)
+    assert cache_key(RULE, route_match, request) == cache_key(replace(RULE), route_match, request)
 
 
 def answer(body: bytes = b"answer", status: int = 200) -> Answer:

@@ -37,9 +37,9 @@ def described(
 
 
 def rule(deployed: Deployed, path: str, method: str = "GET") -> CacheRule | None:
-    found = deployed.find(method, path)
-    assert found is not None
-    return found.method.cache
+    match = deployed.find(method, path)
+    assert match is not None
+    return match.method.cache
 
 
 API = described(
@@ -76,10 +76,10 @@ API = described(
 def test_the_most_specific_resource_serves_the_request(
     method: str, path: str, resource_path: str, values: dict[str, str]
 ) -> None:
-    found = API.find(method, path)
-    assert found is not None
-    assert found.method.resource_path == resource_path
-    assert values.items() <= found.path.items()
+    match = API.find(method, path)
+    assert match is not None
+    assert match.method.resource_path == resource_path
+    assert values.items() <= match.path.items()
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/other"), ("PUT", "/items")])

@@ -27,10 +27,10 @@ def test_a_python_that_is_too_old_is_one_sentence_with_the_way_out(
         bootstrap.main()
 
     assert ended.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith("Python 3.11 or newer is required, ")
-    assert "is 3.9; install it, or name it: make setup PYTHON=" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("Python 3.11 or newer is required, ")
+    assert "is 3.9; install it, or name it: make setup PYTHON=" in message
+    assert message.count("\n") == 1
 
 
 def test_a_newer_python_on_the_path_is_taken_instead(

@@ -41,9 +41,9 @@ def test_where_nobody_asks_for_tokens_the_setting_is_named(
 ) -> None:
     deployed(state, DEPLOYED)
     assert main(["token", "loader"]) == 1
-    said = capsys.readouterr().err
-    assert "api.authorization" in said
-    assert "infra/environments/local.toml" in said
+    message = capsys.readouterr().err
+    assert "api.authorization" in message
+    assert "infra/environments/local.toml" in message
 
 
 def test_an_unknown_program_is_told_with_those_there_are(

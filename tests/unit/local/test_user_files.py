@@ -51,10 +51,10 @@ def checkout(tmp_path: Path) -> Path:
 
 def commands(tool: str) -> list[list[str]]:
     """The calls of a tool by `make check`."""
-    told = subprocess.run(
+    process = subprocess.run(
         ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    found = [line.split() for line in told.stdout.splitlines()]
+    found = [line.split() for line in process.stdout.splitlines()]
     return [words for words in found if words and words[0] == f".venv/bin/{tool}"]
 
 

@@ -109,10 +109,10 @@ def judge(bench: WriteBench, request: Mapping[str, Any], *asked: str) -> Respons
     assert response.status in {202, 207} or 400 <= response.status < 500, ascii(response)
     for name, value in response.headers.items():
         assert all(" " <= char < "\x7f" for char in value), (name, value)
-    told = document(response)
+    body = document(response)
     if response.status >= 400:
         assert response.content_type == "application/problem+json"
-        assert told["status"] == response.status
+        assert body["status"] == response.status
         assert len(bench.sink.taken) == before, "refused, and yet sent"
     assert not hostile.leaks(response.body, asked), (response.body[:500], asked)
     for line in bench.sink.taken[before:]:
