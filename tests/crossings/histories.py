@@ -482,13 +482,13 @@ def history(arena: Arena, seed: int, chances: Chances | None = None) -> Iterator
         arena.scratch,
         Queue(seed),
     )
-    made = History(world, Draw(random.Random(seed + 1)), chance)
+    new_history = History(world, Draw(random.Random(seed + 1)), chance)
     try:
-        yield made
+        yield new_history
     except BaseException as exc:
         if isinstance(exc, KeyboardInterrupt):
             raise
-        raise HistoryFailedError(_report(seed, made, exc)) from exc
+        raise HistoryFailedError(_report(seed, new_history, exc)) from exc
     finally:
         world.close()
 

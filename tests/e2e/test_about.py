@@ -55,9 +55,9 @@ def test_the_status_tells_how_long_commands_took(stack: RunningStack) -> None:
         city = new_city()
         stack.wait_for_status(stack.accepted("PUT", f"/cities/{city['geonameid']}", city))
     assert unreachable(stack) == set()
-    told = status(stack)
-    assert told["database"]["role"] == "replica"
-    assert told["database"]["streaming"] is True
+    report = status(stack)
+    assert report["database"]["role"] == "replica"
+    assert report["database"]["streaming"] is True
     wait_until(lambda: status(stack)["applied"]["commands"] >= 3, "the status counts the commands")
     applied = status(stack)["applied"]
     assert 0 < applied["p50_seconds"] <= applied["p99_seconds"] < 300
@@ -95,10 +95,10 @@ def test_while_the_replica_is_away_the_status_says_so_and_writes_go_on(
         wait_until(
             lambda: unreachable(stack) == {"database_unreachable"}, "the status says what is away"
         )
-        told = status(stack)
-        assert told["status"] == "attention"
-        assert told["database"]["state"] == "unreachable"
-        assert told["applied"] is None
+        report = status(stack)
+        assert report["status"] == "attention"
+        assert report["database"]["state"] == "unreachable"
+        assert report["applied"] is None
         stack.accepted("POST", "/cities", new_city())
     wait_until(lambda: unreachable(stack) == set(), "the status is well again")
 
@@ -107,9 +107,9 @@ def test_the_status_calls_for_an_operator_while_a_rejection_is_open(stack: Runni
     bad = hand_made(new_city(), name="x" * 300)
     stack.wait_until_applied(stack.archive(f"bad-{bad.id}", gzipped([encode(bad)])))
     wait_until(lambda: status(stack)["rejections"]["open"] >= 1, "the replica has the rejection")
-    told = status(stack)
-    assert told["status"] == "attention"
-    assert "rejections_open" in {reason["code"] for reason in told["reasons"]}
+    report = status(stack)
+    assert report["status"] == "attention"
+    assert "rejections_open" in {reason["code"] for reason in report["reasons"]}
 
 
 class Page:

@@ -183,14 +183,14 @@ def test_a_version_that_is_not_there_yet_is_503_and_then_the_same_request_shows_
     stack: RunningStack,
 ) -> None:
     city = new_city()
-    made = hand_made(city)
-    path = f"/cities/{made.key}"
-    early = stack.send("GET", path, Read_After=made.id)
+    command = hand_made(city)
+    path = f"/cities/{command.key}"
+    early = stack.send("GET", path, Read_After=command.id)
     assert (early.status, early.json()["code"]) == (503, "unavailable")
     assert int(early["Retry-After"] or 0) >= 1
 
-    stack.wait_until_applied(stack.archive(f"late-{uuid.uuid4()}", gzipped([encode(made)])))
-    assert stack.wait_for_status(status_path(made))["status"] == "applied"
-    reply = stack.send("GET", path, Read_After=made.id)
+    stack.wait_until_applied(stack.archive(f"late-{uuid.uuid4()}", gzipped([encode(command)])))
+    assert stack.wait_for_status(status_path(command))["status"] == "applied"
+    reply = stack.send("GET", path, Read_After=command.id)
     assert (reply.status, reply.json()) == (200, city)
-    assert version_of(reply["ETag"] or "") == made.id
+    assert version_of(reply["ETag"] or "") == command.id

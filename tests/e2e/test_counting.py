@@ -60,11 +60,11 @@ def ledger(stack: RunningStack) -> dict[str, int]:
 
 def versions(stack: RunningStack) -> dict[tuple[str, int | str], str]:
     """The version of every row of both tables, by resource and key."""
-    found: list[tuple[str, int | str, str]] = [
+    rows: list[tuple[str, int | str, str]] = [
         *stack.rows("SELECT 'countries', code, _version::text FROM countries"),
         *stack.rows("SELECT 'cities', geonameid, _version::text FROM cities"),
     ]
-    return {(resource, key): version for resource, key, version in found}
+    return {(resource, key): version for resource, key, version in rows}
 
 
 def test_with_every_fault_on_each_accepted_command_has_a_fate_and_nothing_else_is_there(

@@ -28,18 +28,18 @@ def test_what_the_database_refuses_is_rejected_and_its_neighbours_are_applied(
     good = [hand_made(new_city()) for _ in range(3)]
     too_long = hand_made(new_city(), name="x" * 300)
     no_number = hand_made(new_city(), population="many")
-    lines = [encode(made) for made in (good[0], too_long, good[1], no_number, good[2])]
+    lines = [encode(command) for command in (good[0], too_long, good[1], no_number, good[2])]
     key = stack.archive(f"hand-made-{uuid.uuid4()}", gzipped(lines))
     stack.wait_until_applied(key)
 
-    for made in good:
-        assert stack.wait_for_status(status_path(made))["status"] == "applied"
-    for made in (too_long, no_number):
-        status = stack.wait_for_status(status_path(made))
+    for command in good:
+        assert stack.wait_for_status(status_path(command))["status"] == "applied"
+    for command in (too_long, no_number):
+        status = stack.wait_for_status(status_path(command))
         assert status["status"] == "rejected"
         assert status["error"]["code"]
         assert status["error"]["detail"]
-        assert stack.send("GET", f"/cities/{made.key}").status == 404
+        assert stack.send("GET", f"/cities/{command.key}").status == 404
     assert counts(stack, key) == (5, 3, 0, 0, 2)
 
     entries = map(stack.read_archived, stack.keys("decisions/"))
@@ -56,8 +56,8 @@ def test_lines_that_are_no_commands_are_rejected_alone(stack: RunningStack) -> N
     lines = [encode(first), b"no JSON\n", newer_format + b"\n", unknown, b"[]\n", encode(last)]
     key = stack.archive(f"bad-lines-{uuid.uuid4()}", gzipped(lines))
     stack.wait_until_applied(key)
-    for made in (first, last):
-        assert stack.wait_for_status(status_path(made))["status"] == "applied"
+    for command in (first, last):
+        assert stack.wait_for_status(status_path(command))["status"] == "applied"
     assert rejected_codes(stack, key) == [
         "envelope_invalid",
         "envelope_version_unknown",

@@ -45,12 +45,12 @@ def sent(example: str) -> dict[str, Any]:
 
 def split_documents(text: str) -> list[str]:
     """Split concatenated JSON objects, as two answers without a newline are."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, documents, at = json.JSONDecoder(), [], 0
     while at < len(text.rstrip()):
         _, end = decoder.raw_decode(text, at)
-        found.append(text[at:end])
+        documents.append(text[at:end])
         at = end
-    return found
+    return documents
 
 
 def first_answer(stack: RunningStack, function: str) -> tuple[str, int]:

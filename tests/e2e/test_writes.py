@@ -132,7 +132,7 @@ def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
     assert first["key"] == second["key"]
     assert first["command_id"] != second["command_id"]
     statuses = [
-        stack.wait_for_status(told["links"]["status"])["status"] for told in (first, second)
+        stack.wait_for_status(answer["links"]["status"])["status"] for answer in (first, second)
     ]
     assert statuses == ["applied", "superseded"]
     count = stack.rows("SELECT count(*) FROM announcements WHERE id = %s", first["key"])
@@ -145,8 +145,8 @@ def test_the_same_idempotency_key_makes_one_item(stack: RunningStack) -> None:
 def test_posts_without_an_idempotency_key_are_different_items(stack: RunningStack) -> None:
     first, second = (stack.send("POST", "/announcements", ANNOUNCEMENT).json() for _ in range(2))
     assert first["key"] != second["key"]
-    for told in (first, second):
-        assert stack.wait_for_status(told["links"]["status"])["status"] == "applied"
+    for answer in (first, second):
+        assert stack.wait_for_status(answer["links"]["status"])["status"] == "applied"
 
 
 def test_read_after_shows_what_neither_the_cache_nor_the_replica_has_yet(

@@ -43,9 +43,9 @@ def test_openapi_python_client_drops_nothing(
         tmp_path,
     )
     assert "warning" not in printed.lower()
-    made = {path.relative_to(tmp_path / "client") for path in tmp_path.rglob("*.py")}
+    files = {path.relative_to(tmp_path / "client") for path in tmp_path.rglob("*.py")}
     wanted = {Path(f"api/{tag}/{name}.py") for name, tag in OPERATIONS.items()}
-    assert wanted <= made
+    assert wanted <= files
     check = [
         "from client import models",
         f"missing = {sorted(MODELS)!r} - vars(models).keys()".replace("[", "{").replace("]", "}"),

@@ -220,10 +220,10 @@ def _tombstones(stack: FaultyStack) -> dict[Place, str]:
 
 
 def _places(stack: FaultyStack) -> list[tuple[Place, Row]]:
-    found = []
+    places = []
     with psycopg.connect(stack.primary_url, autocommit=True) as connection:
         for resource, key in _TABLES.items():
             query = f"SELECT {key}::text, _version::text, to_jsonb({resource}) FROM {resource}"
             for name, version, body in connection.execute(query.encode()):
-                found.append(((resource, str(name)), Row(version, cast("dict[str, Any]", body))))
-    return found
+                places.append(((resource, str(name)), Row(version, cast("dict[str, Any]", body))))
+    return places

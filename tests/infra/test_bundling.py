@@ -116,12 +116,12 @@ def test_the_certificates_are_those_that_the_servers_show(authority: str) -> Non
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(list_sources("read")[CERTIFICATES])
 
-    (found,) = (
+    (certificates,) = (
         certificate
         for certificate in context.get_ca_certs()
         if (("commonName", authority),) in certificate["subject"]
     )
-    assert ssl.cert_time_to_seconds(str(found["notAfter"])) > time.time() + 5 * YEAR_SECONDS
+    assert ssl.cert_time_to_seconds(str(certificates["notAfter"])) > time.time() + 5 * YEAR_SECONDS
 
 
 def test_what_python_and_editors_leave_behind_is_not_carried(checkout: Path) -> None:

@@ -55,10 +55,10 @@ print(json.dumps(found))
 @pytest.fixture
 def compiler() -> Compiler:
     """An installed Python of the runtime's version."""
-    found = find_compiler(PYTHON_VERSION)
-    if isinstance(found, NoCompiler):
-        pytest.skip(f"needs Python {PYTHON_VERSION}: {found.reason}")
-    return found
+    python = find_compiler(PYTHON_VERSION)
+    if isinstance(python, NoCompiler):
+        pytest.skip(f"needs Python {PYTHON_VERSION}: {python.reason}")
+    return python
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoC
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as the CDK CLI does
     find_compiler.cache_clear()
-    found = find_compiler(PYTHON_VERSION)
-    assert isinstance(found, NoCompiler)
-    assert found.reason.startswith("No interpreter found")
-    yield found
+    python = find_compiler(PYTHON_VERSION)
+    assert isinstance(python, NoCompiler)
+    assert python.reason.startswith("No interpreter found")
+    yield python
     find_compiler.cache_clear()
 
 
@@ -90,14 +90,16 @@ def bundled(tmp_path: Path) -> Path:
 def test_all_that_may_be_imported_has_bytecode_for_the_runtime(
     compiler: Compiler, bundled: Path
 ) -> None:
-    found = _look(compiler, bundled)
+    modules = _look(compiler, bundled)
 
-    assert set(found) == {
+    assert set(modules) == {
         name
         for name in _names(bundled, "*.py")
-        if not any(name == f"{left}.py" or name.startswith(f"{left}/") for left in NEVER_IMPORTED)
+        if not any(
+            name == f"{pattern}.py" or name.startswith(f"{pattern}/") for pattern in NEVER_IMPORTED
+        )
     }
-    for name, about in found.items():
+    for name, about in modules.items():
         assert about["cached"], name
         assert about["is_readable"], name
         assert about["is_of_source"], name
@@ -198,9 +200,9 @@ def test_a_python_that_cant_be_used_is_not_taken(
     monkeypatch.setattr("infra.bytecode.find_uv_bin", lambda: str(uv))
     find_compiler.cache_clear()
 
-    found = find_compiler("3.0")
-    assert isinstance(found, NoCompiler)
-    assert reason in found.reason
+    path = find_compiler("3.0")
+    assert isinstance(path, NoCompiler)
+    assert reason in path.reason
 
 
 def test_a_source_that_is_none_ends_the_build(compiler: Compiler, tmp_path: Path) -> None:

@@ -24,18 +24,18 @@ _STACK = re.compile(r"forebay-dev-(?:data|service|database|identity|edge|operati
 
 def names() -> set[str]:
     """Names of `prod` in the pages, as `dev` has them."""
-    told = "\n".join(page.read_text(encoding="utf-8") for page in pages())
-    matches = re.findall(r"(?:/aws/[a-z]+/)?forebay-(?:prod|dev)(?:-[a-z-]*[a-z])?", told)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages())
+    matches = re.findall(r"(?:/aws/[a-z]+/)?forebay-(?:prod|dev)(?:-[a-z-]*[a-z])?", text)
     return {name.replace("forebay-prod", "forebay-dev") for name in matches}
 
 
 def test_every_queue_log_and_function_that_a_page_names_is_in_a_template(dev: Synthesised) -> None:
-    made = json.dumps([dev.data, dev.service])
+    text = json.dumps([dev.data, dev.service])
     lost = {
         name
         for name in names()
         # The rest of an archive's name is the account and the region.
-        if f'"{name}' not in made and not _STACK.fullmatch(name)
+        if f'"{name}' not in text and not _STACK.fullmatch(name)
     }
     assert lost == set()
 
@@ -72,7 +72,7 @@ def test_a_resource_is_as_many_resources_of_cloudformation_as_the_pages_say(
 
 def declared(count: int) -> Mapping[str, ResourceSpec]:
     """So many resources that refer to nothing."""
-    return {made.spec_.path: made.spec_ for made in (Lake, Sea)[:count]}
+    return {resource.spec_.path: resource.spec_ for resource in (Lake, Sea)[:count]}
 
 
 class Lake(Resource, path="lakes"):

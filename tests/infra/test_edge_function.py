@@ -261,18 +261,23 @@ def test_a_body_may_have_so_many_bytes(length: str, code: str | None) -> None:
 def test_the_declared_routes_and_nothing_else_pass() -> None:
     """Each parameter of each route by itself, and a parameter that no route declares."""
     served = routes(resources.load())
-    asked = [
+    parameters = [
         (one, parameter.name)
         for one in served
         if one.reads_query and one.method == "GET"
         for parameter in (*one.parameters, Parameter("query", "nowhere"))
     ]
-    targets = [f"/v1{one.path.replace('{key}', '1')}?{name}=1" for one, name in asked]
+    targets = [f"/v1{one.path.replace('{key}', '1')}?{name}=1" for one, name in parameters]
     answers = [told(answer) for answer in called([event(target) for target in targets], served)]
 
     passes = [
-        name in {found.name for found in one.parameters if found.location == "query"}
-        for one, name in asked
+        name
+        in {
+            declared_parameter.name
+            for declared_parameter in one.parameters
+            if declared_parameter.location == "query"
+        }
+        for one, name in parameters
     ]
     assert [answer is None for answer in answers] == passes
     assert any(passes)

@@ -49,11 +49,11 @@ def built() -> dict[PackageName, Path]:
 def test_a_package_carries_its_own_dependencies_and_no_other(
     built: dict[PackageName, Path], name: PackageName
 ) -> None:
-    found = {
+    packages = {
         folder.name.removesuffix(".dist-info").rpartition("-")[0].lower()
         for folder in built[name].glob("*.dist-info")
     }
-    assert found == CARRIED[name]
+    assert packages == CARRIED[name]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -80,11 +80,11 @@ def test_everything_compiled_is_for_the_runtime(
 
 def test_what_gets_no_bytecode_is_in_the_packages(built: dict[PackageName, Path]) -> None:
     """A name that no package contains any more must leave the list."""
-    for left in NEVER_IMPORTED:
+    for name in NEVER_IMPORTED:
         assert any(
-            (package / left).is_dir() or (package / f"{left}.py").is_file()
+            (package / name).is_dir() or (package / f"{name}.py").is_file()
             for package in built.values()
-        ), left
+        ), name
 
 
 @pytest.mark.parametrize("name", PACKAGES)

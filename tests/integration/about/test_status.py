@@ -81,10 +81,10 @@ def test_rows_are_estimated_and_unknown_before_anybody_has_counted(
     assert about.status()["resources"]["cities"] == {"estimated_rows": None}
     database.apply([city(number, key=number) for number in range(70)])
     database.connection.execute("ANALYZE public.cities")
-    told = about.status()["resources"]
-    assert told["cities"] == {"estimated_rows": 70}
-    assert told["countries"] == {"estimated_rows": None}
-    assert set(told) == set(resources.load())
+    estimates = about.status()["resources"]
+    assert estimates["cities"] == {"estimated_rows": 70}
+    assert estimates["countries"] == {"estimated_rows": None}
+    assert set(estimates) == set(resources.load())
 
 
 def test_of_a_primary_there_is_no_lag(about: AboutBench) -> None:
@@ -238,35 +238,35 @@ def test_objects_older_than_a_day_are_not_looked_at(about: AboutBench) -> None:
 def test_without_its_database_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     url, about.url = about.url, "postgresql://nobody@127.0.0.1:1/nothing"
     about.put(hours_ago(0))
-    told = about.status()
-    assert told["status"] == "attention"
-    assert [reason["code"] for reason in told["reasons"]] == ["database_unreachable"]
-    assert told["database"] == {
+    report = about.status()
+    assert report["status"] == "attention"
+    assert [reason["code"] for reason in report["reasons"]] == ["database_unreachable"]
+    assert report["database"] == {
         "state": "unreachable",
         "role": None,
         "streaming": None,
         "replica_lag_seconds": None,
     }
-    assert (told["applied"], told["resources"], told["rejections"]) == (None, None, None)
-    assert told["archive"]["state"] == "unknown"
+    assert (report["applied"], report["resources"], report["rejections"]) == (None, None, None)
+    assert report["archive"]["state"] == "unknown"
     about.url = url
     assert about.status()["status"] == "ok"
 
 
 def test_without_the_archive_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     about.s3.delete_bucket(Bucket=about.bucket)
-    told = about.status()
-    assert told["status"] == "attention"
-    assert [reason["code"] for reason in told["reasons"]] == ["archive_unreachable"]
-    assert told["archive"]["state"] == "unreachable"
-    assert told["database"]["state"] == "reachable"
+    report = about.status()
+    assert report["status"] == "attention"
+    assert [reason["code"] for reason in report["reasons"]] == ["archive_unreachable"]
+    assert report["archive"]["state"] == "unreachable"
+    assert report["database"]["state"] == "reachable"
 
 
 def test_without_the_queue_it_says_so_and_what_it_knows(about: AboutBench) -> None:
     about.dead_letters.url += "-is-not-there"
-    told = about.status()
-    assert (told["status"], told["dead_letters"]) == ("attention", None)
-    assert [reason["code"] for reason in told["reasons"]] == ["dead_letters_unknown"]
+    report = about.status()
+    assert (report["status"], report["dead_letters"]) == ("attention", None)
+    assert [reason["code"] for reason in report["reasons"]] == ["dead_letters_unknown"]
 
 
 def test_objects_that_wait_too_long_are_late_and_then_a_matter_of_an_operator_s(
@@ -275,10 +275,10 @@ def test_objects_that_wait_too_long_are_late_and_then_a_matter_of_an_operator_s(
     key = about.put(hours_ago(0))
     assert about.status()["status"] == "ok"
     about.ahead = dt.timedelta(minutes=7)
-    told = about.status()
-    assert told["status"] == "late"
+    report = about.status()
+    assert report["status"] == "late"
     assert about.reasons() == {"objects_not_applied": "late"}
-    assert "1 archive objects are not applied" in told["reasons"][0]["detail"]
+    assert "1 archive objects are not applied" in report["reasons"][0]["detail"]
     about.ahead = dt.timedelta(minutes=16)
     assert about.status()["status"] == "attention"
     database.apply([city(1)], source=key)
@@ -291,8 +291,8 @@ def test_open_rejections_and_dead_letters_are_a_matter_of_an_operator_s(
     bad = city(1)._replace(resource="no-such-resource")
     database.apply([bad], source=about.put(hours_ago(0)))
     about.dead_letters.send(["a message that failed"])
-    told = about.status()
-    assert (told["status"], told["rejections"], told["dead_letters"]) == (
+    report = about.status()
+    assert (report["status"], report["rejections"], report["dead_letters"]) == (
         "attention", {"open": 1}, {"messages": 1},
     )  # fmt: skip
     assert set(about.reasons()) == {"rejections_open", "dead_letters"}
@@ -333,9 +333,9 @@ def test_a_server_that_is_frozen_delays_the_answer_by_a_moment_only(
         os.kill(pid, signal.SIGSTOP)
     try:
         started = time.monotonic()
-        told = about.status()
+        report = about.status()
         assert time.monotonic() - started < 5
-        assert told["database"]["state"] == "unreachable"
+        assert report["database"]["state"] == "unreachable"
     finally:
         for pid in backend:
             os.kill(pid, signal.SIGCONT)
@@ -376,5 +376,5 @@ def test_a_reader_may_ask_all_of_it(
     """The function logs in as a role that may only read."""
     database = replicated_database_urls[1].rpartition("/")[2]
     about_replica.url = replicated_cluster.replica.url(READER, database)
-    told = about_replica.status()
-    assert told["database"]["state"] == "reachable"
+    report = about_replica.status()
+    assert report["database"]["state"] == "reachable"

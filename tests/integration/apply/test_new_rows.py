@@ -253,16 +253,16 @@ def test_a_table_that_is_used_to_new_keys_is_not_asked_for_them(database: Databa
     habits = Habits()
     with open_connection(database.url) as connection:
         connection.cursor_factory = AskingCursor
-        asked = []
+        statements = []
         for number in range(6):
             AskingCursor.queries = []
             keys = range(10 * number, 10 * number + 10) if number != 4 else [1]
             chunk = [city(100 * number + key, key=key) for key in keys]
             database.apply(chunk, source=f"commands/{number}", connection=connection, habits=habits)
-            asked.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
+            statements.append(sum("AS beaten" in text for text, _ in AskingCursor.queries))
     # Only the fourth chunk is not probed before it is sent. The fifth is probed when its key turns
     # out to exist, and each later chunk is probed again.
-    assert asked == [1, 1, 1, 0, 1, 1]
+    assert statements == [1, 1, 1, 0, 1, 1]
     assert database.cities()[1][0] == command_id(401)
 
 

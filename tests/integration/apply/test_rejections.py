@@ -404,7 +404,7 @@ def test_values_that_a_type_cannot_read_cost_no_more_however_many_they_are(
     assert set(database.cities()) == set(range(0, 600, 3))
     code, sqlstate, column = UNREADABLE[case]
     rows = database.rows("SELECT DISTINCT code, sqlstate, detail FROM forebay.rejections")
-    assert [(found[0], found[1]) for found in rows] == [(code, sqlstate)]
+    assert [(row[0], row[1]) for row in rows] == [(code, sqlstate)]
     assert rows[0][2].endswith(column)
 
 

@@ -225,11 +225,11 @@ def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_
 ) -> None:
     value = PLACES[field].format(number)
     try:
-        found = stored(samples, f'{{"{field}":{value}}}', in_array=in_array)
+        read_back = stored(samples, f'{{"{field}":{value}}}', in_array=in_array)
     except ProblemError:
         assert field != "double" or not is_text_of_double(number)
         return
-    (read,) = numbers_in(found[field])
+    (read,) = numbers_in(read_back[field])
     if field in {"big", "money"} or (field != "double" and number.strip("-").isdigit()):
         assert read == Decimal(number)
     else:
@@ -237,7 +237,7 @@ def test_a_number_is_refused_or_is_read_as_it_was_written_and_can_be_written_so_
         assert float(read) == float(number)
     shown = PLACES[field].format(format(read, "f"))
     again = stored(samples, f'{{"{field}":{shown}}}', in_array=in_array)
-    assert again[field] == found[field]
+    assert again[field] == read_back[field]
 
 
 def is_text_of_double(number: str) -> bool:
@@ -267,9 +267,9 @@ def test_decimals_keep_their_digits_beside_an_integer_beyond_64_bits(
     samples: Database, *, in_array: bool
 ) -> None:
     sent = '{"money": 1234567890123456.7891, "double": 18446744073709551616}'
-    found = stored(samples, sent, in_array=in_array)
-    assert found["money"] == Decimal("1234567890123456.7891")
-    assert float(found["double"]) == 2.0**64
+    value = stored(samples, sent, in_array=in_array)
+    assert value["money"] == Decimal("1234567890123456.7891")
+    assert float(value["double"]) == 2.0**64
 
 
 @pytest.mark.parametrize(

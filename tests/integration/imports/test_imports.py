@@ -78,8 +78,8 @@ class Bench:
 
     def commands(self) -> list[Command]:
         """Return all written commands in the order of their ids."""
-        found = [command for group in self.objects().values() for command in group]
-        return sorted(found, key=lambda command: command.id)
+        all_commands = [command for group in self.objects().values() for command in group]
+        return sorted(all_commands, key=lambda command: command.id)
 
     def _commands(self, key: str) -> list[Command]:
         stored = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()

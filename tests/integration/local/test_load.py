@@ -53,8 +53,8 @@ def test_no_list_is_asked_for_twice_because_the_second_answer_could_be_a_cached_
     api = ScriptedApi()
     loaded(api)
     loaded(api)
-    asked = [target for target in api.lists if not target.endswith("?limit=1")]
-    assert len(asked) == len(set(asked)) >= 4
+    targets = [target for target in api.lists if not target.endswith("?limit=1")]
+    assert len(targets) == len(set(targets)) >= 4
 
 
 def test_a_second_load_is_superseded_by_the_first() -> None:

@@ -27,9 +27,9 @@ def test_a_letter_tells_its_objects_and_whether_they_are_applied_by_now(site: Si
     site.dead_letters.send(
         [object_event(site.bucket, done), object_event(site.bucket, open_), "not one of ours"]
     )
-    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
-    told = {tuple(letter.objects): letter.applied for letter in found}
-    assert told == {(done,): "yes", (open_,): "no", (): "no"}
+    letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    facts_by_objects = {tuple(letter.objects): letter.applied for letter in letters}
+    assert facts_by_objects == {(done,): "yes", (open_,): "no", (): "no"}
     assert site.dead_letters.depth().visible == 3
 
 
@@ -40,11 +40,13 @@ def test_a_letter_says_why_its_object_failed_and_how_often(site: Site) -> None:
     site.dead_letters.send([object_event(site.bucket, key) for key in (failed, quiet)])
     site.dead_letters.send(["not one of ours"])
     for _ in range(3):  # reading a letter does not count as a failure
-        found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
-    told = {tuple(letter.objects): (letter.reason, letter.failures) for letter in found}
-    assert told[(failed,)] == ("HeldError: still", 2)
-    assert told[(quiet,)] == (None, None)
-    assert "is not JSON" in str(told[()][0])
+        letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 100)
+    facts_by_objects = {
+        tuple(letter.objects): (letter.reason, letter.failures) for letter in letters
+    }
+    assert facts_by_objects[(failed,)] == ("HeldError: still", 2)
+    assert facts_by_objects[(quiet,)] == (None, None)
+    assert "is not JSON" in str(facts_by_objects[()][0])
 
 
 def test_a_queue_that_gives_up_messages_is_not_looked_at(site: Site) -> None:
@@ -75,11 +77,11 @@ def test_no_letter_hides_the_others(site: Site) -> None:
         *(object_event(site.bucket, f"commands/{text}") for text in hostile.UNICODE),
     ]
     site.dead_letters.send([*strange, object_event(site.bucket, done)])
-    found = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
-    assert sorted(letter.body for letter in found) == sorted(
+    letters = dead_letters.read(site.dead_letters, site.bucket, site.database.connection, 1_000)
+    assert sorted(letter.body for letter in letters) == sorted(
         [*strange, object_event(site.bucket, done)]
     )
-    assert [letter.objects for letter in found if letter.applied == "yes"] == [[done]]
+    assert [letter.objects for letter in letters if letter.applied == "yes"] == [[done]]
 
 
 def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
@@ -95,7 +97,7 @@ def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
 
 def test_only_the_chosen_letters_move(site: Site) -> None:
     site.dead_letters.send(["a", "b", "c"])
-    chosen = next(found for found in site.dead_letters.peek(10) if found.body == "b")
+    chosen = next(message for message in site.dead_letters.peek(10) if message.body == "b")
     done = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
     assert (done.moved, done.left) == (1, 2)
     assert bodies(site.queue) == ["b"]

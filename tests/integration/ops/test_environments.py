@@ -33,9 +33,9 @@ def deployed(request: pytest.FixtureRequest, site: Site, emulator: Emulator) -> 
         request.param: {"DatabaseUrl": site.database.url},
     }
     cloudformation = emulator.client("cloudformation")
-    for role, told in outputs.items():
+    for role, value in outputs.items():
         cloudformation.create_stack(
-            StackName=f"forebay-{name}-{role}", TemplateBody=template(f"{name}-{role}", told)
+            StackName=f"forebay-{name}-{role}", TemplateBody=template(f"{name}-{role}", value)
         )
     yield name
     for role in outputs:
@@ -85,10 +85,10 @@ def test_an_option_and_a_variable_come_before_the_outputs(
     site: Site, emulator: Emulator, deployed: str
 ) -> None:
     site.put(city(1, key=1))
-    told = somebody(emulator.url, FOREBAY_ARCHIVE_BUCKET="no-such-bucket")
+    operator = somebody(emulator.url, FOREBAY_ARCHIVE_BUCKET="no-such-bucket")
 
-    assert told.run("archive", "--env", deployed).code != 0
-    assert told.run("archive", "--env", deployed, "--source", f"s3://{site.bucket}").code == 0
+    assert operator.run("archive", "--env", deployed).code != 0
+    assert operator.run("archive", "--env", deployed, "--source", f"s3://{site.bucket}").code == 0
 
 
 def test_an_environment_that_is_not_deployed_is_named(emulator: Emulator) -> None:

@@ -24,9 +24,13 @@ SECRET = b"a secret outside of the archive\n"
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
     """An operator whose archive has one valid object."""
-    made = Operator(tmp_path / "archive", database_url)
-    put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
-    return made
+    new_operator = Operator(tmp_path / "archive", database_url)
+    put(
+        new_operator,
+        f"{HOUR}/good.gz",
+        gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))),
+    )
+    return new_operator
 
 
 def put(operator: Operator, key: str, content: bytes) -> Path:
@@ -76,8 +80,8 @@ def _socket(operator: Operator) -> None:
     here = Path.cwd()
     os.chdir(operator.archive / HOUR)  # a socket's address must be short
     try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind("socket.gz")
+        with socket.socket(socket.AF_UNIX) as new_socket:
+            new_socket.bind("socket.gz")
     finally:
         os.chdir(here)
 
@@ -252,7 +256,7 @@ def test_a_forged_id_of_the_future_wins_is_shown_and_can_be_undone(operator: Ope
     assert cities(operator)[1] == "forged"
 
     result = operator.done("history", "cities", "1")
-    (shown,) = [found for found in result["commands"] if found["id"] == forged.id]
+    (shown,) = [command for command in result["commands"] if command["id"] == forged.id]
     assert (shown["by"], shown["outcome"]) == ("nobody", "applied")
     assert f"{HOUR}/forged.gz" in str(shown)
 
@@ -272,7 +276,7 @@ def test_two_contents_under_one_id_are_named_by_verify(operator: Operator) -> No
     operator.done("replay", "--yes")
     assert cities(operator)[7] == "a"
     result = operator.done("verify", code=ExitCode.FOUND)
-    assert [(found["key"], found["database"]) for found in result["named"]] == [
+    assert [(fault["key"], fault["database"]) for fault in result["named"]] == [
         ("7", f"{command_id(5)} with other values")
     ]
 

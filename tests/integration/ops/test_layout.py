@@ -94,12 +94,12 @@ def test_an_empty_archive_and_one_without_commands_have_sentences_of_their_own(
     (fresh / "imports" / "cities").mkdir(parents=True)
     (fresh / "imports" / "cities" / "a.csv").write_text("")
 
-    for source, said in ((empty, "is empty"), (fresh, "has no commands yet")):
+    for source, message in ((empty, "is empty"), (fresh, "has no commands yet")):
         codes = {}
         for command in READERS[:5]:
             ended = run_with(operator, source, command)
             codes[" ".join(command)] = ended.code
-            assert f"{source} {said}" in ended.err + ended.out, command
+            assert f"{source} {message}" in ended.err + ended.out, command
         assert list(codes.values()) == [3, 5, 5, 5, 0]
     assert operator.rows("SELECT FROM forebay.runs") == []
 

@@ -56,10 +56,14 @@ def litter(operator: Operator) -> None:
 @pytest.fixture
 def operator(tmp_path: Path, database_url: str) -> Operator:
     """An operator whose archive has two good objects."""
-    made = Operator(tmp_path / "archive", database_url)
-    put(made, f"{HOUR}/good.gz", gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))))
-    put(made, f"{HOUR}/more.gz", gzip.compress(encode(city(3, key=3))))
-    return made
+    new_operator = Operator(tmp_path / "archive", database_url)
+    put(
+        new_operator,
+        f"{HOUR}/good.gz",
+        gzip.compress(encode(city(1, key=1)) + encode(city(2, key=2))),
+    )
+    put(new_operator, f"{HOUR}/more.gz", gzip.compress(encode(city(3, key=3))))
+    return new_operator
 
 
 # Strays

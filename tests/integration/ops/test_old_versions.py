@@ -172,8 +172,8 @@ def test_the_history_shows_old_bodies_as_they_were_and_rows_as_they_are_now(
     for name in FROZEN:
         put(site, name)
     replay(parcels, site)
-    found = find_commands(site.store, site.store.list("commands/"), "parcels", "P-2")
-    entries, _ = read_statuses(parcels.connection, Parcel.spec_, "P-2", found)
+    occurrences = find_commands(site.store, site.store.list("commands/"), "parcels", "P-2")
+    entries, _ = read_statuses(parcels.connection, Parcel.spec_, "P-2", occurrences)
     assert [entry.command.schema for entry in entries] == [1, 2]
     assert (entries[0].command.body or {})["size"] == "80 m2"
     row = find_state(entries[:1], Parcel.spec_, entries[0].accepted_at).row

@@ -406,7 +406,7 @@ def test_an_amendment_that_is_finished_late_is_where_its_time_leads(
     (sent,) = operator.sent
     moment = dt.datetime.fromtimestamp(accepted_ms(sent.id) / 1000, dt.UTC)
     listed = list_commands(site.store, since=moment, until=moment + dt.timedelta(milliseconds=1))
-    assert {found.key for found in listed} >= set(operator.objects)
+    assert {archive_object.key for archive_object in listed} >= set(operator.objects)
 
 
 def test_a_call_that_dies_after_it_sent_is_finished_without_another_object(

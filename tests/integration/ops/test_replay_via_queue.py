@@ -99,8 +99,8 @@ def test_a_run_that_nobody_follows_is_done_with_its_last_object(replays: Replays
     assert replays.state(run) == "running"
     replays.consume()
     assert replays.state(run) == "done"
-    told = replays.watch(run)
-    assert (told["objects"], told["objects_missing"], told["applied"]) == (3, 0, 3)
+    result = replays.watch(run)
+    assert (result["objects"], result["objects_missing"], result["applied"]) == (3, 0, 3)
     ended = replays.operator.run("replay", "--resume", run)
     assert (ended.code, "is done" in ended.err) == (3, True)
 
@@ -113,8 +113,8 @@ def test_a_run_is_followed_by_what_was_sent_and_not_by_what_the_archive_has(
     run = replays.begin()
     put_later(replays, run, 9)
     replays.consume()
-    told = replays.watch(run)
-    assert (told["objects"], told["objects_missing"]) == (3, 0)
+    result = replays.watch(run)
+    assert (result["objects"], result["objects_missing"]) == (3, 0)
     assert replays.state(run) == "done"
 
 

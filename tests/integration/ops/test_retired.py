@@ -196,8 +196,8 @@ def test_live_a_replay_and_a_rebuild_give_the_same_and_verify_agrees(
 
 def test_the_plan_of_a_replay_counts_them(site: Site, retired: list[str]) -> None:
     assert len(retired) == 2
-    found = make_plan(context_of(site, site.database), Console(), Selection())
-    facts = found.facts(workers=1, rate_per_second=None)
+    plan = make_plan(context_of(site, site.database), Console(), Selection())
+    facts = plan.facts(workers=1, rate_per_second=None)
 
     assert facts["of_retired_resources"] == 5
     assert facts["schema_versions_without_upcaster"] == {}

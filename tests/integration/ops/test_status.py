@@ -77,9 +77,9 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
     assert 0 <= waiting["oldest_waiting_seconds"] < 3_600
     assert waiting["recent_max_seconds"] is not None
     assert result["unanswered"] == {}
-    said = " ".join(result["needs_attention"])
-    assert "forebay dlq list" in said
-    assert "forebay rejections list" in said
+    text = " ".join(result["needs_attention"])
+    assert "forebay dlq list" in text
+    assert "forebay rejections list" in text
     assert someone.run("status", "--check").code == 1
     screen = someone.run("status").out
     assert "archived → applied" in screen
@@ -139,9 +139,9 @@ def test_an_object_that_is_not_applied_for_long_needs_attention(
     put_now(site, apply=False)
     operator = Operator(ROOT, site.database.url, settings)
 
-    (said,) = attention(operator, "--max-unapplied-age", "0")
+    (text,) = attention(operator, "--max-unapplied-age", "0")
 
-    assert said.startswith("1 objects are not applied, the oldest for ")
+    assert text.startswith("1 objects are not applied, the oldest for ")
     operator.done("status", "--check", "--max-unapplied-age", "3600")
 
 
@@ -204,11 +204,11 @@ def test_a_run_that_does_nothing_for_minutes_needs_attention(
         "UPDATE forebay.runs SET updated_at = now() - interval '5 minutes'"
     )
 
-    (said,) = attention(operator)
+    (text,) = attention(operator)
 
-    assert run.id in said
-    assert "5 min" in said
-    assert f"forebay replay --resume {run.id}" in said
+    assert run.id in text
+    assert "5 min" in text
+    assert f"forebay replay --resume {run.id}" in text
     operator.done("status", "--check", "--max-silent-run", "3600")
     record_failure(site.database.connection, run.id, "commands/a", "x")
     operator.done("status", "--check")
@@ -226,9 +226,9 @@ def test_a_stream_that_delivers_nothing_needs_attention(
     result = operator.done("status", "--check")
     assert result["streams"][0]["interval_seconds"] == 900
 
-    (said,) = attention(operator, "--max-undelivered-age", "0")
+    (text,) = attention(operator, "--max-undelivered-age", "0")
 
-    assert said.startswith(f"the stream {name} has not delivered for ")
+    assert text.startswith(f"the stream {name} has not delivered for ")
 
 
 def test_a_replica_that_stands_still_needs_attention(
@@ -244,8 +244,8 @@ def test_a_replica_that_stands_still_needs_attention(
         admin.execute("SELECT pg_wal_replay_pause()")
         try:
             operator.rows("CREATE TABLE a ()")
-            (said,) = attention(operator, "--max-replica-lag", "0.001")
-            assert said.startswith("the replica is ")
+            (text,) = attention(operator, "--max-replica-lag", "0.001")
+            assert text.startswith("the replica is ")
         finally:
             admin.execute("SELECT pg_wal_replay_resume()")
     replicated_cluster.wait_for_replica()
@@ -276,8 +276,8 @@ def test_wal_without_commits_is_no_lag(
             age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '2 s'"
             wait_until(lambda: replica.execute(age).fetchone() == (True,), "no commit for 2 s")
             for _ in range(20):
-                found = probes.measure_replica(replica, lambda: probes.read_position(primary))
-                assert found.seconds_behind < 1
+                replica_lag = probes.measure_replica(replica, lambda: probes.read_position(primary))
+                assert replica_lag.seconds_behind < 1
             without = probes.measure_replica(replica, lambda: None)
             assert (without.seconds_behind, without.streaming) == (0, True)
     finally:

@@ -324,12 +324,12 @@ def traffic(site: Site, live: Operator) -> Iterator[None]:
     def write() -> None:
         while not stop.is_set():
             key, deletes = chance.randrange(1, 40), chance.random() < 0.3
-            made = city(1, "delete" if deletes else "put", key=key)
-            made = made._replace(id=ids.make(create=False))
-            name = "x" * 300 if chance.random() < 0.2 else f"at {made.id}"
-            if made.body is not None:
-                made = made._replace(body={**made.body, "name": name})
-            site.put_and_apply(made)
+            command = city(1, "delete" if deletes else "put", key=key)
+            command = command._replace(id=ids.make(create=False))
+            name = "x" * 300 if chance.random() < 0.2 else f"at {command.id}"
+            if command.body is not None:
+                command = command._replace(body={**command.body, "name": name})
+            site.put_and_apply(command)
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -103,10 +103,10 @@ def test_an_outdated_row_of_a_command_after_the_cut_is_drift_too(
     applied.done("verify", *AT)
     applied.rows("UPDATE cities SET _version = %s WHERE geonameid = 5", version)
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["key"], found["archive"]) == ("5", "absent")
-    assert found["database"].startswith("outdated")
+    assert (differences["key"], differences["archive"]) == ("5", "absent")
+    assert differences["database"].startswith("outdated")
 
 
 def test_a_missing_row_is_found(applied: Operator) -> None:
@@ -124,9 +124,13 @@ def test_a_row_that_nobody_sent_is_found(applied: Operator) -> None:
         " timezone, _version, _by_create FROM cities LIMIT 1"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"], found["archive"]) == ("public.cities", "5", "absent")
+    assert (differences["table"], differences["key"], differences["archive"]) == (
+        "public.cities",
+        "5",
+        "absent",
+    )
 
 
 def test_a_missing_tombstone_is_found(applied: Operator) -> None:
@@ -135,9 +139,9 @@ def test_a_missing_tombstone_is_found(applied: Operator) -> None:
         " RETURNING key, version::text"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert found == {
+    assert differences == {
         "table": "forebay.tombstones (cities)",
         "key": key,
         "archive": version,
@@ -164,9 +168,9 @@ def test_a_changed_version_of_a_tombstone_is_found(applied: Operator) -> None:
 def test_a_tombstone_that_nobody_made_is_found(applied: Operator) -> None:
     applied.rows("INSERT INTO forebay.tombstones VALUES ('cities', '6', %s)", "0190" + "0" * 28)
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"]) == ("forebay.tombstones (cities)", "6")
+    assert (differences["table"], differences["key"]) == ("forebay.tombstones (cities)", "6")
 
 
 @pytest.mark.parametrize("order", ["min", "max"])
@@ -176,9 +180,13 @@ def test_a_missing_ledger_row_is_found(applied: Operator, order: str) -> None:
         " RETURNING object"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"], found["database"]) == ("forebay.ledger", key, "no row")
+    assert (differences["table"], differences["key"], differences["database"]) == (
+        "forebay.ledger",
+        key,
+        "no row",
+    )
 
 
 def test_an_object_that_an_earlier_release_has_held_is_not_applied_yet(applied: Operator) -> None:
@@ -201,9 +209,9 @@ def test_a_ledger_row_that_says_something_else_is_found(applied: Operator) -> No
         " WHERE object = (SELECT min(object) FROM forebay.ledger) RETURNING object"
     )
 
-    (found,) = drift(applied)
+    (differences,) = drift(applied)
 
-    assert (found["table"], found["key"]) == ("forebay.ledger", key)
+    assert (differences["table"], differences["key"]) == ("forebay.ledger", key)
 
 
 def test_an_archive_without_an_object_of_the_ledger_is_incomplete(applied: Operator) -> None:
@@ -230,9 +238,9 @@ def test_a_missing_rejection_is_found_and_one_too_many(applied: Operator) -> Non
         version,
     )
 
-    found = drift(applied)
+    differences = drift(applied)
 
-    assert {(row["key"], row["archive"], row["database"]) for row in found} == {
+    assert {(row["key"], row["archive"], row["database"]) for row in differences} == {
         (gone, "rejected", "absent"),
         (version, "absent", "rejected"),
     }
@@ -300,10 +308,10 @@ def test_commands_after_the_cut_are_left_out_on_both_sides(applied: Operator) ->
     assert cities["changed_since_cut"] == 2
     applied.rows("DELETE FROM cities WHERE geonameid = 5")
     applied.done("verify", *AT)
-    (found,) = applied.done("verify", "--at", f"{late}-0000-7000-bfff-ffffffffffff", code=1)[
+    (differences,) = applied.done("verify", "--at", f"{late}-0000-7000-bfff-ffffffffffff", code=1)[
         "named"
     ]
-    assert found["key"] == "5"
+    assert differences["key"] == "5"
 
 
 def test_a_line_twice_in_the_archive_is_no_drift(applied: Operator) -> None:

@@ -160,7 +160,7 @@ def requests(draw: model.Draw) -> tuple[str, dict[str, str], dict[str, str]]:
     names = st.sampled_from(list_parameters(model.RESOURCES[path], RELATIONS[path]))
     query = draw(st.dictionaries(names, TEXTS, max_size=3))
     if path == "specimens" and draw(st.booleans()):
-        right = {name: found.spelled for name, found in draw(model.filters()).items()}
+        right = {name: condition.spelled for name, condition in draw(model.filters()).items()}
         terms = draw(model.ORDERS)
         if terms:
             right["order"] = ",".join(term.spelled for term in terms)

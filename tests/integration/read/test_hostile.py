@@ -249,8 +249,14 @@ def forged(cursor: str, **changes: Any) -> str:
     raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     content = json.loads(raw[8:])
     version, owner, backward, values = content
-    told = {"version": version, "owner": owner, "backward": backward, "values": values, **changes}
-    line = json.dumps(list(told.values()), separators=(",", ":")).encode()
+    members = {
+        "version": version,
+        "owner": owner,
+        "backward": backward,
+        "values": values,
+        **changes,
+    }
+    line = json.dumps(list(members.values()), separators=(",", ":")).encode()
     digest = hashlib.sha256(line).digest()[:8]
     return base64.urlsafe_b64encode(digest + line).rstrip(b"=").decode()
 
@@ -287,8 +293,8 @@ def test_a_forged_cursor_is_a_place_in_the_order_or_refused(
     assert ask_list(target, path, {**query, "cursor": forged(cursor)}).status == 200
     hostile_values: tuple[Any, ...] = (*hostile.TEXTS, None, 5, 1e300, True, [], {"a": 1}, [[[]]])
     for text in hostile_values:
-        made = forged(cursor, values=[text, *values[1:]])
-        response = ask_list(target, path, {**query, "cursor": made})
+        forged_cursor = forged(cursor, values=[text, *values[1:]])
+        response = ask_list(target, path, {**query, "cursor": forged_cursor})
         assert response.status in {200, 206, 400, 416}, ascii((text, response))
         if response.status >= 400:
             problem = json.loads(response.body)

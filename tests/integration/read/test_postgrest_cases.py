@@ -41,8 +41,8 @@ def reader(postgres_cluster: PostgresServer) -> Iterator[Reader]:
 def cases(kinds: Mapping[str, Sequence[Case]]) -> list[Any]:
     return [
         pytest.param(request, expected, id=f"{kind}: {request}")
-        for kind, found in kinds.items()
-        for request, expected in found
+        for kind, case in kinds.items()
+        for request, expected in case
     ]
 
 
@@ -130,8 +130,8 @@ def test_pages_along_relations_hold_every_row_once(
 ) -> None:
     whole = [row["number"] for row in json.loads(got(reader, f"concerts?{urlencode(query)}").body)]
     assert len(whole) > 2
-    asked = {**query, "limit": limit}
-    there = list(reader.pages("concerts", asked))
+    parameters = {**query, "limit": limit}
+    there = list(reader.pages("concerts", parameters))
     assert [row["number"] for page in there for row in page] == whole
     end = {**query, "limit": limit, "offset": str(len(whole) - 1)}
     back = list(reader.pages("concerts", end, backward=True))
@@ -181,5 +181,5 @@ def test_there_are_so_many_cases() -> None:
     """docs/reading.md and the closing note of a change give this number."""
     count = sum(map(len, KEYS.values())) + sum(map(len, ROWS.values())) + len(REFUSED) + len(FORMS)
     assert count >= 550
-    requests = [r for found in (*KEYS.values(), *ROWS.values()) for r, _ in found]
+    requests = [r for case in (*KEYS.values(), *ROWS.values()) for r, _ in case]
     assert len(requests) == len(set(requests))

@@ -171,10 +171,10 @@ def test_each_member_is_written_to_the_byte_and_within_its_bound(
     extremes: psycopg.Connection[Any], member: str, media: Media
 ) -> None:
     query = parsed({"select": member, "limit": "1"})
-    found = both_texts(extremes, query, media)
-    assert [pieces for pieces, _, _ in found] == [whole for _, whole, _ in found]
+    texts = both_texts(extremes, query, media)
+    assert [pieces for pieces, _, _ in texts] == [whole for _, whole, _ in texts]
     bound = rows_bound(query, media)
-    assert bound is None or max(size for _, _, size in found) <= bound
+    assert bound is None or max(size for _, _, size in texts) <= bound
 
 
 def test_only_what_may_have_any_size_has_no_bound() -> None:
@@ -299,15 +299,15 @@ def linked(
     """
     view = RequestView(path={}, query=wanted, headers={})
     header = build_links(plan.spec, view, plan.query, page, states_limit=False)
-    found = linked_query(Response(200, headers={"Link": header}), relation)
+    link = linked_query(Response(200, headers={"Link": header}), relation)
     try:
-        if found is not None:
-            parsed(found)
+        if link is not None:
+            parsed(link)
     except ProblemError as exc:
         if exc.problem.code != "bad_cursor":
             raise
         return None
-    return found
+    return link
 
 
 @pytest.mark.parametrize(
@@ -333,16 +333,16 @@ def test_a_page_is_row_by_row_up_to_the_budget_and_no_further() -> None:
     assert row is not None
     most = PAGE_MAX_BYTES // row
     for limit, is_row_by_row in ((most, True), (most + 1, False)):
-        found = rows_query(SPEC, replace(query, limit=limit), Media.JSON)
-        assert (found is not None) is is_row_by_row
+        statement = rows_query(SPEC, replace(query, limit=limit), Media.JSON)
+        assert (statement is not None) is is_row_by_row
 
 
 @pytest.fixture
 def recorded(database: Database) -> Iterator[tuple[Reader, list[str]]]:
     statements: list[str] = []
-    made = reader_of(database.url, database.url, statements)
-    yield made, statements
-    close(made)
+    new_reader = reader_of(database.url, database.url, statements)
+    yield new_reader, statements
+    close(new_reader)
 
 
 def test_rows_larger_than_declared_end_the_page_in_time(

@@ -242,11 +242,11 @@ class Asking:
         """Draw filters on a resource's columns, alone and in parentheses."""
         draw = self._random
         alone = [self._condition(path) for _ in range(draw.choice([0, 0, 1]))]
-        found = dict(text.split(".", 1) for text in alone if "->" not in text)
+        conditions = dict(text.split(".", 1) for text in alone if "->" not in text)
         if draw.random() < 0.3:
             inside = ",".join(self._condition(path) for _ in range(draw.choice([1, 2, 3])))
-            found[draw.choice(LOGIC)] = f"({inside})"
-        return found
+            conditions[draw.choice(LOGIC)] = f"({inside})"
+        return conditions
 
     def _members(self, path: str, depth: int = 0) -> tuple[list[str], dict[str, str], set[str]]:
         """Draw members of `select`, the parameters of its relations, and the related resources."""

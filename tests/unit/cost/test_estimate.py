@@ -23,20 +23,20 @@ LOAD = Load(reads_per_second=100, hit_rate=0.8, writes_per_second=50, bytes=500)
 
 
 def dollars(estimate: Estimate, name: str) -> float:
-    (found,) = (item.dollars for item in estimate.items if item.name == name)
-    return found
+    (line,) = (item.dollars for item in estimate.items if item.name == name)
+    return line
 
 
 def test_a_million_single_writes_cost_about_four_dollars_beside_what_is_always_there() -> None:
     """3.50 for the request, 0.14 for Firehose, and a small amount for the function."""
     writes = 1e6 / SECONDS_PER_MONTH
     load = replace(LOAD, reads_per_second=0, writes_per_second=writes, buffer_seconds=900)
-    found = estimate_buffered(load)
+    bill = estimate_buffered(load)
     names = ("API Gateway requests", "Lambda, API", "Firehose")
 
-    assert dollars(found, "API Gateway requests") == pytest.approx(3.50)
-    assert dollars(found, "Firehose") == pytest.approx(0.138, abs=0.001)
-    assert sum(dollars(found, name) for name in names) == pytest.approx(4.0, abs=0.3)
+    assert dollars(bill, "API Gateway requests") == pytest.approx(3.50)
+    assert dollars(bill, "Firehose") == pytest.approx(0.138, abs=0.001)
+    assert sum(dollars(bill, name) for name in names) == pytest.approx(4.0, abs=0.3)
 
 
 @pytest.mark.parametrize(("size", "factor"), [(1, 1), (5_120, 1), (5_121, 2), (51_200, 10)])
@@ -95,10 +95,10 @@ def test_a_synchronous_primary_must_bear_the_busiest_second() -> None:
 
 
 def test_the_three_largest_items_come_first() -> None:
-    found = estimate_buffered(LOAD)
-    ranked = sorted((item.dollars for item in found.items), reverse=True)
+    bill = estimate_buffered(LOAD)
+    ranked = sorted((item.dollars for item in bill.items), reverse=True)
 
-    assert [item.dollars for item in found.largest] == ranked[:3]
+    assert [item.dollars for item in bill.largest] == ranked[:3]
 
 
 @pytest.mark.parametrize(

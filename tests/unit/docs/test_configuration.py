@@ -81,13 +81,13 @@ def test_a_documented_default_is_the_code_s(heading: str) -> None:
 
 def test_every_variable_of_ours_in_the_sources_is_documented_and_none_else() -> None:
     tops = ("forebay", "lambdas", "resources", "migrations", "infra", "local")
-    found = {
+    names = {
         name
         for top in tops
         for file in (ROOT / top).rglob("*.py")
         for name in OWN.findall(file.read_text(encoding="utf-8"))
     }
-    assert found == set(OWN.findall(PAGE))
+    assert names == set(OWN.findall(PAGE))
 
 
 def test_whatever_the_stacks_tell_a_function_is_documented() -> None:

@@ -25,8 +25,8 @@ ROUTES = [route for route in routes(RESOURCES) if route.action != "asset"]
 
 
 def operation(route: Route, document: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
-    found: dict[str, Any] = document["paths"][route.path][route.method.lower()]
-    return found
+    description: dict[str, Any] = document["paths"][route.path][route.method.lower()]
+    return description
 
 
 def references(part: Any) -> Iterator[str]:
@@ -71,13 +71,17 @@ def test_there_is_an_operation_for_every_route_and_none_else() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_every_declared_parameter_is_described_once(route: Route) -> None:
-    told = [(found["in"], found["name"]) for found in operation(route).get("parameters", [])]
-    assert len(told) == len(set(told))
+    names = [
+        (parameter["in"], parameter["name"]) for parameter in operation(route).get("parameters", [])
+    ]
+    assert len(names) == len(set(names))
     # OpenAPI describes the media types of answers instead of `Accept` (3.1.1, §4.8.12.1).
-    declared = {(found.location, found.name) for found in route.parameters} - {("header", "Accept")}
+    declared = {(parameter.location, parameter.name) for parameter in route.parameters} - {
+        ("header", "Accept")
+    }
     if route.function == "write":  # write routes declare no headers, as nothing of theirs is cached
-        told = [pair for pair in told if pair[0] != "header"]
-    assert set(told) == declared
+        names = [pair for pair in names if pair[0] != "header"]
+    assert set(names) == declared
 
 
 def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
@@ -95,18 +99,18 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 def test_every_problem_can_be_met_somewhere_and_has_its_status() -> None:
     """Except for problems of authorizers and of undeclared methods, which are not described."""
     document = describe(RESOURCES, require_api_key=True)
-    told = {
+    names = {
         (code, status)
         for route in ROUTES
         for status, answer in operation(route, document)["responses"].items()
         for code in CATALOGUE
         if f"`{code}`" in answer["description"]
     }
-    assert {(code, str(status)) for code, (status, _) in CATALOGUE.items()} - told == {
+    assert {(code, str(status)) for code, (status, _) in CATALOGUE.items()} - names == {
         ("unauthorized", "401"),
         ("method_not_allowed", "405"),
     }
-    assert all(str(CATALOGUE[code][0]) == status for code, status in told)
+    assert all(str(CATALOGUE[code][0]) == status for code, status in names)
 
 
 @pytest.mark.parametrize("path", RESOURCES)
@@ -161,7 +165,7 @@ def test_the_examples_of_parameters_are_understood(path: str) -> None:
         relation = name.partition(".")[0]
         for example in parameter["schema"].get("examples", []):
             query = {name: example}
-            if any(relation in found.names for found in known):
+            if any(relation in candidate.names for candidate in known):
                 query["select"] = f"*,{relation}(*)"
             parse_list(RESOURCES[path], known, query)
 

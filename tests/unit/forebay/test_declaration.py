@@ -253,11 +253,11 @@ def test_a_json_field_knows_what_it_holds() -> None:
 
 
 def test_the_samples_are_three_resources_each_with_another_kind_of_key() -> None:
-    found = resources.load()
-    assert list(found) == ["announcements", "cities", "countries"]
-    assert found["announcements"].key_is_made
-    assert found["countries"].key.name == "code"
-    assert found["cities"].key.kind is Kind.INTEGER
-    column = found["cities"].column("country_code")
+    declared = resources.load()
+    assert list(declared) == ["announcements", "cities", "countries"]
+    assert declared["announcements"].key_is_made
+    assert declared["countries"].key.name == "code"
+    assert declared["cities"].key.kind is Kind.INTEGER
+    column = declared["cities"].column("country_code")
     assert column is not None
     assert column.references == References("countries", name="country")

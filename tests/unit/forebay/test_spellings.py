@@ -333,11 +333,11 @@ def test_what_is_well_spelled_is_kept(body: str, kept: object) -> None:
 
 
 def test_no_message_has_the_words_that_the_library_puts_before_it() -> None:
-    for sent, told in (("3", "is odd"), ("12", "is large")):
+    for sent, message in (("3", "is odd"), ("12", "is large")):
         item = parse_text(f'{{"even":{sent}}}'.encode())
         with pytest.raises(ProblemError) as caught:
             CommandMaker(IdSource()).create(SPEC, item, Origin("test"))
-        assert [fault["detail"] for fault in caught.value.problem.errors] == [told]
+        assert [fault["detail"] for fault in caught.value.problem.errors] == [message]
 
 
 def test_a_default_that_is_refused_is_told_in_the_declaration_s_own_words() -> None:

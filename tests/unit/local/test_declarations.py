@@ -46,9 +46,9 @@ def declare(*, version: int = 1, upcasters: Any = None, **fields: Any) -> Resour
 
 def record(*specs: ResourceSpec, before: dict[str, Recorded] | None = None) -> dict[str, Recorded]:
     declared = Resources({spec.path: spec for spec in specs})
-    made = shape.update_record(before or {}, declared, index_names(declared))
-    assert shape.load(shape.dump(made)) == made
-    return made
+    new_record = shape.update_record(before or {}, declared, index_names(declared))
+    assert shape.load(shape.dump(new_record)) == new_record
+    return new_record
 
 
 def found(recorded: dict[str, Recorded], spec: ResourceSpec) -> list[str]:

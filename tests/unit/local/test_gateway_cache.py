@@ -74,7 +74,7 @@ def _dict(value: object) -> dict[str, str]:
 
 def changed(parts: Parts, part: Parameter, value: str | None) -> Parts:
     place = {"querystring": "query", "header": "headers", "path": "path"}[part.location]
-    other = {name: dict(found) for name, found in normal(parts).items()}
+    other = {name: dict(values) for name, values in normal(parts).items()}
     other[place].pop(part.name, None)
     if value is not None:
         other[place][part.name] = value

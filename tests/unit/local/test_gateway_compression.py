@@ -117,13 +117,13 @@ def answer(body: bytes = ROWS, *headers: tuple[str, str]) -> Answer:
 def test_an_answer_is_compressed_as_the_client_takes_it(
     accept: str | None, coding: str | None
 ) -> None:
-    made = compress(answer(), accept, min_bytes=1024)
-    assert made.header("content-encoding") == coding
+    compressed = compress(answer(), accept, min_bytes=1024)
+    assert compressed.header("content-encoding") == coding
     if coding is None:
-        assert made == answer()
+        assert compressed == answer()
     else:
-        assert len(made.body) < len(ROWS) / 10
-        assert inflate(coding, made.body, max_bytes=len(ROWS)) == ROWS
+        assert len(compressed.body) < len(ROWS) / 10
+        assert inflate(coding, compressed.body, max_bytes=len(ROWS)) == ROWS
 
 
 def test_small_answers_and_those_that_are_packed_already_stay_as_they_are() -> None:
@@ -138,8 +138,8 @@ def test_small_answers_and_those_that_are_packed_already_stay_as_they_are() -> N
 
 
 def test_a_compressed_answer_says_what_it_depends_on() -> None:
-    made = compress(answer(ROWS, ("Vary", "Accept")), "gzip", min_bytes=0)
-    assert made.header("vary") == "Accept, Accept-Encoding"
+    compressed = compress(answer(ROWS, ("Vary", "Accept")), "gzip", min_bytes=0)
+    assert compressed.header("vary") == "Accept, Accept-Encoding"
     assert compress(answer(), "gzip", min_bytes=0).header("vary") == "Accept-Encoding"
 
 

@@ -69,7 +69,7 @@ def api() -> Iterator[Api]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            found.seen.append((self.command, self.path, headers, body))
+            new_api.seen.append((self.command, self.path, headers, body))
             self.send_response(202)
             self.end_headers()
             self.wfile.write(json.dumps({"command_id": COMMAND_ID}, separators=(",", ":")).encode())
@@ -80,14 +80,14 @@ def api() -> Iterator[Api]:
             return
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Api(server.server_port)
+        new_api = Api(server.server_port)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield found
+        yield new_api
         server.shutdown()
 
 
 def declared(*classes: type[Resource]) -> dict[str, ResourceSpec]:
-    return {made.spec_.path: made.spec_ for made in classes}
+    return {resource.spec_.path: resource.spec_ for resource in classes}
 
 
 def paste(api: Api, *classes: type[Resource]) -> None:

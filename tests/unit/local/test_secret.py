@@ -15,9 +15,9 @@ from local.state import keep_private
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
-    made = LocalSettings(tmp_path, Ports(9000))
-    make_secret(made.secret)
-    return made
+    new_settings = LocalSettings(tmp_path, Ports(9000))
+    make_secret(new_settings.secret)
+    return new_settings
 
 
 def test_it_is_random_and_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ def test_it_stays_the_same_over_starts_and_is_hidden_again(settings: LocalSettin
 def test_every_role_and_the_emulator_have_passwords_of_their_own(settings: LocalSettings) -> None:
     """A function's password does not reveal the superuser's."""
     primary = primary_of(settings)
-    found = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
-    assert len(found | {read_secret_key(settings)}) == 4
+    passwords = {primary.password(role) for role in (SUPERUSER, OWNER, READER)}
+    assert len(passwords | {read_secret_key(settings)}) == 4
     assert replica_of(settings).password(READER) == primary.password(READER)
     assert derive(b"a", "x") != derive(b"b", "x")
 

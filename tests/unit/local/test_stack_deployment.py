@@ -51,14 +51,14 @@ def kept(tmp_path: Path) -> Deployment:
         file = tmp_path / "checkout" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
-    made = deployment(tmp_path)
+    new_deployment = deployment(tmp_path)
     folder = tmp_path / "state" / "emulator" / "deployed"
     folder.mkdir(parents=True)
     (folder / "outputs.json").write_text(json.dumps(OUTPUTS))
     (folder / "state").mkdir()
     (folder / "state" / "lambda.json").write_text("{}")
-    made.seal(folder)
-    return made
+    new_deployment.seal(folder)
+    return new_deployment
 
 
 def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_nothing_is_kept_before_the_first_deployment(tmp_path: Path) -> None:
 
 
 def test_what_was_made_from_the_same_sources_is_used_again(kept: Deployment) -> None:
-    found = kept.find_kept()
+    found_again = kept.find_kept()
 
-    assert found is not None
-    assert (found.api_id, found.archive_bucket) == ("api", "archive")
-    assert found.functions["firehose_consumer"] == "consumer"
+    assert found_again is not None
+    assert (found_again.api_id, found_again.archive_bucket) == ("api", "archive")
+    assert found_again.functions["firehose_consumer"] == "consumer"
     # Every function may be reloaded after a saved change.
-    assert set(found.functions) == set(get_args(FunctionName))
+    assert set(found_again.functions) == set(get_args(FunctionName))
 
 
 def change_a_source(checkout: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_environment_says_whether_callers_show_credentials(
     file = tmp_path / "checkout" / "infra" / "environments" / "local.toml"
     file.parent.mkdir(parents=True)
     file.write_text(change((ROOT / "infra/environments/local.toml").read_text()))
-    made = deployment(tmp_path)
-    assert made.requires_credentials() is wanted
+    new_deployment = deployment(tmp_path)
+    assert new_deployment.requires_credentials() is wanted
     if wanted:
-        assert start_functions(made.settings, requires_credentials=True) == []
+        assert start_functions(new_deployment.settings, requires_credentials=True) == []

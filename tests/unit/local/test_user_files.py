@@ -54,13 +54,13 @@ def commands(tool: str) -> list[list[str]]:
     process = subprocess.run(
         ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    found = [line.split() for line in process.stdout.splitlines()]
-    return [words for words in found if words and words[0] == f".venv/bin/{tool}"]
+    lines = [line.split() for line in process.stdout.splitlines()]
+    return [words for words in lines if words and words[0] == f".venv/bin/{tool}"]
 
 
 def complaints(checkout: Path, tool: str, *more: str) -> str:
     """What the tool says about the checkout; empty if nothing is wrong."""
-    said = ""
+    output = ""
     for program, *options in commands(tool):
         done = subprocess.run(
             [ROOT / program, *options, *more],
@@ -69,8 +69,8 @@ def complaints(checkout: Path, tool: str, *more: str) -> str:
             text=True,
             check=False,
         )
-        said += f"{done.stdout}{done.stderr}" if done.returncode else ""
-    return said
+        output += f"{done.stdout}{done.stderr}" if done.returncode else ""
+    return output
 
 
 def types(checkout: Path) -> str:

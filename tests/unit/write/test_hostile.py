@@ -232,7 +232,7 @@ def test_any_request_at_all(operation: tuple[str, str, list[str]], data: st.Data
     body = data.draw(st.just(body) | ANYTHING.map(json.dumps) | st.text())
     key = data.draw(st.none() | st.text())
     request = request_of(method, path, body=body, key=key, headers=headers)
-    asked = [body, key or "", *headers.values()]
+    texts = [body, key or "", *headers.values()]
     judge(
-        WriteBench(), request, *asked, *map(ascii, asked), json.dumps(changed, ensure_ascii=False)
+        WriteBench(), request, *texts, *map(ascii, texts), json.dumps(changed, ensure_ascii=False)
     )

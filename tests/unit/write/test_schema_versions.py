@@ -57,17 +57,17 @@ def recorded() -> dict[str, Recorded]:
 
 @pytest.fixture
 def bench() -> WriteBench:
-    made = WriteBench()
+    new_bench = WriteBench()
     log = Log("test")
-    made.app = WriteApp(
+    new_bench.app = WriteApp(
         resources={"authors": New.spec_},
-        acceptor=Acceptor(made.sink, made.store, log),
-        ids=IdSource(lambda: made.now_ms),
+        acceptor=Acceptor(new_bench.sink, new_bench.store, log),
+        ids=IdSource(lambda: new_bench.now_ms),
         answers=Answers(2.0),
         log=log,
         shapes=recorded,
     )
-    return made
+    return new_bench
 
 
 ADA = {"name": "Ada Lovelace", "note": None}
