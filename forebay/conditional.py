@@ -11,7 +11,9 @@ _DIGEST_DIGITS = 16
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _VERSION = rf"({COMMAND_ID.pattern})(?:-[0-9a-f]{{{_DIGEST_DIGITS}}})?"
 # Weak tags too: a CDN that compresses an answer makes its tag weak.
-_SHOWN_VERSION = re.compile(rf'(?:W/)?"{_VERSION}"|{_VERSION}')
+_SHOWN_VERSION = re.compile(
+    rf'(?:W/)?"{_VERSION}"|{_VERSION}|[^\s,?#]*/commands/({COMMAND_ID.pattern})'
+)
 
 
 def item_tag(version: str, content_type: str, text: str) -> str:
@@ -25,9 +27,13 @@ def item_tag(version: str, content_type: str, text: str) -> str:
 
 
 def version_of(shown: str) -> str | None:
-    """The version in a header's value: a command id or an item's entity tag; None for others."""
+    """The version in a header's value; None if it has none.
+
+    Args:
+        shown: a command id, an item's entity tag, or the path of a command's status.
+    """
     match = _SHOWN_VERSION.fullmatch(shown.strip())
-    return (match[1] or match[2]) if match else None
+    return (match[1] or match[2] or match[3]) if match else None
 
 
 def is_known(entity_tag: str, if_none_match: str | None) -> bool:

@@ -164,6 +164,7 @@ def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
 def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
     collection, item = f"/{spec.path}", f"/{spec.path}/{{key}}"
     key = Parameter("path", "key")
+    names_others = any(relation.target is not spec for relation in relations)
     list_route = Route(
         method="GET",
         path=collection,
@@ -175,7 +176,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
             *(Parameter("header", name) for name in LIST_HEADERS),
         ),
         cached=True,
-        names_others=any(relation.target is not spec for relation in relations),
+        names_others=names_others,
     )
     item_route = Route(
         method="GET",
@@ -201,6 +202,7 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
             *(Parameter("header", name) for name in FORM_HEADERS),
         ),
         cached=False,
+        names_others=names_others,
     )
     yield Route(
         method="GET",

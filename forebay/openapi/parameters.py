@@ -36,9 +36,10 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "schema": {**_ENTITY_TAGS, "examples": [ITEM_TAG]},
     },
     "Read-After": {
-        "description": "A command's id, or an item's entity tag, which contains one: requests a "
-        "state in which this command is settled.",
-        "schema": reference("CommandId"),
+        "description": "Requests a state in which a command is settled. Everywhere the path of "
+        "the command's status, as `Location` gave it; for an item also the command's id or the "
+        "item's entity tag.",
+        "schema": {"type": "string", OWN_FORMAT: "command-reference", "examples": [COMMAND_ID]},
     },
     "Range": {
         "description": "Rows from 0, both ends included; an alternative to `offset` and `limit`.",

@@ -22,13 +22,13 @@ RELATION_PARAMETERS: Final = LOGIC
 #: Further parameters of a relation to many rows: `cities.limit`.
 MANY_PARAMETERS: Final = ("order", "limit", "offset")
 #: Headers that a list reads.
-LIST_HEADERS: Final = ("Accept", "Prefer", "Range", "Range-Unit", "If-None-Match")
+LIST_HEADERS: Final = ("Accept", "Prefer", "Range", "Range-Unit", "If-None-Match", "Read-After")
 #: The media type of a query in a request body (WHATWG URL, "application/x-www-form-urlencoded
 #: parsing").
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 #: Headers that a query in a body reads. `Range` is defined for GET only (RFC 9110 §14.2), and an
 #: answer that is not cached needs no entity tag.
-FORM_HEADERS: Final = ("Accept", "Prefer")
+FORM_HEADERS: Final = ("Accept", "Prefer", "Read-After")
 #: Parameters in the URL of a form; `Link` uses them to refer to other pages.
 FORM_PAGES: Final = ("cursor", "offset")
 

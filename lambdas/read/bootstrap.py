@@ -15,6 +15,7 @@ from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
+from lambdas.read.read_after import ReadAfter
 from lambdas.read.settings import PRIMARY_WINDOW_SECONDS, ReadSettings
 from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
@@ -44,18 +45,22 @@ def build(
     )
     visibility = Visibility(database)
     specs = resources.load()
+    access = Access.parse(settings.authorization, settings.principals)
+    read_after = ReadAfter(
+        visibility,
+        specs,
+        access,
+        wait_seconds=settings.read_after_wait_seconds,
+        window_seconds=settings.buffer_seconds + PRIMARY_WINDOW_SECONDS,
+    )
     return ReadApp(
         resources=specs,
-        items=ItemReader(
-            database,
-            visibility,
-            read_after_wait_seconds=settings.read_after_wait_seconds,
-            primary_window_seconds=settings.buffer_seconds + PRIMARY_WINDOW_SECONDS,
-        ),
+        items=ItemReader(database, read_after),
         lists=ListReader(
             database,
             find_relations(specs),
-            Access.parse(settings.authorization, settings.principals),
+            access,
+            read_after,
         ),
         statuses=StatusReader(
             visibility,

@@ -30,6 +30,7 @@ from forebay.routes import RequestView
 from lambdas.read.database import ReadDatabase
 from lambdas.read.links import build_form_links, build_links
 from lambdas.read.pages import Page, PagePlan, plan_page, read_page
+from lambdas.read.read_after import ReadAfter
 
 #: The parts of a list request that determine its statement, for one resource.
 _Request: TypeAlias = tuple[str, frozenset[tuple[str, str]], RowRange | None, Media, Count | None]
@@ -39,7 +40,7 @@ _KEPT = 256  # statements; a long one is some ten kilobytes
 # Caches may store the answer but must revalidate it, which the ETag makes cheap (RFC 9111
 # §5.2.2.4).
 _CACHE_CONTROL = "no-cache"
-_VARY = "Accept, Prefer, Range, Range-Unit"
+_VARY = "Accept, Prefer, Range, Range-Unit, Read-After"
 
 
 class ListReader:
@@ -50,10 +51,12 @@ class ListReader:
         database: ReadDatabase,
         relations: Mapping[str, Sequence[Relation]],
         access: Access,
+        read_after: ReadAfter,
     ) -> None:
         self._database = database
         self._relations = relations
         self._access = access
+        self._read_after = read_after
         self._kept: OrderedDict[_Request, PagePlan] = OrderedDict()
 
     def read(self, spec: ResourceSpec, view: RequestView) -> Response:
@@ -66,11 +69,12 @@ class ListReader:
             ProblemError: a parameter is invalid, the caller may not read a resource that the query
                 names, the offset is beyond the last row, or a single object was requested and the
                 result has not exactly one row.
+            NotYetVisibleError: the command that `Read-After` names is not visible yet.
             psycopg.Error: the database could not answer.
         """
         representation = parse_representation(view.headers)
         page, query = self._read_page(
-            representation, self._parse_request(spec, view, representation), view
+            spec, representation, self._parse_request(spec, view, representation), view
         )
         link = build_links(spec, view, query, page, states_limit=representation.range is not None)
         response = _build_answer(representation, query, page, link)
@@ -87,28 +91,43 @@ class ListReader:
         Its `Link` names the form's address; the client sends the same body there.
 
         Raises:
-            ProblemError, psycopg.Error: as `read`.
+            ProblemError, NotYetVisibleError, psycopg.Error: as `read`.
         """
         representation = parse_representation(view.headers)
         relations = self._relations[spec.path]
         query = parse_list(spec, relations, view.query, representation.range, is_form=True)
         # Not kept for later requests: such texts are long and rarely repeated.
-        page, query = self._read_page(
-            representation, plan_page(spec, query, representation.media, representation.count), view
-        )
+        page_request = plan_page(spec, query, representation.media, representation.count)
+        page, query = self._read_page(spec, representation, page_request, view)
         response = _build_answer(representation, query, page, build_form_links(spec, query, page))
         return replace(response, headers={**response.headers, "Cache-Control": "no-store"})
 
     def _read_page(
-        self, representation: Representation, page_request: PagePlan, view: RequestView
+        self,
+        spec: ResourceSpec,
+        representation: Representation,
+        page_request: PagePlan,
+        view: RequestView,
     ) -> tuple[Page, ListQuery]:
         self._access.require(view.caller, map(read_scope, page_request.others))
+        self._wait_for_command(spec, page_request, view)
         page = read_page(self._database, page_request)
         if representation.media is Media.OBJECT and page.rows != 1:
             raise ProblemError(_describe_not_one(page.rows))
         if page.total is not None and page_request.query.offset > page.total:
             raise ProblemError(_describe_past_end(page_request.query.offset, page.total))
         return page, page_request.query
+
+    def _wait_for_command(
+        self, spec: ResourceSpec, page_request: PagePlan, view: RequestView
+    ) -> None:
+        """Wait for the command that `Read-After` names, on the replica that is read.
+
+        Unlike an item, a page is not read from the primary, where it could be expensive.
+        """
+        command = self._read_after.of_list({spec.path, *page_request.others}, view)
+        if command is not None:
+            self._read_after.require_on_replica(command)
 
     def _parse_request(
         self, spec: ResourceSpec, view: RequestView, representation: Representation

@@ -227,7 +227,7 @@ class WriteRequest:
                 continue
             version = version_of(text)
             if version is None:
-                expected = "one item's ETag, or a command id"
+                expected = "one item's ETag, a command id, or the path of a command's status"
                 raise ProblemError(Problem("bad_header", f"{header} must name {expected}"))
             if accepted_ms(version) > now_ms + MAX_AHEAD_MS:
                 raise ProblemError(

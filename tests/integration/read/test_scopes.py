@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 import pytest
 from pydantic import Field
@@ -332,7 +333,8 @@ def test_a_relation_takes_the_scope_of_what_it_leads_to(
     def statuses(*readable: str) -> set[int]:
         reader = worlds.readers[frozenset(), kind]
         who = caller(kind, frozenset(readable))
-        return {
+        form = reader.ask(path, urlencode(query), caller=who)
+        return {form.status} | {
             reader.get(path, query=query, method=method, caller=who).status
             for method in ("GET", "HEAD")
         }

@@ -29,15 +29,25 @@ def test_a_tag_depends_on_version_type_and_text_and_on_nothing_else() -> None:
     assert len({tag, *others}) == 4
 
 
-@pytest.mark.parametrize("form", ["{}", '"{}"', 'W/"{}"', ' "{}" ', '"{}-0123456789abcdef"'])
-def test_the_version_is_read_from_a_command_id_and_from_a_tag(form: str) -> None:
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("{}", '"{}"', 'W/"{}"', ' "{}" ', '"{}-0123456789abcdef"'),
+        *("/v1/cities/5/commands/{}", "https://api.example.com/v1/cities/a%2Cb/commands/{}"),
+    ],
+)
+def test_the_version_is_read_from_an_id_a_tag_and_the_path_of_a_status(form: str) -> None:
     assert version_of(form.format(command_id(1))) == command_id(1)
     assert version_of(item_tag(command_id(1), JSON, "{}")) == command_id(1)
 
 
 @pytest.mark.parametrize(
     "form",
-    ["", "*", "{", '"{}', '{}"', "W/{}", '"{}-0"', '"{}", "{}"', "{}\n{}", '"{}-{}"', "w/{}"],
+    [
+        *("", "*", "{", '"{}', '{}"', "W/{}", '"{}-0"', '"{}", "{}"', "{}\n{}", '"{}-{}"', "w/{}"),
+        *("/v1/cities/5/commands/{}?x=1", "/v1/cities/5/commands/{}/", "a, /commands/{}"),
+        "/v1/cities/5/{}",
+    ],
 )
 def test_what_shows_no_single_version_shows_none(form: str) -> None:
     assert version_of(form.replace("{}", command_id(1))) is None

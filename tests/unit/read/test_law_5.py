@@ -22,6 +22,7 @@ from lambdas.read.app import ReadApp
 from lambdas.read.database import ReadDatabase, Rows, Texts
 from lambdas.read.items import ItemReader
 from lambdas.read.lists import ListReader
+from lambdas.read.read_after import ReadAfter
 from lambdas.read.sql.statement import Query
 from lambdas.read.statuses import StatusReader
 from lambdas.read.visibility import Visibility
@@ -103,12 +104,12 @@ class OneRow:
 
 def app(database: ReadDatabase) -> ReadApp:
     visibility = Visibility(database, sleep=lambda _: None)
+    specs, access = resources.load(), Access("none")
+    read_after = ReadAfter(visibility, specs, access, wait_seconds=0, window_seconds=600)
     return ReadApp(
-        resources=resources.load(),
-        items=ItemReader(
-            database, visibility, read_after_wait_seconds=0, primary_window_seconds=600
-        ),
-        lists=ListReader(database, RELATIONS, Access("none")),
+        resources=specs,
+        items=ItemReader(database, read_after),
+        lists=ListReader(database, RELATIONS, access, read_after),
         statuses=StatusReader(visibility, buffer_seconds=1, wait_cap_seconds=0),
         log=Log("test"),
     )
