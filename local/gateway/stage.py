@@ -172,7 +172,7 @@ class Stage:
         # An answer from an old deployment must not be cached for the next.
         if deployed is self.deployed:
             now = self._clock()
-            self._admissions.note(match.method, request, now=now)
+            self._admissions.record(match.method, request, now=now)
             self.cache.store(
                 lookup.ticket,
                 answer.without(_OF_ONE_REQUEST),

@@ -93,7 +93,7 @@ async def _post_and_watch(
     bars.expect(items=len(items), watched=len(range(0, new, step)))
     count = 0
 
-    def note(commands: Sequence[Accepted]) -> None:
+    def record_accepted(commands: Sequence[Accepted]) -> None:
         nonlocal count
         for command in commands:
             if (command.item.resource, command.item.key) in keys_before:
@@ -110,7 +110,7 @@ async def _post_and_watch(
             items,
             batch_items=options.batch_items,
             connections=options.connections,
-            on_accepted=note,
+            on_accepted=record_accepted,
         )
         watch.close()
     return posted, watch

@@ -59,7 +59,7 @@ class Scanned:
     misplaced: int = 0
     misplaced_named: list[str] = field(default_factory=list)
 
-    def note_place(self, key: str, read: LedgerRow) -> None:
+    def record_place(self, key: str, read: LedgerRow) -> None:
         """Count an object that is misplaced."""
         if read.first_id and read.last_id and is_misplaced(key, read.first_id, read.last_id):
             self.misplaced += 1
@@ -118,7 +118,7 @@ def scan(
             if store.is_copy and not archive_object.size_bytes:
                 destination.add_invalid(LineFault.of_empty(archive_object.key))
             ledger_row, later = _read_object(store, destination, applied=applied)
-            scanned.note_place(archive_object.key, ledger_row)
+            scanned.record_place(archive_object.key, ledger_row)
             add_ledger_row(archive_object, ledger_row, later)
             # An object with later commands only is outside of this cut.
             if rows is not None and (later == 0 or later < ledger_row.lines):

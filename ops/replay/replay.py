@@ -166,7 +166,7 @@ def replay(
             recording = stack.enter_context(context.connect(purpose="replay"))
             runs.mark(recording, run.id, "running", objects=total)
             done = runs.progress(recording, run.id).objects
-            log = _follow_log(recording, context, selection, is_new=not done)
+            log = _follow_decision_log(recording, context, selection, is_new=not done)
             total = max(total - done, 0)
             lookup = stack.enter_context(context.connect(purpose="replay"))
             objects = list_unfinished(lookup, run.id, objects)
@@ -222,7 +222,7 @@ def _open_job(
         yield job, _Results(console, meter, gate)
 
 
-def _follow_log(
+def _follow_decision_log(
     connection: Connection, context: Context, selection: Selection, *, is_new: bool
 ) -> DecisionLog:
     """Read the decision log, and for a replay without conditions the operators' decisions."""
