@@ -19,15 +19,15 @@ from local.settings import ROOT
 
 _START = """
 import psycopg
-from local.postgres.binaries import program
+from local.postgres.binaries import find_program
 from local.postgres.throwaway import open_folder
-from local.postgres.throwaway import throwaway_servers
+from local.postgres.throwaway import make_throwaway_servers
 
-with throwaway_servers() as servers:
+with make_throwaway_servers() as servers:
     servers.start_primary()
     servers.start_replica()
     with psycopg.connect(servers.replica.url()) as connection:
-        print(program("postgres"), connection.execute("SELECT 'it answers'").fetchone()[0])
+        print(find_program("postgres"), connection.execute("SELECT 'it answers'").fetchone()[0])
 """
 
 

@@ -17,9 +17,9 @@ from local.state import check_free_space, lock_state
 DIES_AND_LEAVES_A_WARDEN = """
 import os, subprocess, sys
 from pathlib import Path
-from local.state import locked
+from local.state import lock_state
 
-with locked(Path(sys.argv[1])) as descriptor:
+with lock_state(Path(sys.argv[1])) as descriptor:
     subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()"],
         stdin=int(sys.argv[2]), pass_fds=[descriptor],

@@ -237,11 +237,11 @@ def start_supervising_process(folder: Path, register: Path) -> subprocess.Popen[
 import sys, time
 from pathlib import Path
 from local.child import Spec
-from local.state import locked
+from local.state import lock_state
 from local.supervisor import Supervisor
 
 register = Path({str(register)!r})
-with locked(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
+with lock_state(register.parent) as lock, Supervisor(register, keep_open=[lock]) as supervisor:
     log = Path({str(folder / "server.log")!r})
     command = [sys.executable, "-c", {TAKES_ITS_TIME!r}]
     supervisor.start(
