@@ -28,7 +28,7 @@ FAULTS = {
 
 def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
     """Run `make load`'s program with these arguments; return its report."""
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(sys.executable, "-m", "local.load", "--json"),
             *("--port", str(stack.settings.ports.base), *arguments),
@@ -37,7 +37,7 @@ def load(stack: RunningStack, *arguments: str) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         check=True,
     )
-    report: dict[str, Any] = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(process.stdout)
     return report
 
 

@@ -127,7 +127,7 @@ def test_a_scope_that_no_route_asks_for_is_refused(
 
 
 def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "infra.app"],
         cwd=ROOT,
         env={**os.environ, "CDK_CONTEXT_JSON": '{"env": "moon"}'},
@@ -136,7 +136,7 @@ def test_a_refusal_is_a_sentence_and_no_traceback() -> None:
         check=False,
     )
 
-    assert done.returncode == 1
-    assert done.stderr == (
+    assert process.returncode == 1
+    assert process.stderr == (
         "forebay: the environment 'moon' does not exist; choose one of: dev, local, prod, staging\n"
     )

@@ -226,7 +226,7 @@ def test_a_function_starts_from_bytecode_alone(
     before = _names(package, "*")
     _make_read_only(package)
 
-    done = subprocess.run(
+    process = subprocess.run(
         [compiler.python, "-S", "-c", start(name, package, link(RUNTIME, tmp_path / "runtime"))],
         cwd=tmp_path,
         env={**variables(local, name), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -235,19 +235,19 @@ def test_a_function_starts_from_bytecode_alone(
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.splitlines()[-1]) == package / "lambdas" / name / "handler.py"
+    assert process.returncode == 0, process.stderr
+    assert Path(process.stdout.splitlines()[-1]) == package / "lambdas" / name / "handler.py"
     assert _names(package, "*") == before
 
 
 def _look(compiler: Compiler, package: Path) -> dict[str, Any]:
-    done = subprocess.run(
+    process = subprocess.run(
         [compiler.python, "-I", "-S", "-c", _LOOK, str(package)],
         capture_output=True,
         text=True,
         check=True,
     )
-    document: dict[str, Any] = json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(process.stdout)
     return document
 
 

@@ -95,7 +95,7 @@ def test_a_function_starts_where_nothing_else_is_installed(
     build_asset(name, tmp_path / "package", with_dependencies=False)
     installed = link(CARRIED[name] | RUNTIME, tmp_path / "installed")
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", start(name, tmp_path / "package", installed)],
         cwd=tmp_path,
         env=variables(local, name),
@@ -104,5 +104,5 @@ def test_a_function_starts_where_nothing_else_is_installed(
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")
+    assert process.returncode == 0, process.stderr
+    assert Path(process.stdout.splitlines()[-1]).is_relative_to(tmp_path / "package")

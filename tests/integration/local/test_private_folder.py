@@ -59,10 +59,10 @@ class Account:
     def can_use_python(self) -> bool:
         """Return whether the user may start the Python of the tests."""
         try:
-            done = self.run(sys.executable, "-c", "import local.postgres.server")
+            process = self.run(sys.executable, "-c", "import local.postgres.server")
         except PermissionError:
             return False
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         return True
 
     @property
@@ -96,10 +96,10 @@ def account(request: pytest.FixtureRequest) -> Iterator[Account]:
 
 
 def test_programs_and_data_may_be_in_a_folder_that_only_its_owner_enters(account: Account) -> None:
-    done = account.run(sys.executable, "-c", _START)
+    process = account.run(sys.executable, "-c", _START)
 
-    assert done.returncode == 0, done.stderr
-    programs, _, answer = done.stdout.strip().partition("/postgres ")
+    assert process.returncode == 0, process.stderr
+    programs, _, answer = process.stdout.strip().partition("/postgres ")
     assert programs.startswith(str(account.folder))
     assert answer == "it answers"
     assert list(account.temporary.iterdir()) == []

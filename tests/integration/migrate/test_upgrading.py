@@ -53,9 +53,11 @@ class Tree:
     def git(self, *words: str) -> str:
         identity = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
         command = ["git", *identity, "-c", "commit.gpgsign=false", *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        return done.stdout
+        process = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, (words, process.stdout, process.stderr)
+        return process.stdout
 
     def commit(self, subject: str) -> None:
         self.git("add", "--all")
@@ -71,7 +73,7 @@ class Tree:
     def run(self, *arguments: str, **variables: str) -> str:
         """Run Python in the tree; it must succeed."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder), **variables}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
             env=environment,
@@ -79,8 +81,8 @@ class Tree:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
 
 def newest_revision(folder: Path) -> str:

@@ -60,10 +60,10 @@ def test_verify_of_a_database_that_does_not_exist_is_no_success(applied: Operato
     operator = with_replica_in_the_environment(applied)
 
     for command in (("verify", *AT), ("history", "cities", "1"), ("rejections", "list")):
-        ended = operator.run(*command, "--database-url", nowhere)
+        result = operator.run(*command, "--database-url", nowhere)
 
-        assert ended.code == 4
-        assert "no_such_database_" in ended.err
+        assert result.code == 4
+        assert "no_such_database_" in result.err
 
 
 @pytest.mark.parametrize(

@@ -88,18 +88,18 @@ def test_every_letter_moves_once_and_the_counts_tell(site: Site) -> None:
     sent = [object_event(site.bucket, f"commands/{number}.gz") for number in range(37)]
     site.dead_letters.send(sent)
     moved: list[int] = []
-    done = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
-    assert (done.moved, done.left, sum(moved)) == (37, 0, 37)
-    assert (done.dead_before.total, done.dead_after.total) == (37, 0)
-    assert (done.queue_before.total, done.queue_after.total) == (0, 37)
+    redriven = dead_letters.redrive(site.dead_letters, site.queue, on_moved=moved.append)
+    assert (redriven.moved, redriven.left, sum(moved)) == (37, 0, 37)
+    assert (redriven.dead_before.total, redriven.dead_after.total) == (37, 0)
+    assert (redriven.queue_before.total, redriven.queue_after.total) == (0, 37)
     assert bodies(site.queue) == sorted(sent)
 
 
 def test_only_the_chosen_letters_move(site: Site) -> None:
     site.dead_letters.send(["a", "b", "c"])
     chosen = next(message for message in site.dead_letters.peek(10) if message.body == "b")
-    done = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
-    assert (done.moved, done.left) == (1, 2)
+    redriven = dead_letters.redrive(site.dead_letters, site.queue, only=[chosen.id])
+    assert (redriven.moved, redriven.left) == (1, 2)
     assert bodies(site.queue) == ["b"]
     assert bodies(site.dead_letters) == ["a", "c"], "the others can be received again at once"
 

@@ -92,14 +92,14 @@ def test_an_option_and_a_variable_come_before_the_outputs(
 
 
 def test_an_environment_that_is_not_deployed_is_named(emulator: Emulator) -> None:
-    ended = somebody(emulator.url).run("archive", "--env", "nowhere")
+    result = somebody(emulator.url).run("archive", "--env", "nowhere")
 
-    assert ended.code == 2
-    assert "forebay-nowhere-data" in ended.err
+    assert result.code == 2
+    assert "forebay-nowhere-data" in result.err
 
 
 def test_a_cloudformation_that_does_not_answer_is_worth_another_try() -> None:
-    ended = somebody(f"http://127.0.0.1:{free_port()}").run("archive", "--env", "prod")
+    result = somebody(f"http://127.0.0.1:{free_port()}").run("archive", "--env", "prod")
 
-    assert ended.code == 4
-    assert "try again" in ended.err
+    assert result.code == 4
+    assert "try again" in result.err

@@ -74,11 +74,11 @@ def test_where_the_primary_is_away_what_the_replica_does_not_show_is_unknown(
     operator.environment["FOREBAY_DATABASE_URL"] = away
     assert outcome(operator, 1) == ("applied", "replica")
     assert outcome(operator, 2) == ("unknown", "replica")
-    ended = operator.run("history", "cities", "2")
-    assert ended.code == 0
-    assert "can't query the primary" in ended.err
-    assert "statuses from a replica, whose newest transaction" in ended.out
-    assert "pending" not in ended.out
+    result = operator.run("history", "cities", "2")
+    assert result.code == 0
+    assert "can't query the primary" in result.err
+    assert "statuses from a replica, whose newest transaction" in result.out
+    assert "pending" not in result.out
 
     del operator.environment["FOREBAY_DATABASE_URL"]
     assert outcome(operator, 2) == ("unknown", "replica")

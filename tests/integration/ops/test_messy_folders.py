@@ -78,12 +78,13 @@ def test_every_reader_leaves_strays_out_and_counts_them(operator: Operator) -> N
         assert result["strays"]["objects"] >= NUMBER, command
         assert {f"{HOUR}/{name}" for name in STRAYS} <= set(result["strays"]["named"]), command
         assert TREE in result["strays"]["named"], command
-        ended = operator.run(*command)
-        assert ended.code == ExitCode.OK, (command, ended.err)
+        run_result = operator.run(*command)
+        assert run_result.code == ExitCode.OK, (command, run_result.err)
         assert (
-            " files left out, because their names are not those of archive objects" in ended.out
+            " files left out, because their names are not those of archive objects"
+            in run_result.out
         ), command
-        assert "desktop.ini" in ended.out, command
+        assert "desktop.ini" in run_result.out, command
     assert operator.rows("SELECT 1 FROM forebay.rejections") == []
     assert {key for (key,) in operator.rows("SELECT object FROM forebay.ledger")} == {
         f"{HOUR}/good.gz",
@@ -113,10 +114,10 @@ def test_a_folder_with_nothing_but_strays_has_no_commands_and_says_why(
     shutil.rmtree(operator.archive)
     litter(operator)
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == ExitCode.REFUSED
-    assert f"{HOUR}/desktop.ini" in ended.err
+    assert result.code == ExitCode.REFUSED
+    assert f"{HOUR}/desktop.ini" in result.err
 
 
 def test_strays_of_a_bucket_are_left_out_as_well(site: Site, emulator: Emulator) -> None:
@@ -174,13 +175,13 @@ def test_a_rebuild_names_every_object_that_cannot_be_read_with_its_line_at_once(
 ) -> None:
     damaged = damage(operator)
 
-    ended = operator.run("rebuild", "--yes", "--processes", processes)
+    run_result = operator.run("rebuild", "--yes", "--processes", processes)
 
-    assert ended.code == ExitCode.REFUSED
+    assert run_result.code == ExitCode.REFUSED
     for name, (line, code) in damaged.items():
-        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
-    assert "(5 invalid lines in 5 objects)" in ended.err
-    assert "nothing was changed. Copy damaged objects again" in ended.err
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in run_result.err
+    assert "(5 invalid lines in 5 objects)" in run_result.err
+    assert "nothing was changed. Copy damaged objects again" in run_result.err
     for table in ("cities", "forebay.ledger", "forebay.rejections"):
         assert operator.rows(f"SELECT FROM {table}") == []
 
@@ -198,12 +199,12 @@ def test_a_rebuild_names_all_commands_that_cannot_apply_by_resource_and_key(
         unfit = encode(city(number, key=number)).replace(b'"cities"', b'"towns"')
         put(operator, f"{HOUR}/{number}.gz", gzip.compress(unfit + b"no command\n"))
 
-    ended = operator.run("rebuild", "--yes")
+    result = operator.run("rebuild", "--yes")
 
-    assert ended.code == ExitCode.REFUSED
+    assert result.code == ExitCode.REFUSED
     for number in range(10, 16):
-        assert f" of towns {number} (" in ended.err
-        assert f"{HOUR}/{number}.gz: line 2: line_not_json" in ended.err
+        assert f" of towns {number} (" in result.err
+        assert f"{HOUR}/{number}.gz: line 2: line_not_json" in result.err
 
 
 def test_a_rebuild_after_the_objects_were_copied_again_succeeds(operator: Operator) -> None:
@@ -234,14 +235,14 @@ def test_a_replay_of_a_damaged_copy_names_every_object_and_applies_nothing(
     damaged = damage(operator)
     del damaged["half-a-line.gz"]  # its file is whole: the line is no command in the archive too
 
-    ended = operator.run(*command)
+    run_result = operator.run(*command)
 
-    assert ended.code == ExitCode.REFUSED
+    assert run_result.code == ExitCode.REFUSED
     for name, (line, code) in damaged.items():
-        assert f"{HOUR}/{name}: line {line:,}: {code}: " in ended.err
-    assert "half-a-line" not in ended.err
-    assert "4 objects of file://" in ended.err
-    assert "Copy them again" in ended.err
+        assert f"{HOUR}/{name}: line {line:,}: {code}: " in run_result.err
+    assert "half-a-line" not in run_result.err
+    assert "4 objects of file://" in run_result.err
+    assert "Copy them again" in run_result.err
     assert operator.rows("SELECT FROM cities") == []
     assert operator.rows("SELECT FROM forebay.rejections") == []
     assert operator.rows("SELECT FROM forebay.runs") == []
@@ -269,10 +270,10 @@ def test_a_rebuild_that_may_reject_refuses_empty_files_and_rejects_the_rest(
 ) -> None:
     damage(operator)
 
-    ended = operator.run("rebuild", "--yes", "--allow-new-rejections")
-    assert ended.code == ExitCode.REFUSED
-    assert f"{HOUR}/empty.gz: line 1: object_empty: the file is empty" in ended.err
-    assert "1 objects of file://" in ended.err
+    run_result = operator.run("rebuild", "--yes", "--allow-new-rejections")
+    assert run_result.code == ExitCode.REFUSED
+    assert f"{HOUR}/empty.gz: line 1: object_empty: the file is empty" in run_result.err
+    assert "1 objects of file://" in run_result.err
 
     (operator.archive / HOUR / "empty.gz").unlink()
     result = operator.done("rebuild", "--yes", "--allow-new-rejections")
@@ -330,11 +331,11 @@ def test_a_copy_that_lacks_applied_objects_is_called_incomplete(
     assert result["objects_missing_in_archive"] == 2
     assert result["missing_in_archive"] == MISSING
 
-    ended = incomplete.run(*command)
-    assert ended.code == ExitCode.INCOMPLETE
-    assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in ended.err
-    assert f"({', '.join(MISSING)})" in ended.err
-    assert "`forebay replay` applies missing commands" not in ended.out + ended.err
+    run_result = incomplete.run(*command)
+    assert run_result.code == ExitCode.INCOMPLETE
+    assert "is incomplete: it lacks 2 objects that the ledger shows as applied" in run_result.err
+    assert f"({', '.join(MISSING)})" in run_result.err
+    assert "`forebay replay` applies missing commands" not in run_result.out + run_result.err
 
 
 def test_no_replay_mends_an_incomplete_copy(incomplete: Operator) -> None:
@@ -362,16 +363,16 @@ def test_a_copy_that_is_completed_is_mended_by_a_replay(
 def test_objects_of_another_time_are_not_missed(incomplete: Operator) -> None:
     result = incomplete.done("replay", "--plan", "--from", "2026-01-01", code=ExitCode.INCOMPLETE)
     assert result["objects_missing_in_archive"] == 0
-    ended = incomplete.run("replay", "--plan", "--from", "2026-01-01")
-    assert "nothing was selected" in ended.err
+    run_result = incomplete.run("replay", "--plan", "--from", "2026-01-01")
+    assert "nothing was selected" in run_result.err
 
 
 def test_a_replay_of_one_key_says_so_and_succeeds(incomplete: Operator) -> None:
     """The objects that are missing need not have held a command of it."""
-    ended = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
+    result = incomplete.run("replay", "--yes", "--resource", "cities", "--key", "3")
 
-    assert ended.code == ExitCode.OK
-    assert "is incomplete: it lacks 2 objects" in ended.err
+    assert result.code == ExitCode.OK
+    assert "is incomplete: it lacks 2 objects" in result.err
 
 
 def test_a_replay_of_an_incomplete_copy_rejects_nothing_for_other_rows(
@@ -415,15 +416,15 @@ def test_a_list_of_rejections_names_object_and_line_of_what_is_no_command(
     put(operator, f"{HOUR}/a.gz", gzip.compress(encode(city(30, key=30, name="x" * 300))))
     apply_live(operator)
 
-    ended = operator.run("rejections", "list")
-    lines = {line.split(" UTC")[0] for line in ended.out.splitlines()}
+    result = operator.run("rejections", "list")
+    lines = {line.split(" UTC")[0] for line in result.out.splitlines()}
     page = next(line for line in lines if f"{HOUR}/page.gz" in line)
     assert "line 1: expected gzip data" in page
     half = next(line for line in lines if f"{HOUR}/half-a-line.gz" in line)
     assert "line 2: the line is not JSON" in half
     assert any("put cities 30 " in line for line in lines)
     assert any(line.startswith("(invalid line)  object_corrupt") for line in lines)
-    assert not any(" - " in line.replace("  ", " ") for line in lines), ended.out
+    assert not any(" - " in line.replace("  ", " ") for line in lines), result.out
 
     shown = operator.run("rejections", "retry", "--dry-run").out
     assert f"{HOUR}/page.gz" in shown
@@ -459,10 +460,10 @@ def test_a_file_of_ids_in_utf_16_is_refused_by_its_encoding(
     file = tmp_path / "ids.txt"
     file.write_text(city(1, key=1).id, encoding="utf-16")
 
-    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+    result = operator.run("replay", "--yes", "--id-file", f"{file}")
 
-    assert ended.code == ExitCode.USAGE
-    assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in ended.err
+    assert result.code == ExitCode.USAGE
+    assert f"{file} is in UTF-16 (little-endian); save it as UTF-8" in result.err
 
 
 def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
@@ -471,10 +472,10 @@ def test_every_line_of_a_file_of_ids_that_is_no_id_is_named(
     file = tmp_path / "ids.txt"
     file.write_text(f"id\n{city(1, key=1).id}\n\n42\n")
 
-    ended = operator.run("replay", "--yes", "--id-file", f"{file}")
+    result = operator.run("replay", "--yes", "--id-file", f"{file}")
 
-    assert ended.code == ExitCode.USAGE
-    assert "lines that are not command ids: line 1: 'id'; line 4: '42'" in ended.err
+    assert result.code == ExitCode.USAGE
+    assert "lines that are not command ids: line 1: 'id'; line 4: '42'" in result.err
 
 
 # Misplaced objects

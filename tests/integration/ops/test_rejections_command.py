@@ -85,9 +85,9 @@ def test_what_is_rejected_after_the_count_is_not_sent(
 def test_a_discard_names_what_it_is_for(site: Site, operator: Operator) -> None:
     site.put_and_apply(unknown(1, 1), unknown(2, 2))
     for arguments in ([], ["--all", "--key", "1"]):
-        ended = operator.run("rejections", "discard", "--reason", "no", "--yes", *arguments)
-        assert ended.code == ExitCode.USAGE
-        assert "--all" in ended.err
+        result = operator.run("rejections", "discard", "--reason", "no", "--yes", *arguments)
+        assert result.code == ExitCode.USAGE
+        assert "--all" in result.err
     assert decided(operator) == {}
     operator.done("rejections", "discard", "--key", "1", "--reason", "no", "--yes")
     assert decided(operator) == {command_id(1): "discarded"}
@@ -130,7 +130,7 @@ def test_an_archive_that_takes_nothing_leaves_the_retry_to_the_next_call(
 ) -> None:
     site.put_and_apply(unknown(1, 1))
     elsewhere = ("--source", "s3://no-such-bucket-at-all")
-    ended = operator.run("rejections", "retry", "--fix", rules, "--yes", *elsewhere)
-    assert ended.code == ExitCode.UNAVAILABLE
-    assert "NoSuchBucket" in ended.err
+    result = operator.run("rejections", "retry", "--fix", rules, "--yes", *elsewhere)
+    assert result.code == ExitCode.UNAVAILABLE
+    assert "NoSuchBucket" in result.err
     assert operator.done("rejections", "retry", "--fix", rules, "--yes")["sent"] == 1

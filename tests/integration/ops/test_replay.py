@@ -234,10 +234,10 @@ def test_a_replay_goes_on_when_a_replica_that_went_away_is_back(
 
 
 def test_a_lag_is_not_watched_where_no_replica_is_known(operator: Operator) -> None:
-    ended = operator.run("replay", "--yes", "--max-replica-lag", "1")
+    result = operator.run("replay", "--yes", "--max-replica-lag", "1")
 
-    assert ended.code == 2
-    assert "--replica-url" in ended.err
+    assert result.code == 2
+    assert "--replica-url" in result.err
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 
@@ -289,10 +289,10 @@ def test_what_was_archived_as_rejected_stays_rejected_though_its_commit_failed(
 def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operator) -> None:
     _add(operator, "z", encode(city(1)).replace(b'"schema":1', b'"schema":9'))
 
-    ended = operator.run("replay", "--yes")
+    result = operator.run("replay", "--yes")
 
-    assert ended.code == 5
-    assert "deploy the newer release" in ended.err
+    assert result.code == 5
+    assert "deploy the newer release" in result.err
     assert operator.rows("SELECT count(*) FROM forebay.run_objects WHERE error IS NOT NULL") == [
         (1,)
     ]
@@ -311,18 +311,18 @@ def test_a_held_command_is_named_and_its_object_is_tried_again(operator: Operato
 def test_wrong_usage_is_a_sentence_and_code_2(
     operator: Operator, arguments: list[str], said: str
 ) -> None:
-    ended = operator.run("replay", *arguments)
+    result = operator.run("replay", *arguments)
 
-    assert ended.code == 2
-    assert said in ended.err
-    assert "Traceback" not in ended.err
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
 
 
 def test_nobody_to_ask_is_no_yes(operator: Operator) -> None:
-    ended = operator.run("replay")
+    result = operator.run("replay")
 
-    assert ended.code == 2
-    assert "--yes" in ended.err
+    assert result.code == 2
+    assert "--yes" in result.err
     assert operator.rows("SELECT FROM cities LIMIT 1") == []
 
 

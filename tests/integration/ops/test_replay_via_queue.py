@@ -101,8 +101,8 @@ def test_a_run_that_nobody_follows_is_done_with_its_last_object(replays: Replays
     assert replays.state(run) == "done"
     result = replays.watch(run)
     assert (result["objects"], result["objects_missing"], result["applied"]) == (3, 0, 3)
-    ended = replays.operator.run("replay", "--resume", run)
-    assert (ended.code, "is done" in ended.err) == (3, True)
+    run_result = replays.operator.run("replay", "--resume", run)
+    assert (run_result.code, "is done" in run_result.err) == (3, True)
 
 
 def test_a_run_is_followed_by_what_was_sent_and_not_by_what_the_archive_has(
@@ -136,8 +136,8 @@ def test_objects_of_a_run_that_is_being_sent_do_not_finish_it(replays: Replays) 
     replays.operator.rows("UPDATE forebay.runs SET objects = NULL WHERE id = %s::uuid", run)
     replays.consume()
     assert replays.state(run) == "running"
-    ended = replays.operator.run("replay", "--resume", run, "--watch")
-    assert (ended.code, f"forebay replay --resume {run}" in ended.err) == (3, True)
+    result = replays.operator.run("replay", "--resume", run, "--watch")
+    assert (result.code, f"forebay replay --resume {run}" in result.err) == (3, True)
     assert replays.operator.done("replay", "--resume", run)["sent"] == 0
     assert replays.state(run) == "done"
 
@@ -153,11 +153,11 @@ def test_dead_letters_of_the_run_end_the_watch_and_are_named(replays: Replays) -
     replays.consume()
     replays.bury()
     record_failure(replays.site.database.connection, run, lost, "it is not there")
-    ended = replays.operator.run("replay", "--resume", run, "--watch", "--json")
-    assert ended.code == 5
-    assert (ended.json["objects"], ended.json["objects_missing"]) == (1, 1)
-    assert ended.json["dead_letters"] == 1
-    assert f"{lost}: a dead letter of the replay queue; it is not there" in ended.err
+    result = replays.operator.run("replay", "--resume", run, "--watch", "--json")
+    assert result.code == 5
+    assert (result.json["objects"], result.json["objects_missing"]) == (1, 1)
+    assert result.json["dead_letters"] == 1
+    assert f"{lost}: a dead letter of the replay queue; it is not there" in result.err
     assert replays.state(run) == "stopped"
 
 
@@ -188,5 +188,5 @@ def test_messages_that_are_gone_end_the_watch_after_a_while(
     run = replays.begin()
     for batch in replays.queue.drain():
         replays.queue.delete(batch)
-    ended = replays.operator.run("replay", "--resume", run, "--watch")
-    assert (ended.code, "1 others are unfinished" in ended.err) == (5, True)
+    result = replays.operator.run("replay", "--resume", run, "--watch")
+    assert (result.code, "1 others are unfinished" in result.err) == (5, True)

@@ -88,10 +88,10 @@ def test_it_tells_what_waits_and_what_needs_attention(site: Site, settings: dict
 
 def test_where_all_is_well_nothing_needs_attention(site: Site, settings: dict[str, str]) -> None:
     put_now(site, apply=True)
-    ended = Operator(ROOT, site.database.url, settings).run("status", "--check")
+    result = Operator(ROOT, site.database.url, settings).run("status", "--check")
 
-    assert (ended.code, ended.err) == (0, "")
-    assert "nothing needs attention" in ended.out
+    assert (result.code, result.err) == (0, "")
+    assert "nothing needs attention" in result.out
 
 
 def test_amendments_say_nothing_about_the_times_on_the_way(site: Site) -> None:
@@ -308,10 +308,10 @@ def test_a_frozen_primary_delays_nothing_and_the_replica_tells_the_rest(
 
 def test_a_setting_that_is_missing_is_wrong_usage(site: Site, settings: dict[str, str]) -> None:
     del settings["FOREBAY_QUEUE_URL"]
-    ended = Operator(ROOT, site.database.url, settings).run("status")
+    result = Operator(ROOT, site.database.url, settings).run("status")
 
-    assert ended.code == 2
-    assert "FOREBAY_QUEUE_URL" in ended.err
+    assert result.code == 2
+    assert "FOREBAY_QUEUE_URL" in result.err
 
 
 def test_watch_gives_one_object_a_line_until_ctrl_c(site: Site, settings: dict[str, str]) -> None:

@@ -184,10 +184,10 @@ def test_any_single_change_of_a_column_is_found(
     for table, column, kind in columns(live):
         if not tamper(live, table, column, kind, chance):
             continue
-        ended = live.run("verify", *AT)
+        result = live.run("verify", *AT)
         # Under another name the object of a ledger row is one that the archive lacks.
-        if ended.code != (5 if (table, column) == ("forebay.ledger", "object") else 1):
-            missed.append((table, column, ended.code))
+        if result.code != (5 if (table, column) == ("forebay.ledger", "object") else 1):
+            missed.append((table, column, result.code))
         restored(table)
     assert missed == []
     live.done("verify", *AT)
@@ -344,5 +344,5 @@ def test_live_traffic_after_the_cut_is_no_difference(
 ) -> None:
     operator = Operator(ROOT, live.database_url, variables(site, emulator))
     for _ in range(6):
-        ended = operator.run("verify", *AT)
-        assert ended.code == 0, ended.out + ended.err
+        result = operator.run("verify", *AT)
+        assert result.code == 0, result.out + result.err

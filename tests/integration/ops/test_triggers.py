@@ -195,8 +195,8 @@ def test_a_trigger_that_refuses_what_the_live_run_took_stops_a_rebuild(
     """Such as one that was made later, or one that looks at rows that are loaded later."""
     live(operator, "", [city(1, key=1)])
     other = emptied(operator, another_database(), trigger(CHECK, "RAISE 'never';", more))
-    ended = other.run("rebuild", "--yes")
-    assert (ended.code, "never" in ended.err) == (3, True), ended.err
+    result = other.run("rebuild", "--yes")
+    assert (result.code, "never" in result.err) == (3, True), result.err
     assert other.rows("SELECT FROM public.cities") == []
 
 
@@ -206,6 +206,6 @@ def test_a_reference_from_a_table_of_one_s_own_stops_a_rebuild(
     referring = "CREATE TABLE public.notes (city int REFERENCES public.cities, note text)"
     live(operator, "", [city(1, key=1), country(2, "DE")])
     other = emptied(operator, another_database(), referring)
-    ended = other.run("rebuild", "--yes")
-    assert ended.code == 3
-    assert 'Table "notes" references "cities"' in ended.err
+    result = other.run("rebuild", "--yes")
+    assert result.code == 3
+    assert 'Table "notes" references "cities"' in result.err

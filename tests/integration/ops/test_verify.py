@@ -336,10 +336,10 @@ def test_verify_writes_nothing(applied: Operator) -> None:
 
 
 def test_a_cut_in_the_future_is_refused(applied: Operator) -> None:
-    ended = applied.run("verify", "--at", "2099-01-01")
+    result = applied.run("verify", "--at", "2099-01-01")
 
-    assert ended.code == 2
-    assert "future" in ended.err
+    assert result.code == 2
+    assert "future" in result.err
 
 
 def add(operator: Operator, content: bytes, name: str = "z") -> str:

@@ -62,14 +62,14 @@ def complaints(checkout: Path, tool: str, *more: str) -> str:
     """What the tool says about the checkout; empty if nothing is wrong."""
     output = ""
     for program, *options in commands(tool):
-        done = subprocess.run(
+        process = subprocess.run(
             [ROOT / program, *options, *more],
             cwd=checkout,
             capture_output=True,
             text=True,
             check=False,
         )
-        output += f"{done.stdout}{done.stderr}" if done.returncode else ""
+        output += f"{process.stdout}{process.stderr}" if process.returncode else ""
     return output
 
 
