@@ -151,7 +151,7 @@ class TableComparison:
     def list_newer(self) -> Iterator[tuple[str, str]]:
         """Yield keys and versions of the rows that are newer than the cut, except outdated rows."""
         with self._connection.cursor() as cursor:
-            rows = cursor.stream(self._sql.list_newer, {"cut": self._cut})
+            rows = cursor.stream(self._sql.newer, {"cut": self._cut})
             yield from ((key, version) for key, version in rows)
 
     def is_of(self, command: Command, key: str) -> bool:
