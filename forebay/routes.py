@@ -17,7 +17,7 @@ from forebay.resource.relations import Relation, find_relations
 from forebay.resource.spec import ResourceSpec
 
 Action = Literal[
-    "list", "query", "item", "status", "post", "put", "delete",
+    "list", "query", "item", "status", "post", "put", "delete", "delete_many", "commands",
     "index", "openapi", "docs", "asset", "health",
 ]  # fmt: skip
 Location = Literal["path", "query", "header"]
@@ -150,6 +150,19 @@ _ABOUT = (
 )
 
 
+#: Operations on any resource: the function checks the scope of each.
+_COMMANDS = Route(
+    method="POST",
+    path="/commands",
+    function="write",
+    action="commands",
+    resource="",
+    parameters=(),
+    cached=False,
+    names_others=True,
+)
+
+
 def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
     """Every route, in a stable order."""
     relations_by_path = find_relations(resources)
@@ -158,7 +171,7 @@ def routes(resources: Mapping[str, ResourceSpec]) -> tuple[Route, ...]:
         for spec in resources.values()
         for route in _build_routes(spec, relations_by_path[spec.path])
     )
-    return (*_ABOUT, *resource_routes)
+    return (*_ABOUT, _COMMANDS, *resource_routes)
 
 
 def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator[Route]:
@@ -216,6 +229,8 @@ def _build_routes(spec: ResourceSpec, relations: Sequence[Relation]) -> Iterator
     yield _build_write(spec, "POST", collection, "post", ())
     yield _build_write(spec, "PUT", item, "put", (key,))
     yield _build_write(spec, "DELETE", item, "delete", (key,))
+    key_filter = Parameter("query", spec.key.name)
+    yield _build_write(spec, "DELETE", collection, "delete_many", (key_filter,))
 
 
 def _build_write(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,11 @@ def _install_forebay() -> None:
     """Install the operators' command line among the other programs of .venv."""
     script = VENV / "bin" / "forebay"
     python = VENV / "bin" / "python"
+    # Not `#!{python}`: kernels split that line at blanks, and limit its length. For Python, the
+    # lines of sh are one text in quotes.
+    start = f"#!/bin/sh\n'''exec' {shlex.quote(str(python))} \"$0\" \"$@\"\n' '''\n"
     path = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-    script.write_text(f"#!{python}\n{path}from ops.cli import main\n\nmain()\n")
+    script.write_text(f"{start}{path}from ops.cli import main\n\nmain()\n", encoding="utf-8")
     script.chmod(0o755)
 
 

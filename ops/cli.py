@@ -32,6 +32,7 @@ from ops.commands import (
     rebuild,
     rejections,
     replay,
+    revert,
     status,
     sweep,
     verify,
@@ -61,6 +62,7 @@ app.command()(rebuild.rebuild)
 app.command()(verify.verify)
 app.command()(history.history)
 app.command()(outdate.outdate)
+app.command()(revert.revert)
 app.command()(status.status)
 app.command()(sweep.sweep)
 app.command()(cost.cost)

@@ -26,6 +26,7 @@ from bench import orders
 from bench.events import json_bytes, proxy_event, unheard
 from bench.harness import Aim, Contender, Findings, duration, measure
 from bench.stage import Stage
+from forebay.access import Access
 from forebay.aws.firehose import FirehoseSink
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
@@ -106,6 +107,7 @@ def ours(client: Any, stream: str = _STREAM) -> Handler:  # noqa: ANN401
         ids=IdSource(),
         answers=Answers(15),
         log=log,
+        access=Access("none"),
     )
     return lambda event: app.handle(event).to_proxy("*")
 

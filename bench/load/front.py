@@ -22,6 +22,7 @@ import psycopg
 from aiohttp import web
 
 import resources
+from forebay.access import Access
 from forebay.http import Response
 from forebay.ids import IdSource, is_create_id
 from forebay.intake.acceptance import Acceptance
@@ -103,6 +104,7 @@ def _build_synchronous() -> Callable[[], App]:
         ids=IdSource(),
         answers=Answers(0),
         log=Log(writing.SERVICE),
+        access=Access("none"),
     )
     return lambda: app
 

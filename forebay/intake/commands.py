@@ -116,14 +116,17 @@ class CommandMaker:
             raise ProblemError(Problem("key_mismatch", detail, [fault]))
         return self._build_line(spec, "create" if create else "put", key, valid.body, origin)
 
-    def put_item(self, spec: ResourceSpec, item: JsonText, origin: Origin) -> Line:
-        """Create a `put` command for the key in the item.
+    def put_item(
+        self, spec: ResourceSpec, item: JsonText, origin: Origin, *, create: bool = False
+    ) -> Line:
+        """Create a `put` command for the key in the item, or a `create`.
 
         Raises:
             ProblemError: the item is refused.
         """
         valid = _validate(spec, item)
-        return self._build_line(spec, "put", _require_key(spec, valid), valid.body, origin)
+        op: Op = "create" if create else "put"
+        return self._build_line(spec, op, _require_key(spec, valid), valid.body, origin)
 
     def delete(self, spec: ResourceSpec, key: KeyValue, origin: Origin) -> Line:
         """Create a `delete` command for a key."""

@@ -87,8 +87,21 @@ _PROBLEMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "put": (*_ITEM, "bad_key", "key_mismatch", "PGRST122"),
     "delete": ("bad_key", "bad_header", "not_accepted", "PGRST122"),
+    "commands": (
+        *("malformed_json", "not_utf8", "empty_body", "empty_batch", "batch_too_large"),
+        *("bad_header", "unknown_parameter", "not_accepted", "PGRST116", "PGRST122"),
+        # With `Prefer: return=…`, which accepts all operations or none.
+        *("duplicate_member", "command_too_large", "validation_failed", "unstorable_text"),
+        *("too_deep", "number_too_large", "key_missing", "key_mismatch", "key_not_allowed"),
+        "forbidden",
+    ),
+    "delete_many": (
+        *("bad_filter", "bad_key", "bad_header", "empty_batch", "batch_too_large", "not_accepted"),
+        *("unknown_parameter", "repeated_parameter"),
+        *("PGRST100", "PGRST116", "PGRST122", "PGRST127"),
+    ),
 }
-_WRITES: Final = frozenset({"post", "put", "delete"})
+_WRITES: Final = frozenset({"post", "put", "delete", "delete_many", "commands"})
 
 
 def headers(*names: str) -> dict[str, Schema]:

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.openapi.answers import RESPONSE_HEADERS
-from forebay.openapi.operations import Operations, about, operation_id
+from forebay.openapi.operations import Operations, general, operation_id
 from forebay.openapi.parameters import filter_schemas
 from forebay.openapi.schemas import Schema, common_schemas, resource_schemas
 from forebay.resource.relations import find_relations
 from forebay.resource.spec import ResourceSpec
-from forebay.routes import API_PREFIX, routes
+from forebay.routes import API_PREFIX, Route, routes
 
 OPENAPI_VERSION: Final = "3.1.1"
 API_VERSION: Final = API_PREFIX.removeprefix("/")
 
 _ABOUT_TAG: Final = "about"
+_COMMANDS_TAG: Final = "commands"
 _DESCRIPTION: Final = """\
 A write is answered with 202 as soon as its command is stored durably; the command is applied
 later, and has a status. Reads are answered by replicas, through a cache; `Read-After` requests a
@@ -45,11 +46,11 @@ def describe(
             continue
         paths.setdefault(route.path, {})[route.method.lower()] = {
             "operationId": operation_id(route.name),
-            "tags": [route.resource or _ABOUT_TAG],
+            "tags": [_choose_tag(route)],
             **(
                 operations[route.resource].of(route)
                 if route.resource
-                else about(route, require_api_key=require_api_key)
+                else general(route, require_api_key=require_api_key)
             ),
         }
     return {
@@ -69,12 +70,19 @@ def describe(
     }
 
 
+def _choose_tag(route: Route) -> str:
+    if route.resource:
+        return route.resource
+    return _COMMANDS_TAG if route.action == "commands" else _ABOUT_TAG
+
+
 def _describe_tags(resources: Mapping[str, ResourceSpec]) -> list[Schema]:
     resource_tags = [
         {"name": path, "description": spec.description} for path, spec in resources.items()
     ]
     return [
         *resource_tags,
+        {"name": _COMMANDS_TAG, "description": "Operations on any resources."},
         {"name": _ABOUT_TAG, "description": "The description and the status of the API."},
     ]
 

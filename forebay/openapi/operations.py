@@ -83,6 +83,7 @@ class Operations:
             "post": self._describe_post,
             "put": self._describe_put,
             "delete": self._describe_delete,
+            "delete_many": self._describe_delete_many,
         }
 
     def of(self, route: Route) -> Schema:
@@ -202,11 +203,7 @@ class Operations:
             },
             "responses": {
                 "202": self._describe_accepted(),
-                "207": {
-                    "description": "The result of each item: valid items are accepted.",
-                    "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
-                    "content": content(reference("BatchResult")),
-                },
+                "207": _describe_results(),
             },
         }
 
@@ -227,6 +224,15 @@ class Operations:
             "summary": "Delete an item",
             "parameters": [_IF_MATCH, _READ_AFTER, _PREFER, _TRACEPARENT],
             "responses": {"202": self._describe_accepted()},
+        }
+
+    def _describe_delete_many(self) -> Schema:
+        return {
+            "summary": "Delete the items with some keys",
+            "description": "The key's filter is `eq.` with one key, or `in.()` with up to "
+            f"{MAX_BATCH_ITEMS} keys, which has a result for each key.",
+            "parameters": [_READ_AFTER, _PREFER, _TRACEPARENT],
+            "responses": {"202": self._describe_accepted(), "207": _describe_results()},
         }
 
     def _describe_accepted(self) -> Schema:
@@ -273,9 +279,9 @@ def operation_id(route_name: str) -> str:
     return route_name.replace(".", "_").replace("-", "_")
 
 
-def about(route: Route, *, require_api_key: bool) -> Schema:
-    """Describe a route about the API itself (`index`, `openapi`, `docs`, `health`)."""
-    return completed(dict(_ABOUT[route.action]), route, require_api_key=require_api_key)
+def general(route: Route, *, require_api_key: bool) -> Schema:
+    """Describe a route that belongs to no resource."""
+    return completed(dict(_GENERAL[route.action]), route, require_api_key=require_api_key)
 
 
 def completed(operation: Schema, route: Route, *, require_api_key: bool) -> Schema:
@@ -304,6 +310,14 @@ def _remove_bodies(operation: Schema) -> Schema:
     return {**operation, "summary": f"{operation['summary']}: headers only", "responses": answers}
 
 
+def _describe_results() -> Schema:
+    return {
+        "description": "The result of each item: valid items are accepted.",
+        "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
+        "content": content(reference("BatchResult")),
+    }
+
+
 def _describe_batch(new: Schema) -> Schema:
     """Describe a batch; the schema admits any item, because each is accepted or refused alone."""
     other = {"description": "An invalid item is refused separately, with a problem in the answer."}
@@ -315,7 +329,28 @@ def _describe_batch(new: Schema) -> Schema:
     }
 
 
-_ABOUT: Final[Mapping[str, Schema]] = {
+#: Operations of routes that belong to no resource.
+_GENERAL: Final[Mapping[str, Schema]] = {
+    "commands": {
+        "summary": "Write to any resources",
+        "description": f"Up to {MAX_BATCH_ITEMS} operations as an array, or as NDJSON, accepted in "
+        "their order. A `create` never overwrites an item; without `key` the body has the key, or "
+        "the server makes it. Operations are not a transaction: each is accepted, applied or "
+        "rejected alone.",
+        "parameters": [_IDEMPOTENCY_KEY, _READ_AFTER, _PREFER, _TRACEPARENT],
+        "requestBody": {
+            "required": True,
+            "content": content(_describe_batch(reference("Operation"))),
+        },
+        "responses": {
+            "202": {
+                "description": "All operations are accepted, and the request prefers another "
+                "answer than the usual results.",
+                "headers": headers("Retry-After", "Cache-Control", "Preference-Applied"),
+            },
+            "207": _describe_results(),
+        },
+    },
     "index": {
         "summary": "List the links of the API",
         "responses": {

@@ -88,6 +88,8 @@ class Parameters:
         place = {"name": parameter.name, "in": parameter.location}
         if parameter.location == "path":
             return {**place, "required": True, **self._describe_path(parameter.name)}
+        if route.action == "delete_many":
+            return {**place, **self._describe_key_filter()}
         if parameter.location == "header" and parameter.name == "Prefer":
             return {**place, **(_PREFER_WAIT if route.action == "status" else _PREFER_COUNT)}
         if parameter.location == "header":
@@ -114,6 +116,20 @@ class Parameters:
             text = f"{about} {description.get('description', '')}".rstrip()
             return {**description, "description": text}
         return _describe_query_of(self._spec, name)
+
+    def _describe_key_filter(self) -> Schema:
+        """Describe the parameter that names the items of a write."""
+        key = self._spec.key
+        value = value_of(key, self._taken[key.name])
+        return {
+            "required": True,
+            "schema": {
+                "type": "string",
+                OWN_FORMAT: f"{key.kind.value}-keys",
+                "pattern": r"^(eq\.|in\.\()",
+                "examples": [f"eq.{value}", f"in.({value})"],
+            },
+        }
 
     def form(self, names: Sequence[str]) -> Schema:
         """Describe a form body with these parameters as its fields."""

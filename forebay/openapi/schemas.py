@@ -287,6 +287,7 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "required": ["index", "outcome", "status", "problem"],
         },
     )
+    yield "Operation", _build_operation(key)
     yield "Problem", _build_problem()
     yield "Health", _build_health()
     yield (
@@ -302,6 +303,24 @@ def _build_common() -> Iterator[tuple[str, Schema]]:
             "required": ["links"],
         },
     )
+
+
+def _build_operation(key: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {
+            "op": {"type": "string", "enum": ["create", "put", "delete"]},
+            "resource": {"type": "string"},
+            "key": key,
+            "body": {
+                "type": "object",
+                "description": "The item, as in a request to the resource; not for `delete`.",
+                "additionalProperties": True,
+            },
+        },
+        "required": ["op", "resource"],
+        "additionalProperties": False,
+    }
 
 
 def _build_word(value: str) -> Schema:

@@ -23,6 +23,8 @@ from infra.front import (
 
 #: For the routes that describe the API itself.
 STATUS_SCOPE: Final = "status.read"
+#: For operations on any resource, in addition to the scopes to write the resources.
+COMMANDS_SCOPE: Final = write_scope("commands")
 
 _READING: Final = frozenset({"list", "query", "item", "status"})
 
@@ -32,6 +34,8 @@ def scopes_of(route: Route) -> tuple[str, ...]:
 
     A writer may query the status of its commands, so a status accepts either scope.
     """
+    if route.action == "commands":
+        return (COMMANDS_SCOPE,)
     if not route.resource:
         return (STATUS_SCOPE,)
     read, write = read_scope(route.resource), write_scope(route.resource)

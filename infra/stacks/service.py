@@ -290,7 +290,14 @@ def build_variables(
         **cors,
     }
     by_function: Mapping[FunctionName, Mapping[str, str]] = {
-        "write": {**stream, **archive, **buffer, **cors, **_export_max_body(settings)},
+        "write": {
+            **stream,
+            **archive,
+            **buffer,
+            **cors,
+            **_export_max_body(settings),
+            **_export_authorization(settings.api),
+        },
         "read": reading,
         "status": reading,
         "about": {
@@ -329,7 +336,7 @@ def _export_max_body(settings: Settings) -> Mapping[str, str]:
 
 
 def _export_authorization(api: ApiSettings) -> Mapping[str, str]:
-    """The variables by which the read function determines what else a caller may read."""
+    """The variables by which a function determines which other resources a caller may use."""
     kind: dict[str, str] = {"FOREBAY_AUTHORIZATION": api.authorization.kind}
     if isinstance(api.authorization, IamSettings) and api.authorization.principals:
         principals = {arn: list(scopes) for arn, scopes in api.authorization.principals.items()}

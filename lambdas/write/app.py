@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from forebay.access import Access
 from forebay.command import Command, KeyValue
 from forebay.http import Response, problem_response
 from forebay.ids import IdSource
@@ -29,6 +30,7 @@ from forebay.resource.spec import ResourceSpec
 from forebay.routes import API_PREFIX, Route, routes
 from lambdas.write.answers import Answers, describe_not_accepted
 from lambdas.write.items import ParsedItem, parse_item, parse_item_or_array, parse_lines
+from lambdas.write.operations import OperationMaker
 from lambdas.write.parameters import (
     COLUMNS,
     ON_CONFLICT,
@@ -66,13 +68,10 @@ class _Write:
     #: The members of items that count; None for all.
     columns: frozenset[str] | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        """True if the items are accepted together or not at all.
-
-        The clients that send these, PostgREST's, don't look for refused items in an answer.
-        """
-        return self.columns is not None or self.preferences.returns != "outcome"
+    def after(self, result: _Result) -> _Write:
+        """The write of the next item."""
+        origin = _advance_origin(self.origin, result)
+        return self if origin is self.origin else replace(self, origin=origin)
 
 
 _Writer = Callable[[_Write], _Answer]
@@ -89,6 +88,7 @@ class WriteApp:
         ids: IdSource,
         answers: Answers,
         log: Log,
+        access: Access,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         shapes: Callable[[], Mapping[str, Recorded]] = dict,
     ) -> None:
@@ -100,6 +100,7 @@ class WriteApp:
             ids: creates command ids.
             answers: builds responses.
             log: gets one line per request.
+            access: the callers' scopes.
             max_body_bytes: limit for a request's inflated body; a larger body is refused.
             shapes: returns the recorded earlier schema versions; called only when a request names
                 one of them.
@@ -115,10 +116,12 @@ class WriteApp:
             "post": self._post,
             "put": self._put,
             "delete": self._delete,
+            "delete_many": self._delete_many,
         }
         self._acceptor = acceptor
         self._ids = ids
         self._commands = CommandMaker(ids)
+        self._operations = OperationMaker(resources, self._commands, access)
         self._answers = answers
         self._log = log
         self._shapes = shapes
@@ -150,7 +153,6 @@ class WriteApp:
             raise ProblemError(
                 Problem("unknown_resource", f"nothing takes {request.method} {request.path}")
             )
-        spec = self._resources[route.resource]
         preferences = read_preferences(
             request.prefer,
             cast("Method", route.method),
@@ -158,10 +160,15 @@ class WriteApp:
         )
         if preferences.returns == "representation" and request.accepts_object():
             preferences = replace(preferences, returns="object")
-        columns = _read_query(spec, route, request.query, preferences) if request.query else None
         origin = request.origin(self._ids.now_ms())
-        write = _Write(spec, request, origin, preferences, columns)
-        answer = self._writers[route.action](write)
+        if route.action == "commands":
+            answer = self._accept_operations(request, origin, preferences)
+        else:
+            spec = self._resources[route.resource]
+            query = request.query
+            columns = _read_query(spec, route, query, preferences) if query else None
+            write = _Write(spec, request, origin, preferences, columns)
+            answer = self._writers[route.action](write)
         if not preferences.applied:
             return answer
         applied_header = {"Preference-Applied": ", ".join(preferences.applied)}
@@ -169,12 +176,7 @@ class WriteApp:
         return answer._replace(response=replace(answer.response, headers=headers))
 
     def _post(self, write: _Write) -> _Answer:
-        media = write.request.media_type()
-        if media in NDJSON_TYPES:
-            return self._accept_batch(write, parse_lines(write.request.body()))
-        if media not in JSON_TYPES:
-            raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
-        item_or_array = parse_item_or_array(write.request.body())
+        item_or_array = _parse_items(write.request)
         if isinstance(item_or_array, list):
             return self._accept_batch(write, item_or_array)
         item = self._choose_upgrade(write)(_keep_columns(item_or_array, write.columns))
@@ -194,6 +196,20 @@ class WriteApp:
         line = self._commands.delete(write.spec, _read_path_key(write), write.origin)
         return self._accept_one(write, line)
 
+    def _delete_many(self, write: _Write) -> _Answer:
+        from lambdas.write.targets import read_targets  # noqa: PLC0415 - few requests need it
+
+        targets = read_targets(write.spec, write.request.query)
+        lines: list[Line] = []
+        for key in targets.keys:
+            lines.append(self._commands.delete(write.spec, key, write.origin))
+            write = write.after(lines[-1])
+        return (
+            self._accept_results(lines, write.request, write.preferences)
+            if targets.is_list
+            else self._accept_one(write, lines[0])
+        )
+
     def _accept_one(self, write: _Write, line: Line) -> _Answer:
         acceptance = self._acceptor.accept([line])
         if acceptance.not_accepted:
@@ -206,24 +222,72 @@ class WriteApp:
         names, upgrade = ItemNames(), self._choose_upgrade(write)
         for item in items:
             results.append(self._try_make_line(write, item, names, upgrade))
-            origin = _advance_origin(write.origin, results[-1])
-            write = write if origin is write.origin else replace(write, origin=origin)
-        if write.is_whole:
+            write = write.after(results[-1])
+        is_whole = write.columns is not None
+        return self._accept_results(results, write.request, write.preferences, is_whole=is_whole)
+
+    def _accept_operations(
+        self, request: WriteRequest, origin: Origin, preferences: Preferences
+    ) -> _Answer:
+        """Accept operations on any resources."""
+        if request.query:
+            refuse_unknown(request.query, ())
+        if request.schema_version() is not None:
+            raise ProblemError(
+                Problem("unsupported_media_type", "schema versions are those of one resource")
+            )
+        operations = _parse_items(request)
+        if not isinstance(operations, list):
+            detail = "send an array of operations, or lines with an operation each"
+            raise ProblemError(Problem("validation_failed", detail))
+        names, context = ItemNames(), request.event.get("requestContext") or {}
+        results: list[_Result] = []
+        for operation in operations:
+            if isinstance(operation, Problem):
+                results.append(operation)
+                continue
+            try:
+                name = names.next_for(operation) if origin.idempotency_key is not None else ""
+                results.append(self._operations.make(operation, origin, context, name=name))
+            except ProblemError as exc:
+                results.append(exc.problem)
+            origin = _advance_origin(origin, results[-1])
+        return self._accept_results(results, request, preferences)
+
+    def _accept_results(
+        self,
+        results: Sequence[_Result],
+        request: WriteRequest,
+        preferences: Preferences,
+        *,
+        is_whole: bool = False,
+    ) -> _Answer:
+        """Accept the commands, and answer with a result for each item.
+
+        Args:
+            results: the items' commands or problems, in their order.
+            request: the request.
+            preferences: of the request.
+            is_whole: accept all items or none. So are requests that request another answer than
+                usual: clients of PostgREST don't look for refused items in an answer.
+        """
+        is_whole = is_whole or preferences.returns != "outcome"
+        if is_whole:
             _refuse_whole(results)
-        if write.preferences.returns == "object" and len(results) != 1:
+        if preferences.returns == "object" and len(results) != 1:
             raise ProblemError(
                 Problem("PGRST116", f"{OBJECT_TYPE} has room for one item, not {len(results)}")
             )
         lines = [result for result in results if isinstance(result, Line)]
         acceptance = self._acceptor.accept(lines) if lines else Acceptance(())
-        if write.is_whole and acceptance.not_accepted:
+        if is_whole and acceptance.not_accepted:
             raise ProblemError(describe_not_accepted())
-        if write.preferences.returns == "outcome":
+        if preferences.returns == "outcome":
             outcomes = _list_outcomes(results, acceptance)
-            response = self._answers.answer_batch(outcomes, write.request.path)
+            response = self._answers.answer_batch(outcomes, request.path)
         else:
             commands = [line.command for line in lines]
-            response = self._answers.answer_many(commands, write.preferences.returns)
+            response = self._answers.answer_many(commands, preferences.returns)
         return _Answer(response, _measure(acceptance, refused=len(results) - len(lines)))
 
     def _try_make_line(
@@ -273,6 +337,23 @@ class WriteApp:
         return partial(upgrade_item, spec, version, old)
 
 
+def _parse_items(request: WriteRequest) -> JsonText | list[ParsedItem]:
+    """Parse one item, or the items of an array or of lines."""
+    media = request.media_type()
+    if media in NDJSON_TYPES:
+        return parse_lines(request.body())
+    if media not in JSON_TYPES:
+        raise ProblemError(_describe_media(media, JSON_TYPES | NDJSON_TYPES))
+    return parse_item_or_array(request.body())
+
+
+def _advance_origin(origin: Origin, result: _Result) -> Origin:
+    """The origin for the next item: its lower bound makes ids rise in the order of the items."""
+    if origin.after is None or isinstance(result, Problem):
+        return origin
+    return replace(origin, after=max(origin.after, result.command.id))
+
+
 def _keep_unchanged(item: JsonText) -> JsonText:
     return item
 
@@ -300,13 +381,6 @@ def _measure(acceptance: Acceptance, *, refused: int = 0) -> dict[Metric, float]
     return {metric: value for metric, value in values.items() if value}
 
 
-def _advance_origin(origin: Origin, result: _Result) -> Origin:
-    """The origin for the next item: its lower bound makes ids rise in the order of the items."""
-    if origin.after is None or isinstance(result, Problem):
-        return origin
-    return replace(origin, after=max(origin.after, result.command.id))
-
-
 def _read_path_key(write: _Write) -> KeyValue:
     return read_key(write.spec, write.request.path_parameters.get("key", ""))
 
@@ -315,10 +389,16 @@ def _read_query(
     spec: ResourceSpec, route: Route, query: Mapping[str, object], preferences: Preferences
 ) -> frozenset[str] | None:
     """Return the members of items that count; refuse parameters that the write does not have."""
-    names = [COLUMNS, ON_CONFLICT] if route.action == "post" else []
+    names: list[str] = []
+    if route.action == "post":
+        names += [COLUMNS, ON_CONFLICT]
+    elif route.action == "delete_many":
+        names += [column.name for column in spec.columns]
     if names and preferences.returns in {"representation", "object"}:
         names.append(SELECT)
-    refuse_unknown(spec, query, names)
+    refuse_unknown(query, names, spec)
+    if route.action != "post":  # a field may be called `columns`
+        return None
     check_on_conflict(spec, query)
     return read_columns(spec, query)
 

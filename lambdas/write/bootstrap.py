@@ -9,6 +9,7 @@ import botocore.session
 from botocore.config import Config
 
 import resources
+from forebay.access import Access
 from forebay.aws.archive import Archive
 from forebay.aws.firehose import FirehoseSink
 from forebay.ids import IdSource
@@ -70,6 +71,7 @@ def build(settings: WriteSettings, log: Log) -> WriteApp:
         ids=IdSource(),
         answers=Answers(settings.buffer_seconds),
         log=log,
+        access=Access.parse(settings.authorization, settings.principals),
         max_body_bytes=settings.max_body_bytes,
         shapes=resources.shapes,
     )

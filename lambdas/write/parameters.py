@@ -24,7 +24,7 @@ def read_columns(spec: ResourceSpec, query: Mapping[str, object]) -> frozenset[s
     Raises:
         ProblemError: `columns` is repeated, is no list of names, or names no field of the resource.
     """
-    text = _get_text(query, COLUMNS)
+    text = get_parameter(query, COLUMNS)
     if text is None:
         return None
     names = _parse_names(COLUMNS, text)
@@ -42,7 +42,7 @@ def check_on_conflict(spec: ResourceSpec, query: Mapping[str, object]) -> None:
     Raises:
         ProblemError: it is repeated, or names other fields.
     """
-    text = _get_text(query, ON_CONFLICT)
+    text = get_parameter(query, ON_CONFLICT)
     if text is not None and _parse_names(ON_CONFLICT, text) != [spec.key.name]:
         raise ProblemError(
             Problem(
@@ -54,8 +54,15 @@ def check_on_conflict(spec: ResourceSpec, query: Mapping[str, object]) -> None:
         )
 
 
-def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Sequence[str]) -> None:
+def refuse_unknown(
+    query: Mapping[str, object], known: Sequence[str], spec: ResourceSpec | None = None
+) -> None:
     """Refuse parameters that a write does not have.
+
+    Args:
+        query: the request's parameters.
+        known: the parameters of the write.
+        spec: the resource, if the write is of one resource.
 
     Raises:
         ProblemError: the query has such a parameter.
@@ -63,7 +70,7 @@ def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Seque
     unknown = sorted(query.keys() - set(known))
     if not unknown:
         return
-    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}"
+    item = f"{API_PREFIX}/{spec.path}/{{{spec.key.name}}}" if spec else "its address"
     hints = {
         COLUMNS: "only a POST has `columns`",
         ON_CONFLICT: "only a POST has `on_conflict`",
@@ -78,8 +85,12 @@ def refuse_unknown(spec: ResourceSpec, query: Mapping[str, object], known: Seque
     )
 
 
-def _get_text(query: Mapping[str, object], name: str) -> str | None:
-    """Return a parameter's value; None if it is not given."""
+def get_parameter(query: Mapping[str, object], name: str) -> str | None:
+    """Return a parameter's value; None if it is not given.
+
+    Raises:
+        ProblemError: it is given twice.
+    """
     value = query.get(name)
     if isinstance(value, list):
         if len(value) > 1:

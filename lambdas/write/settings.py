@@ -25,6 +25,10 @@ class WriteSettings:
     buffer_seconds: float
     #: CORS: the origin that may read the answers, or `*` for all; empty for none.
     cors_allow_origin: str
+    #: How callers prove their scopes: a kind of `forebay.access.Access`.
+    authorization: str
+    #: For `iam`: a JSON object of the principals' ARNs with their scopes; otherwise empty.
+    principals: str
     #: Larger bodies are refused, with or without `Content-Length`.
     max_body_bytes: int
 
@@ -40,6 +44,8 @@ class WriteSettings:
             archive_bucket=required(environment, "FOREBAY_ARCHIVE_BUCKET"),
             buffer_seconds=number(environment, "FOREBAY_BUFFER_SECONDS", DEFAULT_BUFFER_SECONDS),
             cors_allow_origin=environment.get("FOREBAY_CORS_ALLOW_ORIGIN", ""),
+            authorization=required(environment, "FOREBAY_AUTHORIZATION"),
+            principals=environment.get("FOREBAY_PRINCIPALS", ""),
             max_body_bytes=int(
                 number(environment, "FOREBAY_MAX_BODY_BYTES", DEFAULT_MAX_BODY_BYTES)
             ),

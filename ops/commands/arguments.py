@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
 from forebay.command import KeyValue
+from forebay.ids import is_command_id
+from forebay.replay.selection import Selection
 from forebay.resource.spec import ResourceSpec
+from forebay.text_files import read_text_file
+from ops import options
+from ops.console import shorten
 from ops.context import Context
 from ops.errors import UsageError
+
+_BLANKS: Final = string.whitespace + "\u00a0\ufeff"
+
+# Conditions on archived commands.
+Since = Annotated[
+    str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
+]
+Until = Annotated[
+    str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
+]
+Resources = Annotated[
+    list[str] | None,
+    typer.Option("--resource", help="Commands of this resource; may be repeated."),
+]
+Keys = Annotated[
+    list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
+]
+Callers = Annotated[
+    list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
+]
+IdFile = Annotated[
+    Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
+]
 
 DeadLetterQueueUrl = Annotated[
     str | None,
@@ -57,3 +87,50 @@ def parse_key(spec: ResourceSpec, text: str) -> KeyValue:
         return spec.body.read_key(text)
     except ValueError as exc:
         raise UsageError(f"{text!r} is not a key of {spec.path}: {exc}") from None
+
+
+def select(
+    *,
+    since: str | None,
+    until: str | None,
+    resources: Sequence[str] | None,
+    keys: Sequence[str] | None,
+    callers: Sequence[str] | None,
+    id_file: Path | None,
+) -> Selection:
+    """Return the selection of the options that are conditions on archived commands.
+
+    Raises:
+        UsageError: an option has an invalid value.
+    """
+    return Selection(
+        since=options.parse_moment(since, "--from") if since else None,
+        until=options.parse_moment(until, "--to") if until else None,
+        resources=frozenset(resources or ()),
+        keys=frozenset(keys or ()),
+        by=frozenset(callers or ()),
+        ids=_read_ids(id_file) if id_file else frozenset(),
+    )
+
+
+def _read_ids(file: Path) -> frozenset[str]:
+    """Read command ids, one per line; blank lines and spaces around an id are ignored.
+
+    Raises:
+        UsageError: the file contains no ids, or invalid lines; the message names their numbers.
+    """
+    # A file that was joined from several files may contain a byte order mark in its middle.
+    lines = [line.strip(_BLANKS) for line in read_text_file(file).split("\n")]
+    ids = {number: line.lower() for number, line in enumerate(lines, start=1) if line}
+    invalid_numbers = [
+        number for number, command_id in ids.items() if not is_command_id(command_id)
+    ]
+    if invalid_numbers:
+        named = "; ".join(
+            f"line {number:,}: {shorten(lines[number - 1])!r}" for number in invalid_numbers[:5]
+        )
+        more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
+        raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")
+    if not ids:
+        raise UsageError(f"--id-file {file} contains no ids")
+    return frozenset(ids.values())

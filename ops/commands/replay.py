@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import string
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from forebay.ids import is_command_id
 from forebay.replay.runs import Run
 from forebay.replay.selection import Selection
-from forebay.text_files import read_text_file
 from ops import options
 from ops.archive.damage import find_damaged, refuse_damaged
 from ops.archive.layout import describe_lack
 from ops.archive.missing import Missing
+from ops.commands import arguments
 from ops.commands.arguments import check_resources
-from ops.console import Console, shorten
+from ops.console import Console
 from ops.context import ARCHIVE, DATABASE, REPLAY_QUEUE, REPLICA, Context
 from ops.errors import IncompleteError, UsageError
 from ops.replay import replay as replaying
 from ops.replay.plan import make_plan
 from ops.replay.via_queue import replay_via_queue
 
-_BLANKS: Final = string.whitespace + "\u00a0\ufeff"
-
-_Since = Annotated[
-    str | None, typer.Option("--from", help="Commands accepted at this time or later (UTC).")
-]
-_Until = Annotated[
-    str | None, typer.Option("--to", help="Commands accepted before this time (UTC).")
-]
-_Resources = Annotated[
-    list[str] | None,
-    typer.Option("--resource", help="Commands of this resource; may be repeated."),
-]
-_Keys = Annotated[
-    list[str] | None, typer.Option("--key", help="Commands of this key; may be repeated.")
-]
-_Callers = Annotated[
-    list[str] | None, typer.Option("--by", help="Commands of this caller; may be repeated.")
-]
-_IdFile = Annotated[
-    Path | None, typer.Option("--id-file", help="Commands with these ids, one per line.")
-]
 _ViaQueue = Annotated[
     bool,
     typer.Option(
@@ -83,12 +59,12 @@ _Plan = Annotated[bool, typer.Option("--plan", help="Only report the effects of 
 
 def replay(
     *,
-    since: _Since = None,
-    until: _Until = None,
-    resource: _Resources = None,
-    key: _Keys = None,
-    by: _Callers = None,
-    id_file: _IdFile = None,
+    since: arguments.Since = None,
+    until: arguments.Until = None,
+    resource: arguments.Resources = None,
+    key: arguments.Keys = None,
+    by: arguments.Callers = None,
+    id_file: arguments.IdFile = None,
     source: options.SourceUrl = None,
     database_url: options.DatabaseUrl = None,
     replica_url: options.ReplicaUrl = None,
@@ -117,13 +93,8 @@ def replay(
     )
     console = Console(as_json=as_json, databases=context.databases, strays=context.strays)
     check_resources(context, resource or ())
-    selection = Selection(
-        since=options.parse_moment(since, "--from") if since else None,
-        until=options.parse_moment(until, "--to") if until else None,
-        resources=frozenset(resource or ()),
-        keys=frozenset(key or ()),
-        by=frozenset(by or ()),
-        ids=_read_ids(id_file) if id_file else frozenset(),
+    selection = arguments.select(
+        since=since, until=until, resources=resource, keys=key, callers=by, id_file=id_file
     )
     if resume and not selection.is_everything:
         raise UsageError("--resume uses the conditions of its run; leave out all conditions")
@@ -237,26 +208,3 @@ def _require_commands(commands: int, objects: int, selection: Selection) -> None
         "archive that can contain such commands; `forebay history RESOURCE KEY` finds commands, "
         "and `forebay verify` finds objects whose names have another time than their commands"
     )
-
-
-def _read_ids(file: Path) -> frozenset[str]:
-    """Read command ids, one per line; blank lines and spaces around an id are ignored.
-
-    Raises:
-        UsageError: the file contains no ids, or invalid lines; the message names their numbers.
-    """
-    # A file that was joined from several files may contain a byte order mark in its middle.
-    lines = [line.strip(_BLANKS) for line in read_text_file(file).split("\n")]
-    ids = {number: line.lower() for number, line in enumerate(lines, start=1) if line}
-    invalid_numbers = [
-        number for number, command_id in ids.items() if not is_command_id(command_id)
-    ]
-    if invalid_numbers:
-        named = "; ".join(
-            f"line {number:,}: {shorten(lines[number - 1])!r}" for number in invalid_numbers[:5]
-        )
-        more = f"; and {len(invalid_numbers) - 5:,} more lines" if len(invalid_numbers) > 5 else ""  # noqa: PLR2004
-        raise UsageError(f"--id-file {file} has lines that are not command ids: {named}{more}")
-    if not ids:
-        raise UsageError(f"--id-file {file} contains no ids")
-    return frozenset(ids.values())

@@ -8,6 +8,7 @@ import pytest
 from botocore.config import Config
 
 import resources
+from forebay.access import Access
 from forebay.aws.archive import Archive
 from forebay.aws.firehose import FirehoseSink
 from forebay.ids import IdSource
@@ -53,6 +54,7 @@ def writer(stack: FaultyStack, ahead_seconds: int) -> WriteApp:
         ids=IdSource(lambda: time.time_ns() // 1_000_000 + ahead_seconds * 1000),
         answers=Answers(1.0),
         log=log,
+        access=Access("none"),
     )
 
 

@@ -191,7 +191,8 @@ def test_a_user_pool_has_every_scope_and_clients_only_their_own(
     loader, people = clients["forebay-dev-loader"], clients["forebay-dev-people"]
 
     assert [scope["ScopeName"] for scope in server["Scopes"]] == [
-        *("status.read", "cities.read", "cities.write", "countries.read", "countries.write"),
+        *("status.read", "commands.write"),
+        *("cities.read", "cities.write", "countries.read", "countries.write"),
     ]
     assert loader["AllowedOAuthFlows"] == ["client_credentials"]
     assert json.dumps(loader["AllowedOAuthScopes"]).count("cities.write") == 1

@@ -45,6 +45,8 @@ def by_tokens(flags: Mapping[str, Any]) -> Mapping[tuple[str, str], Mapping[str,
 
 
 def expected_scopes(route: Route) -> list[str]:
+    if route.path == "/commands":
+        return ["forebay/commands.write"]
     if not route.resource:
         return ["forebay/status.read"]
     reads, writes = (f"forebay/{route.resource}.{access}" for access in ("read", "write"))
@@ -303,6 +305,7 @@ _DOCUMENTED = {
     "cities.read": "| read `cities` |",
     "cities.write": "| write `cities`, and read the statuses of commands |",
     "status.read": "| read the status of the pipeline |",
+    "commands.write": "| send operations on any resources; the scopes decide about each |",
 }
 
 

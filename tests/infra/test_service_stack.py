@@ -15,6 +15,7 @@ from tests.infra.variants import ACCOUNT, settings_of
 
 OWN_VARIABLES: dict[FunctionName, set[str]] = {
     "write": {
+        "FOREBAY_AUTHORIZATION",
         "FOREBAY_STREAMS",
         "FOREBAY_ARCHIVE_BUCKET",
         "FOREBAY_BUFFER_SECONDS",

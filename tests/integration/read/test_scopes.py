@@ -27,9 +27,10 @@ from forebay.resource.relations import find_relations
 from forebay.resource.spec import Kind
 from local.postgres.config import OWNER
 from tests.fixtures import model
+from tests.fixtures.api import OPEN
 from tests.fixtures.commands import command_id
 from tests.fixtures.postgres import PostgresServer, cloned_database
-from tests.fixtures.reading import OPEN, Reader, close, reader_for
+from tests.fixtures.reading import Reader, close, reader_for
 from tests.fixtures.tables import Database, create_tables, open_connection
 
 QUESTIONS = 400

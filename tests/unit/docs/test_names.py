@@ -204,6 +204,7 @@ NO_FILES = {
     "forebay/<resource>.read",
     "forebay/<resource>.write",
     "forebay/status.read",
+    "forebay/commands.write",
     "resources/compiled.pickle",
 }
 

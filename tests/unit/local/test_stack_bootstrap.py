@@ -58,3 +58,23 @@ def test_a_python_without_venv_is_one_sentence_with_the_package_to_install(
         bootstrap.prepare_uv(str(python))
 
     assert "apt install python3-venv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["plain", "private ä ß", "it's", "x" * 200])
+def test_the_operators_command_runs_in_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    """A kernel splits a script's first line at blanks, and limits its length."""
+    root = tmp_path / folder
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (root / "ops").mkdir()
+    (root / "ops" / "cli.py").write_text("import sys\ndef main(): print(sys.argv[1:])\n")
+    monkeypatch.setattr(bootstrap, "ROOT", root)
+    monkeypatch.setattr(bootstrap, "VENV", root / ".venv")
+
+    bootstrap._install_forebay()
+
+    script = root / ".venv" / "bin" / "forebay"
+    done = subprocess.run([script, "a b", "c"], check=True, capture_output=True, text=True)
+    assert done.stdout == "['a b', 'c']\n"

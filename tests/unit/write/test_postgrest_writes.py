@@ -190,3 +190,76 @@ def test_every_problem_has_the_members_that_postgrests_clients_show() -> None:
     assert invalid["hint"] is None
     (result,) = document(bench.send("POST", "/cities", [{}]))["results"]
     assert result["problem"]["message"] == result["problem"]["detail"]
+
+
+@pytest.mark.parametrize("returning", ["minimal", "representation"])
+def test_a_delete_by_the_key_deletes(returning: Any) -> None:
+    bench = WriteBench()
+    table = connect(bench).from_("cities")
+    one: Any = table.delete(returning=returning).eq("geonameid", 5).execute().data
+    many: Any = table.delete(returning=returning).in_("geonameid", [7, 6, 7]).execute().data
+    assert keys(bench) == [("delete", 5), ("delete", 7), ("delete", 6)]
+    expected = ([5], [7, 6]) if returning == "representation" else ([], [])
+    assert ([r["key"] for r in one], [r["key"] for r in many]) == expected
+
+
+def delete(bench: WriteBench, resource: str = "cities", **query: str) -> Any:
+    return bench.app.handle(event("DELETE", f"/{resource}", query=query))
+
+
+def test_a_delete_of_one_key_is_202_and_of_a_list_207() -> None:
+    bench = WriteBench()
+    one = delete(bench, geonameid="eq.5")
+    assert (one.status, one.headers["Content-Location"]) == (202, "/v1/cities/5")
+    many = delete(bench, geonameid="in.(5)")
+    assert many.status == 207
+    assert [result["outcome"] for result in document(many)["results"]] == ["accepted"]
+
+
+@pytest.mark.parametrize("text", ["eq.XK", "in.(XK)", 'in.("XK")', "in.(XK,XK)"])
+def test_a_key_may_be_quoted_in_a_list(text: str) -> None:
+    bench = WriteBench()
+    assert delete(bench, "countries", code=text).status in {202, 207}
+    assert keys(bench) == [("delete", "XK")]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({}, "bad_filter"),
+        ({"geonameid": "gt.5"}, "bad_filter"),
+        ({"geonameid": "not.eq.5"}, "bad_filter"),
+        ({"geonameid": "not.in.(5,6)"}, "bad_filter"),
+        ({"geonameid": "eq(any).{5,6}"}, "bad_filter"),
+        ({"geonameid": "is.null"}, "bad_filter"),
+        ({"geonameid": "eq.x"}, "bad_filter"),
+        ({"geonameid": "eq.-1"}, "bad_key"),
+        ({"geonameid": "5"}, "PGRST100"),
+        ({"geonameid": "in.(5"}, "PGRST100"),
+        ({"geonameid": "in.(5)x"}, "PGRST100"),
+        ({"geonameid": "in.()"}, "empty_batch"),
+        ({"geonameid": f"in.({','.join(map(str, range(1, 502)))})"}, "batch_too_large"),
+        ({"geonameid": "eq.5", "population": "eq.0"}, "PGRST127"),
+        ({"population": "eq.0"}, "PGRST127"),
+        ({"geonameid": "eq.5", "limit": "1"}, "unknown_parameter"),
+        ({"or": "(geonameid.eq.5)"}, "unknown_parameter"),
+    ],
+)
+def test_a_delete_that_does_not_name_its_items_is_refused(query: dict[str, str], code: str) -> None:
+    bench = WriteBench()
+    response = delete(bench, **query)
+    assert (response.status // 100, document(response)["code"]) == (4, code)
+    assert bench.sink.taken == []
+
+
+def test_the_ids_of_a_list_of_deletes_rise() -> None:
+    bench = WriteBench()
+    request = event(
+        "DELETE",
+        "/cities",
+        query={"geonameid": "in.(3,1,2)"},
+        headers={"Read-After": bench.send("POST", "/cities", ITEM).headers["Location"]},
+    )
+    assert bench.app.handle(request).status == 207
+    ids = [command.id for command in bench.sink.commands]
+    assert ids == sorted(ids)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from forebay.access import Access
 from forebay.db.schema import index_names
 from forebay.ids import IdSource
 from forebay.intake.acceptance import Acceptor
@@ -65,6 +66,7 @@ def bench() -> WriteBench:
         ids=IdSource(lambda: new_bench.now_ms),
         answers=Answers(2.0),
         log=log,
+        access=Access("none"),
         shapes=recorded,
     )
     return new_bench
