@@ -1,4 +1,4 @@
-# The tasks of the project; `make` alone lists them. Requires Python 3.11 or newer only.
+# The targets of the project; `make` alone lists them. Requires Python 3.11 or newer only.
 
 PYTHON ?= python3
 PORT ?= 8080

@@ -1,4 +1,8 @@
-"""Garbage collector settings for processes that create commands by the million."""
+"""Garbage collector settings for processes that create commands by the million.
+
+`forebay.starting` has the settings for cold starts; it is apart because its import disables the
+collector.
+"""
 
 from __future__ import annotations
 

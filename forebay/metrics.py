@@ -46,7 +46,9 @@ WRITES_REFUSED: Final = Metric(
     "write",
     "requests answered with a 4xx status; items of a batch are not counted",
 )
-ITEMS_REFUSED: Final = Metric("ItemsRefused", "write", "refused items of batches")
+ITEMS_REFUSED: Final = Metric(
+    "ItemsRefused", "write", "items of batches that are answered with a 4xx status"
+)
 
 READS_ANSWERED: Final = Metric(
     "ReadsAnswered",

@@ -19,8 +19,9 @@ def render_file() -> bytes:
 
 
 def write(root: Path) -> int:
-    """Run `make openapi`: write the file of a checkout; return the exit code."""
+    """Run `make openapi`: write the file of a checkout, and name it on standard error; return 0."""
     (root / _FILE).write_bytes(render_file())
+    sys.stderr.write(f"wrote {_FILE}\n")
     return 0
 
 

@@ -3,7 +3,7 @@
 The emulator's queues end with the emulator, and so do their events for objects not applied yet.
 Comparing the archive with the ledger finds these objects: it is the sweep of `forebay.sweep`,
 without a grace time, because no event can be on its way yet. A new database has been filled from
-the archive before (`local.restored`).
+the archive before (`local.rebuilt`).
 """
 
 import datetime as dt

@@ -32,7 +32,7 @@ _TICK_MILLISECONDS = 200
 
 
 class Reloader:
-    """A record of each function's running package, which replaces changed packages."""
+    """Replaces the packages of running functions whose sources have changed."""
 
     def __init__(self, settings: LocalSettings, deployed: Deployed, listener: Listener) -> None:
         """Make a reloader of a deployment; it reports reloads and failures to the listener."""

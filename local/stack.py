@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from local import declarations, emulator, missed, node, restored, servers
+from local import declarations, emulator, missed, node, rebuilt, servers
 from local.aws import Emulated
 from local.child import Child
 from local.deployment import Deployed, Deployment
@@ -149,7 +149,7 @@ class LocalStack:
             self._migrate(deployed)
         write_addresses(self.settings)
         # Before the Firehose server delivers records: the restore needs an unwritten database.
-        self._restore_lost(deployed)
+        self._rebuild_lost(deployed)
         firehose = pool.submit(self._start_firehose)
         replica.result()
         firehose.result()
@@ -223,14 +223,14 @@ class LocalStack:
         with report_step("migrations", self._listener):
             Emulated(self.settings).invoke(deployed.functions["migrate"])
 
-    def _restore_lost(self, deployed: Deployed) -> None:
-        """Restore a new database from an older archive."""
+    def _rebuild_lost(self, deployed: Deployed) -> None:
+        """Rebuild a new database from an older archive."""
         url = self.primary.url()
-        if not restored.is_needed(Emulated(self.settings), deployed, url):
+        if not rebuilt.is_needed(Emulated(self.settings), deployed, url):
             return
         with report_step("rebuild from the archive", self._listener):
-            restoration = restored.restore(self._supervisor, self.settings, deployed, url)
-        self._remark(restoration.value)
+            result = rebuilt.rebuild(self._supervisor, self.settings, deployed, url)
+        self._remark(result.value)
 
     def _enqueue_missed(self, deployed: Deployed) -> None:
         count = missed.enqueue_missed(Emulated(self.settings), deployed, self.primary.url())

@@ -1,6 +1,7 @@
 """Reads an archive object as a stream: gunzip, split into lines, decode, group into chunks.
 
-Memory is bounded by one chunk and one line, whatever the size to which a hostile object inflates.
+This module keeps one chunk and one line in memory, whatever the size to which a hostile object
+inflates; reading ahead adds another chunk.
 A line that can't be decoded becomes an `InvalidLine`; the other lines are not affected.
 """
 

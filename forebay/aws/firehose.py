@@ -48,7 +48,7 @@ _FINAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Several lines in a record: Firehose counts costs and quotas by records of up to 5 KB."""
+    """A record of several lines: Firehose charges for each record in steps of 5 KB."""
 
     data: bytes
     lines: range

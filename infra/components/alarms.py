@@ -72,10 +72,12 @@ class Alarms(Construct):
             _take_greatest(freshness),
             threshold=self._settings.freshness_seconds,
         )
+        # A stream that fails throttles nothing, so the fallback of the write function counts too.
+        fallbacks = self._watched.own_metric(metrics.COMMANDS_BY_FALLBACK, "Sum")
         self._add_alarm(
             "delivery-throttled",
-            "Firehose refuses records above its quota. Writes are archived one by one.",
-            _sum(self._watched.stream_metrics("ThrottledRecords", "Sum")),
+            "Firehose refuses records, or fails. Writes are archived one by one.",
+            _sum([*self._watched.stream_metrics("ThrottledRecords", "Sum"), fallbacks]),
             threshold=0,
             minutes=3,
         )
@@ -144,7 +146,7 @@ class Alarms(Construct):
         if lags:
             self._add_alarm(
                 "replicas-behind",
-                "Reads return outdated rows.",
+                "Reads return old rows.",
                 _take_greatest(lags),
                 threshold=self._settings.replica_lag_seconds,
                 minutes=5,

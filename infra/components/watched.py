@@ -1,7 +1,8 @@
 """The CloudWatch metrics of an environment's parts, which the alarms and the dashboard use.
 
-It uses names, not references: the stack of alarms can be deployed, changed and deleted by itself,
-and does not block changes of the other stacks.
+A metric contains the name of its part, not a reference to the resource of another stack. So the
+stack of alarms can be deployed, changed and deleted by itself, and does not block changes of the
+other stacks.
 """
 
 from __future__ import annotations

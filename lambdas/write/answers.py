@@ -20,7 +20,8 @@ class Answers:
     """Builds the answers of writes; their `Retry-After` is the buffer interval."""
 
     def __init__(self, buffer_seconds: float) -> None:
-        #: A command waits for half the interval on average; sooner polls are wasted.
+        #: The whole interval, after which the stream has stored the command. The status function
+        #: returns half of it, because its commands have waited already.
         self._retry_after = str(max(1, math.ceil(buffer_seconds)))
 
     def answer_one(self, command: Command, returns: Returns = "outcome") -> Response:

@@ -131,10 +131,12 @@ class WriteApp:
         started = time.perf_counter()
         request = WriteRequest.of_event(event, API_PREFIX, max_body_bytes=self._max_body_bytes)
         route = self._routes.get((request.method, request.route_path))
+        refusal: dict[str, Any] = {}
         try:
             response, metrics = self._dispatch(route, request)
         except ProblemError as exc:
             response = problem_response(exc.problem, request.path)
+            refusal = {"code": exc.problem.code}
             is_refused = exc.problem.code != "not_accepted"
             metrics = {WRITES_REFUSED if is_refused else COMMANDS_NOT_ACCEPTED: 1}
         self._log.event(
@@ -144,6 +146,7 @@ class WriteApp:
             method=request.method,
             path=ascii(request.path)[1:-1],
             status=response.status,
+            **refusal,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
         return response

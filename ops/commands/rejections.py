@@ -1,4 +1,4 @@
-"""`forebay rejections`: list rejections, send corrected commands, or discard rejections."""
+"""`forebay rejections`: list rejections, send amendments, or discard rejections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ops.rejections.planning import VERDICTS, Attempt, Planner
 from ops.rejections.store import STATES, Selection, Stored
 
 app = typer.Typer(
-    help="Commands that can never apply: list them, send corrected commands, or discard them."
+    help="Commands that can never apply: list them, send amendments, or discard them."
 )
 
 _SHOWN = 20
@@ -60,7 +60,7 @@ _EvenOvertaken = Annotated[
     bool,
     typer.Option(
         "--even-overtaken",
-        help="Also if the key has been written since: the corrected command wins.",
+        help="Also if the key has been written since: the amendment wins.",
     ),
 ]
 _All = Annotated[bool, typer.Option("--all", help="All open rejections; only without a filter.")]
@@ -155,7 +155,7 @@ def retry(
     as_json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Send rejected commands again as new commands, corrected by rules or unchanged."""
+    """Send amendments for rejected commands, changed by rules or unchanged."""
     if state not in {"open", "discarded"}:
         raise UsageError(f"rejections of --state {state} can't be retried; use open or discarded")
     selection = _build_selection(

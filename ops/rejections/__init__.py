@@ -1,1 +1,1 @@
-"""Rejections: list them, send corrected commands, or discard them."""
+"""Rejections: list them, send amendments, or discard them."""

@@ -1,4 +1,4 @@
-"""Carry out decisions: claim rejections, send corrected commands, write the audit record.
+"""Carry out decisions: claim rejections, send amendments, write the audit record.
 
 The database records a retry together with the line that will be sent. If the call is killed
 afterwards, the next call sends the same line: its id is the same, so duplicates do no harm.
@@ -65,7 +65,7 @@ class Decider:
 
         Args:
             connection: a connection to the primary.
-            archive: receives the corrected commands and the audit record.
+            archive: receives the amendments and the audit record.
             by: the operator.
             ids: makes the id of this call.
         """

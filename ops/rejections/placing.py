@@ -1,9 +1,9 @@
-"""Choose the ids of corrected commands, which decide their order among the commands of a key.
+"""Choose the ids of amendments, which decide their order among the commands of a key.
 
-A corrected put or delete takes the place of the rejected command: each command that is newer than
-the rejected command also beats the corrected command, whether it is applied or not (law 2). Among
-creates the smallest id wins, so a corrected create gets a current id: each create accepted before
-beats it.
+An amendment that is a put or a delete takes the place of the rejected command: each command that is
+newer than the rejected command also beats the amendment, whether it is applied or not (law 2).
+Among creates the smallest id wins, so an amendment that is a create gets a current id: each create
+accepted before beats it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Placer:
 
         Args:
             ids: makes current ids.
-            wins: whether each corrected command gets a current id, and so beats the commands
-                accepted before.
+            wins: whether each amendment gets a current id, and so beats the commands accepted
+                before.
         """
         self._ids = ids
         self._wins = wins
@@ -50,7 +50,7 @@ class Placer:
         return make_id_at(latest_ms, create=False)
 
     def make_id(self, place: str, op: Op, resource: str, key: KeyValue) -> str:
-        """Return the id of the corrected command, where `place` is the rejected command's place."""
+        """Return the id of the amendment, where `place` is the rejected command's place."""
         if self._wins or op == "create":
             return self._ids.make(create=op == "create")
         if accepted_ms(place) != self._floors_ms:
@@ -63,14 +63,14 @@ class Placer:
 
 
 def is_overtaken(place: str, op: Op, version: str) -> bool:
-    """Return whether a corrected command would undo the row or the delete with this version.
+    """Return whether an amendment would undo the row or the delete with this version.
 
     A create never replaces a row. An outdated row counts with its original version; if that is
     unknown, the row may be newer.
 
     Args:
         place: the rejected command's place, from `Placer.place`.
-        op: the operation of the corrected command.
+        op: the operation of the amendment.
         version: the version of the row or the tombstone of its key.
     """
     if op == "create":

@@ -1,6 +1,6 @@
-"""Decide for each rejected command whether it can be sent again, and build the corrected command.
+"""Decide for each rejected command whether it can be sent again, and build its amendment.
 
-Corrected commands are validated like a client's writes, so that a retry does not lead to another
+Amendments are validated like a client's writes, so that a retry does not lead to another
 rejection. Only the rules of the database itself are not checked here.
 """
 
@@ -27,7 +27,7 @@ from ops.rejections.rules import Rule, find_rule
 from ops.rejections.store import Stored
 
 Verdict = Literal[
-    "ready",  # the corrected command can be sent
+    "ready",  # the amendment can be sent
     "unreadable",  # the line is invalid
     "no rule",  # no rule of the file matches
     "misfit",  # a change of the rule does not fit the command
@@ -48,7 +48,7 @@ class Attempt:
     #: The reason why it can't be sent.
     reason: str | None = None
     rule: str | None = None
-    #: Resource, key and body of the rejected and of the corrected command.
+    #: Resource, key and body of the rejected command and of its amendment.
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     command: Command | None = None
@@ -101,11 +101,11 @@ class Planner:
 
         Args:
             resources: the declarations, by path.
-            by: the operator, for the caller of the corrected commands.
-            ids: makes the corrected commands' ids.
+            by: the operator, for the caller of the amendments.
+            ids: makes the amendments' ids.
             rules: correct the commands; None sends them unchanged.
-            even_overtaken: whether corrected commands win over the current rows of their keys:
-                they get current ids, and a create becomes a put.
+            even_overtaken: whether amendments win over the current rows of their keys: they get
+                current ids, and a create becomes a put.
         """
         self._resources = resources
         self._by = by
@@ -163,7 +163,7 @@ class Planner:
             raise _NotReadyError("misfit", str(exc)) from None
 
     def _build_command(self, old: Command, document: Mapping[str, Any], place: str) -> Command:
-        """Build the corrected command from a changed document, and validate it."""
+        """Build the amendment from a changed document, and validate it."""
         spec = self._resources.get(document["resource"])
         if spec is None:
             raise _NotReadyError("invalid", f"there is no resource {document['resource']!r}")

@@ -57,7 +57,7 @@ class Stored:
     object: str
     rejected_at: dt.datetime
     state: State
-    #: The id of the corrected command, if it was retried.
+    #: The id of the amendment, if it was retried.
     command: str | None
     by: str | None
     decided_at: dt.datetime | None
@@ -75,7 +75,7 @@ class Decision:
     run: str
     at: dt.datetime
     reason: str | None = None
-    #: For a retry: the corrected command, and its encoded line.
+    #: For a retry: the amendment, and its encoded line.
     command: Command | None = None
     line: bytes | None = field(default=None, repr=False)
     rule: str | None = None

@@ -1,4 +1,4 @@
-"""Applies the objects of a run over several connections, with one chunk per worker in memory."""
+"""Applies the objects of a run over several connections, one connection per worker."""
 
 from __future__ import annotations
 

@@ -125,6 +125,23 @@ def test_data_that_does_not_reach_the_archive_is_noticed_long_before_it_is_dropp
     assert "MAX(" in text
 
 
+def test_writes_around_a_stream_that_fails_ring_as_throttled_records_do(
+    operations: Template,
+) -> None:
+    """A stream that does not answer reports no throttled records."""
+    alarm = alarms(operations)["delivery-throttled"]
+    watched = [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
+    (expression,) = (query["Expression"] for query in alarm["Metrics"] if "Expression" in query)
+
+    assert [metric["MetricName"] for metric in watched] == [
+        "ThrottledRecords",
+        "ThrottledRecords",
+        "CommandsByFallback",
+    ]
+    assert expression == "SUM([FILL(m1, 0), FILL(m2, 0), FILL(m3, 0)])"
+    assert (alarm["Threshold"], alarm["DatapointsToAlarm"]) == (0, 3)
+
+
 def test_a_standby_does_not_ring_for_what_waits_until_it_is_promoted(
     flags: Mapping[str, Any],
 ) -> None:
@@ -258,7 +275,11 @@ def test_alarms_and_dashboard_name_only_declared_metrics_of_the_functions(
 
     assert alarmed <= declared
     assert drawn <= declared
-    assert {name for name, _ in alarmed} == {"CommandsRejected", "MessagesFailed"}
+    assert {name for name, _ in alarmed} == {
+        "CommandsByFallback",
+        "CommandsRejected",
+        "MessagesFailed",
+    }
     assert {name for name, _ in drawn} >= {"CommandsAccepted", "ReadsAnswered", "CommandsApplied"}
 
 

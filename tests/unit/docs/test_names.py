@@ -5,6 +5,7 @@ Decisions and the changelog are left out: they tell of a time.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -174,7 +175,7 @@ def test_every_module_that_a_page_runs_is_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_variable_of_a_chore_is_read_by_the_makefile(page: str) -> None:
+def test_every_variable_of_a_target_is_read_by_the_makefile(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for line in shell_lines(page):
         for call in re.findall(r"\bmake ((?:-s )?[a-z-]+(?: \w+=\S+)+)", line):
@@ -291,6 +292,33 @@ def test_every_module_and_table_of_ours_that_a_page_names_is_there(page: str) ->
         if match is None or match[1].removeprefix("forebay.") in tables | {"alembic_version"}:
             continue
         assert resolves(match[1]), span
+
+
+def test_every_method_that_the_architecture_names_is_defined() -> None:
+    """A reader begins with these: `CommandMaker.post`."""
+    told = {
+        (found[1], found[2])
+        for span in spans("docs/architecture.md")
+        if (found := re.fullmatch(r"([A-Z]\w+)\.(\w+)", span))
+    }
+    assert len(told) > 10
+    assert told - methods() == set()
+
+
+@cache
+def methods() -> set[tuple[str, str]]:
+    """Every class of the core and the functions with each of its methods."""
+    found: set[tuple[str, str]] = set()
+    for top in ("forebay", "lambdas"):
+        for file in (ROOT / top).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    found |= {
+                        (node.name, child.name)
+                        for child in node.body
+                        if isinstance(child, ast.FunctionDef)
+                    }
+    return found
 
 
 def resolves(name: str) -> bool:

@@ -16,7 +16,7 @@ from forebay.openapi import describe
 from forebay.problem import CATALOGUE
 from forebay.resource.relations import find_relations
 from forebay.routes import Route, routes
-from local.description import check, render_file
+from local.description import check, render_file, write
 
 RESOURCES = resources.load()
 DOCUMENT = describe(RESOURCES)
@@ -56,6 +56,16 @@ def test_make_check_finds_a_description_that_is_not_up_to_date(
     is_current = document == "current"
     assert check(tmp_path) == (0 if is_current else 1)
     assert ("run make openapi" in capsys.readouterr().err) is not is_current
+
+
+def test_make_openapi_names_the_file_that_it_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    assert write(tmp_path) == 0
+    assert (tmp_path / "docs/openapi.json").read_bytes() == render_file()
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "wrote docs/openapi.json\n")
 
 
 def test_the_same_declarations_make_the_same_bytes() -> None:

@@ -1,4 +1,4 @@
-"""Links in the pages lead to existing files, and every chore that a page names exists."""
+"""Links in the pages lead to existing files, and every target that a page names exists."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.settings import ROOT
-from tests.fixtures.pages import anchors, links, pages, rows, text_of
+from tests.fixtures.pages import anchors, links, pages, rows, section, text_of
 
-CHORES = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 SOURCES = ("forebay", "lambdas", "resources", "migrations", "infra", "local", "tests")
 
 
@@ -45,21 +45,37 @@ def test_every_page_that_a_source_names_is_there() -> None:
     assert lost == set()
 
 
-@pytest.mark.parametrize("chore", CHORES)
-def test_every_chore_is_told_to_users_or_contributors(chore: str) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_is_told_to_users_or_contributors(target: str) -> None:
     text = text_of("README.md") + text_of("CONTRIBUTING.md")
-    assert re.search(rf"`make {chore}\b|^make {chore}\b", text, re.MULTILINE)
+    assert re.search(rf"`make {target}\b|^make {target}\b", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", names(pages()))
-def test_every_chore_that_a_page_names_is_there(page: str) -> None:
+def test_every_target_that_a_page_names_is_there(page: str) -> None:
     matches = re.findall(r"(?:`|^|\$ )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
-    assert set(matches) <= set(CHORES)
+    assert set(matches) <= set(TARGETS)
 
 
 def test_every_page_of_the_documentation_is_in_the_readme() -> None:
     page_names = {link.partition("#")[0] for link in links(text_of("README.md"))}
     assert set(names(sorted((ROOT / "docs").glob("*.md")))) <= page_names
+
+
+def test_the_readme_has_the_laws_in_the_words_of_the_glossary() -> None:
+    """A law of the README is one sentence of that law in the glossary."""
+    laws = laws_of("docs/glossary.md", "## The laws")
+    short = laws_of("README.md", "## What you get")
+    assert len(short) == len(laws) == 7
+    for law, (name, sentence) in zip(laws, short, strict=True):
+        assert law[0] == name
+        assert sentence.removesuffix(".") in law[1]
+
+
+def laws_of(page: str, heading: str) -> list[tuple[str, str]]:
+    """The name and the text of each law on a page."""
+    text = " ".join(section(text_of(page), heading).split())
+    return re.findall(r"\d\. \*\*(.+?)\*\* (.+?)(?= \d\. \*\*|$)", text)
 
 
 def test_every_decision_is_listed_and_has_its_four_parts() -> None:

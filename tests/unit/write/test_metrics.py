@@ -89,4 +89,16 @@ def test_the_line_of_a_request_names_its_route_and_status(
     WriteBench().send("PUT", "/cities/{key}", CITY, key="5")
     (event,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert (event["route"], event["status"]) == ("cities.put", 202)
+    assert "code" not in event
     assert event["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service", "environment"]]
+
+
+@pytest.mark.parametrize("code", ["validation_failed", "not_accepted"])
+def test_the_line_of_a_refused_request_has_the_code_of_its_problem(
+    capsys: pytest.CaptureFixture[str], code: str
+) -> None:
+    content = CITY if code == "not_accepted" else {**CITY, "population": "many"}
+    answer = down(0, archive_too=True).send("PUT", "/cities/{key}", content, key="5")
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    (event,) = (line for line in lines if line["action"] == "write_answered")
+    assert (event["code"], event["status"]) == (code, answer.status)

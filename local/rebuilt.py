@@ -1,6 +1,6 @@
-"""Fill a new database from an existing archive, before any other writes to the database.
+"""Rebuild a new database from an existing archive, before any other writes to the database.
 
-The queue alone would restore the rows and the rejections, but not operators' decisions about
+The queue alone would bring back the rows and the rejections, but not operators' decisions about
 rejections, nor the times of rejections. So this module runs `forebay rebuild`, as a separate
 program: the stack does not import the operators' tools.
 """
@@ -21,12 +21,12 @@ from local.supervisor import Supervisor
 _STATEMENT_TIMEOUT_MS = 60_000
 
 
-class Restored(Enum):
-    """The result of restoring a new database."""
+class Rebuilt(Enum):
+    """The result of rebuilding a new database."""
 
-    #: Completely restored from the archive.
+    #: Rebuilt from the archive.
     WHOLLY = "the database is new: its tables were rebuilt from the archive"
-    #: Only the operators' decisions are restored; the queue brings the rest.
+    #: Filled with the operators' decisions only; the queue brings the rest.
     DECISIONS = (
         "the database is new, and the archive has commands that can't apply and were never "
         "rejected: objects are applied one by one"
@@ -48,13 +48,13 @@ def is_needed(emulated: Emulated, deployed: Deployed, database_url: str) -> bool
         return next(archive.list(COMMANDS_PREFIX), None) is not None
 
 
-def restore(
+def rebuild(
     supervisor: Supervisor, settings: LocalSettings, deployed: Deployed, database_url: str
-) -> Restored:
-    """Restore the tables, or at least the decisions.
+) -> Rebuilt:
+    """Rebuild the tables, or at least take over the operators' decisions.
 
     Raises:
-        ToolFailedError: even the decisions could not be restored.
+        ToolFailedError: not even the decisions could be taken over.
     """
     tool = _Tool(supervisor, settings, deployed, database_url)
     try:
@@ -62,8 +62,8 @@ def restore(
     except ToolFailedError:
         # A rebuild refuses if the live run still has decisions to make: leave those to the queue.
         tool.run("rejections", "restore")
-        return Restored.DECISIONS
-    return Restored.WHOLLY
+        return Rebuilt.DECISIONS
+    return Rebuilt.WHOLLY
 
 
 class _Tool:
